@@ -1,0 +1,3 @@
+"""SQLite in production on machines whose disk does not survive."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,161 @@
+"""Values that every layer shares. No I/O, no clock, no dependency."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+_TIMESTAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
+_TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S.%f"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Timestamp:
+    """The name of a restore point: a UTC instant with millisecond precision, whose text sorts as time does.
+
+    >>> str(Timestamp.of(datetime(2026, 11, 20, 14, 55, 3, 123456, UTC)))
+    '20261120T145503.123Z'
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless the text is of the form 20261120T145503.123Z and a real date."""
+        if not _TIMESTAMP.fullmatch(self.text):
+            raise ValueError(f"not a timestamp like 20261120T145503.123Z: {self.text!r}")
+        _ = self.instant
+
+    @classmethod
+    def of(cls, instant: datetime) -> Self:
+        """The timestamp of an aware datetime, cut (not rounded) to milliseconds."""
+        utc = instant.astimezone(UTC)
+        return cls(f"{utc:%Y%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z")
+
+    @property
+    def instant(self) -> datetime:
+        """The aware UTC datetime of this timestamp."""
+        return datetime.strptime(self.text[:-1], _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+
+    def next(self) -> "Timestamp":
+        """The smallest timestamp above this one."""
+        return Timestamp.of(self.instant + timedelta(milliseconds=1))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database to protect: its name in the store and its absolute path here."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePoint:
+    """A published snapshot, as the store lists it.
+
+    `size` is that of the object in bytes; the database's own size is in the object's index.
+    """
+
+    key: str
+    database: str
+    timestamp: Timestamp
+    size: int
+    etag: str
+    metadata: dict[str, str] = field(default_factory=dict, compare=False)
+    diverged_holder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What stat says of one file: enough to see that it was written or replaced."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What stat says of a database and its WAL, and whether that may be trusted.
+
+    `racy` means that a file was touched within the last second before the stat, so that a later write could leave the
+    same stamps behind: git's "racy" rule (https://git-scm.com/docs/racy-git).
+    """
+
+    database: FileStamp
+    wal: FileStamp | None
+    racy: bool
+
+    def proves_unchanged_since(self, earlier: "Signature | None") -> bool:
+        """True only when nothing can have been written between the two."""
+        if earlier is None or earlier.racy:
+            return False
+        return (self.database, self.wal) == (earlier.database, earlier.wal)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A consistent copy of a database in a local file, private to us.
+
+    `signature` is the live database's, read before the copy began: a difference from it means newer writes.
+    """
+
+    path: Path
+    size: int
+    page_size: int
+    tables: int
+    signature: Signature
+    sqlite_version: str
+    on_tmpfs: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a store says of one object. `last_modified` is in the store's clock."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+    metadata: dict[str, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes `start` (inclusive) to `end` (exclusive) of an object; a negative `start` counts from its end."""
+
+    start: int
+    end: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a span that is empty or mixes the two forms."""
+        if self.end is not None and not 0 <= self.start < self.end:
+            raise ValueError(f"empty or negative span {self.start}..{self.end}")
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes of an object (all or a span), with what the store says of the whole object."""
+
+    data: bytes | bytearray
+    info: ObjectInfo
+
+
+@dataclass(frozen=True, slots=True)
+class IfAbsent:
+    """Write only if the key does not exist (If-None-Match: *)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IfMatch:
+    """Write only over exactly this version (If-Match)."""
+
+    etag: str
+
+
+Condition = IfAbsent | IfMatch | None

@@ -1,0 +1,175 @@
+"""What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from sidecar.domain import Blob, Condition, ObjectInfo, Signature, Snapshot, Span
+
+
+class Clock(Protocol):
+    """Wall time for names and messages, monotonic time for durations. Never mix the two."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall-clock time of this machine: for people; never decides anything between machines."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never going back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, cancellably."""
+        ...
+
+    def random(self) -> float:
+        """A number in [0, 1), for jitter."""
+        ...
+
+
+class Upload(Protocol):
+    """An object being assembled from numbered parts; nothing is visible under its key until `complete` returned.
+
+    Parts are numbered from 1 without gaps and may be sent in any order and at once. `offset` is the part's place in
+    the finished object. Every part but the last has at least `ObjectStore.minimum_part` bytes.
+    """
+
+    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Send one part. Repeating a number replaces it."""
+        ...
+
+    async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
+        """Let the store copy bytes of another object as a part.
+
+        Raises `PreconditionFailed` when the source changed and `NotFound` when it is gone.
+        """
+        ...
+
+    async def complete(self) -> ObjectInfo:
+        """Make the object visible, only if its key does not exist yet.
+
+        Raises `PreconditionFailed` when the key exists.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """A flat namespace of immutable-looking objects with conditional writes and read-after-write consistency.
+
+    Every method may raise the `Transient` family, `AccessDenied` and `StoreMissing`, and nothing of an SDK. Writes that
+    were sent and got no reply raise `OutcomeUnknown`. All of them are bounded in time and may be cancelled anywhere.
+    """
+
+    @property
+    def url(self) -> str:
+        """The store as a person writes it, without credentials: `s3://bucket/prefix` or `file:///dir`."""
+        ...
+
+    @property
+    def minimum_part(self) -> int:
+        """The smallest allowed part, in bytes, of an upload's parts but the last."""
+        ...
+
+    @property
+    def maximum_parts(self) -> int:
+        """How many parts an upload may have."""
+        ...
+
+    async def now(self) -> datetime:
+        """The store's clock, in UTC."""
+        ...
+
+    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+        """Read an object, or a span of it. A span that reaches beyond the end is cut.
+
+        Raises `NotFound`; `PreconditionFailed` when `if_match` is given and the object is another version.
+        """
+        ...
+
+    async def head(self, key: str) -> ObjectInfo:
+        """What the store knows of a key, with its metadata. Raises `NotFound`."""
+        ...
+
+    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Objects whose key starts with `prefix` and sorts after `start_after`, in the order of UTF-8 bytes.
+
+        Listed objects carry no metadata. Pages are fetched as the iterator advances.
+        """
+        ...
+
+    async def put(self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+        """Write a whole object at once, durably. Metadata keys are lower-case ASCII words, values are ASCII.
+
+        Raises `PreconditionFailed` when the condition does not hold (a missing key under `IfMatch` included).
+        """
+        ...
+
+    def upload(self, key: str, *, metadata: Mapping[str, str]) -> AbstractAsyncContextManager[Upload]:
+        """Assemble an object from parts. Leaving the block without `complete` leaves nothing behind in the store."""
+        ...
+
+
+class Snapshotter(Protocol):
+    """SQLite, as far as backups are concerned."""
+
+    def sqlite_version(self) -> str:
+        """The version of the SQLite library in use, like 3.53.4."""
+        ...
+
+    def signature(self, path: Path) -> Signature | None:
+        """What stat says of the database and its WAL now; None when there is no database or it has zero bytes.
+
+        Raises `ConfigurationError` when the path is not a regular file or may not be read.
+        """
+        ...
+
+    async def prepare(self, path: Path) -> None:
+        """First contact, before the app runs: see that it is a database, and switch it to WAL unless told to keep.
+
+        Raises `DamagedDatabase`, `DatabaseBusy`.
+        """
+        ...
+
+    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
+        """A consistent copy in staging, removed at the end of the block, whoever writes meanwhile.
+
+        Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `NotFound` when there is no database yet.
+        """
+        ...
+
+    async def integrity(self, path: Path, mode: str) -> None:
+        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words."""
+        ...
+
+
+class TokenSource(Protocol):
+    """Where web-identity tokens come from; read anew at every refresh, never cached by us."""
+
+    def read(self) -> str:
+        """The raw JWT. Raises `TokenUnavailable`. Synchronous: the SDK calls it from its own refresh."""
+        ...
+
+
+class Child(Protocol):
+    """The app."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also its process group's."""
+        ...
+
+    async def wait(self) -> int:
+        """Its exit status as a shell would say it: 0-255, 128+n when killed by signal n."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the app alone; nothing happens when it is gone."""
+        ...
+
+    async def stop_group(self, grace: float) -> None:
+        """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
+        ...
+
+
