@@ -126,6 +126,14 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a listing, in key order; `more` says that there are keys after the last one."""
+
+    objects: tuple[ObjectInfo, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Bytes `start` (inclusive) to `end` (exclusive) of an object; a negative `start` counts from its end."""
 

@@ -1,12 +1,12 @@
 """What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from sidecar.domain import Blob, Condition, ObjectInfo, Signature, Snapshot, Span
+from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span
 
 
 class Clock(Protocol):
@@ -92,14 +92,16 @@ class ObjectStore(Protocol):
         """What the store knows of a key, with its metadata. Raises `NotFound`."""
         ...
 
-    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """Objects whose key starts with `prefix` and sorts after `start_after`, in the order of UTF-8 bytes.
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
+        """One page of objects whose key starts with `prefix` and sorts after `start_after`, by UTF-8 bytes.
 
-        Listed objects carry no metadata. Pages are fetched as the iterator advances.
+        Listed objects carry no metadata. The next page starts after the last key of this one.
         """
         ...
 
-    async def put(self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None) -> ObjectInfo:
+    async def put(
+        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
         """Write a whole object at once, durably. Metadata keys are lower-case ASCII words, values are ASCII.
 
         Raises `PreconditionFailed` when the condition does not hold (a missing key under `IfMatch` included).
@@ -108,6 +110,17 @@ class ObjectStore(Protocol):
 
     def upload(self, key: str, *, metadata: Mapping[str, str]) -> AbstractAsyncContextManager[Upload]:
         """Assemble an object from parts. Leaving the block without `complete` leaves nothing behind in the store."""
+        ...
+
+
+class Staging(Protocol):
+    """Where snapshots lie until they are published."""
+
+    def reserve(self, database: Path, size: int) -> AbstractContextManager[tuple[Path, bool]]:
+        """An empty private file for a snapshot of `size` bytes, and whether it is on tmpfs; removed at the end.
+
+        Leftovers of a killed predecessor for the same database are removed first. Raises `NoRoom`.
+        """
         ...
 
 
@@ -136,6 +149,13 @@ class Snapshotter(Protocol):
         """A consistent copy in staging, removed at the end of the block, whoever writes meanwhile.
 
         Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `NotFound` when there is no database yet.
+        """
+        ...
+
+    async def settle(self, path: Path) -> None:
+        """Fold the WAL of a database that nobody uses into it, so that the file alone is the whole database.
+
+        Raises `DatabaseBusy` when somebody does use it, `DamagedDatabase`.
         """
         ...
 
@@ -171,5 +191,3 @@ class Child(Protocol):
     async def stop_group(self, grace: float) -> None:
         """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
         ...
-
-

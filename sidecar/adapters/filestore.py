@@ -1,0 +1,288 @@
+"""A store in a local directory, `file:///dir`: same conditional semantics as S3, durable by fsync and rename.
+
+An object is an ordinary file under its key; what S3 would keep as metadata lies in `.sidecar/meta/<key>` beside it and
+is not needed to restore. Conditional writes are decided by the file system (link and rename under a lock of the
+directory), so several processes may use one directory.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NoRoom,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+)
+from sidecar.ports import Upload
+
+PRIVATE = ".sidecar"
+
+
+class FileStore:
+    """Implements `ports.ObjectStore` on a directory, which is made when it is first written to."""
+
+    minimum_part = 1
+    maximum_parts = 10_000
+
+    def __init__(self, directory: Path) -> None:
+        self._root = directory
+        self._private = directory / PRIVATE
+
+    @property
+    def url(self) -> str:
+        """See `ports.ObjectStore`."""
+        return f"file://{self._root}"
+
+    async def now(self) -> datetime:
+        """This machine's clock: a directory has none of its own."""
+        return datetime.now(UTC)
+
+    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+        """See `ports.ObjectStore`."""
+        return await to_thread.run_sync(self._get, key, span, if_match)
+
+    async def head(self, key: str) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        return await to_thread.run_sync(self._head, key)
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
+        """See `ports.ObjectStore`."""
+        return await to_thread.run_sync(self._list, prefix, start_after, limit)
+
+    async def put(
+        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        return await to_thread.run_sync(self._put, key, data, condition, dict(metadata or {}))
+
+    @asynccontextmanager
+    async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
+        """See `ports.ObjectStore`."""
+        with _translated(self._root):
+            temporary = self._temporary()
+            temporary.touch()
+        try:
+            yield _FileUpload(self, key, temporary, dict(metadata))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def path(self, key: str) -> Path:
+        """The file of a key."""
+        return self._root / key
+
+    def publish(self, temporary: Path, key: str, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        """Give a finished, private file its key, if the condition holds; durable when this returns."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync(temporary)
+        with self._locked():
+            self._check(key, condition)
+            self._write_metadata(key, metadata)
+            os.replace(temporary, target)
+            for directory in {target.parent, self._root}:
+                _sync(directory)
+        return self._head(key)
+
+    def _check(self, key: str, condition: Condition) -> None:
+        try:
+            etag = _etag(os.stat(self.path(key)))
+        except FileNotFoundError:
+            etag = None
+        if (isinstance(condition, IfAbsent) and etag) or (isinstance(condition, IfMatch) and etag != condition.etag):
+            raise PreconditionFailed(f"{key} is not in the expected state")
+
+    def _get(self, key: str, span: Span | None, if_match: str | None) -> Blob:
+        with _translated(self._root), _opened(self.path(key)) as file:
+            status = os.fstat(file)
+            if if_match not in {None, _etag(status)}:
+                raise PreconditionFailed(f"{key} has changed")
+            start, end = _bounds(span, status.st_size)
+            return Blob(os.pread(file, end - start, start), self._info(key, status))
+
+    def _head(self, key: str) -> ObjectInfo:
+        with _translated(self._root), _opened(self.path(key)) as file:
+            return self._info(key, os.fstat(file))
+
+    def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
+        return ObjectInfo(key, status.st_size, _etag(status), _modified(status), self._read_metadata(key))
+
+    def _list(self, prefix: str, start_after: str, limit: int) -> Page:
+        with _translated(self._root):
+            if not self._root.exists() and not self._root.parent.exists():
+                raise StoreMissing(f"{self._root.parent} does not exist", "is the store's file system mounted?")
+            keys = sorted(key for key in self._keys(prefix) if key.startswith(prefix) and key > start_after)
+            page = (self._listed(key) for key in keys[:limit])
+            return Page(tuple(info for info in page if info), len(keys) > limit)
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        folder = self.path(prefix).parent if "/" in prefix else self._root
+        for directory, folders, names in os.walk(folder, onerror=_unless_missing):
+            folders[:] = [name for name in folders if name != PRIVATE]
+            yield from (Path(directory, name).relative_to(self._root).as_posix() for name in names)
+
+    def _listed(self, key: str) -> ObjectInfo | None:
+        try:
+            status = os.stat(self.path(key))
+        except FileNotFoundError:
+            return None  # pruned while we were listing
+        return ObjectInfo(key, status.st_size, _etag(status), _modified(status))
+
+    def _put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        with _translated(self._root):
+            temporary = self._temporary()
+            try:
+                temporary.write_bytes(data)
+                return self.publish(temporary, key, condition, metadata)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def _temporary(self) -> Path:
+        folder = self._private / "incoming"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / secrets.token_hex(8)
+
+    def _metadata_path(self, key: str) -> Path:
+        return self._private / "meta" / f"{key}.json"
+
+    def _write_metadata(self, key: str, metadata: dict[str, str]) -> None:
+        path = self._metadata_path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._temporary()
+        temporary.write_text(json.dumps(metadata))
+        os.replace(temporary, path)
+
+    def _read_metadata(self, key: str) -> dict[str, str]:
+        try:
+            return dict(json.loads(self._metadata_path(key).read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One writer of the directory at a time; the lock goes with the process that holds it."""
+        self._private.mkdir(parents=True, exist_ok=True)
+        with (self._private / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+class _FileUpload:
+    """Implements `ports.Upload` with writes at offsets of a private file."""
+
+    def __init__(self, store: FileStore, key: str, temporary: Path, metadata: dict[str, str]) -> None:
+        self._store = store
+        self._key = key
+        self._temporary = temporary
+        self._metadata = metadata
+
+    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        await to_thread.run_sync(self._write, offset, data)
+
+    async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
+        await to_thread.run_sync(self._copy, offset, source, span)
+
+    async def complete(self) -> ObjectInfo:
+        publish = partial(self._store.publish, self._temporary, self._key, IfAbsent(), self._metadata)
+        with _translated(self._temporary):
+            return await to_thread.run_sync(publish)
+
+    def _write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        with _translated(self._temporary), self._temporary.open("r+b", buffering=0) as file:
+            _write_all(file.fileno(), data, offset)
+
+    def _copy(self, offset: int, source: ObjectInfo, span: Span) -> None:
+        with _translated(self._temporary), _opened(self._store.path(source.key)) as origin:
+            status = os.fstat(origin)
+            if _etag(status) != source.etag:
+                raise PreconditionFailed(f"{source.key} has changed")
+            start, end = _bounds(span, status.st_size)
+            with self._temporary.open("r+b", buffering=0) as file:
+                while start < end:
+                    block = os.pread(origin, min(1 << 20, end - start), start)
+                    _write_all(file.fileno(), block, offset)
+                    start, offset = start + len(block), offset + len(block)
+
+
+def _unless_missing(error: OSError) -> None:
+    """A folder that cannot be read must not look like an empty store."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _bounds(span: Span | None, size: int) -> tuple[int, int]:
+    if span is None:
+        return 0, size
+    start = max(0, size + span.start) if span.start < 0 else span.start
+    return start, size if span.end is None else min(span.end, size)
+
+
+def _etag(status: os.stat_result) -> str:
+    """Changes with every write, because every write is a new file renamed into place."""
+    return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
+def _sync(path: Path) -> None:
+    with _opened(path) as file:
+        os.fsync(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{path} does not exist") from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _translated(root: Path) -> Iterator[None]:
+    """The one place where the operating system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise _translate(error, root) from error
+
+
+def _translate(error: OSError, root: Path) -> SidecarError:
+    reason = f"the store {root} cannot be used: {error.strerror}"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            free = shutil.disk_usage(root).free if root.exists() else 0
+            return NoRoom(f"{reason} ({free} bytes free)", "free some space in the store's file system")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return AccessDenied(reason, "check the directory's owner and permissions")
+        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.EEXIST:
+            return ConfigurationError(reason, "the path of a file:// store is a directory")
+    return StoreUnavailable(reason)

@@ -1,0 +1,334 @@
+"""An S3 store, `s3://bucket/prefix`, through aioboto3's client. The SDK appears nowhere else.
+
+The SDK's transfer functions are not used: they buffer without bound, leave orphan tasks and uploads behind when
+cancelled, and know no conditional writes. Retries are not done here but in `store.py`: botocore makes one attempt.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import aioboto3
+import anyio
+from botocore.config import Config
+
+from sidecar.adapters.s3_errors import SDK_ERRORS, translate
+from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.errors import ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
+from sidecar.ports import Upload
+
+MIB = 1 << 20
+DEADLINE = 30.0
+SLOWEST = 64 * 1024  # bytes per second; a transfer below this is given up and tried again
+ABORT_DEADLINE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """Where the store is. `endpoint` and `region` as the SDK's environment variables have them, or None."""
+
+    bucket: str
+    prefix: str
+    endpoint: str | None = None
+    region: str | None = None
+
+
+class S3Store:
+    """Implements `ports.ObjectStore`. Use as an async context manager; one client, one connection pool."""
+
+    minimum_part = 5 * MIB
+    maximum_parts = 10_000
+
+    def __init__(self, location: S3Location, *, connections: int = 10) -> None:
+        """Raises `ConfigurationError` when there is neither a region nor an endpoint."""
+        if not location.region and not location.endpoint:
+            raise ConfigurationError(
+                f"no region is known for s3://{location.bucket}",
+                "set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store",
+            )
+        self._location = location
+        self._connections = connections
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._opening = anyio.Lock()
+        self._seen: tuple[datetime, float] | None = None
+
+    @property
+    def url(self) -> str:
+        """See `ports.ObjectStore`."""
+        return f"s3://{self._location.bucket}/{self._location.prefix}".rstrip("/")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with anyio.move_on_after(ABORT_DEADLINE, shield=True):
+            await self._stack.aclose()
+
+    async def now(self) -> datetime:
+        """The `Date` of the last reply, carried on by this machine's monotonic clock; accurate to a second."""
+        if self._seen is None:
+            await self._call("list_objects_v2", "", Prefix=self._key(""), MaxKeys=1)
+        if self._seen is None:
+            raise StoreUnavailable(f"{self.url} answers without a Date header")
+        date, at = self._seen
+        return date + timedelta(seconds=time.monotonic() - at)
+
+    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+        """See `ports.ObjectStore`."""
+        wanted = {"Range": _range(span)} if span else {}
+        if if_match:
+            wanted["IfMatch"] = if_match
+        deadline = DEADLINE + (((span.end - span.start) if span and span.end else 16 * MIB) / SLOWEST)
+        with self._translated("get", key, deadline):
+            client = await self._opened()
+            reply = await client.get_object(Bucket=self._location.bucket, Key=self._key(key), **wanted)
+            self._observe(reply)
+            async with reply["Body"] as body:
+                data = await _read(body, reply["ContentLength"])
+        return Blob(data, _info(key, reply, _whole_size(reply)))
+
+    async def head(self, key: str) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        try:
+            reply = await self._call("head_object", key)
+        except StoreMissing:
+            # A HEAD's 404 has no body to tell a missing key from a missing bucket; LIST has.
+            await self._call("list_objects_v2", "", Prefix=self._key(key), MaxKeys=1)
+            raise NotFound(f"{key} does not exist") from None
+        return _info(key, reply, reply["ContentLength"])
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
+        """See `ports.ObjectStore`."""
+        parameters: dict[str, Any] = {"Prefix": self._key(prefix), "MaxKeys": min(limit, 1000)}
+        if start_after:
+            parameters["StartAfter"] = self._key(start_after)
+        reply = await self._call("list_objects_v2", "", **parameters)
+        skip = len(self._key(""))
+        return Page(
+            tuple(
+                ObjectInfo(entry["Key"][skip:], entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
+                for entry in reply.get("Contents", [])
+            ),
+            bool(reply.get("IsTruncated")),
+        )
+
+    async def put(
+        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        given = dict(metadata or {})
+        deadline = DEADLINE + len(data) / SLOWEST
+        parameters = {"Body": data, "Metadata": given, **_conditional(condition)}
+        reply = await self._call("put_object", key, deadline=deadline, **parameters)
+        return ObjectInfo(key, len(data), reply["ETag"], self._date(reply), given)
+
+    @asynccontextmanager
+    async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
+        """See `ports.ObjectStore`."""
+        with anyio.CancelScope(shield=True):  # cancelled halfway, nobody would know the upload to abort
+            reply = await self._call("create_multipart_upload", key, deadline=ABORT_DEADLINE, Metadata=dict(metadata))
+        upload = _S3Upload(self, key, reply["UploadId"], dict(metadata))
+        try:
+            yield upload
+        finally:
+            if not upload.completed:
+                with anyio.move_on_after(ABORT_DEADLINE, shield=True), suppress(SidecarError):
+                    await self._call("abort_multipart_upload", key, UploadId=reply["UploadId"])
+
+    async def call(self, operation: str, key: str, *, deadline: float = DEADLINE, **parameters: Any) -> Any:
+        """One request, within a deadline in seconds, its errors translated."""
+        return await self._call(operation, key, deadline=deadline, **parameters)
+
+    def source(self, key: str) -> str:
+        """A key as the x-amz-copy-source header wants it."""
+        return quote(f"{self._location.bucket}/{self._key(key)}")
+
+    async def _call(self, operation: str, key: str, *, deadline: float = DEADLINE, **parameters: Any) -> Any:
+        if key:
+            parameters["Key"] = self._key(key)
+        with self._translated(operation, key, deadline):
+            client = await self._opened()
+            reply = await getattr(client, operation)(Bucket=self._location.bucket, **parameters)
+        self._observe(reply)
+        return reply
+
+    @contextmanager
+    def _translated(self, operation: str, key: str, deadline: float) -> Iterator[None]:
+        """A deadline around a request, and the one place where the SDK's errors become ours."""
+        try:
+            with anyio.fail_after(deadline):
+                yield
+        except SDK_ERRORS as error:
+            raise translate(error, self._location.bucket, self._location.endpoint, operation, key) from error
+
+    def _key(self, key: str) -> str:
+        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+
+    def _observe(self, reply: Any) -> None:
+        with suppress(KeyError, ValueError, TypeError):
+            date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+            self._seen = (date.astimezone(UTC), time.monotonic())
+
+    def _date(self, reply: Any) -> datetime:
+        self._observe(reply)
+        return self._seen[0] if self._seen else datetime.now(UTC)
+
+    async def _opened(self) -> Any:
+        """The client, made at first use: a store that is down at start must not stop us from starting."""
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._find_addressing()
+        return self._client
+
+    async def _find_addressing(self) -> Any:
+        """AWS takes virtual-hosted addressing. Other stores take one or the other: the first that answers is kept."""
+        if not self._location.endpoint:
+            return await self._make_client("auto")
+        client, refusal = await self._try_addressing("path")
+        if refusal is None or _is_address(self._location.endpoint):
+            return client
+        other, second = await self._try_addressing("virtual")
+        if second is None:
+            return other
+        raise refusal
+
+    async def _try_addressing(self, style: str) -> tuple[Any, SidecarError | None]:
+        client = await self._make_client(style)
+        try:
+            with self._translated("list_objects_v2", "", DEADLINE):
+                await client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._key(""), MaxKeys=1)
+        except (StoreMissing, ConfigurationError) as error:
+            return client, error
+        return client, None
+
+    async def _make_client(self, addressing: str) -> Any:
+        custom = self._location.endpoint is not None
+        config = Config(
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=20,
+            max_pool_connections=self._connections,
+            s3={"addressing_style": addressing},
+            user_agent_extra="sqlite-sidecar",
+            # Stores other than AWS reject or mangle the newer default checksums (PutObject integrity, botocore 1.36).
+            request_checksum_calculation="when_required" if custom else None,
+            response_checksum_validation="when_required" if custom else None,
+        )
+        session = aioboto3.Session()
+        region = self._location.region or "us-east-1"
+        with self._translated("connect", "", DEADLINE):
+            return await self._stack.enter_async_context(
+                session.client("s3", config=config, region_name=region, endpoint_url=self._location.endpoint)
+            )
+
+
+class _S3Upload:
+    """Implements `ports.Upload` as a multipart upload."""
+
+    def __init__(self, store: S3Store, key: str, upload_id: str, metadata: dict[str, str]) -> None:
+        self._store = store
+        self._key = key
+        self._id = upload_id
+        self._metadata = metadata
+        self._etags: dict[int, str] = {}
+        self._sizes: dict[int, int] = {}
+        self.completed = False
+
+    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """See `ports.Upload`."""
+        reply = await self._store.call(
+            "upload_part",
+            self._key,
+            deadline=DEADLINE + len(data) / SLOWEST,
+            UploadId=self._id,
+            PartNumber=number,
+            Body=bytes(data) if isinstance(data, memoryview) else data,
+        )
+        self._etags[number], self._sizes[number] = reply["ETag"], len(data)
+
+    async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
+        """See `ports.Upload`."""
+        if span.end is None:
+            raise ValueError("a copied part has both ends")
+        size = span.end - span.start
+        reply = await self._store.call(
+            "upload_part_copy",
+            self._key,
+            deadline=DEADLINE + size / (4 * MIB),
+            UploadId=self._id,
+            PartNumber=number,
+            CopySource=self._store.source(source.key),
+            CopySourceIfMatch=source.etag,
+            CopySourceRange=f"bytes={span.start}-{span.end - 1}",
+        )
+        self._etags[number], self._sizes[number] = reply["CopyPartResult"]["ETag"], size
+
+    async def complete(self) -> ObjectInfo:
+        """See `ports.Upload`."""
+        parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in sorted(self._etags)]
+        reply = await self._store.call(
+            "complete_multipart_upload",
+            self._key,
+            deadline=2 * DEADLINE,
+            UploadId=self._id,
+            MultipartUpload={"Parts": parts},
+            IfNoneMatch="*",
+        )
+        self.completed = True
+        now = await self._store.now()
+        return ObjectInfo(self._key, sum(self._sizes.values()), reply["ETag"], now, self._metadata)
+
+
+async def _read(body: Any, length: int) -> bytearray:
+    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
+    data = bytearray(length)
+    filled = 0
+    async for block in body.content.iter_any():
+        if filled + len(block) > length:
+            break
+        data[filled : filled + len(block)] = block
+        filled += len(block)
+    if filled != length:
+        raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
+    return data
+
+
+def _info(key: str, reply: Any, size: int) -> ObjectInfo:
+    return ObjectInfo(key, size, reply["ETag"], _utc(reply["LastModified"]), dict(reply.get("Metadata", {})))
+
+
+def _whole_size(reply: Any) -> int:
+    """The size of the whole object, whether the reply carries all of it or a range."""
+    if "ContentRange" in reply:
+        return int(reply["ContentRange"].rpartition("/")[2])
+    return int(reply["ContentLength"])
+
+
+def _range(span: Span) -> str:
+    if span.start < 0:
+        return f"bytes={span.start}"
+    return f"bytes={span.start}-{'' if span.end is None else span.end - 1}"
+
+
+def _conditional(condition: Condition) -> dict[str, str]:
+    match condition:
+        case IfAbsent():
+            return {"IfNoneMatch": "*"}
+        case IfMatch(etag):
+            return {"IfMatch": etag}
+    return {}
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.astimezone(UTC)
+
+
+def _is_address(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host == "localhost" or ":" in host or host.replace(".", "").isdigit()

@@ -1,0 +1,105 @@
+"""What the SDK raises, in our words: the table behind `s3.py`."""
+
+from typing import Any
+
+import aiohttp
+from botocore import exceptions as boto
+
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+    Throttled,
+    TokenUnavailable,
+)
+
+SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
+
+_WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload"}
+_NOT_SENT = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
+_NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
+_MISCONFIGURED = (
+    boto.NoRegionError,
+    boto.ParamValidationError,
+    boto.InvalidRegionError,
+    boto.UnsupportedS3ConfigurationError,
+)
+_THROTTLES = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "429"}
+_STALE_TOKENS = {"ExpiredToken", "ExpiredTokenException", "InvalidIdentityToken", "TokenRefreshRequired"}
+_REDIRECTS = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "NotSignedUp"}
+
+
+def translate(error: BaseException, bucket: str, endpoint: str | None, operation: str, key: str) -> SidecarError:
+    """Our error for one of the SDK's. The message never contains credentials."""
+    where = endpoint or "AWS S3"
+    if isinstance(error, boto.ClientError):
+        return _of_reply(error.response, bucket, where, operation, key)
+    if isinstance(error, _NO_CREDENTIALS):
+        return AccessDenied(
+            f"no credentials for {where}: {error}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN"
+        )
+    if isinstance(error, _MISCONFIGURED) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
+        return ConfigurationError(f"the SDK refuses the request to {where}: {error}", "check the AWS_* variables")
+    words = _words(error)
+    if operation in _WRITES and not isinstance(error, _NOT_SENT):
+        return OutcomeUnknown(f"no reply from {where} to {operation} {key}: {words}", "it is looked up and tried again")
+    return StoreUnavailable(f"{where} cannot be reached: {words}", "check the network and AWS_ENDPOINT_URL_S3")
+
+
+def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> SidecarError:
+    code = str(reply.get("Error", {}).get("Code", ""))
+    message = str(reply.get("Error", {}).get("Message", "") or code)
+    status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if status == 412 or code == "PreconditionFailed":
+        return PreconditionFailed(f"{key} is not in the expected state")
+    if status == 409 or code == "ConditionalRequestConflict":
+        return StoreUnavailable(f"{where} is busy with another write of {key}: {message}")
+    if code in _THROTTLES or status == 429:
+        return Throttled(f"{where} asks to slow down: {message}")
+    if code in _STALE_TOKENS:
+        return TokenUnavailable(f"{where} says that the credentials have expired: {message}", "newer ones are fetched")
+    if code in _REDIRECTS or status in {301, 307}:
+        return ConfigurationError(_redirect(reply, bucket, message), "set AWS_REGION to the bucket's region")
+    if code == "NoSuchUpload":
+        return NotFound(f"the upload of {key} is gone")
+    if code == "NoSuchBucket" or (status == 404 and (not key or operation == "head_object")):
+        return StoreMissing(f"the bucket {bucket} does not exist at {where}", "create it, or correct `store`")
+    if code == "NoSuchKey" or status == 404:
+        return NotFound(f"{key} does not exist")
+    return _denied_or_down(code, status, message, bucket, where, operation)
+
+
+def _denied_or_down(code: str, status: int, message: str, bucket: str, where: str, operation: str) -> SidecarError:
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(
+            f"{where} refuses requests because this clock is wrong: {message}", "set the machine's clock"
+        )
+    if code in _UNKNOWN_TO_STORE:
+        return AccessDenied(f"{where} does not accept the credentials: {code}: {message}", "check the AWS_* variables")
+    if status in {401, 403}:
+        return AccessDenied(
+            f"{where} denies {operation} in bucket {bucket}: {message}", "check the policy of the key or role"
+        )
+    if status == 501 or code == "NotImplemented":
+        return ConfigurationError(
+            f"{where} does not support {operation}: {message}", "use a store with conditional writes"
+        )
+    if status >= 500 or not status:
+        return StoreUnavailable(f"{where} answers {operation} with {status} {code}: {message}")
+    return ConfigurationError(f"{where} rejects {operation}: {code or status}: {message}", "check `store` and AWS_*")
+
+
+def _redirect(reply: Any, bucket: str, message: str) -> str:
+    headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = headers.get("x-amz-bucket-region") or reply.get("Error", {}).get("Region")
+    return f"the bucket {bucket} is in another region{f': {region}' if region else ''}: {message}"
+
+
+def _words(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)

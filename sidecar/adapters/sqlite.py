@@ -1,0 +1,285 @@
+"""SQLite's backup API, checkpoints and checks: the only module that opens a database.
+
+One SQLite library per process (two would break each other's POSIX locks): pysqlite3's where it is installed, because it
+carries a version without the WAL-reset bug (https://sqlite.org/wal.html#walresetbug), else the standard library's.
+Every connection lives and dies in one worker thread; the live file is never opened except through SQLite.
+"""
+
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import structlog
+from anyio import from_thread, to_thread
+
+from sidecar.domain import FileStamp, Signature, Snapshot
+from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NoRoom, NotFound, SidecarError
+from sidecar.ports import Staging
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    try:
+        from pysqlite3 import dbapi2 as sqlite3
+    except ImportError:
+        import sqlite3
+
+log = structlog.get_logger()
+
+STEP_BYTES = 4 << 20
+SNAPSHOT_LIMIT = 3600.0
+RACY_NS = 1_000_000_000
+WAL_ATTEMPTS = 20
+
+
+def may_checkpoint(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite may checkpoint while another process does: without the WAL-reset bug."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+class SqliteSnapshotter:
+    """Implements `ports.Snapshotter`."""
+
+    def __init__(self, staging: Staging, *, switch_to_wal: bool = True) -> None:
+        self._staging = staging
+        self._switch_to_wal = switch_to_wal
+        self._may_checkpoint = may_checkpoint(sqlite3.sqlite_version_info)
+        self._said: set[str] = set()
+
+    def sqlite_version(self) -> str:
+        """See `ports.Snapshotter`."""
+        return str(sqlite3.sqlite_version)
+
+    def signature(self, path: Path) -> Signature | None:
+        """See `ports.Snapshotter`."""
+        try:
+            database = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be read: {error.strerror}", "check the path's permissions"
+            ) from error
+        if not stat.S_ISREG(database.st_mode):
+            kind = "a directory" if stat.S_ISDIR(database.st_mode) else "no regular file"
+            raise ConfigurationError(f"{path} is {kind}", "`databases` takes the path of the SQLite file itself")
+        if not os.access(path, os.R_OK):
+            raise ConfigurationError(f"{path} cannot be read: Permission denied", "check the file's permissions")
+        wal = _stat_or_none(f"{path}-wal")
+        if not database.st_size:
+            return None
+        newest = max(database.st_mtime_ns, wal.st_mtime_ns if wal else 0)
+        return Signature(_stamp(database), _stamp(wal) if wal else None, time.time_ns() - newest < RACY_NS)
+
+    async def prepare(self, path: Path) -> None:
+        """See `ports.Snapshotter`."""
+        if self.signature(path) is not None:
+            await to_thread.run_sync(self._prepare, path)
+
+    async def settle(self, path: Path) -> None:
+        """See `ports.Snapshotter`."""
+        await to_thread.run_sync(_settle, path)
+
+    @asynccontextmanager
+    async def snapshot(self, path: Path) -> AsyncIterator[Snapshot]:
+        """See `ports.Snapshotter`."""
+        if self.signature(path) is None:
+            raise NotFound(f"there is no database at {path} yet")
+        with ExitStack() as reserved:
+            yield await to_thread.run_sync(self._snapshot, path, reserved)
+
+    async def integrity(self, path: Path, mode: str) -> None:
+        """See `ports.Snapshotter`."""
+        if mode != "none":
+            await to_thread.run_sync(_integrity, path, mode)
+
+    def _prepare(self, path: Path) -> None:
+        with _translated(path), closing(_connect(path, "rw")) as connection:
+            self._journal(connection, path)
+            _touch(connection)
+
+    def _snapshot(self, path: Path, reserved: ExitStack) -> Snapshot:
+        """Checkpoint and copy; `reserved` takes the staged file, which outlives the connections."""
+        started = time.monotonic()
+        with _translated(path), closing(_connect(path, "ro")) as source:
+            with closing(_connect(path, "rw")) as checkpointer:
+                self._journal(checkpointer, path)
+                self._checkpoint(checkpointer, path)
+                signature = self.signature(path)
+                checkpointed = time.monotonic()
+                source.execute("BEGIN")
+                _touch(source)
+            # The writing connection is closed while the read-only one still holds its lock. The other way round it
+            # could be the last to leave, and would lock everybody out to checkpoint and delete the WAL.
+            page_size, pages = _pragma(source, "page_size"), _pragma(source, "page_count")
+            if signature is None or not pages:
+                raise NotFound(f"there is no database at {path} yet")
+            target, on_tmpfs = reserved.enter_context(self._staging.reserve(path, page_size * pages))
+            _copy(source, target, page_size)
+        with _translated(path):
+            tables = _tables(target)
+        return Snapshot(
+            path=target,
+            size=page_size * pages,
+            page_size=page_size,
+            tables=tables,
+            signature=signature,
+            sqlite_version=self.sqlite_version(),
+            on_tmpfs=on_tmpfs,
+            seconds={"checkpoint": checkpointed - started, "snapshot": time.monotonic() - checkpointed},
+        )
+
+    def _journal(self, connection: "sqlite3.Connection", path: Path) -> None:
+        """Switch to WAL if asked to and possible; a database in use by others may refuse, then we copy as it is."""
+        if not self._switch_to_wal or connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return
+        for _ in range(WAL_ATTEMPTS):
+            from_thread.check_cancelled()
+            try:
+                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                time.sleep(0.05)
+                continue
+            if mode == "wal":
+                log.info("database switched to WAL", path=str(path))
+                return
+            break
+        self._say_once(
+            "database is not in WAL mode: its writers wait while it is copied",
+            path=str(path),
+            hint="run PRAGMA journal_mode=WAL in the app, or set journal_mode=keep to accept this",
+        )
+
+    def _checkpoint(self, connection: "sqlite3.Connection", path: Path) -> None:
+        """PASSIVE: copies what it can, waits for nobody."""
+        if self._may_checkpoint:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        else:
+            self._say_once(
+                "this SQLite has the WAL-reset bug: backing up without checkpointing",
+                path=str(path),
+                sqlite=self.sqlite_version(),
+                hint="install pysqlite3, or Python with SQLite 3.51.3 or newer",
+            )
+
+    def _say_once(self, event: str, **details: str) -> None:
+        if event not in self._said:
+            self._said.add(event)
+            log.warning(event, **details)
+
+
+def _copy(source: "sqlite3.Connection", target: Path, page_size: int) -> None:
+    """Copy inside the read transaction that `source` already has open, so that no write restarts it."""
+    limit = time.monotonic() + SNAPSHOT_LIMIT
+    with closing(sqlite3.connect(target, isolation_level=None)) as destination:
+        destination.execute("PRAGMA journal_mode=OFF")
+        destination.execute("PRAGMA synchronous=OFF")
+        source.backup(destination, pages=max(1, STEP_BYTES // page_size), progress=partial(_on_progress, limit))
+
+
+def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> None:
+    from_thread.check_cancelled()
+    if time.monotonic() > limit:
+        raise DatabaseBusy("the snapshot took more than an hour: given up, so that the WAL can be reset again")
+
+
+def _tables(path: Path) -> int:
+    """How many tables a snapshot has; reading the schema also proves that it is a database."""
+    with closing(_connect(path, "ro&immutable=1")) as connection:
+        return int(connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0])
+
+
+def _settle(path: Path) -> None:
+    with _translated(path), closing(_connect(path, "rw")) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise DatabaseBusy(f"{path} is in use by another process", "stop it first")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("ROLLBACK")
+
+
+def _integrity(path: Path, mode: str) -> None:
+    pragma = "integrity_check(1)" if mode == "full" else "quick_check(1)"
+    with _translated(path), closing(_connect(path, "ro&immutable=1")) as connection:
+        connection.set_progress_handler(_interrupt, 100_000)
+        try:
+            verdict = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+        except sqlite3.OperationalError:
+            from_thread.check_cancelled()
+            raise
+    if verdict != "ok":
+        raise DamagedDatabase(f"{path} fails SQLite's {mode} integrity check: {verdict}")
+
+
+def _interrupt() -> int:
+    from_thread.check_cancelled()  # an exception here interrupts the statement
+    return 0
+
+
+def _connect(path: Path, mode: str) -> "sqlite3.Connection":
+    """A connection that never creates a database and hardly waits for a lock."""
+    return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.05)
+
+
+def _touch(connection: "sqlite3.Connection") -> None:
+    """Make the connection really open the file and take its lock."""
+    connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+
+
+def _pragma(connection: "sqlite3.Connection", name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _stat_or_none(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _stamp(of: os.stat_result) -> FileStamp:
+    return FileStamp(of.st_ino, of.st_size, of.st_mtime_ns)
+
+
+def _is_busy(error: "sqlite3.Error") -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """The one place where SQLite's errors become ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error
+
+
+def _translate(error: "sqlite3.Error", path: Path) -> SidecarError:
+    words = str(error)
+    if _is_busy(error):
+        return DatabaseBusy(f"{path} is locked by another process: {words}", "it is tried again")
+    if "disk is full" in words:
+        return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")
+    if "not a database" in words:
+        return DamagedDatabase(
+            f"{path} is not an SQLite database: {words}", "is it encrypted, or another kind of file?"
+        )
+    if "malformed" in words or "corrupt" in words:
+        return DamagedDatabase(
+            f"{path} is damaged: {words}", "run PRAGMA integrity_check; `sidecar list` shows older points"
+        )
+    if "readonly" in words or "unable to open" in words:
+        return ConfigurationError(
+            f"{path} cannot be opened for writing: {words}", "SQLite needs to write in the database's directory"
+        )
+    return DamagedDatabase(f"{path} cannot be read: {words}")

@@ -1,0 +1,108 @@
+"""Where a snapshot lies until it is published: tmpfs when it fits, else the disk beside the database."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sidecar.errors import ConfigurationError, NoRoom
+
+TMPFS = Path("/dev/shm")  # noqa: S108 - the point is that it is tmpfs
+MEMORY_SHARE = 4
+RESERVE = 1 << 20
+
+
+class Staging:
+    """Implements `ports.Staging`. `directory` None chooses by itself, each time anew."""
+
+    def __init__(self, directory: Path | None = None, *, tmpfs: Path = TMPFS) -> None:
+        self._directory = directory
+        self._tmpfs = tmpfs
+
+    @contextmanager
+    def reserve(self, database: Path, size: int) -> Iterator[tuple[Path, bool]]:
+        """See `ports.Staging`."""
+        prefix = f"sidecar-{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}-"
+        for place in {self._directory or database.parent, self._tmpfs}:
+            _sweep(place, prefix)
+        directory, on_tmpfs = self._choose(database.parent, size)
+        target = directory / f"{prefix}{os.getpid()}.snapshot"
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise _refusal(directory, error) from error
+        try:
+            yield target, on_tmpfs
+        finally:
+            for leftover in (target, Path(f"{target}-journal")):
+                leftover.unlink(missing_ok=True)
+
+    def _choose(self, beside: Path, size: int) -> tuple[Path, bool]:
+        """The directory for `size` bytes, and whether it is tmpfs."""
+        if self._directory is None and _fits(self._tmpfs, size) and size * MEMORY_SHARE <= available_memory():
+            return self._tmpfs, True
+        directory = self._directory or beside
+        if not directory.is_dir():
+            raise ConfigurationError(
+                f"staging_dir {directory} is not a directory", "create it, or leave staging_dir out"
+            )
+        if not _fits(directory, size):
+            free = shutil.disk_usage(directory).free
+            raise NoRoom(
+                f"no room to stage a snapshot of {size} bytes in {directory}: {free} bytes are free",
+                "free some space, or set staging_dir to a larger file system",
+            )
+        return directory, False
+
+
+def available_memory() -> int:
+    """Bytes that may be used without pushing anybody out: of the machine, or of the cgroup where it allows less."""
+    candidates = [_meminfo()]
+    with suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        candidates.append(limit - int(Path("/sys/fs/cgroup/memory.current").read_text()) + _cgroup_cache())
+    with suppress(OSError, ValueError):
+        limit = int(Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").read_text())
+        candidates.append(limit - int(Path("/sys/fs/cgroup/memory/memory.usage_in_bytes").read_text()))
+    return max(0, min(candidates))
+
+
+def _cgroup_cache() -> int:
+    """Bytes of page cache that the cgroup would give up at once (cgroup-v2.rst, memory.stat)."""
+    for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+        if line.startswith("inactive_file "):
+            return int(line.split()[1])
+    return 0
+
+
+def _meminfo() -> int:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _fits(directory: Path, size: int) -> bool:
+    try:
+        return os.access(directory, os.W_OK) and shutil.disk_usage(directory).free >= size + RESERVE
+    except OSError:
+        return False
+
+
+def _sweep(directory: Path, prefix: str) -> None:
+    """Remove what processes that are gone left for this database."""
+    with suppress(OSError):
+        for leftover in directory.glob(f"{prefix}*.snapshot*"):
+            pid = leftover.name.removeprefix(prefix).partition(".")[0]
+            if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
+                leftover.unlink(missing_ok=True)
+
+
+def _refusal(directory: Path, error: OSError) -> NoRoom | ConfigurationError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoRoom(f"no room to stage a snapshot in {directory}: {error.strerror}", "free some space")
+    return ConfigurationError(f"cannot stage a snapshot in {directory}: {error.strerror}", "check staging_dir")

@@ -1,0 +1,136 @@
+"""Local files of a database: what lies beside it, moving it aside, putting a restored one in its place."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from sidecar.domain import Timestamp
+from sidecar.errors import ConfigurationError, NoRoom, SidecarError
+
+COMPANIONS = ("-wal", "-shm", "-journal")
+RESERVE = 1 << 20
+_EPHEMERAL = {"overlay", "tmpfs", "ramfs", "aufs", "fuse-overlayfs"}
+
+
+class Durability(StrEnum):
+    """When to fsync: `auto` means where the file system outlives the machine."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+def temporary(target: Path) -> Path:
+    """Where a restore of `target` is put together: always the same name, so that a killed one is found and replaced."""
+    return target.with_name(f".{target.name}.sidecar-restore")
+
+
+def aside(target: Path, reason: str, at: Timestamp) -> Path:
+    """Where a database goes that gives way to another: app.db.diverged-20261120T145503.123Z."""
+    return target.with_name(f"{target.name}.{reason}-{at}")
+
+
+def require_room(target: Path, size: int) -> None:
+    """Raise `NoRoom` unless `size` bytes fit beside `target`."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size + RESERVE:
+        raise NoRoom(
+            f"no room to restore {target}: it needs {size} bytes, {free} are free in {target.parent}",
+            "free some space or use a larger disk",
+        )
+
+
+def put_in_place(restored: Path, target: Path, *, durable: bool) -> None:
+    """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
+
+    A crash at any instant leaves either no database or the whole one: a foreign WAL never meets the new file.
+    """
+    for suffix in COMPANIONS:
+        Path(f"{target}{suffix}").unlink(missing_ok=True)
+    if durable:
+        sync(restored)
+    os.replace(restored, target)
+    if durable:
+        sync(target.parent)
+
+
+def move_aside(target: Path, to: Path) -> None:
+    """Rename a database nobody uses, with what belongs to it; SQLite opens it under its new name.
+
+    The database goes first. After a crash in between, its WAL is found without a database and follows (`keep_orphans`).
+    """
+    if target.exists():
+        os.replace(target, to)
+    for suffix in COMPANIONS:
+        companion = Path(f"{target}{suffix}")
+        if companion.exists():
+            os.replace(companion, f"{to}{suffix}")
+
+
+def keep_orphans(target: Path, at: Timestamp) -> list[Path]:
+    """Move a non-empty WAL or journal without a database out of the way; returns where they are now."""
+    kept = []
+    for suffix in ("-wal", "-journal"):
+        orphan = Path(f"{target}{suffix}")
+        if orphan.exists() and orphan.stat().st_size:
+            kept.append(Path(f"{aside(target, 'orphaned', at)}{suffix}"))
+            os.replace(orphan, kept[-1])
+    return kept
+
+
+def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
+    """Whether to fsync what is written at `path`.
+
+    `ephemeral_root` says that the root file system is wiped with the machine, whatever its type (fly.io Machines).
+    """
+    if mode is not Durability.AUTO:
+        return mode is Durability.ALWAYS
+    mount, kind = _mount_of(path)
+    return kind not in _EPHEMERAL and not (ephemeral_root and mount == "/")
+
+
+def sync(path: Path) -> None:
+    """fsync a file or directory."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def local_errors(target: Path) -> Iterator[None]:
+    """The one place where errors of local files become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise _translate(error, target) from error
+
+
+def _translate(error: OSError, target: Path) -> SidecarError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return NoRoom(f"no room to write {target}: {error.strerror}", "free some space or use a larger disk")
+    return ConfigurationError(
+        f"cannot write {target}: {error.strerror}", "the directory must exist and be writable for sidecar and the app"
+    )
+
+
+def _mount_of(path: Path) -> tuple[str, str]:
+    """The mount point that holds a path and its file system's type, from proc(5)'s mountinfo; unknown is ("", "")."""
+    best = ("", "")
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return best
+    resolved = str(path.resolve())
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        mount = fields.split()[4].encode().decode("unicode_escape")
+        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best[0]):
+            best = (mount, rest.split()[0])
+    return best

@@ -1,0 +1,195 @@
+"""Restore: decide (pure), download, verify, rename."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from functools import partial
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.domain import Blob, Database, RestorePoint, Span
+from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
+from sidecar.files import local_errors, put_in_place, require_room, temporary
+from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
+from sidecar.lineage import Marker
+from sidecar.pipeline import together
+from sidecar.ports import Snapshotter
+from sidecar.replica import Replica
+
+TAIL = 256 << 10
+
+
+class OnEmptyStore(StrEnum):
+    """What to do when there is nothing to restore and no local database."""
+
+    START = "start"
+    FAIL = "fail"
+
+
+class OnConflict(StrEnum):
+    """Who wins when the local database does not descend from the newest restore point."""
+
+    REMOTE = "remote"
+    LOCAL = "local"
+    FAIL = "fail"
+
+
+class Decision(Enum):
+    """What a boot does with one database."""
+
+    START_EMPTY = "start empty"
+    NOTHING_TO_RESTORE = "fail: nothing to restore"
+    PUBLISH_LOCAL = "keep local, publish at once"
+    RESTORE = "restore"
+    KEEP_LOCAL = "keep local"
+    CONFLICT_REMOTE = "move local aside, restore"
+    CONFLICT_LOCAL = "keep local against the newest restore point, publish at once"
+    CONFLICT_FAIL = "fail: conflict"
+
+
+def decide(
+    newest: str | None, *, local: bool, marker: Marker | None, on_empty: OnEmptyStore, on_conflict: OnConflict
+) -> Decision:
+    """The boot table.
+
+    `newest` is the key of the newest restore point, `local` whether there is a database file of more than zero bytes,
+    `marker` the lineage marker that speaks of that file.
+    """
+    if newest is None:
+        if local:
+            return Decision.PUBLISH_LOCAL
+        return Decision.START_EMPTY if on_empty is OnEmptyStore.START else Decision.NOTHING_TO_RESTORE
+    if not local:
+        return Decision.RESTORE
+    if marker is not None and marker.names(newest):
+        return Decision.KEEP_LOCAL
+    return {
+        OnConflict.REMOTE: Decision.CONFLICT_REMOTE,
+        OnConflict.LOCAL: Decision.CONFLICT_LOCAL,
+        OnConflict.FAIL: Decision.CONFLICT_FAIL,
+    }[on_conflict]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restore point that was downloaded and found good. `downloaded` counts bytes on the wire."""
+
+    point: RestorePoint
+    contents: Contents
+    downloaded: int
+
+
+Progress = Callable[[int, int], None]
+
+
+class Restorer:
+    """Downloads and verifies restore points."""
+
+    def __init__(self, replica: Replica, snapshotter: Snapshotter, *, integrity: str = "quick") -> None:
+        self._replica = replica
+        self._snapshotter = snapshotter
+        self._integrity = integrity
+
+    async def contents(self, point: RestorePoint) -> Contents:
+        """The index of a restore point, from its last bytes. Raises `DamagedRestorePoint`."""
+        return (await self._open(point))[0]
+
+    async def download(self, point: RestorePoint, target: Path, progress: Progress | None = None) -> Restored:
+        """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
+
+        `progress` is told (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`, `NoRoom`,
+        `NothingToRestore` when the object is gone; `target` is removed when anything fails.
+        """
+        contents, tail = await self._open(point)
+        with local_errors(target), _removed_on_failure(target):
+            require_room(target, contents.index.database_size)
+            with target.open("wb") as file:
+                os.truncate(file.fileno(), contents.index.database_size)
+                await self._fill(point, contents, tail, file.fileno(), progress or _silent)
+            try:
+                await self._snapshotter.integrity(target, self._integrity)
+            except DamagedDatabase as error:
+                raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
+        return Restored(point, contents, contents.size)
+
+    async def restore(
+        self, point: RestorePoint, database: Database, *, durable: bool, progress: Progress | None = None
+    ) -> Restored:
+        """Download beside the database's path, verify, rename. The path must not hold a database any more."""
+        staged = temporary(database.path)
+        restored = await self.download(point, staged, progress)
+        with local_errors(database.path), _removed_on_failure(staged):
+            await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable))
+        return restored
+
+    async def _open(self, point: RestorePoint) -> tuple[Contents, Blob]:
+        """Index and tail of a restore point; the tail is the whole object when that is small."""
+        wanted = point.size if point.size <= self._replica.part_size else TAIL
+        while True:
+            blob = await self._get(point, Span(-wanted) if wanted < point.size else None)
+            try:
+                contents = decode_tail(blob.data, blob.info.size, point.key)
+            except TailTooShort as short:
+                wanted = min(short.needed, blob.info.size)
+                continue
+            self._require_identity(point, contents)
+            return contents, blob
+
+    async def _get(self, point: RestorePoint, span: Span | None, etag: str | None = None) -> Blob:
+        try:
+            return await self._replica.store.get(point.key, span=span, if_match=etag)
+        except (NotFound, PreconditionFailed) as error:
+            raise DamagedRestorePoint(f"restore point {point.key} disappeared or changed while it was read") from error
+
+    def _require_identity(self, point: RestorePoint, contents: Contents) -> None:
+        """A store that answers with another object is noticed here."""
+        index = contents.index
+        if (index.database, index.timestamp) != (point.database, str(point.timestamp)):
+            raise DamagedRestorePoint(
+                f"restore point {point.key} is damaged: its index says {index.database} at {index.timestamp}"
+            )
+
+    async def _fill(self, point: RestorePoint, contents: Contents, tail: Blob, file: int, progress: Progress) -> None:
+        done = len(tail.data)
+        runs = iter(contents.group(self._replica.part_size))
+        first_in_tail = contents.size - len(tail.data)
+
+        async def worker() -> None:
+            nonlocal done
+            for run in runs:
+                start, end = contents.offsets[run.start], contents.offsets[run.stop]
+                if start >= first_in_tail:
+                    data: bytes | bytearray | memoryview = memoryview(tail.data)[start - first_in_tail :]
+                else:
+                    data = (await self._get(point, Span(start, end), tail.info.etag)).data
+                    done += end - start
+                await to_thread.run_sync(_write_run, contents, run, data, file)
+                progress(min(done, contents.size), contents.size)
+
+        await together(*[worker] * self._replica.concurrency)
+
+
+def _write_run(contents: Contents, run: range, data: bytes | bytearray | memoryview, file: int) -> None:
+    """Decompress, check and write the chunks of one run; `data` begins with the first one's frame."""
+    decoder = Decoder(contents.index)
+    view = memoryview(data)
+    origin = contents.offsets[run.start]
+    for number in run:
+        frame = view[contents.offsets[number] - origin : contents.offsets[number + 1] - origin]
+        os.pwrite(file, decoder.chunk(number, frame), number * CHUNK_SIZE)
+
+
+@contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _silent(_done: int, _total: int) -> None:
+    """No progress wanted."""

@@ -1,0 +1,173 @@
+"""The one mutable read-model: services write it, HTTP and metrics read it. No I/O, no clock of its own."""
+
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+
+from sidecar.domain import Database
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+PHASES = ("checkpoint", "snapshot", "upload")
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Cumulative only when read: `counts[i]` observations fell at or below `SECONDS[i]`, the last one above all."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts as Prometheus wants them: pairs of upper bound and count."""
+        bounds = [*(str(bound) for bound in SECONDS), "+Inf"]
+        running = 0
+        pairs = []
+        for bound, count in zip(bounds, self.counts, strict=True):
+            running += count
+            pairs.append((bound, float(running)))
+        return pairs
+
+
+@dataclass(slots=True)
+class Problem:
+    """A failure as people should see it."""
+
+    at: datetime
+    database: str
+    message: str
+    hint: str
+
+
+@dataclass(slots=True)
+class DatabaseStatus:
+    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC."""
+
+    name: str
+    path: str
+    restore_outcome: str | None = None
+    restore_seconds: float | None = None
+    restore_bytes: int | None = None
+    restored_from: str | None = None
+    size: int = 0
+    wal_size: int = 0
+    restore_point: str | None = None
+    restore_point_size: int = 0
+    last_success: datetime | None = None
+    last_outcome: str | None = None
+    next_backup: datetime | None = None
+    failing_since: datetime | None = None
+    last_error: str | None = None
+    unprotected_since: datetime | None = None
+    uploaded: int = 0
+    reused: int = 0
+    suspicious: int = 0
+    final_estimate: float | None = None
+    backups: Counter[str] = field(default_factory=Counter)
+    phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
+
+    def unprotected_seconds(self, now: datetime) -> float:
+        """For how long the oldest change that no restore point holds has been waiting."""
+        return max(0.0, (now - self.unprotected_since).total_seconds()) if self.unprotected_since else 0.0
+
+
+class Status:
+    """The state of this daemon. `now` is injected so that reading it needs no clock."""
+
+    def __init__(self, databases: tuple[Database, ...], store: str, version: str, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self.store = store
+        self.version = version
+        self.started = now()
+        self.phase = "starting"
+        self.ready = False
+        self.sqlite_version = ""
+        self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
+        self.restores: Counter[str] = Counter()
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.request_seconds: dict[str, Histogram] = {}
+        self.problems: deque[Problem] = deque(maxlen=20)
+
+    def enter(self, phase: str, *, ready: bool = False) -> None:
+        """Tell where the daemon is: starting, restoring, running, stopping or stopped."""
+        self.phase, self.ready = phase, ready
+
+    def count_request(self, operation: str, outcome: str, seconds: float) -> None:
+        """Count one request to the store."""
+        self.requests[operation, outcome] += 1
+        self.request_seconds.setdefault(operation, Histogram()).observe(seconds)
+
+    def restored(self, name: str, outcome: str, seconds: float, size: int, source: str | None) -> None:
+        """Record how a database got its content at boot."""
+        database = self.databases[name]
+        self.restores[outcome] += 1
+        database.restore_outcome, database.restored_from = outcome, source
+        database.restore_seconds, database.restore_bytes = seconds, size
+
+    def published(self, name: str, key: str, size: int, uploaded: int, reused: int) -> None:
+        """Record a restore point that now exists."""
+        database = self.databases[name]
+        database.restore_point, database.restore_point_size = key, size
+        database.uploaded += uploaded
+        database.reused += reused
+
+    def succeeded(self, name: str, outcome: str) -> None:
+        """Record a cycle that left the database protected: `published` or `unchanged`."""
+        database = self.databases[name]
+        database.backups[outcome] += 1
+        database.last_outcome, database.last_success = outcome, self._now()
+        database.failing_since = database.last_error = None
+
+    def failed(self, name: str, message: str, hint: str) -> None:
+        """Record a cycle that failed."""
+        database = self.databases[name]
+        database.backups["failed"] += 1
+        database.last_outcome, database.last_error = "failed", message
+        database.failing_since = database.failing_since or self._now()
+        self.report(name, message, hint)
+
+    def report(self, name: str, message: str, hint: str) -> None:
+        """Keep a problem for people to see."""
+        self.problems.append(Problem(self._now(), name, message, hint))
+
+    def final_estimate(self) -> float | None:
+        """Seconds that the final backups of all databases would take now, or None before the first publish."""
+        known = [each.final_estimate for each in self.databases.values() if each.final_estimate is not None]
+        return sum(known) if known else None
+
+    def unprotected(self, name: str) -> float:
+        """Seconds for which a database has had changes that no restore point holds."""
+        return self.databases[name].unprotected_seconds(self._now())
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON of `/status`: no secrets, instants in ISO 8601."""
+        return {
+            "version": self.version,
+            "sqlite_version": self.sqlite_version,
+            "store": self.store,
+            "phase": self.phase,
+            "ready": self.ready,
+            "started": self.started.isoformat(),
+            "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
+            "final_backup_estimate_seconds": self.final_estimate(),
+            "databases": [self._database_dict(each) for each in self.databases.values()],
+            "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
+        }
+
+    def _database_dict(self, database: DatabaseStatus) -> dict[str, object]:
+        shown: dict[str, object] = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in asdict(database).items()
+            if name not in {"phases", "backups"}
+        }
+        return {
+            **shown,
+            "unprotected_seconds": round(database.unprotected_seconds(self._now()), 3),
+            "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
+        }

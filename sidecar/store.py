@@ -1,0 +1,219 @@
+"""Retrying and metering: decorators of `ports.ObjectStore`. Nothing else in the program retries a request.
+
+A conditional write whose reply was lost is the trap here: the second attempt finds our own object and is told that
+somebody was there before. So every write carries a request id of its own in the object's metadata, and a refusal that
+follows a failed attempt is checked against it.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+import tenacity
+
+from sidecar.domain import Blob, Condition, ObjectInfo, Page, Span
+from sidecar.errors import NotFound, PreconditionFailed, SidecarError, Throttled, Transient
+from sidecar.ports import Clock, ObjectStore, Upload
+from sidecar.status import Status
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+REQUEST_ID = "sidecar-request"
+
+
+class Decorated:
+    """An `ObjectStore` around another: subclasses say what happens `_around` each attempt and each `_write`."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self._inner = inner
+        self.url = inner.url
+        self.minimum_part = inner.minimum_part
+        self.maximum_parts = inner.maximum_parts
+
+    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        raise NotImplementedError
+
+    def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
+        return metadata or {}
+
+    async def _write(
+        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+    ) -> ObjectInfo:
+        return await self._around(operation, attempt)
+
+    async def now(self) -> datetime:
+        """See `ports.ObjectStore`."""
+        return await self._around("now", self._inner.now)
+
+    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+        """See `ports.ObjectStore`."""
+        return await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match))
+
+    async def head(self, key: str) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        return await self._around("head", lambda: self._inner.head(key))
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
+        """See `ports.ObjectStore`."""
+        return await self._around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
+
+    async def put(
+        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        signed = self._sign(metadata)
+        return await self._write(
+            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed)
+        )
+
+    @asynccontextmanager
+    async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
+        """See `ports.ObjectStore`."""
+        signed = self._sign(metadata)
+
+        async with AsyncExitStack() as stack:
+
+            async def begin() -> Upload:
+                return await stack.enter_async_context(self._inner.upload(key, metadata=signed))
+
+            upload = await self._around("create_upload", begin)
+            yield _DecoratedUpload(self, key, signed, upload)
+
+    async def part(self, operation: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        """A request of an upload, decorated."""
+        await self._around(operation, attempt)
+
+    async def complete(self, key: str, metadata: Mapping[str, str], upload: Upload) -> ObjectInfo:
+        """The last request of an upload, decorated."""
+        return await self._write("complete_upload", key, metadata, upload.complete)
+
+
+class _DecoratedUpload:
+    """An `Upload` whose requests go through the decorator that made it."""
+
+    def __init__(self, store: Decorated, key: str, metadata: Mapping[str, str], inner: Upload) -> None:
+        self._store = store
+        self._key = key
+        self._metadata = metadata
+        self._inner = inner
+
+    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """See `ports.Upload`."""
+        await self._store.part("put_part", lambda: self._inner.put_part(number, offset, data))
+
+    async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
+        """See `ports.Upload`."""
+        await self._store.part("copy_part", lambda: self._inner.copy_part(number, offset, source, span))
+
+    async def complete(self) -> ObjectInfo:
+        """See `ports.Upload`."""
+        return await self._store.complete(self._key, self._metadata, self._inner)
+
+
+class Metered(Decorated):
+    """Counts and times every attempt in `Status`."""
+
+    def __init__(self, inner: ObjectStore, clock: Clock, status: Status) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._status = status
+
+    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        started = self._clock.monotonic()
+        outcome = "cancelled"
+        try:
+            result = await attempt()
+            outcome = "ok"
+        except SidecarError as error:
+            outcome = _OUTCOMES.get(type(error), "failed")
+            raise
+        finally:
+            self._status.count_request(operation, outcome, self._clock.monotonic() - started)
+        return result
+
+
+_OUTCOMES = {NotFound: "not_found", PreconditionFailed: "precondition_failed", Throttled: "throttled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long, in seconds, an operation is tried again, and the backoff between attempts (full jitter)."""
+
+    give_up_after: float
+    first: float = 0.2
+    longest: float = 10.0
+
+
+class Retrying(Decorated):
+    """Tries `Transient` failures again until patience ends; recognizes writes of its own whose reply was lost."""
+
+    def __init__(self, inner: ObjectStore, clock: Clock, patience: Patience) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._patience = patience
+
+    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        retries = patiently(self._clock, self._patience, f"store request {operation}")
+        return await retries(attempt)
+
+    def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
+        return {**(metadata or {}), REQUEST_ID: secrets.token_hex(8)}
+
+    async def _write(
+        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+    ) -> ObjectInfo:
+        uncertain = False
+
+        async def once() -> ObjectInfo:
+            nonlocal uncertain
+            try:
+                return await attempt()
+            except Transient:
+                uncertain = True
+                raise
+            except (PreconditionFailed, NotFound) as refusal:
+                if not uncertain:
+                    raise
+                return await self._mine(key, metadata, refusal)
+
+        return await self._around(operation, once)
+
+    async def _mine(self, key: str, metadata: Mapping[str, str], refusal: SidecarError) -> ObjectInfo:
+        """The object under `key` if an earlier attempt of ours wrote it, else the refusal."""
+        try:
+            found = await self._inner.head(key)
+        except NotFound:
+            raise refusal from None
+        if found.metadata.get(REQUEST_ID) != metadata[REQUEST_ID]:
+            raise refusal
+        return found
+
+
+def patiently(clock: Clock, patience: Patience, what: str) -> tenacity.AsyncRetrying:
+    """A retry policy for the `Transient` family: exponential backoff, full jitter, bounded in time."""
+    started = clock.monotonic()
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        return clock.random() * float(min(patience.longest, patience.first * 2 ** min(state.attempt_number, 30)))
+
+    def out_of_time(state: tenacity.RetryCallState) -> bool:
+        return clock.monotonic() - started + state.upcoming_sleep > patience.give_up_after
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.info("trying again", what=what, attempt=state.attempt_number, error=str(error))
+
+    return tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(Transient),
+        wait=wait,
+        stop=out_of_time,
+        sleep=clock.sleep,
+        before_sleep=tell,
+        reraise=True,
+    )

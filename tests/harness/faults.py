@@ -1,0 +1,158 @@
+"""What can go wrong between a client and a server, as values, and what each does to a body that passes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+Direction: TypeAlias = Literal["request", "reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Nothing goes wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Close the connection at once; the server never hears of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Pass `after_bytes` of a body, then nothing for `seconds`, then the rest.
+
+    With 0 bytes the head is held back as well. Without a `direction`: the request's body if it has one, or else the
+    reply's. A body that is shorter stalls at its end.
+    """
+
+    seconds: float
+    after_bytes: int = 0
+    direction: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMidBody:
+    """Pass `after_bytes` of a body (which one: see Stall), then reset both connections (RST)."""
+
+    after_bytes: int = 0
+    direction: Direction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Pass the bodies of the request and of the reply at this rate each."""
+
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answer in the server's place, which never hears of the request."""
+
+    status: int
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TruncateReply:
+    """Let the server answer, pass the head and `after_bytes` of the body, then close in good order."""
+
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DropReply:
+    """Let the server do its work and answer, then close without having passed any of it."""
+
+
+Fault: TypeAlias = Pass | Refuse | Stall | ResetMidBody | Throttle | Answer | TruncateReply | DropReply
+
+
+def s3_error(status: int, code: str, message: str = "said by the proxy") -> Answer:
+    """An S3 error document, such as s3_error(500, "InternalError")."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Answer(status, body, (("Content-Type", "application/xml"),))
+
+
+SLOW_DOWN = s3_error(503, "SlowDown", "Please reduce your request rate.")
+
+
+class Cut(Exception):
+    """End the exchange here, by a reset or in good order."""
+
+    def __init__(self, *, reset: bool) -> None:
+        super().__init__("reset" if reset else "closed")
+        self.reset = reset
+
+
+def aim(fault: Fault, *, has_body: bool) -> Fault:
+    """The fault with its direction decided."""
+    if isinstance(fault, Stall | ResetMidBody) and fault.direction is None:
+        return replace(fault, direction="request" if has_body else "reply")
+    return fault
+
+
+async def hold_head(fault: Fault, direction: Direction, gone: Callable[[], bool]) -> None:
+    """The part of a stall that comes before a head."""
+    if isinstance(fault, Stall) and fault.direction == direction and fault.after_bytes == 0:
+        await _stall(fault.seconds, gone)
+
+
+async def shape(
+    pieces: AsyncIterator[bytes], fault: Fault, direction: Direction, gone: Callable[[], bool]
+) -> AsyncIterator[bytes]:
+    """A body with the fault done to it. Raises Cut; `gone` says that nobody waits for the bytes any more."""
+    if isinstance(fault, Throttle):
+        pieces = _slowly(pieces, fault.bytes_per_second)
+    limit = _limit(fault, direction)
+    passed = 0
+    async for piece in pieces:
+        if limit is not None and passed + len(piece) > limit:
+            before, piece = piece[: limit - passed], piece[limit - passed :]
+            if before:
+                yield before
+            limit = None
+            await _act(fault, gone)
+        passed += len(piece)
+        yield piece
+    if limit is not None:
+        await _act(fault, gone)
+
+
+def _limit(fault: Fault, direction: Direction) -> int | None:
+    """After how many bytes of this body the fault strikes; None for never."""
+    match fault:
+        case Stall(_, after_bytes, aimed) if aimed == direction and after_bytes > 0:
+            return after_bytes
+        case ResetMidBody(after_bytes, aimed) if aimed == direction:
+            return after_bytes
+        case TruncateReply(after_bytes) if direction == "reply":
+            return after_bytes
+    return None
+
+
+async def _act(fault: Fault, gone: Callable[[], bool]) -> None:
+    if isinstance(fault, Stall):
+        await _stall(fault.seconds, gone)
+    else:
+        raise Cut(reset=isinstance(fault, ResetMidBody))
+
+
+async def _stall(seconds: float, gone: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while (left := until - loop.time()) > 0:
+        await asyncio.sleep(min(left, 0.05))
+        if gone():
+            raise Cut(reset=False)
+
+
+async def _slowly(pieces: AsyncIterator[bytes], rate: float) -> AsyncIterator[bytes]:
+    step = max(1, int(rate / 20))
+    async for piece in pieces:
+        for start in range(0, len(piece), step):
+            part = piece[start : start + step]
+            await asyncio.sleep(len(part) / rate)
+            yield part

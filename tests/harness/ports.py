@@ -1,0 +1,34 @@
+"""Free TCP ports of the loopback interface, which stay free while a test restarts a server."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+
+# Below every platform's ephemeral range: an outgoing connection cannot take the port while its server is down.
+_LOWEST, _HIGHEST = 11_000, 32_000
+_given: set[int] = set()
+
+
+def free_port(highest: int = _HIGHEST) -> int:
+    """A port nobody listens on, never given out twice by this process."""
+    for _ in range(1000):
+        port = random.randrange(_LOWEST, highest)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise RuntimeError(f"no free TCP port between {_LOWEST} and {highest}")
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different free ports."""
+    return [free_port() for _ in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,234 @@
+"""A faulty network: an HTTP proxy in front of the S3 server, scripted by the test while it runs.
+
+It runs in a thread with an event loop of its own, so that synchronous and asynchronous tests use it alike. Requests
+pass byte for byte, Host included: signatures stay valid.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from tests.harness.eventually import eventually
+from tests.harness.exchange import Exchange, Seen, Wire
+from tests.harness.faults import (
+    SLOW_DOWN,
+    Answer,
+    Direction,
+    DropReply,
+    Fault,
+    Pass,
+    Refuse,
+    ResetMidBody,
+    Stall,
+    Throttle,
+    TruncateReply,
+    s3_error,
+)
+from tests.harness.http1 import Head, read_head
+from tests.harness.ports import LOOPBACK, free_port
+
+__all__ = [
+    "SLOW_DOWN",
+    "Answer",
+    "Direction",
+    "DropReply",
+    "Fault",
+    "FaultProxy",
+    "Pass",
+    "Refuse",
+    "ResetMidBody",
+    "Rule",
+    "Seen",
+    "Stall",
+    "Throttle",
+    "TruncateReply",
+    "s3_error",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Filter:
+    """Which requests are meant; what is left out matches all."""
+
+    method: str | None = None
+    path_contains: str = ""
+    query_contains: str = ""
+
+    def matches(self, seen: Seen) -> bool:
+        fits = self.method in (None, seen.method)
+        return fits and self.path_contains in seen.path and self.query_contains in seen.query
+
+
+@dataclass(slots=True)
+class Rule:
+    """A fault and the requests it befalls. `hits` counts them."""
+
+    fault: Fault
+    filter: _Filter = field(default_factory=_Filter)
+    times: int | None = None
+    skip: int = 0
+    hits: int = 0
+
+    def takes(self, seen: Seen) -> bool:
+        """Whether it is this rule's turn; counts."""
+        if not self.filter.matches(seen) or self.hits == self.times:
+            return False
+        if self.skip > 0:
+            self.skip -= 1
+            return False
+        self.hits += 1
+        return True
+
+
+class FaultProxy:
+    """Listens on a free loopback port (`endpoint`) and passes requests to `upstream_port`. A context manager."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self.port = free_port()
+        self._upstream = (LOOPBACK, upstream_port)
+        self._lock = threading.Lock()
+        self._rules: list[Rule] = []
+        self._log: list[Seen] = []
+        self._clients: set[Wire] = set()
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that clients use instead of the server's."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def log(self) -> list[tuple[str, str, str]]:
+        """Method, path with query, and status or name of the fault, of every request in the order of arrival."""
+        with self._lock:
+            return [(seen.method, seen.target, seen.outcome) for seen in self._log]
+
+    def rule(
+        self,
+        fault: Fault,
+        *,
+        method: str | None = None,
+        path_contains: str = "",
+        query_contains: str = "",
+        times: int | None = None,
+        skip: int = 0,
+    ) -> Rule:
+        """Do `fault` to matching requests: not to the first `skip`, then `times` times (None: from now on).
+
+        The oldest rule whose turn it is wins; a request that no rule takes passes.
+        """
+        rule = Rule(fault, _Filter(method, path_contains, query_contains), times, skip)
+        with self._lock:
+            self._rules.append(rule)
+        return rule
+
+    def remove(self, rule: Rule) -> None:
+        """End a rule; what it already holds up stays held up."""
+        with self._lock:
+            self._rules.remove(rule)
+
+    def clear(self) -> None:
+        """Forget all rules and the log."""
+        with self._lock:
+            self._rules.clear()
+            self._log.clear()
+
+    def seen(self, method: str | None = None, path_contains: str = "", query_contains: str = "") -> list[Seen]:
+        """The matching requests so far, in the order of arrival."""
+        wanted = _Filter(method, path_contains, query_contains)
+        with self._lock:
+            return [seen for seen in self._log if wanted.matches(seen)]
+
+    def wait_seen(
+        self,
+        method: str | None = None,
+        path_contains: str = "",
+        query_contains: str = "",
+        *,
+        count: int = 1,
+        timeout: float = 10.0,
+    ) -> list[Seen]:
+        """`seen`, once there are `count`; they may still be under way. AssertionError after `timeout` seconds."""
+
+        def enough() -> list[Seen] | None:
+            found = self.seen(method, path_contains, query_contains)
+            return found if len(found) >= count else None
+
+        return eventually(
+            enough, timeout, f"{count} requests {method} {path_contains} {query_contains}, not {self.log}"
+        )
+
+    def down(self) -> None:
+        """Reset all connections and refuse new ones."""
+        self._call(self._down())
+
+    def up(self) -> None:
+        """Listen, on the same port as before."""
+        self._call(self._up())
+
+    def stop(self) -> None:
+        """End everything. Idempotent."""
+        if self._loop.is_closed():
+            return
+        self.down()
+        self._call(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
+
+    async def _up(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+
+    async def _down(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for client in self._clients:
+            client.reset()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = self._loop.create_task(self._serve(Wire(reader, writer)))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _serve(self, client: Wire) -> None:
+        """All requests of one connection."""
+        self._clients.add(client)
+        try:
+            while request := await read_head(client.reader):
+                if not await Exchange(client, self._upstream, request, self._record(request)).run():
+                    break
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # one side left in the middle; the other side learns of it by the close below
+        finally:
+            self._clients.discard(client)
+            await client.close()
+
+    def _record(self, request: Head) -> Seen:
+        """Enter a request into the log, with the fault that is its lot."""
+        seen = Seen(request.method, request.target, request.headers)
+        with self._lock:
+            self._log.append(seen)
+            seen.fault = next((rule.fault for rule in self._rules if rule.takes(seen)), Pass())
+        return seen

@@ -1,0 +1,99 @@
+"""A plain, synchronous S3 client, independent of the code under test, to look at a bucket from outside."""
+
+import contextlib
+from typing import Any, Self
+
+import botocore.session
+from botocore.client import Config
+from botocore.exceptions import ClientError
+
+REGION = "us-east-1"
+
+
+def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0) -> Any:
+    """A botocore client that takes nothing from the environment and never retries; close it after use."""
+    config = Config(
+        connect_timeout=timeout,
+        read_timeout=timeout,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        proxies={},
+    )
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    return session.create_client(
+        "s3",
+        region_name=REGION,
+        endpoint_url=endpoint,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        verify=False,
+        config=config,
+    )
+
+
+class S3Client:
+    """The few questions that tests ask about a bucket. `raw` is the botocore client, for everything else."""
+
+    def __init__(self, endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0) -> None:
+        self.raw = s3_client(endpoint, access_key, secret_key, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.raw.close()
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket; a name has three characters or more."""
+        self.raw.create_bucket(Bucket=name)
+
+    def drop_bucket(self, name: str) -> None:
+        """Delete a bucket, if it exists, and all that is in it (SeaweedFS does not ask for an empty one)."""
+        with contextlib.suppress(self.raw.exceptions.NoSuchBucket):
+            self.raw.delete_bucket(Bucket=name)
+
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
+        """Every key under `prefix`, in the store's order."""
+        pages = self.raw.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def get(self, bucket: str, key: str) -> bytes:
+        """The whole object."""
+        with self.raw.get_object(Bucket=bucket, Key=key)["Body"] as body:
+            content: bytes = body.read()
+        return content
+
+    def put(self, bucket: str, key: str, body: bytes, **options: Any) -> str:
+        """Write an object and return its ETag; `options` are PutObject's own, such as IfNoneMatch."""
+        etag: str = self.raw.put_object(Bucket=bucket, Key=key, Body=body, **options)["ETag"]
+        return etag
+
+    def head(self, bucket: str, key: str) -> dict[str, Any] | None:
+        """HeadObject's answer (ContentLength, ETag, LastModified, Metadata …), or None without such a key."""
+        try:
+            answer: dict[str, Any] = self.raw.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                return None
+            raise
+        return answer
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Delete an object, if it exists."""
+        self.raw.delete_object(Bucket=bucket, Key=key)
+
+    def tags(self, bucket: str, key: str) -> dict[str, str]:
+        """The tags of an object."""
+        answer = self.raw.get_object_tagging(Bucket=bucket, Key=key)
+        return {tag["Key"]: tag["Value"] for tag in answer["TagSet"]}
+
+    def open_uploads(self, bucket: str) -> list[str]:
+        """The keys of multipart uploads that were neither completed nor aborted."""
+        answer = self.raw.list_multipart_uploads(Bucket=bucket)
+        return [upload["Key"] for upload in answer.get("Uploads", [])]
