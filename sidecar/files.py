@@ -44,6 +44,15 @@ def require_room(target: Path, size: int) -> None:
         )
 
 
+def require_writable(target: Path) -> None:
+    """Raise `ConfigurationError` when the directory of `target` exists and nothing can be written there."""
+    if target.parent.exists() and not os.access(target.parent, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"{target.parent} is not writable",
+            "SQLite, the restore and the lineage marker need to write beside the database",
+        )
+
+
 def put_in_place(restored: Path, target: Path, *, durable: bool) -> None:
     """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
 

@@ -1,10 +1,12 @@
 """Two shapes of bounded concurrency, raising plain errors instead of groups."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
+
+from sidecar.errors import SidecarError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,7 +19,7 @@ async def together(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
             for worker in workers:
                 group.start_soon(worker)
     except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        raise first_failure(failures) from None
 
 
 async def ordered(
@@ -47,12 +49,18 @@ async def ordered(
                 group.start_soon(one, item, before, after)
                 before = after
     except BaseExceptionGroup as failures:
-        raise _first(failures) from None
+        raise first_failure(failures) from None
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first plain failure: the others are its consequences."""
-    failure: BaseException = failures
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure
+def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure behind a group: one of ours where there is one, for the others are its consequences."""
+    leaves = list(_leaves(failures))
+    return next((leaf for leaf in leaves if isinstance(leaf, SidecarError)), leaves[0])
+
+
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        for each in failure.exceptions:
+            yield from _leaves(each)
+    else:
+        yield failure

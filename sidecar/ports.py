@@ -188,6 +188,10 @@ class Child(Protocol):
         """Send a signal to the app alone; nothing happens when it is gone."""
         ...
 
+    def kill_group(self) -> None:
+        """SIGKILL every process of the app's group."""
+        ...
+
     async def stop_group(self, grace: float) -> None:
         """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
         ...

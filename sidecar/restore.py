@@ -115,15 +115,16 @@ class Restorer:
                 raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
         return Restored(point, contents, contents.size)
 
-    async def restore(
-        self, point: RestorePoint, database: Database, *, durable: bool, progress: Progress | None = None
-    ) -> Restored:
-        """Download beside the database's path, verify, rename. The path must not hold a database any more."""
+    async def stage(
+        self, point: RestorePoint, database: Database, progress: Progress | None = None
+    ) -> tuple[Restored, Path]:
+        """Download to a temporary name beside the database. Raises what `download` does."""
         staged = temporary(database.path)
-        restored = await self.download(point, staged, progress)
-        with local_errors(database.path), _removed_on_failure(staged):
-            await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable))
-        return restored
+        return await self.download(point, staged, progress), staged
+
+    async def put_in_place(self, staged: Path, database: Database, *, durable: bool) -> None:
+        """Rename what was staged to the database's path, where no database may be any more."""
+        await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable))
 
     async def _open(self, point: RestorePoint) -> tuple[Contents, Blob]:
         """Index and tail of a restore point; the tail is the whole object when that is small."""

@@ -159,8 +159,10 @@ class Retrying(Decorated):
         self._patience = patience
 
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        retries = patiently(self._clock, self._patience, f"store request {operation}")
-        return await retries(attempt)
+        async def once() -> T:  # tenacity awaits coroutine functions only
+            return await attempt()
+
+        return await patiently(self._clock, self._patience, f"store request {operation}")(once)
 
     def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
         return {**(metadata or {}), REQUEST_ID: secrets.token_hex(8)}

@@ -15,7 +15,7 @@ from tests.harness.http1 import Head, read_body, read_head, reply_framing, reque
 
 @dataclass(slots=True)
 class Seen:
-    """A request that the proxy saw. `status` is what was answered, by the server or in its place, once it was."""
+    """A request that the proxy saw. `status` is what the server (or we) answered, once it did."""
 
     method: str
     target: str
@@ -102,8 +102,8 @@ class Exchange:
         if keep:
             async for _ in read_body(self._client.reader, self._framing):
                 pass
-        await self._client.send(_reply(answer, self._request.method, keep=keep))
         self._seen.status = answer.status
+        await self._client.send(_reply(answer, self._request.method, keep=keep))
         return keep
 
     async def _forward(self, server: Wire) -> bool:
@@ -145,10 +145,10 @@ class Exchange:
             self._seen.status = head.status
             return False
         await hold_head(self._fault, "reply", self._client.gone)
+        self._seen.status = head.status  # before the client can have it: a test may look at once
         await self._client.send(head.raw)
         async for piece in shape(body, self._fault, "reply", self._client.gone):
             await self._client.send(piece)
-        self._seen.status = head.status
         return not (head.closes or self._request.closes or framing == "close")
 
     async def _final_head(self, server: Wire) -> Head | None:

@@ -1,17 +1,23 @@
 """A plain, synchronous S3 client, independent of the code under test, to look at a bucket from outside."""
 
 import contextlib
+import functools
 from typing import Any, Self
 
 import botocore.session
 from botocore.client import Config
 from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
 
 REGION = "us-east-1"
 
 
-def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0) -> Any:
-    """A botocore client that takes nothing from the environment and never retries; close it after use."""
+def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0, *, expect: bool = False) -> Any:
+    """A botocore client that takes nothing from the environment and never retries; close it after use.
+
+    It sends no `Expect: 100-continue` unless told so: when a server answers an empty PUT at once, botocore 1.40 takes
+    the status line of a later reply on that connection for a header and waits for ever.
+    """
     config = Config(
         connect_timeout=timeout,
         read_timeout=timeout,
@@ -21,8 +27,7 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 
         response_checksum_validation="when_required",
         proxies={},
     )
-    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
-    return session.create_client(
+    client = _session().create_client(
         "s3",
         region_name=REGION,
         endpoint_url=endpoint,
@@ -31,6 +36,15 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 
         verify=False,
         config=config,
     )
+    if not expect:
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+    return client
+
+
+@functools.cache
+def _session() -> Any:
+    """One for all clients: it keeps S3's description, which takes long to read."""
+    return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
 
 
 class S3Client:
@@ -65,7 +79,7 @@ class S3Client:
 
     def get(self, bucket: str, key: str) -> bytes:
         """The whole object."""
-        with self.raw.get_object(Bucket=bucket, Key=key)["Body"] as body:
+        with contextlib.closing(self.raw.get_object(Bucket=bucket, Key=key)["Body"]) as body:
             content: bytes = body.read()
         return content
 

@@ -110,7 +110,7 @@ class Seaweed:
             self.resume()
             os.kill(self._child.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.popen.wait(3)  # it waits for idle connections of other clients without end
+                self._child.popen.wait(2)  # it waits for idle connections of other clients without end
         self.kill()
 
     def ensure(self) -> None:
@@ -159,6 +159,7 @@ class Seaweed:
         assert self._child is not None
         assert self._child.running, f"SeaweedFS ended at once, see {self.directory}/weed.log:\n{self._log_tail()}"
         try:
+            self.s3.drop_bucket("probe")  # of an attempt that got no further
             self.s3.make_bucket("probe")
             self.s3.put("probe", "probe", b"probe")
             self.s3.drop_bucket("probe")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -220,7 +221,7 @@ def run_cli(
 def _listen(args: Sequence[str], env: Mapping[str, str]) -> str | None:
     """Where the command line or the environment says that it listens; what follows `--` is the app's."""
     own = args[: args.index("--")] if "--" in args else args
-    for option, value in zip(own, [*own[1:], ""], strict=True):
+    for option, value in pairwise([*own, ""]):
         if option == "--listen":
             return value
         if option.startswith("--listen="):

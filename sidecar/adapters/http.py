@@ -1,0 +1,169 @@
+"""The daemon's HTTP: /livez /readyz /metrics /status, read-only; and the control socket, for its owner alone."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from sidecar.errors import ConfigurationError
+from sidecar.status import Status
+
+log = structlog.get_logger()
+
+APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
+APP_METRICS_LIMIT = 8 << 20
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class AppMetrics:
+    """The app's metrics endpoint. Whatever is wrong with it costs its own samples and nothing else."""
+
+    def __init__(self, url: str, acceptable: Callable[[str], bool]) -> None:
+        """Raises `ConfigurationError` for a URL that is none."""
+        if urlsplit(url).scheme not in {"http", "https"}:
+            raise ConfigurationError(
+                f"app_metrics_url: {url!r} is no http URL", "for example http://127.0.0.1:8000/metrics"
+            )
+        self._url = url
+        self._acceptable = acceptable
+        self._complaint = ""
+
+    async def fetch(self) -> str:
+        """Their text in Prometheus' exposition format, or nothing; a change for the worse is logged once."""
+        try:
+            text, complaint = await self._get()
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
+            text, complaint = "", str(error) or type(error).__name__
+        if complaint and not self._complaint:
+            log.warning("the app's metrics are left out", url=self._url, error=complaint)
+        self._complaint = complaint
+        return text
+
+    async def _get(self) -> tuple[str, str]:
+        async with aiohttp.ClientSession(timeout=APP_METRICS_TIMEOUT) as session:
+            headers = {"Accept": "text/plain;version=0.0.4"}
+            async with session.get(self._url, headers=headers, allow_redirects=False) as reply:
+                body = await reply.content.read(APP_METRICS_LIMIT + 1)
+                while len(body) <= APP_METRICS_LIMIT and (more := await reply.content.read(APP_METRICS_LIMIT)):
+                    body += more
+        if reply.status != 200 or len(body) > APP_METRICS_LIMIT:
+            return "", f"status {reply.status}, {len(body)} bytes"
+        text = body.decode()
+        return (text, "") if self._acceptable(text) else ("", "not Prometheus text, or it uses our names")
+
+
+class Http:
+    """What is served over HTTP. `observe` refreshes the read-model before it is shown."""
+
+    def __init__(
+        self, status: Status, render: Callable[[], bytes], observe: Callable[[], None], app: AppMetrics | None
+    ) -> None:
+        self._status = status
+        self._render = render
+        self._observe = observe
+        self._app = app
+
+    @asynccontextmanager
+    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
+        """Serve on a TCP port and yield it. Raises `ConfigurationError` when the port is taken."""
+        async with _running(self._application()) as runner:
+            site = web.TCPSite(runner, host, port)
+            try:
+                await site.start()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot listen on {host}:{port}: {error.strerror or error}",
+                    "set `listen` to a free port, or to off",
+                ) from error
+            yield runner.addresses[0][1]
+
+    @asynccontextmanager
+    async def controlled(self, path: Path, backup: Callable[[], Awaitable[dict[str, object]]]) -> AsyncIterator[None]:
+        """Serve the control socket: `/status`, and POST `/backup`. Only the owner of the process may connect."""
+
+        async def on_backup(_request: web.Request) -> web.Response:
+            return web.json_response(await backup())
+
+        application = self._application()
+        application.router.add_post("/backup", on_backup)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.stat().st_uid != os.getuid():
+            raise ConfigurationError(f"{path.parent} belongs to somebody else", "set control_socket to another path")
+        path.unlink(missing_ok=True)
+        async with _running(application) as runner:
+            await web.UnixSite(runner, str(path)).start()
+            path.chmod(0o600)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get("/livez", self._livez)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/status", self._show_status)
+        return application
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        if self._status.ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{self._status.phase}\n")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        self._observe()
+        body = self._render()
+        if self._app:
+            theirs = await self._app.fetch()
+            body += theirs.encode() + (b"" if theirs.endswith("\n") or not theirs else b"\n")
+        return web.Response(body=body, headers={"Content-Type": METRICS_TYPE})
+
+    async def _show_status(self, _request: web.Request) -> web.Response:
+        self._observe()
+        return web.json_response(self._status.as_dict())
+
+
+class ControlClient:
+    """The other end of the control socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def status(self) -> dict[str, object] | None:
+        """The daemon's status, or None when no daemon listens."""
+        return await self._request("GET", "/status")
+
+    async def backup(self) -> dict[str, object] | None:
+        """Have every database backed up now; None when no daemon listens."""
+        return await self._request("POST", "/backup")
+
+    async def _request(self, method: str, path: str) -> dict[str, object] | None:
+        connector = aiohttp.UnixConnector(str(self._path))
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.request(method, f"http://sidecar{path}") as reply,
+            ):
+                return dict(await reply.json())
+        except (aiohttp.ClientConnectorError, FileNotFoundError):
+            return None
+
+
+@asynccontextmanager
+async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        yield runner
+    finally:
+        await runner.cleanup()

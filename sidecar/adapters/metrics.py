@@ -1,0 +1,148 @@
+"""The read-model as Prometheus metrics, and the app's own metrics behind them."""
+
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidecar.status import PHASES, DatabaseStatus, Histogram, Status
+
+log = structlog.get_logger()
+
+OUTCOMES = ("published", "unchanged", "failed")
+RESTORE_OUTCOMES = ("restored", "started_empty", "kept_local", "fell_back", "damaged")
+
+
+class Metrics:
+    """A Prometheus collector over `Status`."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry at each scrape."""
+        yield from self._daemon()
+        yield from self._restores()
+        yield from self._backups()
+        yield from self._gauges()
+        yield from self._bytes()
+        yield from self._requests()
+
+    def _daemon(self) -> Iterable[Metric]:
+        info = GaugeMetricFamily(
+            "sidecar_build_info", "Versions of sidecar and SQLite; always 1", labels=["version", "sqlite_version"]
+        )
+        info.add_metric([self._status.version, self._status.sqlite_version], 1)
+        yield info
+        yield GaugeMetricFamily("sidecar_ready", "1 once the app was started", value=float(self._status.ready))
+        if (estimate := self._status.final_estimate()) is not None:
+            yield GaugeMetricFamily(
+                "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
+            )
+
+    def _restores(self) -> Iterable[Metric]:
+        outcomes = CounterMetricFamily("sidecar_restores", "Boots by outcome", labels=["outcome"])
+        for outcome in RESTORE_OUTCOMES:
+            outcomes.add_metric([outcome], self._status.restores[outcome])
+        yield outcomes
+        yield self._gauge("sidecar_restore_duration_seconds", "How long the boot of a database took", "restore_seconds")
+        yield self._gauge("sidecar_restore_bytes", "Size of the database that was restored", "restore_bytes")
+
+    def _backups(self) -> Iterable[Metric]:
+        cycles = CounterMetricFamily("sidecar_backups", "Backup cycles by outcome", labels=["database", "outcome"])
+        durations = HistogramMetricFamily(
+            "sidecar_backup_duration_seconds",
+            "Duration of the phases of published backups",
+            labels=["database", "phase"],
+        )
+        for database in self._databases():
+            for outcome in OUTCOMES:
+                cycles.add_metric([database.name, outcome], database.backups[outcome])
+            for phase in PHASES:
+                _add_histogram(durations, [database.name, phase], database.phases[phase])
+        yield cycles
+        yield durations
+        success = GaugeMetricFamily(
+            "sidecar_last_backup_success_timestamp_seconds",
+            "When a cycle last ended with everything protected",
+            labels=["database"],
+        )
+        for database in self._databases():
+            if database.last_success:
+                success.add_metric([database.name], database.last_success.timestamp())
+        yield success
+
+    def _gauges(self) -> Iterable[Metric]:
+        unprotected = GaugeMetricFamily(
+            "sidecar_unprotected_seconds",
+            "Age of the oldest change that no restore point holds; 0 when everything is protected",
+            labels=["database"],
+        )
+        for database in self._databases():
+            unprotected.add_metric([database.name], self._status.unprotected(database.name))
+        yield unprotected
+        yield self._gauge("sidecar_database_size_bytes", "Size of the database file", "size")
+        yield self._gauge("sidecar_wal_size_bytes", "Size of the write-ahead log", "wal_size")
+        yield self._gauge(
+            "sidecar_restore_point_size_bytes", "Size of the newest restore point in the store", "restore_point_size"
+        )
+
+    def _bytes(self) -> Iterable[Metric]:
+        uploaded = CounterMetricFamily("sidecar_uploaded_bytes", "Bytes sent in published backups", labels=["database"])
+        reused = CounterMetricFamily(
+            "sidecar_reused_bytes", "Bytes of restore points that the store copied itself", labels=["database"]
+        )
+        suspicious = CounterMetricFamily(
+            "sidecar_suspicious_snapshots", "Snapshots that were empty or far smaller than before", labels=["database"]
+        )
+        for database in self._databases():
+            uploaded.add_metric([database.name], database.uploaded)
+            reused.add_metric([database.name], database.reused)
+            suspicious.add_metric([database.name], database.suspicious)
+        yield from (uploaded, reused, suspicious)
+
+    def _requests(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "sidecar_store_requests", "Requests to the store, every attempt counted", labels=["operation", "outcome"]
+        )
+        for (operation, outcome), count in sorted(self._status.requests.items()):
+            requests.add_metric([operation, outcome], count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "sidecar_store_request_duration_seconds", "Duration of requests to the store", labels=["operation"]
+        )
+        for operation, histogram in sorted(self._status.request_seconds.items()):
+            _add_histogram(seconds, [operation], histogram)
+        yield seconds
+
+    def _gauge(self, name: str, text: str, attribute: str) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, text, labels=["database"])
+        for database in self._databases():
+            value = getattr(database, attribute)
+            if value is not None:
+                family.add_metric([database.name], float(value))
+        return family
+
+    def _databases(self) -> Iterable[DatabaseStatus]:
+        return self._status.databases.values()
+
+
+def acceptable(text: str) -> bool:
+    """Whether an app's metrics may be appended to ours: well-formed, and no family named like one of ours."""
+    try:
+        families = list(text_string_to_metric_families(text))
+    except (ValueError, KeyError, IndexError):
+        return False
+    return not any(family.name.startswith("sidecar_") for family in families)
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    family.add_metric(labels, buckets=histogram.buckets(), sum_value=histogram.total)

@@ -1,0 +1,166 @@
+"""The app as a child process, and the reaping of whoever else becomes our child.
+
+There is one reaper: everything that dies is collected by `waitpid(-1)` when SIGCHLD arrives, and the app's status is
+kept when it is the app's. So orphans that end up with us (as PID 1 or subreaper) never stay zombies, and nobody else
+can take the app's status away.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import anyio
+
+from sidecar.errors import CommandNotExecutable, CommandNotFound
+
+POLL = 0.02
+KILL_GRACE = 2.0  # for the kernel to end what SIGKILL hit
+
+
+class Reaper:
+    """Collects dead children. `collect` is to be called at every SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, App] = {}
+
+    def watch(self, app: "App") -> None:
+        """Have the app told of its end; it may be over already."""
+        self._watched[app.pid] = app
+        self.collect()
+
+    def collect(self) -> None:
+        """Reap whatever is dead, without waiting."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid in self._watched:
+                self._watched[pid].ended(os.waitstatus_to_exitcode(status))
+
+
+class App:
+    """Implements `ports.Child`: a process in a group of its own, with our stdin, stdout and stderr."""
+
+    def __init__(self, command: Sequence[str], reaper: Reaper) -> None:
+        """Raises `CommandNotFound` or `CommandNotExecutable`."""
+        try:
+            # Popen and not anyio.open_process: asyncio's own watcher would wait for the pid beside our reaper.
+            self._process = subprocess.Popen(command, process_group=0)  # noqa: S603 - the user's own command
+        except FileNotFoundError as error:
+            raise not_found(command[0]) from error
+        except OSError as error:
+            raise not_executable(command[0], error) from error
+        self.pid = self._process.pid
+        self._over = anyio.Event()
+        self._status = 0
+        self._give_terminal()
+        reaper.watch(self)
+
+    def ended(self, returncode: int) -> None:
+        """The reaper tells: a negative code is a signal's number."""
+        self._process.returncode = returncode
+        self._status = returncode if returncode >= 0 else 128 - returncode
+        self._over.set()
+
+    async def wait(self) -> int:
+        """See `ports.Child`."""
+        await self._over.wait()
+        return self._status
+
+    def signal(self, number: int) -> None:
+        """See `ports.Child`."""
+        if not self._over.is_set():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def stop_group(self, grace: float) -> None:
+        """See `ports.Child`. Polls, because the kernel tells nobody when a process group becomes empty."""
+        deadline = time.monotonic() + grace
+        self._signal_group(signal.SIGTERM)
+        while self._group_exists() and time.monotonic() < deadline:
+            await anyio.sleep(POLL)
+        self.kill_group()
+        deadline = time.monotonic() + KILL_GRACE
+        while self._group_exists() and time.monotonic() < deadline:
+            await anyio.sleep(POLL)
+
+    def kill_group(self) -> None:
+        """SIGKILL whatever is left of the group."""
+        self._signal_group(signal.SIGKILL)
+
+    def _signal_group(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def _group_exists(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _give_terminal(self) -> None:
+        """Make the app's group the terminal's foreground one, so that it may read from it (as a shell does)."""
+        if not os.isatty(0):
+            return
+        with suppress(OSError):
+            previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            try:
+                os.tcsetpgrp(0, self.pid)
+            finally:
+                signal.signal(signal.SIGTTOU, previous)
+            os.kill(self.pid, signal.SIGCONT)
+
+
+def take_terminal_back() -> None:
+    """Undo what giving the terminal to the app did, before we exit."""
+    if os.isatty(0):
+        with suppress(OSError):
+            previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            try:
+                os.tcsetpgrp(0, os.getpgrp())
+            finally:
+                signal.signal(signal.SIGTTOU, previous)
+
+
+def become(command: Sequence[str]) -> None:
+    """Replace this process with the command. Raises `CommandNotFound` or `CommandNotExecutable`."""
+    try:
+        os.execvp(command[0], list(command))  # noqa: S606 - the user's own command
+    except FileNotFoundError as error:
+        raise not_found(command[0]) from error
+    except OSError as error:
+        raise not_executable(command[0], error) from error
+
+
+def require_command(command: Sequence[str]) -> None:
+    """Look whether a command can be started, before anything else is done. Raises as `become` does."""
+    name = command[0]
+    candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in os.get_exec_path()]
+    existing = [candidate for candidate in candidates if os.path.isfile(candidate)]
+    if not existing:
+        if os.path.isdir(name):
+            raise not_executable(name, IsADirectoryError(0, "it is a directory"))
+        raise not_found(name)
+    if not any(os.access(candidate, os.X_OK) for candidate in existing):
+        raise not_executable(name, PermissionError(0, "Permission denied"))
+
+
+def not_found(name: str) -> CommandNotFound:
+    """The error for a command that does not exist."""
+    return CommandNotFound(
+        f"command not found: {name}", "give the app's command after `--`; is it installed and on PATH?"
+    )
+
+
+def not_executable(name: str, error: OSError) -> CommandNotExecutable:
+    """The error for a command that exists but does not start."""
+    return CommandNotExecutable(
+        f"command cannot be executed: {name}: {error.strerror}", "check its mode and first line"
+    )

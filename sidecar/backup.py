@@ -1,0 +1,222 @@
+"""One backup cycle of one database, and the loop around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import anyio
+import structlog
+
+from sidecar.domain import Database, Signature, Snapshot, Timestamp
+from sidecar.errors import DamagedDatabase, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
+from sidecar.format import Index
+from sidecar.lineage import Lineage
+from sidecar.ports import Clock, Snapshotter
+from sidecar.publish import Published, Publisher
+from sidecar.replica import Replica, key_of
+from sidecar.status import Status
+
+log = structlog.get_logger()
+
+FIRST_RETRY = 2.0
+OUTCOMES = ("published", "unchanged")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every database's backup works with."""
+
+    replica: Replica
+    publisher: Publisher
+    snapshotter: Snapshotter
+    status: Status
+    clock: Clock
+    turn: anyio.Lock
+
+
+@dataclass(slots=True)
+class _Timing:
+    """Seconds of a cycle, by phase."""
+
+    clock: Callable[[], float]
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    def elapsed(self) -> float:
+        return self.clock() - self.started
+
+
+class Backup:
+    """Keeps one database protected. At most one cycle of all databases runs at a time (`Tools.turn`)."""
+
+    def __init__(self, database: Database, lineage: Lineage, tools: Tools) -> None:
+        self.database = database
+        self._lineage = lineage
+        self._tools = tools
+        self._status = tools.status.databases[database.name]
+        self._newest: Timestamp | None = None
+        self._parent: str | None = None
+        self._root: str | None = None
+        self._protected: Signature | None = None
+        self._copying: Signature | None = None
+        self._changed_meanwhile: datetime | None = None
+
+    def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
+        """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
+        self._parent, self._newest, self._root = key, timestamp, root
+        self._status.restore_point = key
+        if unchanged:
+            self._protected = self._tools.snapshotter.signature(self.database.path)
+
+    def starts_above(self, timestamp: Timestamp) -> None:
+        """Restore points up to this time exist, whether the local database descends from them or not."""
+        self._newest = max(timestamp, self._newest or timestamp)
+
+    def observe(self) -> None:
+        """Look, by stat alone, whether the database has changes that no restore point holds, and since when."""
+        signature = self._tools.snapshotter.signature(self.database.path)
+        if signature is None:
+            return
+        self._status.size = signature.database.size
+        self._status.wal_size = signature.wal.size if signature.wal else 0
+        now = self._tools.clock.now()
+        if not _same(signature, self._protected) and self._status.unprotected_since is None:
+            self._status.unprotected_since = now
+        if self._copying and not _same(signature, self._copying) and self._changed_meanwhile is None:
+            self._changed_meanwhile = now
+
+    async def run(self, interval: timedelta, *, at_once: bool, force_first: bool = False) -> None:
+        """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
+        clock = self._tools.clock
+        delay, failures, force = 0.0 if at_once else interval.total_seconds(), 0, force_first
+        while True:
+            self._status.next_backup = clock.now() + timedelta(seconds=delay)
+            await clock.sleep(delay)
+            timing = _Timing(clock.monotonic)
+            if await self.attempt(force=force) is None:
+                failures, force = 0, False
+                delay = max(0.0, interval.total_seconds() - timing.elapsed())
+            else:
+                failures += 1
+                ceiling = min(interval.total_seconds(), FIRST_RETRY * 2 ** min(failures, 20))
+                delay = ceiling * (0.1 + 0.9 * clock.random())
+
+    async def final(self) -> bool:
+        """The last cycle: tried again until it succeeds or there is no point. True when the database is protected."""
+        failures = 0
+        while True:
+            failure = await self.attempt()
+            if failure is None:
+                return True
+            if not isinstance(failure, Transient):
+                return False
+            failures += 1
+            await self._tools.clock.sleep(min(5.0, 0.5 * 2**failures) * self._tools.clock.random())
+
+    async def attempt(self, *, force: bool = False) -> Exception | None:
+        """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
+        try:
+            await self.cycle(force=force)
+        except SidecarError as error:
+            self._tools.status.failed(self.database.name, error.message, error.hint)
+            log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
+            return error
+        except Exception as error:  # the loop boundary: a bug here must not stop the app
+            self._tools.status.failed(self.database.name, f"bug: {error!r}", "please report it with the log")
+            log.exception("backup failed by a bug", database=self.database.name)
+            return error
+        return None
+
+    async def cycle(self, *, force: bool = False) -> str:
+        """Publish a restore point unless nothing changed; `force` publishes anyway. Returns `published` or `unchanged`.
+
+        Raises `SidecarError` of any kind; the database is then as protected as before.
+        """
+        async with self._tools.turn:
+            self.observe()
+            signature = self._tools.snapshotter.signature(self.database.path)
+            if signature is None:
+                return self._without_database()
+            if not force and signature.proves_unchanged_since(self._protected):
+                self._tools.status.succeeded(self.database.name, "unchanged")
+                return "unchanged"
+            return await self._snapshot_and_publish(force=force)
+
+    async def _snapshot_and_publish(self, *, force: bool) -> str:
+        timing = _Timing(self._tools.clock.monotonic)
+        self._changed_meanwhile = None
+        try:
+            async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
+                self._copying = snapshot.signature
+                index = await self._tools.publisher.index(snapshot, self.database.name)
+                if index.root == self._root and not force:
+                    self._settle(snapshot, "unchanged")
+                    return "unchanged"
+                uploading = _Timing(self._tools.clock.monotonic)
+                published = await self._publish(snapshot, index)
+                self._tell(snapshot, published, uploading.elapsed(), timing.elapsed())
+                self._settle(snapshot, "published")
+                return "published"
+        except NotFound as error:
+            raise DamagedDatabase(f"{self.database.path} disappeared while it was copied") from error
+        finally:
+            self._copying = None
+
+    async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
+        timestamp = await self._tools.replica.stamp(self.database.name, self._newest)
+        key = key_of(self.database.name, timestamp)
+        self._lineage.pending(key)
+        named = replace(index, timestamp=str(timestamp), parent=self._parent)
+        try:
+            published = await self._tools.publisher.publish(snapshot, named, key)
+        except PreconditionFailed as error:
+            self._newest = None
+            raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+        self._lineage.descends(key, named.root)
+        self._parent, self._newest, self._root = key, timestamp, named.root
+        return published
+
+    def _settle(self, snapshot: Snapshot, outcome: str) -> None:
+        """What the snapshot holds is protected now; what was written since is not."""
+        self._protected = snapshot.signature
+        self._status.unprotected_since = self._changed_meanwhile
+        self._tools.status.succeeded(self.database.name, outcome)
+        self.observe()
+
+    def _tell(self, snapshot: Snapshot, published: Published, upload: float, total: float) -> None:
+        seconds = {**snapshot.seconds, "upload": upload}
+        for phase, value in seconds.items():
+            self._status.phases[phase].observe(value)
+        self._status.final_estimate = total
+        self._tools.status.published(
+            self.database.name, published.info.key, published.info.size, published.uploaded, published.reused
+        )
+        log.info(
+            "restore point published",
+            database=self.database.name,
+            key=published.info.key,
+            database_bytes=snapshot.size,
+            object_bytes=published.info.size,
+            uploaded_bytes=published.uploaded,
+            reused_bytes=published.reused,
+            staged_on_tmpfs=snapshot.on_tmpfs,
+            **{f"{phase}_seconds": round(value, 3) for phase, value in seconds.items()},
+            seconds=round(total, 3),
+        )
+
+    def _without_database(self) -> str:
+        """No file, or one of zero bytes: fine as long as there never was one."""
+        if self._parent is None:
+            self._status.backups["unchanged"] += 1
+            self._status.last_outcome = "unchanged"
+            return "unchanged"
+        raise DamagedDatabase(
+            f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
+            "has the app deleted it? `sidecar restore` brings it back",
+        )
+
+
+def _same(one: Signature, other: Signature | None) -> bool:
+    return other is not None and (one.database, one.wal) == (other.database, other.wal)

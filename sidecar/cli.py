@@ -1,0 +1,166 @@
+"""The command line, and the only place that maps errors to exit codes."""
+
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn
+
+import anyio
+import click
+
+from sidecar import __version__
+from sidecar.config import Configuration, Settings, is_passthrough, load
+from sidecar.errors import ExitCode, SidecarError
+
+Command = Callable[..., Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit. Every expected failure is one line on stderr, without a traceback."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        hint = f"sidecar {getattr(error.ctx, 'info_name', '') or ''} --help".replace("sidecar sidecar", "sidecar")
+        return _fail(error.format_message(), f"see `{hint}`", ExitCode.USAGE)
+    except SidecarError as error:
+        return _fail(error.message, error.hint, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:
+        return ExitCode.OK
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug has an exit code too
+        import traceback
+
+        traceback.print_exc()
+        return _fail(f"bug: {error!r}", "please report this with the lines above", ExitCode.BUG)
+
+
+def _fail(message: str, hint: str, code: int) -> int:
+    line = f"sidecar: {message}{f' ({hint})' if hint else ''}"
+    print(" ".join(line.split()), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
+    return code
+
+
+def _with_settings(command: Command) -> Command:
+    """Give a command every setting as an option, collected in its argument `flags`."""
+
+    def wrapper(**given: Any) -> Any:
+        flags = {name: given.pop(name) for name in Settings.model_fields}
+        return command(flags={name: value for name, value in flags.items() if value not in {None, ()}}, **given)
+
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    decorated: Command = wrapper
+    for name, field in reversed(Settings.model_fields.items()):
+        option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
+        decorated = click.option(
+            option, name, multiple=name == "databases", help=field.description, metavar=name.upper()
+        )(decorated)
+    return decorated
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=False)
+@click.version_option(__version__, prog_name="sidecar")
+def cli() -> None:
+    """Restore SQLite before the app starts, back it up while it runs, once more when it stops."""
+
+
+@cli.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@_with_settings
+def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
+    """Restore, start COMMAND, back up while it runs and once more when it has stopped."""
+    if is_passthrough():
+        return _become(command)
+    configuration = _configured(flags)
+    from sidecar import daemon
+
+    return anyio.run(daemon.run, configuration, command)
+
+
+@cli.command()
+@_with_settings
+def backup(flags: Mapping[str, object]) -> int:
+    """Publish a restore point now: through this machine's daemon if one runs, else by itself."""
+    return _command(flags, "backup")
+
+
+@cli.command()
+@click.option("--at", metavar="TIME", help="the newest restore point at or before this time (ISO 8601, UTC)")
+@click.option("--key", help="this restore point, by its key from `sidecar list`")
+@click.option("--output", metavar="PATH", help="write the database there, instead of to its own path")
+@click.option("--force", is_flag=True, help="replace an existing database, which is kept beside it")
+@_with_settings
+def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:  # noqa: FBT001
+    """Restore the newest restore point, or the one that is asked for."""
+    return _command(flags, "restore", at=at, key=key, output=output, force=force)
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@click.option("--diverged", is_flag=True, help="states that lost a conflict instead")
+@_with_settings
+def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:  # noqa: FBT001
+    """List restore points, oldest first."""
+    return _command(flags, "list_points", as_json=as_json, diverged=diverged)
+
+
+@cli.command()
+@click.option("--all", "every", is_flag=True, help="every restore point, not only the newest")
+@_with_settings
+def verify(flags: Mapping[str, object], every: bool) -> int:  # noqa: FBT001
+    """Prove restore points: restore to a scratch directory, check every digest, run SQLite's integrity check."""
+    return _command(flags, "verify", every=every)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="machine-readable")
+@_with_settings
+def status(flags: Mapping[str, object], as_json: bool) -> int:  # noqa: FBT001
+    """Show what is protected: as the daemon of this machine says, else as the store does."""
+    return _command(flags, "status", as_json=as_json)
+
+
+@cli.command()
+@_with_settings
+def check(flags: Mapping[str, object]) -> int:
+    """Show every effective setting and where it comes from, and try what a daemon would need."""
+    return _command(flags, "check")
+
+
+@cli.command()
+def demo() -> int:
+    """See the main job done: write, lose the machine, boot again, every row is back."""
+    from sidecar.demo.tour import tour
+
+    return tour()
+
+
+def _become(command: tuple[str, ...]) -> int:
+    """A release command or a test machine: be the command, and touch nothing else."""
+    if not command:
+        return ExitCode.OK
+    from sidecar.adapters.process import become
+
+    become(command)
+    return ExitCode.BUG
+
+
+def _configured(flags: Mapping[str, object]) -> Configuration:
+    configuration = load(flags)
+    from sidecar.adapters.logs import configure
+
+    configure(configuration.settings.log_format, configuration.settings.log_level)
+    return configuration
+
+
+def _command(flags: Mapping[str, object], name: str, **options: object) -> int:
+    """Run one of the one-shot commands; a signal cancels it cleanly."""
+    configuration = _configured(flags)
+    from sidecar import commands
+
+    chosen: Callable[..., Coroutine[Any, Any, int]] = getattr(commands, name)
+    return anyio.run(commands.interruptible, lambda: chosen(configuration, **options))

@@ -1,0 +1,120 @@
+"""Composition root: the only place that knows concrete classes. `daemon` and `commands` get their parts here."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from sidecar import __version__
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.sqlite import SqliteSnapshotter
+from sidecar.adapters.staging import Staging
+from sidecar.backup import Backup, Tools
+from sidecar.boot import Boot
+from sidecar.config import Configuration, store_parts, without_password
+from sidecar.domain import Database
+from sidecar.files import is_durable
+from sidecar.lineage import Lineage
+from sidecar.ports import Clock, ObjectStore, Snapshotter
+from sidecar.publish import Origin, Publisher
+from sidecar.replica import Replica
+from sidecar.restore import Restorer
+from sidecar.status import Status
+from sidecar.store import Metered, Patience, Retrying
+
+CYCLE_PATIENCE = Patience(give_up_after=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything a command works with, wired to one store."""
+
+    configuration: Configuration
+    databases: tuple[Database, ...]
+    clock: Clock
+    status: Status
+    store: ObjectStore
+    snapshotter: Snapshotter
+    turn: anyio.Lock
+
+    @property
+    def holder(self) -> str:
+        """Who we are in the store."""
+        return self.configuration.environment.holder
+
+    def replica(self, patience: Patience = CYCLE_PATIENCE) -> Replica:
+        """The store's restore points, its requests retried with this patience."""
+        settings = self.configuration.settings
+        store = Retrying(self.store, self.clock, patience)
+        return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
+
+    def tools(self) -> Tools:
+        """What backups work with."""
+        settings = self.configuration.settings
+        replica = self.replica()
+        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
+        return Tools(replica, publisher, self.snapshotter, self.status, self.clock, self.turn)
+
+    def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
+        """Downloads with the configured integrity check, or the given one."""
+        check = integrity or self.configuration.settings.integrity_check
+        return Restorer(replica, self.snapshotter, integrity=check)
+
+    def boot(self, tools: Tools) -> Boot:
+        """What happens before the app starts, as patient with the store as `restore_timeout` says."""
+        settings = self.configuration.settings
+        replica = self.replica(Patience(settings.restore_timeout.total_seconds()))
+        return Boot(
+            replica,
+            self.restorer(replica),
+            tools,
+            durable=self.durable(self.databases[0].path),
+            on_empty=settings.on_empty_store,
+            on_conflict=settings.on_conflict,
+        )
+
+    def backup(self, database: Database, tools: Tools) -> Backup:
+        """The backup of one database."""
+        return Backup(database, self.lineage(database), tools)
+
+    def lineage(self, database: Database) -> Lineage:
+        """The lineage marker of one database."""
+        return Lineage(database.path, self.store.url, durable=self.durable(database.path))
+
+    def durable(self, path: Path) -> bool:
+        """Whether what is written at a path must be fsynced."""
+        mode = self.configuration.settings.durability
+        return is_durable(path.parent, mode, ephemeral_root=self.configuration.environment.on_fly)
+
+
+@asynccontextmanager
+async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
+    """Parts for this configuration. Opens no connection yet: a store that is down fails at its first request."""
+    settings = configuration.settings
+    clock = SystemClock()
+    databases = settings.database_list()
+    status = Status(databases, without_password(settings.store), __version__, clock.now)
+    staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
+    snapshotter = SqliteSnapshotter(staging, switch_to_wal=settings.journal_mode == "wal")
+    status.sqlite_version = snapshotter.sqlite_version()
+    async with AsyncExitStack() as stack:
+        store = await _store(configuration, stack)
+        metered = Metered(store, clock, status)
+        yield Parts(configuration, databases, clock, status, metered, snapshotter, anyio.Lock())
+
+
+async def _store(configuration: Configuration, stack: AsyncExitStack) -> ObjectStore:
+    kind, bucket, rest = store_parts(configuration.settings.store)
+    if kind == "file":
+        from sidecar.adapters.filestore import FileStore
+
+        return FileStore(Path(rest).resolve())
+    # Imported only when needed: the SDK costs a third of a second and 40 MB.
+    from sidecar.adapters.s3 import S3Location, S3Store
+
+    environment = configuration.environment
+    location = S3Location(bucket, rest, environment.endpoint, environment.region)
+    connections = 2 * configuration.settings.concurrency + 2
+    return await stack.enter_async_context(S3Store(location, connections=connections))

@@ -1,0 +1,251 @@
+"""Settings, and the only reader of the environment.
+
+Precedence: flags > `SIDECAR_*` environment > `sidecar.toml` (or `SIDECAR_CONFIG`) > defaults. A name that is not a
+setting is an error wherever it stands: a typo must not silently disable a backup.
+"""
+
+import difflib
+import os
+import socket
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sidecar.domain import Database
+from sidecar.errors import ConfigurationError
+from sidecar.files import Durability
+from sidecar.quantities import parse_duration, parse_size
+from sidecar.replica import RESERVED_NAMES
+from sidecar.restore import OnConflict, OnEmptyStore
+
+PREFIX = "SIDECAR_"
+CONFIG_VARIABLE = "SIDECAR_CONFIG"
+DEFAULT_FILE = "sidecar.toml"
+
+
+def _comma_separated(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than zero")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
+Size = Annotated[int, BeforeValidator(parse_size)]
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_comma_separated)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+
+
+class Settings(BaseSettings):
+    """Every setting; see README for what each one means. Paths may be relative to the working directory."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=False)
+
+    databases: Paths = Field(description="the SQLite files to protect; their file names are their names in the store")
+    store: str = Field("file://./sidecar-store", description="`s3://bucket/prefix` or `file:///dir`")
+    interval: PositiveDuration = Field(timedelta(minutes=5), description="time between restore points")
+    restore_timeout: Duration = Field(
+        timedelta(minutes=2), description="how long an unreachable store is tried at boot, before exit 75"
+    )
+    shutdown_grace: Duration = Field(timedelta(seconds=10), description="time the app has to stop before SIGKILL")
+    final_backup_timeout: PositiveDuration = Field(
+        timedelta(minutes=2), description="time the last backup has after the app stopped"
+    )
+    drain: Duration = Field(
+        timedelta(seconds=5), description="without a command: wait on SIGTERM for the writers elsewhere to stop"
+    )
+    on_empty_store: OnEmptyStore = Field(
+        OnEmptyStore.START, description="nothing to restore: `start`, or `fail` with exit 66"
+    )
+    on_conflict: OnConflict = Field(
+        OnConflict.REMOTE, description="local file and newest restore point disagree: who wins, or `fail`"
+    )
+    listen: str = Field("0.0.0.0:9180", description="`host:port` of /livez /readyz /metrics /status, or `off`")
+    app_metrics_url: str | None = Field(None, description="the app's metrics, appended to `/metrics`")
+    staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
+    journal_mode: Literal["wal", "keep"] = Field("wal", description="switch databases to WAL, or `keep` what they have")
+    integrity_check: Literal["none", "quick", "full"] = Field("quick", description="SQLite's check after a restore")
+    compression_level: int = Field(1, ge=1, le=19, description="zstd level, 1 to 19")
+    part_size: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="size of parts on the wire, 5MiB to 5GiB")
+    concurrency: int = Field(4, ge=1, le=64, description="parts in flight at once")
+    durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
+    control_socket: str = Field("auto", description="unix socket for `sidecar backup` and `status`; `off` disables")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="`auto`: console on a tty, else JSON")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` passes: it reads the other sources itself, to know where each value came from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Settings":
+        _check_names(self.databases)
+        _check_store(self.store)
+        listen_address(self.listen)
+        return self
+
+    def database_list(self) -> tuple[Database, ...]:
+        """The databases, named by their file names, with symbolic links resolved."""
+        return tuple(Database(path.name, Path(path).resolve()) for path in self.databases)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Validated settings, where each came from, and what else of the environment matters."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    environment: "Environment"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What we take from the environment beside our own settings; the standard names of the SDK and the platform."""
+
+    region: str | None
+    endpoint: str | None
+    holder: str
+    on_fly: bool
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Configuration:
+    """Read and validate everything. `flags` has only what was given. Raises `ConfigurationError`."""
+    environ = os.environ if environ is None else environ
+    layers = {"default": {}, **_file_layer(environ), "environment": _environment_layer(environ), "flag": dict(flags)}
+    merged: dict[str, object] = {}
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    for source, values in layers.items():
+        merged.update(values)
+        sources.update(dict.fromkeys(values, source))
+    try:
+        settings = Settings(**merged)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise _explain(error, sources) from error
+    return Configuration(settings, sources, read_environment(environ))
+
+
+def read_environment(environ: Mapping[str, str]) -> Environment:
+    """The SDK's and the platform's variables. botocore itself reads only AWS_DEFAULT_REGION."""
+    return Environment(
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
+        endpoint=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None,
+        holder=environ.get("FLY_MACHINE_ID") or socket.gethostname(),
+        on_fly="FLY_MACHINE_ID" in environ,
+    )
+
+
+def is_passthrough(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this is a release command or a test machine, which must not touch databases or the store."""
+    environ = os.environ if environ is None else environ
+    return environ.get("RELEASE_COMMAND") == "1" or environ.get("FLY_TEST_COMMAND") == "1"
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown: user and password replaced."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))
+
+
+def listen_address(listen: str) -> tuple[str, int] | None:
+    """Host and port of the `listen` setting, None when it is off. Raises ValueError."""
+    if listen == "off":
+        return None
+    host, separator, port = listen.rpartition(":")
+    if not separator or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"listen: {listen!r} is not of the form host:port, like 0.0.0.0:9180, or off")
+    return host.strip("[]"), int(port)
+
+
+def store_parts(store: str) -> tuple[str, str, str]:
+    """Scheme, bucket and prefix of an s3 store; or "file", "" and the directory. Raises ValueError."""
+    parts = urlsplit(store)
+    if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
+        return "s3", parts.netloc, parts.path.strip("/")
+    if parts.scheme == "file" and store.startswith("file://") and len(store) > len("file://"):
+        return "file", "", store.removeprefix("file://")
+    raise ValueError(f"store: {without_password(store)!r} is neither s3://bucket/prefix nor file:///directory")
+
+
+def _check_store(store: str) -> None:
+    store_parts(store)
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    if not paths:
+        raise ValueError("databases: none given; name at least one SQLite file")
+    names = [path.name for path in paths]
+    for path in paths:
+        if path.name in RESERVED_NAMES or not path.name:
+            raise ValueError(f"databases: {str(path)!r} cannot be used: the store needs this name for itself")
+        if names.count(path.name) > 1:
+            raise ValueError(f"databases: two files are named {path.name!r}; names in the store must differ")
+
+
+def _file_layer(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
+    named = environ.get(CONFIG_VARIABLE)
+    path = Path(named or DEFAULT_FILE)
+    if not named and not path.exists():
+        return {}
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", f"correct {CONFIG_VARIABLE}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}", "see the settings in README") from error
+    for name in values:
+        _require_known(name, f"{path}: {name}", {each: each for each in Settings.model_fields})
+    return {str(path): values}
+
+
+def _environment_layer(environ: Mapping[str, str]) -> dict[str, object]:
+    known = {f"{PREFIX}{name.upper()}": name for name in Settings.model_fields}
+    found: dict[str, object] = {}
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+            _require_known(variable, variable, known)
+            found[known[variable]] = value
+    return found
+
+
+def _require_known(name: str, shown: str, known: Mapping[str, str]) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`sidecar check` and README list every setting"
+    raise ConfigurationError(f"{shown} is not a setting", hint)
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigurationError:
+    """One line for the first thing that is wrong."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return ConfigurationError(
+            f"no {name} given", f"set {PREFIX}{name.upper()} or --database to the path of the SQLite file"
+        )
+    if not name:
+        return ConfigurationError(reason, "see the settings in README")
+    value = without_password(str(first["input"]))
+    return ConfigurationError(f"{name}: {value!r}: {reason}", f"it comes from: {sources[name]}")

@@ -1,0 +1,262 @@
+"""`sidecar run`: the nested scopes of the daemon. Their nesting is the shutdown order.
+
+signals, HTTP              from the first moment to the last
+  boot                     cancelled by a signal
+  backup loops and app     until the app has ended
+  final backup             shielded from everything but its own timeout
+"""
+
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+
+import anyio
+import structlog
+
+from sidecar.adapters.http import AppMetrics, Http
+from sidecar.adapters.metrics import Metrics, acceptable
+from sidecar.adapters.process import App, Reaper, require_command, take_terminal_back
+from sidecar.backup import Backup
+from sidecar.boot import Booted
+from sidecar.compose import Parts, opened
+from sidecar.config import Configuration, listen_address
+from sidecar.diverged import Diverged
+from sidecar.errors import FinalBackupFailed, SidecarError
+from sidecar.locks import control_path, local_locks
+from sidecar.pipeline import first_failure
+from sidecar.ports import Child
+
+log = structlog.get_logger()
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+OBSERVE_SECONDS = 1.0
+DIVERGED_RETRY_SECONDS = 30.0
+
+
+async def run(configuration: Configuration, command: Sequence[str]) -> int:
+    """Protect the databases while the command runs; without a command, until a signal says stop.
+
+    Returns the exit status. Raises `SidecarError` for what keeps the app from starting, and `FinalBackupFailed`.
+    """
+    if command:
+        require_command(command)
+    try:
+        async with opened(configuration) as parts:
+            return await _Daemon(parts, command).run()
+    except BaseExceptionGroup as group:
+        raise first_failure(group) from group
+
+
+class _Signals:
+    """What the signals have said so far."""
+
+    def __init__(self) -> None:
+        self.reaper = Reaper()
+        self.app: Child | None = None
+        self.first: int | None = None
+        self.stop = anyio.Event()
+        self.hurry = anyio.Event()
+
+    async def listen(self, received: AsyncIterator[signal.Signals]) -> None:
+        """Relay the first request to stop to the app, once; a second one only shortens its grace."""
+        async for number in received:
+            if number == signal.SIGCHLD:
+                self.reaper.collect()
+            elif number in STOPPING:
+                self._stopping(number)
+            elif self.app:
+                self.app.signal(number)
+
+    def _stopping(self, number: int) -> None:
+        if self.first is not None:
+            self.hurry.set()
+            return
+        self.first = number
+        log.info("asked to stop", signal=signal.Signals(number).name)
+        self.stop.set()
+        if self.app:
+            self.app.signal(number)
+
+
+class _Daemon:
+    def __init__(self, parts: Parts, command: Sequence[str]) -> None:
+        self._parts = parts
+        self._settings = parts.configuration.settings
+        self._command = command
+        self._status = parts.status
+        self._tools = parts.tools()
+        self._backups = [parts.backup(database, self._tools) for database in parts.databases]
+        self._diverged: list[Diverged] = []
+        self._signals = _Signals()
+
+    async def run(self) -> int:
+        with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
+            async with anyio.create_task_group() as outermost:
+                outermost.start_soon(self._signals.listen, received)
+                async with AsyncExitStack() as stack:
+                    await self._serve(stack)
+                    try:
+                        status = await self._boot_and_run()
+                    finally:
+                        take_terminal_back()
+                outermost.cancel_scope.cancel()
+        return status
+
+    async def _serve(self, stack: AsyncExitStack) -> None:
+        """Locks, HTTP and the control socket, before anything else is done."""
+        control = control_path(self._settings.control_socket, self._parts.databases)
+        stack.enter_context(local_locks(self._parts.databases, control))
+        url = self._settings.app_metrics_url
+        app_metrics = AppMetrics(url, acceptable) if url else None
+        http = Http(self._status, Metrics(self._status).render, self._observe, app_metrics)
+        if address := listen_address(self._settings.listen):
+            await stack.enter_async_context(http.listening(*address))
+        if control:
+            await stack.enter_async_context(http.controlled(control, self._backup_now))
+
+    async def _boot_and_run(self) -> int:
+        self._status.enter("restoring")
+        booted = await self._boot_unless_stopped()
+        if booted is None or self._signals.stop.is_set():
+            self._status.enter("stopped")
+            log.info("stopped before the app was started")
+            return 128 + (self._signals.first or signal.SIGTERM)
+        started = self._parts.clock.monotonic()
+        if self._command:
+            self._signals.app = App(self._command, self._signals.reaper)
+        self._status.enter("running", ready=True)
+        status = await self._run_beside_backups(booted)
+        stopping = self._parts.clock.monotonic()
+        protected = await self._final_backup()
+        now = self._parts.clock.monotonic()
+        self._status.enter("stopped")
+        log.info(
+            "shutdown",
+            app_status=status if self._command else None,
+            protected=protected,
+            app_seconds=round(stopping - started, 3),
+            final_backup_seconds=round(now - stopping, 3),
+        )
+        return self._exit_status(status, protected=protected)
+
+    async def _run_beside_backups(self, booted: list[Booted]) -> int:
+        try:
+            async with anyio.create_task_group() as group:
+                for backup, how in zip(self._backups, booted, strict=True):
+                    begin = partial(backup.run, at_once=how.at_once, force_first=how.force)
+                    group.start_soon(begin, self._settings.interval)
+                group.start_soon(self._keep_observing)
+                group.start_soon(self._publish_diverged)
+                status = await self._until_app_ended()
+                group.cancel_scope.cancel()
+        finally:
+            if self._signals.app:
+                self._signals.app.kill_group()
+        return status
+
+    async def _boot(self) -> list[Booted]:
+        boot = self._parts.boot(self._tools)
+        booted = []
+        for backup in self._backups:
+            how = await boot.boot(backup, self._parts.lineage(backup.database))
+            if how.diverged:
+                path, at = how.diverged
+                self._diverged.append(Diverged(backup.database, path, at, self._parts.holder, self._tools))
+            booted.append(how)
+        return booted
+
+    async def _boot_unless_stopped(self) -> list[Booted] | None:
+        """Boot, or None when a signal came first."""
+        booted: list[Booted] | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._cancel_on_stop, group.cancel_scope)
+            booted = await self._boot()
+            group.cancel_scope.cancel()
+        return booted
+
+    async def _cancel_on_stop(self, scope: anyio.CancelScope) -> None:
+        await self._signals.stop.wait()
+        scope.cancel()
+
+    async def _until_app_ended(self) -> int:
+        """Wait for the app, or see it stopped after a signal. Returns its status; nothing of its group is left."""
+        grace = self._settings.shutdown_grace.total_seconds()
+        app = self._signals.app
+        if app is None:
+            await self._signals.stop.wait()
+            self._status.enter("stopping")
+            with anyio.move_on_after(self._settings.drain.total_seconds()):
+                await self._signals.hurry.wait()
+            return 0
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._kill_after_grace, app, grace)
+            status = await app.wait()
+            group.cancel_scope.cancel()
+        self._status.enter("stopping")
+        await app.stop_group(grace)
+        return status
+
+    async def _kill_after_grace(self, app: Child, grace: float) -> None:
+        await self._signals.stop.wait()
+        self._status.enter("stopping")
+        with anyio.move_on_after(grace):
+            await self._signals.hurry.wait()
+        log.warning("the app did not stop in time and is killed", grace_seconds=grace)
+        app.kill_group()
+
+    async def _final_backup(self) -> bool:
+        """Back up once more, whatever signals come; False when a database could not be in time."""
+        timeout = self._settings.final_backup_timeout.total_seconds()
+        protected: list[bool] = []
+
+        async def one(backup: Backup) -> None:
+            protected.append(await backup.final())
+
+        with anyio.move_on_after(timeout, shield=True) as scope:
+            async with anyio.create_task_group() as group:
+                for backup in self._backups:
+                    group.start_soon(one, backup)
+            for diverged in self._diverged:
+                await diverged.publish()
+        if scope.cancelled_caught:
+            log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
+        return len(protected) == len(self._backups) and all(protected)
+
+    def _exit_status(self, status: int, *, protected: bool) -> int:
+        if not protected and status == 0:
+            raise FinalBackupFailed(
+                "the app has stopped and its last changes could not be published",
+                "they are still in the local file, if this machine's disk survives; the log says why",
+            )
+        return status
+
+    async def _keep_observing(self) -> None:
+        while True:
+            self._observe()
+            await anyio.sleep(OBSERVE_SECONDS)
+
+    def _observe(self) -> None:
+        for backup in self._backups:
+            with suppress(SidecarError):  # the cycle reports it
+                backup.observe()
+
+    async def _publish_diverged(self) -> None:
+        for diverged in self._diverged:
+            while not await diverged.publish():
+                await anyio.sleep(DIVERGED_RETRY_SECONDS)
+
+    async def _backup_now(self) -> dict[str, object]:
+        """For the control socket: a cycle of every database, and how each ended."""
+        return {backup.database.name: await self._outcome(backup) for backup in self._backups}
+
+    async def _outcome(self, backup: Backup) -> dict[str, object]:
+        try:
+            return {
+                "outcome": await backup.cycle(),
+                "restore_point": self._status.databases[backup.database.name].restore_point,
+            }
+        except SidecarError as error:
+            self._status.failed(backup.database.name, error.message, error.hint)
+            return {"outcome": "failed", "error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

@@ -1,0 +1,48 @@
+"""A local database that lost a conflict: kept beside the one that won, and published under `diverged/`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from sidecar.backup import Tools
+from sidecar.domain import Database, Timestamp
+from sidecar.errors import PreconditionFailed, SidecarError
+from sidecar.replica import diverged_key_of
+
+log = structlog.get_logger()
+
+
+class Diverged:
+    """One of them, to be published once."""
+
+    def __init__(self, database: Database, kept_at: Path, timestamp: Timestamp, holder: str, tools: Tools) -> None:
+        self._database = database
+        self._kept_at = kept_at
+        self._timestamp = timestamp
+        self._key = diverged_key_of(database.name, timestamp, holder)
+        self._tools = tools
+        self._published = False
+
+    async def publish(self) -> bool:
+        """Publish it unless that is done. False when it failed, which is logged: the file stays where it is."""
+        if self._published:
+            return True
+        try:
+            async with self._tools.turn, self._tools.snapshotter.snapshot(self._kept_at) as snapshot:
+                index = await self._tools.publisher.index(snapshot, self._database.name)
+                named = replace(index, timestamp=str(self._timestamp))
+                await self._tools.publisher.publish(snapshot, named, self._key)
+        except PreconditionFailed:
+            log.info("the diverged database was published before", key=self._key)
+        except SidecarError as error:
+            hint = f"it is kept at {self._kept_at}; {error.hint}"
+            self._tools.status.report(self._database.name, f"diverged database not published: {error.message}", hint)
+            log.error("diverged database not published", key=self._key, error=error.message, hint=hint)
+            return False
+        except Exception:  # a loop boundary: a bug here must not stop the app
+            log.exception("diverged database not published because of a bug", key=self._key, kept_at=str(self._kept_at))
+            return False
+        self._published = True
+        log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
+        return True

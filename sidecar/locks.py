@@ -1,0 +1,93 @@
+"""One sidecar for a database on this machine: an flock, and in the lock file how to reach who holds it."""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sidecar.domain import Database
+from sidecar.errors import ConfigurationError, DatabaseBusy
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that protects a database: its id, and the path of its control socket, if it has one."""
+
+    pid: int
+    control: str | None
+
+
+@contextmanager
+def local_locks(databases: Sequence[Database], control: Path | None) -> Iterator[None]:
+    """Be the only sidecar of these databases here. Raises `DatabaseBusy` when another process is.
+
+    The locks end with the process, however it ends.
+    """
+    holder = Holder(os.getpid(), str(control) if control else None)
+    with ExitStack() as held:
+        for database in databases:
+            held.callback(os.close, _lock(database, holder))
+        yield
+
+
+def holder_of(database: Database) -> Holder | None:
+    """Who holds the lock of a database now."""
+    try:
+        file = os.open(_lock_path(database), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(file)
+    finally:
+        os.close(file)
+    return None
+
+
+def control_path(setting: str, databases: Sequence[Database]) -> Path | None:
+    """Where the control socket is: by default a private directory under the system's temporary one."""
+    if setting == "off":
+        return None
+    if setting != "auto":
+        return Path(setting)
+    return Path(tempfile.gettempdir(), f"sidecar-{os.getuid()}-{_digest(databases)}", "control.sock")
+
+
+def _lock(database: Database, holder: Holder) -> int:
+    path = _lock_path(database)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise ConfigurationError(f"cannot open the lock {path}: {error.strerror}", "is it another user's?") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = _read(file)
+        os.close(file)
+        raise DatabaseBusy(
+            f"another sidecar{f' (pid {other.pid})' if other else ''} protects {database.path} on this machine",
+            "there is one for each database; `sidecar backup` asks it for a restore point",
+        ) from None
+    os.ftruncate(file, 0)
+    os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
+    return file
+
+
+def _read(file: int) -> Holder | None:
+    with suppress(ValueError, TypeError):
+        return Holder(**json.loads(os.pread(file, 4096, 0)))
+    return None
+
+
+def _lock_path(database: Database) -> Path:
+    return Path(tempfile.gettempdir(), f"sidecar-{_digest([database])}.lock")
+
+
+def _digest(databases: Sequence[Database]) -> str:
+    return hashlib.sha256("\0".join(str(each.path) for each in databases).encode()).hexdigest()[:16]
