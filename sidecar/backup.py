@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 import anyio
 import structlog
 
-from sidecar.domain import Database, Signature, Snapshot, Timestamp
+from sidecar.domain import Database, RestorePoint, Signature, Snapshot, Timestamp
 from sidecar.errors import DamagedDatabase, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
 from sidecar.format import Index
-from sidecar.lineage import Lineage
+from sidecar.lineage import Lineage, Marker
 from sidecar.ports import Clock, Snapshotter
 from sidecar.publish import Published, Publisher
 from sidecar.replica import Replica, key_of
@@ -70,9 +70,21 @@ class Backup:
         if unchanged:
             self._protected = self._tools.snapshotter.signature(self.database.path)
 
+    def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
+        """Go on after this restore point, from which the local database may or may not descend."""
+        if marker and marker.names(newest.key):
+            root = marker.root if marker.last == newest.key else None
+            self.descends_from(newest.key, newest.timestamp, root, unchanged=False)
+        self.starts_above(newest.timestamp)
+
     def starts_above(self, timestamp: Timestamp) -> None:
         """Restore points up to this time exist, whether the local database descends from them or not."""
         self._newest = max(timestamp, self._newest or timestamp)
+
+    @property
+    def newest_key(self) -> str | None:
+        """The key of the restore point that the local database descends from."""
+        return self._parent
 
     def observe(self) -> None:
         """Look, by stat alone, whether the database has changes that no restore point holds, and since when."""

@@ -75,11 +75,8 @@ class Boot:
             root, at = restored.contents.index.root, restored.point.timestamp
             lineage.descends(restored.point.key, root)
             backup.descends_from(restored.point.key, at, root, unchanged=True)
-        elif decision is Decision.KEEP_LOCAL and newest and marker:
-            known = marker.root if marker.last == newest.key else None
-            backup.descends_from(newest.key, newest.timestamp, known, unchanged=False)
         if newest:
-            backup.starts_above(newest.timestamp)
+            backup.continues(newest, None if restored else marker)
         self._tell(database, decision, booted, restored, seconds)
         return booted
 

@@ -1,7 +1,7 @@
 """The command line, and the only place that maps errors to exit codes."""
 
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import anyio
@@ -23,8 +23,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
     except click.ClickException as error:
-        hint = f"sidecar {getattr(error.ctx, 'info_name', '') or ''} --help".replace("sidecar sidecar", "sidecar")
-        return _fail(error.format_message(), f"see `{hint}`", ExitCode.USAGE)
+        context = getattr(error, "ctx", None)
+        return _fail(error.format_message(), f"see `{context.command_path if context else 'sidecar'} --help`", ExitCode.USAGE)
     except SidecarError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):
@@ -85,7 +85,9 @@ def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
 @_with_settings
 def backup(flags: Mapping[str, object]) -> int:
     """Publish a restore point now: through this machine's daemon if one runs, else by itself."""
-    return _command(flags, "backup")
+    from sidecar.commands import backup
+
+    return _command(flags, backup)
 
 
 @cli.command()
@@ -94,41 +96,51 @@ def backup(flags: Mapping[str, object]) -> int:
 @click.option("--output", metavar="PATH", help="write the database there, instead of to its own path")
 @click.option("--force", is_flag=True, help="replace an existing database, which is kept beside it")
 @_with_settings
-def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:  # noqa: FBT001
+def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:
     """Restore the newest restore point, or the one that is asked for."""
-    return _command(flags, "restore", at=at, key=key, output=output, force=force)
+    from sidecar.recover import restore
+
+    return _command(flags, restore, at=at, key=key, output=output, force=force)
 
 
 @cli.command("list")
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @click.option("--diverged", is_flag=True, help="states that lost a conflict instead")
 @_with_settings
-def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:  # noqa: FBT001
+def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
     """List restore points, oldest first."""
-    return _command(flags, "list_points", as_json=as_json, diverged=diverged)
+    from sidecar.commands import list_points
+
+    return _command(flags, list_points, as_json=as_json, diverged=diverged)
 
 
 @cli.command()
 @click.option("--all", "every", is_flag=True, help="every restore point, not only the newest")
 @_with_settings
-def verify(flags: Mapping[str, object], every: bool) -> int:  # noqa: FBT001
+def verify(flags: Mapping[str, object], every: bool) -> int:
     """Prove restore points: restore to a scratch directory, check every digest, run SQLite's integrity check."""
-    return _command(flags, "verify", every=every)
+    from sidecar.commands import verify
+
+    return _command(flags, verify, every=every)
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="machine-readable")
 @_with_settings
-def status(flags: Mapping[str, object], as_json: bool) -> int:  # noqa: FBT001
+def status(flags: Mapping[str, object], as_json: bool) -> int:
     """Show what is protected: as the daemon of this machine says, else as the store does."""
-    return _command(flags, "status", as_json=as_json)
+    from sidecar.commands import status
+
+    return _command(flags, status, as_json=as_json)
 
 
 @cli.command()
 @_with_settings
 def check(flags: Mapping[str, object]) -> int:
     """Show every effective setting and where it comes from, and try what a daemon would need."""
-    return _command(flags, "check")
+    from sidecar.check import check
+
+    return _command(flags, check)
 
 
 @cli.command()
@@ -157,10 +169,9 @@ def _configured(flags: Mapping[str, object]) -> Configuration:
     return configuration
 
 
-def _command(flags: Mapping[str, object], name: str, **options: object) -> int:
+def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]], **options: object) -> int:
     """Run one of the one-shot commands; a signal cancels it cleanly."""
     configuration = _configured(flags)
-    from sidecar import commands
+    from sidecar.commands import interruptible
 
-    chosen: Callable[..., Coroutine[Any, Any, int]] = getattr(commands, name)
-    return anyio.run(commands.interruptible, lambda: chosen(configuration, **options))
+    return anyio.run(interruptible, lambda: chosen(configuration, **options))

@@ -37,6 +37,7 @@ class Parts:
     status: Status
     store: ObjectStore
     snapshotter: Snapshotter
+    staging: Staging
     turn: anyio.Lock
 
     @property
@@ -102,7 +103,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         store = await _store(configuration, stack)
         metered = Metered(store, clock, status)
-        yield Parts(configuration, databases, clock, status, metered, snapshotter, anyio.Lock())
+        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, anyio.Lock())
 
 
 async def _store(configuration: Configuration, stack: AsyncExitStack) -> ObjectStore:

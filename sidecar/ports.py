@@ -131,6 +131,10 @@ class Snapshotter(Protocol):
         """The version of the SQLite library in use, like 3.53.4."""
         ...
 
+    def may_checkpoint(self) -> bool:
+        """Whether that version may checkpoint while another process does (sqlite.org/wal.html#walresetbug)."""
+        ...
+
     def signature(self, path: Path) -> Signature | None:
         """What stat says of the database and its WAL now; None when there is no database or it has zero bytes.
 

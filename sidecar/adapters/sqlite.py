@@ -38,8 +38,8 @@ RACY_NS = 1_000_000_000
 WAL_ATTEMPTS = 20
 
 
-def may_checkpoint(version: tuple[int, ...]) -> bool:
-    """Whether this SQLite may checkpoint while another process does: without the WAL-reset bug."""
+def is_fixed(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite is without the WAL-reset bug, and so may checkpoint while another process does."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 
@@ -49,12 +49,15 @@ class SqliteSnapshotter:
     def __init__(self, staging: Staging, *, switch_to_wal: bool = True) -> None:
         self._staging = staging
         self._switch_to_wal = switch_to_wal
-        self._may_checkpoint = may_checkpoint(sqlite3.sqlite_version_info)
         self._said: set[str] = set()
 
     def sqlite_version(self) -> str:
         """See `ports.Snapshotter`."""
         return str(sqlite3.sqlite_version)
+
+    def may_checkpoint(self) -> bool:
+        """See `ports.Snapshotter`."""
+        return is_fixed(sqlite3.sqlite_version_info)
 
     def signature(self, path: Path) -> Signature | None:
         """See `ports.Snapshotter`."""
@@ -160,7 +163,7 @@ class SqliteSnapshotter:
 
     def _checkpoint(self, connection: "sqlite3.Connection", path: Path) -> None:
         """PASSIVE: copies what it can, waits for nobody."""
-        if self._may_checkpoint:
+        if self.may_checkpoint():
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         else:
             self._say_once(

@@ -1,0 +1,146 @@
+"""`sidecar restore`: by hand, onto the database's own path or elsewhere."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sidecar.compose import Parts, opened
+from sidecar.config import Configuration
+from sidecar.domain import Database, RestorePoint, Timestamp
+from sidecar.errors import DatabaseBusy, ExitCode, NotFound, NothingToRestore, UsageError
+from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_writable
+from sidecar.locks import local_locks
+from sidecar.output import progress_bar, say
+from sidecar.replica import Replica, point_of
+
+
+async def restore(
+    configuration: Configuration, *, at: str | None, key: str | None, output: str | None, force: bool
+) -> int:
+    """Restore what is asked for. An existing file is replaced only with `force`, and kept beside the new one."""
+    if at and key:
+        raise UsageError("--at and --key exclude each other", "give one of them")
+    instant = _parse_time(at) if at else None
+    async with opened(configuration) as parts:
+        if len(parts.databases) > 1 and (key or output):
+            raise UsageError("--key and --output are for one database", "name it with --database")
+        replica = parts.replica()
+        for database in parts.databases:
+            point = await _choose(replica, database, instant, key)
+            target = Path(output).resolve() if output else database.path
+            if target == database.path:
+                with local_locks([database], None):
+                    await _onto_own_path(parts, replica, database, point, force=force)
+            else:
+                await _elsewhere(parts, replica, Database(database.name, target), point, force=force)
+            say(f"{point.key} restored to {target}")
+    return ExitCode.OK
+
+
+async def _choose(replica: Replica, database: Database, at: Timestamp | None, key: str | None) -> RestorePoint:
+    if key:
+        return await _by_key(replica, database, key)
+    if at:
+        return await replica.find(database.name, at)
+    newest = await replica.newest(database.name)
+    if newest is None:
+        raise NothingToRestore(
+            f"{replica.store.url} has no restore point of {database.name}", "check `store` and the database's name"
+        )
+    return newest
+
+
+async def _by_key(replica: Replica, database: Database, key: str) -> RestorePoint:
+    try:
+        point = point_of(await replica.store.head(key))
+    except NotFound:
+        raise NothingToRestore(f"{key} does not exist in {replica.store.url}", "see `sidecar list`") from None
+    if point is None or point.database != database.name:
+        raise UsageError(
+            f"{key} is no restore point of {database.name}", "see `sidecar list`; name the right --database"
+        )
+    return point
+
+
+async def _onto_own_path(
+    parts: Parts, replica: Replica, database: Database, point: RestorePoint, *, force: bool
+) -> None:
+    """Never over a database that is in use; what was there stays beside it; the marker says what it is now."""
+    if parts.snapshotter.signature(database.path) is not None:
+        _require_force(database.path, force=force)
+        _require_unused(database.path)
+        await parts.snapshotter.settle(database.path)
+    restored = await _replace(parts, replica, database, point)
+    parts.lineage(database).descends(point.key, restored)
+    newest = await replica.newest(database.name)
+    if newest and newest.key != point.key:
+        say(
+            f"note: this is not the newest restore point; `sidecar backup` makes it the newest, else a boot restores {newest.key}"
+        )
+
+
+async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: RestorePoint, *, force: bool) -> None:
+    if target.path.is_dir():
+        raise UsageError(f"--output {target.path} is a directory", "name a file")
+    if target.path.exists():
+        _require_force(target.path, force=force)
+        _require_unused(target.path)
+    await _replace(parts, replica, target, point)
+
+
+async def _replace(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> str:
+    """Download and verify first, then swap. Returns the root digest."""
+    restorer = parts.restorer(replica)
+    with local_errors(database.path):
+        require_writable(database.path)
+        database.path.parent.mkdir(parents=True, exist_ok=True)
+        with progress_bar(f"restore {point.key}") as progress:
+            restored, staged = await restorer.stage(point, database, progress)
+        try:
+            at = Timestamp.of(datetime.now(UTC))
+            if database.path.exists() and database.path.stat().st_size:
+                kept = aside(database.path, "replaced", at)
+                move_aside(database.path, kept)
+                say(f"the database that was there is kept at {kept}")
+            else:
+                keep_orphans(database.path, at)
+            await restorer.put_in_place(staged, database, durable=parts.durable(database.path))
+        finally:
+            staged.unlink(missing_ok=True)
+    return restored.contents.index.root
+
+
+def _require_force(path: Path, *, force: bool) -> None:
+    if not force:
+        raise UsageError(
+            f"{path} exists", "--force replaces it and keeps the old one beside it; --output writes elsewhere"
+        )
+
+
+def _require_unused(path: Path) -> None:
+    """Raise `DatabaseBusy` when a process on this machine has the file open, as far as we may look (proc(5))."""
+    wanted = path.stat()
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            for file in (process / "fd").iterdir():
+                found = file.stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    raise DatabaseBusy(f"{path} is open in process {process.name}", "stop it first")
+        except OSError:
+            continue  # gone meanwhile, or somebody else's
+
+
+def _parse_time(text: str) -> Timestamp:
+    try:
+        return Timestamp(text)
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--at {text!r} is not a time", "write it like 2026-11-20T14:55:00Z or 20261120T145503.123Z"
+        ) from None
+    return Timestamp.of(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
