@@ -6,6 +6,7 @@ setting is an error wherever it stands: a typo must not silently disable a backu
 
 import difflib
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,6 +28,8 @@ from sidecar.restore import OnConflict, OnEmptyStore
 PREFIX = "SIDECAR_"
 CONFIG_VARIABLE = "SIDECAR_CONFIG"
 DEFAULT_FILE = "sidecar.toml"
+_S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
+_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
 
 
 def _comma_separated(value: object) -> object:
@@ -130,10 +132,10 @@ class Environment:
 def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Configuration:
     """Read and validate everything. `flags` has only what was given. Raises `ConfigurationError`."""
     environ = os.environ if environ is None else environ
-    layers = {"default": {}, **_file_layer(environ), "environment": _environment_layer(environ), "flag": dict(flags)}
+    layers = (*_file_layer(environ).items(), ("environment", _environment_layer(environ)), ("flag", dict(flags)))
     merged: dict[str, object] = {}
     sources = dict.fromkeys(Settings.model_fields, "default")
-    for source, values in layers.items():
+    for source, values in layers:
         merged.update(values)
         sources.update(dict.fromkeys(values, source))
     try:
@@ -161,10 +163,7 @@ def is_passthrough(environ: Mapping[str, str] | None = None) -> bool:
 
 def without_password(url: str) -> str:
     """A URL that may be shown: user and password replaced."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))
+    return _USER.sub("***@", url)
 
 
 def listen_address(listen: str) -> tuple[str, int] | None:
@@ -179,10 +178,9 @@ def listen_address(listen: str) -> tuple[str, int] | None:
 
 def store_parts(store: str) -> tuple[str, str, str]:
     """Scheme, bucket and prefix of an s3 store; or "file", "" and the directory. Raises ValueError."""
-    parts = urlsplit(store)
-    if parts.scheme == "s3" and parts.netloc and not parts.query and "@" not in parts.netloc:
-        return "s3", parts.netloc, parts.path.strip("/")
-    if parts.scheme == "file" and store.startswith("file://") and len(store) > len("file://"):
+    if match := _S3_STORE.fullmatch(store):
+        return "s3", match[1], (match[2] or "").strip("/")
+    if store.startswith("file://") and len(store) > len("file://"):
         return "file", "", store.removeprefix("file://")
     raise ValueError(f"store: {without_password(store)!r} is neither s3://bucket/prefix nor file:///directory")
 
@@ -198,8 +196,18 @@ def _check_names(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.name in RESERVED_NAMES or not path.name:
             raise ValueError(f"databases: {str(path)!r} cannot be used: the store needs this name for itself")
+        if not _is_utf8(path.name):
+            raise ValueError(f"databases: {str(path)!r}: the name is not UTF-8, as keys in the store are")
         if names.count(path.name) > 1:
             raise ValueError(f"databases: two files are named {path.name!r}; names in the store must differ")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _file_layer(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-_TIMESTAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
+_TIMESTAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z", re.ASCII)
 _TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S.%f"
 
 
@@ -30,7 +30,7 @@ class Timestamp:
     def of(cls, instant: datetime) -> Self:
         """The timestamp of an aware datetime, cut (not rounded) to milliseconds."""
         utc = instant.astimezone(UTC)
-        return cls(f"{utc:%Y%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z")
+        return cls(f"{utc.year:04d}{utc:%m%dT%H%M%S}.{utc.microsecond // 1000:03d}Z")
 
     @property
     def instant(self) -> datetime:

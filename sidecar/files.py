@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from sidecar.errors import ConfigurationError, NoRoom, SidecarError
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVE = 1 << 20
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _EPHEMERAL = {"overlay", "tmpfs", "ramfs", "aufs", "fuse-overlayfs"}
 
 
@@ -30,8 +32,10 @@ def temporary(target: Path) -> Path:
 
 
 def aside(target: Path, reason: str, at: Timestamp) -> Path:
-    """Where a database goes that gives way to another: app.db.diverged-20261120T145503.123Z."""
-    return target.with_name(f"{target.name}.{reason}-{at}")
+    """Where a database goes that gives way to another: app.db.diverged-20261120T145503.123Z, or later if taken."""
+    place = target.with_name(f"{target.name}.{reason}-{at}")
+    taken = any(os.path.lexists(f"{place}{suffix}") for suffix in ("", *COMPANIONS))
+    return aside(target, reason, at.next()) if taken else place
 
 
 def require_room(target: Path, size: int) -> None:
@@ -82,11 +86,12 @@ def move_aside(target: Path, to: Path) -> None:
 
 def keep_orphans(target: Path, at: Timestamp) -> list[Path]:
     """Move a non-empty WAL or journal without a database out of the way; returns where they are now."""
-    kept = []
+    kept: list[Path] = []
+    place = aside(target, "orphaned", at)
     for suffix in ("-wal", "-journal"):
         orphan = Path(f"{target}{suffix}")
         if orphan.exists() and orphan.stat().st_size:
-            kept.append(Path(f"{aside(target, 'orphaned', at)}{suffix}"))
+            kept.append(Path(f"{place}{suffix}"))
             os.replace(orphan, kept[-1])
     return kept
 
@@ -132,13 +137,13 @@ def _mount_of(path: Path) -> tuple[str, str]:
     """The mount point that holds a path and its file system's type, from proc(5)'s mountinfo; unknown is ("", "")."""
     best = ("", "")
     try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")
     except OSError:
         return best
     resolved = str(path.resolve())
-    for line in lines:
+    for line in filter(None, lines):
         fields, _, rest = line.partition(" - ")
-        mount = fields.split()[4].encode().decode("unicode_escape")
+        mount = _OCTAL.sub(lambda escape: chr(int(escape[1], 8)), fields.split(" ")[4])
         inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best[0]):
             best = (mount, rest.split()[0])

@@ -202,7 +202,7 @@ def _read_seek_table(tail: bytes | bytearray, size: int, name: str) -> tuple[int
         raise _broken(name, "it has no seek table at its end: it was cut short, or is no restore point of sidecar")
     frames, descriptor, _ = footer
     table_size = _SKIPPABLE_HEADER.size + frames * _SEEK_ENTRY.size + _SEEK_FOOTER.size
-    if descriptor or not frames or table_size > size:
+    if descriptor or not frames or table_size + _SKIPPABLE_HEADER.size > size:
         raise _broken(name, "its seek table is not of the form that sidecar writes")
     if table_size + _SKIPPABLE_HEADER.size > len(tail):
         raise TailTooShort(min(size, 2 * table_size + frames * DIGEST_SIZE + 4096))

@@ -19,7 +19,8 @@ async def together(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
             for worker in workers:
                 group.start_soon(worker)
     except BaseExceptionGroup as failures:
-        raise first_failure(failures) from None
+        failure = first_failure(failures)
+        raise failure from failure.__cause__
 
 
 async def ordered(
@@ -49,7 +50,8 @@ async def ordered(
                 group.start_soon(one, item, before, after)
                 before = after
     except BaseExceptionGroup as failures:
-        raise first_failure(failures) from None
+        failure = first_failure(failures)
+        raise failure from failure.__cause__
 
 
 def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:

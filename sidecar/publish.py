@@ -15,7 +15,7 @@ from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Encoder, Index, encode_ta
 from sidecar.pipeline import ordered
 from sidecar.replica import Replica, Writer
 
-BATCH = 4
+BATCH = 2
 THREADS = 2
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -26,7 +27,7 @@ def parse_duration(value: object) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """The shortest exact way to write a duration: `5m`, `1h30m`, `1.5s`."""
+    """A duration to the millisecond, without units that are zero: `5m`, `1h30m`, `1s500ms`."""
     rest = round(value.total_seconds() * 1000)
     text = ""
     for unit, milliseconds in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
@@ -45,7 +46,7 @@ def parse_size(value: object) -> int:
     number, prefix = match.groups()
     base = 1024 if prefix and prefix.lower().endswith("i") else 1000
     power = "kmgt".index(prefix[0].lower()) + 1 if prefix else 0
-    return int(float(number) * base**power)
+    return int(Decimal(number) * base**power)
 
 
 def format_size(size: float) -> str:

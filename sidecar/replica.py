@@ -5,6 +5,7 @@ diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from urllib.parse import quote, unquote
@@ -55,6 +56,9 @@ def point_of(info: ObjectInfo) -> RestorePoint | None:
     except ValueError:
         return None
     database = unquote(folder.removeprefix(f"{DIVERGED}/") if diverged else folder)
+    ours = diverged_key_of(database, timestamp, unquote(holder)) if diverged else key_of(database, timestamp)
+    if not database or info.key != ours:  # a foreign object: deeper folders, another encoding
+        return None
     return RestorePoint(info.key, database, timestamp, info.size, info.etag, info.metadata, unquote(holder) or None)
 
 
@@ -144,8 +148,9 @@ class Replica:
         except anyio.EndOfStream:
             return await self.store.put(key, first[2], condition=IfAbsent(), metadata=metadata)
         async with self.store.upload(key, metadata=metadata) as upload:
-            begun: list[Part | None] = [first, second, *[None] * (self.concurrency - 2)]
-            await together(*(partial(_send_parts, upload, part, receive) for part in begun[: max(2, self.concurrency)]))
+            begun = [first, second]
+            del first, second  # every part is to be forgotten as soon as it was sent
+            await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
             return await upload.complete()
 
     async def _points(self, folder: str, after: str) -> AsyncIterator[RestorePoint]:
@@ -160,36 +165,44 @@ class Replica:
 
 
 class _Parts:
-    """Cuts a stream of bytes into numbered parts of equal size."""
+    """Cuts a stream of bytes into numbered parts of equal size, holding no more than one of them."""
 
     def __init__(self, send: MemoryObjectSendStream[Part], size: int) -> None:
         self._send = send
         self._size = size
-        self._buffer = bytearray()
+        self._pieces: list[bytes] = []
+        self._held = 0
         self._number = 0
         self._offset = 0
 
     async def write(self, data: bytes) -> None:
-        self._buffer += data
-        while len(self._buffer) >= self._size:
-            await self._emit(self._size)
+        while self._held + len(data) >= self._size:
+            cut = self._size - self._held
+            self._add(data[:cut])
+            data = data[cut:]
+            await self.flush()
+        self._add(data)
 
     async def flush(self) -> None:
-        if self._buffer:
-            await self._emit(len(self._buffer))
-
-    async def _emit(self, size: int) -> None:
-        part = bytes(memoryview(self._buffer)[:size])
-        del self._buffer[:size]
+        if not self._held:
+            return
+        part = b"".join(self._pieces)
+        self._pieces.clear()
+        self._held = 0
         self._number += 1
-        await self._send.send((self._number, self._offset, part))
-        self._offset += size
+        offset, self._offset = self._offset, self._offset + len(part)
+        await self._send.send((self._number, offset, part))
+
+    def _add(self, data: bytes) -> None:
+        if data:
+            self._pieces.append(data)
+            self._held += len(data)
 
 
-async def _send_parts(upload: Upload, part: Part | None, receive: MemoryObjectReceiveStream[Part]) -> None:
-    """Send the given part, then whatever comes."""
-    if part:
-        await upload.put_part(*part)
-        del part
-    async for following in receive:
-        await upload.put_part(*following)
+async def _send_parts(upload: Upload, begun: list[Part], receive: MemoryObjectReceiveStream[Part]) -> None:
+    """Send the parts that were received before, then whatever comes."""
+    while begun:
+        await upload.put_part(*begun.pop(0))
+    with suppress(anyio.EndOfStream):
+        while True:
+            await upload.put_part(*await receive.receive())

@@ -237,6 +237,8 @@ def _bounds(span: Span | None, size: int) -> tuple[int, int]:
     if span is None:
         return 0, size
     start = max(0, size + span.start) if span.start < 0 else span.start
+    if span.start >= size:
+        raise PreconditionFailed(f"the object has {size} bytes: there is none at {start}")
     return start, size if span.end is None else min(span.end, size)
 
 

@@ -4,6 +4,7 @@ The SDK's transfer functions are not used: they buffer without bound, leave orph
 cancelled, and know no conditional writes. Retries are not done here but in `store.py`: botocore makes one attempt.
 """
 
+import io
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import aioboto3
 import anyio
@@ -124,7 +125,7 @@ class S3Store:
         """See `ports.ObjectStore`."""
         given = dict(metadata or {})
         deadline = DEADLINE + len(data) / SLOWEST
-        parameters = {"Body": data, "Metadata": given, **_conditional(condition)}
+        parameters = {"Body": _Body(data), "Metadata": given, **_conditional(condition)}
         reply = await self._call("put_object", key, deadline=deadline, **parameters)
         return ObjectInfo(key, len(data), reply["ETag"], self._date(reply), given)
 
@@ -145,9 +146,9 @@ class S3Store:
         """One request, within a deadline in seconds, its errors translated."""
         return await self._call(operation, key, deadline=deadline, **parameters)
 
-    def source(self, key: str) -> str:
-        """A key as the x-amz-copy-source header wants it."""
-        return quote(f"{self._location.bucket}/{self._key(key)}")
+    def source(self, key: str) -> dict[str, str]:
+        """An object as the SDK wants a CopySource; it does the quoting itself, and would quote a quoted one twice."""
+        return {"Bucket": self._location.bucket, "Key": self._key(key)}
 
     async def _call(self, operation: str, key: str, *, deadline: float = DEADLINE, **parameters: Any) -> Any:
         if key:
@@ -248,7 +249,7 @@ class _S3Upload:
             deadline=DEADLINE + len(data) / SLOWEST,
             UploadId=self._id,
             PartNumber=number,
-            Body=bytes(data) if isinstance(data, memoryview) else data,
+            Body=_Body(bytes(data)),
         )
         self._etags[number], self._sizes[number] = reply["ETag"], len(data)
 
@@ -283,6 +284,18 @@ class _S3Upload:
         self.completed = True
         now = await self._store.now()
         return ObjectInfo(self._key, sum(self._sizes.values()), reply["ETag"], now, self._metadata)
+
+
+class _Body(io.BytesIO):
+    """Bytes that are written to the socket piece by piece: given as they are, asyncio would copy them once more."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data = data
+
+    def getbuffer(self) -> memoryview:
+        """A view of the bytes themselves: the inherited method would first make a copy that may be written to."""
+        return memoryview(self._data)
 
 
 async def _read(body: Any, length: int) -> bytearray:

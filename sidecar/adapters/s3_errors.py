@@ -56,7 +56,7 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
     code = str(reply.get("Error", {}).get("Code", ""))
     message = str(reply.get("Error", {}).get("Message", "") or code)
     status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status == 412 or code == "PreconditionFailed":
+    if status in {412, 416} or code in {"PreconditionFailed", "InvalidRange"}:  # 416: shorter than the reader knows
         return PreconditionFailed(f"{key} is not in the expected state")
     if status == 409 or code == "ConditionalRequestConflict":
         return StoreUnavailable(f"{where} is busy with another write of {key}: {message}")
