@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench docs format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -19,6 +19,12 @@ check: $(READY) ## format, lint, types, import rule
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: $(READY) ## speed and memory, measured and printed
+	@$(BIN)/python -m tests.benchmarks
+
+docs: $(READY) ## the generated tables of README
+	@$(BIN)/python -m tests.readme
 
 format: $(READY) ## what `check` would complain about, where a tool can mend it
 	@$(BIN)/ruff format .

@@ -24,7 +24,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        return _fail(error.format_message(), f"see `{context.command_path if context else 'sidecar'} --help`", ExitCode.USAGE)
+        return _fail(
+            error.format_message(), f"see `{context.command_path if context else 'sidecar'} --help`", ExitCode.USAGE
+        )
     except SidecarError as error:
         return _fail(error.message, error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):

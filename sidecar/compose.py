@@ -9,6 +9,7 @@ import anyio
 
 from sidecar import __version__
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
@@ -93,6 +94,7 @@ class Parts:
 @asynccontextmanager
 async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     """Parts for this configuration. Opens no connection yet: a store that is down fails at its first request."""
+    return_large_blocks()
     settings = configuration.settings
     clock = SystemClock()
     databases = settings.database_list()

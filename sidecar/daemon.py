@@ -24,6 +24,7 @@ from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
 from sidecar.errors import FinalBackupFailed, SidecarError
 from sidecar.locks import control_path, local_locks
+from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
 from sidecar.ports import Child
 
@@ -117,6 +118,12 @@ class _Daemon:
             await stack.enter_async_context(http.controlled(control, self._backup_now))
 
     async def _boot_and_run(self) -> int:
+        if self._parts.configuration.sources["store"] == "default":
+            log.warning(
+                "restore points are kept on this machine's own disk and are lost with it",
+                store=self._parts.store.url,
+                hint="set SIDECAR_STORE to s3://bucket/prefix",
+            )
         self._status.enter("restoring")
         booted = await self._boot_unless_stopped()
         if booted is None or self._signals.stop.is_set():
@@ -160,7 +167,8 @@ class _Daemon:
         boot = self._parts.boot(self._tools)
         booted = []
         for backup in self._backups:
-            how = await boot.boot(backup, self._parts.lineage(backup.database))
+            with progress_bar(f"restore {backup.database.name}") as progress:
+                how = await boot.boot(backup, self._parts.lineage(backup.database), progress)
             if how.diverged:
                 path, at = how.diverged
                 self._diverged.append(Diverged(backup.database, path, at, self._parts.holder, self._tools))
@@ -233,8 +241,17 @@ class _Daemon:
         return status
 
     async def _keep_observing(self) -> None:
+        """Every second: what is unprotected, and whether a final backup would still fit its time."""
+        warned = False
         while True:
             self._observe()
+            estimate, limit = self._status.final_estimate() or 0.0, self._settings.final_backup_timeout.total_seconds()
+            if estimate > limit and not warned:
+                hint = "raise final_backup_timeout, and the time the platform waits before it kills"
+                message = f"a final backup would take {estimate:.0f} s, final_backup_timeout is {limit:.0f} s"
+                log.warning(message, hint=hint)
+                self._status.report("", message, hint)
+            warned = estimate > limit
             await anyio.sleep(OBSERVE_SECONDS)
 
     def _observe(self) -> None:

@@ -15,8 +15,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aioboto3
+import aiohttp
 import anyio
-from botocore.config import Config
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 
 from sidecar.adapters.s3_errors import SDK_ERRORS, translate
 from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
@@ -56,6 +58,7 @@ class S3Store:
         self._connections = connections
         self._stack = AsyncExitStack()
         self._client: Any = None
+        self._clients: dict[str, Any] = {}
         self._opening = anyio.Lock()
         self._seen: tuple[datetime, float] | None = None
 
@@ -142,7 +145,7 @@ class S3Store:
                 with anyio.move_on_after(ABORT_DEADLINE, shield=True), suppress(SidecarError):
                     await self._call("abort_multipart_upload", key, UploadId=reply["UploadId"])
 
-    async def call(self, operation: str, key: str, *, deadline: float = DEADLINE, **parameters: Any) -> Any:
+    async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
         """One request, within a deadline in seconds, its errors translated."""
         return await self._call(operation, key, deadline=deadline, **parameters)
 
@@ -150,10 +153,10 @@ class S3Store:
         """An object as the SDK wants a CopySource; it does the quoting itself, and would quote a quoted one twice."""
         return {"Bucket": self._location.bucket, "Key": self._key(key)}
 
-    async def _call(self, operation: str, key: str, *, deadline: float = DEADLINE, **parameters: Any) -> Any:
+    async def _call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
         if key:
             parameters["Key"] = self._key(key)
-        with self._translated(operation, key, deadline):
+        with self._translated(operation, key, DEADLINE if deadline is None else deadline):
             client = await self._opened()
             reply = await getattr(client, operation)(Bucket=self._location.bucket, **parameters)
         self._observe(reply)
@@ -200,7 +203,9 @@ class S3Store:
         raise refusal
 
     async def _try_addressing(self, style: str) -> tuple[Any, SidecarError | None]:
-        client = await self._make_client(style)
+        if style not in self._clients:  # a client is tens of megabytes: one for each attempt would be a leak
+            self._clients[style] = await self._make_client(style)
+        client = self._clients[style]
         try:
             with self._translated("list_objects_v2", "", DEADLINE):
                 await client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._key(""), MaxKeys=1)
@@ -210,7 +215,8 @@ class S3Store:
 
     async def _make_client(self, addressing: str) -> Any:
         custom = self._location.endpoint is not None
-        config = Config(
+        config = AioConfig(
+            http_session_cls=_OneAttempt,
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=5,
             read_timeout=20,
@@ -227,6 +233,19 @@ class S3Store:
             return await self._stack.enter_async_context(
                 session.client("s3", config=config, region_name=region, endpoint_url=self._location.endpoint)
             )
+
+
+class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    """Makes one attempt, as `retries` asks for and aiohttp does not.
+
+    aiohttp repeats an idempotent request whose connection broke (RFC 9112, 9.3.1). A conditional write is a PUT: its
+    repetition would be refused because of the first attempt, and look as if somebody else had been there.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001 - there is no public way
+        return session
 
 
 class _S3Upload:

@@ -18,7 +18,8 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 
-SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
+# RecursionError: the SDK follows a bucket that redirects every request, HEAD included, until the stack ends.
+SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError, RecursionError)
 
 _WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload"}
 _NOT_SENT = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
@@ -46,10 +47,18 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
         )
     if isinstance(error, _MISCONFIGURED) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
         return ConfigurationError(f"the SDK refuses the request to {where}: {error}", "check the AWS_* variables")
+    if isinstance(error, RecursionError):
+        return ConfigurationError(f"{where} redirects every request", "check AWS_REGION and AWS_ENDPOINT_URL_S3")
     words = _words(error)
-    if operation in _WRITES and not isinstance(error, _NOT_SENT):
+    if operation in _WRITES and not _was_not_sent(error):
         return OutcomeUnknown(f"no reply from {where} to {operation} {key}: {words}", "it is looked up and tried again")
     return StoreUnavailable(f"{where} cannot be reached: {words}", "check the network and AWS_ENDPOINT_URL_S3")
+
+
+def _was_not_sent(error: BaseException) -> bool:
+    """Whether the connection never came about. aiobotocore says EndpointConnectionError of a broken one, too."""
+    cause = error.kwargs.get("error") if isinstance(error, boto.EndpointConnectionError) else None
+    return isinstance(error, _NOT_SENT) and (cause is None or isinstance(cause, aiohttp.ClientConnectorError))
 
 
 def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> SidecarError:

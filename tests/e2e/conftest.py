@@ -1,0 +1,30 @@
+"""Machines for the end-to-end tests."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.machine import Machine
+from tests.harness.environment import clean_environment
+
+if TYPE_CHECKING:
+    from tests.harness.proxy import FaultProxy
+
+
+@pytest.fixture
+def machine(tmp_path: Path, env: dict[str, str], bucket: str) -> Machine:
+    """A machine whose store is a fresh bucket of the S3 server."""
+    return Machine.make(tmp_path, f"s3://{bucket}/shop", env)
+
+
+@pytest.fixture
+def proxied(machine: Machine, proxy: "FaultProxy") -> Machine:
+    """`machine`, which reaches the S3 server through `proxy`."""
+    return machine.with_env(AWS_ENDPOINT_URL_S3=proxy.endpoint)
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Machine:
+    """A machine whose store is a directory, for what does not depend on the kind of store."""
+    return Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))

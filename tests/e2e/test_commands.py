@@ -1,0 +1,179 @@
+"""The one-shot commands, with and without a daemon beside them."""
+
+import json
+import re
+
+import pytest
+
+from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
+from tests.harness.seaweed import Seaweed
+from tests.harness.writer_process import WriterProcess
+
+KEY = re.compile(r"app\.db/\d{8}T\d{6}\.\d{3}Z\.sqlite3\.zst")
+
+
+def keys(machine: Machine) -> list[str]:
+    """Every key, oldest first, by `sidecar list --json`."""
+    done = machine.cli("list", "--json")
+    assert done.returncode == 0, done.stderr
+    return [point["key"] for point in json.loads(done.stdout)["databases"][0]["restore_points"]]
+
+
+def test_backup_and_status_through_the_daemon(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+    """
+    1. A daemon with an interval of an hour runs; a row is written.
+    2. `backup` has the daemon publish: a new restore point, by the daemon's own counters. Again: unchanged.
+    3. `status` shows the daemon's view; `restore` onto the database is refused and changes nothing.
+    """
+    with machine.run(*CALM_APP) as process:
+        process.wait_ready()
+        write_note(machine.database, "asked for")
+        done = machine.cli("backup")
+        assert done.returncode == 0, done.stderr
+        key = KEY.search(done.stdout)
+        assert key, done.stdout
+        assert seaweed.s3.keys(bucket) == [f"shop/{key[0]}"]
+        assert process.metric("sidecar_backups_total", outcome="published") == 1
+        assert "unchanged" in machine.cli("backup").stdout
+        assert len(seaweed.s3.keys(bucket)) == 1
+        shown = machine.cli("status").stdout
+        assert "running" in shown
+        assert key[0] in shown
+        status = json.loads(machine.cli("status", "--json").stdout)
+        assert status["phase"] == "running"
+        assert status["databases"][0]["restore_point"] == key[0]
+        before = machine.disk()
+        for arguments in (["restore"], ["restore", "--force"]):
+            refused = machine.cli(*arguments)
+            assert refused.returncode in {64, 75}
+            assert str(machine.database) in complaint(refused.stderr)
+        assert machine.disk() == before
+        assert process.terminate() == 0
+    assert notes(machine.restore_copy()) == ["asked for"]
+
+
+def test_backup_through_the_daemon_reports_its_failure(local: Machine) -> None:
+    """The daemon's cycle fails: `backup` says why and exits with that error's code; the daemon goes on."""
+    local.database.write_bytes(b"this is no database, whatever its name says" * 100)
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        done = local.cli("backup")
+        assert done.returncode == 65
+        assert "not an SQLite database" in done.stdout + done.stderr
+        assert process.http("/readyz")[0] == 200
+        assert process.terminate() == 74
+
+
+def test_backup_while_the_daemon_has_no_control_socket_is_refused(local: Machine) -> None:
+    """Never a second writer: 75, and nothing is published."""
+    with local.run(*CALM_APP, control_socket="off") as process:
+        process.wait_ready()
+        write_note(local.database, "row")
+        done = local.cli("backup", control_socket="off")
+        assert done.returncode == 75
+        assert str(process.pid) in complaint(done.stderr)
+        assert local.published() == 0
+
+
+def test_history_by_hand(machine: Machine) -> None:
+    """
+    `backup` twice without a daemon, then: list, status, verify, and every way to restore; an existing file is only
+    replaced with --force, and kept.
+    """
+    write_note(machine.database, "first")
+    assert machine.cli("backup").returncode == 0
+    write_note(machine.database, "second")
+    assert machine.cli("backup").returncode == 0
+    assert "unchanged" in machine.cli("backup").stdout
+    first, second = keys(machine)
+    assert first < second
+
+    table = machine.cli("list").stdout.splitlines()
+    assert [line.split()[-1] for line in table] == ["KEY", first, second]
+    assert second in machine.cli("status").stdout
+    status = json.loads(machine.cli("status", "--json").stdout)
+    assert (status["source"], status["databases"][0]["restore_point"]) == ("store", second)
+    assert machine.cli("verify").stdout == f"{second}: good\n"
+    assert machine.cli("verify", "--all").stdout == f"{first}: good\n{second}: good\n"
+
+    copy = machine / "elsewhere.db"
+    assert machine.cli("restore", "--key", first, "--output", str(copy)).returncode == 0
+    assert notes(copy) == ["first"]
+    exists = machine.cli("restore", "--output", str(copy))
+    assert exists.returncode == 64
+    assert "--force" in complaint(exists.stderr)
+    assert notes(copy) == ["first"]
+    at = first.partition("/")[2].partition(".sqlite3")[0]
+    assert machine.cli("restore", "--at", at, "--output", str(copy), "--force").returncode == 0
+    assert notes(copy) == ["first"]
+    assert machine.cli("restore", "--output", str(copy), "--force").returncode == 0
+    assert notes(copy) == ["first", "second"]
+    assert len(list(machine.root.glob("elsewhere.db.replaced-*"))) == 2
+
+    write_note(machine.database, "never published")
+    back = machine.cli("restore", "--key", first, "--force")
+    assert back.returncode == 0
+    assert "not the newest" in back.stdout
+    assert notes(machine.database) == ["first"]
+    kept = list(machine.data.glob("app.db.replaced-*Z"))
+    assert [notes(path) for path in kept] == [["first", "second", "never published"]]
+    assert machine.leftovers() == []
+
+
+def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:
+    """restore --key of an old point, then `backup`: a boot elsewhere gets the old state back, as was asked for."""
+    for text in ("first", "second"):
+        write_note(local.database, text)
+        assert local.cli("backup").returncode == 0
+    assert local.cli("restore", "--key", keys(local)[0], "--force").returncode == 0
+    done = local.cli("backup")
+    assert done.returncode == 0, done.stderr
+    assert notes(local.restore_copy()) == ["first"]
+
+
+def test_restore_refuses_a_database_that_is_open(local: Machine) -> None:
+    """75 while any process has it open, and not a byte changes; afterwards it works."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    with WriterProcess(local.database, "--rate", "50", env=local.env, directory=local.root) as writer:
+        acked = writer.wait_acked(5)
+        refused = local.cli("restore", "--force")
+        assert refused.returncode == 75
+        assert str(writer.child.pid) in complaint(refused.stderr)
+        writer.wait_acked(acked + 5)
+        assert writer.stop() == 0
+    assert local.cli("restore", "--force").returncode == 0
+    assert notes(local.database) == ["row"]
+    assert local.leftovers() == []
+
+
+@pytest.mark.parametrize("command", ["restore", "verify"])
+def test_nothing_to_restore_is_66(command: str, local: Machine) -> None:
+    """One line, and no file is made."""
+    done = local.cli(command)
+    assert done.returncode == 66
+    assert str(local / "store") in complaint(done.stderr)
+    assert local.files() == []
+
+
+def test_empty_history_is_listed_as_such(local: Machine) -> None:
+    """`list` and `status` of nothing are no errors."""
+    assert local.cli("list").returncode == 0
+    assert json.loads(local.cli("list", "--json").stdout)["databases"] == [{"name": "app.db", "restore_points": []}]
+    assert local.cli("status").returncode == 0
+
+
+def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) -> None:
+    """Each setting, its value and where it comes from; then a try of what a daemon needs."""
+    (machine / "sidecar.toml").write_text('part_size = "16MiB"\n')
+    done = machine.cli("check", "--interval", "7m")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
+    assert rows["interval"] == ["7m", "flag"]
+    assert rows["part_size"] == ["16.0", "MiB", "sidecar.toml"]
+    assert rows["store"] == [machine.store, "environment"]
+    assert rows["concurrency"] == ["4", "default"]
+    assert machine.env["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
+    wrong = machine.cli("check", store="s3://no-such-bucket")
+    assert wrong.returncode == 69
+    assert "FAILED  store" in wrong.stdout

@@ -1,0 +1,319 @@
+"""Settings: where each value comes from, and that nothing wrong is accepted silently."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import Configuration, Settings, is_passthrough, listen_address, load, read_environment
+from sidecar.errors import ConfigurationError, ExitCode
+
+DATABASE = {"SIDECAR_DATABASES": "/data/app.db"}
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def environment(**values: str) -> dict[str, str]:
+    return DATABASE | {f"SIDECAR_{name.upper()}": value for name, value in values.items()}
+
+
+def refused(environ: Mapping[str, str], flags: Mapping[str, object] | None = None) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(flags or {}, environ)
+    assert caught.value.exit_code == ExitCode.CONFIGURATION
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    settings = load({}, DATABASE).settings
+    shown = {name: str(getattr(settings, name)) for name in Settings.model_fields if name != "databases"}
+    assert shown == {
+        "store": "file://./sidecar-store",
+        "interval": "0:05:00",
+        "restore_timeout": "0:02:00",
+        "shutdown_grace": "0:00:10",
+        "final_backup_timeout": "0:02:00",
+        "drain": "0:00:05",
+        "on_empty_store": "start",
+        "on_conflict": "remote",
+        "listen": "0.0.0.0:9180",
+        "app_metrics_url": "None",
+        "staging_dir": "auto",
+        "journal_mode": "wal",
+        "integrity_check": "quick",
+        "compression_level": "1",
+        "part_size": str(8 << 20),
+        "concurrency": "4",
+        "durability": "auto",
+        "control_socket": "auto",
+        "log_format": "auto",
+        "log_level": "info",
+    }
+
+
+def test_what_nobody_set_comes_from_the_default() -> None:
+    configuration = load({}, DATABASE)
+    assert configuration.sources["interval"] == "default"
+    assert configuration.sources["databases"] == "environment"
+    assert set(configuration.sources) == set(Settings.model_fields)
+
+
+def layers(toml: str | None, variable: str | None, flag: str | None, name: str | None = None) -> Configuration:
+    environ = dict(DATABASE)
+    if toml:
+        Path(name or "sidecar.toml").write_text(f'interval = "{toml}"')
+    if name:
+        environ["SIDECAR_CONFIG"] = name
+    if variable:
+        environ["SIDECAR_INTERVAL"] = variable
+    return load({"interval": flag} if flag else {}, environ)
+
+
+@pytest.mark.parametrize(
+    ("toml", "variable", "flag", "minutes", "source"),
+    [
+        (None, None, None, 5, "default"),
+        ("1m", None, None, 1, "sidecar.toml"),
+        ("1m", "2m", None, 2, "environment"),
+        (None, "2m", None, 2, "environment"),
+        ("1m", "2m", "3m", 3, "flag"),
+        ("1m", None, "3m", 3, "flag"),
+        (None, "2m", "3m", 3, "flag"),
+    ],
+)
+def test_flags_beat_the_environment_beats_the_file_beats_the_default(
+    toml: str | None, variable: str | None, flag: str | None, minutes: int, source: str
+) -> None:
+    configuration = layers(toml, variable, flag)
+    assert configuration.settings.interval == timedelta(minutes=minutes)
+    assert configuration.sources["interval"] == source
+
+
+@pytest.mark.parametrize("name", ["elsewhere.toml", "environment", "flag", "default"])
+def test_sidecar_config_names_another_file_whatever_it_is_called(name: str) -> None:
+    configuration = layers("1m", None, None, name)
+    assert (configuration.settings.interval, configuration.sources["interval"]) == (timedelta(minutes=1), name)
+
+
+def test_sidecar_config_replaces_the_default_file() -> None:
+    Path("sidecar.toml").write_text('drain = "1s"')
+    assert layers("1m", None, None, "other.toml").sources["drain"] == "default"
+
+
+def test_a_named_file_that_does_not_exist_is_an_error() -> None:
+    assert "missing.toml cannot be read: No such file" in refused(DATABASE | {"SIDECAR_CONFIG": "missing.toml"})
+
+
+@pytest.mark.parametrize("content", [b"interval = ", b"\xff\xfe", b"[[", b"interval = 5m"])
+def test_a_file_that_is_no_toml_is_an_error(content: bytes) -> None:
+    Path("sidecar.toml").write_bytes(content)
+    assert "sidecar.toml is not TOML" in refused(DATABASE)
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_a_typo_in_any_variable_is_an_error_with_a_suggestion(name: str) -> None:
+    """A typo must never silently disable a backup."""
+    right = f"SIDECAR_{name.upper()}"
+    typo = right[:-2] + right[-1]
+    text = refused(DATABASE | {typo: "5m"})
+    assert text == f"{typo} is not a setting (did you mean {right}?)"
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_a_typo_in_any_name_of_the_file_is_an_error_with_a_suggestion(name: str) -> None:
+    typo = f"{name}x"
+    Path("sidecar.toml").write_text(f'{typo} = "5m"')
+    assert refused(DATABASE) == f"sidecar.toml: {typo} is not a setting (did you mean {name}?)"
+
+
+@pytest.mark.parametrize("variable", ["SIDECAR_", "SIDECAR_interval", "SIDECAR_QQQQQQQQQQQQQQQQQQ", "SIDECAR_CONFIGS"])
+def test_any_other_variable_with_our_prefix_is_an_error(variable: str) -> None:
+    assert f"{variable} is not a setting" in refused(DATABASE | {variable: ""})
+
+
+def test_a_section_in_the_file_is_an_error() -> None:
+    Path("sidecar.toml").write_text('[sidecar]\ninterval = "1m"')
+    assert "sidecar.toml: sidecar is not a setting" in refused(DATABASE)
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    load({}, DATABASE | {"SIDECARX": "1", "XSIDECAR_INTERVAL": "x", "INTERVAL": "x", "STORE": "x"})
+
+
+def test_without_a_database_the_error_says_how_to_name_one() -> None:
+    assert refused({}) == "no databases given (set SIDECAR_DATABASES or --database to the path of the SQLite file)"
+
+
+@pytest.mark.parametrize("text", ["", ",", " , "])
+def test_an_empty_list_of_databases_is_an_error(text: str) -> None:
+    assert "databases: none given" in refused({"SIDECAR_DATABASES": text})
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (lambda: load({}, {"SIDECAR_DATABASES": "/d/a.db, /d/b.db,"}), ("a.db", "b.db")),
+        (lambda: load({"databases": ("/d/a.db", "/d/b.db")}, {}), ("a.db", "b.db")),
+        (lambda: load({}, {"SIDECAR_DATABASES": "/d/my notes.db"}), ("my notes.db",)),
+        (lambda: load({}, {"SIDECAR_DATABASES": "/d/größe-数据.db"}), ("größe-数据.db",)),
+        (lambda: load({}, {"SIDECAR_DATABASES": "/d/lease.json.db"}), ("lease.json.db",)),
+    ],
+)
+def test_databases_are_named_by_their_files(where: Callable[[], Configuration], expected: tuple[str, ...]) -> None:
+    assert tuple(each.name for each in where().settings.database_list()) == expected
+
+
+def test_databases_come_from_the_file_as_a_list() -> None:
+    Path("sidecar.toml").write_text('databases = ["a.db", "x/b.db"]')
+    assert [each.path for each in load({}, {}).settings.database_list()] == [Path.cwd() / "a.db", Path.cwd() / "x/b.db"]
+
+
+def test_a_comma_in_a_flag_is_part_of_the_path() -> None:
+    names = [each.name for each in load({"databases": ("/d/a,b.db",)}, {}).settings.database_list()]
+    assert names == ["a,b.db"]
+
+
+def test_a_symbolic_link_keeps_its_name_and_leads_to_the_file() -> None:
+    Path("real").mkdir()
+    Path("real/v2.db").touch()
+    Path("app.db").symlink_to("real/v2.db")
+    (database,) = load({}, {"SIDECAR_DATABASES": "app.db"}).settings.database_list()
+    assert (database.name, database.path) == ("app.db", Path.cwd() / "real/v2.db")
+
+
+def test_two_databases_of_the_same_name_are_refused() -> None:
+    """They would overwrite nothing, but nobody could tell their restore points apart."""
+    assert "two files are named 'app.db'" in refused({"SIDECAR_DATABASES": "/a/app.db,/b/app.db"})
+
+
+@pytest.mark.parametrize("name", ["diverged", "lease.json", ".sidecar"])
+def test_names_that_the_store_needs_for_itself_are_refused(name: str) -> None:
+    assert "the store needs this name for itself" in refused({"SIDECAR_DATABASES": f"/data/{name}"})
+
+
+@pytest.mark.parametrize("path", ["/", "."])
+def test_a_path_without_a_name_is_refused(path: str) -> None:
+    assert "databases:" in refused({"SIDECAR_DATABASES": path})
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    """Keys are UTF-8: better said at start than by the first backup."""
+    assert "the name is not UTF-8" in refused({"SIDECAR_DATABASES": "/data/\udcff.db"})
+
+
+@pytest.mark.parametrize("name", ["interval", "final_backup_timeout"])
+@pytest.mark.parametrize("value", ["0", "0s", "0m"])
+def test_durations_that_must_be_positive_refuse_zero(name: str, value: str) -> None:
+    assert "must be longer than zero" in refused(environment(**{name: value}))
+
+
+@pytest.mark.parametrize("name", ["restore_timeout", "shutdown_grace", "drain"])
+def test_durations_that_may_be_zero_accept_it(name: str) -> None:
+    assert getattr(load({}, environment(**{name: "0"})).settings, name) == timedelta(0)
+
+
+@pytest.mark.parametrize("name", ["interval", "restore_timeout", "shutdown_grace", "final_backup_timeout", "drain"])
+@pytest.mark.parametrize("value", ["-5m", "", "soon", "5", "5 minutes", "11y", "4000d"])
+def test_a_nonsense_duration_names_setting_value_and_source(name: str, value: str) -> None:
+    text = refused(environment(**{name: value}))
+    assert text.startswith(f"{name}: {value!r}: ")
+    assert text.endswith("(it comes from: environment)")
+
+
+@pytest.mark.parametrize("value", ["300", "true", "5.0", '["5m"]'])
+def test_a_duration_without_a_unit_is_nonsense_in_the_file_too(value: str) -> None:
+    Path("sidecar.toml").write_text(f"interval = {value}")
+    assert "not a duration like 5m" in refused(DATABASE)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("part_size", "4MiB"),
+        ("part_size", "6GiB"),
+        ("part_size", "-8MiB"),
+        ("part_size", "big"),
+        ("concurrency", "0"),
+        ("concurrency", "65"),
+        ("concurrency", "1.5"),
+        ("concurrency", "many"),
+        ("compression_level", "0"),
+        ("compression_level", "20"),
+        ("on_empty_store", "stop"),
+        ("on_conflict", "merge"),
+        ("journal_mode", "delete"),
+        ("integrity_check", "yes"),
+        ("durability", "sometimes"),
+        ("log_format", "xml"),
+        ("log_level", "trace"),
+        ("log_level", "x://[y"),
+    ],
+)
+def test_a_value_out_of_range_names_setting_value_and_source(name: str, value: str) -> None:
+    text = refused(environment(**{name: value}))
+    assert text.startswith(f"{name}: '")
+    assert text.endswith("(it comes from: environment)")
+
+
+def test_the_error_names_the_file_that_a_wrong_value_comes_from() -> None:
+    Path("sidecar.toml").write_text("concurrency = 0")
+    assert "(it comes from: sidecar.toml)" in refused(DATABASE)
+
+
+@pytest.mark.parametrize(
+    "value", ["9180", "localhost", "0.0.0.0:", ":9180", "0.0.0.0:http", "0.0.0.0:65536", "0.0.0.0:-1", ""]
+)
+def test_a_listen_address_without_host_or_port_is_refused(value: str) -> None:
+    assert "listen:" in refused(environment(listen=value))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.0.0.0:9180", ("0.0.0.0", 9180)), ("[::]:1", ("::", 1)), ("localhost:0", ("localhost", 0)), ("off", None)],
+)
+def test_a_listen_address_is_host_and_port_or_off(value: str, expected: tuple[str, int] | None) -> None:
+    assert listen_address(value) == expected
+
+
+def test_the_holder_is_the_machine_on_fly_and_the_host_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    there, here = read_environment({"FLY_MACHINE_ID": "148e2"}), read_environment({})
+    assert (there.holder, there.on_fly) == ("148e2", True)
+    assert (here.holder, here.on_fly) == ("laptop", False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "region"),
+    [
+        ({}, None, None),
+        ({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b", "AWS_ENDPOINT_URL": "http://x"}, "http://x", "a"),
+        (
+            {"AWS_DEFAULT_REGION": "b", "AWS_ENDPOINT_URL": "http://x", "AWS_ENDPOINT_URL_S3": "http://y"},
+            "http://y",
+            "b",
+        ),
+        ({"AWS_REGION": "", "AWS_ENDPOINT_URL": ""}, None, None),
+    ],
+)
+def test_endpoint_and_region_are_those_of_the_sdk(
+    environ: dict[str, str], endpoint: str | None, region: str | None
+) -> None:
+    read = read_environment(environ)
+    assert (read.endpoint, read.region) == (endpoint, region)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"RELEASE_COMMAND": "1"}, True),
+        ({"FLY_TEST_COMMAND": "1"}, True),
+        ({"RELEASE_COMMAND": "0"}, False),
+        ({}, False),
+    ],
+)
+def test_release_commands_and_test_machines_touch_nothing(environ: dict[str, str], expected: bool) -> None:
+    assert is_passthrough(environ) is expected

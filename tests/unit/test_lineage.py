@@ -1,0 +1,133 @@
+"""The lineage marker: believed only when it speaks of this very file in this very store; never in the way of a backup."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sidecar.lineage import Lineage, Marker
+
+STORE = "s3://bucket/prefix"
+KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
+NEXT = "app.db/20261120T150003.123Z.sqlite3.zst"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "app.db"
+    path.write_bytes(b"a database")
+    return path
+
+
+def lineage(database: Path, store: str = STORE, *, durable: bool = False) -> Lineage:
+    return Lineage(database, store, durable=durable)
+
+
+def test_without_a_marker_nothing_is_known(database: Path) -> None:
+    assert lineage(database).read() is None
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_marker_names_what_the_database_descends_from(database: Path, durable: bool) -> None:
+    lineage(database, durable=durable).descends(KEY, "root")
+    status = database.stat()
+    assert lineage(database).read() == Marker(STORE, KEY, None, "root", status.st_dev, status.st_ino)
+
+
+def test_a_publish_that_begins_adds_to_what_is_known(database: Path) -> None:
+    """A crash between publish and marker must not look like a conflict: both keys are named."""
+    lineage(database).descends(KEY, "root")
+    lineage(database).pending(NEXT)
+    marker = lineage(database).read()
+    assert marker
+    assert (marker.last, marker.pending, marker.root) == (KEY, NEXT, "root")
+    assert marker.names(KEY)
+    assert marker.names(NEXT)
+    assert not marker.names("app.db/20261120T151003.123Z.sqlite3.zst")
+
+
+def test_a_first_publish_is_pending_without_a_last_one(database: Path) -> None:
+    lineage(database).pending(KEY)
+    marker = lineage(database).read()
+    assert marker
+    assert (marker.last, marker.pending) == (None, KEY)
+
+
+def test_a_publish_that_ended_leaves_nothing_pending(database: Path) -> None:
+    lineage(database).pending(KEY)
+    lineage(database).descends(KEY, "root")
+    marker = lineage(database).read()
+    assert marker
+    assert (marker.last, marker.pending) == (KEY, None)
+
+
+def test_a_marker_of_another_store_is_not_believed(database: Path) -> None:
+    lineage(database, "s3://elsewhere").descends(KEY, "root")
+    assert lineage(database).read() is None
+
+
+def test_a_pending_publish_does_not_take_over_the_word_of_another_store(database: Path) -> None:
+    lineage(database, "s3://elsewhere").descends(KEY, "root")
+    lineage(database).pending(NEXT)
+    marker = lineage(database).read()
+    assert marker
+    assert (marker.last, marker.pending) == (None, NEXT)
+
+
+def test_a_marker_of_a_replaced_file_is_not_believed(database: Path) -> None:
+    """The app, or a person, put another database there: it descends from nothing we know."""
+    lineage(database).descends(KEY, "root")
+    other = database.with_name("other.db")
+    other.write_bytes(b"a database")
+    os.replace(other, database)
+    assert lineage(database).read() is None
+
+
+def test_a_marker_without_its_database_is_not_believed(database: Path) -> None:
+    lineage(database).descends(KEY, "root")
+    database.unlink()
+    assert lineage(database).read() is None
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"",
+        b"\0\xff",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b'"text"',
+        b"{}",
+        b'{"store": "x"}',
+        b'{"store": "x", "last": null, "more": 1}',
+    ],
+)
+def test_garbage_is_no_marker(database: Path, garbage: bytes) -> None:
+    lineage(database).path.write_bytes(garbage)
+    assert lineage(database).read() is None
+
+
+def test_garbage_is_overwritten_by_the_next_publish(database: Path) -> None:
+    lineage(database).path.write_bytes(b"{")
+    lineage(database).pending(KEY)
+    assert json.loads(lineage(database).path.read_text())["pending"] == KEY
+
+
+def test_a_marker_that_cannot_be_written_does_not_stop_a_backup(database: Path) -> None:
+    """A directory of its name stands for every reason: the write fails whoever runs this."""
+    lineage(database).path.mkdir()
+    lineage(database).pending(KEY)
+    lineage(database).descends(KEY, "root")
+    assert lineage(database).read() is None
+
+
+def test_a_missing_directory_does_not_stop_a_backup(tmp_path: Path) -> None:
+    lineage(tmp_path / "gone" / "app.db").descends(KEY, "root")
+
+
+def test_nothing_else_is_left_beside_the_database(database: Path) -> None:
+    lineage(database).descends(KEY, "root")
+    assert {path.name for path in database.parent.iterdir()} == {"app.db", "app.db.sidecar.json"}

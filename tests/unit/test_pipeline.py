@@ -1,0 +1,168 @@
+"""Bounded concurrency: order, a bound on what is in flight, plain errors, prompt cancellation."""
+
+import threading
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from sidecar.errors import StoreUnavailable
+from sidecar.pipeline import first_failure, ordered, together
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_results_come_in_the_order_of_inputs_whatever_ends_first() -> None:
+    """The first input's work ends only after the second's did."""
+    second_done = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert second_done.wait(10)
+        if number == 1:
+            second_done.set()
+        return number
+
+    results: list[int] = []
+
+    async def emit(result: int) -> None:
+        results.append(result)
+
+    await ordered(range(20), work, emit, threads=2)
+    assert results == list(range(20))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+async def test_a_slow_consumer_slows_the_work_down(threads: int) -> None:
+    """At most `threads + 1` inputs are taken before the first result is consumed: memory is bounded."""
+    taken = consumed = most = 0
+
+    def inputs() -> Iterator[int]:
+        nonlocal taken, most
+        for number in range(30):
+            taken += 1
+            most = max(most, taken - consumed)
+            yield number
+
+    async def emit(_result: int) -> None:
+        nonlocal consumed
+        await anyio.wait_all_tasks_blocked()
+        consumed += 1
+
+    await ordered(inputs(), lambda number: number, emit, threads=threads)
+    assert consumed == 30
+    assert most <= threads + 2  # one input is taken before there is room for it
+
+
+async def test_no_more_threads_work_than_asked_for() -> None:
+    lock = threading.Lock()
+    running = most = 0
+
+    def work(_number: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        threading.Event().wait(0.001)
+        with lock:
+            running -= 1
+
+    async def emit(_result: None) -> None:
+        pass
+
+    await ordered(range(30), work, emit, threads=2)
+    assert most <= 2
+
+
+async def test_a_failure_of_the_work_is_raised_plain_and_ends_it() -> None:
+    emitted: list[int] = []
+
+    def work(number: int) -> int:
+        if number == 3:
+            raise StoreUnavailable("no")
+        return number
+
+    async def emit(result: int) -> None:
+        emitted.append(result)
+
+    with pytest.raises(StoreUnavailable):
+        await ordered(range(1000), work, emit, threads=2)
+    assert emitted == [0, 1, 2][: len(emitted)]
+
+
+async def test_a_failure_of_the_consumer_is_raised_plain_and_nothing_more_is_emitted() -> None:
+    emitted: list[int] = []
+
+    async def emit(result: int) -> None:
+        emitted.append(result)
+        raise ValueError("full")
+
+    with pytest.raises(ValueError, match="full"):
+        await ordered(range(1000), lambda number: number, emit, threads=3)
+    assert emitted == [0]
+
+
+async def test_no_inputs_are_no_work() -> None:
+    async def emit(_result: int) -> None:
+        raise AssertionError
+
+    await ordered([], int, emit, threads=2)
+
+
+async def test_cancellation_passes_through_ordered() -> None:
+    async def emit(_result: int) -> None:
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await ordered(range(1000), lambda number: number, emit, threads=2)
+    assert scope.cancelled_caught
+
+
+async def test_the_first_failure_cancels_the_others_and_is_raised_plain() -> None:
+    cancelled = False
+
+    async def patient() -> None:
+        nonlocal cancelled
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            cancelled = True
+            raise
+
+    async def failing() -> None:
+        await anyio.lowlevel.checkpoint()
+        raise StoreUnavailable("no")
+
+    with pytest.raises(StoreUnavailable, match="no"):
+        await together(patient, failing)
+    assert cancelled
+
+
+async def test_a_failure_keeps_its_cause() -> None:
+    """`raise … from error` at the edge must still be seen in the log after the group was opened."""
+
+    async def failing() -> None:
+        try:
+            raise OSError("connection reset")
+        except OSError as error:
+            raise StoreUnavailable("no") from error
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await together(failing)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_one_of_our_errors_is_preferred_to_its_consequences() -> None:
+    """When the producer fails because the consumer did, the consumer's error says why."""
+    group = BaseExceptionGroup(
+        "", [ValueError("a consequence"), BaseExceptionGroup("", [StoreUnavailable("the cause")])]
+    )
+    assert isinstance(first_failure(group), StoreUnavailable)
+
+
+async def test_cancellation_passes_through_together() -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await together(anyio.sleep_forever, anyio.sleep_forever)
+    assert scope.cancelled_caught

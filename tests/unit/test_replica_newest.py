@@ -1,0 +1,143 @@
+"""Finding restore points: the newest in few requests, whatever else lies in the store."""
+
+from datetime import timedelta
+
+import pytest
+
+from sidecar.domain import Timestamp
+from sidecar.errors import NothingToRestore
+from sidecar.replica import Replica, diverged_key_of, key_of
+from tests.fakes import START, MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def ago(**duration: float) -> Timestamp:
+    return Timestamp.of(START - timedelta(**duration))
+
+
+def add(store: MemoryStore, *times: Timestamp, database: str = "app.db") -> None:
+    for time in times:
+        store.add(key_of(database, time))
+
+
+async def newest(store: MemoryStore, database: str = "app.db") -> Timestamp | None:
+    point = await Replica(store).newest(database)
+    return point.timestamp if point else None
+
+
+@pytest.mark.parametrize(
+    ("age", "lists"),
+    [
+        (timedelta(0), 1),
+        (timedelta(hours=23), 1),
+        (timedelta(days=2), 2),
+        (timedelta(days=15), 2),
+        (timedelta(days=17), 3),
+        (timedelta(days=255), 3),
+        (timedelta(days=257), 4),
+        (timedelta(days=4000), 4),
+        (timedelta(days=-400), 1),
+    ],
+)
+async def test_the_newest_is_found_in_few_requests_however_old(store: MemoryStore, age: timedelta, lists: int) -> None:
+    """An app that slept for a year too; a key from the future (a clock that was wrong) is the newest all the same."""
+    time = Timestamp.of(START - age)
+    older = [Timestamp.of(time.instant - timedelta(days=500 + number)) for number in range(20)]
+    add(store, time, *older)
+    assert await newest(store) == time
+    assert (store.count("list"), store.count()) == (lists, lists + 1)
+
+
+async def test_an_empty_store_has_no_newest(store: MemoryStore) -> None:
+    assert await newest(store) is None
+    assert store.count("list") == 4
+
+
+async def test_the_history_is_not_walked(store: MemoryStore) -> None:
+    """Ten thousand restore points older than a day cost nothing."""
+    add(store, *(ago(days=2, minutes=5 * number) for number in range(10_000)), ago(minutes=1))
+    assert await newest(store) == ago(minutes=1)
+    assert store.count() == 2
+
+
+async def test_a_day_with_more_points_than_fit_in_a_page_is_read_to_its_end(store: MemoryStore) -> None:
+    add(store, *(ago(seconds=30 * number) for number in range(2500)))
+    assert await newest(store) == ago()
+    assert store.count("list") == 3
+
+
+async def test_other_databases_and_diverged_states_do_not_count(store: MemoryStore) -> None:
+    add(store, ago(days=3))
+    add(store, ago(), database="app.db2")
+    add(store, ago(), database="app.d")
+    add(store, ago(), database="app.db-copy")
+    store.add(diverged_key_of("app.db", ago(), "148e2"))
+    assert await newest(store) == ago(days=3)
+
+
+async def test_foreign_objects_do_not_hide_the_newest(store: MemoryStore) -> None:
+    add(store, ago(hours=1))
+    for name in ("zzz", "README", f"{ago()}.sqlite3.zst.part", f"sub/{ago()}.sqlite3.zst", f"{ago()}-.sqlite3.zst"):
+        store.add(f"app.db/{name}")
+    assert await newest(store) == ago(hours=1)
+
+
+async def test_foreign_objects_alone_are_no_restore_points(store: MemoryStore) -> None:
+    store.add("app.db/zzz")
+    assert await newest(store) is None
+
+
+async def test_points_are_listed_oldest_first(store: MemoryStore) -> None:
+    times = [ago(days=number) for number in (400, 20, 3, 1, 0)]
+    add(store, *reversed(times))
+    assert [point.timestamp async for point in Replica(store).points("app.db")] == times
+
+
+async def test_diverged_points_are_listed_apart(store: MemoryStore) -> None:
+    add(store, ago())
+    store.add(diverged_key_of("app.db", ago(days=1), "148e2"))
+    points = [point async for point in Replica(store).points("app.db", diverged=True)]
+    assert [(point.timestamp, point.diverged_holder) for point in points] == [(ago(days=1), "148e2")]
+
+
+async def test_every_database_is_found_with_one_request_each(store: MemoryStore) -> None:
+    names = ["a", "app.db", "app.db-2", "app.db.old", "app.db0", "größe 1", "z"]
+    for name in names:
+        add(store, *(ago(hours=hour) for hour in range(50)), database=name)
+    store.add("lease.json")
+    store.add(diverged_key_of("gone.db", ago(), "148e2"))
+    assert sorted(await Replica(store).databases()) == sorted(names)
+    assert store.count() == len(names) + 3
+
+
+@pytest.mark.parametrize(("at", "expected"), [(ago(days=1), ago(days=1)), (ago(hours=30), ago(days=2)), (ago(), ago())])
+async def test_a_point_in_time_is_served_by_the_newest_that_is_not_newer(
+    store: MemoryStore, at: Timestamp, expected: Timestamp
+) -> None:
+    add(store, ago(days=2), ago(days=1), ago())
+    assert (await Replica(store).find("app.db", at)).timestamp == expected
+
+
+async def test_before_the_first_restore_point_there_is_nothing(store: MemoryStore) -> None:
+    add(store, ago(days=1))
+    with pytest.raises(NothingToRestore, match=r"app\.db has no restore point at or before"):
+        await Replica(store).find("app.db", ago(days=2))
+
+
+async def test_a_stamp_is_the_stores_time_not_this_machines(store: MemoryStore) -> None:
+    assert await Replica(store).stamp("app.db", None) == Timestamp.of(START)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_stamp_is_above_every_point_already_there(store: MemoryStore, known: bool) -> None:
+    """A clock that went back, or two publishes in one tick, must not overtake: the newest key is the newest state."""
+    ahead = ago(hours=-1)
+    add(store, ago(days=1), ahead)
+    assert await Replica(store).stamp("app.db", ahead if known else None) == ahead.next()
+    assert (store.count("list") == 0) == known
