@@ -136,7 +136,10 @@ class Boot:
                     return await self._restorer.stage(point, database, progress)
                 except DamagedRestorePoint as another:
                     self._shout(database, another)
-            raise
+            raise DamagedRestorePoint(
+                f"no restore point of {database.name} is good; the newest: {damage.message}",
+                "nothing was changed; look with `sidecar verify --all`; a database put in place by hand starts with on_conflict=local",
+            ) from damage
 
     def _shout(self, database: Database, damage: DamagedRestorePoint) -> None:
         hint = "the next older restore point is tried; run `sidecar verify --all`"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 import click
@@ -13,13 +13,16 @@ from sidecar.errors import ExitCode, SidecarError
 
 Command = Callable[..., Any]
 
+# What to do next, for errors from so deep that they do not know who asked.
+_HINT = "`sidecar check` shows every setting and tries the store"
+_HINTS = {
+    ExitCode.DAMAGED: "`sidecar verify --all` shows which restore points are good",
+    ExitCode.TRY_AGAIN: "try again; if it stays like this, `sidecar check` helps to find out why",
+}
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit. Every expected failure is one line on stderr, without a traceback."""
-    sys.exit(_run(arguments))
 
-
-def _run(arguments: Sequence[str] | None) -> int:
+def run_command_line(arguments: Sequence[str] | None = None) -> int:
+    """Run it and return the exit code. Every expected failure is one line on stderr, without a traceback."""
     try:
         return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -28,7 +31,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             error.format_message(), f"see `{context.command_path if context else 'sidecar'} --help`", ExitCode.USAGE
         )
     except SidecarError as error:
-        return _fail(error.message, error.hint, error.exit_code)
+        return _fail(error.message, error.hint or _HINTS.get(error.exit_code, _HINT), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
@@ -41,7 +44,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    line = f"sidecar: {message}{f' ({hint})' if hint else ''}"
+    line = f"sidecar: {message} ({hint})"
     print(" ".join(line.split()), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
     return code
 

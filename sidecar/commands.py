@@ -20,6 +20,7 @@ from sidecar.errors import (
     DatabaseBusy,
     ExitCode,
     NothingToRestore,
+    SidecarError,
 )
 from sidecar.locks import holder_of, local_locks
 from sidecar.output import Table, progress_bar, say
@@ -54,14 +55,17 @@ async def backup(configuration: Configuration) -> int:
     answer = await _ask_daemon(configuration, "backup")
     if answer is None:
         answer = await _backup_here(configuration)
-    worst = ExitCode.OK
+    failures = []
     for name, outcome in answer.items():
         if outcome["outcome"] == "failed":
-            say(f"{name}: failed: {outcome['error']}")
-            worst = ExitCode(int(str(outcome["exit_code"])))
+            say(f"{name}: failed")
+            code = ExitCode(int(outcome["exit_code"]))
+            failures.append(SidecarError(f"{name}: {outcome['error']}", str(outcome["hint"]), exit_code=code))
         else:
             say(f"{name}: {outcome['outcome']}: {outcome['restore_point']}")
-    return worst
+    if failures:
+        raise failures[0]
+    return ExitCode.OK
 
 
 async def _backup_here(configuration: Configuration) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from sidecar.restore import Restorer
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
 
-CYCLE_PATIENCE = Patience(give_up_after=30.0)
+CYCLE_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,11 @@ class Parts:
         """Who we are in the store."""
         return self.configuration.environment.holder
 
-    def replica(self, patience: Patience = CYCLE_PATIENCE) -> Replica:
-        """The store's restore points, its requests retried with this patience."""
+    def replica(self, patience: Patience | None = None) -> Replica:
+        """The store's restore points, its requests retried with this patience, by default a cycle's."""
         settings = self.configuration.settings
-        store = Retrying(self.store, self.clock, patience)
+        seconds = min(CYCLE_PATIENCE, max(1.0, settings.interval.total_seconds() / 4))
+        store = Retrying(self.store, self.clock, patience or Patience(seconds))
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
     def tools(self) -> Tools:
@@ -67,7 +68,7 @@ class Parts:
     def boot(self, tools: Tools) -> Boot:
         """What happens before the app starts, as patient with the store as `restore_timeout` says."""
         settings = self.configuration.settings
-        replica = self.replica(Patience(settings.restore_timeout.total_seconds()))
+        replica = self.replica(Patience(settings.restore_timeout.total_seconds(), cut=True))
         return Boot(
             replica,
             self.restorer(replica),

@@ -10,6 +10,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from pathlib import Path
 
 import anyio
 import structlog
@@ -22,7 +23,7 @@ from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
-from sidecar.errors import FinalBackupFailed, SidecarError
+from sidecar.errors import ConfigurationError, FinalBackupFailed, SidecarError
 from sidecar.locks import control_path, local_locks
 from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
@@ -115,7 +116,16 @@ class _Daemon:
         if address := listen_address(self._settings.listen):
             await stack.enter_async_context(http.listening(*address))
         if control:
-            await stack.enter_async_context(http.controlled(control, self._backup_now))
+            await self._control(stack, http, control)
+
+    async def _control(self, stack: AsyncExitStack, http: Http, path: Path) -> None:
+        """The control socket; where it was not asked for by name, doing without is better than not starting."""
+        try:
+            await stack.enter_async_context(http.controlled(path, self._backup_now))
+        except ConfigurationError as error:
+            if self._settings.control_socket != "auto":
+                raise
+            log.warning("no control socket", error=error.message, hint=error.hint)
 
     async def _boot_and_run(self) -> int:
         if self._parts.configuration.sources["store"] == "default":

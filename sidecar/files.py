@@ -78,10 +78,11 @@ def move_aside(target: Path, to: Path) -> None:
     """
     if target.exists():
         os.replace(target, to)
-    for suffix in COMPANIONS:
+    for suffix in ("-wal", "-journal"):
         companion = Path(f"{target}{suffix}")
         if companion.exists():
             os.replace(companion, f"{to}{suffix}")
+    Path(f"{target}-shm").unlink(missing_ok=True)  # an index of the WAL, which SQLite makes anew
 
 
 def keep_orphans(target: Path, at: Timestamp) -> list[Path]:

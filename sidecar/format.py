@@ -211,6 +211,8 @@ def _read_seek_table(tail: bytes | bytearray, size: int, name: str) -> tuple[int
         raise _broken(name, "its seek table's header is wrong")
     entries = memoryview(tail)[start + _SKIPPABLE_HEADER.size : len(tail) - _SEEK_FOOTER.size]
     sizes = list(_SEEK_ENTRY.iter_unpack(entries))
+    if sizes[-1][1]:
+        raise _broken(name, "its seek table promises data in the index frame")
     total = sum(packed for packed, _ in sizes) + table_size
     if total != size:
         raise _broken(name, f"its frames add up to {total} bytes, the object has {size}")

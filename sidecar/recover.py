@@ -1,17 +1,27 @@
 """`sidecar restore`: by hand, onto the database's own path or elsewhere."""
 
 import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint, Timestamp
-from sidecar.errors import DatabaseBusy, ExitCode, NotFound, NothingToRestore, UsageError
+from sidecar.errors import (
+    DamagedDatabase,
+    DamagedRestorePoint,
+    DatabaseBusy,
+    ExitCode,
+    NotFound,
+    NothingToRestore,
+    UsageError,
+)
 from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_writable
 from sidecar.locks import local_locks
 from sidecar.output import progress_bar, say
 from sidecar.replica import Replica, point_of
+from sidecar.restore import Restored
 
 
 async def restore(
@@ -69,7 +79,6 @@ async def _onto_own_path(
     if parts.snapshotter.signature(database.path) is not None:
         _require_force(database.path, force=force)
         _require_unused(database.path)
-        await parts.snapshotter.settle(database.path)
     restored = await _replace(parts, replica, database, point)
     parts.lineage(database).descends(point.key, restored)
     newest = await replica.newest(database.name)
@@ -90,24 +99,39 @@ async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: Re
 
 async def _replace(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> str:
     """Download and verify first, then swap. Returns the root digest."""
-    restorer = parts.restorer(replica)
     with local_errors(database.path):
         require_writable(database.path)
         database.path.parent.mkdir(parents=True, exist_ok=True)
-        with progress_bar(f"restore {point.key}") as progress:
-            restored, staged = await restorer.stage(point, database, progress)
+        restored, staged = await _stage(parts, replica, database, point)
         try:
-            at = Timestamp.of(datetime.now(UTC))
-            if database.path.exists() and database.path.stat().st_size:
-                kept = aside(database.path, "replaced", at)
-                move_aside(database.path, kept)
-                say(f"the database that was there is kept at {kept}")
-            else:
-                keep_orphans(database.path, at)
-            await restorer.put_in_place(staged, database, durable=parts.durable(database.path))
+            await _make_way(parts, database)
+            await parts.restorer(replica).put_in_place(staged, database, durable=parts.durable(database.path))
         finally:
             staged.unlink(missing_ok=True)
     return restored.contents.index.root
+
+
+async def _stage(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> tuple[Restored, Path]:
+    with progress_bar(f"restore {point.key}") as progress:
+        try:
+            return await parts.restorer(replica).stage(point, database, progress)
+        except DamagedRestorePoint as error:
+            hint = error.hint or "restore an older one with --key; `sidecar list` shows them"
+            raise DamagedRestorePoint(error.message, hint) from error
+
+
+async def _make_way(parts: Parts, database: Database) -> None:
+    """Keep what is there. Asked again whether it is in use: an app may have been started during the download."""
+    at = Timestamp.of(datetime.now(UTC))
+    if parts.snapshotter.signature(database.path) is None:
+        keep_orphans(database.path, at)
+        return
+    _require_unused(database.path)
+    with suppress(DamagedDatabase):  # it is kept as it is
+        await parts.snapshotter.settle(database.path)
+    kept = aside(database.path, "replaced", at)
+    move_aside(database.path, kept)
+    say(f"the database that was there is kept at {kept}")
 
 
 def _require_force(path: Path, *, force: bool) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import anyio
 import structlog
 import tenacity
 
 from sidecar.domain import Blob, Condition, ObjectInfo, Page, Span
-from sidecar.errors import NotFound, PreconditionFailed, SidecarError, Throttled, Transient
+from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled, Transient
 from sidecar.ports import Clock, ObjectStore, Upload
 from sidecar.status import Status
 
@@ -148,6 +149,7 @@ class Patience:
     give_up_after: float
     first: float = 0.2
     longest: float = 10.0
+    cut: bool = False  # whether an attempt under way ends with it too
 
 
 class Retrying(Decorated):
@@ -162,7 +164,15 @@ class Retrying(Decorated):
         async def once() -> T:  # tenacity awaits coroutine functions only
             return await attempt()
 
-        return await patiently(self._clock, self._patience, f"store request {operation}")(once)
+        policy = patiently(self._clock, self._patience, f"store request {operation}")
+        if not self._patience.cut:
+            return await policy(once)
+        with anyio.move_on_after(self._patience.give_up_after):
+            return await policy(once)
+        raise StoreUnavailable(
+            f"{self.url} did not answer within {self._patience.give_up_after:.0f} s",
+            "check the network and the endpoint",
+        )
 
     def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
         return {**(metadata or {}), REQUEST_ID: secrets.token_hex(8)}

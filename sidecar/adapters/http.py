@@ -91,13 +91,8 @@ class Http:
 
         application = self._application()
         application.router.add_post("/backup", on_backup)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_uid != os.getuid():
-            raise ConfigurationError(f"{path.parent} belongs to somebody else", "set control_socket to another path")
-        path.unlink(missing_ok=True)
         async with _running(application) as runner:
-            await web.UnixSite(runner, str(path)).start()
-            path.chmod(0o600)
+            await _listen_privately(runner, path)
             try:
                 yield
             finally:
@@ -157,6 +152,21 @@ class ControlClient:
                 return dict(await reply.json())
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             return None
+
+
+async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
+    """A unix socket that only its owner can reach. Raises `ConfigurationError`."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.parent.stat().st_uid != os.getuid():
+            raise ConfigurationError(f"{path.parent} belongs to somebody else", "set control_socket to another path")
+        path.unlink(missing_ok=True)
+        await web.UnixSite(runner, str(path)).start()
+        path.chmod(0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on the control socket {path}: {error}", "set control_socket to a short path, or to off"
+        ) from error
 
 
 @asynccontextmanager

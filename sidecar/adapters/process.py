@@ -131,6 +131,8 @@ def take_terminal_back() -> None:
 
 def become(command: Sequence[str]) -> None:
     """Replace this process with the command. Raises `CommandNotFound` or `CommandNotExecutable`."""
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # what is ignored stays so over exec(3)
+        signal.signal(ignored_by_python, signal.SIG_DFL)
     try:
         os.execvp(command[0], list(command))  # noqa: S606 - the user's own command
     except FileNotFoundError as error:

@@ -231,7 +231,7 @@ def _interrupt() -> int:
 
 def _connect(path: Path, mode: str) -> "sqlite3.Connection":
     """A connection that never creates a database and hardly waits for a lock."""
-    return sqlite3.connect(f"file:{quote(str(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.05)
+    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.05)
 
 
 def _touch(connection: "sqlite3.Connection") -> None:

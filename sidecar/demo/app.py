@@ -42,7 +42,7 @@ from sidecar.demo.page import CONTENT_SECURITY_POLICY, render
 _ENTRIES_ON_PAGE = 50
 _LARGEST_BODY = 64 * 1024
 # Platforms often allow five seconds between SIGTERM and SIGKILL: leave some of them for the database.
-_SECONDS_FOR_OPEN_REQUESTS = 3.0
+_SECONDS_FOR_OPEN_REQUESTS = 1.0
 
 _GUESTBOOK = web.AppKey("guestbook", Guestbook)
 _STOP: web.AppKey[asyncio.Future[int]] = web.AppKey("stop", asyncio.Future)

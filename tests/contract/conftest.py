@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,12 +14,14 @@ from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.ports import ObjectStore
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
+from tests.fakes import MemoryStore
 from tests.harness.s3client import REGION
 from tests.harness.seaweed import Seaweed
 
 PREFIX = "some prefix/déjà+vu"
 _S3 = pytest.mark.s3
 KINDS = [
+    pytest.param("memory"),
     pytest.param("file"),
     pytest.param("s3", marks=_S3),
     pytest.param("s3-prefix", marks=_S3),
@@ -46,7 +48,10 @@ async def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     """Every kind of store, one after the other."""
     kind: str = request.param
     async with AsyncExitStack() as stack:
-        if kind == "file":
+        if kind == "memory":
+            memory = MemoryStore(time=datetime.now(UTC))
+            yield Subject(memory, lambda: memory.open_uploads)
+        elif kind == "file":
             root = tmp_path_factory.mktemp("store")
             yield Subject(FileStore(root), lambda: sorted(map(str, (root / PRIVATE / "incoming").glob("*"))))
         else:
@@ -87,9 +92,3 @@ async def open_s3(location: S3Location, environment: dict[str, str], stack: Asyn
         store = await stack.enter_async_context(S3Store(location, connections=30))
         await store.now()
     return store
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for a module's inputs."""
-    return tmp_path_factory.mktemp("scratch")

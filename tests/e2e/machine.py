@@ -123,10 +123,10 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return sum(line.endswith(".sqlite3.zst") for line in done.stdout.splitlines())
 
-    def restore_copy(self, name: str = "copy.db", **settings: object) -> Path:
+    def restore_copy(self) -> Path:
         """The newest restore point, restored elsewhere with the full integrity check."""
-        target = self.root / name
-        done = self.cli("restore", "--output", str(target), "--force", integrity_check="full", **settings)
+        target = self.root / "copy.db"
+        done = self.cli("restore", "--output", str(target), "--force", integrity_check="full")
         assert done.returncode == 0, done.stderr
         return target
 
@@ -165,6 +165,7 @@ def complaint(stderr: str) -> str:
     assert "Traceback" not in stderr, stderr
     assert len(lines) == 1, f"{len(lines)} lines instead of one:\n{stderr}"
     assert lines[0].startswith("sidecar: "), lines[0]
+    assert lines[0].endswith(")"), f"it does not say what to do: {lines[0]}"
     return lines[0]
 
 

@@ -53,15 +53,19 @@ def test_backup_and_status_through_the_daemon(machine: Machine, seaweed: Seaweed
 
 
 def test_backup_through_the_daemon_reports_its_failure(local: Machine) -> None:
-    """The daemon's cycle fails: `backup` says why and exits with that error's code; the daemon goes on."""
-    local.database.write_bytes(b"this is no database, whatever its name says" * 100)
+    """The daemon's cycle fails: `backup` says why on one line, with that error's code; the daemon goes on."""
     with local.run(*CALM_APP) as process:
         process.wait_ready()
+        write_note(local.database, "row")
+        assert local.cli("backup").returncode == 0
+        for path in local.data.glob("app.db*"):
+            path.unlink()
         done = local.cli("backup")
         assert done.returncode == 65
-        assert "not an SQLite database" in done.stdout + done.stderr
+        assert f"{local.database} is gone" in complaint(done.stderr)
         assert process.http("/readyz")[0] == 200
         assert process.terminate() == 74
+    assert notes(local.restore_copy()) == ["row"]
 
 
 def test_backup_while_the_daemon_has_no_control_socket_is_refused(local: Machine) -> None:

@@ -50,8 +50,11 @@ def test_outage_during_the_run_leaves_the_app_alone_and_ends_with_a_publish(
     """
     1. A writer is the app. Access is denied for some cycles, then the store is away for longer than a cycle's patience.
     2. The app goes on committing; failed cycles are counted and shown; the unprotected time grows.
-    3. The store returns: the next cycle publishes, and the failure is over.
+    3. One-shot commands meanwhile give up after the same patience, with 75 and one line.
+    4. The store returns: the next cycle publishes, and the failure is over.
     """
+    other = {"databases": proxied / "other.db"}
+    write_note(proxied / "other.db", "precious")
     acks = proxied / "acks"
     app = writer_command(proxied.database, "--acks", str(acks), "--rate", "100")
     with proxied.run(*app, interval="500ms") as process:
@@ -66,7 +69,11 @@ def test_outage_during_the_run_leaves_the_app_alone_and_ends_with_a_publish(
         failed = process.metric("sidecar_backups_total", outcome="failed") or 0
         proxy.down()
         acked = last_ack(acks)
-        process.wait_metric("sidecar_backups_total", failed + 1, timeout=60, outcome="failed")
+        with proxied.start("list") as listing, proxied.start("backup", **other) as backup:
+            process.wait_metric("sidecar_backups_total", failed + 1, timeout=60, outcome="failed")
+            for command in (listing, backup):
+                assert command.wait(60) == 75, command.report()
+                assert str(proxy.port) in complaint(command.stderr())
         assert last_ack(acks) > acked + 100
         assert (process.metric("sidecar_unprotected_seconds") or 0) > 5
         assert process.http("/readyz")[0] == 200

@@ -41,10 +41,10 @@ def test_what_was_kept_aside_is_never_overwritten(target: Path, suffix: str) -> 
 
 
 def test_a_database_moves_with_everything_that_belongs_to_it(target: Path) -> None:
-    """SQLite opens it under its new name, the WAL included."""
+    """SQLite opens it under its new name, the WAL included; the -shm is made anew."""
     write(target, "", *COMPANIONS)
     files.move_aside(target, target.with_name("kept"))
-    assert content(target.parent) == {f"kept{suffix}": f"old{suffix}" for suffix in ("", *COMPANIONS)}
+    assert content(target.parent) == {f"kept{suffix}": f"old{suffix}" for suffix in ("", "-wal", "-journal")}
 
 
 def test_a_database_without_companions_moves_too(target: Path) -> None:
@@ -53,12 +53,12 @@ def test_a_database_without_companions_moves_too(target: Path) -> None:
     assert content(target.parent) == {"kept": "old"}
 
 
-@pytest.mark.parametrize("crash_at", [1, 2, 3], ids=["database", "wal", "shm"])
+@pytest.mark.parametrize("crash_at", [1, 2, 3], ids=["database", "wal", "journal"])
 def test_after_a_crash_while_moving_no_wal_lies_beside_a_database_it_is_not_of(
     target: Path, crash_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database goes first; what stays behind is kept as an orphan at the next boot, never replayed."""
-    write(target, "", "-wal", "-shm")
+    write(target, "", *COMPANIONS)
     replace, calls = os.replace, 0
 
     def crashing(source: str | Path, to: str | Path) -> None:

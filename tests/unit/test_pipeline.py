@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from sidecar.errors import StoreUnavailable
@@ -46,7 +47,8 @@ async def test_a_slow_consumer_slows_the_work_down(threads: int) -> None:
 
     async def emit(_result: int) -> None:
         nonlocal consumed
-        await anyio.wait_all_tasks_blocked()
+        for _ in range(20):  # enough for every task that could take an input
+            await anyio.lowlevel.checkpoint()
         consumed += 1
 
     await ordered(inputs(), lambda number: number, emit, threads=threads)

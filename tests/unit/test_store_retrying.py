@@ -92,7 +92,7 @@ async def test_patience_ends_with_the_last_error_as_it_was(
 ) -> None:
     """No time is slept beyond the limit: a wait that would exceed it is not begun."""
     memory.fail("now", Throttled("the last word"), times=10_000)
-    with pytest.raises(Throttled, match="^the last word$"):
+    with pytest.raises(Throttled, match=r"^the last word$"):
         await Retrying(memory, clock, Patience(give_up_after=patience)).now()
     assert clock.elapsed <= patience
     assert clock.elapsed >= patience - 10

@@ -1,0 +1,164 @@
+"""Which bytes of the next restore point are uploaded, and which the store copies from the previous one. Pure.
+
+The rules are those of multipart uploads (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): parts of
+5 MiB to 5 GiB but for the last, at most 10,000 of them; and ranges can be copied only from objects of more than 5 MiB
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html).
+
+What a changed chunk compresses to is not known beforehand, so an upload between two copies is only sure to reach 5 MiB
+by unchanged chunks that it takes from its neighbours: their compressed sizes are in the previous one's seek table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sidecar.domain import Span
+from sidecar.format import Contents, Index
+
+SAFETY = 1.02  # the same chunk may compress a little differently today
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The store's limits for parts, in bytes, and how large a single copy may be."""
+
+    minimum_part: int
+    copy_limit: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Chunks to be compressed and uploaded."""
+
+    chunks: range
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """Chunks whose frames are copied: these `span` bytes of the previous restore point, in one part."""
+
+    chunks: range
+    first_in_parent: int
+    span: Span
+
+
+Segment = Fresh | Reused
+
+
+def plan(index: Index, parent: Contents | None, rules: Rules) -> list[Segment]:
+    """Segments that cover all chunks of `index` in order, ending with a fresh one (of no chunks, maybe): the tail's.
+
+    Every fresh segment but the last is followed by a copy and compresses, as far as one can know, to `minimum_part` or
+    more; every copy has `minimum_part` to `copy_limit` bytes.
+    """
+    if parent is None or parent.size <= rules.minimum_part:
+        return [Fresh(range(index.chunks))]
+    return list(_limited(_settled(_runs(index, parent), parent, rules), parent, rules, index.chunks))
+
+
+@dataclass(slots=True)
+class _Run:
+    """Chunks `start` to `stop`; `source` is the parent's chunk that equals the first, None for changed ones.
+
+    `sure` counts the compressed bytes of an upload that are known.
+    """
+
+    start: int
+    stop: int
+    source: int | None
+    sure: int = 0
+
+
+def _runs(index: Index, parent: Contents) -> list[_Run]:
+    """Maximal runs of changed chunks, and of unchanged ones that lie one after the other in the parent."""
+    known = {parent.index.digest(number): number for number in reversed(range(parent.index.chunks))}
+    runs: list[_Run] = []
+    for number in range(index.chunks):
+        source = _source(index, parent, number, known, runs)
+        last = runs[-1] if runs else None
+        if last and _continues(last, source):
+            last.stop = number + 1
+        else:
+            runs.append(_Run(number, number + 1, source))
+    return runs
+
+
+def _source(index: Index, parent: Contents, number: int, known: dict[bytes, int], runs: list[_Run]) -> int | None:
+    """Where the parent has this chunk: at the same place if possible, else behind the one before, else anywhere."""
+    digest = index.digest(number)
+    if number < parent.index.chunks and parent.index.digest(number) == digest:
+        return number
+    if runs and (before := runs[-1].source) is not None:
+        following = before + runs[-1].stop - runs[-1].start
+        if following < parent.index.chunks and parent.index.digest(following) == digest:
+            return following
+    return known.get(digest)
+
+
+def _continues(run: _Run, source: int | None) -> bool:
+    if run.source is None or source is None:
+        return run.source is source
+    return source == run.source + run.stop - run.start
+
+
+def _settled(runs: list[_Run], parent: Contents, rules: Rules) -> list[_Run]:
+    """Uploads that are sure to be large enough, and copies that are; the former take from the latter what they need."""
+    settled: list[_Run] = []
+    for run in runs:
+        last = settled[-1] if settled else None
+        if last and last.source is None:
+            _feed(last, run, parent, int(rules.minimum_part * SAFETY))
+        if run.start == run.stop:
+            continue
+        if _copied_bytes(run, parent) < rules.minimum_part:
+            run.sure, run.source = (0 if run.source is None else _copied_bytes(run, parent)), None
+        if last and last.source is None and run.source is None:
+            last.stop, last.sure = run.stop, last.sure + run.sure
+        else:
+            settled.append(run)
+    return settled
+
+
+def _feed(upload: _Run, run: _Run, parent: Contents, wanted: int) -> None:
+    """Move chunks from the front of a copy to the upload before it, until that is large enough or nothing is left."""
+    while run.source is not None and run.start < run.stop and upload.sure < wanted:
+        upload.sure += parent.offsets[run.source + 1] - parent.offsets[run.source]
+        upload.stop += 1
+        run.start += 1
+        run.source += 1
+
+
+def _copied_bytes(run: _Run, parent: Contents) -> int:
+    if run.source is None:
+        return 0
+    return parent.offsets[run.source + run.stop - run.start] - parent.offsets[run.source]
+
+
+def _limited(runs: list[_Run], parent: Contents, rules: Rules, chunks: int) -> Iterator[Segment]:
+    """The runs as segments, long copies in several parts, and a fresh segment at the end."""
+    for run in runs:
+        if run.source is None:
+            yield Fresh(range(run.start, run.stop))
+        else:
+            yield from _copies(run, run.source, parent, rules)
+    if not runs or runs[-1].source is not None:
+        yield Fresh(range(chunks, chunks))
+
+
+def _copies(run: _Run, source: int, parent: Contents, rules: Rules) -> Iterator[Reused]:
+    """Parts of at most `copy_limit` bytes, and none of less than `minimum_part`."""
+    start, end = source, source + run.stop - run.start
+    while start < end:
+        stop = start + 1
+        while stop < end and parent.offsets[stop + 1] - parent.offsets[start] <= rules.copy_limit:
+            stop += 1
+        if stop < end and parent.offsets[end] - parent.offsets[stop] < rules.minimum_part:
+            stop = _halved(start, end, parent)
+        first = run.start + start - source
+        yield Reused(range(first, first + stop - start), start, Span(parent.offsets[start], parent.offsets[stop]))
+        start = stop
+
+
+def _halved(start: int, end: int, parent: Contents) -> int:
+    """The boundary nearest to the middle of the bytes."""
+    middle = (parent.offsets[start] + parent.offsets[end]) // 2
+    return min(range(start + 1, end), key=lambda stop: abs(parent.offsets[stop] - middle))

@@ -1,0 +1,145 @@
+"""What goes on while an app runs.
+
+  latency  how long a writer's commits take (writer.py): with nobody beside it, while sidecar publishes without a pause
+           (interval 1 s, so a publish is nearly always under way), while Litestream follows; after the first
+           publish, each on a database of its own. The server's work competes for the same cores and the same disk.
+  start    from before `sidecar run -- date` is started to the moment that `date` prints, with 1 MiB to restore;
+           Litestream: `replicate -restore-if-db-not-exists -exec date`
+  idle     sidecar with its defaults and Litestream side by side, after the first publish, beside an app that sleeps:
+           CPU of the daemon itself, its resident memory at the end, its requests
+"""
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.benchmarks.measure import Values, cpu_seconds, family, memory, run, start
+from tests.benchmarks.publishing import Bench, metered
+from tests.benchmarks.results import MIB, Sample
+from tests.benchmarks.tools import Subject, Tool
+from tests.benchmarks.writer import SCRIPT
+from tests.harness.eventually import eventually
+from tests.harness.processes import Child
+
+SCENARIOS = ("latency", "start", "idle")
+RATE = 100.0
+
+_NOBODY = "nobody"
+_PATIENCE = 600.0
+
+
+def latency(bench: Bench, base: Path, size: int, turn: int, seconds: float) -> None:
+    """A writer's commits, alone and beside each tool."""
+    for tool in (None, *bench.tools(turn)):
+        name = tool.name if tool else _NOBODY
+        with Subject(bench.server, bench.directory / f"latency-{name}", f"latency-{name}-{turn}") as subject:
+            subject.place(base)
+            with _protecting(subject, tool):
+                before = len(subject.keys())
+                values = _commits(subject, seconds)
+                values["published"] = len(subject.keys()) - before
+            bench.record(Sample(size, "latency", name, turn, values))
+
+
+def start_to_app(bench: Bench, base: Path, turn: int) -> None:
+    """A boot on an empty machine, to the app's first word."""
+    for tool in bench.tools(turn):
+        with Subject(bench.server, bench.directory / f"start-{tool.name}", f"start-{tool.name}-{turn}") as subject:
+            subject.place(base)
+            run(tool.publish(subject), subject.env, subject.log)
+            subject.lose_database()
+            said = subject.directory / "said"
+            begun = time.time()
+            values = run(tool.run(subject, ["date", "+%s.%N"]), subject.env, subject.log, stdout=said)
+            values["started"] = _moment(said, after=begun) - begun
+            assert subject.database.exists(), f"{tool.name} started the app without its database"
+            bench.record(Sample(MIB, "start", tool.name, turn, values))
+
+
+def idle(bench: Bench, base: Path, size: int, seconds: float) -> None:
+    """Daemons with nothing to do, all in the same minute."""
+    with ExitStack() as stack:
+        running = []
+        for tool in bench.tools(0):
+            subject = Subject(bench.server, bench.directory / f"idle-{tool.name}", f"idle-{tool.name}")
+            stack.enter_context(subject).place(base)
+            running.append((tool, subject, stack.enter_context(_beside_app(subject, tool))))
+        time.sleep(5)  # what follows a first publish is over
+        before = [cpu_seconds(child.pid) for _, _, child in running]
+        seen: list[Values] = [{} for _ in running]
+        with ExitStack() as metering:
+            for (_, subject, _), into in zip(running, seen, strict=True):
+                metering.enter_context(bench.server.metered(subject.bucket, into))
+            time.sleep(seconds)
+        for (tool, _, child), used, requests in zip(running, before, seen, strict=True):
+            cpu = cpu_seconds(child.pid) - used
+            values = {"wall": seconds, "cpu": cpu, "share": cpu / seconds, "memory": float(memory(child.pid))}
+            bench.record(Sample(size, "idle", tool.name, 0, values | requests))
+
+
+def _commits(subject: Subject, seconds: float) -> Values:
+    output = subject.directory / "commits.json"
+    options = ("--seconds", str(seconds), "--rate", str(RATE), "--output", str(output))
+    log = subject.directory / "writer.log"
+    run((sys.executable, str(SCRIPT), str(subject.database), *options), subject.env, log)
+    durations = sorted(json.loads(output.read_text()))
+    return {
+        "commits": len(durations),
+        "p50": _quantile(durations, 0.5),
+        "p99": _quantile(durations, 0.99),
+        "longest": durations[-1],
+    }
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    """The smallest value that is not exceeded by this share of all."""
+    return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
+
+
+@contextlib.contextmanager
+def _protecting(subject: Subject, tool: Tool | None) -> Iterator[None]:
+    """The tool's daemon, from its first publish on; nobody without one."""
+    if tool is None:
+        yield
+        return
+    with _started(subject, tool.protect(subject)):
+        yield
+
+
+@contextlib.contextmanager
+def _beside_app(subject: Subject, tool: Tool) -> Iterator[Child]:
+    with _started(subject, tool.run(subject, ["sleep", "100000"])) as child:
+        eventually(lambda: len(family(child.pid)) > 1, 30.0, f"{tool.name} starts the app")
+        yield child
+
+
+@contextlib.contextmanager
+def _started(subject: Subject, command: tuple[str, ...] | list[str]) -> Iterator[Child]:
+    child = start(command, subject.env, subject.log)
+
+    def published() -> bool:
+        assert child.running, f"{command} ended:\n{subject.log.read_text(errors='replace')[-3000:]}"
+        return bool(subject.keys())
+
+    try:
+        eventually(published, _PATIENCE, "the first publish")
+        yield child
+    finally:
+        child.kill()
+
+
+def _moment(said: Path, *, after: float) -> float:
+    """The time that the app printed; the tool's own lines are on the same stdout."""
+    for line in said.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            if float(line) >= after:
+                return float(line)
+    raise AssertionError(f"the app never said when it started:\n{said.read_text()}")
+
+
+__all__ = ["SCENARIOS", "idle", "latency", "metered", "start_to_app"]

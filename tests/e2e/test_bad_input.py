@@ -1,0 +1,214 @@
+"""Stores, files and disks that cannot be worked with: one line, the right exit code, no changed data."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machine import CALM_APP, Machine, complaint, may_unshare, notes, write_note
+from tests.harness.seaweed import Seaweed
+from tests.harness.writers import fill
+
+needs_mounts = pytest.mark.skipif(
+    os.geteuid() != 0 or not may_unshare("--mount"), reason="mounting in a namespace is not permitted here"
+)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """The command ended with this code, and its one line has these words."""
+    assert done.returncode == code, f"{done.returncode}\n{done.stderr}"
+    line = complaint(done.stderr)
+    assert all(word in line for word in words), line
+
+
+def mounted(*script: str) -> tuple[str, ...]:
+    """A prefix: run the command in a mount namespace of its own, after these shell lines."""
+    return ("unshare", "--mount", "sh", "-ec", "\n".join([*script, 'exec "$@"']), "sh")
+
+
+# --- stores ---
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "word"),
+    [
+        ({"SIDECAR_STORE": "s3://no-such-bucket/shop"}, 69, "no-such-bucket"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 77, "credentials"),
+        ({"AWS_ACCESS_KEY_ID": "nobody"}, 77, "credentials"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 77, "AWS_"),
+        ({"AWS_ENDPOINT_URL_S3": "no url"}, 78, "no url"),
+        ({"AWS_REGION": "", "AWS_ENDPOINT_URL_S3": ""}, 78, "AWS_REGION"),
+    ],
+    ids=["missing bucket", "wrong secret", "unknown key", "no credentials", "nonsense endpoint", "no region"],
+)
+def test_store_that_refuses_us(changed: dict[str, str], code: int, word: str, machine: Machine) -> None:
+    """At once, not after restore_timeout; `run` starts no app, `backup` leaves the database alone."""
+    write_note(machine.database, "precious")
+    before = machine.disk()
+    marker = machine / "marker"
+    refused(machine.cli("run", "--", "touch", str(marker), env=changed, timeout=15), code, word)
+    refused(machine.cli("backup", env=changed, timeout=15), code, word)
+    assert not marker.exists()
+    assert machine.disk() == before
+
+
+def test_key_that_may_only_read_cannot_publish(machine: Machine, seaweed: Seaweed) -> None:
+    """77 from `backup`; the reading commands work with it."""
+    write_note(machine.database, "row")
+    assert machine.cli("backup").returncode == 0
+    reader = seaweed.environment(reader=True)
+    write_note(machine.database, "another")
+    refused(machine.cli("backup", env=reader), 77, "denies")
+    assert machine.cli("verify", env=reader).returncode == 0
+
+
+# --- files ---
+
+
+def _text(path: Path) -> None:
+    path.write_text("no database " * 1000)
+
+
+def _random(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def _damaged(path: Path) -> None:
+    fill(path, 0.2)
+    data = bytearray(path.read_bytes())
+    data[100:3000] = b"\xff" * 2900
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("make", [_text, _random, _damaged])
+@pytest.mark.parametrize("command", ["backup", "run"])
+def test_file_that_is_no_database_is_65(make: Callable[[Path], None], command: str, local: Machine) -> None:
+    """Text, noise (as an encrypted database is) and a damaged schema: not published, not touched, no app on them."""
+    make(local.database)
+    before = local.disk()
+    app = ["--", "touch", str(local / "marker")] if command == "run" else []
+    refused(local.cli(command, *app), 65, str(local.database))
+    assert not (local / "marker").exists()
+    assert local.disk() == before
+    assert local.published() == 0
+
+
+def test_missing_database_and_directory_are_78(local: Machine) -> None:
+    """`backup` of nothing is a mistake; a directory is one for `run` as well."""
+    refused(local.cli("backup"), 78, str(local.database))
+    local.database.mkdir()
+    refused(local.cli("backup"), 78, str(local.database))
+    refused(local.cli("run", "--", "touch", str(local / "marker")), 78, str(local.database))
+    assert not (local / "marker").exists()
+    assert local.files() == ["app.db"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_unreadable_database_is_78(local: Machine) -> None:
+    """A file of somebody else: neither published as nothing nor replaced."""
+    write_note(local.database, "row")
+    local.database.chmod(0)
+    refused(local.cli("backup"), 78, str(local.database))
+    refused(local.cli("run", "--", "touch", str(local / "marker")), 78, str(local.database))
+    assert not (local / "marker").exists()
+
+
+# --- restore points ---
+
+
+@pytest.mark.parametrize("damage", ["cut short", "altered", "foreign"])
+def test_damaged_restore_point_is_65_and_replaces_nothing(damage: str, local: Machine) -> None:
+    """`restore` and `verify` name the restore point; the database that is there stays."""
+    write_note(local.database, "first")
+    assert local.cli("backup").returncode == 0
+    point = next((local / "store").glob("app.db/*.zst"))
+    data = bytearray(point.read_bytes())
+    if damage == "altered":
+        data[20] ^= 0x55
+    point.write_bytes(data[:-50] if damage == "cut short" else b"foreign" * 99 if damage == "foreign" else data)
+    before = local.disk()
+    refused(local.cli("restore", "--force"), 65, point.name.partition(".sqlite3")[0], "--key")
+    done = local.cli("verify")
+    refused(done, 65)
+    assert f"{point.name}: DAMAGED" in done.stdout
+    assert local.disk() == before
+
+
+def test_restore_of_what_does_not_exist(local: Machine) -> None:
+    """--at before the first point 66, a key that is not there 66, a key of another database or of nothing 64."""
+    other = local.data / "other.db"
+    for path in (local.database, other):
+        write_note(path, path.name)
+        assert local.cli("backup", databases=path).returncode == 0
+    stranger = next((local / "store").glob("other.db/*.zst"))
+    before = local.disk()
+    refused(local.cli("restore", "--at", "2020-01-01T00:00:00Z", "--force"), 66, "2020")
+    refused(local.cli("restore", "--key", "app.db/20200101T000000.000Z.sqlite3.zst", "--force"), 66, "sidecar list")
+    refused(local.cli("restore", "--key", f"other.db/{stranger.name}", "--force"), 64, "app.db")
+    (local / "store" / "app.db" / "notes.txt").write_text("not ours")
+    refused(local.cli("restore", "--key", "app.db/notes.txt", "--force"), 64, "app.db")
+    refused(local.cli("restore", "--key", "../data/other.db", "--force"), 64, "app.db")
+    assert local.disk() == before
+    assert local.published() == 1
+
+
+# --- disks ---
+
+
+@needs_mounts
+def test_no_room_to_restore_is_73(local: Machine) -> None:
+    """By `restore` and by `run`; nothing is left on the full disk, no app is started on nothing."""
+    fill(local.database, 6)
+    assert local.cli("backup").returncode == 0
+    tiny = mounted(f"mount -t tmpfs -o size=4m none {local.data}")
+    lists = f"trap 'ls -A {local.data} > {local / 'listing'}' EXIT"
+    prefix = (*tiny[:4], tiny[4].replace('exec "$@"', f'{lists}\n"$@"'), "sh")
+    for arguments in (["restore"], ["run", "--", "touch", str(local / "marker")]):
+        refused(local.cli(*arguments, prefix=prefix), 73, str(local.data))
+        assert (local / "listing").read_text() == ""
+    assert not (local / "marker").exists()
+
+
+@needs_mounts
+def test_no_room_for_staging_fails_the_backup_and_not_the_app(local: Machine) -> None:
+    """`backup` is 73; under `run` the app lives on, and 74 tells of it in the end."""
+    fill(local.database, 6)
+    staging = local / "staging"
+    staging.mkdir()
+    prefix = mounted(f"mount -t tmpfs -o size=2m none {staging}")
+    refused(local.cli("backup", prefix=prefix, staging_dir=staging), 73, str(staging))
+    with local.run(*CALM_APP, prefix=prefix, staging_dir=staging) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="failed")
+        assert process.http("/readyz")[0] == 200
+        assert process.terminate() == 74
+    assert local.published() == 0
+
+
+def test_read_only_data_directory_is_78(local: Machine) -> None:
+    """By `run` and by `restore`, before anything is downloaded."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    local.lose_disk()
+    prefix: tuple[str, ...] = ()
+    if os.geteuid() != 0:
+        local.data.chmod(0o555)
+    elif may_unshare("--mount"):
+        prefix = mounted(f"mount --bind {local.data} {local.data}", f"mount -o remount,bind,ro {local.data}")
+    else:
+        pytest.skip("mounting in a namespace is not permitted here")
+    refused(local.cli("run", "--", "touch", str(local / "marker"), prefix=prefix), 78, str(local.data))
+    refused(local.cli("restore", prefix=prefix), 78, str(local.data))
+    local.data.chmod(0o755)
+    assert not (local / "marker").exists()
+    assert local.files() == []
+
+
+def test_output_where_nothing_can_be_written(local: Machine) -> None:
+    """A directory is 64; below a file is 78."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    refused(local.cli("restore", "--output", str(local.data)), 64, "directory")
+    refused(local.cli("restore", "--output", f"{local.database}/below.db"), 78, str(local.database))
+    assert notes(local.database) == ["row"]

@@ -1,0 +1,150 @@
+"""Cancelled at random instants: nothing crashes, nothing is left behind, nothing half done is taken for whole."""
+
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sidecar.errors import SidecarError
+from tests.harness.environment import ROOT, clean_environment
+from tests.harness.processes import Child
+from tests.harness.seaweed import Seaweed
+from tests.harness.writers import check_ledger, fill
+from tests.integration.wiring import Machine, store_of, write
+
+SNAPSHOTS = """
+import random, sys
+from pathlib import Path
+import anyio
+from sidecar.adapters.sqlite import SqliteSnapshotter
+from sidecar.adapters.staging import Staging
+async def main():
+    source, staged, cancelled = random.Random(3), Path(sys.argv[2]), 0
+    snapshotter = SqliteSnapshotter(Staging(staged))
+    for _ in range(50):
+        with anyio.move_on_after(source.random() * 0.06) as scope:
+            async with snapshotter.snapshot(Path(sys.argv[1])):
+                await anyio.sleep(source.random() * 0.02)
+        cancelled += scope.cancelled_caught
+        assert not list(staged.iterdir()), "left in staging"
+    async with snapshotter.snapshot(Path(sys.argv[1])) as snapshot:
+        await snapshotter.integrity(snapshot.path, "full")
+    assert cancelled > 10, cancelled
+    print("survived")
+anyio.run(main)
+"""
+
+CYCLES = """
+import random, sys
+from pathlib import Path
+import anyio
+from sidecar.errors import DamagedRestorePoint
+from tests.integration.wiring import Machine, store_of, write
+async def main():
+    source, path = random.Random(4), Path(sys.argv[1])
+    async with store_of(sys.argv[2], sys.argv[3]) as store:
+        machine = Machine(store, path, staging=path.parent)
+        await machine.boot()
+        await machine.backup.cycle(force=True)
+        cancelled = 0
+        for _ in range(50):
+            write(path, 1)
+            with anyio.move_on_after(source.random() * 0.5) as scope:
+                await machine.backup.cycle()
+            cancelled += scope.cancelled_caught
+        assert cancelled > 10, cancelled
+        await machine.backup.cycle(force=True)
+        print("survived")
+anyio.run(main)
+"""
+
+
+def survive(tmp_path: Path, script: str, *arguments: str, **variables: str) -> None:
+    """Run a script to its end in a process of its own: a crash of the interpreter is a failure of the test."""
+    said = tmp_path / "said"
+    environment = clean_environment(tmp_path, PYTHONPATH=ROOT, PYTHONFAULTHANDLER="1", **variables)
+    with said.open("wb") as stream:
+        child = Child([sys.executable, "-c", script, *arguments], environment, stdout=stream, stderr=stream)
+    try:
+        assert child.popen.wait(120) == 0, said.read_text()
+    finally:
+        child.kill()
+    assert "survived" in said.read_text()
+
+
+def test_snapshots_cancelled_at_random_instants_leave_nothing(tmp_path: Path) -> None:
+    """aiosqlite's own backup ends the interpreter here."""
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    fill(tmp_path / "app.db", 40)
+    write(tmp_path / "app.db", 10)
+    survive(tmp_path, SNAPSHOTS, str(tmp_path / "app.db"), str(staged))
+    assert list(staged.iterdir()) == []
+    assert check_ledger(tmp_path / "app.db") == 10
+
+
+@pytest.mark.anyio
+async def test_cycles_cancelled_at_random_instants_leave_only_good_restore_points(
+    tmp_path: Path, seaweed: Seaweed, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No open upload, no staged file, and every restore point that came to be is whole."""
+    path = tmp_path / "app.db"
+    fill(path, 16)
+    write(path, 10)
+    await anyio.to_thread.run_sync(
+        lambda: survive(tmp_path, CYCLES, str(path), bucket, seaweed.endpoint, **seaweed.environment())
+    )
+    assert seaweed.s3.open_uploads(bucket) == []
+    assert not list(tmp_path.glob("*.snapshot*"))
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    async with store_of(bucket, seaweed.endpoint) as store:
+        machine = Machine(store, tmp_path / "scratch.db")
+        points = await machine.points()
+        for number, point in enumerate(points):
+            restored = await machine.restorer.download(point, tmp_path / f"{number}.db")
+            assert restored.contents.size == point.size
+            assert 10 <= check_ledger(tmp_path / f"{number}.db") <= 60
+            (tmp_path / f"{number}.db").unlink()
+    print(f"{len(points)} restore points")
+    assert len(points) > 2
+
+
+@pytest.mark.anyio
+async def test_store_that_is_cut_off_and_back_loses_nothing(
+    tmp_path: Path, seaweed: Seaweed, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is killed in the middle of publishes: what was confirmed stays, what failed is published later."""
+    for name, value in seaweed.environment().items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "app.db"
+    fill(path, 16)
+    async with store_of(bucket, seaweed.endpoint) as store:
+        machine = Machine(store, path, staging=tmp_path)
+        machine.store._patience = type(machine.store._patience)(0.2, 0.05)
+        write(path, 10)
+        await machine.backup.cycle()
+        confirmed = (await machine.newest()).key
+        async with anyio.create_task_group() as group:
+            write(path, 10)
+            group.start_soon(seaweed_dies, seaweed, random.Random(5).random() * 0.1)
+            with pytest.raises(SidecarError):
+                while True:
+                    await machine.backup.cycle(force=True)
+        await anyio.to_thread.run_sync(seaweed.restart)
+        assert await machine.backup.cycle(force=True) == "published"
+        points = await machine.points()
+        assert confirmed in {point.key for point in points}
+        await machine.restorer.download(points[-1], tmp_path / "restored.db")
+    assert check_ledger(tmp_path / "restored.db") == 20
+
+
+async def seaweed_dies(seaweed: Seaweed, after: float) -> None:
+    """SIGKILL in a while."""
+    await anyio.sleep(after)
+    assert seaweed._child is not None
+    os.kill(seaweed._child.pid, signal.SIGKILL)

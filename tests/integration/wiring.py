@@ -1,0 +1,84 @@
+"""The pieces of the program put together as `run` does, around a store and a database of the test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+
+from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.filestore import FileStore
+from sidecar.adapters.s3 import S3Location, S3Store
+from sidecar.adapters.sqlite import SqliteSnapshotter
+from sidecar.adapters.staging import Staging
+from sidecar.backup import Backup, Tools
+from sidecar.boot import Boot, Booted
+from sidecar.domain import Database, RestorePoint
+from sidecar.lineage import Lineage
+from sidecar.ports import ObjectStore
+from sidecar.publish import Origin, Publisher
+from sidecar.replica import Replica
+from sidecar.restore import OnConflict, OnEmptyStore, Restorer
+from sidecar.status import Status
+from sidecar.store import Metered, Patience, Retrying
+from tests.harness.s3client import REGION
+from tests.harness.writers import create_ledger, open_database, transfer
+
+NAME = "app.db"
+
+
+class Machine:
+    """A machine with one database at `path`, and all that protects it."""
+
+    def __init__(self, store: ObjectStore, path: Path, *, name: str = NAME, staging: Path | None = None) -> None:
+        clock = SystemClock()
+        self.database = Database(name, path)
+        self.status = Status((self.database,), store.url, "0", clock.now)
+        self.store = Retrying(Metered(store, clock, self.status), clock, Patience(give_up_after=10.0, first=0.05))
+        self.replica = Replica(self.store, part_size=5 << 20)
+        self.snapshotter = SqliteSnapshotter(Staging(staging))
+        publisher = Publisher(self.replica, Origin("test-machine", "0"))
+        self.tools = Tools(self.replica, publisher, self.snapshotter, self.status, clock, anyio.Lock())
+        self.restorer = Restorer(self.replica, self.snapshotter)
+        self.lineage = Lineage(path, store.url, durable=False)
+        self.backup = Backup(self.database, self.lineage, self.tools)
+
+    async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE) -> Booted:
+        """What happens before the app starts."""
+        boot = Boot(
+            self.replica,
+            self.restorer,
+            self.tools,
+            durable=False,
+            on_empty=OnEmptyStore.START,
+            on_conflict=on_conflict,
+        )
+        return await boot.boot(self.backup, self.lineage)
+
+    async def newest(self) -> RestorePoint:
+        """The newest restore point, which is there."""
+        found = await self.replica.newest(self.database.name)
+        assert found is not None
+        return found
+
+    async def points(self) -> list[RestorePoint]:
+        """All restore points, oldest first."""
+        return [point async for point in self.replica.points(self.database.name)]
+
+
+@asynccontextmanager
+async def store_of(place: str, endpoint: str | None = None) -> AsyncIterator[ObjectStore]:
+    """A directory, or the bucket of an S3 server; credentials come from the environment."""
+    if endpoint is None:
+        yield FileStore(Path(place))
+        return
+    async with S3Store(S3Location(place, "pre fix", endpoint, REGION), connections=10) as store:
+        yield store
+
+
+def write(path: Path, transfers: int) -> None:
+    """Commit to a ledger, which is made if need be."""
+    with closing(open_database(path)) as connection:
+        create_ledger(connection, 10)
+        for number in range(transfers):
+            transfer(connection, number % 10, 1, b"x" * 100)

@@ -1,0 +1,62 @@
+"""Where we listen, and what we take from the platform's and the SDK's variables."""
+
+import pytest
+
+from sidecar.config import is_passthrough, listen_address, load, read_environment
+from sidecar.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    "value", ["9180", "localhost", "0.0.0.0:", ":9180", "0.0.0.0:http", "0.0.0.0:65536", "0.0.0.0:-1", ""]
+)
+def test_a_listen_address_without_host_or_port_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="^listen:"):
+        load({"databases": ("/data/app.db",), "listen": value}, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.0.0.0:9180", ("0.0.0.0", 9180)), ("[::]:1", ("::", 1)), ("localhost:0", ("localhost", 0)), ("off", None)],
+)
+def test_a_listen_address_is_host_and_port_or_off(value: str, expected: tuple[str, int] | None) -> None:
+    assert listen_address(value) == expected
+
+
+def test_the_holder_is_the_machine_on_fly_and_the_host_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    there, here = read_environment({"FLY_MACHINE_ID": "148e2"}), read_environment({})
+    assert (there.holder, there.on_fly) == ("148e2", True)
+    assert (here.holder, here.on_fly) == ("laptop", False)
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "region"),
+    [
+        ({}, None, None),
+        ({"AWS_REGION": "a", "AWS_DEFAULT_REGION": "b", "AWS_ENDPOINT_URL": "http://x"}, "http://x", "a"),
+        (
+            {"AWS_DEFAULT_REGION": "b", "AWS_ENDPOINT_URL": "http://x", "AWS_ENDPOINT_URL_S3": "http://y"},
+            "http://y",
+            "b",
+        ),
+        ({"AWS_REGION": "", "AWS_ENDPOINT_URL": ""}, None, None),
+    ],
+)
+def test_endpoint_and_region_are_those_of_the_sdk(
+    environ: dict[str, str], endpoint: str | None, region: str | None
+) -> None:
+    read = read_environment(environ)
+    assert (read.endpoint, read.region) == (endpoint, region)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"RELEASE_COMMAND": "1"}, True),
+        ({"FLY_TEST_COMMAND": "1"}, True),
+        ({"RELEASE_COMMAND": "0"}, False),
+        ({}, False),
+    ],
+)
+def test_release_commands_and_test_machines_touch_nothing(environ: dict[str, str], expected: bool) -> None:
+    assert is_passthrough(environ) is expected

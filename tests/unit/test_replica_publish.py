@@ -1,0 +1,222 @@
+"""Publishing: all of an object or nothing of it, in parts that the store accepts."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from sidecar.errors import AccessDenied, NoRoom, OutcomeUnknown, PreconditionFailed, StoreUnavailable
+from sidecar.replica import Replica, Writer
+from sidecar.store import Patience, Retrying
+from tests.fakes import FakeClock, MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
+METADATA = {"size": "1"}
+PART = 100
+Produce = Callable[[Writer], Awaitable[None]]
+
+
+def data(size: int) -> bytes:
+    return bytes(number * 7 % 256 for number in range(size))
+
+
+def written(whole: bytes, step: int = 37) -> Produce:
+    """A producer of these bytes, in pieces that fit no part."""
+
+    async def produce(write: Writer) -> None:
+        for start in range(0, len(whole), step):
+            await write(whole[start : start + step])
+
+    return produce
+
+
+def failing(whole: bytes, error: BaseException) -> Produce:
+    """A producer that writes all of these bytes, and then fails."""
+
+    async def produce(write: Writer) -> None:
+        await written(whole)(write)
+        raise error
+
+    return produce
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(minimum_part=PART)
+
+
+async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
+    replica = Replica(store, part_size=PART, concurrency=concurrency)
+    await replica.publish(KEY, part_size, METADATA, produce)
+
+
+def is_untouched(store: MemoryStore) -> bool:
+    """Nothing is visible, and no upload is left that would be paid for."""
+    return not store.objects and not store.open_uploads
+
+
+@pytest.mark.parametrize("size", [1, PART - 1, PART])
+async def test_a_small_object_is_one_request(store: MemoryStore, size: int) -> None:
+    await publish(store, written(data(size)))
+    assert store.requests == [("put", KEY)]
+    assert store.objects[KEY].data == data(size)
+    assert store.objects[KEY].info.metadata == METADATA
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 4, 16])
+@pytest.mark.parametrize("size", [PART + 1, 2 * PART, 2 * PART + 1, 10 * PART, 33 * PART + 7])
+@pytest.mark.parametrize("step", [1, 37, PART, 5 * PART + 3])
+async def test_a_large_object_is_uploaded_in_equal_parts(
+    store: MemoryStore, size: int, step: int, concurrency: int
+) -> None:
+    """All but the last have exactly the part size, which some stores (R2) demand; none is below the minimum."""
+    await publish(store, written(data(size), step), concurrency=concurrency)
+    assert store.objects[KEY].data == data(size)
+    assert store.objects[KEY].info.metadata == METADATA
+    *most, last = store.part_sizes[KEY]
+    assert set(most) == {PART}
+    assert 0 < last <= PART
+    assert store.open_uploads == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3])
+async def test_parts_are_sent_at_once_but_no_more_than_asked_for(store: MemoryStore, concurrency: int) -> None:
+    sending = most = 0
+    put_part = store.request
+
+    async def counted(operation: str, key: str, work: Callable[[], object]) -> object:
+        nonlocal sending, most
+        sending += operation == "put_part"
+        most = max(most, sending)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        result = await put_part(operation, key, work)
+        sending -= operation == "put_part"
+        return result
+
+    store.request = counted  # type: ignore[method-assign, assignment]
+    await publish(store, written(data(50 * PART)), concurrency=concurrency)
+    assert most == concurrency
+
+
+async def test_memory_is_bounded_by_the_parts_in_flight(store: MemoryStore) -> None:
+    """The producer waits for the store: what it has written beyond what was sent is a few parts, not the database."""
+    produced = most = 0
+
+    async def produce(write: Writer) -> None:
+        nonlocal produced, most
+        for number in range(60):
+            produced = number + 1
+            most = max(most, produced - store.count("put_part"))
+            await write(data(PART))
+
+    await publish(store, produce, concurrency=4)
+    assert store.count("put_part") == produced == 60
+    assert most <= 4 + 2
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, 3 * PART, 3 * PART + 1, 20 * PART])
+async def test_a_producer_that_fails_publishes_nothing(store: MemoryStore, size: int) -> None:
+    """The end of the stream must not look like the end of the object, however much was written before."""
+    with pytest.raises(NoRoom):
+        await publish(store, failing(data(size), NoRoom("staging is full")))
+    assert is_untouched(store)
+
+
+async def test_a_bug_in_the_producer_publishes_nothing_either(store: MemoryStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await publish(store, failing(data(5 * PART), ZeroDivisionError()))
+    assert is_untouched(store)
+
+
+@pytest.mark.parametrize("operation", ["create_upload", "put_part", "complete_upload"])
+async def test_a_store_that_fails_midway_is_left_with_nothing(store: MemoryStore, operation: str) -> None:
+    """The store's error is raised, not the producer's, which only saw its consumer go."""
+    store.fail(operation, AccessDenied("no"))
+    with pytest.raises(AccessDenied):
+        await publish(store, written(data(20 * PART)))
+    assert is_untouched(store)
+
+
+async def test_a_store_that_fails_at_a_later_part_is_left_with_nothing(store: MemoryStore) -> None:
+    store.hook = lambda _operation, _key: store.fail("put_part") if store.count("put_part") == 9 else None
+    with pytest.raises(StoreUnavailable):
+        await publish(store, written(data(20 * PART)))
+    assert is_untouched(store)
+
+
+async def test_a_small_object_that_cannot_be_put_is_not_there(store: MemoryStore) -> None:
+    store.fail("put")
+    with pytest.raises(StoreUnavailable):
+        await publish(store, written(data(10)))
+    assert is_untouched(store)
+
+
+@pytest.mark.parametrize("size", [10, 10 * PART])
+async def test_a_key_that_exists_is_not_overwritten(store: MemoryStore, size: int) -> None:
+    store.add(KEY, b"theirs")
+    with pytest.raises(PreconditionFailed):
+        await publish(store, written(data(size)))
+    assert store.objects[KEY].data == b"theirs"
+    assert store.open_uploads == []
+
+
+@pytest.mark.parametrize("size", [10, 10 * PART])
+async def test_a_reply_that_was_lost_is_not_taken_for_somebody_else(store: MemoryStore, size: int) -> None:
+    store.lose_reply("put")
+    store.lose_reply("complete_upload")
+    retrying = Retrying(store, FakeClock(), Patience(60.0))
+    info = await Replica(retrying, part_size=PART).publish(KEY, PART, METADATA, written(data(size)))
+    assert (info.etag, info.size) == (store.objects[KEY].info.etag, size)
+
+
+@pytest.mark.parametrize("size", [10, 10 * PART])
+async def test_without_retries_a_lost_reply_is_an_unknown_outcome(store: MemoryStore, size: int) -> None:
+    store.lose_reply("put")
+    store.lose_reply("complete_upload")
+    with pytest.raises(OutcomeUnknown):
+        await publish(store, written(data(size)))
+
+
+@pytest.mark.parametrize("at", ["put_part", "complete_upload", "create_upload"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_cancellation_in_the_middle_leaves_no_upload_open(store: MemoryStore, at: str, concurrency: int) -> None:
+    with anyio.CancelScope() as scope:
+        store.hook = lambda operation, _key: scope.cancel() if operation == at else None
+        await publish(store, written(data(20 * PART)), concurrency=concurrency)
+    assert scope.cancelled_caught
+    assert is_untouched(store)
+
+
+async def test_cancellation_while_the_producer_waits_publishes_nothing(store: MemoryStore) -> None:
+    async def produce(write: Writer) -> None:
+        await write(data(5 * PART + 1))
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await publish(store, produce)
+    assert scope.cancelled_caught
+    assert is_untouched(store)
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 1 << 30, 50 << 30, 1 << 40, 5 << 40])
+def test_an_object_of_any_size_fits_into_the_parts_that_a_store_allows(size: int) -> None:
+    """Even when it does not compress at all: frames, index and seek table are below the margin."""
+    replica = Replica(MemoryStore(minimum_part=5 << 20), part_size=8 << 20)
+    part_size = replica.part_size_for(size)
+    incompressible = size + size // 100 + 4096
+    assert -(-incompressible // part_size) <= 10_000
+    assert part_size >= 8 << 20
+
+
+def test_parts_grow_only_when_there_would_be_too_many() -> None:
+    replica = Replica(MemoryStore(), part_size=8 << 20)
+    assert replica.part_size_for(60 << 30) == 8 << 20
+    assert replica.part_size_for(200 << 30) > 8 << 20
+
+
+def test_parts_are_never_smaller_than_the_store_allows() -> None:
+    assert Replica(MemoryStore(minimum_part=5 << 20), part_size=1 << 20).part_size_for(1) == 5 << 20
