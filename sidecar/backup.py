@@ -59,6 +59,7 @@ class Backup:
         self._newest: Timestamp | None = None
         self._parent: str | None = None
         self._root: str | None = None
+        self._must_publish = False
         self._protected: Signature | None = None
         self._copying: Signature | None = None
         self._changed_meanwhile: datetime | None = None
@@ -99,16 +100,20 @@ class Backup:
         if self._copying and not _same(signature, self._copying) and self._changed_meanwhile is None:
             self._changed_meanwhile = now
 
-    async def run(self, interval: timedelta, *, at_once: bool, force_first: bool = False) -> None:
+    def must_publish(self) -> None:
+        """The next cycle publishes even what seems to be published already."""
+        self._must_publish = True
+
+    async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
         clock = self._tools.clock
-        delay, failures, force = 0.0 if at_once else interval.total_seconds(), 0, force_first
+        delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
             self._status.next_backup = clock.now() + timedelta(seconds=delay)
             await clock.sleep(delay)
             timing = _Timing(clock.monotonic)
-            if await self.attempt(force=force) is None:
-                failures, force = 0, False
+            if await self.attempt() is None:
+                failures = 0
                 delay = max(0.0, interval.total_seconds() - timing.elapsed())
             else:
                 failures += 1
@@ -127,10 +132,10 @@ class Backup:
             failures += 1
             await self._tools.clock.sleep(min(5.0, 0.5 * 2**failures) * self._tools.clock.random())
 
-    async def attempt(self, *, force: bool = False) -> Exception | None:
+    async def attempt(self) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
         try:
-            await self.cycle(force=force)
+            await self.cycle()
         except SidecarError as error:
             self._tools.status.failed(self.database.name, error.message, error.hint)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
@@ -141,8 +146,8 @@ class Backup:
             return error
         return None
 
-    async def cycle(self, *, force: bool = False) -> str:
-        """Publish a restore point unless nothing changed; `force` publishes anyway. Returns `published` or `unchanged`.
+    async def cycle(self) -> str:
+        """Publish a restore point unless nothing changed. Returns `published` or `unchanged`.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
@@ -151,19 +156,19 @@ class Backup:
             signature = self._tools.snapshotter.signature(self.database.path)
             if signature is None:
                 return self._without_database()
-            if not force and signature.proves_unchanged_since(self._protected):
+            if not self._must_publish and signature.proves_unchanged_since(self._protected):
                 self._tools.status.succeeded(self.database.name, "unchanged")
                 return "unchanged"
-            return await self._snapshot_and_publish(force=force)
+            return await self._snapshot_and_publish()
 
-    async def _snapshot_and_publish(self, *, force: bool) -> str:
+    async def _snapshot_and_publish(self) -> str:
         timing = _Timing(self._tools.clock.monotonic)
         self._changed_meanwhile = None
         try:
             async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
                 self._copying = snapshot.signature
                 index = await self._tools.publisher.index(snapshot, self.database.name)
-                if index.root == self._root and not force:
+                if index.root == self._root and not self._must_publish:
                     self._settle(snapshot, "unchanged")
                     return "unchanged"
                 uploading = _Timing(self._tools.clock.monotonic)
@@ -187,6 +192,7 @@ class Backup:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
         self._lineage.descends(key, named.root)
+        self._must_publish = False
         self._parent, self._newest, self._root = key, timestamp, named.root
         return published
 

@@ -75,6 +75,8 @@ class Boot:
             root, at = restored.contents.index.root, restored.point.timestamp
             lineage.descends(restored.point.key, root)
             backup.descends_from(restored.point.key, at, root, unchanged=True)
+        if booted.force:
+            backup.must_publish()
         if newest:
             backup.continues(newest, None if restored else marker)
         self._tell(database, decision, booted, restored, seconds)

@@ -1,5 +1,6 @@
 """The command line, and the only place that maps errors to exit codes."""
 
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -34,8 +35,6 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.message, error.hint or _HINTS.get(error.exit_code, _HINT), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BrokenPipeError:
-        return ExitCode.OK
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug has an exit code too
         import traceback
 
@@ -179,4 +178,8 @@ def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]],
     configuration = _configured(flags)
     from sidecar.commands import interruptible
 
-    return anyio.run(interruptible, lambda: chosen(configuration, **options))
+    try:
+        return anyio.run(interruptible, lambda: chosen(configuration, **options))
+    except BrokenPipeError:  # `sidecar list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK

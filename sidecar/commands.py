@@ -21,6 +21,7 @@ from sidecar.errors import (
     ExitCode,
     NothingToRestore,
     SidecarError,
+    UnsupportedRestorePoint,
 )
 from sidecar.locks import holder_of, local_locks
 from sidecar.output import Table, progress_bar, say
@@ -141,7 +142,7 @@ async def _prove(parts: Parts, replica: Replica, database: Database, point: Rest
             progress_bar(f"verify {point.key}") as progress,
         ):
             await restorer.download(point, scratch, progress)
-    except DamagedRestorePoint as error:
+    except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
         return error.message
     return ""
 

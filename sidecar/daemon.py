@@ -23,7 +23,7 @@ from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
-from sidecar.errors import ConfigurationError, FinalBackupFailed, SidecarError
+from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, SidecarError
 from sidecar.locks import control_path, local_locks
 from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
@@ -162,8 +162,7 @@ class _Daemon:
         try:
             async with anyio.create_task_group() as group:
                 for backup, how in zip(self._backups, booted, strict=True):
-                    begin = partial(backup.run, at_once=how.at_once, force_first=how.force)
-                    group.start_soon(begin, self._settings.interval)
+                    group.start_soon(partial(backup.run, self._settings.interval, at_once=how.at_once))
                 group.start_soon(self._keep_observing)
                 group.start_soon(self._publish_diverged)
                 status = await self._until_app_ended()
@@ -276,6 +275,9 @@ class _Daemon:
 
     async def _backup_now(self) -> dict[str, object]:
         """For the control socket: a cycle of every database, and how each ended."""
+        if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
+            refusal = {"outcome": "failed", "error": f"the daemon is {self._status.phase}", "hint": "try again later"}
+            return {each.database.name: {**refusal, "exit_code": int(ExitCode.TRY_AGAIN)} for each in self._backups}
         return {backup.database.name: await self._outcome(backup) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:

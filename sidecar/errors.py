@@ -67,6 +67,12 @@ class DamagedRestorePoint(SidecarError):
     exit_code = ExitCode.DAMAGED
 
 
+class UnsupportedRestorePoint(SidecarError):
+    """A restore point of a newer format: not damaged, so nothing older may take its place."""
+
+    exit_code = ExitCode.DAMAGED
+
+
 class NothingToRestore(SidecarError):
     """The store has no restore point that fits the question."""
 

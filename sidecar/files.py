@@ -108,6 +108,14 @@ def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
     return kind not in _EPHEMERAL and not (ephemeral_root and mount == "/")
 
 
+def write_all(file: int, data: bytes, offset: int) -> None:
+    """pwrite(2) until everything is written: it may write less, on a disk that is nearly full for example."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
 def sync(path: Path) -> None:
     """fsync a file or directory."""
     file = os.open(path, os.O_RDONLY)

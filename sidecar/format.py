@@ -20,7 +20,7 @@ from itertools import accumulate
 
 import zstandard
 
-from sidecar.errors import DamagedRestorePoint
+from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
 
 CHUNK_SIZE = 1 << 20
 FORMAT_VERSION = 1
@@ -157,8 +157,8 @@ def decode_tail(tail: bytes | bytearray, size: int, name: str) -> Contents:
         raise TailTooShort(needed)
     index_frame = bytes(tail[len(tail) - needed : len(tail) - table_size])
     index = _read_index(index_frame, name)
-    frames = sizes[:-1]
-    if len(frames) != index.chunks:
+    *frames, (_, decoded) = sizes
+    if len(frames) != index.chunks or decoded:
         raise _broken(name, f"the seek table has {len(frames)} frames, the index {index.chunks} chunks")
     wrong = next((n for n, (_, length) in enumerate(frames) if length != index.chunk_size(n)), None)
     if wrong is not None:
@@ -211,8 +211,6 @@ def _read_seek_table(tail: bytes | bytearray, size: int, name: str) -> tuple[int
         raise _broken(name, "its seek table's header is wrong")
     entries = memoryview(tail)[start + _SKIPPABLE_HEADER.size : len(tail) - _SEEK_FOOTER.size]
     sizes = list(_SEEK_ENTRY.iter_unpack(entries))
-    if sizes[-1][1]:
-        raise _broken(name, "its seek table promises data in the index frame")
     total = sum(packed for packed, _ in sizes) + table_size
     if total != size:
         raise _broken(name, f"its frames add up to {total} bytes, the object has {size}")
@@ -234,7 +232,7 @@ def _read_index(frame: bytes, name: str) -> Index:
     except (ValueError, KeyError, TypeError) as error:
         raise _broken(name, f"the index cannot be read: {error}") from error
     if version != FORMAT_VERSION:
-        raise DamagedRestorePoint(
+        raise UnsupportedRestorePoint(
             f"restore point {name} has format version {version}, this sidecar reads version {FORMAT_VERSION}",
             "restore it with the sidecar version that wrote it or a newer one; `zstd -d` works too",
         )

@@ -8,12 +8,15 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from sidecar.files import sync
 
 log = structlog.get_logger()
+
+PENDING_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,18 @@ class Marker:
 
     store: str
     last: str | None
-    pending: str | None = None
+    pending: tuple[str, ...] = ()
     root: str | None = None
     device: int = 0
     inode: int = 0
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
-        return key in {self.last, self.pending}
+        return key == self.last or key in self.pending
+
+
+def _with_tuple(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "pending": tuple(values["pending"])}
 
 
 class Lineage:
@@ -44,9 +51,9 @@ class Lineage:
     def read(self) -> Marker | None:
         """The marker, or None when there is none that speaks of this very file and this store."""
         try:
-            marker = Marker(**json.loads(self.path.read_text()))
+            marker = Marker(**json.loads(self.path.read_text(), object_hook=_with_tuple))
             inode = os.stat(self._database).st_ino
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, KeyError):
             return None
         # The inode alone: device numbers change when a volume is attached anew, a replaced file's inode always does.
         return marker if (marker.store, marker.inode) == (self._store, inode) else None
@@ -56,8 +63,9 @@ class Lineage:
         self._write(Marker(self._store, key, root=root))
 
     def pending(self, key: str) -> None:
-        """A publish under this key begins."""
-        self._write(replace(self.read() or Marker(self._store, None), pending=key))
+        """A publish under this key begins. Earlier ones that failed may have succeeded without our being told."""
+        marker = self.read() or Marker(self._store, None)
+        self._write(replace(marker, pending=(*marker.pending, key)[-PENDING_KEPT:]))
 
     def _write(self, marker: Marker) -> None:
         """A marker that cannot be written costs a conflict at the next boot, never a backup: say so and go on."""

@@ -12,7 +12,7 @@ from anyio import to_thread
 
 from sidecar.domain import Blob, Database, RestorePoint, Span
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
-from sidecar.files import local_errors, put_in_place, require_room, temporary
+from sidecar.files import local_errors, put_in_place, require_room, temporary, write_all
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.lineage import Marker
 from sidecar.pipeline import together
@@ -180,7 +180,7 @@ def _write_run(contents: Contents, run: range, data: bytes | bytearray | memoryv
     origin = contents.offsets[run.start]
     for number in run:
         frame = view[contents.offsets[number] - origin : contents.offsets[number + 1] - origin]
-        os.pwrite(file, decoder.chunk(number, frame), number * CHUNK_SIZE)
+        write_all(file, decoder.chunk(number, frame), number * CHUNK_SIZE)
 
 
 @contextmanager

@@ -220,6 +220,7 @@ class MemoryStore:
         if failure and not failure.after:
             raise failure.error
         result = work()
+        await anyio.lowlevel.checkpoint()  # a request that is cancelled here was carried out all the same
         if failure:
             raise failure.error
         return result

@@ -96,9 +96,16 @@ class FileStore:
             self._check(key, condition)
             self._write_metadata(key, metadata)
             os.replace(temporary, target)
-            for directory in {target.parent, self._root}:
+            for directory in self._folders(target):
                 _sync(directory)
         return self._head(key)
+
+    def _folders(self, target: Path) -> Iterator[Path]:
+        """The folders whose entries lead to a file: a new one survives a power cut only with its own entry."""
+        for folder in target.parents:
+            yield folder
+            if folder == self._root.parent:
+                return
 
     def _check(self, key: str, condition: Condition) -> None:
         try:

@@ -25,7 +25,7 @@ class AppMetrics:
 
     def __init__(self, url: str, acceptable: Callable[[str], bool]) -> None:
         """Raises `ConfigurationError` for a URL that is none."""
-        if urlsplit(url).scheme not in {"http", "https"}:
+        if not _is_http(url):
             raise ConfigurationError(
                 f"app_metrics_url: {url!r} is no http URL", "for example http://127.0.0.1:8000/metrics"
             )
@@ -167,6 +167,14 @@ async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
         raise ConfigurationError(
             f"cannot listen on the control socket {path}: {error}", "set control_socket to a short path, or to off"
         ) from error
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
 @asynccontextmanager

@@ -40,8 +40,8 @@ class Reaper:
                 return
             if not pid:
                 return
-            if pid in self._watched:
-                self._watched[pid].ended(os.waitstatus_to_exitcode(status))
+            if app := self._watched.pop(pid, None):  # once: the number may be given to another process
+                app.ended(os.waitstatus_to_exitcode(status))
 
 
 class App:

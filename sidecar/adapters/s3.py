@@ -113,6 +113,9 @@ class S3Store:
         if start_after:
             parameters["StartAfter"] = self._key(start_after)
         reply = await self._call("list_objects_v2", "", **parameters)
+        if "KeyCount" not in reply and "Name" not in reply:
+            # An empty body parses as an empty listing, and an empty store would let the app start empty.
+            raise StoreUnavailable(f"{self.url} answers with something that is no listing", "is it an S3 endpoint?")
         skip = len(self._key(""))
         return Page(
             tuple(

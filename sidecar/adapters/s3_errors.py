@@ -31,6 +31,7 @@ _MISCONFIGURED = (
     boto.UnsupportedS3ConfigurationError,
 )
 _THROTTLES = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "429"}
+_TIMEOUTS = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "IncompleteBody", "BadDigest"}
 _STALE_TOKENS = {"ExpiredToken", "ExpiredTokenException", "InvalidIdentityToken", "TokenRefreshRequired"}
 _REDIRECTS = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "NotSignedUp"}
@@ -38,7 +39,7 @@ _UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToke
 
 def translate(error: BaseException, bucket: str, endpoint: str | None, operation: str, key: str) -> SidecarError:
     """Our error for one of the SDK's. The message never contains credentials."""
-    where = endpoint or "AWS S3"
+    where = _without_password(endpoint) if endpoint else "AWS S3"
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, bucket, where, operation, key)
     if isinstance(error, _NO_CREDENTIALS):
@@ -69,6 +70,8 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
         return PreconditionFailed(f"{key} is not in the expected state")
     if status == 409 or code == "ConditionalRequestConflict":
         return StoreUnavailable(f"{where} is busy with another write of {key}: {message}")
+    if code in _TIMEOUTS or status in {408, 425}:
+        return StoreUnavailable(f"{where} did not receive {operation} in time: {message}")
     if code in _THROTTLES or status == 429:
         return Throttled(f"{where} asks to slow down: {message}")
     if code in _STALE_TOKENS:
@@ -108,6 +111,11 @@ def _redirect(reply: Any, bucket: str, message: str) -> str:
     headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or reply.get("Error", {}).get("Region")
     return f"the bucket {bucket} is in another region{f': {region}' if region else ''}: {message}"
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _words(error: BaseException) -> str:

@@ -217,11 +217,19 @@ def _integrity(path: Path, mode: str) -> None:
         connection.set_progress_handler(_interrupt, 100_000)
         try:
             verdict = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             from_thread.check_cancelled()
-            raise
+            if not _needs_the_app(error):
+                raise
+            log.warning("SQLite's integrity check needs an extension of the app and is left out", error=str(error))
+            return
     if verdict != "ok":
         raise DamagedDatabase(f"{path} fails SQLite's {mode} integrity check: {verdict}")
+
+
+def _needs_the_app(error: "sqlite3.Error") -> bool:
+    """Collations, functions and virtual tables that the app registers are unknown here; that is no damage."""
+    return "no such collation" in str(error) or "no such module" in str(error) or "no such function" in str(error)
 
 
 def _interrupt() -> int:

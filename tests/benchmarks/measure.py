@@ -2,11 +2,14 @@
 
 wall    from before the process is started to its end, seconds
 cpu     user + system of the process and the children it waited for: the kernel's rusage, at the end (wait4)
-memory  peak resident memory: VmHWM, the kernel's own high-water mark of the process, read every 10 ms (the highest so
-        far, so only what is reached in the last 10 ms can be missed); summed over living descendants. Not ru_maxrss:
-        it starts with the size of the process that forked. Pages of shared libraries count, a tmpfs does not.
-disk    bytes by which the process made pages of block devices dirty: rusage's ru_oublock, which is the final
-        write_bytes of /proc/PID/io. Writes to a tmpfs are none. Zero everywhere when TMPDIR is a tmpfs.
+memory  peak resident memory: VmHWM, the kernel's own high-water mark of the process, read every 10 ms (it only
+        rises, so all that can be missed is what is reached in the last 10 ms). Not ru_maxrss: it starts with the size
+        of the process that forked. Pages of libraries count, files on a tmpfs do not. Each tool is one process; an
+        app that it starts is not its memory.
+disk    bytes by which the process made the page cache of block devices dirty: rusage's ru_oublock, which is the final
+        write_bytes of /proc/PID/io. Writes to a tmpfs are none; zero everywhere when TMPDIR is a tmpfs. The kernel
+        counts in folios: `copy_in_pages` makes a database whose folios are single pages, else a write of one
+        page into it would count for many.
 
 Before each measurement the file systems are synced, so that nobody pays for writing what another one left dirty.
 """
@@ -17,7 +20,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.harness.processes import Child, shell_status
@@ -27,28 +29,11 @@ Values = dict[str, float]
 _EVERY = 0.01
 _BLOCK = 512  # getrusage(2) counts in blocks of 512 bytes, whatever the file system
 _TAIL = 3000
+_PAGE, _PIECE = 4096, 1 << 20
 
 
 class Failed(Exception):
     """A measured command did not succeed; the message has the end of its output."""
-
-
-@dataclass(slots=True)
-class Peak:
-    """The highest memory seen so far of each process of a family, in bytes."""
-
-    pid: int
-    seen: dict[int, int] = field(default_factory=dict)
-
-    def look(self) -> None:
-        """Read the high-water marks of the process and its descendants."""
-        for pid in family(self.pid):
-            if mark := memory(pid, "VmHWM"):
-                self.seen[pid] = max(self.seen.get(pid, 0), mark)
-
-    def total(self) -> int:
-        """The sum over the family: an upper bound when its members did not peak together."""
-        return sum(self.seen.values())
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], log: Path, *, stdout: Path | None = None) -> Values:
@@ -82,9 +67,26 @@ def memory(pid: int, name: str = "VmRSS") -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User + system time of a running process, in ticks of 10 ms: for long waits only."""
+    """User + system time of a running process, in ticks of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def running_seconds(pid: int) -> float:
+    """The same to the nanosecond, of the threads that live now."""
+    nanoseconds = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            nanoseconds += int((task / "schedstat").read_text().split()[0])
+    return nanoseconds / 1e9
+
+
+def copy_in_pages(source: Path, target: Path) -> None:
+    """Copy a file so that the page cache holds it in single pages; see above."""
+    with source.open("rb") as reading, target.open("wb", buffering=0) as writing:
+        while block := reading.read(_PIECE):
+            for start in range(0, len(block), _PAGE):
+                writing.write(block[start : start + _PAGE])
 
 
 def family(pid: int) -> list[int]:
@@ -99,11 +101,11 @@ def family(pid: int) -> list[int]:
 
 def _watched(child: Child, started: float) -> Values:
     """Wait for the end in this thread, while another one looks at the memory."""
-    ended, peak = threading.Event(), Peak(child.pid)
+    ended, peak = threading.Event(), [0]
 
     def look() -> None:
         while not ended.wait(_EVERY):
-            peak.look()
+            peak.append(max(peak.pop(), memory(child.pid, "VmHWM")))
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()
@@ -117,7 +119,7 @@ def _watched(child: Child, started: float) -> Values:
     return {
         "wall": wall,
         "cpu": usage.ru_utime + usage.ru_stime,
-        "memory": peak.total(),
+        "memory": peak[0],
         "disk": usage.ru_oublock * _BLOCK,
     }
 

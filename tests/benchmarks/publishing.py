@@ -1,10 +1,10 @@
 """Publish, change, publish again, restore: one command after the other, the tools taking turns at every step.
 
-  first    the store is empty
-  restore  what `first` published, to a path where nothing is, on the same file system as the database
-  copy     how long the store alone takes to copy the restore point by parts: what reuse costs on its side
-  equal    nothing has changed since
-  range, append, random   1 % of the rows, see generate.py; the change is in the log (WAL) and the app keeps it open
+first    the store is empty
+restore  what `first` published, to a path where nothing is, on the same file system as the database
+copy     how long the store alone takes to copy the restore point by parts: what reuse costs on its side
+equal    nothing has changed since
+range, append, random   1 % of the rows, see generate.py; the change is in the log (WAL) and the app keeps it open
 """
 
 from collections.abc import Callable
@@ -44,6 +44,16 @@ class Bench:
         """Whether one of these is to be measured."""
         return not self.only.isdisjoint(scenarios)
 
+    def room(self, size: int) -> float:
+        """Bytes on disk at most: base, copy, snapshot and what is restored; Litestream's own; each restore point."""
+        peers = 3.5 if self.peers else 0.0
+        return size * (4.0 + peers + 0.8 * sum(name not in ("restore", "equal") for name in self.steps()))
+
+    def steps(self) -> tuple[str, ...]:
+        """What is done: all up to the last that is to be measured."""
+        last = max((index for index, name in enumerate(SCENARIOS) if name in self.only), default=-1)
+        return SCENARIOS[: last + 1]
+
     def tools(self, turn: int) -> list[Tool]:
         """Who is measured, beginning with another one at each turn."""
         tools: list[Tool] = [Sidecar(), Litestream()] if self.peers else [Sidecar()]
@@ -58,14 +68,13 @@ class Bench:
 
 def publish_and_restore(bench: Bench, base: Path, size: int, turn: int) -> None:
     """One run over all steps, with databases and buckets of its own."""
-    last = max((index for index, name in enumerate(SCENARIOS) if name in bench.only), default=-1)
     with ExitStack() as stack:
         pairs = []
         for tool in bench.tools(turn):
             subject = Subject(bench.server, bench.directory / f"{tool.name}-{turn}", f"{tool.name}-{size >> 20}-{turn}")
             pairs.append((tool, stack.enter_context(subject)))
             subject.place(base)
-        for scenario in SCENARIOS[: last + 1]:
+        for scenario in bench.steps():
             if scenario in CHANGES:
                 _publish(bench, scenario, pairs, size, turn)
             elif scenario in bench.only:
@@ -97,8 +106,8 @@ def _from_the_store(bench: Bench, scenario: str, pairs: list[tuple[Tool, Subject
             if bench.peers and tool.name == Sidecar.name:
                 _restore(bench, "rclone + zstd", subject, size, turn)
         elif tool.name == Sidecar.name:
-            wall = bench.server.copy(subject.bucket, subject.restore_point())
-            bench.record(Sample(size, "copy", "the store", turn, {"wall": wall}))
+            copied, wall = bench.server.copy(subject.bucket, subject.restore_point())
+            bench.record(Sample(size, "copy", "the store", turn, {"wall": wall, "rate": copied / wall}))
 
 
 def _restore(bench: Bench, tool: str, subject: Subject, size: int, turn: int) -> None:

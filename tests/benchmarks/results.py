@@ -121,7 +121,7 @@ def file_system(directory: Path) -> str:
 
 def show_size(size: float) -> str:
     """A database's size, as people say it."""
-    return f"{size / (MIB << 10):g} GiB" if size >= MIB << 10 else f"{size / MIB:g} MiB"
+    return f"{size / (MIB << 10):.4g} GiB" if size >= MIB << 10 else f"{size / MIB:.4g} MiB"
 
 
 def _rank(tool: str) -> tuple[int, str]:

@@ -1,12 +1,13 @@
 """What goes on while an app runs.
 
-  latency  how long a writer's commits take (writer.py): with nobody beside it, while sidecar publishes without a pause
-           (interval 1 s, so a publish is nearly always under way), while Litestream follows; after the first
-           publish, each on a database of its own. The server's work competes for the same cores and the same disk.
-  start    from before `sidecar run -- date` is started to the moment that `date` prints, with 1 MiB to restore;
-           Litestream: `replicate -restore-if-db-not-exists -exec date`
-  idle     sidecar with its defaults and Litestream side by side, after the first publish, beside an app that sleeps:
-           CPU of the daemon itself, its resident memory at the end, its requests
+latency  how long a writer's commits take (writer.py): with nobody beside it, while sidecar publishes without a pause
+         (interval 1 s, so a publish is nearly always under way), while Litestream follows; after the first
+         publish, each on a database of its own. The server's work competes for the same cores and the same disk.
+start    from before `sidecar run -- date` is started to the moment that `date` prints, with 1 MiB to restore;
+         Litestream: `replicate -restore-if-db-not-exists -exec date`
+idle     sidecar with its defaults and Litestream side by side, each the parent of an app that sleeps; after the first
+         publish and as long a wait (a minute at most) for what follows it: CPU of the daemon itself, its resident
+         memory at the end, its requests
 """
 
 import contextlib
@@ -18,10 +19,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.benchmarks.measure import Values, cpu_seconds, family, memory, run, start
-from tests.benchmarks.publishing import Bench, metered
+from tests.benchmarks.measure import Values, cpu_seconds, family, memory, run, running_seconds, start
+from tests.benchmarks.publishing import Bench
 from tests.benchmarks.results import MIB, Sample
-from tests.benchmarks.tools import Subject, Tool
+from tests.benchmarks.tools import Command, Subject, Tool
 from tests.benchmarks.writer import SCRIPT
 from tests.harness.eventually import eventually
 from tests.harness.processes import Child
@@ -69,17 +70,22 @@ def idle(bench: Bench, base: Path, size: int, seconds: float) -> None:
             subject = Subject(bench.server, bench.directory / f"idle-{tool.name}", f"idle-{tool.name}")
             stack.enter_context(subject).place(base)
             running.append((tool, subject, stack.enter_context(_beside_app(subject, tool))))
-        time.sleep(5)  # what follows a first publish is over
-        before = [cpu_seconds(child.pid) for _, _, child in running]
+        time.sleep(min(60.0, seconds))  # until what follows a first publish is over
+        before = [_used(child) for _, _, child in running]
         seen: list[Values] = [{} for _ in running]
         with ExitStack() as metering:
             for (_, subject, _), into in zip(running, seen, strict=True):
                 metering.enter_context(bench.server.metered(subject.bucket, into))
             time.sleep(seconds)
         for (tool, _, child), used, requests in zip(running, before, seen, strict=True):
-            cpu = cpu_seconds(child.pid) - used
-            values = {"wall": seconds, "cpu": cpu, "share": cpu / seconds, "memory": float(memory(child.pid))}
+            cpu = max(now - then for now, then in zip(_used(child), used, strict=True))
+            values = {"seconds": seconds, "cpu": cpu, "share": cpu / seconds, "memory": float(memory(child.pid))}
             bench.record(Sample(size, "idle", tool.name, 0, values | requests))
+
+
+def _used(child: Child) -> tuple[float, float]:
+    """CPU seconds by two counters: of all threads ever, in ticks; of the living ones, exact."""
+    return cpu_seconds(child.pid), running_seconds(child.pid)
 
 
 def _commits(subject: Subject, seconds: float) -> Values:
@@ -119,7 +125,7 @@ def _beside_app(subject: Subject, tool: Tool) -> Iterator[Child]:
 
 
 @contextlib.contextmanager
-def _started(subject: Subject, command: tuple[str, ...] | list[str]) -> Iterator[Child]:
+def _started(subject: Subject, command: Command) -> Iterator[Child]:
     child = start(command, subject.env, subject.log)
 
     def published() -> bool:
@@ -140,6 +146,3 @@ def _moment(said: Path, *, after: float) -> float:
             if float(line) >= after:
                 return float(line)
     raise AssertionError(f"the app never said when it started:\n{said.read_text()}")
-
-
-__all__ = ["SCENARIOS", "idle", "latency", "metered", "start_to_app"]

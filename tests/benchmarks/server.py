@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.benchmarks.measure import Values
 from tests.harness.ports import LOOPBACK, free_port
@@ -24,7 +24,7 @@ from tests.harness.seaweed import Seaweed
 # S3 Standard, us-east-1, in dollars for one request; deleting is free.
 PRICES = {"PUT": 5e-6, "POST": 5e-6, "COPY": 5e-6, "LIST": 5e-6, "GET": 0.4e-6, "HEAD": 0.4e-6, "DELETE": 0.0}
 
-_SAMPLE = re.compile(r'^SeaweedFS_s3_(\w+)\{([^}]*)\} ([-+.\de]+)$', re.MULTILINE)
+_SAMPLE = re.compile(r"^SeaweedFS_s3_(\w+)\{([^}]*)\} ([-+.\de]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _BYTES = {"bucket_traffic_received_bytes_total": "sent", "bucket_traffic_sent_bytes_total": "received"}
 _SETTLE = 0.05
@@ -40,7 +40,7 @@ class Server:
         (directory / "mini.options").write_text(options)  # where `weed mini` looks for what its command line lacks
         self.seaweed = Seaweed(directory)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self.seaweed.start()
         return self
 
@@ -61,8 +61,8 @@ class Server:
                 into["requests"] += value
                 into["price"] += value * PRICES.get(name.removeprefix("requests."), PRICES["PUT"])
 
-    def copy(self, bucket: str, key: str, *, part: int = 64 << 20, at_once: int = 4) -> float:
-        """Seconds that the store takes to copy an object by parts: the floor of any publish that reuses it."""
+    def copy(self, bucket: str, key: str, *, part: int = 64 << 20, at_once: int = 4) -> tuple[int, float]:
+        """How much the store copies, by parts, in how many seconds: the floor of any publish that reuses an object."""
         raw = self.seaweed.s3.raw
         size = raw.head_object(Bucket=bucket, Key=key)["ContentLength"]
         target = f"{key}.copy"
@@ -83,7 +83,7 @@ class Server:
         raw.complete_multipart_upload(Bucket=bucket, Key=target, UploadId=upload, MultipartUpload={"Parts": parts})
         seconds = time.monotonic() - started
         self.seaweed.s3.delete(bucket, target)
-        return seconds
+        return size, seconds
 
     def _settled(self, bucket: str) -> Values:
         """The counters once they stand still: a request is counted a moment after it was answered."""

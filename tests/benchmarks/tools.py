@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 from tests.benchmarks.generate import hold_open
+from tests.benchmarks.measure import copy_in_pages
 from tests.benchmarks.server import Server
 from tests.harness.environment import clean_environment
 from tests.harness.ports import LOOPBACK, free_port
@@ -77,7 +78,7 @@ class Subject:
 
     def place(self, base: Path) -> None:
         """Begin with a copy of a generated database."""
-        shutil.copyfile(base, self.database)
+        copy_in_pages(base, self.database)
 
     @property
     def app(self) -> Any:

@@ -14,9 +14,11 @@ from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.ports import ObjectStore
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
+from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore
+from tests.harness.proxy import FaultProxy
 from tests.harness.s3client import REGION
-from tests.harness.seaweed import Seaweed
+from tests.harness.seaweed import ADMIN, Seaweed
 
 PREFIX = "some prefix/déjà+vu"
 _S3 = pytest.mark.s3
@@ -91,4 +93,20 @@ async def open_s3(location: S3Location, environment: dict[str, str], stack: Asyn
             patch.setenv(name, value)
         store = await stack.enter_async_context(S3Store(location, connections=30))
         await store.now()
+    return store
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """Closes what a test opened."""
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def through(proxy: FaultProxy, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch) -> S3Store:
+    """A store behind the proxy, its connection open."""
+    use(monkeypatch, ADMIN)
+    store = await stack.enter_async_context(S3Store(S3Location(bucket, "", proxy.endpoint, REGION)))
+    await store.put(KEY, DATA)
     return store

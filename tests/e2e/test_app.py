@@ -132,8 +132,15 @@ def test_release_command_replaces_the_process_and_touches_nothing(variable: str,
     assert not (local / "store").exists()
 
 
-@pytest.mark.parametrize(("command", "status"), [("no-such-command", 127), ("/etc/hostname", 126), ("/", 126)])
-@pytest.mark.parametrize("env", [{}, {"RELEASE_COMMAND": "1"}], ids=["run", "release"])
+@pytest.mark.parametrize(
+    ("command", "status", "env"),
+    [
+        ("no-such-command", 127, {}),
+        ("/etc/hostname", 126, {}),
+        ("/", 126, {}),
+        ("no-such-command", 127, {"RELEASE_COMMAND": "1"}),
+    ],
+)
 def test_command_that_cannot_start_is_one_line(command: str, status: int, env: dict[str, str], local: Machine) -> None:
     """127 for one that does not exist, 126 for one that is not executable; the store is not touched."""
     done = local.cli("run", "--", command, env=env)

@@ -92,7 +92,7 @@ def test_file_that_is_no_database_is_65(make: Callable[[Path], None], command: s
     refused(local.cli(command, *app), 65, str(local.database))
     assert not (local / "marker").exists()
     assert local.disk() == before
-    assert local.published() == 0
+    assert local.points() == []
 
 
 def test_missing_database_and_directory_are_78(local: Machine) -> None:
@@ -118,18 +118,16 @@ def test_unreadable_database_is_78(local: Machine) -> None:
 # --- restore points ---
 
 
-@pytest.mark.parametrize("damage", ["cut short", "altered", "foreign"])
-def test_damaged_restore_point_is_65_and_replaces_nothing(damage: str, local: Machine) -> None:
-    """`restore` and `verify` name the restore point; the database that is there stays."""
+def test_damaged_restore_point_is_65_and_replaces_nothing(local: Machine) -> None:
+    """Cut short, altered, or something else entirely: `restore` and `verify` name it; the database that is there stays."""
     write_note(local.database, "first")
     assert local.cli("backup").returncode == 0
-    point = next((local / "store").glob("app.db/*.zst"))
-    data = bytearray(point.read_bytes())
-    if damage == "altered":
-        data[20] ^= 0x55
-    point.write_bytes(data[:-50] if damage == "cut short" else b"foreign" * 99 if damage == "foreign" else data)
-    before = local.disk()
-    refused(local.cli("restore", "--force"), 65, point.name.partition(".sqlite3")[0], "--key")
+    (point,) = local.points()
+    whole, before = point.read_bytes(), local.disk()
+    altered = whole[:20] + bytes([whole[20] ^ 0x55]) + whole[21:]
+    for damaged in (whole[:-50], altered, b"foreign" * 99):
+        point.write_bytes(damaged)
+        refused(local.cli("restore", "--force"), 65, point.name.partition(".sqlite3")[0], "--key")
     done = local.cli("verify")
     refused(done, 65)
     assert f"{point.name}: DAMAGED" in done.stdout
@@ -149,9 +147,7 @@ def test_restore_of_what_does_not_exist(local: Machine) -> None:
     refused(local.cli("restore", "--key", f"other.db/{stranger.name}", "--force"), 64, "app.db")
     (local / "store" / "app.db" / "notes.txt").write_text("not ours")
     refused(local.cli("restore", "--key", "app.db/notes.txt", "--force"), 64, "app.db")
-    refused(local.cli("restore", "--key", "../data/other.db", "--force"), 64, "app.db")
     assert local.disk() == before
-    assert local.published() == 1
 
 
 # --- disks ---
@@ -183,7 +179,7 @@ def test_no_room_for_staging_fails_the_backup_and_not_the_app(local: Machine) ->
         process.wait_metric("sidecar_backups_total", 1, outcome="failed")
         assert process.http("/readyz")[0] == 200
         assert process.terminate() == 74
-    assert local.published() == 0
+    assert local.points() == []
 
 
 def test_read_only_data_directory_is_78(local: Machine) -> None:

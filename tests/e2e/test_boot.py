@@ -1,7 +1,5 @@
 """What a boot finds on the disk and in the store, and what it makes of them. Nothing is ever lost on the way."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
@@ -9,11 +7,6 @@ from tests.harness.eventually import eventually
 from tests.harness.sidecar_process import SidecarProcess
 from tests.harness.writer_process import last_ack, writer_command
 from tests.harness.writers import check_ledger
-
-
-def points(machine: Machine, folder: str = "app.db") -> list[Path]:
-    """The restore points in the store's directory, oldest first."""
-    return sorted(Path(machine.store.removeprefix("file://"), folder).glob("*.zst"))
 
 
 def publish(machine: Machine, *texts: str) -> None:
@@ -47,7 +40,7 @@ def test_conflict_remote_keeps_the_local_database_twice(conflicted: Machine) -> 
         assert process.terminate() == 0
     kept = list(conflicted.data.glob("app.db.diverged-*Z"))
     assert [notes(path) for path in kept] == [["local"]]
-    assert len(points(conflicted, "diverged/app.db")) == 1
+    assert len(conflicted.points("diverged/app.db")) == 1
     assert "diverged/app.db/" in conflicted.cli("list", "--diverged").stdout
 
 
@@ -58,7 +51,7 @@ def test_conflict_local_publishes_the_local_database_at_once(conflicted: Machine
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert notes(conflicted.database) == ["local"]
         assert process.terminate() == 0
-    assert len(points(conflicted)) == 2
+    assert len(conflicted.points()) == 2
     assert notes(conflicted.restore_copy()) == ["local"]
 
 
@@ -70,7 +63,7 @@ def test_conflict_fail_changes_nothing(conflicted: Machine) -> None:
     assert "on_conflict" in complaint(done.stderr)
     assert not (conflicted / "marker").exists()
     assert conflicted.disk() == before
-    assert len(points(conflicted)) == 1
+    assert len(conflicted.points()) == 1
 
 
 def test_zero_bytes_count_as_absent_and_stale_companions_are_never_applied(local: Machine) -> None:
@@ -92,7 +85,7 @@ def test_zero_bytes_count_as_absent_and_stale_companions_are_never_applied(local
         assert process.terminate() == 0
     orphans = sorted(path.name.rpartition("-")[2] for path in local.data.glob("app.db.orphaned-*"))
     assert orphans == ["journal", "wal"]
-    assert len(points(local)) == 1
+    assert len(local.points()) == 1
 
 
 def test_damaged_newest_point_falls_back_loudly_and_is_superseded(local: Machine) -> None:
@@ -104,7 +97,7 @@ def test_damaged_newest_point_falls_back_loudly_and_is_superseded(local: Machine
     publish(local, "first")
     publish(local, "second")
     local.lose_disk()
-    damaged = points(local)[-1]
+    damaged = local.points()[-1]
     data = bytearray(damaged.read_bytes())
     data[len(data) // 3] ^= 0xFF
     damaged.write_bytes(data)
@@ -118,7 +111,7 @@ def test_damaged_newest_point_falls_back_loudly_and_is_superseded(local: Machine
         assert '"level": "error"' in process.stderr()
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert process.terminate() == 0
-    assert len(points(local)) == 3
+    assert len(local.points()) == 3
     local.lose_disk()
     with local.run(*CALM_APP) as process:
         assert outcome(process) == "restored"
@@ -129,7 +122,7 @@ def test_no_good_point_never_starts_the_app_on_nothing(local: Machine) -> None:
     """The only restore point is cut short: 65, no file, no app."""
     publish(local, "row")
     local.lose_disk()
-    only = points(local)[0]
+    only = local.points()[0]
     only.write_bytes(only.read_bytes()[:-100])
     done = local.cli("run", "--", "touch", str(local / "marker"))
     assert done.returncode == 65
@@ -169,12 +162,12 @@ def test_killed_daemon_keeps_its_local_database_on_the_same_disk(local: Machine)
         reached = last_ack(acks) + 10
         eventually(lambda: last_ack(acks) >= reached, 10, "ten more commits")
         process.kill()
-    acked, published = last_ack(acks), len(points(local))
+    acked, published = last_ack(acks), len(local.points())
     with local.run(*CALM_APP) as process:
         assert outcome(process) == "kept_local"
         assert check_ledger(local.database) >= acked
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         process.kill()
-    assert len(points(local)) == published + 1
+    assert len(local.points()) == published + 1
     assert not list(local.data.glob("*diverged*"))
     assert check_ledger(local.restore_copy()) >= acked

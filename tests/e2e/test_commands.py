@@ -6,7 +6,6 @@ import re
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
-from tests.harness.seaweed import Seaweed
 from tests.harness.writer_process import WriterProcess
 
 KEY = re.compile(r"app\.db/\d{8}T\d{6}\.\d{3}Z\.sqlite3\.zst")
@@ -19,37 +18,37 @@ def keys(machine: Machine) -> list[str]:
     return [point["key"] for point in json.loads(done.stdout)["databases"][0]["restore_points"]]
 
 
-def test_backup_and_status_through_the_daemon(machine: Machine, seaweed: Seaweed, bucket: str) -> None:
+def test_backup_and_status_through_the_daemon(local: Machine) -> None:
     """
     1. A daemon with an interval of an hour runs; a row is written.
     2. `backup` has the daemon publish: a new restore point, by the daemon's own counters. Again: unchanged.
     3. `status` shows the daemon's view; `restore` onto the database is refused and changes nothing.
     """
-    with machine.run(*CALM_APP) as process:
+    with local.run(*CALM_APP) as process:
         process.wait_ready()
-        write_note(machine.database, "asked for")
-        done = machine.cli("backup")
+        write_note(local.database, "asked for")
+        done = local.cli("backup")
         assert done.returncode == 0, done.stderr
         key = KEY.search(done.stdout)
         assert key, done.stdout
-        assert seaweed.s3.keys(bucket) == [f"shop/{key[0]}"]
+        assert [path.name for path in local.points()] == [key[0].partition("/")[2]]
         assert process.metric("sidecar_backups_total", outcome="published") == 1
-        assert "unchanged" in machine.cli("backup").stdout
-        assert len(seaweed.s3.keys(bucket)) == 1
-        shown = machine.cli("status").stdout
+        assert "unchanged" in local.cli("backup").stdout
+        assert len(local.points()) == 1
+        shown = local.cli("status").stdout
         assert "running" in shown
         assert key[0] in shown
-        status = json.loads(machine.cli("status", "--json").stdout)
+        status = json.loads(local.cli("status", "--json").stdout)
         assert status["phase"] == "running"
         assert status["databases"][0]["restore_point"] == key[0]
-        before = machine.disk()
+        before = local.disk()
         for arguments in (["restore"], ["restore", "--force"]):
-            refused = machine.cli(*arguments)
+            refused = local.cli(*arguments)
             assert refused.returncode in {64, 75}
-            assert str(machine.database) in complaint(refused.stderr)
-        assert machine.disk() == before
+            assert str(local.database) in complaint(refused.stderr)
+        assert local.disk() == before
         assert process.terminate() == 0
-    assert notes(machine.restore_copy()) == ["asked for"]
+    assert notes(local.restore_copy()) == ["asked for"]
 
 
 def test_backup_through_the_daemon_reports_its_failure(local: Machine) -> None:
@@ -76,52 +75,52 @@ def test_backup_while_the_daemon_has_no_control_socket_is_refused(local: Machine
         done = local.cli("backup", control_socket="off")
         assert done.returncode == 75
         assert str(process.pid) in complaint(done.stderr)
-        assert local.published() == 0
+        assert local.points() == []
 
 
-def test_history_by_hand(machine: Machine) -> None:
+def test_history_by_hand(local: Machine) -> None:
     """
     `backup` twice without a daemon, then: list, status, verify, and every way to restore; an existing file is only
     replaced with --force, and kept.
     """
-    write_note(machine.database, "first")
-    assert machine.cli("backup").returncode == 0
-    write_note(machine.database, "second")
-    assert machine.cli("backup").returncode == 0
-    assert "unchanged" in machine.cli("backup").stdout
-    first, second = keys(machine)
+    write_note(local.database, "first")
+    assert local.cli("backup").returncode == 0
+    write_note(local.database, "second")
+    assert local.cli("backup").returncode == 0
+    assert "unchanged" in local.cli("backup").stdout
+    first, second = keys(local)
     assert first < second
 
-    table = machine.cli("list").stdout.splitlines()
+    table = local.cli("list").stdout.splitlines()
     assert [line.split()[-1] for line in table] == ["KEY", first, second]
-    assert second in machine.cli("status").stdout
-    status = json.loads(machine.cli("status", "--json").stdout)
+    assert second in local.cli("status").stdout
+    status = json.loads(local.cli("status", "--json").stdout)
     assert (status["source"], status["databases"][0]["restore_point"]) == ("store", second)
-    assert machine.cli("verify").stdout == f"{second}: good\n"
-    assert machine.cli("verify", "--all").stdout == f"{first}: good\n{second}: good\n"
+    assert local.cli("verify").stdout == f"{second}: good\n"
+    assert local.cli("verify", "--all").stdout == f"{first}: good\n{second}: good\n"
 
-    copy = machine / "elsewhere.db"
-    assert machine.cli("restore", "--key", first, "--output", str(copy)).returncode == 0
+    copy = local / "elsewhere.db"
+    assert local.cli("restore", "--key", first, "--output", str(copy)).returncode == 0
     assert notes(copy) == ["first"]
-    exists = machine.cli("restore", "--output", str(copy))
+    exists = local.cli("restore", "--output", str(copy))
     assert exists.returncode == 64
     assert "--force" in complaint(exists.stderr)
     assert notes(copy) == ["first"]
     at = first.partition("/")[2].partition(".sqlite3")[0]
-    assert machine.cli("restore", "--at", at, "--output", str(copy), "--force").returncode == 0
+    assert local.cli("restore", "--at", at, "--output", str(copy), "--force").returncode == 0
     assert notes(copy) == ["first"]
-    assert machine.cli("restore", "--output", str(copy), "--force").returncode == 0
+    assert local.cli("restore", "--output", str(copy), "--force").returncode == 0
     assert notes(copy) == ["first", "second"]
-    assert len(list(machine.root.glob("elsewhere.db.replaced-*"))) == 2
+    assert len(list(local.root.glob("elsewhere.db.replaced-*"))) == 2
 
-    write_note(machine.database, "never published")
-    back = machine.cli("restore", "--key", first, "--force")
+    write_note(local.database, "never published")
+    back = local.cli("restore", "--key", first, "--force")
     assert back.returncode == 0
     assert "not the newest" in back.stdout
-    assert notes(machine.database) == ["first"]
-    kept = list(machine.data.glob("app.db.replaced-*Z"))
+    assert notes(local.database) == ["first"]
+    kept = list(local.data.glob("app.db.replaced-*Z"))
     assert [notes(path) for path in kept] == [["first", "second", "never published"]]
-    assert machine.leftovers() == []
+    assert local.leftovers() == []
 
 
 def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import anyio
 
-from sidecar import boot, files, restore
+from sidecar import boot, restore
 from sidecar.adapters.filestore import FileStore, _FileUpload
 from sidecar.lineage import Lineage
 from tests.integration.wiring import Machine
@@ -65,9 +65,8 @@ BACKUP = {
     "after the marker": _after(Lineage, "descends"),
 }
 RESTORE = {
-    "in the middle of the download": _before(restore, "_write_run", skip=2),
+    "in the middle of the download": _before(restore, "_write_run", skip=1),
     "before the rename": _before(restore, "put_in_place"),
-    "at the rename": _before(files, "sync"),
     "after the rename": _after(restore, "put_in_place"),
     "before the marker": _before(Lineage, "descends"),
     "after the marker of a restore": _after(Lineage, "descends"),
@@ -86,11 +85,12 @@ async def main(step: str, store: str, database: str) -> None:
     if step in BACKUP:
         await machine.boot()
         BACKUP[step]()
-        await machine.backup.cycle(force=True)
+        machine.backup.must_publish()
+        await machine.backup.cycle()
     else:
         {**RESTORE, **CONFLICT}[step]()
         await machine.boot()
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

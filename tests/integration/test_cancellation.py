@@ -49,7 +49,8 @@ async def main():
     async with store_of(sys.argv[2], sys.argv[3]) as store:
         machine = Machine(store, path, staging=path.parent)
         await machine.boot()
-        await machine.backup.cycle(force=True)
+        machine.backup.must_publish()
+        await machine.backup.cycle()
         cancelled = 0
         for _ in range(50):
             write(path, 1)
@@ -57,7 +58,8 @@ async def main():
                 await machine.backup.cycle()
             cancelled += scope.cancelled_caught
         assert cancelled > 10, cancelled
-        await machine.backup.cycle(force=True)
+        machine.backup.must_publish()
+        await machine.backup.cycle()
         print("survived")
 anyio.run(main)
 """
@@ -134,9 +136,11 @@ async def test_store_that_is_cut_off_and_back_loses_nothing(
             group.start_soon(seaweed_dies, seaweed, random.Random(5).random() * 0.1)
             with pytest.raises(SidecarError):
                 while True:
-                    await machine.backup.cycle(force=True)
+                    machine.backup.must_publish()
+                    await machine.backup.cycle()
         await anyio.to_thread.run_sync(seaweed.restart)
-        assert await machine.backup.cycle(force=True) == "published"
+        machine.backup.must_publish()
+        assert await machine.backup.cycle() == "published"
         points = await machine.points()
         assert confirmed in {point.key for point in points}
         await machine.restorer.download(points[-1], tmp_path / "restored.db")

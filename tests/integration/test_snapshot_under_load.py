@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import anyio
 import pytest
 from anyio import to_thread
 
@@ -99,7 +100,7 @@ async def test_writer_goes_on_while_a_snapshot_is_taken(tmp_path: Path, environm
     try:
         while not said.exists():
             assert child.running
-            time.sleep(0.02)
+            await anyio.sleep(0.02)
         for _ in range(3):
             await snapshot_number(snapshotter, path)
         child.popen.terminate()

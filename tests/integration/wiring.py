@@ -8,7 +8,6 @@ import anyio
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.filestore import FileStore
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
@@ -21,7 +20,6 @@ from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
-from tests.harness.s3client import REGION
 from tests.harness.writers import create_ledger, open_database, transfer
 
 NAME = "app.db"
@@ -72,6 +70,9 @@ async def store_of(place: str, endpoint: str | None = None) -> AsyncIterator[Obj
     if endpoint is None:
         yield FileStore(Path(place))
         return
+    from sidecar.adapters.s3 import S3Location, S3Store  # slow to import, and many children need none of it
+    from tests.harness.s3client import REGION
+
     async with S3Store(S3Location(place, "pre fix", endpoint, REGION), connections=10) as store:
         yield store
 
@@ -79,6 +80,7 @@ async def store_of(place: str, endpoint: str | None = None) -> AsyncIterator[Obj
 def write(path: Path, transfers: int) -> None:
     """Commit to a ledger, which is made if need be."""
     with closing(open_database(path)) as connection:
+        connection.execute("PRAGMA synchronous=off")
         create_ledger(connection, 10)
         for number in range(transfers):
             transfer(connection, number % 10, 1, b"x" * 100)

@@ -74,7 +74,9 @@ def test_the_assembled_object_is_the_next_database_and_keeps_every_rule(history:
 
 
 @given(histories())
-def test_changed_chunks_that_compress_to_nothing_do_not_make_a_part_too_small(history: tuple[list[int], list[int]]) -> None:
+def test_changed_chunks_that_compress_to_nothing_do_not_make_a_part_too_small(
+    history: tuple[list[int], list[int]],
+) -> None:
     """An upload before a copy reaches the minimum by unchanged chunks alone, whatever the changed ones compress to."""
     old, new = history
     known = set(old)

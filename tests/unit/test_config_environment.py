@@ -10,7 +10,7 @@ from sidecar.errors import ConfigurationError
     "value", ["9180", "localhost", "0.0.0.0:", ":9180", "0.0.0.0:http", "0.0.0.0:65536", "0.0.0.0:-1", ""]
 )
 def test_a_listen_address_without_host_or_port_is_refused(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="^listen:"):
+    with pytest.raises(ConfigurationError, match=r"^listen:"):
         load({"databases": ("/data/app.db",), "listen": value}, {})
 
 

@@ -11,9 +11,10 @@ DATABASE = FileStamp(inode=7, size=4096, mtime_ns=1_000)
 WAL = FileStamp(inode=8, size=0, mtime_ns=2_000)
 
 
-def test_a_timestamp_is_cut_to_milliseconds_not_rounded() -> None:
+@pytest.mark.parametrize(("microsecond", "text"), [(999_999, "999"), (123_999, "123"), (999, "000"), (1_000, "001")])
+def test_a_timestamp_is_cut_to_milliseconds_not_rounded(microsecond: int, text: str) -> None:
     """Rounding up would name an instant that has not come yet."""
-    assert str(Timestamp.of(NOON.replace(microsecond=999_999))) == "20261120T145503.999Z"
+    assert str(Timestamp.of(NOON.replace(microsecond=microsecond))) == f"20261120T145503.{text}Z"
 
 
 def test_a_timestamp_is_in_utc_whatever_the_zone() -> None:

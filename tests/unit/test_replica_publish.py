@@ -47,6 +47,11 @@ def store() -> MemoryStore:
     return MemoryStore(minimum_part=PART)
 
 
+def was_not_asked_to_publish(store: MemoryStore) -> bool:
+    """No request was even begun that makes something visible: one that is on its way cannot be called back."""
+    return is_untouched(store) and store.count("put", "complete_upload") == 0
+
+
 async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
     replica = Replica(store, part_size=PART, concurrency=concurrency)
     await replica.publish(KEY, part_size, METADATA, produce)
@@ -122,13 +127,13 @@ async def test_a_producer_that_fails_publishes_nothing(store: MemoryStore, size:
     """The end of the stream must not look like the end of the object, however much was written before."""
     with pytest.raises(NoRoom):
         await publish(store, failing(data(size), NoRoom("staging is full")))
-    assert is_untouched(store)
+    assert was_not_asked_to_publish(store)
 
 
 async def test_a_bug_in_the_producer_publishes_nothing_either(store: MemoryStore) -> None:
     with pytest.raises(ZeroDivisionError):
         await publish(store, failing(data(5 * PART), ZeroDivisionError()))
-    assert is_untouched(store)
+    assert was_not_asked_to_publish(store)
 
 
 @pytest.mark.parametrize("operation", ["create_upload", "put_part", "complete_upload"])
@@ -199,7 +204,7 @@ async def test_cancellation_while_the_producer_waits_publishes_nothing(store: Me
     with anyio.CancelScope() as scope:
         await publish(store, produce)
     assert scope.cancelled_caught
-    assert is_untouched(store)
+    assert was_not_asked_to_publish(store)
 
 
 @pytest.mark.parametrize("size", [1, 10_000, 1 << 30, 50 << 30, 1 << 40, 5 << 40])

@@ -1,0 +1,119 @@
+"""The results as text: for each scenario who needed how much, and the ratio to Litestream."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.benchmarks.results import MIB, Figure, Results, show_size
+from tests.benchmarks.targets import Target
+
+TITLES = {
+    "first": "first publish",
+    "restore": "restore",
+    "copy": "the store alone copies the restore point by parts",
+    "equal": "publish, nothing changed",
+    "range": "publish, 1 % of the rows changed in one key range",
+    "append": "publish, 1 % of the rows appended",
+    "random": "publish, 1 % of the rows changed at random",
+    "latency": "a writer's commits",
+    "start": "start to app started",
+    "idle": "idle",
+}
+REFERENCE = "litestream"
+
+_WITHOUT_RATIO = {"commits", "published", "seconds"}
+
+Column = tuple[str, str, Callable[[float], str]]
+
+
+def show_seconds(value: float) -> str:
+    """Seconds with two digits that mean something."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def show_megabytes(value: float) -> str:
+    """Bytes as decimal megabytes."""
+    return f"{value / 1e6:.0f}" if value >= 10e6 else f"{value / 1e6:.2f}"
+
+
+_COSTS: tuple[Column, ...] = (
+    ("wall s", "wall", show_seconds),
+    ("CPU s", "cpu", show_seconds),
+    ("memory MB", "memory", show_megabytes),
+    ("sent MB", "sent", show_megabytes),
+    ("received MB", "received", show_megabytes),
+    ("to disk MB", "disk", show_megabytes),
+    ("requests", "requests", "{:.0f}".format),
+    ("$ per 1000", "price", lambda value: f"{value * 1000:.3f}"),
+)
+_COLUMNS: dict[str, tuple[Column, ...]] = {
+    "latency": (
+        ("p50 ms", "p50", lambda value: f"{value * 1e3:.2f}"),
+        ("p99 ms", "p99", lambda value: f"{value * 1e3:.2f}"),
+        ("longest ms", "longest", lambda value: f"{value * 1e3:.1f}"),
+        ("commits", "commits", "{:.0f}".format),
+        ("objects published", "published", "{:.0f}".format),
+    ),
+    "copy": (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes)),
+    "start": (("app started s", "started", show_seconds), *_COSTS[1:3]),
+    "idle": (
+        ("CPU %", "share", lambda value: f"{value * 100:.3f}"),
+        ("memory MB", "memory", show_megabytes),
+        ("for s", "seconds", "{:.0f}".format),
+        ("requests", "requests", "{:.0f}".format),
+    ),
+}
+
+
+def report(results: Results, machine: dict[str, object], promised: Sequence[Target]) -> str:
+    """Everything, to be printed."""
+    memory = float(str(machine["memory_bytes"])) / (MIB << 10)
+    about = (
+        f"{machine['date']}: {machine['cores']} cores, {memory:.0f} GiB, Linux {machine['kernel']},"
+        f" Python {machine['python']}, databases on {machine['file_system']}"
+    )
+    note = "medians of the runs; (lowest to highest); the ratio to Litestream = 1.00 follows the x"
+    blocks = [about, note]
+    for scenario, title in TITLES.items():
+        blocks += [
+            f"\n{title}, {show_size(size)}\n{_block(results, scenario, size)}" for size in results.sizes(scenario)
+        ]
+    return "\n".join([*blocks, "\ntargets", _targets(promised)])
+
+
+def _block(results: Results, scenario: str, size: int) -> str:
+    columns = _COLUMNS.get(scenario, _COSTS)
+    tools = results.tools(size, scenario)
+    columns = tuple(each for each in columns if any(results.figure(size, scenario, tool, each[1]) for tool in tools))
+    rows = [["", *(title for title, _, _ in columns)]]
+    rows += [[tool, *_cells(results, scenario, size, tool, columns)] for tool in tools]
+    return _aligned(rows)
+
+
+def _cells(results: Results, scenario: str, size: int, tool: str, columns: Sequence[Column]) -> Iterator[str]:
+    for _, metric, form in columns:
+        figure = results.figure(size, scenario, tool, metric)
+        reference = (
+            results.median(size, scenario, REFERENCE, metric)
+            if tool != REFERENCE and metric not in _WITHOUT_RATIO
+            else None
+        )
+        yield _cell(figure, reference, form)
+
+
+def _cell(figure: Figure | None, reference: float | None, form: Callable[[float], str]) -> str:
+    if figure is None:
+        return "-"
+    text = form(figure.median)
+    if figure.runs > 1 and form(figure.low) != form(figure.high):
+        text += f" ({form(figure.low)} to {form(figure.high)})"
+    return f"{text} x{figure.median / reference:.2f}" if reference else text
+
+
+def _targets(promised: Sequence[Target]) -> str:
+    rows = [["what", "target", "measured", ""]]
+    return _aligned(rows + [[each.what, each.target, each.shown, each.verdict] for each in promised])
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(f"  {line.rstrip()}" for line in lines)

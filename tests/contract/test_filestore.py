@@ -1,0 +1,117 @@
+"""What only a store in a directory can do, or suffer."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from sidecar.adapters import filestore
+from sidecar.adapters.filestore import PRIVATE, FileStore
+from sidecar.domain import IfAbsent
+from sidecar.errors import ConfigurationError, NoRoom, NotFound, PreconditionFailed, StoreMissing, StoreUnavailable
+
+pytestmark = pytest.mark.anyio
+
+KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
+
+
+async def test_object_is_an_ordinary_file_under_its_key(tmp_path: Path) -> None:
+    """Whoever has only `cp` and `zstd` finds it; what is ours lies in one hidden folder."""
+    await FileStore(tmp_path / "store").put(KEY, b"data", metadata={"a": "b"})
+    assert (tmp_path / "store" / KEY).read_bytes() == b"data"
+    assert {path.name for path in (tmp_path / "store").iterdir()} == {PRIVATE, "app.db"}
+
+
+async def test_file_put_there_by_hand_is_an_object(tmp_path: Path) -> None:
+    """A restore point that was copied here from elsewhere has no metadata, and is one all the same."""
+    (tmp_path / KEY).parent.mkdir()
+    (tmp_path / KEY).write_bytes(b"data")
+    blob = await FileStore(tmp_path).get(KEY)
+    assert (bytes(blob.data), blob.info.metadata) == (b"data", {})
+    assert [info.key for info in (await FileStore(tmp_path).list("")).objects] == [KEY]
+    with pytest.raises(PreconditionFailed):
+        await FileStore(tmp_path).put(KEY, b"other", condition=IfAbsent())
+
+
+async def test_every_folder_on_the_way_to_an_object_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that was just made is in its parent only after the parent was synced (fsync(2))."""
+    synced: list[Path] = []
+    monkeypatch.setattr(filestore, "_sync", synced.append)
+    store = FileStore(tmp_path / "store")
+    await store.put(f"diverged/{KEY}", b"data")
+    folders = [
+        tmp_path / "store" / "diverged" / "app.db",
+        tmp_path / "store" / "diverged",
+        tmp_path / "store",
+        tmp_path,
+    ]
+    assert [path for path in synced if PRIVATE not in path.parts] == folders
+    assert synced[0].parent == tmp_path / "store" / PRIVATE / "incoming", "the data first"
+
+
+async def test_missing_directory_is_empty_unless_its_parent_is_missing_too(tmp_path: Path) -> None:
+    """A file system that is not mounted must not look like a store without restore points."""
+    assert (await FileStore(tmp_path / "new").list("")).objects == ()
+    with pytest.raises(StoreMissing):
+        await FileStore(tmp_path / "not mounted" / "store").list("")
+    with pytest.raises(NotFound):
+        await FileStore(tmp_path / "new").head(KEY)
+
+
+async def test_file_where_the_directory_should_be_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(ConfigurationError):
+        await FileStore(tmp_path / "store").put(KEY, b"data")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' /dev/full")
+async def test_full_disk_is_no_room_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+
+    def full(file: int, *_: object) -> int:
+        with open("/dev/full", "wb", buffering=0) as device:
+            return device.write(b"x") or 0
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(NoRoom):
+        async with store.upload(KEY, metadata={}) as upload:
+            await upload.put_part(1, 0, b"data")
+    assert list((tmp_path / PRIVATE / "incoming").iterdir()) == []
+    assert (await store.list("")).objects == ()
+
+
+async def test_folder_that_cannot_be_read_is_not_an_empty_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path)
+    await store.put(KEY, b"data")
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", broken)
+    with pytest.raises(StoreUnavailable):
+        await store.list("app.db/")
+
+
+async def test_writers_in_other_processes_are_waited_for(tmp_path: Path) -> None:
+    """The conditional write looks and renames under a lock of the directory."""
+    store = FileStore(tmp_path)
+    await store.put("other", b"x")
+    done: list[bool] = []
+
+    async def write() -> None:
+        await store.put(KEY, b"data", condition=IfAbsent())
+        done.append(True)
+
+    with (tmp_path / PRIVATE / "lock").open("a") as lock:
+        await to_thread.run_sync(fcntl.flock, lock, fcntl.LOCK_EX)
+        async with anyio.create_task_group() as group:
+            group.start_soon(write)
+            await anyio.sleep(0.1)
+            assert done == []
+            fcntl.flock(lock, fcntl.LOCK_UN)
+    assert done == [True]

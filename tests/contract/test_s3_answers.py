@@ -1,0 +1,129 @@
+"""What an S3 store says no to, in our words, without a secret in any of them."""
+
+from contextlib import AsyncExitStack
+
+import pytest
+
+from sidecar.adapters.s3 import S3Location, S3Store
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+    Throttled,
+    TokenUnavailable,
+    Transient,
+)
+from tests.contract.requests import DATA, KEY, READS, REQUESTS, WRITES, failure, use
+from tests.harness.proxy import SLOW_DOWN, Answer, FaultProxy, s3_error
+from tests.harness.s3client import REGION
+from tests.harness.seaweed import ADMIN, READER, Seaweed
+
+pytestmark = [pytest.mark.anyio, pytest.mark.s3]
+
+
+async def test_missing_bucket_is_a_missing_store(
+    seaweed: Seaweed, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a missing key: that would be taken for an empty store, and the app started on nothing."""
+    use(monkeypatch, ADMIN)
+    store = await stack.enter_async_context(S3Store(S3Location("never-made", "p", seaweed.endpoint, REGION)))
+    for name, request in REQUESTS.items():
+        error = await failure(request(store))
+        assert type(error) is StoreMissing, name
+        assert "never-made" in error.message
+
+
+async def test_bucket_that_disappears_is_a_missing_store(seaweed: Seaweed, through: S3Store, bucket: str) -> None:
+    """The same while the daemon runs; `now` answers from what it has seen."""
+    seaweed.s3.drop_bucket(bucket)
+    for name, request in REQUESTS.items():
+        if name != "now":
+            assert type(await failure(request(through))) is StoreMissing, name
+
+
+@pytest.mark.parametrize("keys", [("nobody", "wrong-secret"), (ADMIN[0], "wrong-secret")])
+async def test_wrong_credentials_are_denied(
+    seaweed: Seaweed, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, str]
+) -> None:
+    use(monkeypatch, keys)
+    store = await stack.enter_async_context(S3Store(S3Location(bucket, "", seaweed.endpoint, REGION)))
+    for name, request in REQUESTS.items():
+        assert type(await failure(request(store))) is AccessDenied, name
+
+
+async def test_no_credentials_at_all_are_denied(
+    seaweed: Seaweed, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    store = await stack.enter_async_context(S3Store(S3Location(bucket, "", seaweed.endpoint, REGION)))
+    error = await failure(store.list(""))
+    assert type(error) is AccessDenied
+    assert "AWS_ACCESS_KEY_ID" in error.hint
+
+
+async def test_reader_reads_and_is_denied_every_write(
+    seaweed: Seaweed, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seaweed.s3.put(bucket, KEY, DATA)
+    use(monkeypatch, READER)
+    store = await stack.enter_async_context(S3Store(S3Location(bucket, "", seaweed.endpoint, REGION)))
+    for name in READS:
+        await REQUESTS[name](store)
+    for name in WRITES:
+        assert type(await failure(REQUESTS[name](store))) is AccessDenied
+    assert seaweed.s3.get(bucket, KEY) == DATA
+
+
+ANSWERS: list[tuple[Answer, type[SidecarError]]] = [
+    (SLOW_DOWN, Throttled),
+    (s3_error(429, "TooManyRequests"), Throttled),
+    (s3_error(400, "RequestLimitExceeded"), Throttled),
+    (s3_error(500, "InternalError"), StoreUnavailable),
+    (s3_error(503, "ServiceUnavailable"), StoreUnavailable),
+    (Answer(502, "<html>bad gateway</html>"), StoreUnavailable),
+    (s3_error(400, "ExpiredToken"), TokenUnavailable),
+    (s3_error(403, "RequestTimeTooSkewed"), AccessDenied),
+    (s3_error(403, "AccessDenied"), AccessDenied),
+    (s3_error(301, "PermanentRedirect"), ConfigurationError),
+    (s3_error(501, "NotImplemented"), ConfigurationError),
+    (s3_error(409, "ConditionalRequestConflict"), StoreUnavailable),
+    (s3_error(412, "PreconditionFailed"), PreconditionFailed),
+    (s3_error(404, "NoSuchBucket"), StoreMissing),
+    (s3_error(404, "NoSuchKey"), NotFound),
+]
+
+
+async def test_answers_become_our_words(proxy: FaultProxy, through: S3Store) -> None:
+    for answer, expected in ANSWERS:
+        proxy.clear()
+        proxy.rule(answer)
+        for name in ("get", "put if absent"):
+            assert type(await failure(REQUESTS[name](through))) is expected, answer
+
+
+async def test_success_whose_body_is_an_error_is_none(proxy: FaultProxy, through: S3Store) -> None:
+    """S3 answers CompleteMultipartUpload and UploadPartCopy with 200 before it knows the end."""
+    proxy.rule(Answer(200, s3_error(200, "InternalError").body), method="POST", query_contains="uploadId", times=1)
+    assert isinstance(await failure(REQUESTS["upload"](through)), Transient)
+
+
+async def test_page_that_is_no_s3_is_our_error(proxy: FaultProxy, through: S3Store) -> None:
+    """A captive portal, a wrong port."""
+    proxy.rule(Answer(200, "<html>welcome</html", (("Content-Type", "text/html"),)))
+    await failure(through.list(""))
+
+
+def test_neither_endpoint_nor_region_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError, match="no region"):
+        S3Store(S3Location("bucket", ""))
+
+
+async def test_store_shows_no_credentials(through: S3Store, bucket: str) -> None:
+    assert through.url == f"s3://{bucket}"
+    assert S3Store(S3Location(bucket, "a/b", "http://user:pass@host", None)).url == f"s3://{bucket}/a/b"
