@@ -231,7 +231,9 @@ def _read_index(frame: bytes, name: str) -> Index:
         version = int(head["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise _broken(name, f"the index cannot be read: {error}") from error
-    if version != FORMAT_VERSION:
+    if version < FORMAT_VERSION:
+        raise _broken(name, f"its index has format version {version}, which never was")
+    if version > FORMAT_VERSION:
         raise UnsupportedRestorePoint(
             f"restore point {name} has format version {version}, this sidecar reads version {FORMAT_VERSION}",
             "restore it with the sidecar version that wrote it or a newer one; `zstd -d` works too",

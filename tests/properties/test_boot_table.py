@@ -14,12 +14,12 @@ MARKERS = {
     "none": None,
     "names nothing": Marker(STORE, None),
     "last is newest": Marker(STORE, NEWEST),
-    "pending is newest": Marker(STORE, OLDER, NEWEST),
-    "only pending, newest": Marker(STORE, None, NEWEST),
-    "last is newest, another pending": Marker(STORE, NEWEST, PENDING),
+    "pending is newest": Marker(STORE, OLDER, (NEWEST,)),
+    "only pending, newest": Marker(STORE, None, (NEWEST,)),
+    "last is newest, another pending": Marker(STORE, NEWEST, (PENDING,)),
     "last is older": Marker(STORE, OLDER),
-    "older, another pending": Marker(STORE, OLDER, PENDING),
-    "only pending, another": Marker(STORE, None, PENDING),
+    "older, another pending": Marker(STORE, OLDER, (PENDING,)),
+    "only pending, another": Marker(STORE, None, (PENDING,)),
 }
 DESCENDANTS = {name for name in MARKERS if "newest" in name}
 

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar import format as restore_point_format
-from sidecar.errors import DamagedRestorePoint
+from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
 from sidecar.format import decode_tail
 from tests.properties.restore_points import SMALL_CHUNK, Encoded, databases, decode, encode
 
@@ -148,7 +148,7 @@ def test_the_head_can_be_rewritten_without_damage() -> None:
 def test_a_future_format_version_is_named_with_what_to_do(version: int) -> None:
     """It is not called damaged: it is whole, and a newer sidecar, or zstd, reads it."""
     data = with_head(encode(bytes(1100)), lambda head: head.update(format=version))
-    with pytest.raises(DamagedRestorePoint) as caught:
+    with pytest.raises(UnsupportedRestorePoint) as caught:
         decode(data)
     assert f"format version {version}, this sidecar reads version 1" in caught.value.message
     assert "zstd -d" in caught.value.hint
