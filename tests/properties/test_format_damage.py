@@ -8,6 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from itertools import pairwise
 
 import pytest
@@ -146,7 +147,7 @@ def test_the_head_can_be_rewritten_without_damage() -> None:
 @given(st.integers(2, 1 << 31))
 @settings(max_examples=20)
 def test_a_future_format_version_is_named_with_what_to_do(version: int) -> None:
-    """It is not called damaged: it is whole, and a newer sidecar, or zstd, reads it."""
+    """It is not damaged, and must not be skipped as if it were: it is whole, and a newer sidecar, or zstd, reads it."""
     data = with_head(encode(bytes(1100)), lambda head: head.update(format=version))
     with pytest.raises(UnsupportedRestorePoint) as caught:
         decode(data)
@@ -183,7 +184,8 @@ def test_an_index_that_lacks_a_field_is_damage(name: str) -> None:
 def test_a_field_that_contradicts_the_object_is_damage(name: str, value: object) -> None:
     encoded = encode(bytes(1100))
     data = with_head(encoded, lambda head: head.update({name: value}))
-    is_found(data, encoded.database)
+    with suppress(UnsupportedRestorePoint) if name == "format" else nullcontext():
+        is_found(data, encoded.database)
 
 
 @given(JSON | st.dictionaries(st.text(max_size=3), st.none(), max_size=2))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.lineage import Lineage, Marker
+from sidecar.lineage import PENDING_KEPT, Lineage, Marker
 
 STORE = "s3://bucket/prefix"
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
@@ -62,6 +62,24 @@ def test_a_publish_that_failed_stays_named_because_it_may_have_succeeded(databas
     assert marker is not None
     assert marker.names(KEY)
     assert marker.names(NEXT)
+
+
+def test_publishes_that_failed_stay_pending_for_they_may_have_succeeded(database: Path) -> None:
+    """A reply that was lost for good: the point exists, and the next attempt must not make a conflict of it."""
+    lineage(database).descends(KEY, "root")
+    for key in (NEXT, "later"):
+        lineage(database).pending(key)
+    marker = lineage(database).read()
+    assert marker
+    assert all(marker.names(key) for key in (KEY, NEXT, "later"))
+
+
+def test_a_store_that_is_down_for_long_does_not_make_the_marker_grow_without_end(database: Path) -> None:
+    for number in range(PENDING_KEPT + 5):
+        lineage(database).pending(str(number))
+    marker = lineage(database).read()
+    assert marker
+    assert marker.pending == tuple(str(number) for number in range(5, PENDING_KEPT + 5))
 
 
 def test_a_publish_that_ended_leaves_nothing_pending(database: Path) -> None:
