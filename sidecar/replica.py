@@ -5,7 +5,6 @@ diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from urllib.parse import quote, unquote
@@ -84,17 +83,6 @@ class Replica:
     def points(self, database: str, *, diverged: bool = False) -> AsyncIterator[RestorePoint]:
         """Every restore point of a database, oldest first."""
         return self._points(folder_of(database, diverged=diverged), "")
-
-    async def databases(self) -> list[str]:
-        """Names of the databases that have restore points here; costs one request a database."""
-        names: list[str] = []
-        after = ""
-        while (page := await self.store.list("", start_after=after, limit=1)).objects:
-            folder = page.objects[0].key.partition("/")[0]
-            if (point := point_of(page.objects[0])) and not point.diverged_holder:
-                names.append(point.database)
-            after = f"{folder}0" if "/" in page.objects[0].key else page.objects[0].key  # "0" follows "/"
-        return names
 
     async def find(self, database: str, at: Timestamp) -> RestorePoint:
         """The newest restore point that is not newer than `at`. Raises `NothingToRestore`."""
@@ -203,6 +191,6 @@ async def _send_parts(upload: Upload, begun: list[Part], receive: MemoryObjectRe
     """Send the parts that were received before, then whatever comes."""
     while begun:
         await upload.put_part(*begun.pop(0))
-    with suppress(anyio.EndOfStream):
-        while True:
-            await upload.put_part(*await receive.receive())
+    async for part in receive:
+        await upload.put_part(*part)
+        del part  # a part is large; the next one may be long in coming

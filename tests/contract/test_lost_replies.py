@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.s3]
 
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
 DATA = bytes(range(256)) * 4096
-LOST = [DropReply(), ResetMidBody(0, "reply"), s3_error(500, "InternalError")]
+LOST = [DropReply(), s3_error(500, "InternalError")]
 SOON = Patience(give_up_after=10.0, first=0.02, longest=0.1)
 
 
