@@ -118,7 +118,8 @@ class Boot:
         try:
             with local_errors(database.path):
                 diverged = await self._make_way(database)
-                await self._restorer.put_in_place(staged, database, durable=self._durable)
+                like = diverged[0] if diverged else None
+                await self._restorer.put_in_place(staged, database, durable=self._durable, like=like)
         finally:
             staged.unlink(missing_ok=True)
         fell_back = restored.point.key != newest.key

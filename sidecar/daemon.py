@@ -7,6 +7,7 @@ signals, HTTP              from the first moment to the last
 """
 
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -58,6 +59,7 @@ class _Signals:
         self.reaper = Reaper()
         self.app: Child | None = None
         self.first: int | None = None
+        self._asked = 0.0
         self.stop = anyio.Event()
         self.hurry = anyio.Event()
 
@@ -71,11 +73,16 @@ class _Signals:
             elif self.app:
                 self.app.signal(number)
 
+    def stop_by(self, grace: float) -> float:
+        """When the grace ends, on the monotonic clock: it begins when we were asked to stop, or now."""
+        return (time.monotonic() if self.first is None else self._asked) + grace
+
     def _stopping(self, number: int) -> None:
         if self.first is not None:
             self.hurry.set()
             return
         self.first = number
+        self._asked = time.monotonic()
         log.info("asked to stop", signal=signal.Signals(number).name)
         self.stop.set()
         if self.app:
@@ -212,7 +219,10 @@ class _Daemon:
             status = await app.wait()
             group.cancel_scope.cancel()
         self._status.enter("stopping")
-        await app.stop_group(grace)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._kill_on_hurry, app)
+            await app.stop_group(max(0.0, self._signals.stop_by(grace) - self._parts.clock.monotonic()))
+            group.cancel_scope.cancel()
         return status
 
     async def _kill_after_grace(self, app: Child, grace: float) -> None:
@@ -221,6 +231,10 @@ class _Daemon:
         with anyio.move_on_after(grace):
             await self._signals.hurry.wait()
         log.warning("the app did not stop in time and is killed", grace_seconds=grace)
+        app.kill_group()
+
+    async def _kill_on_hurry(self, app: Child) -> None:
+        await self._signals.hurry.wait()
         app.kill_group()
 
     async def _final_backup(self) -> bool:

@@ -4,8 +4,9 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,11 +58,14 @@ def require_writable(target: Path) -> None:
         )
 
 
-def put_in_place(restored: Path, target: Path, *, durable: bool) -> None:
+def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | None = None) -> None:
     """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
+
+    It gets the owner and mode of the file that it takes the place of: `like`, or the empty one that is there.
 
     A crash at any instant leaves either no database or the whole one: a foreign WAL never meets the new file.
     """
+    _inherit(restored, like or target)
     for suffix in COMPANIONS:
         Path(f"{target}{suffix}").unlink(missing_ok=True)
     if durable:
@@ -69,6 +73,13 @@ def put_in_place(restored: Path, target: Path, *, durable: bool) -> None:
     os.replace(restored, target)
     if durable:
         sync(target.parent)
+
+
+def _inherit(restored: Path, predecessor: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        status = os.stat(predecessor)
+        os.chmod(restored, stat.S_IMODE(status.st_mode))
+        os.chown(restored, status.st_uid, status.st_gid)
 
 
 def move_aside(target: Path, to: Path) -> None:

@@ -104,10 +104,13 @@ async def _replace(parts: Parts, replica: Replica, database: Database, point: Re
         database.path.parent.mkdir(parents=True, exist_ok=True)
         restored, staged = await _stage(parts, replica, database, point)
         try:
-            await _make_way(parts, database)
-            await parts.restorer(replica).put_in_place(staged, database, durable=parts.durable(database.path))
+            kept = await _make_way(parts, database)
+            durable = parts.durable(database.path)
+            await parts.restorer(replica).put_in_place(staged, database, durable=durable, like=kept)
         finally:
             staged.unlink(missing_ok=True)
+    if kept:  # told last: a reader of our output that went away must not stop us between the two renames
+        say(f"the database that was there is kept at {kept}")
     return restored.contents.index.root
 
 
@@ -120,18 +123,18 @@ async def _stage(parts: Parts, replica: Replica, database: Database, point: Rest
             raise DamagedRestorePoint(error.message, hint) from error
 
 
-async def _make_way(parts: Parts, database: Database) -> None:
+async def _make_way(parts: Parts, database: Database) -> Path | None:
     """Keep what is there. Asked again whether it is in use: an app may have been started during the download."""
     at = Timestamp.of(datetime.now(UTC))
     if parts.snapshotter.signature(database.path) is None:
         keep_orphans(database.path, at)
-        return
+        return None
     _require_unused(database.path)
     with suppress(DamagedDatabase):  # it is kept as it is
         await parts.snapshotter.settle(database.path)
     kept = aside(database.path, "replaced", at)
     move_aside(database.path, kept)
-    say(f"the database that was there is kept at {kept}")
+    return kept
 
 
 def _require_force(path: Path, *, force: bool) -> None:

@@ -122,9 +122,9 @@ class Restorer:
         staged = temporary(database.path)
         return await self.download(point, staged, progress), staged
 
-    async def put_in_place(self, staged: Path, database: Database, *, durable: bool) -> None:
-        """Rename what was staged to the database's path, where no database may be any more."""
-        await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable))
+    async def put_in_place(self, staged: Path, database: Database, *, durable: bool, like: Path | None = None) -> None:
+        """Rename what was staged to the database's path, where no database may be any more; see `files`."""
+        await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable, like=like))
 
     async def _open(self, point: RestorePoint) -> tuple[Contents, Blob]:
         """Index and tail of a restore point; the tail is the whole object when that is small."""

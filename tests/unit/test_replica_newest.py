@@ -106,16 +106,6 @@ async def test_diverged_points_are_listed_apart(store: MemoryStore) -> None:
     assert [(point.timestamp, point.diverged_holder) for point in points] == [(ago(days=1), "148e2")]
 
 
-async def test_every_database_is_found_with_one_request_each(store: MemoryStore) -> None:
-    names = ["a", "app.db", "app.db-2", "app.db.old", "app.db0", "größe 1", "z"]
-    for name in names:
-        add(store, *(ago(hours=hour) for hour in range(50)), database=name)
-    store.add("lease.json")
-    store.add(diverged_key_of("gone.db", ago(), "148e2"))
-    assert sorted(await Replica(store).databases()) == sorted(names)
-    assert store.count() == len(names) + 3
-
-
 @pytest.mark.parametrize(("at", "expected"), [(ago(days=1), ago(days=1)), (ago(hours=30), ago(days=2)), (ago(), ago())])
 async def test_a_point_in_time_is_served_by_the_newest_that_is_not_newer(
     store: MemoryStore, at: Timestamp, expected: Timestamp
