@@ -21,6 +21,7 @@ check: $(READY) ## format, lint, types, import rule
 	@$(BIN)/lint-imports
 
 bench: $(READY) ## speed and memory, measured and printed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@$(BIN)/python -m tests.benchmarks
 
 docs: $(READY) ## the generated tables of README

@@ -93,7 +93,9 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-peers", action="store_true", help="measure sidecar alone")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
     parser.add_argument("--pictures", type=Path, metavar="DIR", default=HERE / "pictures", help="where SVGs go")
-    parser.add_argument("--latency-seconds", type=float, default=20.0, help="how long commits are timed (%(default)g)")
+    parser.add_argument(
+        "--latency-seconds", type=float, default=20.0, help="how long commits are timed, at least (%(default)g)"
+    )
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="how long to be idle (%(default)g)")
     options = parser.parse_args(arguments)
     options.size = sorted(set(options.size or (64 * MIB, 1024 * MIB)))
@@ -122,4 +124,7 @@ def _interrupt(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -36,7 +36,8 @@ def generate(path: Path, size: int, seed: int = 0) -> None:
         for pragma in ("page_size=4096", "journal_mode=off", "synchronous=off"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute(
-            "CREATE TABLE rows (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, words TEXT NOT NULL, noise BLOB NOT NULL)"
+            "CREATE TABLE rows"
+            " (id INTEGER PRIMARY KEY, version INTEGER NOT NULL, words TEXT NOT NULL, noise BLOB NOT NULL)"
         )
         while (missing := size - _size(connection)) > 0:
             _insert(connection, source, text, max(1, min(_BATCH, missing // 1000)))

@@ -1,4 +1,4 @@
-"""The results as pictures: horizontal bars in plain SVG, on no background and in colours that read on light and dark."""
+"""The results as pictures: bars in plain SVG, without a background, in colours that read on light and on dark."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -30,6 +30,8 @@ from tests.harness.processes import Child
 SCENARIOS = ("latency", "start", "idle")
 RATE = 100.0
 
+_SLOWEST = 32 << 20  # bytes per second: commits are timed for so long that a publish at this speed ends
+
 _NOBODY = "nobody"
 _PATIENCE = 600.0
 
@@ -42,7 +44,7 @@ def latency(bench: Bench, base: Path, size: int, turn: int, seconds: float) -> N
             subject.place(base)
             with _protecting(subject, tool):
                 before = len(subject.keys())
-                values = _commits(subject, seconds)
+                values = _commits(subject, max(seconds, size / _SLOWEST))
                 values["published"] = len(subject.keys()) - before
             bench.record(Sample(size, "latency", name, turn, values))
 

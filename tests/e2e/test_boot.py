@@ -44,6 +44,22 @@ def test_conflict_remote_keeps_the_local_database_twice(conflicted: Machine) -> 
     assert "diverged/app.db/" in conflicted.cli("list", "--diverged").stdout
 
 
+def test_conflict_with_a_damaged_local_database_keeps_it_as_it_is(conflicted: Machine) -> None:
+    """It cannot be settled or published, so its bytes and its WAL are kept untouched, and the WAL is not replayed."""
+    conflicted.database.write_bytes(b"once a database" * 999)
+    wal = conflicted.data / "app.db-wal"
+    wal.write_bytes(b"its log" * 999)
+    before = set(conflicted.disk().values())
+    with conflicted.run(*CALM_APP) as process:
+        assert outcome(process) == "restored"
+        process.wait_ready()
+        assert notes(conflicted.database) == ["remote"]
+        assert process.terminate() == 0
+    kept = {path.name.rpartition("Z")[2]: path.read_bytes() for path in conflicted.data.glob("app.db.diverged-*")}
+    assert kept == {"": b"once a database" * 999, "-wal": b"its log" * 999}
+    assert before <= set(conflicted.disk().values())
+
+
 def test_conflict_local_publishes_the_local_database_at_once(conflicted: Machine) -> None:
     """The losing remote restore point is simply the older one."""
     with conflicted.run(*CALM_APP, on_conflict="local") as process:
