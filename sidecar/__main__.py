@@ -12,10 +12,17 @@ def main() -> NoReturn:
     The kernel drops signals that PID 1 has no handler for (pid_namespaces(7)), so a SIGTERM during the half second of
     imports would be lost. Nothing has begun by then: leaving at once is right. The daemon replaces this handler.
     """
-    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+    for stopping in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
     from sidecar.cli import run_command_line
 
-    sys.exit(run_command_line())
+    code = run_command_line()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        os._exit(code)  # whoever read our output is gone; the interpreter would make another exit code of that
+    sys.exit(code)
 
 
 if __name__ == "__main__":

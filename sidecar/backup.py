@@ -8,7 +8,7 @@ import anyio
 import structlog
 
 from sidecar.domain import Database, RestorePoint, Signature, Snapshot, Timestamp
-from sidecar.errors import DamagedDatabase, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
+from sidecar.errors import DatabaseMissing, PreconditionFailed, SidecarError, StoreUnavailable, Transient
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.ports import Clock, Snapshotter
@@ -147,7 +147,9 @@ class Backup:
         return None
 
     async def cycle(self) -> str:
-        """Publish a restore point unless nothing changed. Returns `published` or `unchanged`.
+        """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
+
+        when the app has not created the database yet.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
@@ -176,14 +178,13 @@ class Backup:
                 self._tell(snapshot, published, uploading.elapsed(), timing.elapsed())
                 self._settle(snapshot, "published")
                 return "published"
-        except NotFound as error:
-            raise DamagedDatabase(f"{self.database.path} disappeared while it was copied") from error
         finally:
             self._copying = None
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         timestamp = await self._tools.replica.stamp(self.database.name, self._newest)
         key = key_of(self.database.name, timestamp)
+        self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
         self._lineage.pending(key)
         named = replace(index, timestamp=str(timestamp), parent=self._parent)
         try:
@@ -227,10 +228,13 @@ class Backup:
     def _without_database(self) -> str:
         """No file, or one of zero bytes: fine as long as there never was one."""
         if self._parent is None:
-            self._status.backups["unchanged"] += 1
-            self._status.last_outcome = "unchanged"
-            return "unchanged"
-        raise DamagedDatabase(
+            if self._status.last_outcome is None:
+                hint = "the app may create it later; is `databases` right?"
+                log.warning("there is no database yet: nothing is protected", path=str(self.database.path), hint=hint)
+                self._tools.status.report(self.database.name, f"{self.database.path} does not exist yet", hint)
+            self._status.last_outcome = "waiting"
+            return "waiting"
+        raise DatabaseMissing(
             f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
             "has the app deleted it? `sidecar restore` brings it back",
         )

@@ -1,5 +1,6 @@
 """What happens to one database before the app starts: decide, then carry the decision out."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from sidecar.errors import (
     DatabaseBusy,
     NothingToRestore,
 )
-from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_writable
-from sidecar.lineage import Lineage
+from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_unused, require_writable
+from sidecar.lineage import Lineage, Marker
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
 
@@ -24,12 +25,22 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """How a boot ended. `diverged` is the local database that gave way, `at_once` and `force` how backups begin."""
+    """How a boot ended, and how backups begin: at once or after the interval, publishing whatever happens or not."""
 
     outcome: str
     at_once: bool = False
     force: bool = False
-    diverged: tuple[Path, Timestamp] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What a boot found."""
+
+    database: Database
+    lineage: Lineage
+    marker: Marker | None
+    newest: RestorePoint | None
+    progress: Progress | None
 
 
 class Boot:
@@ -44,6 +55,7 @@ class Boot:
         durable: bool,
         on_empty: OnEmptyStore,
         on_conflict: OnConflict,
+        alone: bool,
     ) -> None:
         self._replica = replica
         self._restorer = restorer
@@ -53,6 +65,7 @@ class Boot:
         self._durable = durable
         self._on_empty = on_empty
         self._on_conflict = on_conflict
+        self._alone = alone
 
     async def boot(self, backup: Backup, lineage: Lineage, progress: Progress | None = None) -> Booted:
         """Bring the database of `backup` to where the app may start. Raises what makes a start impossible."""
@@ -60,7 +73,7 @@ class Boot:
         require_writable(database.path)
         local = self._snapshotter.signature(database.path) is not None
         newest = await self._replica.newest(database.name)
-        marker = lineage.read()
+        marker = lineage.read() if local else None
         decision = decide(
             newest.key if newest else None,
             local=local,
@@ -68,12 +81,11 @@ class Boot:
             on_empty=self._on_empty,
             on_conflict=self._on_conflict,
         )
-        booted, restored = await self._carry_out(decision, database, newest, progress)
+        booted, restored = await self._carry_out(decision, _Case(database, lineage, marker, newest, progress))
         seconds = self._clock.monotonic() - started
         await self._prepare(database)
         if restored:
             root, at = restored.contents.index.root, restored.point.timestamp
-            lineage.descends(restored.point.key, root)
             backup.descends_from(restored.point.key, at, root, unchanged=True)
         if booted.force:
             backup.must_publish()
@@ -82,15 +94,14 @@ class Boot:
         self._tell(database, decision, booted, restored, seconds)
         return booted
 
-    async def _carry_out(
-        self, decision: Decision, database: Database, newest: RestorePoint | None, progress: Progress | None
-    ) -> tuple[Booted, Restored | None]:
+    async def _carry_out(self, decision: Decision, what: "_Case") -> tuple[Booted, Restored | None]:
+        newest = what.newest.key if what.newest else ""
         match decision:
             case Decision.START_EMPTY:
                 return Booted("started_empty"), None
             case Decision.NOTHING_TO_RESTORE:
                 raise NothingToRestore(
-                    f"{self._replica.store.url} has no restore point of {database.name}, and on_empty_store=fail",
+                    f"{self._replica.store.url} has no restore point of {what.database.name}, and on_empty_store=fail",
                     "check `store` and the database's name, or set on_empty_store=start for the first start",
                 )
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
@@ -99,50 +110,58 @@ class Boot:
                 return Booted("kept_local", at_once=True), None
             case Decision.CONFLICT_FAIL:
                 raise ConfigurationError(
-                    f"{database.path} does not descend from the newest restore point"
-                    f" {newest.key if newest else ''}, and on_conflict=fail",
+                    f"{what.database.path} does not descend from the newest restore point {newest}, and on_conflict=fail",
                     "move the file away to restore, or set on_conflict to remote or local",
                 )
-        if newest is None:
-            raise AssertionError(decision)
-        return await self._restore(database, newest, progress)
+        return await self._restore(what)
 
-    async def _restore(
-        self, database: Database, newest: RestorePoint, progress: Progress | None
-    ) -> tuple[Booted, Restored]:
+    async def _restore(self, case: "_Case") -> tuple[Booted, Restored | None]:
         """Restore the newest good point; whatever is in its place is kept aside first, at the last moment."""
-        diverged = None
+        database = case.database
         with local_errors(database.path):
             database.path.parent.mkdir(parents=True, exist_ok=True)
-        restored, staged = await self._newest_good(database, newest, progress)
+        found = await self._newest_good(case)
+        if found is None:
+            log.warning("the newest good restore point is one that the local database descends from: it is kept")
+            return Booted("kept_local", at_once=True, force=True), None
+        restored, staged = found
         try:
             with local_errors(database.path):
                 diverged = await self._make_way(database)
-                like = diverged[0] if diverged else None
-                await self._restorer.put_in_place(staged, database, durable=self._durable, like=like)
+                # Before the rename: a crash in between must not make a conflict of what was just restored.
+                case.lineage.descends(restored.point.key, restored.contents.index.root, staged)
+                await self._restorer.put_in_place(staged, database, durable=self._durable, like=diverged)
         finally:
             staged.unlink(missing_ok=True)
-        fell_back = restored.point.key != newest.key
-        return Booted("fell_back" if fell_back else "restored", fell_back, fell_back, diverged), restored
+        fell_back = case.newest is None or restored.point.key != case.newest.key
+        return Booted("fell_back" if fell_back else "restored", fell_back, fell_back), restored
 
-    async def _newest_good(
-        self, database: Database, newest: RestorePoint, progress: Progress | None
-    ) -> tuple[Restored, Path]:
-        """Download the newest restore point that is not damaged. Raises the newest one's damage when none is good."""
-        try:
-            return await self._restorer.stage(newest, database, progress)
-        except DamagedRestorePoint as damage:
-            self._shout(database, damage)
-            older = [point async for point in self._replica.points(database.name) if point.key < newest.key]
-            for point in reversed(older):
-                try:
-                    return await self._restorer.stage(point, database, progress)
-                except DamagedRestorePoint as another:
-                    self._shout(database, another)
-            raise DamagedRestorePoint(
-                f"no restore point of {database.name} is good; the newest: {damage.message}",
-                "nothing was changed; look with `sidecar verify --all`; a database put in place by hand starts with on_conflict=local",
-            ) from damage
+    async def _newest_good(self, case: "_Case") -> tuple[Restored, Path] | None:
+        """Download the newest restore point that is not damaged; None when the local database descends from it.
+
+        Raises `DamagedRestorePoint` when none is good.
+        """
+        first: DamagedRestorePoint | None = None
+        async for point in self._newest_first(case):
+            if case.marker and case.marker.names(point.key):
+                return None
+            try:
+                return await self._restorer.stage(point, case.database, case.progress)
+            except DamagedRestorePoint as damage:
+                first = first or damage
+                self._shout(case.database, damage)
+        raise DamagedRestorePoint(
+            f"no restore point of {case.database.name} is good; the newest: {first.message if first else 'none'}",
+            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local",
+        )
+
+    async def _newest_first(self, case: "_Case") -> AsyncIterator[RestorePoint]:
+        if case.newest is None:
+            return
+        yield case.newest
+        older = [point async for point in self._replica.points(case.database.name) if point.key < case.newest.key]
+        for point in reversed(older):
+            yield point
 
     def _shout(self, database: Database, damage: DamagedRestorePoint) -> None:
         hint = "the next older restore point is tried; run `sidecar verify --all`"
@@ -150,13 +169,19 @@ class Boot:
         self._status.report(database.name, damage.message, hint)
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
 
-    async def _make_way(self, database: Database) -> tuple[Path, Timestamp] | None:
-        """Move what lies at the database's path aside, nothing deleted but empty files."""
+    async def _make_way(self, database: Database) -> Path | None:
+        """Move what lies at the database's path aside, nothing deleted but empty files. Returns where it is now."""
         at = Timestamp.of(await self._replica.store.now())
         if self._snapshotter.signature(database.path) is None:
             for orphan in keep_orphans(database.path, at):
                 log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
             return None
+        if not self._alone:
+            raise ConfigurationError(
+                f"{database.path} does not descend from the newest restore point, and another container may have it open",
+                "stop that one and run `sidecar restore --force`, or keep the local file with on_conflict=local",
+            )
+        require_unused(database.path)
         to = aside(database.path, "diverged", at)
         try:
             await self._snapshotter.settle(database.path)
@@ -169,7 +194,7 @@ class Boot:
             kept_at=str(to),
             hint="it is published under diverged/ too; `sidecar list --diverged` shows it",
         )
-        return to, at
+        return to
 
     async def _prepare(self, database: Database) -> None:
         try:

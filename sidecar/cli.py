@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -44,7 +45,8 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(message: str, hint: str, code: int) -> int:
     line = f"sidecar: {message} ({hint})"
-    print(" ".join(line.split()), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
+    with suppress(OSError, ValueError):  # the exit code counts, whether somebody reads the line or not
+        print(" ".join(line.split()), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
     return code
 
 

@@ -65,8 +65,11 @@ class Parts:
         check = integrity or self.configuration.settings.integrity_check
         return Restorer(replica, self.snapshotter, integrity=check)
 
-    def boot(self, tools: Tools) -> Boot:
-        """What happens before the app starts, as patient with the store as `restore_timeout` says."""
+    def boot(self, tools: Tools, *, alone: bool) -> Boot:
+        """What happens before the app starts, as patient with the store as `restore_timeout` says.
+
+        `alone` says that nobody can have the databases open yet: the app is ours to start.
+        """
         settings = self.configuration.settings
         replica = self.replica(Patience(settings.restore_timeout.total_seconds(), cut=True))
         return Boot(
@@ -76,6 +79,7 @@ class Parts:
             durable=self.durable(self.databases[0].path),
             on_empty=settings.on_empty_store,
             on_conflict=settings.on_conflict,
+            alone=alone,
         )
 
     def backup(self, database: Database, tools: Tools) -> Backup:

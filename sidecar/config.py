@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     databases: Paths = Field(description="the SQLite files to protect; their file names are their names in the store")
     store: str = Field("file://./sidecar-store", description="`s3://bucket/prefix` or `file:///dir`")
     interval: PositiveDuration = Field(timedelta(minutes=5), description="time between restore points")
-    restore_timeout: Duration = Field(
+    restore_timeout: PositiveDuration = Field(
         timedelta(minutes=2), description="how long an unreachable store is tried at boot, before exit 75"
     )
     shutdown_grace: Duration = Field(timedelta(seconds=10), description="time the app has to stop before SIGKILL")
@@ -180,8 +180,9 @@ def store_parts(store: str) -> tuple[str, str, str]:
     """Scheme, bucket and prefix of an s3 store; or "file", "" and the directory. Raises ValueError."""
     if match := _S3_STORE.fullmatch(store):
         return "s3", match[1], (match[2] or "").strip("/")
-    if store.startswith("file://") and len(store) > len("file://"):
-        return "file", "", store.removeprefix("file://")
+    directory = store.removeprefix("file://")
+    if directory != store and directory.startswith(("/", "./", "../")):  # file://data/store is a typo for file:///data
+        return "file", "", directory
     raise ValueError(f"store: {without_password(store)!r} is neither s3://bucket/prefix nor file:///directory")
 
 

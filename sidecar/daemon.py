@@ -25,6 +25,7 @@ from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, SidecarError
+from sidecar.files import kept_aside
 from sidecar.locks import control_path, local_locks
 from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
@@ -46,10 +47,14 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     if command:
         require_command(command)
     try:
-        async with opened(configuration) as parts:
-            return await _Daemon(parts, command).run()
+        with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
+            async with opened(configuration) as parts:
+                return await _Daemon(parts, command).run(received)
     except BaseExceptionGroup as group:
         raise first_failure(group) from group
+    finally:
+        for number in STOPPING:  # the status is decided: no signal may change it any more
+            signal.signal(number, signal.SIG_IGN)
 
 
 class _Signals:
@@ -99,18 +104,18 @@ class _Daemon:
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._diverged: list[Diverged] = []
         self._signals = _Signals()
+        self._on_demand: set[anyio.CancelScope] = set()
 
-    async def run(self) -> int:
-        with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
-            async with anyio.create_task_group() as outermost:
-                outermost.start_soon(self._signals.listen, received)
-                async with AsyncExitStack() as stack:
-                    await self._serve(stack)
-                    try:
-                        status = await self._boot_and_run()
-                    finally:
-                        take_terminal_back()
-                outermost.cancel_scope.cancel()
+    async def run(self, received: AsyncIterator[signal.Signals]) -> int:
+        async with anyio.create_task_group() as outermost:
+            outermost.start_soon(self._signals.listen, received)
+            async with AsyncExitStack() as stack:
+                await self._serve(stack)
+                try:
+                    status = await self._boot_and_run()
+                finally:
+                    take_terminal_back()
+            outermost.cancel_scope.cancel()
         return status
 
     async def _serve(self, stack: AsyncExitStack) -> None:
@@ -180,14 +185,15 @@ class _Daemon:
         return status
 
     async def _boot(self) -> list[Booted]:
-        boot = self._parts.boot(self._tools)
+        boot = self._parts.boot(self._tools, alone=bool(self._command))
         booted = []
         for backup in self._backups:
             with progress_bar(f"restore {backup.database.name}") as progress:
                 how = await boot.boot(backup, self._parts.lineage(backup.database), progress)
-            if how.diverged:
-                path, at = how.diverged
-                self._diverged.append(Diverged(backup.database, path, at, self._parts.holder, self._tools))
+            self._diverged += [
+                Diverged(backup.database, path, at, self._parts.holder, self._tools)
+                for path, at in kept_aside(backup.database.path, "diverged")
+            ]
             booted.append(how)
         return booted
 
@@ -245,6 +251,8 @@ class _Daemon:
         async def one(backup: Backup) -> None:
             protected.append(await backup.final())
 
+        for under_way in self._on_demand:  # it would copy once more what is not the last state
+            under_way.cancel()
         with anyio.move_on_after(timeout, shield=True) as scope:
             async with anyio.create_task_group() as group:
                 for backup in self._backups:
@@ -292,7 +300,14 @@ class _Daemon:
         if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
             refusal = {"outcome": "failed", "error": f"the daemon is {self._status.phase}", "hint": "try again later"}
             return {each.database.name: {**refusal, "exit_code": int(ExitCode.TRY_AGAIN)} for each in self._backups}
-        return {backup.database.name: await self._outcome(backup) for backup in self._backups}
+        with anyio.CancelScope() as scope:
+            self._on_demand.add(scope)
+            try:
+                return {backup.database.name: await self._outcome(backup) for backup in self._backups}
+            finally:
+                self._on_demand.discard(scope)
+        refusal = {"outcome": "failed", "error": "the daemon stops, and backs up once more", "hint": "see its log"}
+        return {each.database.name: {**refusal, "exit_code": int(ExitCode.TRY_AGAIN)} for each in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
         try:

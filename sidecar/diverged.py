@@ -1,5 +1,6 @@
 """A local database that lost a conflict: kept beside the one that won, and published under `diverged/`."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import structlog
 from sidecar.backup import Tools
 from sidecar.domain import Database, Timestamp
 from sidecar.errors import PreconditionFailed, SidecarError
+from sidecar.files import mark_done
 from sidecar.replica import diverged_key_of
 
 log = structlog.get_logger()
@@ -35,6 +37,7 @@ class Diverged:
                 await self._tools.publisher.publish(snapshot, named, self._key)
         except PreconditionFailed:
             log.info("the diverged database was published before", key=self._key)
+            mark_done(self._kept_at)
         except SidecarError as error:
             hint = f"it is kept at {self._kept_at}; {error.hint}"
             self._tools.status.report(self._database.name, f"diverged database not published: {error.message}", hint)
@@ -44,5 +47,7 @@ class Diverged:
             log.exception("diverged database not published because of a bug", key=self._key, kept_at=str(self._kept_at))
             return False
         self._published = True
+        with suppress(OSError):  # at worst it is published once more
+            mark_done(self._kept_at)
         log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
         return True

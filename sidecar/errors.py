@@ -61,6 +61,12 @@ class DamagedDatabase(SidecarError):
     exit_code = ExitCode.DAMAGED
 
 
+class DatabaseMissing(SidecarError):
+    """There is no database file, or it has zero bytes."""
+
+    exit_code = ExitCode.DAMAGED
+
+
 class DamagedRestorePoint(SidecarError):
     """An object in the store that does not decode to what its index promises."""
 

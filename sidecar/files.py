@@ -1,6 +1,7 @@
 """Local files of a database: what lies beside it, moving it aside, putting a restored one in its place."""
 
 import errno
+import glob
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sidecar.domain import Timestamp
-from sidecar.errors import ConfigurationError, NoRoom, SidecarError
+from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVE = 1 << 20
@@ -39,6 +40,27 @@ def aside(target: Path, reason: str, at: Timestamp) -> Path:
     return aside(target, reason, at.next()) if taken else place
 
 
+def kept_aside(target: Path, reason: str) -> list[tuple[Path, Timestamp]]:
+    """What was moved aside for this reason, oldest first, and is not marked as done (`mark_done`)."""
+    found = []
+    prefix = f"{target.name}.{reason}-"
+    for path in sorted(target.parent.glob(f"{glob.escape(prefix)}*Z")):
+        with suppress(ValueError):
+            at = Timestamp(path.name.removeprefix(prefix))
+            if not _done(path).exists():
+                found.append((path, at))
+    return found
+
+
+def mark_done(path: Path) -> None:
+    """Remember that something kept aside needs no more care."""
+    _done(path).touch()
+
+
+def _done(path: Path) -> Path:
+    return path.with_name(f"{path.name}.published")
+
+
 def require_room(target: Path, size: int) -> None:
     """Raise `NoRoom` unless `size` bytes fit beside `target`."""
     free = shutil.disk_usage(target.parent).free
@@ -58,6 +80,21 @@ def require_writable(target: Path) -> None:
         )
 
 
+def require_unused(path: Path) -> None:
+    """Raise `DatabaseBusy` when a process on this machine has the file open, as far as we may look (proc(5))."""
+    wanted = path.stat()
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            for file in (process / "fd").iterdir():
+                found = file.stat()
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    raise DatabaseBusy(f"{path} is open in process {process.name}", "stop it first")
+        except OSError:
+            continue  # gone meanwhile, or somebody else's
+
+
 def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | None = None) -> None:
     """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
 
@@ -70,9 +107,27 @@ def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | No
         Path(f"{target}{suffix}").unlink(missing_ok=True)
     if durable:
         sync(restored)
-    os.replace(restored, target)
+    _take_name(restored, target)
     if durable:
         sync(target.parent)
+
+
+def _take_name(restored: Path, target: Path) -> None:
+    """Rename over nothing, or over an empty file. Raises `DatabaseBusy` when a database has appeared there meanwhile."""
+    if not target.exists():
+        try:
+            os.link(restored, target)  # link(2) refuses where rename(2) would replace
+        except FileExistsError:
+            pass
+        except OSError:
+            os.replace(restored, target)  # a file system without hard links
+            return
+        else:
+            restored.unlink()
+            return
+    if target.stat().st_size:
+        raise DatabaseBusy(f"{target} was created while it was restored", "stop whoever writes to it, and try again")
+    os.replace(restored, target)
 
 
 def _inherit(restored: Path, predecessor: Path) -> None:

@@ -6,9 +6,8 @@ marker is not taken for a conflict.
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -16,7 +15,7 @@ from sidecar.files import sync
 
 log = structlog.get_logger()
 
-PENDING_KEPT = 100
+PENDING_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +34,16 @@ class Marker:
         return key == self.last or key in self.pending
 
 
-def _with_tuple(values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "pending": tuple(values["pending"])}
+def _bounded(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """After a long outage the first ones and the last: those whose replies were lost when it began, and when it ends."""
+    return keys if len(keys) <= PENDING_KEPT else (*keys[: PENDING_KEPT // 2], *keys[-PENDING_KEPT // 2 :])
+
+
+def _parse(text: str) -> Marker:
+    """A marker, whatever other fields a newer version wrote into it. Raises ValueError, TypeError or KeyError."""
+    values = json.loads(text)
+    known = {each.name: values[each.name] for each in fields(Marker)}
+    return Marker(**{**known, "pending": tuple(known["pending"])})
 
 
 class Lineage:
@@ -51,26 +58,30 @@ class Lineage:
     def read(self) -> Marker | None:
         """The marker, or None when there is none that speaks of this very file and this store."""
         try:
-            marker = Marker(**json.loads(self.path.read_text(), object_hook=_with_tuple))
+            marker = _parse(self.path.read_text())
             inode = os.stat(self._database).st_ino
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        # The inode alone: device numbers change when a volume is attached anew, a replaced file's inode always does.
+        # The inode alone: device numbers change when a volume is attached anew. A file that takes the place of a
+        # removed one may get its inode; it is then published as the newest, and the older restore points stay.
         return marker if (marker.store, marker.inode) == (self._store, inode) else None
 
-    def descends(self, key: str, root: str) -> None:
-        """The database has the content of this restore point, or descends from it."""
-        self._write(Marker(self._store, key, root=root))
+    def descends(self, key: str, root: str, file: Path | None = None) -> None:
+        """The database has the content of this restore point, or descends from it.
+
+        `file` is where the database lies before it is renamed to its place: its inode stays.
+        """
+        self._write(Marker(self._store, key, root=root), file)
 
     def pending(self, key: str) -> None:
         """A publish under this key begins. Earlier ones that failed may have succeeded without our being told."""
         marker = self.read() or Marker(self._store, None)
-        self._write(replace(marker, pending=(*marker.pending, key)[-PENDING_KEPT:]))
+        self._write(replace(marker, pending=_bounded((*marker.pending, key))))
 
-    def _write(self, marker: Marker) -> None:
+    def _write(self, marker: Marker, file: Path | None = None) -> None:
         """A marker that cannot be written costs a conflict at the next boot, never a backup: say so and go on."""
         try:
-            status = os.stat(self._database)
+            status = os.stat(file or self._database)
             temporary = self.path.with_name(f".{self.path.name}.new")
             temporary.write_text(json.dumps(asdict(replace(marker, device=status.st_dev, inode=status.st_ino))))
             if self._durable:

@@ -152,7 +152,7 @@ class Snapshotter(Protocol):
     def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
         """A consistent copy in staging, removed at the end of the block, whoever writes meanwhile.
 
-        Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `NotFound` when there is no database yet.
+        Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `DatabaseMissing`.
         """
         ...
 

@@ -1,6 +1,5 @@
 """`sidecar restore`: by hand, onto the database's own path or elsewhere."""
 
-import os
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +10,12 @@ from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
-    DatabaseBusy,
     ExitCode,
     NotFound,
     NothingToRestore,
     UsageError,
 )
-from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_writable
+from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_unused, require_writable
 from sidecar.locks import local_locks
 from sidecar.output import progress_bar, say
 from sidecar.replica import Replica, point_of
@@ -78,7 +76,7 @@ async def _onto_own_path(
     """Never over a database that is in use; what was there stays beside it; the marker says what it is now."""
     if parts.snapshotter.signature(database.path) is not None:
         _require_force(database.path, force=force)
-        _require_unused(database.path)
+        require_unused(database.path)
     restored = await _replace(parts, replica, database, point)
     parts.lineage(database).descends(point.key, restored)
     newest = await replica.newest(database.name)
@@ -93,7 +91,7 @@ async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: Re
         raise UsageError(f"--output {target.path} is a directory", "name a file")
     if target.path.exists():
         _require_force(target.path, force=force)
-        _require_unused(target.path)
+        require_unused(target.path)
     await _replace(parts, replica, target, point)
 
 
@@ -129,7 +127,7 @@ async def _make_way(parts: Parts, database: Database) -> Path | None:
     if parts.snapshotter.signature(database.path) is None:
         keep_orphans(database.path, at)
         return None
-    _require_unused(database.path)
+    require_unused(database.path)
     with suppress(DamagedDatabase):  # it is kept as it is
         await parts.snapshotter.settle(database.path)
     kept = aside(database.path, "replaced", at)
@@ -142,21 +140,6 @@ def _require_force(path: Path, *, force: bool) -> None:
         raise UsageError(
             f"{path} exists", "--force replaces it and keeps the old one beside it; --output writes elsewhere"
         )
-
-
-def _require_unused(path: Path) -> None:
-    """Raise `DatabaseBusy` when a process on this machine has the file open, as far as we may look (proc(5))."""
-    wanted = path.stat()
-    for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
-        try:
-            for file in (process / "fd").iterdir():
-                found = file.stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    raise DatabaseBusy(f"{path} is open in process {process.name}", "stop it first")
-        except OSError:
-            continue  # gone meanwhile, or somebody else's
 
 
 def _parse_time(text: str) -> Timestamp:

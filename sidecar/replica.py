@@ -13,7 +13,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from sidecar.domain import IfAbsent, ObjectInfo, RestorePoint, Timestamp
-from sidecar.errors import NothingToRestore
+from sidecar.errors import NotFound, NothingToRestore, StoreUnavailable
 from sidecar.pipeline import together
 from sidecar.ports import ObjectStore, Upload
 
@@ -135,11 +135,14 @@ class Replica:
             second = await receive.receive()
         except anyio.EndOfStream:
             return await self.store.put(key, first[2], condition=IfAbsent(), metadata=metadata)
-        async with self.store.upload(key, metadata=metadata) as upload:
-            begun = [first, second]
-            del first, second  # every part is to be forgotten as soon as it was sent
-            await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
-            return await upload.complete()
+        begun = [first, second]
+        del first, second  # every part is to be forgotten as soon as it was sent
+        try:
+            async with self.store.upload(key, metadata=metadata) as upload:
+                await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
+                return await upload.complete()
+        except NotFound as error:
+            raise StoreUnavailable(f"the upload of {key} disappeared: {error.message}", "it is begun anew") from error
 
     async def _points(self, folder: str, after: str) -> AsyncIterator[RestorePoint]:
         while True:

@@ -11,13 +11,14 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
@@ -33,6 +34,7 @@ from sidecar.errors import (
 from sidecar.ports import Upload
 
 PRIVATE = ".sidecar"
+LOCK_PATIENCE = 10.0
 
 
 class FileStore:
@@ -186,7 +188,7 @@ class FileStore:
         """One writer of the directory at a time; the lock goes with the process that holds it."""
         self._private.mkdir(parents=True, exist_ok=True)
         with (self._private / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file.fileno(), self._root)
             yield
 
 
@@ -231,6 +233,21 @@ def _unless_missing(error: OSError) -> None:
     """A folder that cannot be read must not look like an empty store."""
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _lock(file: int, root: Path) -> None:
+    """flock(2), given up when cancelled or after a while: a lock that is never released must not hold up a shutdown."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            from_thread.check_cancelled()
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"the store {root} is locked by another process") from None
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:

@@ -28,7 +28,7 @@ from sidecar.ports import Upload
 MIB = 1 << 20
 DEADLINE = 30.0
 SLOWEST = 64 * 1024  # bytes per second; a transfer below this is given up and tried again
-ABORT_DEADLINE = 10.0
+ABORT_DEADLINE = 3.0  # it delays a shutdown when the store does not answer
 
 
 @dataclass(frozen=True, slots=True)

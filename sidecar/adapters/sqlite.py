@@ -19,7 +19,7 @@ import structlog
 from anyio import from_thread, to_thread
 
 from sidecar.domain import FileStamp, Signature, Snapshot
-from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NoRoom, NotFound, SidecarError
+from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing, NoRoom, SidecarError
 from sidecar.ports import Staging
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ STEP_BYTES = 4 << 20
 SNAPSHOT_LIMIT = 3600.0
 RACY_NS = 1_000_000_000
 WAL_ATTEMPTS = 20
+LOCK_WAIT = 2.0
 
 
 def is_fixed(version: tuple[int, ...]) -> bool:
@@ -93,7 +94,7 @@ class SqliteSnapshotter:
     async def snapshot(self, path: Path) -> AsyncIterator[Snapshot]:
         """See `ports.Snapshotter`."""
         if self.signature(path) is None:
-            raise NotFound(f"there is no database at {path} yet")
+            raise DatabaseMissing(f"there is no database at {path} yet")
         with ExitStack() as reserved:
             yield await to_thread.run_sync(self._snapshot, path, reserved)
 
@@ -122,7 +123,7 @@ class SqliteSnapshotter:
             # could be the last to leave, and would lock everybody out to checkpoint and delete the WAL.
             page_size, pages = _pragma(source, "page_size"), _pragma(source, "page_count")
             if signature is None or not pages:
-                raise NotFound(f"there is no database at {path} yet")
+                raise DatabaseMissing(f"there is no database at {path} yet")
             target, on_tmpfs = reserved.enter_context(self._staging.reserve(path, page_size * pages))
             _copy(source, target, page_size)
         with _translated(path):
@@ -142,6 +143,7 @@ class SqliteSnapshotter:
         """Switch to WAL if asked to and possible; a database in use by others may refuse, then we copy as it is."""
         if not self._switch_to_wal or connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
             return
+        connection.execute("PRAGMA busy_timeout=50")  # from here on it holds locks itself
         for _ in range(WAL_ATTEMPTS):
             from_thread.check_cancelled()
             try:
@@ -201,6 +203,8 @@ def _tables(path: Path) -> int:
 
 
 def _settle(path: Path) -> None:
+    with _translated(path):
+        _tables(path)  # opened for writing, SQLite would delete the WAL of a database that it cannot read
     with _translated(path), closing(_connect(path, "rw")) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
@@ -229,7 +233,12 @@ def _integrity(path: Path, mode: str) -> None:
 
 def _needs_the_app(error: "sqlite3.Error") -> bool:
     """Collations, functions and virtual tables that the app registers are unknown here; that is no damage."""
-    return "no such collation" in str(error) or "no such module" in str(error) or "no such function" in str(error)
+    return (
+        "no such collation" in str(error)
+        or "no such module" in str(error)
+        or "no such function" in str(error)
+        or "unknown function" in str(error)
+    )
 
 
 def _interrupt() -> int:
@@ -238,8 +247,10 @@ def _interrupt() -> int:
 
 
 def _connect(path: Path, mode: str) -> "sqlite3.Connection":
-    """A connection that never creates a database and hardly waits for a lock."""
-    return sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode={mode}", uri=True, isolation_level=None, timeout=0.05)
+    """A connection that never creates a database. It waits for others' locks as long as it holds none itself."""
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(path))}?mode={mode}", uri=True, isolation_level=None, timeout=LOCK_WAIT
+    )
 
 
 def _touch(connection: "sqlite3.Connection") -> None:

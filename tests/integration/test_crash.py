@@ -53,7 +53,6 @@ async def test_crash_in_a_backup_keeps_the_local_database(tmp_path: Path, step: 
     booted = await again.boot()
     assert booted.outcome == "kept_local"
     assert booted.at_once
-    assert booted.diverged is None
     assert check_ledger(machine.database.path) == numbers
     await again.backup.cycle()
     fresh = machine_at(tmp_path, "fresh")
@@ -94,7 +93,8 @@ async def test_crash_in_a_conflict_keeps_both_sides(tmp_path: Path, step: str) -
     write(local.database.path, 7)
     crash(tmp_path, step, local.database.path)
     again = machine_at(tmp_path, "local")
-    assert (await again.boot()).outcome == "restored"
+    after = (await again.boot()).outcome
+    assert after == ("kept_local" if step == "after the winner is renamed" else "restored")
     assert check_ledger(local.database.path) == 10
     kept = [path for path in (tmp_path / "local").glob("app.db.diverged-*Z") if check_ledger(path) == 7]
     assert kept, sorted((tmp_path / "local").iterdir())

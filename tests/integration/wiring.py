@@ -50,6 +50,7 @@ class Machine:
             durable=False,
             on_empty=OnEmptyStore.START,
             on_conflict=on_conflict,
+            alone=True,
         )
         return await boot.boot(self.backup, self.lineage)
 

@@ -211,7 +211,7 @@ def test_durations_that_must_be_positive_refuse_zero(name: str, value: str) -> N
     assert "must be longer than zero" in refused(environment(**{name: value}))
 
 
-@pytest.mark.parametrize("name", ["restore_timeout", "shutdown_grace", "drain"])
+@pytest.mark.parametrize("name", ["shutdown_grace", "drain"])
 def test_durations_that_may_be_zero_accept_it(name: str) -> None:
     assert getattr(load({}, environment(**{name: "0"})).settings, name) == timedelta(0)
 

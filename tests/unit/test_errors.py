@@ -13,6 +13,7 @@ EXIT_CODES = {
     "ConfigurationError": 78,
     "DamagedDatabase": 65,
     "DamagedRestorePoint": 65,
+    "DatabaseMissing": 65,
     "UnsupportedRestorePoint": 65,
     "NothingToRestore": 66,
     "StoreMissing": 69,

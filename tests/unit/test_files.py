@@ -9,7 +9,7 @@ import pytest
 
 from sidecar import files
 from sidecar.domain import Timestamp
-from sidecar.errors import ConfigurationError, NoRoom
+from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
 from sidecar.files import COMPANIONS, Durability
 
 AT = Timestamp("20261120T145503.123Z")
@@ -108,11 +108,29 @@ def test_an_empty_wal_and_a_shm_are_nothing_to_keep(target: Path) -> None:
 
 @pytest.mark.parametrize("durable", [True, False])
 def test_a_restored_database_meets_no_foreign_wal(target: Path, durable: bool) -> None:
-    write(target, "", *COMPANIONS)
+    write(target, *COMPANIONS)
     restored = files.temporary(target)
     restored.write_text("new")
     files.put_in_place(restored, target, durable=durable)
     assert content(target.parent) == {"app.db": "new"}
+
+
+def test_a_database_that_appeared_meanwhile_is_not_replaced(target: Path) -> None:
+    """Somebody created it between the decision and the rename: an app that writes to an unlinked file loses it all."""
+    write(target, "")
+    files.temporary(target).write_text("new")
+    with pytest.raises(DatabaseBusy, match="was created while it was restored"):
+        files.put_in_place(files.temporary(target), target, durable=False)
+    assert content(target.parent)["app.db"] != "new"
+
+
+def test_an_empty_file_is_replaced_and_its_mode_is_kept(target: Path) -> None:
+    target.touch()
+    target.chmod(0o600)
+    files.temporary(target).write_text("new")
+    files.put_in_place(files.temporary(target), target, durable=False)
+    assert target.read_text() == "new"
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_foreign_wal_is_gone_before_the_database_is_there(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +142,7 @@ def test_the_foreign_wal_is_gone_before_the_database_is_there(target: Path, monk
         assert not any(Path(f"{target}{suffix}").exists() for suffix in COMPANIONS)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "replace", crash)
+    monkeypatch.setattr(os, "link", crash)
     with pytest.raises(KeyboardInterrupt):
         files.put_in_place(files.temporary(target), target, durable=False)
     assert not target.exists()

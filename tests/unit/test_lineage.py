@@ -79,7 +79,9 @@ def test_a_store_that_is_down_for_long_does_not_make_the_marker_grow_without_end
         lineage(database).pending(str(number))
     marker = lineage(database).read()
     assert marker
-    assert marker.pending == tuple(str(number) for number in range(5, PENDING_KEPT + 5))
+    assert len(marker.pending) == PENDING_KEPT
+    assert marker.names("0"), "the first one, whose reply may have been lost when the outage began, is kept"
+    assert marker.names(str(PENDING_KEPT + 4))
 
 
 def test_a_publish_that_ended_leaves_nothing_pending(database: Path) -> None:
