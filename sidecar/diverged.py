@@ -31,6 +31,8 @@ class Diverged:
         if self._published:
             return True
         try:
+            # A damaged one is noticed here, before SQLite would delete the WAL beside it.
+            await self._tools.snapshotter.settle(self._kept_at)
             async with self._tools.turn, self._tools.snapshotter.snapshot(self._kept_at) as snapshot:
                 index = await self._tools.publisher.index(snapshot, self._database.name)
                 named = replace(index, timestamp=str(self._timestamp))
