@@ -12,7 +12,7 @@ def main() -> NoReturn:
     The kernel drops signals that PID 1 has no handler for (pid_namespaces(7)), so a SIGTERM during the half second of
     imports would be lost. Nothing has begun by then: leaving at once is right. The daemon replaces this handler.
     """
-    for stopping in (signal.SIGTERM, signal.SIGINT):
+    for stopping in (signal.SIGTERM, signal.SIGINT) if sys.argv[1:2] == ["run"] else ():
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
     from sidecar.cli import run_command_line
 

@@ -31,7 +31,7 @@ class Tools:
     snapshotter: Snapshotter
     status: Status
     clock: Clock
-    turn: anyio.Lock
+    turn: anyio.Semaphore
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Timing:
 
 
 class Backup:
-    """Keeps one database protected. At most one cycle of all databases runs at a time (`Tools.turn`)."""
+    """Keeps one database protected. Its cycles never overlap, and few of all databases run at once (`Tools.turn`)."""
 
     def __init__(self, database: Database, lineage: Lineage, tools: Tools) -> None:
         self.database = database
@@ -60,6 +60,7 @@ class Backup:
         self._parent: str | None = None
         self._root: str | None = None
         self._must_publish = False
+        self._mine = anyio.Lock()
         self._protected: Signature | None = None
         self._copying: Signature | None = None
         self._changed_meanwhile: datetime | None = None
@@ -76,6 +77,7 @@ class Backup:
         if marker and marker.names(newest.key):
             root = marker.root if marker.last == newest.key else None
             self.descends_from(newest.key, newest.timestamp, root, unchanged=False)
+        self._status.restore_point_size = newest.size
         self.starts_above(newest.timestamp)
 
     def starts_above(self, timestamp: Timestamp) -> None:
@@ -114,7 +116,7 @@ class Backup:
             timing = _Timing(clock.monotonic)
             if await self.attempt() is None:
                 failures = 0
-                delay = max(0.0, interval.total_seconds() - timing.elapsed())
+                delay = max(interval.total_seconds() - timing.elapsed(), interval.total_seconds() / 10)
             else:
                 failures += 1
                 ceiling = min(interval.total_seconds(), FIRST_RETRY * 2 ** min(failures, 20))
@@ -153,7 +155,7 @@ class Backup:
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
-        async with self._tools.turn:
+        async with self._mine, self._tools.turn:
             self.observe()
             signature = self._tools.snapshotter.signature(self.database.path)
             if signature is None:

@@ -1,10 +1,12 @@
 """What happens to one database before the app starts: decide, then carry the decision out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
+from anyio import to_thread
 
 from sidecar.backup import Backup, Tools
 from sidecar.domain import Database, RestorePoint, Timestamp
@@ -15,7 +17,7 @@ from sidecar.errors import (
     DatabaseBusy,
     NothingToRestore,
 )
-from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_unused, require_writable
+from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
@@ -52,7 +54,7 @@ class Boot:
         restorer: Restorer,
         tools: Tools,
         *,
-        durable: bool,
+        durable: Callable[[Path], bool],
         on_empty: OnEmptyStore,
         on_conflict: OnConflict,
         alone: bool,
@@ -127,10 +129,7 @@ class Boot:
         restored, staged = found
         try:
             with local_errors(database.path):
-                diverged = await self._make_way(database)
-                # Before the rename: a crash in between must not make a conflict of what was just restored.
-                case.lineage.descends(restored.point.key, restored.contents.index.root, staged)
-                await self._restorer.put_in_place(staged, database, durable=self._durable, like=diverged)
+                await self._put_in_place(case, restored, staged)
         finally:
             staged.unlink(missing_ok=True)
         fell_back = case.newest is None or restored.point.key != case.newest.key
@@ -169,12 +168,27 @@ class Boot:
         self._status.report(database.name, damage.message, hint)
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
 
-    async def _make_way(self, database: Database) -> Path | None:
-        """Move what lies at the database's path aside, nothing deleted but empty files. Returns where it is now."""
+    async def _put_in_place(self, case: _Case, restored: Restored, staged: Path) -> None:
+        """Move what lies at the database's path aside, and the restored file in its place."""
+        database = case.database
         at = Timestamp.of(await self._replica.store.now())
+        kept = await self._way_out(database, at)
+        # Before the rename: a crash in between must not make a conflict of what was just restored.
+        mark = partial(case.lineage.descends, restored.point.key, restored.contents.index.root)
+        what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)
+        for orphan in await to_thread.run_sync(swap, what):
+            log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
+        if kept:
+            log.warning(
+                "conflict: the local database gave way to the newest restore point",
+                database=database.name,
+                kept_at=str(kept),
+                hint="it is published under diverged/ too; `sidecar list --diverged` shows it",
+            )
+
+    async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
+        """Where the local database is to be kept, made whole in one file; None when there is none."""
         if self._snapshotter.signature(database.path) is None:
-            for orphan in keep_orphans(database.path, at):
-                log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
             return None
         if not self._alone:
             raise ConfigurationError(
@@ -182,19 +196,11 @@ class Boot:
                 "stop that one and run `sidecar restore --force`, or keep the local file with on_conflict=local",
             )
         require_unused(database.path)
-        to = aside(database.path, "diverged", at)
         try:
             await self._snapshotter.settle(database.path)
         except DamagedDatabase as error:
-            log.warning("the local database is damaged; it is kept as it is", path=str(to), error=error.message)
-        move_aside(database.path, to)
-        log.warning(
-            "conflict: the local database gives way to the newest restore point",
-            database=database.name,
-            kept_at=str(to),
-            hint="it is published under diverged/ too; `sidecar list --diverged` shows it",
-        )
-        return to
+            log.warning("the local database is damaged; it is kept as it is", error=error.message)
+        return aside(database.path, "diverged", at)
 
     async def _prepare(self, database: Database) -> None:
         try:

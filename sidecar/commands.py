@@ -23,11 +23,13 @@ from sidecar.errors import (
     SidecarError,
     UnsupportedRestorePoint,
 )
+from sidecar.lineage import Marker
 from sidecar.locks import holder_of, local_locks
 from sidecar.output import Table, progress_bar, say
 from sidecar.pipeline import first_failure
 from sidecar.quantities import format_duration, format_size
 from sidecar.replica import Replica
+from sidecar.restore import OnConflict
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
@@ -81,10 +83,24 @@ async def _backup_here(configuration: Configuration) -> dict[str, Any]:
                     )
                 service = parts.backup(database, tools)
                 if newest := await tools.replica.newest(database.name):
-                    service.continues(newest, parts.lineage(database).read())
+                    marker = parts.lineage(database).read()
+                    _require_descent(configuration, database, newest, marker)
+                    service.continues(newest, marker)
                 outcome = await service.cycle()
                 answer[database.name] = {"outcome": outcome, "restore_point": service.newest_key}
     return answer
+
+
+def _require_descent(
+    configuration: Configuration, database: Database, newest: RestorePoint, marker: Marker | None
+) -> None:
+    """Never put an unrelated file above the newest restore point without being told to."""
+    chosen = marker is not None and (marker.names(newest.key) or marker.by_hand)
+    if not chosen and configuration.settings.on_conflict is not OnConflict.LOCAL:
+        raise ConfigurationError(
+            f"{database.path} does not descend from the newest restore point {newest.key}: not published above it",
+            "`sidecar restore` brings the newest one; --on-conflict local publishes this file all the same",
+        )
 
 
 async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:

@@ -26,6 +26,7 @@ from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
 
 CYCLE_PATIENCE = 30.0
+AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold up all others, and memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Parts:
     store: ObjectStore
     snapshotter: Snapshotter
     staging: Staging
-    turn: anyio.Lock
+    turn: anyio.Semaphore
 
     @property
     def holder(self) -> str:
@@ -76,7 +77,7 @@ class Parts:
             replica,
             self.restorer(replica),
             tools,
-            durable=self.durable(self.databases[0].path),
+            durable=self.durable,
             on_empty=settings.on_empty_store,
             on_conflict=settings.on_conflict,
             alone=alone,
@@ -110,7 +111,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         store = await _store(configuration, stack)
         metered = Metered(store, clock, status)
-        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, anyio.Lock())
+        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, anyio.Semaphore(AT_ONCE))
 
 
 async def _store(configuration: Configuration, stack: AsyncExitStack) -> ObjectStore:

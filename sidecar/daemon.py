@@ -8,7 +8,7 @@ signals, HTTP              from the first moment to the last
 
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -174,15 +174,24 @@ class _Daemon:
         try:
             async with anyio.create_task_group() as group:
                 for backup, how in zip(self._backups, booted, strict=True):
-                    group.start_soon(partial(backup.run, self._settings.interval, at_once=how.at_once))
-                group.start_soon(self._keep_observing)
-                group.start_soon(self._publish_diverged)
+                    loop = partial(backup.run, self._settings.interval, at_once=how.at_once)
+                    group.start_soon(self._guarded, loop)
+                group.start_soon(self._guarded, self._keep_observing)
+                group.start_soon(self._guarded, self._publish_diverged)
                 status = await self._until_app_ended()
                 group.cancel_scope.cancel()
         finally:
             if self._signals.app:
                 self._signals.app.kill_group()
         return status
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""
+        try:
+            await work()
+        except Exception as error:
+            log.exception("a part of sidecar failed by a bug; the app goes on, and a final backup will be tried")
+            self._status.report("", f"bug: {error!r}", "please report it with the log")
 
     async def _boot(self) -> list[Booted]:
         boot = self._parts.boot(self._tools, alone=bool(self._command))
@@ -287,7 +296,7 @@ class _Daemon:
 
     def _observe(self) -> None:
         for backup in self._backups:
-            with suppress(SidecarError):  # the cycle reports it
+            with suppress(SidecarError, OSError):  # the cycle reports it
                 backup.observe()
 
     async def _publish_diverged(self) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from sidecar.backup import Tools
 from sidecar.domain import Database, Timestamp
-from sidecar.errors import PreconditionFailed, SidecarError
+from sidecar.errors import DamagedDatabase, PreconditionFailed, SidecarError
 from sidecar.files import mark_done
 from sidecar.replica import diverged_key_of
 
@@ -39,7 +39,12 @@ class Diverged:
                 await self._tools.publisher.publish(snapshot, named, self._key)
         except PreconditionFailed:
             log.info("the diverged database was published before", key=self._key)
-            mark_done(self._kept_at)
+        except DamagedDatabase as error:
+            hint = f"it is kept as it is at {self._kept_at}"
+            self._tools.status.report(self._database.name, f"a diverged database is damaged: {error.message}", hint)
+            log.error("a damaged diverged database cannot be published", error=error.message, hint=hint)
+            self._published = True  # there is no point in trying again
+            return True
         except SidecarError as error:
             hint = f"it is kept at {self._kept_at}; {error.hint}"
             self._tools.status.report(self._database.name, f"diverged database not published: {error.message}", hint)

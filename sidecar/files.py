@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -95,13 +96,48 @@ def require_unused(path: Path) -> None:
             continue  # gone meanwhile, or somebody else's
 
 
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """A restored file that takes the place of what is at `target`.
+
+    `kept` is where a database that is there goes, None when there is none; `at` names orphans of a missing one.
+    `before_rename` is told the restored file, whose inode stays, before it gets its name.
+    """
+
+    restored: Path
+    target: Path
+    kept: Path | None
+    at: Timestamp
+    durable: bool
+    before_rename: Callable[[Path], None] = lambda _restored: None
+
+
+def swap(what: Swap) -> list[Path]:
+    """Carry it out; to be called in one piece, in a thread. Returns where orphaned logs are now.
+
+    A crash at any instant leaves either no database or a whole one, and a foreign WAL never meets the new file. When
+    anything fails the old database is put back. Raises OSError, and `DatabaseBusy` when a database appeared meanwhile.
+    """
+    orphans = [] if what.kept else keep_orphans(what.target, what.at)
+    if what.kept:
+        move_aside(what.target, what.kept)
+    try:
+        what.before_rename(what.restored)
+        put_in_place(what.restored, what.target, durable=what.durable, like=what.kept)
+    except BaseException:
+        if what.kept:
+            move_aside(what.kept, what.target)
+        raise
+    return orphans
+
+
 def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | None = None) -> None:
     """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
 
-    It gets the owner and mode of the file that it takes the place of: `like`, or the empty one that is there.
-
-    A crash at any instant leaves either no database or the whole one: a foreign WAL never meets the new file.
+    It gets the owner and mode of the file that it takes the place of: `like`, or the empty one that is there. Raises
+    `DatabaseBusy`, before anything is changed, when a database has appeared there meanwhile.
     """
+    _require_free(target)
     _inherit(restored, like or target)
     for suffix in COMPANIONS:
         Path(f"{target}{suffix}").unlink(missing_ok=True)
@@ -112,8 +148,13 @@ def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | No
         sync(target.parent)
 
 
+def _require_free(target: Path) -> None:
+    if target.exists() and target.stat().st_size:
+        raise DatabaseBusy(f"{target} was created while it was restored", "stop whoever writes to it, and try again")
+
+
 def _take_name(restored: Path, target: Path) -> None:
-    """Rename over nothing, or over an empty file. Raises `DatabaseBusy` when a database has appeared there meanwhile."""
+    """Rename over nothing, or over an empty file."""
     if not target.exists():
         try:
             os.link(restored, target)  # link(2) refuses where rename(2) would replace
@@ -125,8 +166,7 @@ def _take_name(restored: Path, target: Path) -> None:
         else:
             restored.unlink()
             return
-    if target.stat().st_size:
-        raise DatabaseBusy(f"{target} was created while it was restored", "stop whoever writes to it, and try again")
+    _require_free(target)
     os.replace(restored, target)
 
 

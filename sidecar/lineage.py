@@ -20,7 +20,10 @@ PENDING_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of."""
+    """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of.
+
+    `by_hand` says that somebody chose this restore point, with `sidecar restore`.
+    """
 
     store: str
     last: str | None
@@ -28,6 +31,7 @@ class Marker:
     root: str | None = None
     device: int = 0
     inode: int = 0
+    by_hand: bool = False
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
@@ -42,7 +46,7 @@ def _bounded(keys: tuple[str, ...]) -> tuple[str, ...]:
 def _parse(text: str) -> Marker:
     """A marker, whatever other fields a newer version wrote into it. Raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
-    known = {each.name: values[each.name] for each in fields(Marker)}
+    known = {each.name: values[each.name] for each in fields(Marker) if each.name in values}
     return Marker(**{**known, "pending": tuple(known["pending"])})
 
 
@@ -66,12 +70,12 @@ class Lineage:
         # removed one may get its inode; it is then published as the newest, and the older restore points stay.
         return marker if (marker.store, marker.inode) == (self._store, inode) else None
 
-    def descends(self, key: str, root: str, file: Path | None = None) -> None:
+    def descends(self, key: str, root: str, file: Path | None = None, *, by_hand: bool = False) -> None:
         """The database has the content of this restore point, or descends from it.
 
         `file` is where the database lies before it is renamed to its place: its inode stays.
         """
-        self._write(Marker(self._store, key, root=root), file)
+        self._write(Marker(self._store, key, root=root, by_hand=by_hand), file)
 
     def pending(self, key: str) -> None:
         """A publish under this key begins. Earlier ones that failed may have succeeded without our being told."""
@@ -87,5 +91,7 @@ class Lineage:
             if self._durable:
                 sync(temporary)
             os.replace(temporary, self.path)
+            if self._durable:
+                sync(self.path.parent)
         except OSError as error:
             log.warning("the lineage marker cannot be written", path=str(self.path), error=error.strerror)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, DatabaseBusy
+
+ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +68,28 @@ def _lock(database: Database, holder: Holder) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise ConfigurationError(f"cannot open the lock {path}: {error.strerror}", "is it another user's?") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(file):
         other = _read(file)
         os.close(file)
         raise DatabaseBusy(
             f"another sidecar{f' (pid {other.pid})' if other else ''} protects {database.path} on this machine",
             "there is one for each database; `sidecar backup` asks it for a restore point",
-        ) from None
+        )
     os.ftruncate(file, 0)
     os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)
     return file
+
+
+def _locked(file: int) -> bool:
+    """Take the lock; a look at it by another command (`holder_of`) passes in no time."""
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def _read(file: int) -> Holder | None:

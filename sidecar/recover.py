@@ -1,8 +1,12 @@
 """`sidecar restore`: by hand, onto the database's own path or elsewhere."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+
+from anyio import to_thread
 
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration
@@ -15,7 +19,7 @@ from sidecar.errors import (
     NothingToRestore,
     UsageError,
 )
-from sidecar.files import aside, keep_orphans, local_errors, move_aside, require_unused, require_writable
+from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.locks import local_locks
 from sidecar.output import progress_bar, say
 from sidecar.replica import Replica, point_of
@@ -77,8 +81,8 @@ async def _onto_own_path(
     if parts.snapshotter.signature(database.path) is not None:
         _require_force(database.path, force=force)
         require_unused(database.path)
-    restored = await _replace(parts, replica, database, point)
-    parts.lineage(database).descends(point.key, restored)
+    lineage = parts.lineage(database)
+    await _replace(parts, replica, database, point, partial(lineage.descends, point.key, by_hand=True))
     newest = await replica.newest(database.name)
     if newest and newest.key != point.key:
         say(
@@ -92,24 +96,27 @@ async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: Re
     if target.path.exists():
         _require_force(target.path, force=force)
         require_unused(target.path)
-    await _replace(parts, replica, target, point)
+    await _replace(parts, replica, target, point, lambda _root, _file: None)
 
 
-async def _replace(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> str:
-    """Download and verify first, then swap. Returns the root digest."""
+async def _replace(
+    parts: Parts, replica: Replica, database: Database, point: RestorePoint, mark: Callable[[str, Path], None]
+) -> None:
+    """Download and verify first, then swap. `mark` is told the root digest and the file before the rename."""
     with local_errors(database.path):
         require_writable(database.path)
         database.path.parent.mkdir(parents=True, exist_ok=True)
         restored, staged = await _stage(parts, replica, database, point)
         try:
-            kept = await _make_way(parts, database)
+            at = Timestamp.of(datetime.now(UTC))
+            kept = await _way_out(parts, database, at)
+            before = partial(mark, restored.contents.index.root)
             durable = parts.durable(database.path)
-            await parts.restorer(replica).put_in_place(staged, database, durable=durable, like=kept)
+            await to_thread.run_sync(swap, Swap(staged, database.path, kept, at, durable, before))
         finally:
             staged.unlink(missing_ok=True)
-    if kept:  # told last: a reader of our output that went away must not stop us between the two renames
+    if kept:
         say(f"the database that was there is kept at {kept}")
-    return restored.contents.index.root
 
 
 async def _stage(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> tuple[Restored, Path]:
@@ -121,18 +128,14 @@ async def _stage(parts: Parts, replica: Replica, database: Database, point: Rest
             raise DamagedRestorePoint(error.message, hint) from error
 
 
-async def _make_way(parts: Parts, database: Database) -> Path | None:
-    """Keep what is there. Asked again whether it is in use: an app may have been started during the download."""
-    at = Timestamp.of(datetime.now(UTC))
+async def _way_out(parts: Parts, database: Database, at: Timestamp) -> Path | None:
+    """Where what is there goes. Asked again whether it is in use: an app may have been started during the download."""
     if parts.snapshotter.signature(database.path) is None:
-        keep_orphans(database.path, at)
         return None
     require_unused(database.path)
     with suppress(DamagedDatabase):  # it is kept as it is
         await parts.snapshotter.settle(database.path)
-    kept = aside(database.path, "replaced", at)
-    move_aside(database.path, kept)
-    return kept
+    return aside(database.path, "replaced", at)
 
 
 def _require_force(path: Path, *, force: bool) -> None:

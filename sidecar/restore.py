@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
 
 from sidecar.domain import Blob, Database, RestorePoint, Span
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
-from sidecar.files import local_errors, put_in_place, require_room, temporary, write_all
+from sidecar.files import local_errors, require_room, temporary, write_all
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.lineage import Marker
 from sidecar.pipeline import together
@@ -106,7 +105,9 @@ class Restorer:
         contents, tail = await self._open(point)
         with local_errors(target), _removed_on_failure(target):
             require_room(target, contents.index.database_size)
-            with target.open("wb") as file:
+            # A name of its own: what a killed predecessor left here may be linked to the live database.
+            target.unlink(missing_ok=True)
+            with target.open("xb") as file:
                 os.truncate(file.fileno(), contents.index.database_size)
                 await self._fill(point, contents, tail, file.fileno(), progress or _silent)
             try:
@@ -121,10 +122,6 @@ class Restorer:
         """Download to a temporary name beside the database. Raises what `download` does."""
         staged = temporary(database.path)
         return await self.download(point, staged, progress), staged
-
-    async def put_in_place(self, staged: Path, database: Database, *, durable: bool, like: Path | None = None) -> None:
-        """Rename what was staged to the database's path, where no database may be any more; see `files`."""
-        await to_thread.run_sync(partial(put_in_place, staged, database.path, durable=durable, like=like))
 
     async def _open(self, point: RestorePoint) -> tuple[Contents, Blob]:
         """Index and tail of a restore point; the tail is the whole object when that is small."""

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from anyio import to_thread
 
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, DatabaseBusy
 from sidecar.status import Status
 
 log = structlog.get_logger()
@@ -41,7 +41,7 @@ class AppMetrics:
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
             text, complaint = "", str(error) or type(error).__name__
         if complaint and not self._complaint:
-            log.warning("the app's metrics are left out", url=self._url, error=complaint)
+            log.warning("the app's metrics are left out", url=self._url.rpartition("@")[2], error=complaint)
         self._complaint = complaint
         return text
 
@@ -154,6 +154,8 @@ class ControlClient:
                 return dict(await reply.json())
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             return None
+        except aiohttp.ClientError as error:
+            raise DatabaseBusy("the daemon ended while it was asked", "ask again, or look at its log") from error
 
 
 async def _listen_privately(runner: web.AppRunner, path: Path) -> None:

@@ -6,7 +6,7 @@ cancelled, and know no conditional writes. Retries are not done here but in `sto
 
 import io
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,15 +138,14 @@ class S3Store:
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `ports.ObjectStore`."""
-        with anyio.CancelScope(shield=True):  # cancelled halfway, nobody would know the upload to abort
-            reply = await self._call("create_multipart_upload", key, deadline=ABORT_DEADLINE, Metadata=dict(metadata))
-        upload = _S3Upload(self, key, reply["UploadId"], dict(metadata))
+        upload = _S3Upload(self, key, dict(metadata))
         try:
+            await _unless_hurried(upload.begin)
             yield upload
         finally:
-            if not upload.completed:
+            if upload.open:
                 with anyio.move_on_after(ABORT_DEADLINE, shield=True), suppress(SidecarError):
-                    await self._call("abort_multipart_upload", key, UploadId=reply["UploadId"])
+                    await upload.abort()
 
     async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
         """One request, within a deadline in seconds, its errors translated."""
@@ -254,14 +253,23 @@ class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no ty
 class _S3Upload:
     """Implements `ports.Upload` as a multipart upload."""
 
-    def __init__(self, store: S3Store, key: str, upload_id: str, metadata: dict[str, str]) -> None:
+    def __init__(self, store: S3Store, key: str, metadata: dict[str, str]) -> None:
         self._store = store
         self._key = key
-        self._id = upload_id
+        self._id = ""
         self._metadata = metadata
         self._etags: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
-        self.completed = False
+        self.open = False
+
+    async def begin(self) -> None:
+        """Create the upload; from here on it is to be completed or aborted."""
+        reply = await self._store.call("create_multipart_upload", self._key, Metadata=self._metadata)
+        self._id, self.open = reply["UploadId"], True
+
+    async def abort(self) -> None:
+        """Have the store forget the parts."""
+        await self._store.call("abort_multipart_upload", self._key, UploadId=self._id)
 
     async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """See `ports.Upload`."""
@@ -303,9 +311,32 @@ class _S3Upload:
             MultipartUpload={"Parts": parts},
             IfNoneMatch="*",
         )
-        self.completed = True
+        self.open = False
         now = await self._store.now()
         return ObjectInfo(self._key, sum(self._sizes.values()), reply["ETag"], now, self._metadata)
+
+
+async def _unless_hurried(request: Callable[[], Awaitable[None]]) -> None:
+    """Finish a request even when cancelled, if it does not take long: nobody else would know the upload to abort."""
+    failure: SidecarError | None = None
+    async with anyio.create_task_group() as group:
+        with anyio.CancelScope(shield=True) as scope:
+            group.start_soon(_hurry, scope)
+            try:
+                await request()
+            except SidecarError as error:
+                failure = error
+        group.cancel_scope.cancel()
+    if failure:
+        raise failure
+
+
+async def _hurry(scope: anyio.CancelScope) -> None:
+    """When cancelled, let the scope end soon."""
+    try:
+        await anyio.sleep_forever()
+    finally:
+        scope.deadline = anyio.current_time() + ABORT_DEADLINE
 
 
 class _Body(io.BytesIO):

@@ -50,7 +50,7 @@ class SqliteSnapshotter:
     def __init__(self, staging: Staging, *, switch_to_wal: bool = True) -> None:
         self._staging = staging
         self._switch_to_wal = switch_to_wal
-        self._said: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     def sqlite_version(self) -> str:
         """See `ports.Snapshotter`."""
@@ -176,8 +176,8 @@ class SqliteSnapshotter:
             )
 
     def _say_once(self, event: str, **details: str) -> None:
-        if event not in self._said:
-            self._said.add(event)
+        if (event, details["path"]) not in self._said:
+            self._said.add((event, details["path"]))
             log.warning(event, **details)
 
 

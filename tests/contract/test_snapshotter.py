@@ -10,7 +10,7 @@ from anyio import to_thread
 
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
-from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NotFound
+from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from tests.harness.writers import check_ledger, create_ledger, fill, open_database, transfer
 
 pytestmark = pytest.mark.anyio
@@ -188,7 +188,7 @@ async def test_nothing_there_is_not_found(snapshotter: SqliteSnapshotter, tmp_pa
     for path in (tmp_path / "none.db", tmp_path / "empty.db", tmp_path / "no" / "where.db"):
         assert snapshotter.signature(path) is None
         await snapshotter.prepare(path)
-        with pytest.raises(NotFound):
+        with pytest.raises(DatabaseMissing):
             await copied(snapshotter, path)
     assert (tmp_path / "empty.db").stat().st_size == 0
     assert not (tmp_path / "none.db").exists()

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import anyio
 
-from sidecar import boot, restore
+from sidecar import files, restore
 from sidecar.adapters.filestore import FileStore, _FileUpload
 from sidecar.lineage import Lineage
 from tests.integration.wiring import Machine
@@ -66,16 +66,16 @@ BACKUP = {
 }
 RESTORE = {
     "in the middle of the download": _before(restore, "_write_run", skip=1),
-    "before the rename": _before(restore, "put_in_place"),
-    "after the rename": _after(restore, "put_in_place"),
+    "before the rename": _before(files, "put_in_place"),
+    "after the rename": _after(files, "put_in_place"),
     "before the marker": _before(Lineage, "descends"),
     "after the marker of a restore": _after(Lineage, "descends"),
 }
 CONFLICT = {
-    "before the local one is moved": _before(boot, "move_aside"),
-    "after the local one was moved": _after(boot, "move_aside"),
-    "before the winner is renamed": _before(restore, "put_in_place"),
-    "after the winner is renamed": _after(restore, "put_in_place"),
+    "before the local one is moved": _before(files, "move_aside"),
+    "after the local one was moved": _after(files, "move_aside"),
+    "before the winner is renamed": _before(files, "put_in_place"),
+    "after the winner is renamed": _after(files, "put_in_place"),
 }
 
 

@@ -36,7 +36,7 @@ class Machine:
         self.replica = Replica(self.store, part_size=5 << 20)
         self.snapshotter = SqliteSnapshotter(Staging(staging))
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
-        self.tools = Tools(self.replica, publisher, self.snapshotter, self.status, clock, anyio.Lock())
+        self.tools = Tools(self.replica, publisher, self.snapshotter, self.status, clock, anyio.Semaphore(2))
         self.restorer = Restorer(self.replica, self.snapshotter)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
@@ -47,7 +47,7 @@ class Machine:
             self.replica,
             self.restorer,
             self.tools,
-            durable=False,
+            durable=lambda _path: False,
             on_empty=OnEmptyStore.START,
             on_conflict=on_conflict,
             alone=True,
