@@ -1,13 +1,15 @@
 """`sidecar check`: every effective setting and its source, and a try of what a daemon needs."""
 
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from sidecar.compose import Parts, opened
-from sidecar.config import Configuration, without_password
+from sidecar.config import Configuration, listen_address, without_password
 from sidecar.domain import Database
-from sidecar.errors import ExitCode, SidecarError
+from sidecar.errors import ConfigurationError, ExitCode, SidecarError
 from sidecar.files import require_writable
+from sidecar.locks import holder_of
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
 
@@ -34,7 +36,26 @@ async def check(configuration: Configuration) -> int:
 
 def _attempts(parts: Parts) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
     each = [(f"database {database.name}", _database(parts, database)) for database in parts.databases]
-    return [("sqlite", lambda: _sqlite(parts)), ("store", lambda: _store(parts)), *each]
+    return [
+        ("sqlite", lambda: _sqlite(parts)),
+        ("listen", lambda: _listen(parts)),
+        ("store", lambda: _store(parts)),
+        *each,
+    ]
+
+
+async def _listen(parts: Parts) -> str:
+    listen = parts.configuration.settings.listen
+    address = listen_address(listen)
+    if address is None or any(holder_of(database) for database in parts.databases):
+        return "off" if address is None else "a sidecar runs here and has it"
+    try:
+        with socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET):
+            return f"{listen} is free"
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {listen}: {error.strerror}", "set `listen` to a free port, or to off"
+        ) from error
 
 
 async def _sqlite(parts: Parts) -> str:
@@ -47,6 +68,8 @@ async def _sqlite(parts: Parts) -> str:
 async def _store(parts: Parts) -> str:
     replica = parts.replica()
     found = [f"{each.name}: {newest.key}" for each in parts.databases if (newest := await replica.newest(each.name))]
+    if parts.configuration.sources["store"] == "default":
+        say("note    store: restore points are kept on this machine's own disk and are lost with it; set SIDECAR_STORE")
     return f"{parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
 
 
@@ -56,9 +79,9 @@ def _database(parts: Parts, database: Database) -> Callable[[], Awaitable[str]]:
         signature = parts.snapshotter.signature(database.path)
         if signature is None:
             return "does not exist yet, or has zero bytes; a boot restores it or the app creates it"
-        with parts.staging.reserve(database.path, signature.database.size) as (place, on_tmpfs):
-            where = "tmpfs" if on_tmpfs else str(place.parent)
-        return f"{format_size(signature.database.size)}; snapshots are staged on {where}"
+        async with parts.inspector().snapshot(database.path) as snapshot:
+            where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)
+            return f"{format_size(snapshot.size)}, {snapshot.tables} tables; a snapshot was staged on {where}"
 
     return attempt
 

@@ -4,10 +4,13 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Literal, get_args, get_origin
 
 import anyio
 import click
+from pydantic.fields import FieldInfo
 
 from sidecar import __version__
 from sidecar.config import Configuration, Settings, is_passthrough, load
@@ -27,6 +30,9 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run it and return the exit code. Every expected failure is one line on stderr, without a traceback."""
     try:
         return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return ExitCode.USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         return _fail(
@@ -63,9 +69,25 @@ def _with_settings(command: Command) -> Command:
     for name, field in reversed(Settings.model_fields.items()):
         option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
         decorated = click.option(
-            option, name, multiple=name == "databases", help=field.description, metavar=name.upper()
+            option, name, multiple=name == "databases", help=_help(name, field.description), metavar=_metavar(field)
         )(decorated)
     return decorated
+
+
+def _help(name: str, description: str | None) -> str:
+    return f"{description}{'; repeatable' if name == 'databases' else ''}"
+
+
+def _metavar(field: FieldInfo) -> str:
+    """What a value looks like: choices where there are some, else its kind."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+        choices = tuple(field.annotation)
+    if choices:
+        return f"[{'|'.join(str(choice) for choice in choices)}]"
+    if field.annotation is timedelta:
+        return "DURATION"
+    return "NUMBER" if field.annotation is int else "VALUE"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=False)

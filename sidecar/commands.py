@@ -55,9 +55,11 @@ async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
 
 async def backup(configuration: Configuration) -> int:
     """Ask this machine's daemon for a cycle of every database, or do one without it."""
-    answer = await _ask_daemon(configuration, "backup")
-    if answer is None:
-        answer = await _backup_here(configuration)
+    async with opened(configuration) as parts:
+        answer = await _ask_daemon(configuration, parts.store.url, "backup")
+        if answer is None:
+            answer = await _backup_here(parts)
+        answer = {name: outcome for name, outcome in answer.items() if name in parts.status.databases}
     failures = []
     for name, outcome in answer.items():
         if outcome["outcome"] == "failed":
@@ -71,23 +73,22 @@ async def backup(configuration: Configuration) -> int:
     return ExitCode.OK
 
 
-async def _backup_here(configuration: Configuration) -> dict[str, Any]:
+async def _backup_here(parts: Parts) -> dict[str, Any]:
     answer: dict[str, Any] = {}
-    async with opened(configuration) as parts:
-        tools = parts.tools()
-        with local_locks(parts.databases, None):
-            for database in parts.databases:
-                if parts.snapshotter.signature(database.path) is None:
-                    raise ConfigurationError(
-                        f"there is no database at {database.path}, or it has zero bytes", "correct --database"
-                    )
-                service = parts.backup(database, tools)
-                if newest := await tools.replica.newest(database.name):
-                    marker = parts.lineage(database).read()
-                    _require_descent(configuration, database, newest, marker)
-                    service.continues(newest, marker)
-                outcome = await service.cycle()
-                answer[database.name] = {"outcome": outcome, "restore_point": service.newest_key}
+    tools = parts.tools()
+    with local_locks(parts.databases, None, parts.store.url):
+        for database in parts.databases:
+            if parts.snapshotter.signature(database.path) is None:
+                raise ConfigurationError(
+                    f"there is no database at {database.path}, or it has zero bytes", "correct --database"
+                )
+            service = parts.backup(database, tools)
+            if newest := await tools.replica.newest(database.name):
+                marker = parts.lineage(database).read()
+                _require_descent(parts.configuration, database, newest, marker)
+                service.continues(newest, marker)
+            outcome = await service.cycle()
+            answer[database.name] = {"outcome": outcome, "restore_point": service.newest_key}
     return answer
 
 
@@ -173,7 +174,8 @@ async def _chosen(replica: Replica, database: Database, *, every: bool) -> Async
 
 async def status(configuration: Configuration, *, as_json: bool) -> int:
     """The daemon's view, else the store's."""
-    shown = await _ask_daemon(configuration, "status") or await _status_of_store(configuration)
+    async with opened(configuration) as parts:
+        shown = await _ask_daemon(configuration, parts.store.url, "status") or await _status_of_store(parts)
     if as_json:
         say(json.dumps(shown, indent=2))
         return ExitCode.OK
@@ -200,30 +202,34 @@ _STATUS_LINES = (
 )
 
 
-async def _status_of_store(configuration: Configuration) -> dict[str, object]:
+async def _status_of_store(parts: Parts) -> dict[str, Any]:
     databases: list[dict[str, object]] = []
-    async with opened(configuration) as parts:
-        replica = parts.replica()
-        for each in parts.databases:
-            newest = await replica.newest(each.name)
-            now = await parts.store.now()
-            databases.append(
-                {
-                    "name": each.name,
-                    "restore_point": newest.key if newest else None,
-                    "restore_point_size": newest.size if newest else None,
-                    "age_seconds": round((now - newest.timestamp.instant).total_seconds(), 3) if newest else None,
-                }
-            )
-        return {"source": "store", "store": parts.status.store, "databases": databases}
+    replica = parts.replica()
+    for each in parts.databases:
+        newest = await replica.newest(each.name)
+        now = await parts.store.now()
+        databases.append(
+            {
+                "name": each.name,
+                "restore_point": newest.key if newest else None,
+                "restore_point_size": newest.size if newest else None,
+                "age_seconds": round((now - newest.timestamp.instant).total_seconds(), 3) if newest else None,
+            }
+        )
+    return {"source": "store", "store": parts.status.store, "databases": databases}
 
 
-async def _ask_daemon(configuration: Configuration, what: str) -> dict[str, Any] | None:
-    """What the daemon of the first database answers; None when none runs on this machine."""
+async def _ask_daemon(configuration: Configuration, store: str, what: str) -> dict[str, Any] | None:
+    """What the daemon of the first database that has one answers; None when none runs on this machine."""
     for database in configuration.settings.database_list():
         holder = holder_of(database)
         if holder is None:
             continue
+        if holder.store != store:
+            raise ConfigurationError(
+                f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.store}",
+                f"give it --store {holder.store}, or stop that sidecar",
+            )
         client = ControlClient(Path(holder.control)) if holder.control else None
         answer = await (client.backup() if what == "backup" else client.status()) if client else None
         if answer is None:

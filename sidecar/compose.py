@@ -16,6 +16,7 @@ from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
+from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
 from sidecar.lineage import Lineage
 from sidecar.ports import Clock, ObjectStore, Snapshotter
@@ -87,6 +88,10 @@ class Parts:
         """The backup of one database."""
         return Backup(database, self.lineage(database), tools)
 
+    def inspector(self) -> Snapshotter:
+        """A snapshotter that changes nothing about a database."""
+        return SqliteSnapshotter(self.staging, switch_to_wal=False)
+
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
         return Lineage(database.path, self.store.url, durable=self.durable(database.path))
@@ -105,6 +110,10 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     clock = SystemClock()
     databases = settings.database_list()
     status = Status(databases, without_password(settings.store), __version__, clock.now)
+    if settings.staging_dir != "auto" and not Path(settings.staging_dir).is_dir():
+        raise ConfigurationError(
+            f"staging_dir: {settings.staging_dir} is no directory", "create it, or leave staging_dir out"
+        )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
     snapshotter = SqliteSnapshotter(staging, switch_to_wal=settings.journal_mode == "wal")
     status.sqlite_version = snapshotter.sqlite_version()

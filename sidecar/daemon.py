@@ -121,7 +121,7 @@ class _Daemon:
     async def _serve(self, stack: AsyncExitStack) -> None:
         """Locks, HTTP and the control socket, before anything else is done."""
         control = control_path(self._settings.control_socket, self._parts.databases)
-        stack.enter_context(local_locks(self._parts.databases, control))
+        stack.enter_context(local_locks(self._parts.databases, control, self._parts.store.url))
         url = self._settings.app_metrics_url
         app_metrics = AppMetrics(url, acceptable) if url else None
         http = Http(self._status, Metrics(self._status).render, self._observe, app_metrics)
@@ -164,7 +164,7 @@ class _Daemon:
         log.info(
             "shutdown",
             app_status=status if self._command else None,
-            protected=protected,
+            protected=protected and not self._waiting(),
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
@@ -243,9 +243,10 @@ class _Daemon:
     async def _kill_after_grace(self, app: Child, grace: float) -> None:
         await self._signals.stop.wait()
         self._status.enter("stopping")
-        with anyio.move_on_after(grace):
+        with anyio.move_on_after(grace) as waiting:
             await self._signals.hurry.wait()
-        log.warning("the app did not stop in time and is killed", grace_seconds=grace)
+        why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace"
+        log.warning("the app is killed", why=why, shutdown_grace_seconds=grace)
         app.kill_group()
 
     async def _kill_on_hurry(self, app: Child) -> None:
@@ -271,6 +272,10 @@ class _Daemon:
         if scope.cancelled_caught:
             log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
         return len(protected) == len(self._backups) and all(protected)
+
+    def _waiting(self) -> list[str]:
+        """Databases that the app has never created: probably their paths are wrong."""
+        return [name for name, each in self._status.databases.items() if each.last_outcome == "waiting"]
 
     def _exit_status(self, status: int, *, protected: bool) -> int:
         if not protected and status == 0:

@@ -19,19 +19,20 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that protects a database: its id, and the path of its control socket, if it has one."""
+    """The process that protects a database: its id, the path of its control socket, if it has one, and its store."""
 
     pid: int
     control: str | None
+    store: str = ""
 
 
 @contextmanager
-def local_locks(databases: Sequence[Database], control: Path | None) -> Iterator[None]:
+def local_locks(databases: Sequence[Database], control: Path | None, store: str) -> Iterator[None]:
     """Be the only sidecar of these databases here. Raises `DatabaseBusy` when another process is.
 
     The locks end with the process, however it ends.
     """
-    holder = Holder(os.getpid(), str(control) if control else None)
+    holder = Holder(os.getpid(), str(control) if control else None, store)
     with ExitStack() as held:
         for database in databases:
             held.callback(os.close, _lock(database, holder))
@@ -73,7 +74,7 @@ def _lock(database: Database, holder: Holder) -> int:
         os.close(file)
         raise DatabaseBusy(
             f"another sidecar{f' (pid {other.pid})' if other else ''} protects {database.path} on this machine",
-            "there is one for each database; `sidecar backup` asks it for a restore point",
+            "stop it first; `sidecar backup` asks it for a restore point, `sidecar restore --output` writes elsewhere",
         )
     os.ftruncate(file, 0)
     os.pwrite(file, json.dumps(asdict(holder)).encode(), 0)

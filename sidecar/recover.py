@@ -41,7 +41,7 @@ async def restore(
             point = await _choose(replica, database, instant, key)
             target = Path(output).resolve() if output else database.path
             if target == database.path:
-                with local_locks([database], None):
+                with local_locks([database], None, parts.store.url):
                     await _onto_own_path(parts, replica, database, point, force=force)
             else:
                 await _elsewhere(parts, replica, Database(database.name, target), point, force=force)
