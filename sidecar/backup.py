@@ -8,12 +8,20 @@ import anyio
 import structlog
 
 from sidecar.domain import Database, RestorePoint, Signature, Snapshot, Timestamp
-from sidecar.errors import DatabaseMissing, PreconditionFailed, SidecarError, StoreUnavailable, Transient
+from sidecar.errors import (
+    DamagedRestorePoint,
+    DatabaseMissing,
+    PreconditionFailed,
+    SidecarError,
+    StoreUnavailable,
+    Transient,
+)
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.ports import Clock, Snapshotter
-from sidecar.publish import Published, Publisher
+from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
+from sidecar.restore import Restorer
 from sidecar.status import Status
 
 log = structlog.get_logger()
@@ -28,6 +36,7 @@ class Tools:
 
     replica: Replica
     publisher: Publisher
+    restorer: Restorer
     snapshotter: Snapshotter
     status: Status
     clock: Clock
@@ -61,6 +70,7 @@ class Backup:
         self._root: str | None = None
         self._must_publish = False
         self._mine = anyio.Lock()
+        self._base: Parent | RestorePoint | None = None
         self._protected: Signature | None = None
         self._copying: Signature | None = None
         self._changed_meanwhile: datetime | None = None
@@ -78,11 +88,12 @@ class Backup:
             root = marker.root if marker.last == newest.key else None
             self.descends_from(newest.key, newest.timestamp, root, unchanged=False)
         self._status.restore_point_size = newest.size
-        self.starts_above(newest.timestamp)
+        self._newest = max(newest.timestamp, self._newest or newest.timestamp)
+        self._base = self._base or newest
 
-    def starts_above(self, timestamp: Timestamp) -> None:
-        """Restore points up to this time exist, whether the local database descends from them or not."""
-        self._newest = max(timestamp, self._newest or timestamp)
+    def reuses(self, base: Parent) -> None:
+        """The next publish may copy from this restore point."""
+        self._base = base
 
     @property
     def newest_key(self) -> str | None:
@@ -190,14 +201,27 @@ class Backup:
         self._lineage.pending(key)
         named = replace(index, timestamp=str(timestamp), parent=self._parent)
         try:
-            published = await self._tools.publisher.publish(snapshot, named, key)
+            published = await self._tools.publisher.publish(snapshot, named, key, await self._reusable())
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
         self._lineage.descends(key, named.root)
         self._must_publish = False
         self._parent, self._newest, self._root = key, timestamp, named.root
+        self._base = published.as_parent
         return published
+
+    async def _reusable(self) -> Parent | None:
+        """The restore point to copy from; its index is read once, when this process neither made nor restored it."""
+        if isinstance(self._base, RestorePoint):
+            try:
+                self._base = Parent(*await self._tools.restorer.contents(self._base))
+            except DamagedRestorePoint as error:
+                log.warning(
+                    "the newest restore point cannot be reused", database=self.database.name, error=error.message
+                )
+                self._base = None
+        return self._base
 
     def _settle(self, snapshot: Snapshot, outcome: str) -> None:
         """What the snapshot holds is protected now; what was written since is not."""

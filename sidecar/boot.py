@@ -19,6 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
+from sidecar.publish import Parent
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
 
@@ -89,6 +90,7 @@ class Boot:
         if restored:
             root, at = restored.contents.index.root, restored.point.timestamp
             backup.descends_from(restored.point.key, at, root, unchanged=True)
+            backup.reuses(Parent(restored.info, restored.contents))
         if booted.force:
             backup.must_publish()
         if newest:

@@ -153,7 +153,7 @@ async def _prove(parts: Parts, replica: Replica, database: Database, point: Rest
     restorer = parts.restorer(replica, integrity="full")
     beside = database.path if database.path.parent.is_dir() else Path(tempfile.gettempdir(), database.name)
     try:
-        contents = await restorer.contents(point)
+        _, contents = await restorer.contents(point)
         with (
             parts.staging.reserve(beside, contents.index.database_size) as (scratch, _),
             progress_bar(f"verify {point.key}") as progress,

@@ -60,7 +60,7 @@ class Parts:
         settings = self.configuration.settings
         replica = self.replica()
         publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
-        return Tools(replica, publisher, self.snapshotter, self.status, self.clock, self.turn)
+        return Tools(replica, publisher, self.restorer(replica), self.snapshotter, self.status, self.clock, self.turn)
 
     def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
         """Downloads with the configured integrity check, or the given one."""

@@ -153,3 +153,7 @@ class PreconditionFailed(SidecarError):
 
 class NotFound(SidecarError):
     """The key does not exist."""
+
+
+class ReuseFailed(SidecarError):
+    """The previous restore point cannot be copied from: everything is uploaded instead."""

@@ -76,6 +76,10 @@ class Contents:
     offsets: tuple[int, ...]
     size: int
 
+    def frame_sizes(self, first: int, count: int) -> list[int]:
+        """Compressed bytes of `count` frames from `first` on."""
+        return [self.offsets[number + 1] - self.offsets[number] for number in range(first, first + count)]
+
     def group(self, limit: int) -> list[range]:
         """Chunks in runs whose frames together have at most `limit` bytes (one frame may have more), in order."""
         runs: list[range] = []

@@ -4,7 +4,10 @@
 diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept aside
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from urllib.parse import quote, unquote
@@ -12,9 +15,17 @@ from urllib.parse import quote, unquote
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from sidecar.domain import IfAbsent, ObjectInfo, RestorePoint, Timestamp
-from sidecar.errors import NotFound, NothingToRestore, StoreUnavailable
+from sidecar.domain import IfAbsent, ObjectInfo, RestorePoint, Span, Timestamp
+from sidecar.errors import (
+    ConfigurationError,
+    NotFound,
+    NothingToRestore,
+    PreconditionFailed,
+    ReuseFailed,
+    StoreUnavailable,
+)
 from sidecar.pipeline import together
+from sidecar.plan import Rules
 from sidecar.ports import ObjectStore, Upload
 
 SUFFIX = ".sqlite3.zst"
@@ -23,8 +34,35 @@ RESERVED_NAMES = frozenset({DIVERGED, "lease.json", ".sidecar"})
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 MARGIN = 1.15
 
-Part = tuple[int, int, bytes]
-Writer = Callable[[bytes], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class FreshPart:
+    """A part that is uploaded: its number from 1, its place in the object, its bytes."""
+
+    number: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedPart:
+    """A part that the store copies from another object."""
+
+    number: int
+    offset: int
+    source: ObjectInfo
+    span: Span
+
+
+Part = FreshPart | CopiedPart
+
+
+@dataclass(frozen=True, slots=True)
+class PartSizes:
+    """Bytes of an uploaded part, and how many to hold back so that the last one before a copy is not too small."""
+
+    part: int
+    reserve: int = 0
 
 
 def folder_of(database: str, *, diverged: bool = False) -> str:
@@ -98,25 +136,33 @@ class Replica:
         now = Timestamp.of(await self.store.now())
         return max(now, above.next()) if above else now
 
-    def part_size_for(self, database_size: int) -> int:
-        """The size of parts for an object of at most about this size, so that there are not too many of them."""
-        return max(self.part_size, int(database_size * MARGIN) // self.store.maximum_parts + 1)
+    def part_size_for(self, database_size: int, *, copies: bool = False) -> int:
+        """The size of parts for an object of at most about this size, so that there are not too many of them.
+
+        With `copies` half of the allowed number is left for these.
+        """
+        parts = self.store.maximum_parts // 2 if copies else self.store.maximum_parts
+        return max(self.part_size, int(database_size * MARGIN) // parts + 1)
+
+    def rules_for(self, database_size: int) -> Rules:
+        """The store's rules for parts; of very large objects smaller parts are not worth having, there are too many."""
+        return Rules(max(self.store.minimum_part, int(database_size * MARGIN) // (self.store.maximum_parts // 8)))
 
     async def publish(
-        self, key: str, part_size: int, metadata: dict[str, str], produce: Callable[[Writer], Awaitable[None]]
+        self, key: str, sizes: PartSizes, metadata: dict[str, str], produce: Callable[["Assembly"], Awaitable[None]]
     ) -> ObjectInfo:
-        """Publish what `produce` writes, if `key` does not exist yet: in one PUT if it is small, else in parts.
+        """Publish what `produce` assembles, if `key` does not exist yet: in one PUT if it is small, else in parts.
 
-        Raises `PreconditionFailed` when the key exists. When this raises, nothing is visible under the key, unless the
-        error is `OutcomeUnknown`.
+        Raises `PreconditionFailed` when the key exists, `ReuseFailed` when a copy is impossible. When this raises,
+        nothing is visible under the key, unless the error is `OutcomeUnknown`.
         """
         send, receive = anyio.create_memory_object_stream[Part](0)
         published: list[ObjectInfo] = []
 
         async def feed() -> None:
-            parts = _Parts(send, part_size)
-            await produce(parts.write)
-            await parts.flush()
+            assembly = Assembly(send, sizes)
+            await produce(assembly)
+            await assembly.end()
             # Closed only here: a producer that fails must never look like the end of the object.
             await send.aclose()
 
@@ -130,15 +176,14 @@ class Replica:
     async def _store_parts(
         self, receive: MemoryObjectReceiveStream[Part], key: str, metadata: dict[str, str]
     ) -> ObjectInfo:
-        first = await receive.receive()
-        try:
-            second = await receive.receive()
-        except anyio.EndOfStream:
-            return await self.store.put(key, first[2], condition=IfAbsent(), metadata=metadata)
-        begun = [first, second]
-        del first, second  # every part is to be forgotten as soon as it was sent
+        begun = [await receive.receive()]
+        with suppress(anyio.EndOfStream):
+            begun.append(await receive.receive())
+        if len(begun) == 1 and isinstance(begun[0], FreshPart):
+            return await self.store.put(key, begun[0].data, condition=IfAbsent(), metadata=metadata)
         try:
             async with self.store.upload(key, metadata=metadata) as upload:
+                # `begun` is emptied as parts are sent: every part is to be forgotten as soon as possible.
                 await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
                 return await upload.complete()
         except NotFound as error:
@@ -155,45 +200,79 @@ class Replica:
             after = page.objects[-1].key
 
 
-class _Parts:
-    """Cuts a stream of bytes into numbered parts of equal size, holding no more than one of them."""
+class Assembly:
+    """Cuts what is written into numbered parts, between those that the store copies; holds little more than one."""
 
-    def __init__(self, send: MemoryObjectSendStream[Part], size: int) -> None:
+    def __init__(self, send: MemoryObjectSendStream[Part], sizes: PartSizes) -> None:
         self._send = send
-        self._size = size
-        self._pieces: list[bytes] = []
+        self._sizes = sizes
+        self._pieces: deque[bytes] = deque()
         self._held = 0
         self._number = 0
         self._offset = 0
+        self.uploaded = 0
+        self.reused = 0
 
     async def write(self, data: bytes) -> None:
-        while self._held + len(data) >= self._size:
-            cut = self._size - self._held
-            self._add(data[:cut])
-            data = data[cut:]
-            await self.flush()
-        self._add(data)
+        """Append bytes to be uploaded."""
+        self._pieces.append(data)
+        self._held += len(data)
+        while self._held >= self._sizes.part + self._sizes.reserve:
+            await self._emit(self._sizes.part)
 
-    async def flush(self) -> None:
-        if not self._held:
-            return
-        part = b"".join(self._pieces)
-        self._pieces.clear()
-        self._held = 0
+    async def copy(self, source: ObjectInfo, span: Span) -> None:
+        """Append bytes of another object. Raises `ReuseFailed` when what was written before is too small for a part."""
+        if 0 < self._held < self._sizes.reserve:
+            raise ReuseFailed(f"only {self._held} bytes to upload between two copies")
+        await self._flush()
+        size = (span.end or source.size) - span.start
         self._number += 1
-        offset, self._offset = self._offset, self._offset + len(part)
-        await self._send.send((self._number, offset, part))
+        offset, self._offset, self.reused = self._offset, self._offset + size, self.reused + size
+        await self._send.send(CopiedPart(self._number, offset, source, span))
 
-    def _add(self, data: bytes) -> None:
-        if data:
-            self._pieces.append(data)
-            self._held += len(data)
+    async def end(self) -> None:
+        """The object ends here."""
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Send everything held; only the object's last part may be small."""
+        while self._held > self._sizes.part + self._sizes.reserve:
+            await self._emit(self._sizes.part)
+        if self._held:
+            await self._emit(self._held)
+
+    async def _emit(self, size: int) -> None:
+        data = b"".join(self._take(size))
+        self._number += 1
+        offset, self._offset, self.uploaded = self._offset, self._offset + size, self.uploaded + size
+        await self._send.send(FreshPart(self._number, offset, data))
+
+    def _take(self, size: int) -> Iterator[bytes]:
+        """The first `size` bytes held, which are held no longer."""
+        self._held -= size
+        while size:
+            piece = self._pieces.popleft()
+            if len(piece) > size:
+                self._pieces.appendleft(piece[size:])
+                piece = piece[:size]
+            size -= len(piece)
+            yield piece
 
 
 async def _send_parts(upload: Upload, begun: list[Part], receive: MemoryObjectReceiveStream[Part]) -> None:
     """Send the parts that were received before, then whatever comes."""
     while begun:
-        await upload.put_part(*begun.pop(0))
+        await _send_part(upload, begun.pop(0))
     async for part in receive:
-        await upload.put_part(*part)
+        await _send_part(upload, part)
         del part  # a part is large; the next one may be long in coming
+
+
+async def _send_part(upload: Upload, part: Part) -> None:
+    if isinstance(part, FreshPart):
+        await upload.put_part(part.number, part.offset, part.data)
+        return
+    try:
+        await upload.copy_part(part.number, part.offset, part.source, part.span)
+    except (NotFound, PreconditionFailed, ConfigurationError) as error:
+        raise ReuseFailed(f"{part.source.key} cannot be copied from: {error.message}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.domain import Blob, Database, RestorePoint, Span
+from sidecar.domain import Blob, Database, ObjectInfo, RestorePoint, Span
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.files import local_errors, require_room, temporary, write_all
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
@@ -77,6 +77,7 @@ class Restored:
     """A restore point that was downloaded and found good. `downloaded` counts bytes on the wire."""
 
     point: RestorePoint
+    info: ObjectInfo
     contents: Contents
     downloaded: int
 
@@ -92,9 +93,10 @@ class Restorer:
         self._snapshotter = snapshotter
         self._integrity = integrity
 
-    async def contents(self, point: RestorePoint) -> Contents:
-        """The index of a restore point, from its last bytes. Raises `DamagedRestorePoint`."""
-        return (await self._open(point))[0]
+    async def contents(self, point: RestorePoint) -> tuple[ObjectInfo, Contents]:
+        """The object and the index of a restore point, from its last bytes. Raises `DamagedRestorePoint`."""
+        contents, tail = await self._open(point)
+        return tail.info, contents
 
     async def download(self, point: RestorePoint, target: Path, progress: Progress | None = None) -> Restored:
         """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
@@ -114,7 +116,7 @@ class Restorer:
                 await self._snapshotter.integrity(target, self._integrity)
             except DamagedDatabase as error:
                 raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
-        return Restored(point, contents, contents.size)
+        return Restored(point, tail.info, contents, contents.size)
 
     async def stage(
         self, point: RestorePoint, database: Database, progress: Progress | None = None

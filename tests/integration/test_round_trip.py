@@ -3,7 +3,7 @@
 import errno
 import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,28 +15,10 @@ from sidecar.domain import Database, IfMatch
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
 from sidecar.files import temporary
 from sidecar.ports import ObjectStore
-from tests.harness.seaweed import Seaweed
 from tests.harness.writers import check_ledger, fill, open_database
-from tests.integration.wiring import Machine, store_of, write
+from tests.integration.wiring import Machine, write
 
 pytestmark = pytest.mark.anyio
-
-KINDS = [pytest.param("file"), pytest.param("s3", marks=pytest.mark.s3)]
-
-
-@pytest.fixture(params=KINDS)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[ObjectStore]:
-    """An empty store of each kind."""
-    endpoint, place = None, str(tmp_path / "store")
-    if request.param == "s3":
-        seaweed: Seaweed = request.getfixturevalue("seaweed")
-        endpoint, place = seaweed.endpoint, request.getfixturevalue("bucket")
-        for name, value in seaweed.environment().items():
-            monkeypatch.setenv(name, value)
-    async with store_of(place, endpoint) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -77,7 +59,7 @@ async def test_cycles_publish_what_changed_and_restore_gives_it_back(machine: Ma
     write(fresh.database.path, 1)
     assert await fresh.backup.cycle() == "published"
     newest = await fresh.newest()
-    assert (await fresh.restorer.contents(newest)).index.parent == (await machine.points())[1].key
+    assert (await fresh.restorer.contents(newest))[1].index.parent == (await machine.points())[1].key
 
 
 async def test_idle_database_is_unchanged_by_stat_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

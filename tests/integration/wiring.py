@@ -36,8 +36,9 @@ class Machine:
         self.replica = Replica(self.store, part_size=5 << 20)
         self.snapshotter = SqliteSnapshotter(Staging(staging))
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
-        self.tools = Tools(self.replica, publisher, self.snapshotter, self.status, clock, anyio.Semaphore(2))
         self.restorer = Restorer(self.replica, self.snapshotter)
+        turn = anyio.Semaphore(2)
+        self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, turn)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
 

@@ -15,6 +15,7 @@ EXIT_CODES = {
     "DamagedRestorePoint": 65,
     "DatabaseMissing": 65,
     "UnsupportedRestorePoint": 65,
+    "ReuseFailed": 70,
     "NothingToRestore": 66,
     "StoreMissing": 69,
     "NoRoom": 73,

@@ -5,8 +5,19 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from sidecar.errors import AccessDenied, NoRoom, OutcomeUnknown, PreconditionFailed, StoreUnavailable
-from sidecar.replica import Replica, Writer
+from sidecar.domain import Span
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NoRoom,
+    NotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    ReuseFailed,
+    SidecarError,
+    StoreUnavailable,
+)
+from sidecar.replica import Assembly, PartSizes, Replica
 from sidecar.store import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 
@@ -15,7 +26,7 @@ pytestmark = pytest.mark.anyio
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
 METADATA = {"size": "1"}
 PART = 100
-Produce = Callable[[Writer], Awaitable[None]]
+Produce = Callable[[Assembly], Awaitable[None]]
 
 
 def data(size: int) -> bytes:
@@ -25,9 +36,9 @@ def data(size: int) -> bytes:
 def written(whole: bytes, step: int = 37) -> Produce:
     """A producer of these bytes, in pieces that fit no part."""
 
-    async def produce(write: Writer) -> None:
+    async def produce(assembly: Assembly) -> None:
         for start in range(0, len(whole), step):
-            await write(whole[start : start + step])
+            await assembly.write(whole[start : start + step])
 
     return produce
 
@@ -35,8 +46,8 @@ def written(whole: bytes, step: int = 37) -> Produce:
 def failing(whole: bytes, error: BaseException) -> Produce:
     """A producer that writes all of these bytes, and then fails."""
 
-    async def produce(write: Writer) -> None:
-        await written(whole)(write)
+    async def produce(assembly: Assembly) -> None:
+        await written(whole)(assembly)
         raise error
 
     return produce
@@ -54,7 +65,7 @@ def was_not_asked_to_publish(store: MemoryStore) -> bool:
 
 async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
     replica = Replica(store, part_size=PART, concurrency=concurrency)
-    await replica.publish(KEY, part_size, METADATA, produce)
+    await replica.publish(KEY, PartSizes(part_size), METADATA, produce)
 
 
 def is_untouched(store: MemoryStore) -> bool:
@@ -110,12 +121,12 @@ async def test_memory_is_bounded_by_the_parts_in_flight(store: MemoryStore) -> N
     """The producer waits for the store: what it has written beyond what was sent is a few parts, not the database."""
     produced = most = 0
 
-    async def produce(write: Writer) -> None:
+    async def produce(assembly: Assembly) -> None:
         nonlocal produced, most
         for number in range(60):
             produced = number + 1
             most = max(most, produced - store.count("put_part"))
-            await write(data(PART))
+            await assembly.write(data(PART))
 
     await publish(store, produce, concurrency=4)
     assert store.count("put_part") == produced == 60
@@ -173,7 +184,7 @@ async def test_a_reply_that_was_lost_is_not_taken_for_somebody_else(store: Memor
     store.lose_reply("put")
     store.lose_reply("complete_upload")
     retrying = Retrying(store, FakeClock(), Patience(60.0))
-    info = await Replica(retrying, part_size=PART).publish(KEY, PART, METADATA, written(data(size)))
+    info = await Replica(retrying, part_size=PART).publish(KEY, PartSizes(PART), METADATA, written(data(size)))
     assert (info.etag, info.size) == (store.objects[KEY].info.etag, size)
 
 
@@ -196,8 +207,8 @@ async def test_cancellation_in_the_middle_leaves_no_upload_open(store: MemorySto
 
 
 async def test_cancellation_while_the_producer_waits_publishes_nothing(store: MemoryStore) -> None:
-    async def produce(write: Writer) -> None:
-        await write(data(5 * PART + 1))
+    async def produce(assembly: Assembly) -> None:
+        await assembly.write(data(5 * PART + 1))
         scope.cancel()
         await anyio.sleep_forever()
 
@@ -225,3 +236,63 @@ def test_parts_grow_only_when_there_would_be_too_many() -> None:
 
 def test_parts_are_never_smaller_than_the_store_allows() -> None:
     assert Replica(MemoryStore(minimum_part=5 << 20), part_size=1 << 20).part_size_for(1) == 5 << 20
+
+
+PARENT = "app.db/20261120T145003.123Z.sqlite3.zst"
+
+
+async def reusing(store: MemoryStore, sizes: list[tuple[str, int]]) -> bytes:
+    """Publish an object of written and copied pieces, and return what it should be."""
+    parent = await store.put(PARENT, data(10 * PART))
+    whole = bytearray()
+    place = 0
+
+    async def produce(assembly: Assembly) -> None:
+        nonlocal place
+        for kind, size in sizes:
+            if kind == "copy":
+                whole.extend(data(10 * PART)[place : place + size])
+                await assembly.copy(parent, Span(place, place + size))
+                place += size
+            else:
+                whole.extend(bytes(size))
+                for start in range(0, size, 37):
+                    await assembly.write(bytes(min(37, size - start)))
+
+    await Replica(store, part_size=2 * PART).publish(KEY, PartSizes(2 * PART, PART), METADATA, produce)
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [("copy", 300), ("write", 9)],
+        [("write", 100), ("copy", 300), ("write", 9)],
+        [("write", 555), ("copy", 100), ("copy", 200), ("write", 101), ("copy", 100), ("write", 777)],
+        [("write", 300), ("copy", 400), ("write", 299), ("copy", 100), ("write", 300)],
+    ],
+)
+async def test_copied_and_written_pieces_become_one_object(store: MemoryStore, sizes: list[tuple[str, int]]) -> None:
+    """And no part but the last is below the minimum: the store itself refuses those."""
+    whole = await reusing(store, sizes)
+    assert store.objects[KEY].data == whole
+    assert all(size >= PART for size in store.part_sizes[KEY][:-1])
+
+
+async def test_too_little_between_two_copies_is_refused_before_the_store_does(store: MemoryStore) -> None:
+    with pytest.raises(ReuseFailed):
+        await reusing(store, [("copy", 300), ("write", PART - 1), ("copy", 300), ("write", 9)])
+    assert KEY not in store.objects
+    assert store.open_uploads == []
+
+
+@pytest.mark.parametrize(
+    "error", [NotFound("gone"), PreconditionFailed("changed"), ConfigurationError("no part copies")]
+)
+async def test_a_source_that_cannot_be_copied_publishes_nothing(store: MemoryStore, error: SidecarError) -> None:
+    """It is told from a key that exists already: then everything is uploaded instead."""
+    store.fail("copy_part", error)
+    with pytest.raises(ReuseFailed):
+        await reusing(store, [("copy", 300), ("write", 300), ("copy", 300), ("write", 9)])
+    assert KEY not in store.objects
+    assert store.open_uploads == []

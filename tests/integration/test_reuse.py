@@ -1,0 +1,82 @@
+"""Reuse on a real S3 server and in a directory: what is published costs what changed, and is complete by itself."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.ports import ObjectStore
+from tests.harness.writers import fill
+from tests.integration.wiring import Machine
+
+pytestmark = pytest.mark.anyio
+
+MEGABYTES = 40
+
+
+def change(path: Path, statement: str) -> None:
+    """One committed change, checkpointed, so that the file shows it."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+async def restored(machine: Machine, target: Path) -> bytes:
+    """The newest restore point's database, byte for byte."""
+    await machine.restorer.download(await machine.newest(), target)
+    return target.read_bytes()
+
+
+async def snapshot_of(machine: Machine) -> bytes:
+    async with machine.snapshotter.snapshot(machine.database.path) as snapshot:
+        return snapshot.path.read_bytes()
+
+
+@pytest.fixture
+async def machine(store: ObjectStore, tmp_path: Path) -> Machine:
+    """A machine that has published a database of tens of megabytes."""
+    path = tmp_path / "data" / "app.db"
+    path.parent.mkdir()
+    fill(path, MEGABYTES)
+    machine = Machine(store, path, staging=tmp_path)
+    await machine.backup.cycle()
+    return machine
+
+
+async def test_a_small_change_uploads_little(machine: Machine, tmp_path: Path) -> None:
+    before = machine.status.databases["app.db"].uploaded
+    change(machine.database.path, "CREATE TABLE one_page (x)")
+    expected = await snapshot_of(machine)
+    assert await machine.backup.cycle() == "published"
+    status = machine.status.databases["app.db"]
+    assert status.reused > before / 3
+    assert status.uploaded - before < before / 2
+    assert await restored(machine, tmp_path / "restored.db") == expected
+
+
+async def test_a_chain_of_changes_stays_restorable(machine: Machine, tmp_path: Path) -> None:
+    """Growth, deletion and VACUUM, each over the one before; every restore point in the store is complete."""
+    statements = ["CREATE TABLE x (a)", *["INSERT INTO x VALUES (zeroblob(3000000))"] * 3, "DROP TABLE x", "VACUUM"]
+    for statement in statements:
+        change(machine.database.path, statement)
+        expected = await snapshot_of(machine)
+        assert await machine.backup.cycle() == "published"
+        assert await restored(machine, tmp_path / "restored.db") == expected
+    for point in await machine.points():
+        await machine.restorer.download(point, tmp_path / "each.db")
+
+
+async def test_a_restored_machine_knows_what_it_may_reuse(machine: Machine, store: ObjectStore, tmp_path: Path) -> None:
+    """And so does one that kept its disk: it reads the index once."""
+    for name in ("fresh", "kept"):
+        path = tmp_path / "fresh" / "app.db"
+        path.parent.mkdir(exist_ok=True)
+        again = Machine(store, path, staging=tmp_path)
+        assert (await again.boot()).outcome == ("restored" if name == "fresh" else "kept_local")
+        change(path, f"CREATE TABLE {name} (x)")
+        expected = await snapshot_of(again)
+        assert await again.backup.cycle() == "published"
+        status = again.status.databases["app.db"]
+        assert status.reused > status.uploaded
+        assert await restored(again, tmp_path / "restored.db") == expected

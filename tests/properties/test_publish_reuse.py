@@ -1,0 +1,81 @@
+"""Publishing over a parent, against a store that enforces the rules of parts: what is published is the next database."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import anyio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar import format as restore_point_format
+from sidecar import publish as publishing
+from sidecar.domain import FileStamp, Signature, Snapshot
+from sidecar.publish import Origin, Published, Publisher
+from sidecar.replica import Replica
+from tests.fakes import MemoryStore
+from tests.properties.restore_points import SMALL_CHUNK, decode
+
+MINIMUM = 300
+letters = st.lists(st.integers(0, 255), min_size=1, max_size=40)
+edits = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6)
+
+
+def database_of(chunks: list[int], cut: int) -> bytes:
+    """Chunks that compress to very different sizes: even ones to almost nothing, odd ones hardly at all."""
+    whole = bytearray()
+    for letter in chunks:
+        if letter % 2:
+            whole += bytes((letter * 31 + place * place * 17 + place // 7) % 256 for place in range(SMALL_CHUNK))
+        else:
+            whole += bytes([letter]) * SMALL_CHUNK
+    return bytes(whole[: max(1, len(whole) - cut)])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    old = draw(letters)
+    new = list(old)
+    for place, letter in draw(edits):
+        new[place % len(new)] = letter
+    new += draw(st.lists(st.integers(0, 255), max_size=10))
+    new = new[draw(st.integers(0, 3)) : draw(st.integers(1, len(new) + 1))] or new
+    cuts = st.integers(0, SMALL_CHUNK - 1)
+    return database_of(old, draw(cuts)), database_of(new, draw(cuts))
+
+
+async def publish(store: MemoryStore, database: bytes, key: str, parent: Published | None) -> Published:
+    publisher = Publisher(Replica(store, part_size=2 * MINIMUM, concurrency=3), Origin("holder", "0"))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(database)
+        file.flush()
+        stamp = Signature(FileStamp(1, len(database), 1), None, racy=False)
+        snapshot = Snapshot(Path(file.name), len(database), 512, 1, stamp, "3", on_tmpfs=True)
+        index = replace(await publisher.index(snapshot, "app.db"), timestamp="20261120T145503.123Z")
+        return await publisher.publish(snapshot, index, key, parent.as_parent if parent else None)
+
+
+@given(histories())
+@settings(max_examples=60, deadline=None)
+def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history: tuple[bytes, bytes]) -> None:
+    """The store refuses parts that are too small; the bytes decode to the second database; the contents are true."""
+    old, new = history
+
+    async def both() -> None:
+        store = MemoryStore(minimum_part=MINIMUM)
+        first = await publish(store, old, "1", None)
+        second = await publish(store, new, "2", first)
+        third = await publish(store, old, "3", second)
+        for key, database, published in (("1", old, first), ("2", new, second), ("3", old, third)):
+            data = store.objects[key].data
+            assert decode(data) == database
+            assert published.uploaded + published.reused == len(data) == published.info.size
+            assert restore_point_format.decode_tail(data, len(data), key).offsets == published.contents.offsets
+        assert store.open_uploads == []
+
+    with (
+        patch.object(restore_point_format, "CHUNK_SIZE", SMALL_CHUNK),
+        patch.object(publishing, "CHUNK_SIZE", SMALL_CHUNK),
+    ):
+        anyio.run(both)
