@@ -60,7 +60,7 @@ def control_path(setting: str, databases: Sequence[Database]) -> Path | None:
         return None
     if setting != "auto":
         return Path(setting)
-    return Path(tempfile.gettempdir(), f"sidecar-{os.getuid()}-{_digest(databases)}", "control.sock")
+    return Path(tempfile.gettempdir(), f"sidecar-{_digest(databases)[:10]}", "ctl")  # short: sun_path has 108 bytes
 
 
 def _lock(database: Database, holder: Holder) -> int:

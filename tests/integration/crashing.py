@@ -58,7 +58,7 @@ def _after(owner: Any, name: str) -> Callable[[], None]:
 BACKUP = {
     "before the pending marker": _before(Lineage, "pending"),
     "after the pending marker": _after(Lineage, "pending"),
-    "between two parts": _before(_FileUpload, "put_part", skip=1),
+    "before a part": _before(_FileUpload, "put_part"),
     "before complete": _before(FileStore, "publish"),
     "after complete": _before(Lineage, "descends"),
     "while the marker is written": _before(os, "replace", skip=2),
