@@ -1,4 +1,4 @@
-"""Two shapes of bounded concurrency, raising plain errors instead of groups."""
+"""Shapes of bounded concurrency that raise plain errors instead of groups."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
@@ -52,6 +52,41 @@ async def ordered(
     except BaseExceptionGroup as failures:
         failure = first_failure(failures)
         raise failure from failure.__cause__
+
+
+async def hedged(request: Callable[[], Awaitable[T]], patience: float) -> T:
+    """The result of a request; when it takes longer than `patience` seconds, of whichever of two is done first.
+
+    A connection that stalls is so replaced instead of waited for (Dean and Barroso, The Tail at Scale, CACM 2013).
+    Raises the first failure when none succeeds.
+    """
+    results: list[T] = []
+    failures: list[SidecarError] = []
+    settled = anyio.Event()
+    under_way = 0
+
+    async def attempt() -> None:
+        nonlocal under_way
+        under_way += 1
+        try:
+            results.append(await request())
+        except SidecarError as error:
+            failures.append(error)
+        under_way -= 1
+        if results or not under_way:
+            settled.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(attempt)
+        with anyio.move_on_after(patience):
+            await settled.wait()
+        if not settled.is_set():
+            group.start_soon(attempt)
+            await settled.wait()
+        group.cancel_scope.cancel()
+    if not results:
+        raise failures[0]
+    return results[0]
 
 
 def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,11 +1,14 @@
 """Restore: decide (pure), download, verify, rename."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 from anyio import to_thread
 
@@ -14,11 +17,13 @@ from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, Preco
 from sidecar.files import local_errors, require_room, temporary, write_all
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.lineage import Marker
-from sidecar.pipeline import together
+from sidecar.pipeline import hedged, together
 from sidecar.ports import Snapshotter
 from sidecar.replica import Replica
 
 TAIL = 256 << 10
+HEDGE_AFTER = 1.0
+HEDGE_SAMPLE = 4
 
 
 class OnEmptyStore(StrEnum):
@@ -156,6 +161,13 @@ class Restorer:
         done = len(tail.data)
         runs = iter(contents.group(self._replica.part_size))
         first_in_tail = contents.size - len(tail.data)
+        taken: list[float] = []
+
+        async def fetch(span: Span) -> bytes | bytearray:
+            started = time.monotonic()
+            blob = await hedged(partial(self._get, point, span, tail.info.etag), _patience(taken))
+            taken.append(time.monotonic() - started)
+            return blob.data
 
         async def worker() -> None:
             nonlocal done
@@ -164,12 +176,17 @@ class Restorer:
                 if start >= first_in_tail:
                     data: bytes | bytearray | memoryview = memoryview(tail.data)[start - first_in_tail :]
                 else:
-                    data = (await self._get(point, Span(start, end), tail.info.etag)).data
+                    data = await fetch(Span(start, end))
                     done += end - start
                 await to_thread.run_sync(_write_run, contents, run, data, file)
                 progress(min(done, contents.size), contents.size)
 
         await together(*[worker] * self._replica.concurrency)
+
+
+def _patience(taken: list[float]) -> float:
+    """Seconds after which a range is asked for a second time: what is long beside the others, and never hasty."""
+    return max(HEDGE_AFTER, 4 * median(taken)) if len(taken) >= HEDGE_SAMPLE else 5 * HEDGE_AFTER
 
 
 def _write_run(contents: Contents, run: range, data: bytes | bytearray | memoryview, file: int) -> None:

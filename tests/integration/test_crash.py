@@ -37,7 +37,7 @@ def machine_at(tmp_path: Path, folder: str) -> Machine:
 
 @pytest.mark.parametrize(
     ("step", "published"),
-    [*((step, True) for step in crashing.BACKUP), ("between two parts", False), ("after complete", False)],
+    [*((step, True) for step in crashing.BACKUP), ("before a part", False), ("after complete", False)],
 )
 async def test_crash_in_a_backup_keeps_the_local_database(tmp_path: Path, step: str, published: bool) -> None:
     """It is never taken for a conflict, and its newest state is published next."""
