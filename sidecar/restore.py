@@ -159,7 +159,7 @@ class Restorer:
 
     async def _fill(self, point: RestorePoint, contents: Contents, tail: Blob, file: int, progress: Progress) -> None:
         done = len(tail.data)
-        runs = iter(contents.group(self._replica.part_size))
+        runs = iter(contents.group(self._replica.part_size // 2))  # a range is held whole, and may be hedged
         first_in_tail = contents.size - len(tail.data)
         taken: list[float] = []
 

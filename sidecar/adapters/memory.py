@@ -5,11 +5,11 @@ import sys
 from contextlib import suppress
 
 M_MMAP_THRESHOLD = -3
-LARGE = 2 << 20
+LARGE = 512 << 10
 
 
 def return_large_blocks() -> None:
-    """Have every block of 2 MiB or more mapped by itself, and unmapped when it is freed (mallopt(3)).
+    """Have every block of half a MiB or more mapped by itself, and unmapped when it is freed (mallopt(3)).
 
     By default the threshold grows with the first large block that is freed: parts then come from the heap, which stays
     fragmented and never shrinks. Measured on a publish of 1 GiB: about 30 MB of peak memory. Elsewhere than on glibc

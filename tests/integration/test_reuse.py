@@ -1,5 +1,6 @@
 """Reuse on a real S3 server and in a directory: what is published costs what changed, and is complete by itself."""
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.ports import ObjectStore
+from tests.harness.s3client import s3_client
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine
 
@@ -31,6 +33,19 @@ async def restored(machine: Machine, target: Path) -> bytes:
 async def snapshot_of(machine: Machine) -> bytes:
     async with machine.snapshotter.snapshot(machine.database.path) as snapshot:
         return snapshot.path.read_bytes()
+
+
+def remove(store: ObjectStore, key: str) -> None:
+    """Delete an object behind the program's back; the program itself has no way to."""
+    if store.url.startswith("file://"):
+        Path(store.url.removeprefix("file://"), key).unlink()
+        return
+    bucket, _, prefix = store.url.removeprefix("s3://").partition("/")
+    client = s3_client(
+        os.environ["AWS_ENDPOINT_URL_S3"], os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+    )
+    client.delete_object(Bucket=bucket, Key=f"{prefix}/{key}")
+    client.close()
 
 
 @pytest.fixture
@@ -80,3 +95,27 @@ async def test_a_restored_machine_knows_what_it_may_reuse(machine: Machine, stor
         status = again.status.databases["app.db"]
         assert status.reused > status.uploaded
         assert await restored(again, tmp_path / "restored.db") == expected
+
+
+async def test_a_parent_that_vanished_costs_a_full_upload_and_nothing_else(machine: Machine, tmp_path: Path) -> None:
+    """Somebody emptied the bucket, or a lifecycle rule did: the cycle still publishes, complete by itself."""
+    parent = (await machine.newest()).key
+    change(machine.database.path, "CREATE TABLE one_page (x)")
+    expected = await snapshot_of(machine)
+    remove(machine.store, parent)
+    assert await machine.backup.cycle() == "published"
+    status = machine.status.databases["app.db"]
+    assert status.reused == 0
+    assert status.uploaded > MEGABYTES << 20
+    assert await restored(machine, tmp_path / "restored.db") == expected
+
+
+async def test_a_parent_that_was_replaced_is_not_copied_from(machine: Machine, tmp_path: Path) -> None:
+    """Its bytes are not those that our index speaks of."""
+    parent = (await machine.newest()).key
+    change(machine.database.path, "CREATE TABLE one_page (x)")
+    expected = await snapshot_of(machine)
+    await machine.store.put(parent, bytes(30 << 20))
+    assert await machine.backup.cycle() == "published"
+    assert machine.status.databases["app.db"].reused == 0
+    assert await restored(machine, tmp_path / "restored.db") == expected
