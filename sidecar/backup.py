@@ -15,6 +15,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
     Transient,
+    UnsupportedRestorePoint,
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
@@ -216,7 +217,7 @@ class Backup:
         if isinstance(self._base, RestorePoint):
             try:
                 self._base = Parent(*await self._tools.restorer.contents(self._base))
-            except DamagedRestorePoint as error:
+            except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
                 log.warning(
                     "the newest restore point cannot be reused", database=self.database.name, error=error.message
                 )

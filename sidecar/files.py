@@ -116,7 +116,7 @@ def swap(what: Swap) -> list[Path]:
     """Carry it out; to be called in one piece, in a thread. Returns where orphaned logs are now.
 
     A crash at any instant leaves either no database or a whole one, and a foreign WAL never meets the new file. When
-    anything fails the old database is put back. Raises OSError, and `DatabaseBusy` when a database appeared meanwhile.
+    anything fails the old database is put back, unless another one is there by then. Raises OSError, and `DatabaseBusy` when a database appeared meanwhile.
     """
     orphans = [] if what.kept else keep_orphans(what.target, what.at)
     if what.kept:
@@ -125,7 +125,7 @@ def swap(what: Swap) -> list[Path]:
         what.before_rename(what.restored)
         put_in_place(what.restored, what.target, durable=what.durable, like=what.kept)
     except BaseException:
-        if what.kept:
+        if what.kept and not what.target.exists():  # never over what somebody else has put there meanwhile
             move_aside(what.kept, what.target)
         raise
     return orphans
