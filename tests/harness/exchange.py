@@ -85,7 +85,10 @@ class Exchange:
             return False
         if isinstance(self._fault, Answer):
             return await self._answer(self._fault)
-        await hold_head(self._fault, "request", self._client.gone)
+        try:
+            await hold_head(self._fault, "request", self._client.gone)
+        except Cut:  # the client did not wait
+            return False
         server = Wire(*await asyncio.open_connection(*self._upstream))
         try:
             return await self._forward(server)
