@@ -112,6 +112,31 @@ class ObjectStore(Protocol):
         """Assemble an object from parts. Leaving the block without `complete` leaves nothing behind in the store."""
         ...
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object, at most 10; doing it twice is doing it once. Its ETag stays.
+
+        A newly written object has none, whatever was under its key before. Names and values are ASCII letters, digits
+        and `+-=._:/@`, at most 128 and 256 of them. Raises `NotFound`, and `ConfigurationError` from a store that has
+        no tags.
+        """
+        ...
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """The tags of an object. Raises `NotFound`. On AWS this is a right of its own, s3:GetObjectTagging."""
+        ...
+
+
+class Prunable(Protocol):
+    """What a store without lifecycle rules of its own has beside `ObjectStore`: nobody else would expire anything."""
+
+    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Every key that starts with `prefix` and has tags, with its tags."""
+        ...
+
+    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+        """Delete those of these objects whose tags are still exactly the given ones. Returns the keys of these."""
+        ...
+
 
 class Staging(Protocol):
     """Where snapshots lie until they are published."""
