@@ -19,11 +19,12 @@ from sidecar.errors import (
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
-from sidecar.ports import Clock, Snapshotter
+from sidecar.ports import Clock, Prunable, Snapshotter
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
 from sidecar.status import Status
+from sidecar.supersede import Predecessors
 
 log = structlog.get_logger()
 
@@ -42,6 +43,7 @@ class Tools:
     status: Status
     clock: Clock
     turn: anyio.Semaphore
+    prunable: Prunable | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Backup:
         self._lineage = lineage
         self._tools = tools
         self._status = tools.status.databases[database.name]
+        self._predecessors = Predecessors(database.name, tools.replica, tools.status, tools.clock, tools.prunable)
         self._newest: Timestamp | None = None
         self._parent: str | None = None
         self._root: str | None = None
@@ -121,6 +124,8 @@ class Backup:
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
         clock = self._tools.clock
+        async with self._mine:  # now, too: an app that is often stopped may never live to see a cycle
+            await self._predecessors.settle()
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
             self._status.next_backup = clock.now() + timedelta(seconds=delay)
@@ -138,7 +143,7 @@ class Backup:
         """The last cycle: tried again until it succeeds or there is no point. True when the database is protected."""
         failures = 0
         while True:
-            failure = await self.attempt()
+            failure = await self.attempt(last=True)
             if failure is None:
                 return True
             if not isinstance(failure, Transient):
@@ -146,10 +151,10 @@ class Backup:
             failures += 1
             await self._tools.clock.sleep(min(5.0, 0.5 * 2**failures) * self._tools.clock.random())
 
-    async def attempt(self) -> Exception | None:
+    async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
         try:
-            await self.cycle()
+            await self.cycle(last=last)
         except SidecarError as error:
             self._tools.status.failed(self.database.name, error.message, error.hint)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
@@ -160,22 +165,30 @@ class Backup:
             return error
         return None
 
-    async def cycle(self) -> str:
+    async def cycle(self, *, last: bool = False) -> str:
         """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
 
-        when the app has not created the database yet.
+        when the app has not created the database yet. The `last` one leaves the tags of what it supersedes to the next
+        boot: a shutdown has no time for them.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
-        async with self._mine, self._tools.turn:
-            self.observe()
-            signature = self._tools.snapshotter.signature(self.database.path)
-            if signature is None:
-                return self._without_database()
-            if not self._must_publish and signature.proves_unchanged_since(self._protected):
-                self._tools.status.succeeded(self.database.name, "unchanged")
-                return "unchanged"
-            return await self._snapshot_and_publish()
+        async with self._mine:
+            async with self._tools.turn:
+                outcome = await self._cycle()
+            if outcome in OUTCOMES and not last:
+                await self._predecessors.settle()
+            return outcome
+
+    async def _cycle(self) -> str:
+        self.observe()
+        signature = self._tools.snapshotter.signature(self.database.path)
+        if signature is None:
+            return self._without_database()
+        if not self._must_publish and signature.proves_unchanged_since(self._protected):
+            self._tools.status.succeeded(self.database.name, "unchanged")
+            return "unchanged"
+        return await self._snapshot_and_publish()
 
     async def _snapshot_and_publish(self) -> str:
         timing = _Timing(self._tools.clock.monotonic)
@@ -196,6 +209,7 @@ class Backup:
             self._copying = None
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
+        await self._predecessors.guard(snapshot)
         timestamp = await self._tools.replica.stamp(self.database.name, self._newest)
         key = key_of(self.database.name, timestamp)
         self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
@@ -207,6 +221,7 @@ class Backup:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
         self._lineage.descends(key, named.root)
+        self._predecessors.superseded_by(published.info, snapshot)
         self._must_publish = False
         self._parent, self._newest, self._root = key, timestamp, named.root
         self._base = published.as_parent

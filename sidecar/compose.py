@@ -19,7 +19,7 @@ from sidecar.domain import Database
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
 from sidecar.lineage import Lineage
-from sidecar.ports import Clock, ObjectStore, Snapshotter
+from sidecar.ports import Clock, ObjectStore, Prunable, Snapshotter
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
@@ -42,6 +42,7 @@ class Parts:
     snapshotter: Snapshotter
     staging: Staging
     turn: anyio.Semaphore
+    prunable: Prunable | None
 
     @property
     def holder(self) -> str:
@@ -60,7 +61,8 @@ class Parts:
         settings = self.configuration.settings
         replica = self.replica()
         publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
-        return Tools(replica, publisher, self.restorer(replica), self.snapshotter, self.status, self.clock, self.turn)
+        restorer = self.restorer(replica)
+        return Tools(replica, publisher, restorer, self.snapshotter, self.status, self.clock, self.turn, self.prunable)
 
     def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
         """Downloads with the configured integrity check, or the given one."""
@@ -119,8 +121,9 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     status.sqlite_version = snapshotter.sqlite_version()
     async with AsyncExitStack() as stack:
         store = await _store(configuration, stack)
-        metered = Metered(store, clock, status)
-        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, anyio.Semaphore(AT_ONCE))
+        metered, turn = Metered(store, clock, status), anyio.Semaphore(AT_ONCE)
+        prunable = store if isinstance(store, Prunable) else None
+        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable)
 
 
 async def _store(configuration: Configuration, stack: AsyncExitStack) -> ObjectStore:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span
 
@@ -126,6 +126,7 @@ class ObjectStore(Protocol):
         ...
 
 
+@runtime_checkable
 class Prunable(Protocol):
     """What a store without lifecycle rules of its own has beside `ObjectStore`: nobody else would expire anything."""
 

@@ -102,6 +102,7 @@ class Publisher:
     async def _publish(self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None) -> Published:
         metadata = {
             "size": str(index.database_size),
+            "tables": str(snapshot.tables),
             "root": index.root,
             "epoch": str(index.epoch),
             "format": str(FORMAT_VERSION),

@@ -122,6 +122,20 @@ class Replica:
         """Every restore point of a database, oldest first."""
         return self._points(folder_of(database, diverged=diverged), "")
 
+    async def since(self, database: str, key: str) -> list[RestorePoint]:
+        """The restore points above a key, oldest first: one request, as a rule, when there are few."""
+        return [point async for point in self._points(folder_of(database), key)]
+
+    async def up_to(self, newest: RestorePoint) -> list[RestorePoint]:
+        """The restore points of the day before the newest one, with it; of longer spans when it is alone in that."""
+        points: list[RestorePoint] = []
+        for window in WINDOWS:
+            after = f"{folder_of(newest.database)}{Timestamp.of(newest.timestamp.instant - window)}"
+            points = [point async for point in self._points(folder_of(newest.database), after)]
+            if len(points) > 1:
+                break
+        return points
+
     async def find(self, database: str, at: Timestamp) -> RestorePoint:
         """The newest restore point that is not newer than `at`. Raises `NothingToRestore`."""
         found = [point async for point in self.points(database) if point.timestamp <= at]

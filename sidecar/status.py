@@ -68,6 +68,7 @@ class DatabaseStatus:
     uploaded: int = 0
     reused: int = 0
     suspicious: int = 0
+    untagged: int = 0
     final_estimate: float | None = None
     backups: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
@@ -130,6 +131,11 @@ class Status:
         database.backups["failed"] += 1
         database.last_outcome, database.last_error = "failed", message
         database.failing_since = database.failing_since or self._now()
+        self.report(name, message, hint)
+
+    def suspected(self, name: str, message: str, hint: str) -> None:
+        """Record a snapshot that looks as if the database had been lost."""
+        self.databases[name].suspicious += 1
         self.report(name, message, hint)
 
     def report(self, name: str, message: str, hint: str) -> None:

@@ -139,7 +139,7 @@ class MemoryStore:
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[MemoryUpload] = []
         self.part_sizes: dict[str, list[int]] = {}
-        self.tagged: dict[str, dict[str, str]] = {}
+        self.marks: dict[str, dict[str, str]] = {}
         self.hook: Callable[[str, str], object] | None = None
         self._failures: dict[str, deque[_Failure]] = defaultdict(deque)
         self._versions = 0
@@ -216,7 +216,7 @@ class MemoryStore:
 
         def replace_tags() -> None:
             self.stored(key)
-            self.tagged[key] = dict(tags)
+            self.marks[key] = dict(tags)
 
         await self.request("tag", key, replace_tags)
 
@@ -225,7 +225,7 @@ class MemoryStore:
 
         def read() -> dict[str, str]:
             self.stored(key)
-            return dict(self.tagged.get(key, {}))
+            return dict(self.marks.get(key, {}))
 
         return await self.request("tags", key, read)
 
@@ -264,7 +264,7 @@ class MemoryStore:
         self._versions += 1
         info = ObjectInfo(key, len(data), f'"{self._versions}"', self.time, metadata)
         self.objects[key] = Stored(bytes(data), info)
-        self.tagged.pop(key, None)
+        self.marks.pop(key, None)
         return info
 
     def _begin(self, key: str, metadata: dict[str, str]) -> MemoryUpload:
