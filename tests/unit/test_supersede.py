@@ -149,7 +149,7 @@ async def test_restore_point_that_is_gone_does_not_hold_up_the_others(scene: Sce
 
 
 async def test_store_without_tags_is_no_obstacle(scene: Scene) -> None:
-    """R2 has none; nothing expires there by rules on tags, so an untagged restore point is as safe as a held one."""
+    """Nothing expires there by rules on tags: an untagged restore point is as safe as a held one."""
     scene.store.fail("tag", ConfigurationError("501"), times=100)
     scene.store.fail("tags", ConfigurationError("501"), times=100)
     await scene.publish("20T14:50")
