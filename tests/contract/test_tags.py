@@ -1,10 +1,12 @@
 """Tags: what lifecycle rules go by. The newest restore point is safe because it has none."""
 
+import fcntl
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from sidecar.adapters import filestore
 from sidecar.adapters.filestore import PRIVATE, FileStore
@@ -161,23 +163,24 @@ async def test_pruning_deletes_what_is_tagged_as_we_think_and_nothing_else(tmp_p
         await store.tags(KEY)
 
 
-async def test_tags_and_prunings_at_once_leave_no_tag_without_its_object(tmp_path: Path) -> None:
+async def test_tag_that_waited_for_a_pruning_leaves_nothing(tmp_path: Path) -> None:
+    """The object went while the tag waited for the directory's lock."""
     store = FileStore(tmp_path)
-    for round_ in range(20):
-        key = f"app.db/{round_}"
-        await store.put(key, b"data")
-        await store.tag(key, RECENT)
+    await store.put(KEY, b"data")
+    refused: list[bool] = []
 
-        async def hold(key: str = key) -> None:
-            try:
-                await store.tag(key, HELD)
-            except NotFound:
-                return
-            assert await store.tags(key) == HELD
+    async def tag() -> None:
+        try:
+            await store.tag(KEY, HELD)
+        except NotFound:
+            refused.append(True)
 
+    with (tmp_path / PRIVATE / "lock").open("a") as lock:
+        await to_thread.run_sync(fcntl.flock, lock, fcntl.LOCK_EX)
         async with anyio.create_task_group() as group:
-            group.start_soon(hold)
-            group.start_soon(store.prune, {key: RECENT})
-        kept = {info.key for info in (await store.list(key)).objects}
-        assert set(await store.tagged("")) >= kept
-        assert (tmp_path / PRIVATE / "tags" / f"{key}.json").exists() == bool(kept)
+            group.start_soon(tag)
+            await anyio.sleep(0.1)
+            (tmp_path / KEY).unlink()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+    assert refused == [True]
+    assert not (tmp_path / PRIVATE / "tags").exists()

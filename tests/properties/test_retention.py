@@ -34,9 +34,22 @@ def histories(draw: st.DrawFn) -> list[datetime]:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Tagged]:
-    """Restore points in any order, with any tiers."""
-    times = draw(st.lists(instants.map(Timestamp.of), max_size=40, unique=True))
-    return [Tagged(str(time), time, draw(tiers)) for time in times]
+    """Restore points in any order, with any tiers, over months: mostly without a gap that would make us distrustful."""
+    steps = draw(st.lists(st.integers(1, 8 * 86_400), max_size=40))
+    if draw(st.integers(0, 4)) == 0:
+        steps.append(20 * 86_400)
+    times = [Timestamp.of(START + timedelta(seconds=sum(steps[:count]))) for count in range(1, len(steps) + 1)]
+    return draw(st.permutations([Tagged(str(time), time, draw(tiers)) for time in times]))
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> tuple[list[Tagged], datetime]:
+    """Restore points, and a clock that is often right: at most two weeks after the newest, or before it."""
+    points = draw(stores())
+    newest = max((point.timestamp.instant for point in points), default=START)
+    return points, newest + timedelta(
+        seconds=draw(st.integers(0, 14 * 86_400) | st.integers(-90 * 86_400, 90 * 86_400))
+    )
 
 
 def superseded(history: Iterable[datetime]) -> list[Tagged]:
@@ -80,10 +93,11 @@ def test_nothing_expires_at_the_moment_it_is_superseded(instant: datetime, gap: 
         assert KEEP[tier] - (newer.instant - instant) >= min(GRACE, timedelta(days=1))
 
 
-@given(stores(), instants)
+@given(looks())
 @settings(max_examples=300)
-def test_pruning_takes_only_what_has_expired(points: list[Tagged], now: datetime) -> None:
+def test_pruning_takes_only_what_has_expired(look: tuple[list[Tagged], datetime]) -> None:
     """Never the newest, a held one or one without a tier, whatever the tags say; and some always stay."""
+    points, now = look
     expired = plan_prune(points, now)
     by_key = {point.key: point for point in points}
     assert len(set(expired)) == len(expired)
@@ -97,8 +111,9 @@ def test_pruning_takes_only_what_has_expired(points: list[Tagged], now: datetime
     assert expired == sorted(expired), "oldest first: what is cut off by a crash is the newer ones"
 
 
-@given(stores(), instants)
-def test_the_tier_of_the_newest_does_not_matter(points: list[Tagged], now: datetime) -> None:
+@given(looks())
+def test_the_tier_of_the_newest_does_not_matter(look: tuple[list[Tagged], datetime]) -> None:
+    points, now = look
     assume(points)
     newest = max(points, key=lambda point: point.timestamp)
     for tier in (None, *Tier):
@@ -107,9 +122,10 @@ def test_the_tier_of_the_newest_does_not_matter(points: list[Tagged], now: datet
         assert plan_prune(changed, now) == plan_prune(points, now)
 
 
-@given(stores(), instants)
-def test_a_clock_behind_the_newest_prunes_nothing(points: list[Tagged], now: datetime) -> None:
-    assume(points and now < max(point.timestamp for point in points).instant)
+@given(stores(), st.integers(1, 200 * 86_400))
+def test_a_clock_behind_the_newest_prunes_nothing(points: list[Tagged], behind: int) -> None:
+    assume(points)
+    now = max(point.timestamp for point in points).instant - timedelta(seconds=behind)
     assert plan_prune(points, now) == []
 
 
@@ -147,12 +163,22 @@ def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list
                 assert str(last) in kept
 
 
-@given(stores(), instants)
-def test_pruning_twice_is_pruning_once(points: list[Tagged], now: datetime) -> None:
+@given(looks())
+def test_pruning_twice_is_pruning_once(look: tuple[list[Tagged], datetime]) -> None:
     """What is spared once is not taken the next time, when the history has become shorter."""
+    points, now = look
     expired = set(plan_prune(points, now))
     rest = [point for point in points if point.key not in expired]
     assert plan_prune(rest, now) == []
+
+
+def test_what_has_expired_is_taken() -> None:
+    """A year of days: each tier goes when its time has come, and no other."""
+    days = [Timestamp.of(START + number * DAY) for number in range(365)]
+    for tier in (None, *Tier):
+        points = [Tagged(str(day), day, tier) for day in days]
+        kept = KEEP[tier].days if tier in KEEP else 364
+        assert plan_prune(points, days[-1].instant) == [str(day) for day in days[: 364 - kept]]
 
 
 def test_a_busy_directory_comes_to_rest_at_a_bounded_number() -> None:

@@ -107,6 +107,28 @@ async def test_crash_between_publish_and_tag_is_made_up_for(scene: Scene) -> Non
     assert scene.tiers() == ["recent", "hourly", "recent", "recent", "recent", "-"]
 
 
+async def test_made_up_for_oldest_first(scene: Scene) -> None:
+    """A crash halfway leaves nothing untagged below one that has a tier: looking back would not find it."""
+    for minute in range(5):
+        await scene.publish(f"20T14:5{minute}", settle=False)
+        scene.restart()
+    tags = 0
+
+    def crash(operation: str, _key: str) -> None:
+        nonlocal tags
+        tags += operation == "tag"
+        if tags > 2:
+            raise StoreUnavailable("down")
+
+    scene.store.hook = crash
+    await scene.publish("20T14:55")
+    assert scene.tiers() == ["recent", "recent", "-", "-", "-", "-"]
+    scene.store.hook = None
+    scene.restart()
+    await scene.predecessors.settle()
+    assert scene.tiers() == ["recent"] * 5 + ["-"]
+
+
 async def test_looking_back_ends_at_the_first_that_has_a_tier(scene: Scene) -> None:
     for minute in range(50):
         await scene.publish(f"20T14:{minute:02}")
@@ -180,6 +202,14 @@ async def test_who_may_not_read_tags_tags_only_its_own(scene: Scene) -> None:
     for at in ("20T14:55", "20T15:05", "20T15:06"):
         await scene.publish(at)
     assert scene.tiers() == ["held", "hourly", "recent", "-"]
+
+
+async def test_who_may_not_read_tags_knows_what_it_held(scene: Scene) -> None:
+    scene.store.fail("tags", AccessDenied("no"), times=1000)
+    await scene.publish("20T14:50")
+    await scene.publish("20T14:55", SMALL)
+    await scene.publish("20T14:56", SMALL)
+    assert scene.tiers() == ["held", "recent", "-"]
 
 
 async def test_newest_that_would_expire_is_saved(scene: Scene) -> None:
