@@ -82,6 +82,11 @@ class Lease:
         return self._record is not None and not self._record.released and not self.lost.is_set()
 
     @property
+    def ends(self) -> datetime | None:
+        """When our term ends, in the store's clock, unless it is renewed."""
+        return self._ends
+
+    @property
     def asked_by(self) -> str | None:
         """The machine that asks us to hand over, as of the last renewal."""
         return self._record.handoff if self._record else None
