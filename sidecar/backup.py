@@ -19,7 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
-from sidecar.ports import Clock, Prunable, Snapshotter
+from sidecar.ports import Clock, Fence, Prunable, Snapshotter
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
@@ -42,6 +42,7 @@ class Tools:
     snapshotter: Snapshotter
     status: Status
     clock: Clock
+    fence: Fence
     turn: anyio.Semaphore
     prunable: Prunable | None = None
 
@@ -117,6 +118,15 @@ class Backup:
         if self._copying and not _same(signature, self._copying) and self._changed_meanwhile is None:
             self._changed_meanwhile = now
 
+    def changed(self) -> bool:
+        """Whether the database may have something that no restore point, nor a diverged one, holds."""
+        signature = self._tools.snapshotter.signature(self.database.path)
+        return signature is not None and not signature.proves_unchanged_since(self._protected)
+
+    def kept(self, snapshot: Snapshot) -> None:
+        """What this snapshot holds is in the store, if not as a restore point."""
+        self._protected = snapshot.signature
+
     def must_publish(self) -> None:
         """The next cycle publishes even what seems to be published already."""
         self._must_publish = True
@@ -181,6 +191,7 @@ class Backup:
             return outcome
 
     async def _cycle(self) -> str:
+        self._tools.fence.require()
         self.observe()
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
@@ -210,16 +221,19 @@ class Backup:
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         await self._predecessors.guard(snapshot)
-        timestamp = await self._tools.replica.stamp(self.database.name, self._newest)
+        fence = self._tools.fence
+        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure(), self._newest)
         key = key_of(self.database.name, timestamp)
         self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
         self._lineage.pending(key)
-        named = replace(index, timestamp=str(timestamp), parent=self._parent)
+        named = replace(index, timestamp=str(timestamp), parent=self._parent, epoch=fence.epoch)
         try:
-            published = await self._tools.publisher.publish(snapshot, named, key, await self._reusable())
+            base = await self._reusable()
+            published = await self._tools.publisher.publish(snapshot, named, key, base, fence.ensure)
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+        fence.published(self.database.name, key)
         self._lineage.descends(key, named.root)
         self._predecessors.superseded_by(published.info, snapshot)
         self._must_publish = False

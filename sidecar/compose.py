@@ -1,7 +1,8 @@
 """Composition root: the only place that knows concrete classes. `daemon` and `commands` get their parts here."""
 
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
+from sidecar.lease import Lease, NoLease
 from sidecar.lineage import Lineage
-from sidecar.ports import Clock, ObjectStore, Prunable, Snapshotter
+from sidecar.locks import local_locks
+from sidecar.ports import Clock, Fence, ObjectStore, Prunable, Snapshotter
 from sidecar.publish import Origin, Publisher
+from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status import Status
@@ -56,13 +60,34 @@ class Parts:
         store = Retrying(self.store, self.clock, patience or Patience(seconds))
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
-    def tools(self) -> Tools:
+    def fence(self) -> Lease | NoLease:
+        """What makes us the only writer: the lease, acquired with the patience of a boot."""
+        settings = self.configuration.settings
+        later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
+        if settings.lease == "off":
+            return NoLease(self.replica(self._boot_patience()).store)
+        patient = Retrying(self.store, self.clock, self._boot_patience())
+        self.status.lease.enabled, self.status.lease.holder = True, self.holder
+        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl)
+        return Lease(later, patient, self.clock, self.status.lease, me)
+
+    def _boot_patience(self) -> Patience:
+        return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)
+
+    def locks(self, control: Path | None) -> AbstractContextManager[None]:
+        """Be the only sidecar of these databases, and with a lease of this store, on this machine."""
+        holder = None if self.configuration.settings.lease == "off" else self.holder
+        return local_locks(self.databases, control, self.store.url, holder)
+
+    def tools(self, fence: Fence) -> Tools:
         """What backups work with."""
         settings = self.configuration.settings
         replica = self.replica()
         publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
         restorer = self.restorer(replica)
-        return Tools(replica, publisher, restorer, self.snapshotter, self.status, self.clock, self.turn, self.prunable)
+        return Tools(
+            replica, publisher, restorer, self.snapshotter, self.status, self.clock, fence, self.turn, self.prunable
+        )
 
     def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
         """Downloads with the configured integrity check, or the given one."""
@@ -75,7 +100,7 @@ class Parts:
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
         settings = self.configuration.settings
-        replica = self.replica(Patience(settings.restore_timeout.total_seconds(), cut=True))
+        replica = self.replica(self._boot_patience())
         return Boot(
             replica,
             self.restorer(replica),

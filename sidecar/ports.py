@@ -139,6 +139,34 @@ class Prunable(Protocol):
         ...
 
 
+class Fence(Protocol):
+    """What lets one machine publish and no other."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of our term, written into what we publish."""
+        ...
+
+    def require(self) -> None:
+        """Raise `LeaseLost` when another machine took over. Asks nobody."""
+        ...
+
+    async def ensure(self) -> datetime:
+        """Be inside our term, prolonging it if need be. Returns the instant, in the store's clock, to stamp with.
+
+        Raises `LeaseLost`, or `Transient` when the store is away.
+        """
+        ...
+
+    async def settle(self, latest: Mapping[str, str]) -> None:
+        """Write down from which restore points, by database, this term begins. Raises as `ensure`."""
+        ...
+
+    def published(self, database: str, key: str) -> None:
+        """Remember the newest restore point of a database, for the next renewal."""
+        ...
+
+
 class Staging(Protocol):
     """Where snapshots lie until they are published."""
 

@@ -78,6 +78,18 @@ class DatabaseStatus:
         return max(0.0, (now - self.unprotected_since).total_seconds()) if self.unprotected_since else 0.0
 
 
+@dataclass(slots=True)
+class LeaseStatus:
+    """What is known of the lease. `held` says that our term has not ended; `waiting_for` is who holds it instead."""
+
+    enabled: bool = False
+    holder: str = ""
+    held: bool = False
+    epoch: int = 0
+    waiting_for: str | None = None
+    renewals: Counter[str] = field(default_factory=Counter)
+
+
 class Status:
     """The state of this daemon. `now` is injected so that reading it needs no clock."""
 
@@ -93,10 +105,11 @@ class Status:
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.request_seconds: dict[str, Histogram] = {}
+        self.lease = LeaseStatus()
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
-        """Tell where the daemon is: starting, restoring, running, stopping or stopped."""
+        """Tell where the daemon is: starting, waiting, restoring, running, stopping, handed over, fenced or stopped."""
         self.phase, self.ready = phase, ready
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:
@@ -162,6 +175,7 @@ class Status:
             "started": self.started.isoformat(),
             "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
             "final_backup_estimate_seconds": self.final_estimate(),
+            "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
         }
