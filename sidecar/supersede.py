@@ -106,21 +106,34 @@ class Predecessors:
     async def _previous(self) -> _Newest | None:
         """The newest restore point now; those that others published since we last looked are superseded in turn."""
         if self._newest is None:
-            newest = await self._replica.newest(self._database)
-            self._newest = await self._looked_up(newest) if newest else None
+            self._newest = await self._found()
         elif newer := await self._replica.since(self._database, self._newest.point.key):
-            last = await self._looked_up(newer[-1])
-            self._supersede(self._newest.point, newer[0], ours=self._newest.ours)
-            for older, successor in pairwise(newer):
+            found = await self._found()
+            if found is None or found.point.timestamp <= self._newest.point.timestamp:
+                return self._newest  # what is above it is a fenced machine's, and supersedes nothing
+            chain = [point for point in newer if point.timestamp <= found.point.timestamp]
+            self._supersede(self._newest.point, chain[0], ours=self._newest.ours)
+            for older, successor in pairwise(chain):
                 self._supersede(older, successor, ours=False)
-            self._newest = last
+            self._newest = found
         return self._newest
 
-    async def _looked_up(self, point: RestorePoint) -> _Newest:
+    async def _found(self) -> _Newest | None:
+        """The newest restore point that is there: the one that the lease names may have been deleted by hand."""
+        newest = await self._replica.newest(self._database)
+        if newest is None:
+            return None
+        found = await self._looked_up(newest)
+        if found is None:
+            older = [point for point in await self._replica.up_to(newest) if point.timestamp < newest.timestamp]
+            found = await self._looked_up(older[-1]) if older else None
+        return found
+
+    async def _looked_up(self, point: RestorePoint) -> _Newest | None:
         try:
             info = await self._store.head(point.key)
-        except NotFound as error:
-            raise StoreUnavailable(f"{point.key} was listed and is gone", "it is looked up anew") from error
+        except NotFound:
+            return None
         # Without our metadata (copied there by hand) its own size: a database is hardly ever smaller than compressed.
         size, tables = _number(info.metadata.get("size")), _number(info.metadata.get("tables"))
         return _Newest(point, Extent(info.size if size is None else size, tables), ours=False)
@@ -153,8 +166,9 @@ class Predecessors:
         """Once: find what a predecessor superseded and had no time to tag, back to the first one that has a tier."""
         if self._caught_up:
             return
-        newest = self._newest.point if self._newest else await self._replica.newest(self._database)
-        if newest:
+        self._newest = self._newest or await self._found()
+        if self._newest:
+            newest = self._newest.point
             await self._see_that_newest_stays(newest)
             known = {each.key for each in self._pending}
             found: list[_Superseded] = []
@@ -171,7 +185,7 @@ class Predecessors:
 
     async def _see_that_newest_stays(self, newest: RestorePoint) -> None:
         """It has a tier when somebody deleted those above it; it would expire, and leave an idle app with nothing."""
-        if self._newest and self._newest.ours:
+        if self._newest and self._newest.ours:  # it had no tag a moment ago
             return
         tags = await self._tags(newest.key)
         if tags and tags.get(TIER_TAG) in KEEP:
