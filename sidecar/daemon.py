@@ -112,7 +112,7 @@ class _Daemon:
                 store=self._parts.store.url,
                 hint="set SIDECAR_STORE to s3://bucket/prefix",
             )
-        self._status.enter("waiting")
+        self._status.enter("restoring")
         ask = self._settings.lease_handoff == "request"
         try:
             await self._unless_stopped(partial(self._fence.acquire, self._settings.lease_wait, ask=ask))
@@ -136,7 +136,6 @@ class _Daemon:
 
     async def _as_holder(self) -> int:
         """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
-        self._status.enter("restoring")
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))
         if self._signals.stop.is_set():
