@@ -11,7 +11,6 @@ data "aws_partition" "current" {}
 resource "aws_s3_bucket" "store" {
   # checkov:skip=CKV_AWS_144: a copy in a second region doubles the bill; whoever needs one adds replication
   # checkov:skip=CKV_AWS_145: SSE-S3 is the default; create_kms_key chooses KMS
-  # checkov:skip=CKV_AWS_18: access logs are a choice (access_log_days): they cost, and CloudTrail may be there already
   # checkov:skip=CKV2_AWS_62: nothing listens to events; sidecar's own metrics tell when a restore point is missing
   bucket = var.bucket
 

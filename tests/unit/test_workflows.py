@@ -53,7 +53,7 @@ def test_apply_and_deploy_are_behind_the_environment() -> None:
     assert using_apply_role == ["apply"]
     for body in (_jobs(infra)["apply"], _jobs(deploy)["deploy"]):
         assert re.search(r"^    environment: production$", body, re.MULTILINE)
-    assert "--ha=false" in deploy
+    assert re.search(r"run: flyctl deploy --ha=false\b", deploy)
 
 
 def test_all_green_waits_for_every_job() -> None:
