@@ -1,12 +1,17 @@
 # The store: one bucket for all apps, each under its own prefix.
 
-locals {
-  prefixes = { for app, each in var.apps : app => coalesce(each.prefix, app) }
-}
-
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
+
+# Names spelled out, not read from resources: so a plan shows every policy whole, even before anything exists.
+locals {
+  account_id     = data.aws_caller_identity.current.account_id
+  iam_arn        = "arn:${data.aws_partition.current.partition}:iam::${local.account_id}"
+  bucket_arn     = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
+  log_bucket_arn = "${local.bucket_arn}-logs"
+  prefixes       = { for app, each in var.apps : app => coalesce(each.prefix, app) }
+}
 
 resource "aws_s3_bucket" "store" {
   # checkov:skip=CKV_AWS_144: a copy in a second region doubles the bill; whoever needs one adds replication
@@ -68,11 +73,11 @@ resource "aws_s3_bucket_policy" "store" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = aws_s3_bucket.store.arn })).Statement,
+      jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
       # sidecar publishes with `If-None-Match: *`. This holds a stolen credential to it too. Lease and parts are exempt:
       # lease.json is replaced all the time, and parts of an upload take no conditions.
       # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
-      jsondecode(templatefile("${path.module}/policies/restore_points.json.tftpl", { bucket_arn = aws_s3_bucket.store.arn })).Statement,
+      jsondecode(templatefile("${path.module}/policies/restore_points.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
     )
   })
 
@@ -186,7 +191,7 @@ resource "aws_kms_key" "store" {
 
   policy = templatefile("${path.module}/policies/key.json.tftpl", {
     partition  = data.aws_partition.current.partition
-    account_id = data.aws_caller_identity.current.account_id
+    account_id = local.account_id
   })
 
   lifecycle {

@@ -1,10 +1,8 @@
 # Who may write: each fly.io app its own role, by fly.io's identity tokens. No key exists.
 
 locals {
-  fly_provider_arn = var.create_fly_oidc_provider ? one(aws_iam_openid_connect_provider.fly[*].arn) : join("", [
-    "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}",
-    ":oidc-provider/oidc.fly.io/${var.fly_organization}",
-  ])
+  fly_provider_arn = "${local.iam_arn}:oidc-provider/oidc.fly.io/${var.fly_organization}"
+  writer_role_arns = { for app, role in aws_iam_role.writer : app => "${local.iam_arn}:role${role.path}${role.name}" }
 }
 
 resource "aws_iam_openid_connect_provider" "fly" {
@@ -28,6 +26,8 @@ resource "aws_iam_role" "writer" {
     organization = var.fly_organization
     app          = each.key
   })
+
+  depends_on = [aws_iam_openid_connect_provider.fly]
 }
 
 resource "aws_iam_role_policy" "writer" {
@@ -38,7 +38,7 @@ resource "aws_iam_role_policy" "writer" {
   # ListBucket on the prefix also turns the 403 for a missing key into the 404 that means "nothing there yet".
   # No GetObjectTagging: a tag is set whole, never read; part copies do not need it (CopyObject would).
   policy = templatefile("${path.module}/policies/writer.json.tftpl", {
-    bucket_arn = aws_s3_bucket.store.arn
+    bucket_arn = local.bucket_arn
     prefix     = local.prefixes[each.key]
   })
 }

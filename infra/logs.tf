@@ -66,11 +66,11 @@ resource "aws_s3_bucket_policy" "logs" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = aws_s3_bucket.logs[0].arn })).Statement,
+      jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = local.log_bucket_arn })).Statement,
       jsondecode(templatefile("${path.module}/policies/log_delivery.json.tftpl", {
-        log_bucket_arn = aws_s3_bucket.logs[0].arn
-        bucket_arn     = aws_s3_bucket.store.arn
-        account_id     = data.aws_caller_identity.current.account_id
+        log_bucket_arn = local.log_bucket_arn
+        bucket_arn     = local.bucket_arn
+        account_id     = local.account_id
       })).Statement,
     )
   })

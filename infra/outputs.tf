@@ -4,7 +4,7 @@ output "fly_env" {
     for app, prefix in local.prefixes : app => <<-EOT
       [env]
         AWS_REGION = "${var.region}"
-        AWS_ROLE_ARN = "${aws_iam_role.writer[app].arn}"
+        AWS_ROLE_ARN = "${local.writer_role_arns[app]}"
         SIDECAR_STORE = "s3://${var.bucket}/${prefix}"
     EOT
   }
@@ -22,7 +22,7 @@ output "stores" {
 
 output "writer_role_arns" {
   description = "For each app the ARN of its writer role, for `AWS_ROLE_ARN`."
-  value       = { for app, role in aws_iam_role.writer : app => role.arn }
+  value       = local.writer_role_arns
 }
 
 output "fly_oidc_provider_arn" {

@@ -4,12 +4,13 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
+# Names spelled out, not read from resources: so a plan shows every policy whole, even before anything exists.
 locals {
   iam_arn = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}"
 
-  github_provider_arn = var.create_github_oidc_provider ? one(aws_iam_openid_connect_provider.github[*].arn) : (
-    "${local.iam_arn}:oidc-provider/token.actions.githubusercontent.com"
-  )
+  github_provider_arn = "${local.iam_arn}:oidc-provider/token.actions.githubusercontent.com"
+  state_bucket_arn    = "arn:${data.aws_partition.current.partition}:s3:::${var.state_bucket}"
+  boundary_arn        = "${local.iam_arn}:policy${aws_iam_policy.writer_boundary.path}${aws_iam_policy.writer_boundary.name}"
 
   # https://docs.github.com/en/actions/reference/security/oidc#immutable-subject-claims
   repositories = compact([
@@ -29,7 +30,7 @@ locals {
   ]
 
   plan_policy = templatefile("${path.module}/policies/plan.json.tftpl", {
-    state_bucket_arn  = aws_s3_bucket.state.arn
+    state_bucket_arn  = local.state_bucket_arn
     store_bucket_arns = jsonencode(local.store_bucket_arns)
     partition         = data.aws_partition.current.partition
     account_id        = data.aws_caller_identity.current.account_id
@@ -52,6 +53,8 @@ resource "aws_iam_role" "plan" {
     provider_arn = local.github_provider_arn
     subjects     = jsonencode(local.plan_subjects)
   })
+
+  depends_on = [aws_iam_openid_connect_provider.github]
 }
 
 resource "aws_iam_role_policy" "plan" {
@@ -70,6 +73,8 @@ resource "aws_iam_role" "apply" {
     provider_arn = local.github_provider_arn
     subjects     = jsonencode(local.apply_subjects)
   })
+
+  depends_on = [aws_iam_openid_connect_provider.github]
 }
 
 resource "aws_iam_role_policy" "apply_read" {
@@ -83,9 +88,9 @@ resource "aws_iam_role_policy" "apply" {
   role = aws_iam_role.apply.id
 
   policy = templatefile("${path.module}/policies/apply.json.tftpl", {
-    state_bucket_arn  = aws_s3_bucket.state.arn
+    state_bucket_arn  = local.state_bucket_arn
     store_bucket_arns = jsonencode(local.store_bucket_arns)
-    boundary_arn      = aws_iam_policy.writer_boundary.arn
+    boundary_arn      = local.boundary_arn
     partition         = data.aws_partition.current.partition
     account_id        = data.aws_caller_identity.current.account_id
   })

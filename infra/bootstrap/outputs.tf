@@ -30,5 +30,5 @@ output "github_variables" {
 
 output "writer_boundary_arn" {
   description = "Permissions boundary for `permissions_boundary_arn` of `infra`."
-  value       = aws_iam_policy.writer_boundary.arn
+  value       = local.boundary_arn
 }

@@ -71,6 +71,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
 
 resource "aws_s3_bucket_policy" "state" {
   bucket     = aws_s3_bucket.state.id
-  policy     = templatefile("${path.module}/../policies/bucket.json.tftpl", { bucket_arn = aws_s3_bucket.state.arn })
+  policy     = templatefile("${path.module}/../policies/bucket.json.tftpl", { bucket_arn = local.state_bucket_arn })
   depends_on = [aws_s3_bucket_public_access_block.state]
 }

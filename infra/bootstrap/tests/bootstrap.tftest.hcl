@@ -1,25 +1,7 @@
 # The rules of the bootstrap stack, on a mocked provider: no account, no network. `terraform test`, or `tofu test`.
+# Plans only: what `prevent_destroy` protects no test could take down again.
 
 mock_provider "aws" {
-  mock_resource "aws_s3_bucket" {
-    defaults = {
-      arn = "arn:aws:s3:::example-states"
-      id  = "example-states"
-    }
-  }
-
-  mock_resource "aws_iam_openid_connect_provider" {
-    defaults = { arn = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com" }
-  }
-
-  mock_resource "aws_iam_policy" {
-    defaults = { arn = "arn:aws:iam::123456789012:policy/sidecar-ci/sidecar-writer-boundary" }
-  }
-
-  mock_resource "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::123456789012:role/sidecar-ci/example" }
-  }
-
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
@@ -40,6 +22,8 @@ variables {
 }
 
 run "state_bucket_is_private_versioned_and_stays" {
+  command = plan
+
   assert {
     condition = alltrue([
       aws_s3_bucket_public_access_block.state.block_public_acls,
@@ -62,6 +46,8 @@ run "state_bucket_is_private_versioned_and_stays" {
 }
 
 run "apply_is_only_for_the_environment_production" {
+  command = plan
+
   assert {
     condition = toset(jsondecode(aws_iam_role.apply.assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"]) == toset([
       "repo:example-org/example-app:environment:production",
@@ -81,6 +67,8 @@ run "apply_is_only_for_the_environment_production" {
 }
 
 run "plan_is_for_pull_requests_and_main" {
+  command = plan
+
   assert {
     condition = toset(jsondecode(aws_iam_role.plan.assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"]) == toset([
       "repo:example-org/example-app:pull_request",
@@ -110,6 +98,8 @@ run "plan_is_for_pull_requests_and_main" {
 }
 
 run "immutable_form_alone" {
+  command = plan
+
   variables {
     github_subject_forms = ["immutable"]
   }
@@ -123,6 +113,8 @@ run "immutable_form_alone" {
 }
 
 run "apply_deletes_no_bucket_and_cannot_leave_the_boundary" {
+  command = plan
+
   assert {
     condition = alltrue(flatten([
       for statement in jsondecode(aws_iam_role_policy.apply.policy).Statement : [
