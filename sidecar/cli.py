@@ -13,7 +13,8 @@ import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import Configuration, Settings, is_passthrough, load
+from sidecar.config import Configuration, Settings, load
+from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError
 
 Command = Callable[..., Any]

@@ -48,6 +48,13 @@ class Metrics:
                 "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
             )
 
+        if expiry := self._status.credentials_expiry:
+            yield GaugeMetricFamily(
+                "sidecar_credentials_expiry_timestamp_seconds",
+                "When the role's present credentials end; renewed before",
+                value=expiry.timestamp(),
+            )
+
     def _restores(self) -> Iterable[Metric]:
         outcomes = CounterMetricFamily("sidecar_restores", "Boots by outcome", labels=["outcome"])
         for outcome in RESTORE_OUTCOMES:
