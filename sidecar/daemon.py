@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, Reaper, require_command, take_terminal_back
@@ -24,10 +25,13 @@ from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
+from sidecar.domain import Account
+from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, SidecarError
 from sidecar.files import kept_aside
 from sidecar.locks import control_path, local_locks
 from sidecar.output import progress_bar
+from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
 from sidecar.ports import Child
 
@@ -46,6 +50,7 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     """
     if command:
         require_command(command)
+        to_become(configuration.settings.app_user)
     try:
         with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
             async with opened(configuration) as parts:
@@ -147,6 +152,7 @@ class _Daemon:
                 hint="set SIDECAR_STORE to s3://bucket/prefix",
             )
         self._status.enter("restoring")
+        self._hand_over()  # before anything is downloaded in vain
         booted = await self._boot_unless_stopped()
         if booted is None or self._signals.stop.is_set():
             self._status.enter("stopped")
@@ -154,7 +160,7 @@ class _Daemon:
             return 128 + (self._signals.first or signal.SIGTERM)
         started = self._parts.clock.monotonic()
         if self._command:
-            self._signals.app = App(self._command, self._signals.reaper)
+            self._signals.app = self._start_app()
         self._status.enter("running", ready=True)
         status = await self._run_beside_backups(booted)
         stopping = self._parts.clock.monotonic()
@@ -169,6 +175,18 @@ class _Daemon:
             final_backup_seconds=round(now - stopping, 3),
         )
         return self._exit_status(status, protected=protected)
+
+    def _start_app(self) -> App:
+        account = self._hand_over()
+        environment = app_environment(withhold=self._settings.app_credentials == "withhold")
+        return App(self._command, self._signals.reaper, environment, account)
+
+    def _hand_over(self) -> Account | None:
+        """Let the app's user own what it works with; returns who that is, unless it is who we are."""
+        account = to_become(self._settings.app_user) if self._command else None
+        if account:
+            hand_over([each.path for each in self._parts.databases], account)
+        return account
 
     async def _run_beside_backups(self, booted: list[Booted]) -> int:
         try:
