@@ -26,7 +26,7 @@ AUDIENCE = "sts.amazonaws.com"
 URL = "http://localhost/v1/tokens/oidc"
 API_TIMEOUT = aiohttp.ClientTimeout(total=5)
 LIMIT = 64 << 10
-PATIENCE = 3.0  # seconds for one read; whoever reads tries again, so that the reason is known when time is up
+PATIENCE = 1.0  # seconds for one read; whoever reads tries again, so that the reason is known when time is up
 POLL = 0.1
 
 
