@@ -32,12 +32,12 @@ class TokenService:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def environment(self, *, sts: str | None = None, s3: str | None = None, **more: str | Path) -> dict[str, str]:
-        """The AWS_* variables for the writer role of the app, directly here or through proxies' endpoints."""
+    def environment(self, **more: str | Path) -> dict[str, str]:
+        """The AWS_* variables for the writer role of the app, and `more`."""
         return {
             "AWS_ROLE_ARN": role_arn(),
-            "AWS_ENDPOINT_URL_STS": sts or self.server.endpoint,
-            "AWS_ENDPOINT_URL_S3": s3 or self.server.endpoint,
+            "AWS_ENDPOINT_URL_STS": self.server.endpoint,
+            "AWS_ENDPOINT_URL_S3": self.server.endpoint,
             "AWS_REGION": REGION,
             **{name: str(value) for name, value in more.items()},
         }
