@@ -73,7 +73,7 @@ class Issuer:
         self.key = Key()
         self._keys = [self.key]
         self._port = free_port()
-        self._server = _Served(ThreadingHTTPServer((LOOPBACK, self._port), _handler(self._answer)))
+        self._server = _Served(lambda: ThreadingHTTPServer((LOOPBACK, self._port), _handler(self._answer)))
 
     @property
     def keys_url(self) -> str:
@@ -137,7 +137,7 @@ class FlyMachine:
         self._issuer = issuer
         self._directory = tempfile.TemporaryDirectory(prefix="fly-")  # short: sun_path has 108 bytes
         self.socket = Path(self._directory.name, "api")
-        self._server = _Served(_UnixServer(self.socket, _handler(self._answer)))
+        self._server = _Served(lambda: _UnixServer(self.socket, _handler(self._answer)))
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -160,18 +160,20 @@ class FlyMachine:
 class _Served:
     """A server in a thread."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
-        self._server = server
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    def __init__(self, make: Callable[[], ThreadingHTTPServer]) -> None:
+        self._make = make
+        self._server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._server = self._make()
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
 
 
 def _handler(answer: Callable[[BaseHTTPRequestHandler], Reply]) -> type[BaseHTTPRequestHandler]:
