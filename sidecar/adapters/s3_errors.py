@@ -46,7 +46,8 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
         return _of_reply(error.response, bucket, where, operation, key)
     if isinstance(error, _NO_CREDENTIALS):
         return AccessDenied(
-            f"no credentials for {where}: {error}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN"
+            f"no credentials for {where}: {error}",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE",
         )
     if isinstance(error, _MISCONFIGURED) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
         return ConfigurationError(f"the SDK refuses the request to {where}: {error}", "check the AWS_* variables")

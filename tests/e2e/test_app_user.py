@@ -4,6 +4,7 @@ import os
 import pwd
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,23 +28,22 @@ sqlite3 "$1" "PRAGMA journal_mode=wal; CREATE TABLE IF NOT EXISTS notes (text TE
 [ -w "$3" ] && socket=open || socket=closed
 { grep -E '^(Uid|Gid|Groups):' /proc/$$/status; echo "Socket: $socket"; echo "Names: $USER $LOGNAME"; } > "$2.new"
 mv "$2.new" "$2"
-while :; do sleep 0.05; done
+while :; do
+    sqlite3 -cmd ".timeout 5000" "$1" "INSERT INTO notes VALUES ('again')" 2>> "$2.failed"
+    sleep 0.05
+done
 """
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """Everybody may enter its directories, as on a real machine; what is inside is root's."""
-    made = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
-    opened = [path for path in (tmp_path, *tmp_path.parents) if path != Path("/") and path.owner() != "nobody"]
-    modes = {path: path.stat().st_mode for path in opened}
-    for path in modes:
-        path.chmod(modes[path] | 0o011)
-    (tmp_path / "reports").mkdir()
-    os.chown(tmp_path / "reports", NOBODY.pw_uid, NOBODY.pw_gid)
-    yield made
-    for path, mode in modes.items():
-        path.chmod(mode)
+def machine() -> Iterator[Machine]:
+    """A machine that everybody may enter, as a real one; what is inside is root's. (pytest closes its own directories.)"""
+    with tempfile.TemporaryDirectory(prefix="app-user-") as directory:
+        root = Path(directory)
+        root.chmod(0o755)
+        (root / "reports").mkdir()
+        os.chown(root / "reports", NOBODY.pw_uid, NOBODY.pw_gid)
+        yield Machine.make(root, f"file://{root}/store", clean_environment(root))
 
 
 @pytest.fixture
@@ -84,7 +84,22 @@ def test_the_app_runs_as_its_user_and_owns_its_restored_database(machine: Machin
     assert told["Socket"] == ["closed"]
     owners = {path.name: path.stat().st_uid for path in (machine.data, machine.database)}
     assert set(owners.values()) == {NOBODY.pw_uid}, owners
-    assert notes(machine.restore_copy()) == ["from the app", "from the app"]
+    assert notes(machine.restore_copy()).count("from the app") == 2
+
+
+@needs_root
+def test_what_the_daemon_leaves_beside_a_database_does_not_shut_its_owner_out(machine: Machine, api: Path) -> None:
+    """
+    SQLite deletes a database's log with its last connection. Whoever opens it next makes one anew: root's, here, who must
+    give it to the database's owner (os_unix.c does, for root). The app opens and closes at each row, beside backups.
+    """
+    report = machine / "reports" / "report"
+    app = ("sh", "-c", APP, "app", str(machine.database), str(report), str(api))
+    with machine.run(*app, app_user="nobody", interval="200ms") as process:
+        process.wait_metric("sidecar_backups_total", 8, outcome="published")
+        assert process.terminate() == 0
+    assert Path(f"{report}.failed").read_text() == ""
+    assert notes(machine.restore_copy())[1:] == notes(machine.database)[1:]
 
 
 @needs_root
@@ -125,7 +140,7 @@ def test_an_existing_database_is_handed_over_with_its_log(machine: Machine, api:
     write_note(machine.database, "of root's time")
     assert stat.S_IMODE(machine.database.stat().st_mode) & 0o022 == 0
     run_app(machine, api, "nobody")
-    assert notes(machine.restore_copy()) == ["of root's time", "from the app"]
+    assert notes(machine.restore_copy())[:2] == ["of root's time", "from the app"]
 
 
 @pytest.mark.parametrize(
