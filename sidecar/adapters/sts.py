@@ -7,7 +7,6 @@ before the old ones end, so that a token service that is down for a moment stops
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,17 +14,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aiobotocore.session
-import aiohttp
 import anyio
 import structlog
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from botocore import UNSIGNED
-from botocore import exceptions as boto
 from botocore.credentials import ReadOnlyCredentials
 
+from sidecar.adapters.sts_errors import SDK_ERRORS, Refused, translate
 from sidecar.domain import Token
-from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.errors import SidecarError, TokenUnavailable
 from sidecar.ports import Clock, TokenSource
 
 log = structlog.get_logger()
@@ -37,14 +35,8 @@ BETWEEN_ATTEMPTS = 0.5
 EARLY = 900.0  # renew this long before the end, or for a quarter of a shorter session
 LAST_MOMENT = 60.0  # not used for new requests any more, or a tenth of a shorter session
 JUST_NOW = 1.0
+WHOLE_SECOND = 1.0  # the service's times have no fractions
 AGAIN_AFTER = 30.0  # a failed renewal ahead of time is repeated
-
-_SDK_ERRORS = (boto.BotoCoreError, aiohttp.ClientError, OSError, ValueError)
-_JWT = re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*")  # base64 of '{"' begins like this
-_STALE = {"ExpiredTokenException", "ExpiredToken"}
-_UNVERIFIED = {"InvalidIdentityToken", "InvalidIdentityTokenException"}
-_INVALID = {"InvalidParameterValue", "ValidationError"}
-_BUSY = {"IDPCommunicationError", "IDPCommunicationErrorException", "Throttling", "ThrottlingException", "SlowDown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +61,6 @@ class _Session:
     obtained: float
     renew_at: float
     ends_at: float
-
-
-class _Refused(Exception):
-    """The service does not take this token; another one, or the same one later, may do."""
-
-    def __init__(self, outcome: SidecarError) -> None:
-        super().__init__(str(outcome))
-        self.outcome = outcome
 
 
 class RoleCredentials:
@@ -162,7 +146,7 @@ class RoleCredentials:
             self._tell(token)
             try:
                 session = await self._assume(token)
-            except _Refused as refusal:
+            except Refused as refusal:
                 if attempt == ATTEMPTS:
                     raise refusal.outcome from refusal
                 await self._clock.sleep(attempt * BETWEEN_ATTEMPTS)
@@ -190,23 +174,12 @@ class RoleCredentials:
             )
 
     async def _assume(self, token: Token) -> _Session:
-        """One request. Raises `_Refused` when another token may help, else our errors."""
+        """One request. Raises `Refused` when another token may help, else our errors."""
         try:
             with anyio.fail_after(DEADLINE):
                 reply = await self._request(token)
-        except boto.ClientError as error:
-            raise self._explain(error.response, token) from error
-        except (boto.NoRegionError, boto.ParamValidationError, boto.InvalidRegionError) as error:
-            raise ConfigurationError(
-                f"the SDK refuses to ask for {self.role}: {_clean(str(error))}", "check AWS_ROLE_ARN and AWS_REGION"
-            ) from error
-        except _SDK_ERRORS as error:
-            words = (
-                "no answer in time" if isinstance(error, TimeoutError) else _clean(str(error) or type(error).__name__)
-            )
-            raise TokenUnavailable(
-                f"{self._where()} cannot be reached: {words}", "check the network, AWS_REGION and AWS_ENDPOINT_URL_STS"
-            ) from error
+        except SDK_ERRORS as error:
+            raise translate(error, token, self.role, self._where()) from error
         return self._session_of(reply)
 
     async def _request(self, token: Token) -> Any:
@@ -232,7 +205,7 @@ class RoleCredentials:
         try:
             given = reply["Credentials"]
             keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], None)
-            lifetime = (given["Expiration"] - _date(reply)).total_seconds()
+            lifetime = (given["Expiration"] - _date(reply)).total_seconds() - WHOLE_SECOND
         except (KeyError, TypeError) as error:
             raise TokenUnavailable(
                 f"{self._where()} answers without credentials", "is AWS_ENDPOINT_URL_STS a security token service?"
@@ -241,39 +214,6 @@ class RoleCredentials:
         ends = lifetime - min(LAST_MOMENT, lifetime / 10)
         expires = self._clock.now() + timedelta(seconds=lifetime)
         return _Session(keys, expires, now, now + lifetime - min(EARLY, lifetime / 4), now + ends)
-
-    def _explain(self, reply: Any, token: Token) -> Exception:
-        """The service's answer in our words, with what the token says."""
-        code = str(reply.get("Error", {}).get("Code", ""))
-        message = _clean(str(reply.get("Error", {}).get("Message", "") or code))
-        status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        if code in _STALE:
-            return _Refused(
-                TokenUnavailable(
-                    f"the token has expired: {message}; it says {token}", f"the {self.tokens.name} is stale"
-                )
-            )
-        if code in _BUSY or status == 429 or status >= 500 or not status or "retrieve verification key" in message:
-            return TokenUnavailable(f"{self._where()} answers with {status} {code}: {message}", "it is tried again")
-        if code in _UNVERIFIED or (code in _INVALID and "token" in message):
-            return _Refused(
-                AccessDenied(
-                    f"{self._where()} does not accept the token: {message}; it says {token}",
-                    "the account needs an OIDC provider for this issuer, with this audience",
-                )
-            )
-        if status in {401, 403}:
-            return AccessDenied(
-                f"{self._where()} denies the role {self.role}: {message}; the token says {token}",
-                "does the role exist, and does its trust policy allow this iss, aud and sub?",
-            )
-        if code in _INVALID:
-            return ConfigurationError(
-                f"{self._where()} rejects the request for the role {self.role}: {message}", "check AWS_ROLE_ARN"
-            )
-        return ConfigurationError(
-            f"{self._where()} answers with {status} {code}: {message}", "check AWS_ENDPOINT_URL_STS and AWS_REGION"
-        )
 
     def _where(self) -> str:
         if not self._role.endpoint:
@@ -303,8 +243,3 @@ def _date(reply: Any) -> datetime:
         return parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     except (KeyError, ValueError, TypeError):
         return datetime.now(UTC)
-
-
-def _clean(text: str) -> str:
-    """Somebody else's words, without anything that looks like a token."""
-    return _JWT.sub("***", text)

@@ -45,9 +45,9 @@ async def opened(service: TokenService, role: RoleCredentials) -> AsyncIterator[
         yield store
 
 
-def _sts_error(status: int, code: str) -> Answer:
+def _sts_error(status: int, code: str, message: str = "said by the proxy") -> Answer:
     """As the service answers: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html."""
-    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>said by the proxy</Message></Error>"
+    error = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
     return Answer(status, f"<ErrorResponse>{error}<RequestId>1</RequestId></ErrorResponse>")
 
 
@@ -233,6 +233,20 @@ async def test_answers_of_a_service_in_trouble_are_transient(answer: Answer, tok
         proxy.rule(answer)
         error = await refusal(credentials(token_service, MachineApi(fly.socket), proxy.endpoint))
         assert type(error) is TokenUnavailable
+
+
+async def test_a_service_that_repeats_the_token_does_not_make_us_show_it(
+    token_service: TokenService, file: Path
+) -> None:
+    """Neither in the message nor in the hint; tracebacks of expected errors are never printed."""
+    text = token_service.issuer.token()
+    file.write_text(text)
+    with FaultProxy(token_service.server.port) as proxy:
+        proxy.rule(_sts_error(403, "AccessDenied", f"not with {text} please"))
+        role = credentials(token_service, TokenFile(file, SystemClock()), proxy.endpoint)
+        with pytest.raises(AccessDenied, match=r"not with \*\*\* please") as caught:
+            await role.fresh()
+        assert text not in str(caught.value)
 
 
 async def test_a_lost_reply_is_asked_for_again(token_service: TokenService) -> None:
