@@ -19,11 +19,12 @@ from sidecar.errors import (
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
-from sidecar.ports import Clock, Snapshotter
+from sidecar.ports import Clock, Fence, Prunable, Snapshotter
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
 from sidecar.status import Status
+from sidecar.supersede import Predecessors
 
 log = structlog.get_logger()
 
@@ -41,7 +42,9 @@ class Tools:
     snapshotter: Snapshotter
     status: Status
     clock: Clock
+    fence: Fence
     turn: anyio.Semaphore
+    prunable: Prunable | None = None
 
 
 @dataclass(slots=True)
@@ -66,6 +69,7 @@ class Backup:
         self._lineage = lineage
         self._tools = tools
         self._status = tools.status.databases[database.name]
+        self._predecessors = Predecessors(database.name, tools.replica, tools.status, tools.clock, tools.prunable)
         self._newest: Timestamp | None = None
         self._parent: str | None = None
         self._root: str | None = None
@@ -114,6 +118,15 @@ class Backup:
         if self._copying and not _same(signature, self._copying) and self._changed_meanwhile is None:
             self._changed_meanwhile = now
 
+    def changed(self) -> bool:
+        """Whether the database may have something that no restore point, nor a diverged one, holds."""
+        signature = self._tools.snapshotter.signature(self.database.path)
+        return signature is not None and not signature.proves_unchanged_since(self._protected)
+
+    def kept(self, snapshot: Snapshot) -> None:
+        """What this snapshot holds is in the store, if not as a restore point."""
+        self._protected = snapshot.signature
+
     def must_publish(self) -> None:
         """The next cycle publishes even what seems to be published already."""
         self._must_publish = True
@@ -121,6 +134,8 @@ class Backup:
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
         clock = self._tools.clock
+        async with self._mine:  # now, too: an app that is often stopped may never live to see a cycle
+            await self._predecessors.settle()
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
             self._status.next_backup = clock.now() + timedelta(seconds=delay)
@@ -138,7 +153,7 @@ class Backup:
         """The last cycle: tried again until it succeeds or there is no point. True when the database is protected."""
         failures = 0
         while True:
-            failure = await self.attempt()
+            failure = await self.attempt(last=True)
             if failure is None:
                 return True
             if not isinstance(failure, Transient):
@@ -146,10 +161,10 @@ class Backup:
             failures += 1
             await self._tools.clock.sleep(min(5.0, 0.5 * 2**failures) * self._tools.clock.random())
 
-    async def attempt(self) -> Exception | None:
+    async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
         try:
-            await self.cycle()
+            await self.cycle(last=last)
         except SidecarError as error:
             self._tools.status.failed(self.database.name, error.message, error.hint)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
@@ -160,22 +175,31 @@ class Backup:
             return error
         return None
 
-    async def cycle(self) -> str:
+    async def cycle(self, *, last: bool = False) -> str:
         """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
 
-        when the app has not created the database yet.
+        when the app has not created the database yet. The `last` one leaves the tags of what it supersedes to the next
+        boot: a shutdown has no time for them.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
-        async with self._mine, self._tools.turn:
-            self.observe()
-            signature = self._tools.snapshotter.signature(self.database.path)
-            if signature is None:
-                return self._without_database()
-            if not self._must_publish and signature.proves_unchanged_since(self._protected):
-                self._tools.status.succeeded(self.database.name, "unchanged")
-                return "unchanged"
-            return await self._snapshot_and_publish()
+        async with self._mine:
+            async with self._tools.turn:
+                outcome = await self._cycle()
+            if outcome in OUTCOMES and not last:
+                await self._predecessors.settle()
+            return outcome
+
+    async def _cycle(self) -> str:
+        self._tools.fence.require()
+        self.observe()
+        signature = self._tools.snapshotter.signature(self.database.path)
+        if signature is None:
+            return self._without_database()
+        if not self._must_publish and signature.proves_unchanged_since(self._protected):
+            self._tools.status.succeeded(self.database.name, "unchanged")
+            return "unchanged"
+        return await self._snapshot_and_publish()
 
     async def _snapshot_and_publish(self) -> str:
         timing = _Timing(self._tools.clock.monotonic)
@@ -196,17 +220,22 @@ class Backup:
             self._copying = None
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
-        timestamp = await self._tools.replica.stamp(self.database.name, self._newest)
+        await self._predecessors.guard(snapshot)
+        fence = self._tools.fence
+        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure(), self._newest)
         key = key_of(self.database.name, timestamp)
         self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
         self._lineage.pending(key)
-        named = replace(index, timestamp=str(timestamp), parent=self._parent)
+        named = replace(index, timestamp=str(timestamp), parent=self._parent, epoch=fence.epoch)
         try:
-            published = await self._tools.publisher.publish(snapshot, named, key, await self._reusable())
+            base = await self._reusable()
+            published = await self._tools.publisher.publish(snapshot, named, key, base, fence.ensure)
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+        fence.published(self.database.name, key)
         self._lineage.descends(key, named.root)
+        self._predecessors.superseded_by(published.info, snapshot)
         self._must_publish = False
         self._parent, self._newest, self._root = key, timestamp, named.root
         self._base = published.as_parent

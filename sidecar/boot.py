@@ -1,7 +1,7 @@
 """What happens to one database before the app starts: decide, then carry the decision out."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +28,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """How a boot ended, and how backups begin: at once or after the interval, publishing whatever happens or not."""
+    """How a boot ended, and how backups begin: at once or after the interval, publishing whatever happens or not.
+
+    `newest` is the key of the newest restore point that the boot found.
+    """
 
     outcome: str
     at_once: bool = False
     force: bool = False
+    newest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Boot:
         if newest:
             backup.continues(newest, None if restored else marker)
         self._tell(database, decision, booted, restored, seconds)
-        return booted
+        return replace(booted, newest=newest.key if newest else None)
 
     async def _carry_out(self, decision: Decision, what: "_Case") -> tuple[Booted, Restored | None]:
         newest = what.newest.key if what.newest else ""
@@ -153,7 +157,8 @@ class Boot:
                 self._shout(case.database, damage)
         raise DamagedRestorePoint(
             f"no restore point of {case.database.name} is good; the newest: {first.message if first else 'none'}",
-            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local",
+            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
+            "if all were deleted on purpose, delete lease.json too",
         )
 
     async def _newest_first(self, case: "_Case") -> AsyncIterator[RestorePoint]:

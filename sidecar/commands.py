@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from sidecar.adapters.http import ControlClient
+from sidecar.backup import Tools
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
@@ -24,7 +25,7 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.lineage import Marker
-from sidecar.locks import holder_of, local_locks
+from sidecar.locks import holder_of
 from sidecar.output import Table, progress_bar, say
 from sidecar.pipeline import first_failure
 from sidecar.quantities import format_duration, format_size
@@ -74,22 +75,38 @@ async def backup(configuration: Configuration) -> int:
 
 
 async def _backup_here(parts: Parts) -> dict[str, Any]:
-    answer: dict[str, Any] = {}
-    tools = parts.tools()
-    with local_locks(parts.databases, None, parts.store.url):
+    """Become the holder for the time of one publish of each database."""
+    fence = parts.fence()
+    tools = parts.tools(fence)
+    with parts.locks(None):
         for database in parts.databases:
             if parts.snapshotter.signature(database.path) is None:
                 raise ConfigurationError(
                     f"there is no database at {database.path}, or it has zero bytes", "correct --database"
                 )
-            service = parts.backup(database, tools)
-            if newest := await tools.replica.newest(database.name):
-                marker = parts.lineage(database).read()
-                _require_descent(parts.configuration, database, newest, marker)
-                service.continues(newest, marker)
-            outcome = await service.cycle()
-            answer[database.name] = {"outcome": outcome, "restore_point": service.newest_key}
-    return answer
+        try:
+            await fence.acquire(_lease_patience(parts.configuration))
+            async with fence.kept():
+                return {each.name: await _publish_here(parts, tools, each) for each in parts.databases}
+        finally:
+            await fence.give_back()
+
+
+async def _publish_here(parts: Parts, tools: Tools, database: Database) -> dict[str, object]:
+    service = parts.backup(database, tools)
+    if newest := await tools.replica.newest(database.name):
+        marker = parts.lineage(database).read()
+        _require_descent(parts.configuration, database, newest, marker)
+        service.continues(newest, marker)
+        await tools.fence.settle({database.name: newest.key})
+    outcome = await service.cycle()
+    return {"outcome": outcome, "restore_point": service.newest_key}
+
+
+def _lease_patience(configuration: Configuration) -> timedelta:
+    """Nobody waits for minutes at a prompt, unless asked for."""
+    asked = configuration.sources["lease_wait"] != "default"
+    return configuration.settings.lease_wait if asked else timedelta(0)
 
 
 def _require_descent(

@@ -1,7 +1,8 @@
 """Composition root: the only place that knows concrete classes. `daemon` and `commands` get their parts here."""
 
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +20,12 @@ from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
+from sidecar.lease import Lease, NoLease
 from sidecar.lineage import Lineage
-from sidecar.ports import Clock, Credentials, ObjectStore, Probe, Snapshotter, TokenSource
+from sidecar.locks import local_locks
+from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
 from sidecar.publish import Origin, Publisher
+from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status import Status
@@ -44,6 +48,7 @@ class Parts:
     snapshotter: Snapshotter
     staging: Staging
     turn: anyio.Semaphore
+    prunable: Prunable | None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
 
@@ -59,12 +64,34 @@ class Parts:
         store = Retrying(self.store, self.clock, patience or Patience(seconds))
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
-    def tools(self) -> Tools:
+    def fence(self) -> Lease | NoLease:
+        """What makes us the only writer: the lease, acquired with the patience of a boot."""
+        settings = self.configuration.settings
+        later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
+        if settings.lease == "off":
+            return NoLease(self.replica(self._boot_patience()).store)
+        patient = Retrying(self.store, self.clock, self._boot_patience())
+        self.status.lease.enabled, self.status.lease.holder = True, self.holder
+        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl)
+        return Lease(later, patient, self.clock, self.status.lease, me)
+
+    def _boot_patience(self) -> Patience:
+        return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)
+
+    def locks(self, control: Path | None) -> AbstractContextManager[None]:
+        """Be the only sidecar of these databases, and with a lease of this store, on this machine."""
+        holder = None if self.configuration.settings.lease == "off" else self.holder
+        return local_locks(self.databases, control, self.store.url, holder)
+
+    def tools(self, fence: Fence) -> Tools:
         """What backups work with."""
         settings = self.configuration.settings
         replica = self.replica()
         publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
-        return Tools(replica, publisher, self.restorer(replica), self.snapshotter, self.status, self.clock, self.turn)
+        restorer = self.restorer(replica)
+        return Tools(
+            replica, publisher, restorer, self.snapshotter, self.status, self.clock, fence, self.turn, self.prunable
+        )
 
     def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
         """Downloads with the configured integrity check, or the given one."""
@@ -77,7 +104,7 @@ class Parts:
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
         settings = self.configuration.settings
-        replica = self.replica(Patience(settings.restore_timeout.total_seconds(), cut=True))
+        replica = self.replica(self._boot_patience())
         return Boot(
             replica,
             self.restorer(replica),
@@ -125,7 +152,10 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         credentials = _credentials(configuration, clock, status)
         store, probe = await _store(configuration, credentials, stack)
         metered, turn = Metered(store, clock, status), anyio.Semaphore(AT_ONCE)
-        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, turn, credentials, probe)
+        prunable = store if isinstance(store, Prunable) else None
+        yield Parts(
+            configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable, credentials, probe
+        )
 
 
 def _credentials(configuration: Configuration, clock: Clock, status: Status) -> Credentials | None:

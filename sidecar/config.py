@@ -21,6 +21,7 @@ from sidecar.domain import Database
 from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
+from sidecar.lease import OnLeaseLost
 from sidecar.quantities import parse_duration, parse_size
 from sidecar.replica import RESERVED_NAMES
 from sidecar.restore import OnConflict, OnEmptyStore
@@ -28,6 +29,7 @@ from sidecar.restore import OnConflict, OnEmptyStore
 PREFIX = "SIDECAR_"
 CONFIG_VARIABLE = "SIDECAR_CONFIG"
 DEFAULT_FILE = "sidecar.toml"
+SHORTEST_TTL = timedelta(seconds=1)
 _S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
@@ -74,6 +76,18 @@ class Settings(BaseSettings):
     on_conflict: OnConflict = Field(
         OnConflict.REMOTE, description="local file and newest restore point disagree: who wins, or `fail`"
     )
+    on_lease_lost: OnLeaseLost = Field(
+        OnLeaseLost.STOP,
+        description="another machine took over: `stop` the app, or `continue` without restore points; see README",
+    )
+    lease: Literal["on", "off"] = Field("on", description="one writer at a time; `off` only if there is never a second")
+    lease_ttl: PositiveDuration = Field(
+        timedelta(minutes=2), description="after this long without a renewal another machine may take over"
+    )
+    lease_wait: Duration = Field(timedelta(minutes=5), description="how long a boot waits for another machine's lease")
+    lease_handoff: Literal["wait", "request"] = Field(
+        "wait", description="`wait` for another machine to stop, or `request` that it hands over (bluegreen deploys)"
+    )
     listen: str = Field("0.0.0.0:9180", description="`host:port` of /livez /readyz /metrics /status, or `off`")
     app_metrics_url: str | None = Field(None, description="the app's metrics, appended to `/metrics`")
     staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
@@ -111,6 +125,10 @@ class Settings(BaseSettings):
         listen_address(self.listen)
         if self.app_user is not None and not _ACCOUNT.fullmatch(self.app_user):
             raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
+        if self.lease_ttl < SHORTEST_TTL:
+            raise ValueError(
+                f"lease_ttl: shorter than {SHORTEST_TTL.total_seconds():.0f} s, the resolution of S3's clock"
+            )
         return self
 
     def database_list(self) -> tuple[Database, ...]:

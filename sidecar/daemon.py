@@ -1,13 +1,13 @@
 """`sidecar run`: the nested scopes of the daemon. Their nesting is the shutdown order.
 
-signals, HTTP              from the first moment to the last
-  boot                     cancelled by a signal
-  backup loops and app     until the app has ended
-  final backup             shielded from everything but its own timeout
+signals, HTTP                from the first moment to the last
+  lease                      renewed until all below has ended, then released
+    boot                     cancelled by a signal, or when the lease is lost
+    backup loops and app     until the app has ended; it is stopped when the lease is lost or handed over
+    final backup             shielded from everything but its own timeout
 """
 
 import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -19,28 +19,28 @@ import structlog
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
-from sidecar.adapters.process import App, Reaper, require_command, take_terminal_back
+from sidecar.adapters.process import App, require_command, take_terminal_back
 from sidecar.backup import Backup
 from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
-from sidecar.diverged import Diverged
+from sidecar.diverged import Diverged, FencedState
 from sidecar.domain import Account
 from sidecar.environment import app_environment
-from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, SidecarError
+from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
-from sidecar.locks import control_path, local_locks
+from sidecar.lease import Lease, OnLeaseLost
+from sidecar.locks import control_path
 from sidecar.output import progress_bar
 from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
-from sidecar.ports import Child
+from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 
 log = structlog.get_logger()
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 OBSERVE_SECONDS = 1.0
 DIVERGED_RETRY_SECONDS = 30.0
+RETRY_FENCED_SECONDS = 2.0
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:
@@ -62,53 +62,19 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
             signal.signal(number, signal.SIG_IGN)
 
 
-class _Signals:
-    """What the signals have said so far."""
-
-    def __init__(self) -> None:
-        self.reaper = Reaper()
-        self.app: Child | None = None
-        self.first: int | None = None
-        self._asked = 0.0
-        self.stop = anyio.Event()
-        self.hurry = anyio.Event()
-
-    async def listen(self, received: AsyncIterator[signal.Signals]) -> None:
-        """Relay the first request to stop to the app, once; a second one only shortens its grace."""
-        async for number in received:
-            if number == signal.SIGCHLD:
-                self.reaper.collect()
-            elif number in STOPPING:
-                self._stopping(number)
-            elif self.app:
-                self.app.signal(number)
-
-    def stop_by(self, grace: float) -> float:
-        """When the grace ends, on the monotonic clock: it begins when we were asked to stop, or now."""
-        return (time.monotonic() if self.first is None else self._asked) + grace
-
-    def _stopping(self, number: int) -> None:
-        if self.first is not None:
-            self.hurry.set()
-            return
-        self.first = number
-        self._asked = time.monotonic()
-        log.info("asked to stop", signal=signal.Signals(number).name)
-        self.stop.set()
-        if self.app:
-            self.app.signal(number)
-
-
 class _Daemon:
     def __init__(self, parts: Parts, command: Sequence[str]) -> None:
         self._parts = parts
         self._settings = parts.configuration.settings
         self._command = command
         self._status = parts.status
-        self._tools = parts.tools()
+        self._fence = parts.fence()
+        self._tools = parts.tools(self._fence)
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._diverged: list[Diverged] = []
-        self._signals = _Signals()
+        self._handing_over = self._handed_over = False
+        self._started = anyio.Event()
+        self._signals = Signals()
         self._on_demand: set[anyio.CancelScope] = set()
 
     async def run(self, received: AsyncIterator[signal.Signals]) -> int:
@@ -126,7 +92,7 @@ class _Daemon:
     async def _serve(self, stack: AsyncExitStack) -> None:
         """Locks, HTTP and the control socket, before anything else is done."""
         control = control_path(self._settings.control_socket, self._parts.databases)
-        stack.enter_context(local_locks(self._parts.databases, control, self._parts.store.url))
+        stack.enter_context(self._parts.locks(control))
         url = self._settings.app_metrics_url
         app_metrics = AppMetrics(url, acceptable) if url else None
         http = Http(self._status, Metrics(self._status).render, self._observe, app_metrics)
@@ -151,17 +117,42 @@ class _Daemon:
                 store=self._parts.store.url,
                 hint="set SIDECAR_STORE to s3://bucket/prefix",
             )
+        self._status.enter("waiting")
+        ask = self._settings.lease_handoff == "request"
+        try:
+            await self._unless_stopped(partial(self._fence.acquire, self._settings.lease_wait, ask=ask))
+            if self._signals.stop.is_set():
+                return self._never_started()
+            async with self._fence.kept(), anyio.create_task_group() as watching:
+                watching.start_soon(self._stop_when_lost)
+                watching.start_soon(self._stop_when_asked)
+                status = await self._as_holder()
+                watching.cancel_scope.cancel()
+        finally:
+            await self._fence.give_back()
+        if self._handed_over:
+            await self._idle()
+        return status
+
+    def _never_started(self) -> int:
+        self._status.enter("stopped")
+        log.info("stopped before the app was started")
+        return 128 + (self._signals.first or signal.SIGTERM)
+
+    async def _as_holder(self) -> int:
+        """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
         self._status.enter("restoring")
-        self._hand_over()  # before anything is downloaded in vain
-        booted = await self._boot_unless_stopped()
-        if booted is None or self._signals.stop.is_set():
-            self._status.enter("stopped")
-            log.info("stopped before the app was started")
-            return 128 + (self._signals.first or signal.SIGTERM)
+        self._entrust()  # before anything is downloaded in vain
+        booted: list[Booted] = []
+        await self._unless_stopped(partial(self._boot, booted))
+        if self._signals.stop.is_set():
+            self._fence.require()
+            return self._never_started()
         started = self._parts.clock.monotonic()
         if self._command:
             self._signals.app = self._start_app()
         self._status.enter("running", ready=True)
+        self._started.set()
         status = await self._run_beside_backups(booted)
         stopping = self._parts.clock.monotonic()
         protected = await self._final_backup()
@@ -174,14 +165,15 @@ class _Daemon:
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
+        await self._hand_over(protected=protected)
         return self._exit_status(status, protected=protected)
 
     def _start_app(self) -> App:
-        account = self._hand_over()
+        account = self._entrust()
         environment = app_environment(withhold=self._settings.app_credentials == "withhold")
         return App(self._command, self._signals.reaper, environment, account)
 
-    def _hand_over(self) -> Account | None:
+    def _entrust(self) -> Account | None:
         """Let the app's user own what it works with; returns who that is, unless it is who we are."""
         account = to_become(self._settings.app_user) if self._command else None
         if account:
@@ -196,7 +188,9 @@ class _Daemon:
                     group.start_soon(self._guarded, loop)
                 group.start_soon(self._guarded, self._keep_observing)
                 group.start_soon(self._guarded, self._publish_diverged)
-                status = await self._until_app_ended()
+                group.start_soon(self._guarded, self._publish_fenced)
+                grace, drain = self._settings.shutdown_grace.total_seconds(), self._settings.drain.total_seconds()
+                status = await until_ended(self._signals, self._status, grace=grace, drain=drain)
                 group.cancel_scope.cancel()
         finally:
             if self._signals.app:
@@ -211,9 +205,9 @@ class _Daemon:
             log.exception("a part of sidecar failed by a bug; the app goes on, and a final backup will be tried")
             self._status.report("", f"bug: {error!r}", "please report it with the log")
 
-    async def _boot(self) -> list[Booted]:
+    async def _boot(self, booted: list[Booted]) -> None:
+        """Carry out the boot table for each database, and write down what this term begins from."""
         boot = self._parts.boot(self._tools, alone=bool(self._command))
-        booted = []
         for backup in self._backups:
             with progress_bar(f"restore {backup.database.name}") as progress:
                 how = await boot.boot(backup, self._parts.lineage(backup.database), progress)
@@ -222,57 +216,66 @@ class _Daemon:
                 for path, at in kept_aside(backup.database.path, "diverged")
             ]
             booted.append(how)
-        return booted
+        names = (backup.database.name for backup in self._backups)
+        await self._fence.settle({name: how.newest for name, how in zip(names, booted, strict=True) if how.newest})
 
-    async def _boot_unless_stopped(self) -> list[Booted] | None:
-        """Boot, or None when a signal came first."""
-        booted: list[Booted] | None = None
+    async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that a request to stop cancels."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._cancel_on_stop, group.cancel_scope)
-            booted = await self._boot()
+            await work()
             group.cancel_scope.cancel()
-        return booted
 
     async def _cancel_on_stop(self, scope: anyio.CancelScope) -> None:
         await self._signals.stop.wait()
         scope.cancel()
 
-    async def _until_app_ended(self) -> int:
-        """Wait for the app, or see it stopped after a signal. Returns its status; nothing of its group is left."""
-        grace = self._settings.shutdown_grace.total_seconds()
-        app = self._signals.app
-        if app is None:
-            await self._signals.stop.wait()
-            self._status.enter("stopping")
-            with anyio.move_on_after(self._settings.drain.total_seconds()):
-                await self._signals.hurry.wait()
-            return 0
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._kill_after_grace, app, grace)
-            status = await app.wait()
-            group.cancel_scope.cancel()
-        self._status.enter("stopping")
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._kill_on_hurry, app)
-            await app.stop_group(max(0.0, self._signals.stop_by(grace) - self._parts.clock.monotonic()))
-            group.cancel_scope.cancel()
-        return status
+    async def _stop_when_lost(self) -> None:
+        """Another machine took over: the app stops, unless it is to go on without restore points."""
+        if not isinstance(self._fence, Lease):
+            return
+        await self._fence.lost.wait()
+        try:
+            self._fence.require()
+        except LeaseLost as error:
+            self._status.report("", error.message, error.hint)
+        if self._settings.on_lease_lost is OnLeaseLost.STOP or not self._status.ready:
+            log.error("the app is stopped: another machine has taken over")
+            self._signals.request_stop()
 
-    async def _kill_after_grace(self, app: Child, grace: float) -> None:
-        await self._signals.stop.wait()
-        self._status.enter("stopping")
-        with anyio.move_on_after(grace) as waiting:
-            await self._signals.hurry.wait()
-        why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace"
-        log.warning("the app is killed", why=why, shutdown_grace_seconds=grace)
-        app.kill_group()
+    async def _stop_when_asked(self) -> None:
+        """Another machine asks to take over: stop, publish, release, and stay idle."""
+        if not isinstance(self._fence, Lease):
+            return
+        await self._fence.asked.wait()
+        await self._started.wait()  # before, there may be local changes that only a backup of ours would publish
+        if not self._command:
+            log.warning("asked to hand over, but the writers are not ours to stop", by=self._fence.asked_by)
+            return
+        log.info("handing over", to=self._fence.asked_by)
+        self._handing_over = True
+        self._signals.request_stop()
 
-    async def _kill_on_hurry(self, app: Child) -> None:
-        await self._signals.hurry.wait()
-        app.kill_group()
+    async def _hand_over(self, *, protected: bool) -> None:
+        """Release the lease for the machine that asked for it; never before all is published."""
+        if not isinstance(self._fence, Lease):
+            return
+        self._fence.retain = not protected
+        if self._handing_over and protected and self._fence.held:
+            await self._fence.release(hand_over=True)
+            self._handed_over = True
+
+    async def _idle(self) -> None:
+        """After handing over: nothing but saying so, until a signal. We never ask back."""
+        self._status.enter("handed over")
+        await self._signals.received.wait()
+        self._status.enter("stopped")
 
     async def _final_backup(self) -> bool:
-        """Back up once more, whatever signals come; False when a database could not be in time."""
+        """Back up once more, whatever signals come; False when a database could not be in time.
+
+        When the lease is lost the state goes under `diverged/` instead.
+        """
         timeout = self._settings.final_backup_timeout.total_seconds()
         protected: list[bool] = []
 
@@ -285,17 +288,39 @@ class _Daemon:
             async with anyio.create_task_group() as group:
                 for backup in self._backups:
                     group.start_soon(one, backup)
+            await self._save_fenced()
             for diverged in self._diverged:
                 await diverged.publish()
         if scope.cancelled_caught:
             log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
         return len(protected) == len(self._backups) and all(protected)
 
+    def _fenced(self) -> bool:
+        return isinstance(self._fence, Lease) and self._fence.lost.is_set()
+
+    async def _save_fenced(self) -> None:
+        """Once the lease is lost: publish under `diverged/` what no restore point holds; tried again until it is done."""
+        states = [FencedState(backup, self._parts.holder, self._tools) for backup in self._backups]
+        for state in states if self._fenced() else ():
+            while not await state.publish():
+                await anyio.sleep(RETRY_FENCED_SECONDS)
+
+    async def _publish_fenced(self) -> None:
+        """An app that goes on without the lease: its state is kept under `diverged/` at every interval."""
+        if not isinstance(self._fence, Lease):
+            return
+        await self._fence.lost.wait()
+        while self._settings.on_lease_lost is OnLeaseLost.CONTINUE:
+            await self._save_fenced()
+            await anyio.sleep(self._settings.interval.total_seconds())
+
     def _waiting(self) -> list[str]:
         """Databases that the app has never created: probably their paths are wrong."""
         return [name for name, each in self._status.databases.items() if each.last_outcome == "waiting"]
 
     def _exit_status(self, status: int, *, protected: bool) -> int:
+        if self._fenced() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
+            self._fence.require()
         if not protected and status == 0:
             raise FinalBackupFailed(
                 "the app has stopped and its last changes could not be published",

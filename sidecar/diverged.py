@@ -6,9 +6,9 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.backup import Tools
+from sidecar.backup import Backup, Tools
 from sidecar.domain import Database, Timestamp
-from sidecar.errors import DamagedDatabase, PreconditionFailed, SidecarError
+from sidecar.errors import DamagedDatabase, PreconditionFailed, SidecarError, Transient
 from sidecar.files import mark_done
 from sidecar.replica import diverged_key_of
 
@@ -35,7 +35,7 @@ class Diverged:
             await self._tools.snapshotter.settle(self._kept_at)
             async with self._tools.turn, self._tools.snapshotter.snapshot(self._kept_at) as snapshot:
                 index = await self._tools.publisher.index(snapshot, self._database.name)
-                named = replace(index, timestamp=str(self._timestamp))
+                named = replace(index, timestamp=str(self._timestamp), epoch=self._tools.fence.epoch)
                 await self._tools.publisher.publish(snapshot, named, self._key)
         except PreconditionFailed:
             log.info("the diverged database was published before", key=self._key)
@@ -57,4 +57,35 @@ class Diverged:
         with suppress(OSError):  # at worst it is published once more
             mark_done(self._kept_at)
         log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
+        return True
+
+
+class FencedState:
+    """The live database of a machine that lost the lease: what no restore point holds is published under `diverged/`."""
+
+    def __init__(self, backup: Backup, holder: str, tools: Tools) -> None:
+        self._backup = backup
+        self._holder = holder
+        self._tools = tools
+
+    async def publish(self) -> bool:
+        """Publish what changed since the last restore point, or the last time. False when it failed, which is logged."""
+        name = self._backup.database.name
+        try:
+            if not self._backup.changed():
+                return True
+            async with self._tools.turn, self._tools.snapshotter.snapshot(self._backup.database.path) as snapshot:
+                index = await self._tools.publisher.index(snapshot, name)
+                at = Timestamp.of(await self._tools.replica.store.now())
+                key = diverged_key_of(name, at, self._holder)
+                epoch = self._tools.fence.epoch
+                named = replace(index, timestamp=str(at), parent=self._backup.newest_key, epoch=epoch)
+                await self._tools.publisher.publish(snapshot, named, key)
+                self._backup.kept(snapshot)
+        except SidecarError as error:
+            hint = f"it is kept at {self._backup.database.path}; {error.hint}"
+            self._tools.status.report(name, f"the state of a fenced machine is not published: {error.message}", hint)
+            log.error("fenced database not published", database=name, error=error.message, hint=hint)
+            return not isinstance(error, Transient)
+        log.warning("fenced database published", database=name, key=key, hint="`sidecar list --diverged` shows it")
         return True

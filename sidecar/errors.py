@@ -79,6 +79,30 @@ class UnsupportedRestorePoint(SidecarError):
     exit_code = ExitCode.DAMAGED
 
 
+class DamagedLease(SidecarError):
+    """The lease object is none of ours, or of a newer format."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class LeaseHeld(SidecarError):
+    """Another machine is the holder, and stayed so for as long as we would wait."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
+class LeaseLost(SidecarError):
+    """We are fenced: another machine is the holder now."""
+
+    exit_code = ExitCode.TRY_AGAIN
+
+
+class StoreUnsuitable(SidecarError):
+    """The store ignores conditional writes."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
 class NothingToRestore(SidecarError):
     """The store has no restore point that fits the question."""
 

@@ -27,15 +27,19 @@ class Holder:
 
 
 @contextmanager
-def local_locks(databases: Sequence[Database], control: Path | None, store: str) -> Iterator[None]:
-    """Be the only sidecar of these databases here. Raises `DatabaseBusy` when another process is.
+def local_locks(
+    databases: Sequence[Database], control: Path | None, store: str, machine: str | None = None
+) -> Iterator[None]:
+    """Be the only sidecar of these databases here; and of this store, in the name of `machine`, if that is given.
 
-    The locks end with the process, however it ends.
+    Raises `DatabaseBusy` when another process is. The locks end with the process, however it ends.
     """
     holder = Holder(os.getpid(), str(control) if control else None, store)
     with ExitStack() as held:
         for database in databases:
-            held.callback(os.close, _lock(database, holder))
+            held.callback(os.close, _lock(_lock_path(database), holder, str(database.path)))
+        if machine is not None:  # two would take the lease from each other, being the same machine
+            held.callback(os.close, _lock(_path_for(f"{store}\0{machine}"), holder, store))
         yield
 
 
@@ -60,11 +64,11 @@ def control_path(setting: str, databases: Sequence[Database]) -> Path | None:
         return None
     if setting != "auto":
         return Path(setting)
-    return Path(tempfile.gettempdir(), f"sidecar-{_digest(databases)[:10]}", "ctl")  # short: sun_path has 108 bytes
+    paths = "\0".join(str(each.path) for each in databases)
+    return Path(tempfile.gettempdir(), f"sidecar-{_digest(paths)[:10]}", "ctl")  # short: sun_path has 108 bytes
 
 
-def _lock(database: Database, holder: Holder) -> int:
-    path = _lock_path(database)
+def _lock(path: Path, holder: Holder, what: str) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
@@ -73,7 +77,7 @@ def _lock(database: Database, holder: Holder) -> int:
         other = _read(file)
         os.close(file)
         raise DatabaseBusy(
-            f"another sidecar{f' (pid {other.pid})' if other else ''} protects {database.path} on this machine",
+            f"another sidecar{f' (pid {other.pid})' if other else ''} protects {what} on this machine",
             "stop it first; `sidecar backup` asks it for a restore point, `sidecar restore --output` writes elsewhere",
         )
     os.ftruncate(file, 0)
@@ -100,8 +104,12 @@ def _read(file: int) -> Holder | None:
 
 
 def _lock_path(database: Database) -> Path:
-    return Path(tempfile.gettempdir(), f"sidecar-{_digest([database])}.lock")
+    return _path_for(str(database.path))
 
 
-def _digest(databases: Sequence[Database]) -> str:
-    return hashlib.sha256("\0".join(str(each.path) for each in databases).encode()).hexdigest()[:16]
+def _path_for(text: str) -> Path:
+    return Path(tempfile.gettempdir(), f"sidecar-{_digest(text)}.lock")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
 
@@ -112,6 +112,60 @@ class ObjectStore(Protocol):
         """Assemble an object from parts. Leaving the block without `complete` leaves nothing behind in the store."""
         ...
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Replace the tags of an object, at most 10; doing it twice is doing it once. Its ETag stays.
+
+        A newly written object has none, whatever was under its key before. Names and values are ASCII letters, digits
+        and `+-=._:/@`, at most 128 and 256 of them. Raises `NotFound`, and `ConfigurationError` from a store that has
+        no tags.
+        """
+        ...
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """The tags of an object. Raises `NotFound`. On AWS this is a right of its own, s3:GetObjectTagging."""
+        ...
+
+
+@runtime_checkable
+class Prunable(Protocol):
+    """What a store without lifecycle rules of its own has beside `ObjectStore`: nobody else would expire anything."""
+
+    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+        """Every key that starts with `prefix` and has tags, with its tags."""
+        ...
+
+    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+        """Delete those of these objects whose tags are still exactly the given ones. Returns the keys of these."""
+        ...
+
+
+class Fence(Protocol):
+    """What lets one machine publish and no other."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of our term, written into what we publish."""
+        ...
+
+    def require(self) -> None:
+        """Raise `LeaseLost` when another machine took over. Asks nobody."""
+        ...
+
+    async def ensure(self) -> datetime:
+        """Be inside our term, prolonging it if need be. Returns the instant, in the store's clock, to stamp with.
+
+        Raises `LeaseLost`, or `Transient` when the store is away.
+        """
+        ...
+
+    async def settle(self, latest: Mapping[str, str]) -> None:
+        """Write down from which restore points, by database, this term begins. Raises as `ensure`."""
+        ...
+
+    def published(self, database: str, key: str) -> None:
+        """Remember the newest restore point of a database, for the next renewal."""
+        ...
+
 
 class Staging(Protocol):
     """Where snapshots lie until they are published."""
@@ -215,10 +269,6 @@ class Credentials(Protocol):
 
 class Probe(Protocol):
     """What `sidecar check` tries at a store beyond what `ObjectStore` offers."""
-
-    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace an object's tags. Raises what `ObjectStore` methods do."""
-        ...
 
     async def delete(self, key: str) -> None:
         """Delete an object; with the right policy this is refused: `AccessDenied`."""

@@ -17,7 +17,7 @@ from sidecar.errors import ReuseFailed
 from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
 from sidecar.pipeline import ordered
 from sidecar.plan import Fresh, Reused, Segment, plan
-from sidecar.replica import Assembly, PartSizes, Replica
+from sidecar.replica import Assembly, PartSizes, Permit, Replica, always
 
 log = structlog.get_logger()
 
@@ -32,7 +32,6 @@ class Origin:
 
     holder: str
     sidecar_version: str
-    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class Publisher:
         self._level = level
 
     async def index(self, snapshot: Snapshot, database: str) -> Index:
-        """Hash a snapshot; the index has no timestamp yet."""
+        """Hash a snapshot; the index has no timestamp and no epoch yet."""
         digests = bytearray()
 
         async def emit(some: bytes) -> None:
@@ -84,24 +83,29 @@ class Publisher:
             sqlite_version=snapshot.sqlite_version,
             sidecar_version=self._origin.sidecar_version,
             holder=self._origin.holder,
-            epoch=self._origin.epoch,
+            epoch=0,
         )
 
-    async def publish(self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None = None) -> Published:
+    async def publish(
+        self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None = None, permit: Permit = always
+    ) -> Published:
         """Publish a snapshot under a key that must not exist yet, reusing what the parent has.
 
         Raises what `Replica.publish` does, but for `ReuseFailed`: then everything is uploaded.
         """
         if parent is not None:
             try:
-                return await self._publish(snapshot, index, key, parent)
+                return await self._publish(snapshot, index, key, parent, permit)
             except ReuseFailed as error:
                 log.warning("everything is uploaded: the previous restore point cannot be reused", reason=error.message)
-        return await self._publish(snapshot, index, key, None)
+        return await self._publish(snapshot, index, key, None, permit)
 
-    async def _publish(self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None) -> Published:
+    async def _publish(
+        self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None, permit: Permit
+    ) -> Published:
         metadata = {
             "size": str(index.database_size),
+            "tables": str(snapshot.tables),
             "root": index.root,
             "epoch": str(index.epoch),
             "format": str(FORMAT_VERSION),
@@ -112,7 +116,7 @@ class Publisher:
         part_size = self._replica.part_size_for(snapshot.size, copies=copies)
         sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         job = _Job(snapshot.path, index, segments, parent, self._level)
-        info = await self._replica.publish(key, sizes, metadata, job.produce)
+        info = await self._replica.publish(key, sizes, metadata, job.produce, permit)
         contents = Contents(index, tuple(accumulate(job.sizes, initial=0)), info.size)
         return Published(info, contents, job.uploaded, job.reused)
 

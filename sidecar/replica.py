@@ -8,16 +8,18 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from urllib.parse import quote, unquote
 
 import anyio
+import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from sidecar.domain import IfAbsent, ObjectInfo, RestorePoint, Span, Timestamp
 from sidecar.errors import (
     ConfigurationError,
+    DamagedLease,
     NotFound,
     NothingToRestore,
     PreconditionFailed,
@@ -27,10 +29,14 @@ from sidecar.errors import (
 from sidecar.pipeline import together
 from sidecar.plan import Rules
 from sidecar.ports import ObjectStore, Upload
+from sidecar.record import KEY as LEASE_KEY
+from sidecar.record import Record, read
+
+log = structlog.get_logger()
 
 SUFFIX = ".sqlite3.zst"
 DIVERGED = "diverged"
-RESERVED_NAMES = frozenset({DIVERGED, "lease.json", ".sidecar"})
+RESERVED_NAMES = frozenset({DIVERGED, LEASE_KEY, ".sidecar"})
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 MARGIN = 1.15
 
@@ -55,6 +61,11 @@ class CopiedPart:
 
 
 Part = FreshPart | CopiedPart
+Permit = Callable[[], Awaitable[object]]
+
+
+async def always() -> None:
+    """The permit of what nobody else can write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,27 @@ class Replica:
         self.concurrency = concurrency
 
     async def newest(self, database: str) -> RestorePoint | None:
-        """The newest restore point: keys of the last day are listed, then of ever longer spans, never all at once."""
+        """The newest restore point of the main line, in few requests however long the history is.
+
+        The lease object names it, or one of the last before it: a LIST of what comes after and a HEAD. Where it does
+        not, keys of the last day are listed, then of ever longer spans, never all at once. When the one that it names
+        is gone and nothing newer there, a restore point of no size is returned, which is damaged for whoever reads it.
+        """
+        record = await self._record()
+        named = record.latest.get(database) if record else None
+        if record is None or named is None:
+            return await self._newest_by_time(database)
+        page = await self.store.list(folder_of(database), start_after=named)
+        if page.more:  # it names none of the last: somebody publishes without it (lease=off)
+            return await self._newest_by_time(database)
+        for point in filter(None, map(point_of, reversed(page.objects))):
+            info = await self._head(point.key)
+            if info and _epoch_of(info) >= record.settled:
+                return point_of(info)
+            log.error("restore point of a fenced machine left out", key=point.key, newest=named)
+        return point_of(await self._head(named) or ObjectInfo(named, 0, "", await self.store.now()))
+
+    async def _newest_by_time(self, database: str) -> RestorePoint | None:
         now = await self.store.now()
         for window in WINDOWS:
             after = f"{folder_of(database)}{Timestamp.of(now - window)}"
@@ -118,9 +149,37 @@ class Replica:
         last = [point async for point in self.points(database)][-1:]
         return last[0] if last else None
 
+    async def _record(self) -> Record | None:
+        try:
+            seen = await read(self.store)
+        except DamagedLease as error:
+            log.warning("the lease object is left aside", error=error.message)
+            return None
+        return seen.record if seen else None
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self.store.head(key)
+        except NotFound:
+            return None
+
     def points(self, database: str, *, diverged: bool = False) -> AsyncIterator[RestorePoint]:
         """Every restore point of a database, oldest first."""
         return self._points(folder_of(database, diverged=diverged), "")
+
+    async def since(self, database: str, key: str) -> list[RestorePoint]:
+        """The restore points above a key, oldest first: one request, as a rule, when there are few."""
+        return [point async for point in self._points(folder_of(database), key)]
+
+    async def up_to(self, newest: RestorePoint) -> list[RestorePoint]:
+        """The restore points of the day before the newest one, with it; of longer spans when it is alone in that."""
+        points: list[RestorePoint] = []
+        for window in WINDOWS:
+            after = f"{folder_of(newest.database)}{Timestamp.of(newest.timestamp.instant - window)}"
+            points = [point async for point in self._points(folder_of(newest.database), after)]
+            if len(points) > 1:
+                break
+        return points
 
     async def find(self, database: str, at: Timestamp) -> RestorePoint:
         """The newest restore point that is not newer than `at`. Raises `NothingToRestore`."""
@@ -129,12 +188,12 @@ class Replica:
             raise NothingToRestore(f"{database} has no restore point at or before {at}", "see `sidecar list`")
         return found[-1]
 
-    async def stamp(self, database: str, above: Timestamp | None) -> Timestamp:
-        """A timestamp for the next restore point: the store's clock, and above every one already there."""
+    async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
+        """A timestamp for the next restore point: `now` in the store's clock, and above every one already there."""
         if above is None and (newest := await self.newest(database)):
             above = newest.timestamp
-        now = Timestamp.of(await self.store.now())
-        return max(now, above.next()) if above else now
+        stamp = Timestamp.of(now)
+        return max(stamp, above.next()) if above else stamp
 
     def part_size_for(self, database_size: int, *, copies: bool = False) -> int:
         """The size of parts for an object of at most about this size, so that there are not too many of them.
@@ -149,11 +208,16 @@ class Replica:
         return Rules(max(self.store.minimum_part, int(database_size * MARGIN) // (self.store.maximum_parts // 8)))
 
     async def publish(
-        self, key: str, sizes: PartSizes, metadata: dict[str, str], produce: Callable[["Assembly"], Awaitable[None]]
+        self,
+        key: str,
+        sizes: PartSizes,
+        metadata: dict[str, str],
+        produce: Callable[["Assembly"], Awaitable[None]],
+        permit: Permit = always,
     ) -> ObjectInfo:
         """Publish what `produce` assembles, if `key` does not exist yet: in one PUT if it is small, else in parts.
 
-        Raises `PreconditionFailed` when the key exists, `ReuseFailed` when a copy is impossible. When this raises,
+        `permit` is asked right before the object becomes visible; what it raises is raised. Raises `PreconditionFailed` when the key exists, `ReuseFailed` when a copy is impossible. When this raises,
         nothing is visible under the key, unless the error is `OutcomeUnknown`.
         """
         send, receive = anyio.create_memory_object_stream[Part](0)
@@ -167,24 +231,26 @@ class Replica:
             await send.aclose()
 
         async def drain() -> None:
-            published.append(await self._store_parts(receive, key, metadata))
+            published.append(await self._store_parts(receive, key, metadata, permit))
 
         with send, receive:
             await together(feed, drain)
         return published[0]
 
     async def _store_parts(
-        self, receive: MemoryObjectReceiveStream[Part], key: str, metadata: dict[str, str]
+        self, receive: MemoryObjectReceiveStream[Part], key: str, metadata: dict[str, str], permit: Permit
     ) -> ObjectInfo:
         begun = [await receive.receive()]
         with suppress(anyio.EndOfStream):
             begun.append(await receive.receive())
         if len(begun) == 1 and isinstance(begun[0], FreshPart):
+            await permit()
             return await self.store.put(key, begun[0].data, condition=IfAbsent(), metadata=metadata)
         try:
             async with self.store.upload(key, metadata=metadata) as upload:
                 # `begun` is emptied as parts are sent: every part is to be forgotten as soon as possible.
                 await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
+                await permit()
                 return await upload.complete()
         except NotFound as error:
             raise StoreUnavailable(f"the upload of {key} disappeared: {error.message}", "it is begun anew") from error
@@ -198,6 +264,12 @@ class Replica:
             if not page.more:
                 return
             after = page.objects[-1].key
+
+
+def _epoch_of(info: ObjectInfo) -> int:
+    """The term in which a restore point was published; without a word on it the first one."""
+    text = info.metadata.get("epoch", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class Assembly:

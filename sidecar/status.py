@@ -68,6 +68,7 @@ class DatabaseStatus:
     uploaded: int = 0
     reused: int = 0
     suspicious: int = 0
+    untagged: int = 0
     final_estimate: float | None = None
     backups: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
@@ -75,6 +76,18 @@ class DatabaseStatus:
     def unprotected_seconds(self, now: datetime) -> float:
         """For how long the oldest change that no restore point holds has been waiting."""
         return max(0.0, (now - self.unprotected_since).total_seconds()) if self.unprotected_since else 0.0
+
+
+@dataclass(slots=True)
+class LeaseStatus:
+    """What is known of the lease. `held` says that our term has not ended; `waiting_for` is who holds it instead."""
+
+    enabled: bool = False
+    holder: str = ""
+    held: bool = False
+    epoch: int = 0
+    waiting_for: str | None = None
+    renewals: Counter[str] = field(default_factory=Counter)
 
 
 class Status:
@@ -93,10 +106,11 @@ class Status:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
+        self.lease = LeaseStatus()
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
-        """Tell where the daemon is: starting, restoring, running, stopping or stopped."""
+        """Tell where the daemon is: starting, waiting, restoring, running, stopping, handed over, fenced or stopped."""
         self.phase, self.ready = phase, ready
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:
@@ -133,6 +147,11 @@ class Status:
         database.failing_since = database.failing_since or self._now()
         self.report(name, message, hint)
 
+    def suspected(self, name: str, message: str, hint: str) -> None:
+        """Record a snapshot that looks as if the database had been lost."""
+        self.databases[name].suspicious += 1
+        self.report(name, message, hint)
+
     def report(self, name: str, message: str, hint: str) -> None:
         """Keep a problem for people to see."""
         self.problems.append(Problem(self._now(), name, message, hint))
@@ -158,6 +177,7 @@ class Status:
             "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
             "final_backup_estimate_seconds": self.final_estimate(),
             "credentials_expiry": self.credentials_expiry.isoformat() if self.credentials_expiry else None,
+            "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
         }

@@ -86,6 +86,14 @@ class Decorated:
             upload = await self._around("create_upload", begin)
             yield _DecoratedUpload(self, key, signed, upload)
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """See `ports.ObjectStore`."""
+        await self._around("tag", lambda: self._inner.tag(key, tags))
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """See `ports.ObjectStore`."""
+        return await self._around("tags", lambda: self._inner.tags(key))
+
     async def part(self, operation: str, attempt: Callable[[], Awaitable[None]]) -> None:
         """A request of an upload, decorated."""
         await self._around(operation, attempt)

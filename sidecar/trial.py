@@ -60,9 +60,10 @@ class Trial:
             ("conditional write", self._write),
             ("read", self._read),
             ("part copy", self._copy),
+            ("tag", self._tag),
         ]
         if probe := self._parts.probe:
-            found += [("tag", lambda: self._tag(probe)), ("no deletes", lambda: self._delete(probe))]
+            found += [("no deletes", lambda: self._delete(probe))]
         return found
 
     async def _token(self, credentials: Credentials) -> str:
@@ -143,8 +144,8 @@ class Trial:
             await upload.copy_part(1, 0, source, Span(0, SMALLEST_SOURCE))
         return Finding(f"the store copied 5 MiB of {point.key} itself; the upload was aborted")
 
-    async def _tag(self, probe: Probe) -> str:
-        await probe.tag(KEY, TAGS)
+    async def _tag(self) -> str:
+        await self._store.tag(KEY, TAGS)
         return "; ".join(f"{name}={value}" for name, value in TAGS.items())
 
     async def _delete(self, probe: Probe) -> Finding:

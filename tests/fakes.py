@@ -139,6 +139,7 @@ class MemoryStore:
         self.requests: list[tuple[str, str]] = []
         self.uploads: list[MemoryUpload] = []
         self.part_sizes: dict[str, list[int]] = {}
+        self.marks: dict[str, dict[str, str]] = {}
         self.hook: Callable[[str, str], object] | None = None
         self._failures: dict[str, deque[_Failure]] = defaultdict(deque)
         self._versions = 0
@@ -210,6 +211,24 @@ class MemoryStore:
             if upload.state == "open":
                 upload.state = "aborted"
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """See `ports.ObjectStore`."""
+
+        def replace_tags() -> None:
+            self.stored(key)
+            self.marks[key] = dict(tags)
+
+        await self.request("tag", key, replace_tags)
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """See `ports.ObjectStore`."""
+
+        def read() -> dict[str, str]:
+            self.stored(key)
+            return dict(self.marks.get(key, {}))
+
+        return await self.request("tags", key, read)
+
     async def request(self, operation: str, key: str, work: Callable[[], T]) -> T:
         """One request: recorded, interruptible, failing as scripted."""
         self.requests.append((operation, key))
@@ -245,6 +264,7 @@ class MemoryStore:
         self._versions += 1
         info = ObjectInfo(key, len(data), f'"{self._versions}"', self.time, metadata)
         self.objects[key] = Stored(bytes(data), info)
+        self.marks.pop(key, None)
         return info
 
     def _begin(self, key: str, metadata: dict[str, str]) -> MemoryUpload:

@@ -1,7 +1,7 @@
 """A store in a local directory, `file:///dir`: same conditional semantics as S3, durable by fsync and rename.
 
-An object is an ordinary file under its key; what S3 would keep as metadata lies in `.sidecar/meta/<key>` beside it and
-is not needed to restore. Conditional writes are decided by the file system (link and rename under a lock of the
+An object is an ordinary file under its key; what S3 would keep as metadata and tags lies in `.sidecar/meta/<key>.json`
+and `.sidecar/tags/<key>.json` and is not needed to restore. Conditional writes are decided by the file system (link and rename under a lock of the
 directory), so several processes may use one directory.
 """
 
@@ -38,7 +38,7 @@ LOCK_PATIENCE = 10.0
 
 
 class FileStore:
-    """Implements `ports.ObjectStore` on a directory, which is made when it is first written to."""
+    """Implements `ports.ObjectStore` and `ports.Prunable` on a directory, which is made when it is first written to."""
 
     minimum_part = 1
     maximum_parts = 10_000
@@ -53,8 +53,8 @@ class FileStore:
         return f"file://{self._root}"
 
     async def now(self) -> datetime:
-        """This machine's clock: a directory has none of its own."""
-        return datetime.now(UTC)
+        """The clock of its file system, which several machines may share; before the first object this machine's."""
+        return await to_thread.run_sync(self._now)
 
     async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
         """See `ports.ObjectStore`."""
@@ -85,6 +85,22 @@ class FileStore:
         finally:
             temporary.unlink(missing_ok=True)
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """See `ports.ObjectStore`; durable when this returns."""
+        await to_thread.run_sync(self._tag, key, dict(tags))
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """See `ports.ObjectStore`."""
+        return await to_thread.run_sync(self._tags, key)
+
+    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+        """See `ports.Prunable`."""
+        return await to_thread.run_sync(self._tagged, prefix)
+
+    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+        """See `ports.Prunable`."""
+        return await to_thread.run_sync(self._prune, {key: dict(tags) for key, tags in expired.items()})
+
     def path(self, key: str) -> Path:
         """The file of a key."""
         return self._root / key
@@ -96,7 +112,8 @@ class FileStore:
         _sync(temporary)
         with self._locked():
             self._check(key, condition)
-            self._write_metadata(key, metadata)
+            self._tags_path(key).unlink(missing_ok=True)  # first: an object never has the tags of another one
+            self._write(self._metadata_path(key), metadata)
             os.replace(temporary, target)
             for directory in self._folders(target):
                 _sync(directory)
@@ -108,6 +125,17 @@ class FileStore:
             yield folder
             if folder == self._root.parent:
                 return
+
+    def _now(self) -> datetime:
+        try:
+            file = os.open(self._root / PRIVATE / "clock", os.O_WRONLY | os.O_CREAT, 0o644)
+        except OSError:
+            return datetime.now(UTC)
+        try:
+            os.utime(file)
+            return _modified(os.fstat(file))
+        finally:
+            os.close(file)
 
     def _check(self, key: str, condition: Condition) -> None:
         try:
@@ -170,17 +198,52 @@ class FileStore:
     def _metadata_path(self, key: str) -> Path:
         return self._private / "meta" / f"{key}.json"
 
-    def _write_metadata(self, key: str, metadata: dict[str, str]) -> None:
-        path = self._metadata_path(key)
+    def _tags_path(self, key: str) -> Path:
+        return self._private / "tags" / f"{key}.json"
+
+    def _tag(self, key: str, tags: dict[str, str]) -> None:
+        with _translated(self._root):
+            self._head(key)
+            with self._locked():
+                self._head(key)  # pruned while we waited for the lock
+                path = self._tags_path(key)
+                self._write(path, tags, durable=True)
+                for folder in self._folders(path):
+                    _sync(folder)
+
+    def _tags(self, key: str) -> dict[str, str]:
+        self._head(key)
+        with _translated(self._root):
+            return _read(self._tags_path(key))
+
+    def _tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+        with _translated(self._root):
+            found = {key: _read(self._tags_path(key)) for key in self._keys(prefix) if key.startswith(prefix)}
+            return {key: tags for key, tags in found.items() if tags}
+
+    def _prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
+        pruned = []
+        with _translated(self._root), self._locked():
+            for key, tags in expired.items():
+                if tags and _read(self._tags_path(key)) == tags:
+                    self.path(key).unlink(missing_ok=True)
+                    self._tags_path(key).unlink(missing_ok=True)
+                    self._metadata_path(key).unlink(missing_ok=True)
+                    pruned.append(key)
+        return tuple(pruned)
+
+    def _write(self, path: Path, values: dict[str, str], *, durable: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary()
-        temporary.write_text(json.dumps(metadata))
+        temporary.write_text(json.dumps(values))
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
 
     def _read_metadata(self, key: str) -> dict[str, str]:
         try:
-            return dict(json.loads(self._metadata_path(key).read_text()))
-        except (OSError, ValueError):
+            return _read(self._metadata_path(key))
+        except OSError:
             return {}
 
     @contextmanager
@@ -227,6 +290,14 @@ class _FileUpload:
                     block = os.pread(origin, min(1 << 20, end - start), start)
                     _write_all(file.fileno(), block, offset)
                     start, offset = start + len(block), offset + len(block)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """What was written beside an object; nothing when that is missing or no JSON. Raises OSError."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return {}
 
 
 def _unless_missing(error: OSError) -> None:

@@ -12,6 +12,7 @@ from sidecar.status import PHASES, DatabaseStatus, Histogram, Status
 log = structlog.get_logger()
 
 OUTCOMES = ("published", "unchanged", "failed")
+RENEWALS = ("ok", "failed", "lost")
 RESTORE_OUTCOMES = ("restored", "started_empty", "kept_local", "fell_back", "damaged")
 
 
@@ -43,6 +44,8 @@ class Metrics:
         info.add_metric([self._status.version, self._status.sqlite_version], 1)
         yield info
         yield GaugeMetricFamily("sidecar_ready", "1 once the app was started", value=float(self._status.ready))
+        if self._status.lease.enabled:
+            yield from self._lease()
         if (estimate := self._status.final_estimate()) is not None:
             yield GaugeMetricFamily(
                 "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
@@ -54,6 +57,15 @@ class Metrics:
                 "When the role's present credentials end; renewed before",
                 value=expiry.timestamp(),
             )
+
+    def _lease(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "sidecar_lease_held", "1 while this machine may publish", value=float(self._status.lease.held)
+        )
+        renewals = CounterMetricFamily("sidecar_lease_renewals", "Renewals of the lease", labels=["outcome"])
+        for outcome in RENEWALS:
+            renewals.add_metric([outcome], self._status.lease.renewals[outcome])
+        yield renewals
 
     def _restores(self) -> Iterable[Metric]:
         outcomes = CounterMetricFamily("sidecar_restores", "Boots by outcome", labels=["outcome"])

@@ -155,6 +155,16 @@ class S3Store:
                 with anyio.move_on_after(ABORT_DEADLINE, shield=True), suppress(SidecarError):
                     await upload.abort()
 
+    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """See `ports.ObjectStore`."""
+        pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
+        await self._call("put_object_tagging", key, Tagging={"TagSet": pairs})
+
+    async def tags(self, key: str) -> dict[str, str]:
+        """See `ports.ObjectStore`."""
+        reply = await self._call("get_object_tagging", key)
+        return {pair["Key"]: pair["Value"] for pair in reply["TagSet"]}
+
     async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
         """One request, within a deadline in seconds, its errors translated."""
         return await self._call(operation, key, deadline=deadline, **parameters)

@@ -23,7 +23,7 @@ from sidecar.errors import (
 # RecursionError: the SDK follows a bucket that redirects every request, HEAD included, until the stack ends.
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError, RecursionError)
 
-_WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload"}
+_WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload", "put_object_tagging"}
 _NOT_SENT = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
 _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 _MISCONFIGURED = (

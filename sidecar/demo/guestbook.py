@@ -1,6 +1,7 @@
 """The guestbook's data: what an entry may be, and the SQLite database that keeps them."""
 
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -103,6 +104,8 @@ class Guestbook:
 @contextlib.asynccontextmanager
 async def open_guestbook(path: Path) -> AsyncIterator[Guestbook]:
     """Open the database, creating it if need be, and close it at the end. Raises `sqlite3.Error`."""
+    # A file that cannot be opened is found here: aiosqlite's thread would outlive the failure, and complain of the loop's end.
+    sqlite3.connect(path).close()
     async with aiosqlite.connect(path, isolation_level=None) as connection:
         # First, so that the statements below wait for whoever else has the file open.
         await connection.execute_fetchall("PRAGMA busy_timeout = 5000")

@@ -1,6 +1,6 @@
 """What `check` finds in stores that are not as they should be, which no real server here is."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,26 +38,18 @@ class Forgetful(MemoryStore):
         return replace(blob, data=bytes(reversed(blob.data))) if self._garbled else blob
 
 
-class Permissive:
-    """Implements `ports.Probe`: everything is allowed, unless it is to be denied."""
+class Deletes:
+    """Implements `ports.Probe`."""
 
-    def __init__(self, *denied: str) -> None:
+    def __init__(self, *, denied: bool) -> None:
         self._denied = denied
         self.done: list[str] = []
 
-    async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """See `ports.Probe`."""
-        self._do("tag")
-
     async def delete(self, key: str) -> None:
         """See `ports.Probe`."""
-        assert key == KEY, "only what check wrote itself may be tried"
-        self._do("delete")
-
-    def _do(self, what: str) -> None:
-        if what in self._denied:
-            raise AccessDenied(f"{what}: no")
-        self.done.append(what)
+        if self._denied:
+            raise AccessDenied("no")
+        self.done.append(key)
 
 
 @pytest.fixture
@@ -68,7 +60,7 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
 
 
 async def found(
-    parts: Parts, store: MemoryStore, probe: Permissive | None = None
+    parts: Parts, store: MemoryStore, probe: Deletes | None = None
 ) -> dict[str, Finding | str | SidecarError]:
     """How each step ended."""
     outcomes: dict[str, Finding | str | SidecarError] = {}
@@ -124,17 +116,24 @@ async def test_a_wrong_clock_is_noticed(minutes: int, kind: str, parts: Parts) -
     """S3 refuses requests beyond 15 minutes."""
     store = Forgetful()
     store.time += timedelta(minutes=minutes)
-    outcome = (await found(parts, store, Permissive()))["clock"]
+    outcome = (await found(parts, store, Deletes(denied=True)))["clock"]
     assert (outcome.kind if isinstance(outcome, Finding) else type(outcome).__name__) == kind
     if minutes:
         assert ("behind" if minutes > 0 else "ahead of") in str(outcome)
 
 
-async def test_deletes_should_be_refused_and_tags_not(parts: Parts) -> None:
-    outcomes = await found(parts, Forgetful(), Permissive("delete"))
+async def test_deletes_should_be_refused(parts: Parts) -> None:
+    """Allowed, that is a warning; and only what check wrote itself is tried."""
+    outcomes = await found(parts, Forgetful(), Deletes(denied=True))
     assert outcomes["no deletes"] == Finding("refused, as it should be")
-    outcomes = await found(parts, Forgetful(), probe := Permissive("tag"))
-    assert isinstance(outcomes["tag"], AccessDenied)
+    outcomes = await found(parts, Forgetful(), probe := Deletes(denied=False))
     deleting = outcomes["no deletes"]
     assert isinstance(deleting, Finding)
-    assert (deleting.kind, probe.done) == ("warning", ["delete"])
+    assert (deleting.kind, probe.done) == ("warning", [KEY])
+
+
+async def test_a_tag_that_is_denied_fails(parts: Parts) -> None:
+    """Without it nothing would ever expire."""
+    store = Forgetful()
+    store.fail("tag", AccessDenied("no"))
+    assert isinstance((await found(parts, store))["tag"], AccessDenied)

@@ -13,6 +13,7 @@ from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
+from sidecar.lease import NoLease
 from sidecar.lineage import Lineage
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
@@ -38,7 +39,9 @@ class Machine:
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
         self.restorer = Restorer(self.replica, self.snapshotter)
         turn = anyio.Semaphore(2)
-        self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, turn)
+        self.tools = Tools(
+            self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, NoLease(self.store), turn
+        )
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
 

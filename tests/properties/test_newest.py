@@ -106,7 +106,7 @@ def test_a_stamp_is_above_everything_and_not_before_the_stores_time(points: list
     store = filled([("app.db", time) for time in points], [], [])
 
     async def run() -> None:
-        stamp = await Replica(store).stamp("app.db", max(points) if known and points else None)
+        stamp = await Replica(store).stamp("app.db", START, max(points) if known and points else None)
         assert all(time < stamp for time in points)
         assert stamp >= Timestamp.of(START)
 

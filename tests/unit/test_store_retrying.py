@@ -51,7 +51,7 @@ async def upload(store: ObjectStore, key: str = "key", data: bytes = b"data") ->
 
 @pytest.mark.parametrize("error", TRANSIENT)
 @pytest.mark.parametrize(
-    "operation", ["now", "get", "head", "list", "put", "create_upload", "put_part", "complete_upload"]
+    "operation", ["now", "get", "head", "list", "put", "create_upload", "put_part", "complete_upload", "tag", "tags"]
 )
 async def test_every_operation_is_tried_again_after_a_transient_failure(
     operation: str, error: type[SidecarError], memory: MemoryStore, store: Retrying
@@ -63,6 +63,8 @@ async def test_every_operation_is_tried_again_after_a_transient_failure(
     await store.head("there")
     await store.list("")
     await store.put("new", b"x", condition=IfAbsent())
+    await store.tag("there", {"a": "b"})
+    assert await store.tags("there") == {"a": "b"}
     await upload(store)
     assert memory.count(operation) == 4
     assert memory.open_uploads == []

@@ -1,0 +1,362 @@
+"""One writer: acquire, renew and release the lease object, and be fenced.
+
+It is only ever written with If-None-Match or If-Match and never deleted: a release is a tombstone that keeps the epoch.
+
+A holder stamps restore points only inside its term: from a renewal's instant, in the store's clock, for the lease's ttl
+less a margin. Another machine takes over only after the whole ttl, and stamps from then on: terms are disjoint, and since keys are
+timestamps the newest one belongs to the newest holder. What a fenced one completes late is told by its epoch (`Record.settled`).
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import anyio
+import structlog
+
+from sidecar.domain import Condition, IfAbsent, IfMatch
+from sidecar.errors import (
+    DamagedLease,
+    LeaseHeld,
+    LeaseLost,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreUnsuitable,
+)
+from sidecar.ports import Clock, ObjectStore
+from sidecar.record import KEY, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with
+from sidecar.status import LeaseStatus
+
+log = structlog.get_logger()
+
+LONGEST_MARGIN = timedelta(seconds=2)
+POLL = 2.0
+TOLD_EVERY = 30.0
+FIRST_RETRY = 1.0
+RELEASE_SECONDS = 10.0
+
+
+class OnLeaseLost(StrEnum):
+    """What to do when another machine took over."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
+
+
+class Lease:
+    """Implements `ports.Fence`: our share in the lease object.
+
+    `patient` is the store for `acquire`, which has the time that a boot has; `store` for all that comes later.
+    """
+
+    def __init__(
+        self, store: ObjectStore, patient: ObjectStore, clock: Clock, status: LeaseStatus, me: Identity
+    ) -> None:
+        self._store = patient
+        self._later = store
+        self._clock = clock
+        self._status = status
+        self._me = me
+        self._record: Record | None = None
+        self._etag = ""
+        self._began: datetime | None = None
+        self._ends: datetime | None = None
+        self._latest: dict[str, str] = {}
+        self._writing = anyio.Lock()
+        self._why_lost: LeaseLost | None = None
+        self.retain = False  # this machine's disk may hold what no restore point does: it is the one to come back
+        self.lost = anyio.Event()
+        self.asked = anyio.Event()
+
+    @property
+    def epoch(self) -> int:
+        """See `ports.Fence`."""
+        return self._record.epoch if self._record else 0
+
+    @property
+    def held(self) -> bool:
+        """Whether we acquired it, and neither released nor lost it."""
+        return self._record is not None and not self._record.released and not self.lost.is_set()
+
+    @property
+    def ends(self) -> datetime | None:
+        """When our term ends, in the store's clock, unless it is renewed."""
+        return self._ends
+
+    @property
+    def asked_by(self) -> str | None:
+        """The machine that asks us to hand over, as of the last renewal."""
+        return self._record.handoff if self._record else None
+
+    async def acquire(self, patience: timedelta, *, ask: bool = False) -> None:
+        """Become the holder, waiting at most `patience`. With `ask` the holder is asked to hand over.
+
+        Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` when the store ignores conditions.
+        """
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        told = -TOLD_EVERY
+        while True:
+            seen = await read(self._store)
+            verdict = judge(seen, self._me)
+            if isinstance(verdict, Take):
+                if await self._take(verdict, seen):
+                    return
+                continue
+            left = deadline - self._clock.monotonic()
+            self._status.waiting_for = verdict.holder
+            if left <= 0:
+                raise _held(self._store.url, verdict)
+            if self._clock.monotonic() - told >= TOLD_EVERY:
+                told = self._clock.monotonic()
+                log.info("waiting for the lease", holder=verdict.holder, seconds_left=round(left, 1))
+            if ask and seen and may_ask(seen.record, self._me.holder):
+                await self._ask(seen)
+            await self._clock.sleep(max(0.05, min(left, POLL, verdict.remaining.total_seconds() + 0.05)))
+
+    async def settle(self, latest: Mapping[str, str]) -> None:
+        """Write down what this term begins from, before the app starts. Raises `LeaseLost`, `Transient`."""
+        self._latest.update(latest)
+        async with self._writing:
+            await self._update(settled=self.epoch)
+
+    async def renew(self) -> None:
+        """Prolong our term. Raises `LeaseLost` when somebody else took over, `Transient` when the store is away."""
+        async with self._writing:
+            await self._update()
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Keep it renewed in the block, and give it back after that, unless `retain` was set."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.keep)
+                yield
+                group.cancel_scope.cancel()
+        finally:
+            await self.give_back()
+
+    async def give_back(self) -> None:
+        """Release it if it is held and not to be retained; a failure is logged, and the ttl ends it then."""
+        if not self.held or self.retain:
+            return
+        with anyio.move_on_after(RELEASE_SECONDS, shield=True) as scope:
+            try:
+                await self.release()
+            except SidecarError as error:
+                log.warning("the lease could not be released", error=error.message, ttl_seconds=self._me.ttl.seconds)
+        if scope.cancelled_caught:
+            log.warning("the lease could not be released in time", ttl_seconds=self._me.ttl.seconds)
+
+    async def keep(self) -> None:
+        """Renew every third of the ttl until the lease is lost; after a failure sooner, with backoff."""
+        third = self._me.ttl.total_seconds() / 3
+        delay, failures = third, 0
+        while True:
+            await self._clock.sleep(delay)
+            try:
+                await self.renew()
+            except LeaseLost:
+                return
+            except SidecarError as error:
+                failures += 1
+                delay = min(third, FIRST_RETRY * 2 ** min(failures, 10)) * (0.5 + 0.5 * self._clock.random())
+                await self._count_failure(error)
+            else:
+                delay, failures = third, 0
+
+    async def ensure(self) -> datetime:
+        """See `ports.Fence`."""
+        self.require()
+        now = await self._store.now()
+        if self._ends is None or now > self._ends:
+            await self.renew()
+            now = await self._store.now()
+        return max(now, self._began) if self._began else now
+
+    def require(self) -> None:
+        """See `ports.Fence`."""
+        if self._why_lost:
+            raise self._why_lost
+        if not self.held:
+            raise LeaseLost("the lease is not held: nothing may be published")
+
+    def published(self, database: str, key: str) -> None:
+        """See `ports.Fence`."""
+        self._latest[database] = key
+
+    async def release(self, *, hand_over: bool = False) -> None:
+        """Leave a tombstone that keeps the epoch. Raises as `renew`.
+
+        With `hand_over` only the machine that asked may take it, for a ttl, and we never ask back.
+        """
+        if not self.held or self._record is None:
+            return
+        async with self._writing:
+            retired = retired_with(self._record, self._me.holder) if hand_over else self._record.retired
+            await self._update(released=True, retired=retired, drop_handoff=not hand_over)
+        self._status.held = False
+        log.info("lease released", epoch=self.epoch, to=self.asked_by)
+
+    async def _take(self, verdict: Take, seen: Seen | None) -> bool:
+        """Write our record; False when somebody was faster."""
+        try:
+            self._began = await self._write(verdict.record, verdict.condition)
+        except (PreconditionFailed, NotFound):
+            return False
+        if verdict.record.handoff:
+            self.asked.set()
+        self._latest = dict(verdict.record.latest)
+        await self._probe()
+        self._store = self._later
+        self._status.waiting_for = None
+        log.info("lease acquired", epoch=self.epoch, before=seen.record.holder if seen else None)
+        return True
+
+    async def _probe(self) -> None:
+        """Prove that the store honours conditions, by writes that it must refuse.
+
+        What they write is what is there already, so a store that carries them out loses nothing by it.
+        """
+        if self._record is None:
+            return
+        for condition in (IfAbsent(), IfMatch('"no-such-version"')):
+            try:
+                await self._store.put(KEY, self._record.to_bytes(), condition=condition)
+            except (PreconditionFailed, NotFound):
+                continue
+            raise StoreUnsuitable(
+                f"{self._store.url} ignores conditional writes: two machines could overwrite each other",
+                "use a store that honours If-None-Match and If-Match, or lease=off with never more than one machine",
+            )
+
+    async def _ask(self, seen: Seen) -> None:
+        """Write our request into the holder's record, unless that changes meanwhile."""
+        aged = seen.record.aged + seen.age.total_seconds()
+        asking = replace(seen.record, handoff=self._me.holder, aged=aged)
+        try:
+            await self._store.put(KEY, asking.to_bytes(), condition=IfMatch(seen.etag))
+        except (PreconditionFailed, NotFound):
+            return
+        log.info("asked the holder to hand over", holder=seen.record.holder)
+
+    async def _update(
+        self,
+        *,
+        settled: int | None = None,
+        released: bool = False,
+        retired: tuple[str, ...] | None = None,
+        drop_handoff: bool = False,
+    ) -> None:
+        """Write what we know into our record; once more when somebody wrote a request into it meanwhile."""
+        self.require()
+        for last in (False, True):
+            assert self._record is not None  # noqa: S101 - `require` said so
+            record = replace(
+                self._record,
+                latest=dict(self._latest),
+                settled=self._record.settled if settled is None else settled,
+                released=released,
+                retired=self._record.retired if retired is None else retired,
+                handoff=None if drop_handoff else self._record.handoff,
+                aged=0.0,
+            )
+            try:
+                await self._write(record, IfMatch(self._etag))
+            except (PreconditionFailed, NotFound):
+                await self._adopt(tries_again=not last)
+            else:
+                break
+        self._status.renewals["ok"] += 1
+        if self.asked_by and not released:
+            self.asked.set()
+
+    async def _adopt(self, *, tries_again: bool) -> None:
+        """After a refused write: go on from what is there, if that is still ours. Raises `LeaseLost`."""
+        seen, record = await read(self._store), self._record
+        if record and seen is None:  # deleted by hand; what is written anew keeps the epoch
+            try:
+                await self._write(record, IfAbsent())
+            except (PreconditionFailed, NotFound):
+                seen = await read(self._store)
+            else:
+                return
+        ours = record and seen and (seen.record.epoch, seen.record.boot) == (record.epoch, record.boot)
+        if not ours or not tries_again or seen is None:
+            self._lose(seen)
+            raise self._why_lost or LeaseLost("the lease is lost")
+        self._record, self._etag = seen.record, seen.etag
+
+    def _lose(self, seen: Seen | None) -> None:
+        by = f"{seen.record.holder} (epoch {seen.record.epoch})" if seen else "nobody: the lease object is gone"
+        self._why_lost = LeaseLost(
+            f"the lease of {self._store.url} was taken over by {by}",
+            "this machine publishes nothing any more; what it wrote meanwhile goes to diverged/",
+        )
+        self._status.held = False
+        self._status.renewals["lost"] += 1
+        log.error("lease lost", to=by, our_epoch=self.epoch)
+        self.lost.set()
+
+    async def _write(self, record: Record, condition: Condition) -> datetime:
+        """Write our record. Returns when our term began: an instant of the store's clock not later than the write."""
+        before = await self._store.now()
+        info = await self._store.put(KEY, record.to_bytes(), condition=condition)
+        self._record, self._etag, self._ends = record, info.etag, before + self._valid_for()
+        self._status.held, self._status.epoch = not record.released, record.epoch
+        return before
+
+    def _valid_for(self) -> timedelta:
+        return self._me.ttl - min(LONGEST_MARGIN, self._me.ttl / 4)
+
+    async def _count_failure(self, error: SidecarError) -> None:
+        self._status.renewals["failed"] += 1
+        log.warning("the lease could not be renewed", error=error.message, hint=error.hint)
+        with suppress(SidecarError):
+            if self._ends is None or await self._store.now() > self._ends:
+                self._status.held = False  # nothing is published until it is renewed
+
+
+def _held(url: str, wait: Wait) -> LeaseHeld:
+    seconds = wait.remaining.total_seconds()
+    return LeaseHeld(
+        f"{url} is held by {wait.holder}, for up to {seconds:.0f} s more if that one is gone",
+        "two machines must never write to one store: stop the other one, or wait longer with lease_wait",
+    )
+
+
+class NoLease:
+    """Implements `ports.Fence` with `lease=off`: nobody else writes, by the user's word."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.epoch = 0
+
+    async def acquire(self, _patience: timedelta, *, ask: bool = False) -> None:
+        """Learn the epoch of an earlier lease, so that what is published now is not taken for a fenced machine's."""
+        with suppress(DamagedLease):  # nobody reads it then
+            seen = await read(self._store)
+            self.epoch = seen.record.epoch if seen else 0
+
+    async def settle(self, latest: Mapping[str, str]) -> None:
+        """There is nothing to write down."""
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """There is nothing to keep."""
+        yield
+
+    async def give_back(self) -> None:
+        """There is nothing to give back."""
+
+    async def ensure(self) -> datetime:
+        """See `ports.Fence`."""
+        return await self._store.now()
+
+    def require(self) -> None:
+        """See `ports.Fence`."""
+
+    def published(self, database: str, key: str) -> None:
+        """See `ports.Fence`."""

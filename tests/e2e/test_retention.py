@@ -1,0 +1,82 @@
+"""Retention as a user meets it: tags in a bucket, a directory that is pruned, a lost database that is noticed."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sidecar.domain import Timestamp
+from tests.e2e.machine import CALM_APP, Machine, write_note
+from tests.harness.seaweed import Seaweed
+
+
+def old_point(store: Path, tier: str | None, **age: float) -> str:
+    """A restore point of a certain age, in a store that is a directory."""
+    name = f"{Timestamp.of(datetime.now(UTC) - timedelta(**age))}.sqlite3.zst"
+    (store / "app.db" / name).write_bytes(b"old")
+    if tier:
+        tags = store / ".sidecar" / "tags" / "app.db" / f"{name}.json"
+        tags.parent.mkdir(parents=True, exist_ok=True)
+        tags.write_text(json.dumps({"sidecar-tier": tier}))
+    return name
+
+
+def test_expired_restore_points_of_a_directory_go(local: Machine) -> None:
+    """
+    1. The store has restore points of every tier and age. 2. `backup` publishes one more.
+    3. Those that have expired are gone, those that are held or have no tier are not; the list shows what is left.
+    """
+    store = local / "store"
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    stay = [
+        old_point(store, None, days=13),
+        old_point(store, "held", days=12),
+        old_point(store, "hourly", days=10),
+        old_point(store, "daily", days=5),
+    ]
+    old_point(store, "recent", days=4)
+    old_point(store, "recent", days=2, minutes=1)
+    stay += [old_point(store, "recent", days=1, hours=23), *(path.name for path in local.points()[-1:])]
+    write_note(local.database, "two")
+    done = local.cli("backup")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in local.points()][:-1] == stay
+    assert len(json.loads(local.cli("list", "--json").stdout)["databases"][0]["restore_points"]) == len(stay) + 1
+
+
+def test_lost_database_is_published_noticed_and_pushes_nothing_out(
+    machine: Machine, bucket: str, seaweed: Seaweed
+) -> None:
+    """
+    1. A daemon has published a real database. 2. The app starts over with an empty one: published, too.
+    3. The real one is tagged as held; metric, `/status` and log say so, and say how to get it back. So it is done.
+    """
+    write_note(machine.database, *["a row of some length"] * 5000)
+    with machine.run(*CALM_APP) as process:
+        process.wait_ready()
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        (real,) = seaweed.s3.keys(bucket, "shop/app.db/")
+        for path in (machine.database, *machine.data.glob("app.db-*")):
+            path.unlink()
+        with closing(sqlite3.connect(machine.database)) as connection:
+            connection.execute("PRAGMA user_version = 7")
+        done = machine.cli("backup")
+        assert done.returncode == 0, done.stderr
+        assert process.metric("sidecar_suspicious_snapshots_total") == 1
+        problem = json.loads(process.http("/status")[1])["problems"][-1]
+        assert "suspicious" in problem["message"]
+        key = real.removeprefix("shop/")
+        assert f"sidecar restore --key {key}" in problem["hint"]
+        write_note(machine.database, "the new database")
+        assert machine.cli("backup").returncode == 0
+        empty, newest = seaweed.s3.keys(bucket, "shop/app.db/")[1:]
+        assert seaweed.s3.tags(bucket, empty)["sidecar-tier"] in {"recent", "hourly", "daily"}
+        assert seaweed.s3.tags(bucket, real) == {"sidecar-tier": "held"}
+        assert seaweed.s3.tags(bucket, newest) == {}
+        assert process.terminate() == 0
+    assert '"suspicious snapshot"' in process.stderr()
+    assert machine.cli("restore", "--key", key, "--force").returncode == 0
+    with closing(sqlite3.connect(machine.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (5000,)

@@ -1,0 +1,49 @@
+"""Machines that share a store and a lease, in virtual time; each believes another wall clock."""
+
+from datetime import timedelta
+from itertools import count
+
+from sidecar.lease import Lease
+from sidecar.record import KEY, Identity, Record, parse
+from sidecar.status import LeaseStatus
+from sidecar.store import Patience, Retrying
+from tests.fakes import START, FakeClock, MemoryStore
+
+TTL = timedelta(seconds=60)
+
+
+class SharedClock(FakeClock):
+    """A machine's clock, off by `skew`; whoever sleeps moves the store's time on."""
+
+    def __init__(self, store: MemoryStore, skew: timedelta = timedelta(0)) -> None:
+        super().__init__(START + skew)
+        self.store = store
+
+    def advance(self, seconds: float) -> None:
+        """See `FakeClock`."""
+        super().advance(seconds)
+        self.store.time += timedelta(seconds=seconds)
+
+
+def lease_of(
+    store: MemoryStore,
+    holder: str,
+    *,
+    clock: SharedClock | None = None,
+    status: LeaseStatus | None = None,
+    boot: str = "",
+    patience: float = 5.0,
+) -> Lease:
+    """A lease as a process of the machine `holder` has it; `patience` in seconds is that of its requests."""
+    clock = clock or SharedClock(store)
+    retrying = Retrying(store, clock, Patience(patience, first=0.1))
+    me = Identity(holder, boot or f"boot-{next(_boots)}", TTL)
+    return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me)
+
+
+_boots = count()
+
+
+def record_in(store: MemoryStore) -> Record:
+    """What the lease object says."""
+    return parse(store.objects[KEY].data, store.url)

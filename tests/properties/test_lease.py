@@ -1,0 +1,171 @@
+"""One writer, for any order of events: three machines, their clocks, a store that loses replies, and pauses anywhere.
+
+The history of the store is a tree of restore points. Invariants, after every step:
+1. Of different machines no two are inside their terms at once. Epochs rise with every acquisition.
+2. From the moment a holder has settled on a restore point, whatever is newest descends from it: what a fenced machine
+   completes late never becomes the newest, and nothing of the main line is left out.
+3. Every key is above all that were there when it was stamped, wherever the machines' clocks are.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import anyio
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sidecar.domain import IfAbsent, Timestamp
+from sidecar.errors import LeaseHeld, LeaseLost, PreconditionFailed, Transient
+from sidecar.lease import Lease
+from sidecar.replica import Replica, key_of
+from tests.fakes import MemoryStore
+from tests.leases import SharedClock, lease_of
+
+NAMES = "abc"
+SKEWS = {"a": timedelta(0), "b": timedelta(hours=1), "c": timedelta(hours=-1)}
+DATABASE = "app.db"
+
+
+@dataclass(slots=True)
+class _Process:
+    """A daemon: `base` is what its database descends from, `upload` a publish that was begun."""
+
+    lease: Lease
+    base: str | None = None
+    settled: bool = False
+    upload: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class _World:
+    store: MemoryStore = field(default_factory=MemoryStore)
+    processes: dict[str, _Process] = field(default_factory=dict)
+    zombies: list[_Process] = field(default_factory=list)
+    parents: dict[str, str | None] = field(default_factory=dict)
+    terms: dict[str, int] = field(default_factory=dict)
+    trunk: str | None = None
+    settled: int = 0
+    epoch: int = 0
+
+    async def boot(self, name: str, *, ask: bool) -> None:
+        """The machine (re)starts; its predecessor, if it had one, lives on as a zombie that only ends its upload."""
+        if name in self.processes:
+            self.zombies.append(self.processes.pop(name))
+        lease = lease_of(self.store, name, clock=SharedClock(self.store, SKEWS[name]), patience=1.0)
+        with suppress(LeaseHeld, Transient):
+            await lease.acquire(timedelta(seconds=3), ask=ask)
+        if not lease.held:
+            return
+        assert lease.epoch > self.epoch
+        self.epoch = lease.epoch
+        process = _Process(lease)
+        with suppress(Transient, LeaseLost):
+            newest = await Replica(self.store).newest(DATABASE)
+            process.base = newest.key if newest else None
+            await lease.settle({DATABASE: process.base} if process.base else {})
+            process.settled = True
+            self.trunk, self.settled = process.base or self.trunk, lease.epoch
+        self.processes[name] = process
+
+    async def begin(self, process: _Process) -> None:
+        if not process.settled:
+            return
+        with suppress(LeaseLost, Transient):
+            now = await process.lease.ensure()
+            above = Timestamp(process.base.split("/")[1].removesuffix(".sqlite3.zst")) if process.base else None
+            stamp = await Replica(self.store).stamp(DATABASE, now, above)
+            key = key_of(DATABASE, stamp)
+            if process.lease.epoch == self.epoch:
+                assert all(key > other for other in self.parents if other in self.store.objects)
+            process.upload = (key, process.lease.epoch)
+
+    async def finish(self, process: _Process, *, asking: bool) -> None:
+        """The upload ends. Without `asking` the pause was between the question and the request."""
+        if process.upload is None:
+            return
+        key, epoch = process.upload
+        process.upload = None
+        with suppress(LeaseLost, Transient, PreconditionFailed):
+            if asking:
+                await process.lease.ensure()
+            self.parents[key], self.terms[key] = process.base, epoch
+            await self.store.put(key, b"x", condition=IfAbsent(), metadata={"epoch": str(epoch)})
+            process.base = key
+            process.lease.published(DATABASE, key)
+
+    async def check(self) -> None:
+        inside = {
+            name
+            for name, process in self.processes.items()
+            if process.lease.held and process.lease.ends and self.store.time <= process.lease.ends
+        }
+        assert len(inside) <= 1, inside
+        with suppress(Transient):
+            newest = await Replica(self.store).newest(DATABASE)
+            if self.trunk:
+                assert newest, "the main line was left out"
+                assert self.descends(newest.key), f"{newest.key} does not descend from {self.trunk}"
+                late = newest.key != self.trunk and self.terms[newest.key] < self.settled
+                assert not late, f"{newest.key} is a fenced machine's"
+
+    def descends(self, key: str | None) -> bool:
+        while key and key != self.trunk:
+            key = self.parents.get(key)
+        return key == self.trunk
+
+
+names = st.sampled_from("aabbc")
+flags = st.booleans()
+Event = tuple[str, str | int, bool]
+_boot, _begin, _finish = ((st.tuples(st.just(what), names, flags)) for what in ("boot", "begin", "finish"))
+steps = st.one_of(
+    _boot,
+    _boot,
+    _begin,
+    _begin,
+    _finish,
+    _finish,
+    st.tuples(st.just("renew"), names, flags),
+    st.tuples(st.just("release"), names, flags),
+    st.tuples(st.just("zombie"), st.just("a"), flags),
+    st.tuples(st.just("wait"), st.sampled_from([1, 45, 59, 61, 61, 200]), flags),
+    st.tuples(st.just("lose"), st.sampled_from(["put", "put", "get", "head", "list"]), flags),
+)
+PROLOGUE: list[Event] = [("boot", "a", False), ("begin", "a", False), ("finish", "a", True)]
+
+
+async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
+    if what == "boot":
+        await world.boot(str(which), ask=flag)
+    elif what == "wait":
+        world.store.time += timedelta(seconds=int(which))
+    elif what == "lose":
+        (world.store.lose_reply if flag else world.store.fail)(str(which))
+    elif what == "zombie":
+        for zombie in world.zombies:
+            await world.finish(zombie, asking=flag)
+        world.zombies.clear()
+    elif process := world.processes.get(str(which)):
+        if what == "begin":
+            await world.begin(process)
+        elif what == "finish":
+            await world.finish(process, asking=flag)
+        else:
+            with suppress(LeaseLost, Transient):
+                await (process.lease.renew() if what == "renew" else process.lease.release(hand_over=flag))
+
+
+@given(st.lists(steps, min_size=8, max_size=40))
+@settings(max_examples=600, deadline=None)
+@example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)])
+@example([("begin", "a", False), ("boot", "a", False), ("zombie", "a", False), ("begin", "a", False)])
+def test_the_newest_restore_point_belongs_to_the_newest_holder(events: list[Event]) -> None:
+    async def run() -> None:
+        world = _World()
+        for what, which, flag in [*PROLOGUE, *events]:
+            world.store.time += timedelta(milliseconds=300)
+            await play(world, what, which, flag)
+            await world.check()
+
+    anyio.run(run)

@@ -1,0 +1,210 @@
+"""Which restore points may expire: for any history, and any daemon that lives through it."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from sidecar.domain import Timestamp
+from sidecar.retention import GRACE, KEEP, OTHERS, PROOF, SILENCE, Extent, Tagged, Tier, plan_prune, suspicion, tier_of
+from tests.fakes import START
+
+DAY = timedelta(days=1)
+instants = st.integers(0, 200 * 86_400_000).map(lambda milliseconds: START + timedelta(milliseconds=milliseconds))
+tiers = st.sampled_from([None, *Tier])
+gaps = st.one_of(
+    st.integers(1, 600),
+    st.integers(600, 86_400),
+    st.integers(86_400, 5 * 86_400),
+    st.sampled_from([1, 59 * 60, 3600, 86_399, 86_400, 14 * 86_400, 80 * 86_400]),
+)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[datetime]:
+    """Instants at which restore points are published: minutes apart, days, or months of sleep."""
+    history = [draw(instants)]
+    for gap in draw(st.lists(gaps, max_size=60)):
+        history.append(history[-1] + timedelta(seconds=gap))
+    return history
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> list[Tagged]:
+    """Restore points in any order, with any tiers, over months: mostly without a gap that would make us distrustful."""
+    steps = draw(st.lists(st.integers(1, 8 * 86_400), max_size=40))
+    if draw(st.integers(0, 4)) == 0:
+        steps.append(20 * 86_400)
+    times = [Timestamp.of(START + timedelta(seconds=sum(steps[:count]))) for count in range(1, len(steps) + 1)]
+    return draw(st.permutations([Tagged(str(time), time, draw(tiers)) for time in times]))
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> tuple[list[Tagged], datetime]:
+    """Restore points, and a clock that is often right: at most two weeks after the newest, or before it."""
+    points = draw(stores())
+    newest = max((point.timestamp.instant for point in points), default=START)
+    return points, newest + timedelta(
+        seconds=draw(st.integers(0, 14 * 86_400) | st.integers(-90 * 86_400, 90 * 86_400))
+    )
+
+
+def superseded(history: Iterable[datetime]) -> list[Tagged]:
+    """What a daemon makes of a history: each gets its tier by the next one, the newest none."""
+    times = [Timestamp.of(instant) for instant in history]
+    return [
+        *(Tagged(str(older), older, tier_of(older, newer)) for older, newer in pairwise(times)),
+        Tagged(str(times[-1]), times[-1], None),
+    ]
+
+
+@given(instants, gaps)
+def test_the_tier_says_what_the_restore_point_is_the_last_of(instant: datetime, gap: int) -> None:
+    older, newer = Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap))
+    tier = tier_of(older, newer)
+    if older.instant.date() != newer.instant.date():
+        assert tier is (Tier.DAILY if gap <= 76 * 86_400 else None)
+    elif older.instant.hour != newer.instant.hour:
+        assert tier is Tier.HOURLY
+    else:
+        assert tier is Tier.RECENT
+
+
+@given(instants, gaps, gaps)
+def test_an_earlier_successor_never_gives_a_longer_life(instant: datetime, one: int, other: int) -> None:
+    """The longer a restore point was the newest, the more there is that only it holds."""
+
+    def life(gap: int) -> timedelta:
+        tier = tier_of(Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap)))
+        return KEEP[tier] if tier else timedelta.max
+
+    assert life(min(one, other)) <= life(max(one, other))
+
+
+@given(instants, st.integers(1, 400 * 86_400))
+def test_nothing_expires_at_the_moment_it_is_superseded(instant: datetime, gap: int) -> None:
+    """An app that slept for months and publishes garbage must not take the good one with it."""
+    newer = Timestamp.of(instant + timedelta(seconds=gap))
+    tier = tier_of(Timestamp.of(instant), newer)
+    if tier:
+        assert KEEP[tier] - (newer.instant - instant) >= min(GRACE, timedelta(days=1))
+
+
+@given(looks())
+@settings(max_examples=300)
+def test_pruning_takes_only_what_has_expired(look: tuple[list[Tagged], datetime]) -> None:
+    """Never the newest, a held one or one without a tier, whatever the tags say; and some always stay."""
+    points, now = look
+    expired = plan_prune(points, now)
+    by_key = {point.key: point for point in points}
+    assert len(set(expired)) == len(expired)
+    for key in expired:
+        point = by_key[key]
+        assert point.tier in KEEP
+        assert now - point.timestamp.instant > KEEP[point.tier]
+    if points:
+        assert max(by_key) not in expired
+    assert not expired or len(points) - len(expired) >= OTHERS + 1
+    assert expired == sorted(expired), "oldest first: what is cut off by a crash is the newer ones"
+
+
+@given(looks())
+def test_the_tier_of_the_newest_does_not_matter(look: tuple[list[Tagged], datetime]) -> None:
+    points, now = look
+    assume(points)
+    newest = max(points, key=lambda point: point.timestamp)
+    for tier in (None, *Tier):
+        changed = [Tagged(p.key, p.timestamp, tier) if p == newest else p for p in points]
+        assert newest.key not in plan_prune(changed, now)
+        assert plan_prune(changed, now) == plan_prune(points, now)
+
+
+@given(stores(), st.integers(1, 200 * 86_400))
+def test_a_clock_behind_the_newest_prunes_nothing(points: list[Tagged], behind: int) -> None:
+    assume(points)
+    now = max(point.timestamp for point in points).instant - timedelta(seconds=behind)
+    assert plan_prune(points, now) == []
+
+
+@given(histories(), st.integers(15, 40_000), st.lists(st.integers(1, 86_399), max_size=20))
+def test_a_clock_that_leapt_ahead_prunes_nothing_for_a_day(history: list[datetime], days: int, more: list[int]) -> None:
+    """Nor after it has stamped restore points of its own: its history must last a day first."""
+    leapt = history[-1] + days * DAY
+    assume(leapt.year < 9000)
+    assert plan_prune(superseded(history), leapt) == []
+    after = [leapt + timedelta(seconds=seconds) for seconds in sorted(set(more))]
+    assert plan_prune(superseded([*history, leapt, *after]), leapt + PROOF - timedelta(seconds=1)) == []
+
+
+@given(histories(), st.booleans())
+@settings(max_examples=150)
+def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list[datetime], crashing: bool) -> None:
+    """Through a whole life of publishing and pruning, also when every other tag is forgotten in a crash."""
+    there: list[Tagged] = []
+    for number, instant in enumerate(history):
+        tagged = superseded([*(point.timestamp.instant for point in there[-1:]), instant])
+        if crashing and number % 2 and there:
+            tagged[0] = there[-1]
+        there = [*there[:-1], *tagged]
+        expired = set(plan_prune(there, instant + timedelta(milliseconds=1)))
+        there = [point for point in there if point.key not in expired]
+        kept = {point.key for point in there}
+        last_of_day = {Timestamp.of(each).text[:8]: Timestamp.of(each) for each in history[: number + 1]}
+        for last in last_of_day.values():
+            if instant - last.instant < KEEP[Tier.DAILY]:
+                assert str(last) in kept
+        assert str(Timestamp.of(instant)) in kept
+        last_of_hour = {Timestamp.of(each).text[:11]: Timestamp.of(each) for each in history[: number + 1]}
+        for last in last_of_hour.values():
+            if instant - last.instant < KEEP[Tier.HOURLY]:
+                assert str(last) in kept
+
+
+@given(looks())
+def test_pruning_twice_is_pruning_once(look: tuple[list[Tagged], datetime]) -> None:
+    """What is spared once is not taken the next time, when the history has become shorter."""
+    points, now = look
+    expired = set(plan_prune(points, now))
+    rest = [point for point in points if point.key not in expired]
+    assert plan_prune(rest, now) == []
+
+
+def test_what_has_expired_is_taken() -> None:
+    """A year of days: each tier goes when its time has come, and no other."""
+    days = [Timestamp.of(START + number * DAY) for number in range(365)]
+    for tier in (None, *Tier):
+        points = [Tagged(str(day), day, tier) for day in days]
+        kept = KEEP[tier].days if tier in KEEP else 364
+        assert plan_prune(points, days[-1].instant) == [str(day) for day in days[: 364 - kept]]
+
+
+def test_a_busy_directory_comes_to_rest_at_a_bounded_number() -> None:
+    """Every five minutes for half a year: two days of these, two weeks of hours, three months of days."""
+    times = [START + number * timedelta(minutes=5) for number in range(180 * 288)]
+    points = superseded(times)
+    expired = plan_prune(points, times[-1])
+    assert len(points) - len(expired) <= 2 * 288 + 14 * 24 + 90 + 3
+
+
+@pytest.mark.parametrize("days", [1, 13, 14])
+def test_an_ordinary_pause_does_not_stop_pruning(days: int) -> None:
+    old = [START, START + timedelta(minutes=1), START + timedelta(minutes=2), START + timedelta(minutes=3)]
+    pauses = [START + number * days * DAY for number in range(1, 8)]
+    assert plan_prune(superseded([*old, *pauses]), pauses[-1] + timedelta(minutes=1))
+    assert days * DAY <= SILENCE
+
+
+extents = st.builds(Extent, st.integers(1, 1 << 40), st.none() | st.integers(0, 5))
+
+
+@given(extents, extents)
+def test_suspicion_is_of_loss_alone(previous: Extent, now: Extent) -> None:
+    """No table where there may have been some, or less than a tenth; never of a database that stays as it is or grows."""
+    lost = previous.tables != 0 and (now.tables == 0 or now.size * 10 < previous.size)
+    assert bool(suspicion(previous, now)) == lost
+    assert suspicion(now, now) is None or now.tables is None
+    grown = Extent(now.size + previous.size, (now.tables or 0) + 1)
+    assert suspicion(now, grown) is None

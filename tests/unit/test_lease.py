@@ -1,0 +1,286 @@
+"""The lease's protocol: conditional writes only, in the store's time, whatever is lost on the way."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from sidecar.domain import Condition, ObjectInfo
+from sidecar.errors import DamagedLease, LeaseHeld, LeaseLost, OutcomeUnknown, StoreUnavailable, StoreUnsuitable
+from sidecar.lease import NoLease
+from sidecar.record import KEY
+from sidecar.status import LeaseStatus
+from tests.fakes import START, MemoryStore
+from tests.leases import TTL, SharedClock, lease_of, record_in
+
+pytestmark = pytest.mark.anyio
+
+AT_ONCE = timedelta(0)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+def pass_time(store: MemoryStore, seconds: float) -> None:
+    store.time += timedelta(seconds=seconds)
+
+
+async def test_the_first_holder_has_epoch_one_and_the_next_one_two(store: MemoryStore) -> None:
+    first = lease_of(store, "a")
+    await first.acquire(AT_ONCE)
+    await first.release()
+    second = lease_of(store, "b")
+    await second.acquire(AT_ONCE)
+    assert (first.epoch, second.epoch, record_in(store).epoch) == (1, 2, 2)
+
+
+async def test_another_machine_is_named_when_waiting_ends(store: MemoryStore) -> None:
+    await lease_of(store, "a").acquire(AT_ONCE)
+    with pytest.raises(LeaseHeld, match="held by a, for up to 61 s"):
+        await lease_of(store, "b").acquire(AT_ONCE)
+    assert record_in(store).holder == "a"
+
+
+@pytest.mark.parametrize("skew", [HOUR, -HOUR], ids=["ahead", "behind"])
+async def test_a_wrong_clock_neither_takes_early_nor_waits_longer(store: MemoryStore, skew: timedelta) -> None:
+    """Age is the store's `Date` minus `Last-Modified`; the machines' own clocks are an hour off."""
+    await lease_of(store, "a", clock=SharedClock(store, -skew)).acquire(AT_ONCE)
+    began = store.time
+    other = lease_of(store, "b", clock=SharedClock(store, skew))
+    await other.acquire(timedelta(minutes=5))
+    waited = (store.time - began).total_seconds()
+    assert TTL.total_seconds() + 1 <= waited <= TTL.total_seconds() + 4
+
+
+async def test_the_same_machine_takes_over_at_once_and_its_predecessor_is_fenced(store: MemoryStore) -> None:
+    before = lease_of(store, "a")
+    await before.acquire(AT_ONCE)
+    after = lease_of(store, "a")
+    await after.acquire(AT_ONCE)
+    assert after.epoch == 2
+    with pytest.raises(LeaseLost, match=r"taken over by a \(epoch 2\)"):
+        await before.renew()
+    assert before.lost.is_set()
+
+
+async def test_a_lost_lease_stays_lost(store: MemoryStore) -> None:
+    """Whatever becomes of the other machine: what was written meanwhile does not descend from its restore points."""
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    other = lease_of(store, "a")
+    await other.acquire(AT_ONCE)
+    with pytest.raises(LeaseLost):
+        await lease.renew()
+    await other.release()
+    for ask in (lease.renew, lease.ensure):
+        with pytest.raises(LeaseLost):
+            await ask()
+    await lease.give_back()
+    assert record_in(store).epoch == 2
+
+
+async def test_an_outage_longer_than_the_ttl_is_survived_when_nobody_took_over(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    pass_time(store, 3600)
+    assert await lease.ensure() >= START + HOUR
+    assert (lease.epoch, lease.held) == (1, True)
+
+
+async def test_nothing_is_stamped_after_the_term_without_a_renewal(store: MemoryStore) -> None:
+    """Another machine may have taken over by then: an instant is given only after the store agreed once more."""
+    lease = lease_of(store, "a", patience=0.1)
+    await lease.acquire(AT_ONCE)
+    pass_time(store, 57)
+    store.fail("put", times=20)
+    assert await lease.ensure() == store.time
+    pass_time(store, 2)
+    with pytest.raises(StoreUnavailable):
+        await lease.ensure()
+    assert lease.held
+
+
+async def test_a_renewal_whose_reply_was_lost_is_recognized(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    store.lose_reply("put")
+    await lease.renew()
+    await lease.renew()
+    assert not lease.lost.is_set()
+
+
+async def test_a_renewal_whose_reply_never_came_is_recognized_at_the_next_one(store: MemoryStore) -> None:
+    """Even when the attempts ended before the outcome was known: the object is ours, in a version we never saw."""
+    lease = lease_of(store, "a", patience=0.0)
+    await lease.acquire(AT_ONCE)
+    store.lose_reply("put")
+    with pytest.raises(OutcomeUnknown):
+        await lease.renew()
+    await lease.renew()
+    assert (lease.held, record_in(store).epoch) == (True, 1)
+
+
+async def test_an_acquisition_whose_reply_was_lost_is_ours(store: MemoryStore) -> None:
+    lease = lease_of(store, "a", boot="mine")
+    store.lose_reply("put")
+    await lease.acquire(AT_ONCE)
+    assert (lease.epoch, record_in(store).boot) == (1, "mine")
+
+
+async def test_of_two_that_come_at_once_one_is_the_holder(store: MemoryStore) -> None:
+    held: list[str] = []
+
+    async def come(name: str) -> None:
+        try:
+            await lease_of(store, name).acquire(AT_ONCE)
+        except LeaseHeld:
+            return
+        held.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name in "abcdef":
+            group.start_soon(come, name)
+    assert held == [record_in(store).holder]
+
+
+@pytest.mark.parametrize("ignored", ["IfAbsent", "IfMatch"])
+async def test_a_store_that_ignores_conditions_is_refused(store: MemoryStore, ignored: str) -> None:
+    honest = store.write
+
+    def write(key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        return honest(key, data, None if type(condition).__name__ == ignored else condition, metadata)
+
+    store.write = write  # type: ignore[method-assign]
+    with pytest.raises(StoreUnsuitable, match="ignores conditional writes"):
+        await lease_of(store, "a").acquire(AT_ONCE)
+
+
+async def test_a_lease_object_that_was_deleted_is_written_anew_with_its_epoch(store: MemoryStore) -> None:
+    for _ in range(3):
+        lease = lease_of(store, "a")
+        await lease.acquire(AT_ONCE)
+    del store.objects[KEY]
+    await lease.renew()
+    assert record_in(store).epoch == 3
+
+
+async def test_a_malformed_lease_object_is_refused_and_left_as_it_is(store: MemoryStore) -> None:
+    store.add(KEY, b"{}")
+    with pytest.raises(DamagedLease):
+        await lease_of(store, "a").acquire(timedelta(minutes=5))
+    assert store.objects[KEY].data == b"{}"
+
+
+async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    await lease.settle({"app.db": "k1"})
+    lease.published("app.db", "k2")
+    await lease.release()
+    record = record_in(store)
+    assert (record.released, record.epoch, record.settled, record.latest) == (True, 1, 1, {"app.db": "k2"})
+    with pytest.raises(LeaseLost, match="not held"):
+        await lease.ensure()
+
+
+async def test_a_machine_that_may_have_more_than_the_store_does_not_give_it_back(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    lease.retain = True
+    await lease.give_back()
+    assert not record_in(store).released
+
+
+async def test_a_handoff_reaches_the_holder_and_nobody_else_gets_in_between(store: MemoryStore) -> None:
+    """
+    1. b asks; a learns of it at its renewal, and nothing about the age changed by the asking.
+    2. a hands over; c and a itself have to wait, b does not.
+    """
+    a, b = lease_of(store, "a"), lease_of(store, "b")
+    await a.acquire(AT_ONCE)
+    pass_time(store, 30)
+    with pytest.raises(LeaseHeld):
+        await b.acquire(timedelta(seconds=1), ask=True)
+    assert (record_in(store).handoff, record_in(store).aged) == ("b", 30.0)
+    await a.renew()
+    assert (a.asked.is_set(), a.asked_by, record_in(store).aged) == (True, "b", 0.0)
+    await a.release(hand_over=True)
+    for waiting in ("c", "a"):
+        with pytest.raises(LeaseHeld, match="held by b"):
+            await lease_of(store, waiting).acquire(AT_ONCE)
+    await b.acquire(AT_ONCE)
+    assert (b.epoch, record_in(store).retired, record_in(store).handoff) == (2, ("a",), None)
+
+
+async def test_who_handed_over_never_asks_back(store: MemoryStore) -> None:
+    """Two machines that both ask would pass the lease to and fro at each restart."""
+    a, b = lease_of(store, "a"), lease_of(store, "b")
+    await a.acquire(AT_ONCE)
+    with pytest.raises(LeaseHeld):
+        await b.acquire(AT_ONCE + timedelta(seconds=1), ask=True)
+    await a.renew()
+    await a.release(hand_over=True)
+    await b.acquire(AT_ONCE)
+    with pytest.raises(LeaseHeld):
+        await lease_of(store, "a").acquire(timedelta(seconds=30), ask=True)
+    await b.renew()
+    assert not b.asked.is_set()
+
+
+async def test_a_request_does_not_make_a_dead_holders_lease_look_fresh(store: MemoryStore) -> None:
+    await lease_of(store, "a").acquire(AT_ONCE)
+    pass_time(store, 40)
+    began = store.time
+    await lease_of(store, "b").acquire(timedelta(minutes=5), ask=True)
+    assert (store.time - began).total_seconds() <= 25
+
+
+async def test_renewals_go_on_at_a_third_of_the_ttl_and_sooner_after_a_failure(store: MemoryStore) -> None:
+    clock, status = SharedClock(store), LeaseStatus()
+    lease = lease_of(store, "a", clock=clock, status=status, patience=0.0)
+    await lease.acquire(AT_ONCE)
+
+    def script(operation: str, _key: str) -> None:
+        if operation == "put" and len(clock.sleeps) == 2:
+            store.fail("put", times=2)
+        if len(clock.sleeps) == 6:
+            scope.cancel()
+
+    store.hook = script
+    with anyio.CancelScope() as scope:
+        await lease.keep()
+    assert clock.sleeps[:2] == [20.0, 20.0]
+    assert max(clock.sleeps[2:4]) < 5
+    assert clock.sleeps[4] == 20.0
+    assert status.renewals["failed"] == 2
+
+
+async def test_the_end_of_keeping_is_the_loss(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    await lease_of(store, "a").acquire(AT_ONCE)
+    await lease.keep()
+    assert (lease.lost.is_set(), lease.held) == (True, False)
+
+
+async def test_without_a_lease_the_epoch_of_an_earlier_one_goes_on(store: MemoryStore) -> None:
+    """What is published with lease=off must not be taken for a fenced machine's when the lease is on again."""
+    for _ in range(4):
+        await lease_of(store, "a").acquire(AT_ONCE)
+    fence = NoLease(store)
+    await fence.acquire(AT_ONCE)
+    assert fence.epoch == 4
+    assert await fence.ensure() == store.time
+
+
+async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None:
+    """The process is told by its boot, not by the machine's name alone."""
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    store.add(KEY, replace(record_in(store), boot="another").to_bytes())
+    with pytest.raises(LeaseLost):
+        await lease.renew()

@@ -1,0 +1,143 @@
+"""The lease object: who may take it, and what is refused as one."""
+
+import json
+from dataclasses import asdict, replace
+from datetime import timedelta
+
+import pytest
+
+from sidecar.domain import IfAbsent, IfMatch
+from sidecar.errors import DamagedLease
+from sidecar.record import Identity, Record, Seen, Take, Wait, judge, may_ask, parse, retired_with
+
+TTL = timedelta(seconds=120)
+ME = Identity("me", "boot-2", TTL)
+HELD = Record(7, "other", "boot-1", 120.0, latest={"app.db": "app.db/1"}, settled=6)
+MINE = replace(HELD, holder="me")
+
+
+def seen(record: Record, age: float) -> Seen:
+    return Seen(record, '"v"', timedelta(seconds=age))
+
+
+def test_the_first_holder_creates_it() -> None:
+    assert judge(None, ME) == Take(Record(1, "me", "boot-2", 120.0), IfAbsent())
+
+
+@pytest.mark.parametrize(
+    ("record", "age"),
+    [
+        (HELD, 121.0),
+        (replace(HELD, released=True), 0.0),
+        (MINE, 0.0),
+        (replace(MINE, released=True), 0.0),
+        (replace(HELD, aged=100.0), 21.0),
+        (replace(HELD, released=True, handoff="me"), 0.0),
+        (replace(HELD, released=True, handoff="third"), 121.0),
+        (replace(HELD, handoff="third"), 121.0),
+    ],
+    ids=str,
+)
+def test_it_is_taken_when_free(record: Record, age: float) -> None:
+    """The epoch rises, what the last holder knew stays, and only this very version is replaced."""
+    verdict = judge(seen(record, age), ME)
+    assert isinstance(verdict, Take)
+    assert verdict.condition == IfMatch('"v"')
+    taken = verdict.record
+    assert (taken.epoch, taken.holder, taken.boot, taken.released) == (8, "me", "boot-2", False)
+    assert (taken.latest, taken.settled, taken.aged) == (HELD.latest, 6, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("record", "age", "holder", "seconds"),
+    [
+        (HELD, 0.0, "other", 121.0),
+        (HELD, 120.9, "other", 0.1),
+        (replace(HELD, aged=100.0), 20.9, "other", 0.1),
+        (replace(HELD, handoff="me"), 5.0, "other", 116.0),
+        (replace(HELD, released=True, handoff="third"), 1.0, "third", 120.0),
+        (replace(MINE, released=True, handoff="third"), 1.0, "third", 120.0),
+    ],
+    ids=str,
+)
+def test_it_is_waited_for_while_another_machine_may_publish(
+    record: Record, age: float, holder: str, seconds: float
+) -> None:
+    """A whole ttl and the resolution of the store's clock; the last holder does not take back what it handed over."""
+    verdict = judge(seen(record, age), ME)
+    assert isinstance(verdict, Wait)
+    assert verdict.holder == holder
+    assert verdict.remaining.total_seconds() == pytest.approx(seconds)
+
+
+def test_a_request_outlives_a_restart_of_the_holder_and_ends_with_another_one() -> None:
+    again = judge(seen(replace(MINE, handoff="third"), 3.0), ME)
+    assert isinstance(again, Take)
+    assert again.record.handoff == "third"
+    other = judge(seen(replace(HELD, handoff="third"), 200.0), ME)
+    assert isinstance(other, Take)
+    assert other.record.handoff is None
+
+
+def test_who_handed_over_never_asks_back_until_it_is_the_holder_again() -> None:
+    retired = replace(HELD, retired=retired_with(HELD, "me"))
+    assert may_ask(HELD, "me")
+    assert not may_ask(retired, "me")
+    assert not may_ask(replace(HELD, handoff="third"), "me")
+    assert not may_ask(replace(HELD, released=True), "me")
+    verdict = judge(seen(retired, 121.0), ME)
+    assert isinstance(verdict, Take)
+    assert verdict.record.retired == ()
+
+
+def test_the_list_of_the_retired_stays_short() -> None:
+    record = HELD
+    for number in range(300):
+        record = replace(record, retired=retired_with(record, f"m{number}"))
+    assert len(record.retired) == 100
+    assert record.retired[-1] == "m299"
+
+
+def test_a_record_is_read_back() -> None:
+    record = replace(HELD, handoff="third", aged=1.5, retired=("a", "b"), released=True)
+    assert parse(record.to_bytes(), "s3://b") == record
+
+
+def test_fields_of_a_newer_version_of_the_same_format_are_left_alone() -> None:
+    values = json.loads(HELD.to_bytes())
+    assert parse(json.dumps({**values, "colour": "blue"}).encode(), "s3://b") == HELD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"epoch": 0},
+        {"epoch": -1},
+        {"epoch": "7"},
+        {"epoch": 1.5},
+        {"epoch": None},
+        {"ttl": 0},
+        {"ttl": float("inf")},
+        {"ttl": float("nan")},
+        {"ttl": "2m"},
+        {"holder": None},
+        {"latest": ["app.db"]},
+        {"latest": {"app.db": 3}},
+        {"released": "yes"},
+        {"retired": [1]},
+        {"handoff": 3},
+        {"aged": -1},
+    ],
+    ids=str,
+)
+def test_what_is_no_lease_is_refused(change: dict[str, object]) -> None:
+    """Guessing would reset the epoch, and a fenced machine would be believed again."""
+    with pytest.raises(DamagedLease, match=r"s3://b/lease\.json is no lease"):
+        parse(json.dumps({"format": 1, **asdict(HELD), **change}).encode(), "s3://b")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"not json", b"\xff\xfe", HELD.to_bytes()[:-5]])
+def test_a_torn_or_foreign_object_is_refused(data: bytes) -> None:
+    with pytest.raises(DamagedLease):
+        parse(data, "s3://b")
