@@ -111,13 +111,13 @@ class Issuer:
         return self.key.sign({**claims, **changed})
 
     def rotate(self, *, publish: bool = True) -> None:
-        """Sign with a new key from now on. Only published keys verify anything, and the old one is not any more."""
+        """Sign with a new key from now on. Published keys verify; the old one stays so, for the tokens under way."""
         self.key = Key()
         if publish:
-            self.publish()
+            self._keys = [self.key, *self._keys]
 
     def publish(self) -> None:
-        """Let the key in use be known, and no other."""
+        """Let the key in use be known, and no other any more."""
         self._keys = [self.key]
 
     def _answer(self, _handler: BaseHTTPRequestHandler) -> Reply:
