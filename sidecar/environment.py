@@ -54,7 +54,9 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         on_fly="FLY_MACHINE_ID" in environ,
         role_arn=environ.get("AWS_ROLE_ARN") or None,
         token_file=environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") or None,
-        session_name=_SESSION_NAME.sub("-", environ.get("AWS_ROLE_SESSION_NAME") or f"sidecar-{machine}")[:64],
+        session_name=_SESSION_NAME.sub("-", environ.get("AWS_ROLE_SESSION_NAME") or f"sidecar-{machine}")[:64].ljust(
+            2, "-"
+        ),
         sts_endpoint=environ.get("AWS_ENDPOINT_URL_STS") or environ.get("AWS_ENDPOINT_URL") or None,
         static_keys=tuple(name for name in STATIC_KEYS if environ.get(name)),
     )

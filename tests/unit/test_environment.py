@@ -57,6 +57,7 @@ def test_empty_variables_are_not_set() -> None:
         ({"FLY_MACHINE_ID": "148e2"}, "sidecar-148e2"),
         ({"AWS_ROLE_SESSION_NAME": "shop:148e2/ä", "FLY_MACHINE_ID": "x"}, "shop-148e2--"),
         ({"FLY_MACHINE_ID": "x" * 100}, f"sidecar-{'x' * 56}"),
+        ({"AWS_ROLE_SESSION_NAME": "x"}, "x-"),
     ],
 )
 def test_sessions_are_named_as_the_service_allows(environ: dict[str, str], name: str) -> None:
