@@ -117,7 +117,7 @@ class _Daemon:
                 store=self._parts.store.url,
                 hint="set SIDECAR_STORE to s3://bucket/prefix",
             )
-        self._status.enter("waiting")
+        self._status.enter("restoring")
         ask = self._settings.lease_handoff == "request"
         try:
             await self._unless_stopped(partial(self._fence.acquire, self._settings.lease_wait, ask=ask))
@@ -141,7 +141,6 @@ class _Daemon:
 
     async def _as_holder(self) -> int:
         """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
-        self._status.enter("restoring")
         self._entrust()  # before anything is downloaded in vain
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))

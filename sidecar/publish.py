@@ -162,14 +162,23 @@ def _batches(chunks: range, size: int) -> Iterator[range]:
 def _digests(path: Path, chunks: range) -> bytes:
     from_thread.check_cancelled()
     with _opened(path) as file:
-        read = (os.pread(file, CHUNK_SIZE, number * CHUNK_SIZE) for number in chunks)
-        return b"".join(hashlib.sha256(chunk).digest() for chunk in read)
+        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks))
 
 
 def _encode(path: Path, level: int, chunks: range) -> list[bytes]:
     encoder = Encoder(level)
     with _opened(path) as file:
-        return [encoder.frame(os.pread(file, CHUNK_SIZE, number * CHUNK_SIZE)) for number in chunks]
+        return [encoder.frame(chunk) for chunk in _read(file, chunks)]
+
+
+def _read(file: int, chunks: range) -> Iterator[memoryview]:
+    """Chunk after chunk, in one buffer: each is gone when the next one comes. Fresh memory costs more than the copy."""
+    buffer = memoryview(bytearray(CHUNK_SIZE))
+    for number in chunks:
+        filled = 0
+        while filled < CHUNK_SIZE and (count := os.preadv(file, [buffer[filled:]], number * CHUNK_SIZE + filled)):
+            filled += count
+        yield buffer[:filled]
 
 
 @contextmanager

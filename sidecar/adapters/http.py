@@ -114,7 +114,9 @@ class Http:
     async def _readyz(self, _request: web.Request) -> web.Response:
         if self._status.ready:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text=f"{self._status.phase}\n")
+        other = self._status.lease.waiting_for
+        waiting = f", waiting for the lease of {other}" if other else ""
+        return web.Response(status=503, text=f"{self._status.phase}{waiting}\n")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         self._observe()

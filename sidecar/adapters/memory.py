@@ -5,7 +5,9 @@ import sys
 from contextlib import suppress
 
 M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD = -1
 LARGE = 512 << 10
+KEPT = 4 << 20
 
 
 def return_large_blocks() -> None:
@@ -17,4 +19,6 @@ def return_large_blocks() -> None:
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+            glibc = ctypes.CDLL(None)
+            glibc.mallopt(M_MMAP_THRESHOLD, LARGE)
+            glibc.mallopt(M_TRIM_THRESHOLD, KEPT)

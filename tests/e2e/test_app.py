@@ -136,7 +136,7 @@ def test_release_command_replaces_the_process_and_touches_nothing(variable: str,
     ("command", "status", "env"),
     [
         ("no-such-command", 127, {}),
-        ("/etc/hostname", 126, {}),
+        ("/etc/passwd", 126, {}),
         ("/", 126, {}),
         ("no-such-command", 127, {"RELEASE_COMMAND": "1"}),
     ],

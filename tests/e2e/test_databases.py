@@ -30,7 +30,7 @@ def test_several_databases_with_any_name_survive(machine: Machine, seaweed: Seaw
         for path in paths:
             write_note(path, path.name)
         assert process.terminate() == 0
-    folders = {key.split("/")[1] for key in seaweed.s3.keys(bucket)}
+    folders = {key.split("/")[1] for key in seaweed.s3.restore_points(bucket)}
     assert folders == {quote(name, safe="") for name in NAMES}
     machine.lose_disk()
     with machine.run(*CALM_APP, databases=databases) as process:

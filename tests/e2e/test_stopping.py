@@ -83,11 +83,11 @@ def test_sigterm_during_an_upload_gives_it_up_and_publishes_a_final_one(
             proxy.wait_seen("PUT", query_contains="partNumber=2", timeout=30)
             other.wait_acked(other.acked() + 20)
             process.wait_ready()
-            assert seaweed.s3.keys(bucket) == []
+            assert seaweed.s3.restore_points(bucket) == []
             assert other.stop() == 0
         process.signal(signal.SIGTERM)
         assert process.wait(30) == 7
-    assert len(seaweed.s3.keys(bucket)) == 1
+    assert len(seaweed.s3.restore_points(bucket)) == 1
     assert seaweed.s3.open_uploads(bucket) == []
     assert proxied.leftovers() == []
     assert check_ledger(proxied.restore_copy()) >= max(other.acked(), last_ack(acks)) > 0
@@ -110,7 +110,7 @@ def test_signals_during_the_final_backup_do_not_cut_it_short(
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             process.signal(number)
         assert process.wait(30) == 3
-    assert len(seaweed.s3.keys(bucket)) == 1
+    assert len(seaweed.s3.restore_points(bucket)) == 1
     assert seaweed.s3.open_uploads(bucket) == []
     assert proxied.leftovers() == []
     assert proxied.cli("verify").returncode == 0
@@ -131,7 +131,7 @@ def test_final_backup_that_takes_too_long_is_given_up_and_shows_in_the_exit_stat
         proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2")
         assert process.terminate() == 74
         assert "final backup did not end in time" in process.stderr()
-    assert seaweed.s3.keys(bucket) == []
+    assert seaweed.s3.restore_points(bucket) == []
     assert seaweed.s3.open_uploads(bucket) == []
     assert proxied.leftovers() == []
     assert before.items() <= proxied.disk().items()
@@ -150,7 +150,7 @@ def test_daemon_killed_between_publish_and_marker_is_no_conflict(
         proxy.rule(Stall(FOREVER, direction="reply"), method="PUT", path_contains=".sqlite3.zst")
         write_note(proxied.database, "published")
         proxy.wait_seen("PUT", ".sqlite3.zst")
-        eventually(lambda: seaweed.s3.keys(bucket), 10, "the store has it")
+        eventually(lambda: seaweed.s3.restore_points(bucket), 10, "the store has it")
         write_note(proxied.database, "written later")
         process.kill()
     proxy.clear()
@@ -171,7 +171,7 @@ def test_commands_end_cleanly_on_sigterm(proxied: Machine, proxy: FaultProxy, se
         proxy.wait_seen("PUT", query_contains="partNumber=2", timeout=20)
         assert process.terminate(15) == 143
         assert "Traceback" not in process.stderr()
-    assert seaweed.s3.keys(bucket) == []
+    assert seaweed.s3.restore_points(bucket) == []
     assert seaweed.s3.open_uploads(bucket) == []
     proxy.clear()
     assert proxied.cli("backup", part_size="5MiB").returncode == 0

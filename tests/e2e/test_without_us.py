@@ -21,7 +21,7 @@ def test_restore_point_opens_with_zstd_and_sqlite3(
     write_note(machine.database, "readable", "for ever")
     fill(machine.database, megabytes)
     assert machine.cli("backup", part_size="5MiB").returncode == 0
-    (key,) = seaweed.s3.keys(bucket)
+    (key,) = seaweed.s3.restore_points(bucket)
     assert key.endswith(".sqlite3.zst")
     archive, restored = machine / "point.sqlite3.zst", machine / "by-hand.db"
     archive.write_bytes(seaweed.s3.get(bucket, key))

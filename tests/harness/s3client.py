@@ -77,6 +77,10 @@ class S3Client:
         pages = self.raw.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
+    def restore_points(self, bucket: str, prefix: str = "") -> list[str]:
+        """Keys of what looks like a restore point, diverged or not."""
+        return [key for key in self.keys(bucket, prefix) if key.endswith(".zst")]
+
     def get(self, bucket: str, key: str) -> bytes:
         """The whole object."""
         with contextlib.closing(self.raw.get_object(Bucket=bucket, Key=key)["Body"]) as body:
