@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
@@ -24,11 +25,14 @@ from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged, FencedState
+from sidecar.domain import Account
+from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
 from sidecar.lease import Lease, OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.output import progress_bar
+from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 
@@ -46,6 +50,7 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     """
     if command:
         require_command(command)
+        to_become(configuration.settings.app_user)
     try:
         with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
             async with opened(configuration) as parts:
@@ -136,6 +141,7 @@ class _Daemon:
 
     async def _as_holder(self) -> int:
         """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
+        self._entrust()  # before anything is downloaded in vain
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))
         if self._signals.stop.is_set():
@@ -143,7 +149,7 @@ class _Daemon:
             return self._never_started()
         started = self._parts.clock.monotonic()
         if self._command:
-            self._signals.app = App(self._command, self._signals.reaper)
+            self._signals.app = self._start_app()
         self._status.enter("running", ready=True)
         self._started.set()
         status = await self._run_beside_backups(booted)
@@ -160,6 +166,18 @@ class _Daemon:
         )
         await self._hand_over(protected=protected)
         return self._exit_status(status, protected=protected)
+
+    def _start_app(self) -> App:
+        account = self._entrust()
+        environment = app_environment(withhold=self._settings.app_credentials == "withhold")
+        return App(self._command, self._signals.reaper, environment, account)
+
+    def _entrust(self) -> Account | None:
+        """Let the app's user own what it works with; returns who that is, unless it is who we are."""
+        account = to_become(self._settings.app_user) if self._command else None
+        if account:
+            hand_over([each.path for each in self._parts.databases], account)
+        return account
 
     async def _run_beside_backups(self, booted: list[Booted]) -> int:
         try:

@@ -169,14 +169,23 @@ class Retrying(Decorated):
         self._patience = patience
 
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        last: Transient | None = None
+
         async def once() -> T:  # tenacity awaits coroutine functions only
-            return await attempt()
+            nonlocal last
+            try:
+                return await attempt()
+            except Transient as error:
+                last = error
+                raise
 
         policy = patiently(self._clock, self._patience, f"store request {operation}")
         if not self._patience.cut:
             return await policy(once)
         with anyio.move_on_after(self._patience.give_up_after):
             return await policy(once)
+        if last:
+            raise last
         raise StoreUnavailable(
             f"{self.url} did not answer within {self._patience.give_up_after:.0f} s",
             "check the network and the endpoint",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+from sidecar.adapters.clock import SystemClock
 from sidecar.domain import IfAbsent, IfMatch, Span
 from sidecar.errors import (
     AccessDenied,
@@ -18,7 +19,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.ports import ObjectStore
-from sidecar.store import REQUEST_ID, Patience, Retrying
+from sidecar.store import REQUEST_ID, Decorated, Patience, Retrying, T
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +119,30 @@ async def test_waits_grow_exponentially_to_a_ceiling_with_full_jitter(memory: Me
     expected = [randomness * min(10.0, 0.2 * 2**attempt) for attempt in range(1, 41)]
     assert clock.sleeps == pytest.approx(expected)
     assert max(clock.sleeps) <= 10.0
+
+
+async def test_an_attempt_that_is_cut_off_ends_with_the_reason_of_the_one_before(memory: MemoryStore) -> None:
+    """`restore_timeout` ends in the middle of an attempt: why the earlier ones failed is what there is to say."""
+    memory.fail("get", StoreUnavailable("scripted: the reason"))
+    store = Retrying(_Slow(memory), SystemClock(), Patience(give_up_after=0.3, first=0.01, cut=True))
+    with pytest.raises(StoreUnavailable, match="the reason"):
+        await store.get("key")
+    with pytest.raises(StoreUnavailable, match="did not answer within"):
+        await store.get("key")
+
+
+class _Slow(Decorated):
+    """Answers the first request, and no other one."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self._asked = False
+
+    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        if self._asked:
+            await anyio.sleep_forever()
+        self._asked = True
+        return await attempt()
 
 
 async def test_each_operation_has_patience_of_its_own(memory: MemoryStore, store: Retrying, clock: FakeClock) -> None:
