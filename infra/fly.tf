@@ -36,7 +36,7 @@ resource "aws_iam_role_policy" "writer" {
   role     = aws_iam_role.writer[each.key].id
 
   # ListBucket on the prefix also turns the 403 for a missing key into the 404 that means "nothing there yet".
-  # No GetObjectTagging: a tag is set whole, never read; part copies do not need it (CopyObject would).
+  # GetObjectTagging because PutObjectTagging replaces all tags of an object: unread, a hold set by hand would be lost.
   policy = templatefile("${path.module}/policies/writer.json.tftpl", {
     bucket_arn = local.bucket_arn
     prefix     = local.prefixes[each.key]

@@ -112,7 +112,7 @@ run "writer_adds_and_deletes_nothing" {
   assert {
     condition = toset(flatten([
       for statement in jsondecode(aws_iam_role_policy.writer["guestbook"].policy).Statement : statement.Action
-    ])) == toset(["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"])
+    ])) == toset(["s3:ListBucket", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"])
     error_message = "the writer has these five actions and no other"
   }
 

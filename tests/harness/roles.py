@@ -7,13 +7,11 @@ claims `oidc:sub` and `oidc:aud` where AWS prefixes them with the provider's hos
 
 import base64
 import json
-from string import Template
 from typing import Any
 
-from tests.harness.environment import ROOT
 from tests.harness.fly_machine import APP, AUDIENCE, ORGANIZATION, Issuer
+from tests.harness.provisioned import fly_trust_policy, writer_policy
 
-POLICIES = ROOT / "infra" / "policies"
 BUCKET = "role-store"
 OTHER_APP = "blog"
 _PROVIDER = "fly"
@@ -25,16 +23,9 @@ def role_arn(app: str = APP) -> str:
     return f"arn:aws:iam::000000000000:role/sidecar-writer-{app}"
 
 
-def document(name: str, **values: str) -> dict[str, Any]:
-    """A policy of `infra`, its placeholders filled in. KeyError for one that is not given."""
-    text = (POLICIES / f"{name}.json.tftpl").read_text()
-    filled: dict[str, Any] = json.loads(Template(text).substitute(values))
-    return filled
-
-
 def trust(app: str) -> dict[str, Any]:
     """Who may have an app's role, in the server's words."""
-    text = json.dumps(document("fly_trust", provider_arn=_PROVIDER, organization=ORGANIZATION, app=app))
+    text = json.dumps(fly_trust_policy(_PROVIDER, ORGANIZATION, app))
     assert text.count(f'"{_CLAIMS}') == 2, f"another condition than on aud and sub: {text}"
     translated: dict[str, Any] = json.loads(text.replace(f'"{_CLAIMS}', '"oidc:'))
     return translated
@@ -42,7 +33,7 @@ def trust(app: str) -> dict[str, Any]:
 
 def writer(app: str) -> dict[str, Any]:
     """What an app's role may do."""
-    return document("writer", bucket_arn=f"arn:aws:s3:::{BUCKET}", prefix=app)
+    return writer_policy(BUCKET, app)
 
 
 def iam(issuer: Issuer, *, longest_session: str = "12h") -> dict[str, object]:

@@ -15,7 +15,6 @@ from tests.harness.environment import ROOT
 FLY_FILES = [ROOT / "fly.toml", ROOT / "infra" / "fly.bluegreen.toml"]
 DOCKERFILE = ROOT / "Dockerfile"
 # Settings of the design that the files use and that are being built.
-COMING = {"app_user", "lease_handoff", "lease_wait"}
 # What giving up an upload and releasing the lease take beyond the two timeouts; see README, "At the end".
 GIVING_UP = timedelta(seconds=20)
 
@@ -100,7 +99,7 @@ def _image_environment(dockerfile: str) -> dict[str, str]:
 
 
 def _assert_known(environment: dict[str, str]) -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in {*Settings.model_fields, *COMING}}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     assert {name for name in environment if name.startswith(PREFIX)} <= known
 
 

@@ -17,6 +17,7 @@ def test_writer_has_what_it_needs_and_deletes_nothing() -> None:
     assert set(actions(document)) == {
         "s3:ListBucket",
         "s3:GetObject",
+        "s3:GetObjectTagging",
         "s3:PutObject",
         "s3:PutObjectTagging",
         "s3:AbortMultipartUpload",
