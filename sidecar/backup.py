@@ -233,6 +233,7 @@ class Backup:
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+        await fence.ensure()  # what became visible after our term may be in nobody's history: it protects nothing
         fence.published(self.database.name, key)
         self._lineage.descends(key, named.root)
         self._predecessors.superseded_by(published.info, snapshot)

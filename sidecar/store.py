@@ -44,7 +44,12 @@ class Decorated:
         return metadata or {}
 
     async def _write(
-        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+        self,
+        operation: str,
+        key: str,
+        metadata: Mapping[str, str],
+        attempt: Callable[[], Awaitable[ObjectInfo]],
+        size: int | None = None,
     ) -> ObjectInfo:
         return await self._around(operation, attempt)
 
@@ -70,7 +75,7 @@ class Decorated:
         """See `ports.ObjectStore`."""
         signed = self._sign(metadata)
         return await self._write(
-            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed)
+            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed), len(data)
         )
 
     @asynccontextmanager
@@ -195,7 +200,12 @@ class Retrying(Decorated):
         return {**(metadata or {}), REQUEST_ID: secrets.token_hex(8)}
 
     async def _write(
-        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+        self,
+        operation: str,
+        key: str,
+        metadata: Mapping[str, str],
+        attempt: Callable[[], Awaitable[ObjectInfo]],
+        size: int | None = None,
     ) -> ObjectInfo:
         uncertain = False
 
@@ -209,17 +219,20 @@ class Retrying(Decorated):
             except (PreconditionFailed, NotFound) as refusal:
                 if not uncertain:
                     raise
-                return await self._mine(key, metadata, refusal)
+                return await self._mine(key, metadata, size, refusal)
 
         return await self._around(operation, once)
 
-    async def _mine(self, key: str, metadata: Mapping[str, str], refusal: SidecarError) -> ObjectInfo:
-        """The object under `key` if an earlier attempt of ours wrote it, else the refusal."""
+    async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
+        """The object under `key` if an earlier attempt of ours wrote all of it, else the refusal.
+
+        Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender left before the body.
+        """
         try:
             found = await self._inner.head(key)
         except NotFound:
             raise refusal from None
-        if found.metadata.get(REQUEST_ID) != metadata[REQUEST_ID]:
+        if found.metadata.get(REQUEST_ID) != metadata[REQUEST_ID] or size not in {None, found.size}:
             raise refusal
         return found
 

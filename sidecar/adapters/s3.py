@@ -19,6 +19,7 @@ import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.handlers import add_expect_header
 
 from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
 from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
@@ -258,9 +259,13 @@ class S3Store:
         session = aioboto3.Session(botocore_session=self._credentials.for_sdk() if self._credentials else None)
         region = self._location.region or "us-east-1"
         with self._translated("connect", "", DEADLINE):
-            return await self._stack.enter_async_context(
+            client = await self._stack.enter_async_context(
                 session.client("s3", config=config, region_name=region, endpoint_url=self._location.endpoint)
             )
+        # Without `Expect: 100-continue`: it costs a round trip for every PUT, and whoever is interrupted between head
+        # and body may leave an empty object, as SeaweedFS 4.48 keeps one.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
 
 
 class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types

@@ -173,6 +173,19 @@ async def test_a_put_whose_reply_was_lost_succeeds(
     assert memory.objects["key"].info.metadata["size"] == "4"
 
 
+async def test_a_put_that_arrived_by_half_is_no_success(memory: MemoryStore, store: Retrying) -> None:
+    """The store kept an empty object of the first attempt, with its metadata: what is there is not what we wrote."""
+    memory.lose_reply("put")
+
+    def cut_short(operation: str, key: str) -> None:
+        if operation == "head":
+            memory.add(key, b"", memory.objects[key].info.metadata)
+
+    memory.hook = cut_short
+    with pytest.raises(PreconditionFailed):
+        await store.put("key", b"ours", condition=IfAbsent())
+
+
 async def test_an_overwrite_whose_reply_was_lost_succeeds(memory: MemoryStore, store: Retrying) -> None:
     before = memory.add("key", b"old")
     memory.lose_reply("put")
