@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,9 +21,10 @@ from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
-from sidecar.lease import Lease, NoLease
+from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
+from sidecar.nolease import NoLease
 from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
@@ -64,16 +66,18 @@ class Parts:
         store = Retrying(self.store, self.clock, patience or Patience(seconds))
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
-    def fence(self) -> Lease | NoLease:
-        """What makes us the only writer: the lease, acquired with the patience of a boot."""
+    def fence(self, *, returning: bool = True) -> Lease | NoLease:
+        """What makes us the only writer: the lease, acquired with the patience of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
         later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
             return NoLease(self.replica(self._boot_patience()).store)
         patient = Retrying(self.store, self.clock, self._boot_patience())
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
-        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl)
-        return Lease(later, patient, self.clock, self.status.lease, me)
+        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
+        names = [database.name for database in self.databases]
+        known = partial(self.replica(self._boot_patience()).highest_epoch, names)
+        return Lease(later, patient, self.clock, self.status.lease, me, known)
 
     def _boot_patience(self) -> Patience:
         return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)

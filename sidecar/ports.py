@@ -162,8 +162,11 @@ class Fence(Protocol):
         """Write down from which restore points, by database, this term begins. Raises as `ensure`."""
         ...
 
-    def published(self, database: str, key: str) -> None:
-        """Remember the newest restore point of a database, for the next renewal."""
+    async def confirm(self, database: str, key: str) -> None:
+        """A restore point is visible now: write it down, which proves that nobody had taken over by then.
+
+        Raises `LeaseLost` when somebody had, and may have begun from an older one; `Transient` when that is not known.
+        """
         ...
 
 

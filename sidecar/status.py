@@ -110,7 +110,7 @@ class Status:
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
-        """Tell where the daemon is: starting, restoring, running, stopping, handed over or stopped."""
+        """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:

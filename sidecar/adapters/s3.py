@@ -26,6 +26,7 @@ from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page,
 from sidecar.errors import (
     ConfigurationError,
     NotFound,
+    OutcomeUnknown,
     SidecarError,
     StoreMissing,
     StoreUnavailable,
@@ -142,7 +143,7 @@ class S3Store:
         deadline = DEADLINE + len(data) / SLOWEST
         parameters = {"Body": _Body(data), "Metadata": given, **_conditional(condition)}
         reply = await self._call("put_object", key, deadline=deadline, **parameters)
-        return ObjectInfo(key, len(data), reply["ETag"], self._date(reply), given)
+        return ObjectInfo(key, len(data), _etag(reply), self._date(reply), given)
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
@@ -312,7 +313,7 @@ class _S3Upload:
             PartNumber=number,
             Body=_Body(bytes(data)),
         )
-        self._etags[number], self._sizes[number] = reply["ETag"], len(data)
+        self._etags[number], self._sizes[number] = _etag(reply), len(data)
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `ports.Upload`."""
@@ -329,7 +330,7 @@ class _S3Upload:
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={span.start}-{span.end - 1}",
         )
-        self._etags[number], self._sizes[number] = reply["CopyPartResult"]["ETag"], size
+        self._etags[number], self._sizes[number] = _etag(reply.get("CopyPartResult", {})), size
 
     async def complete(self) -> ObjectInfo:
         """See `ports.Upload`."""
@@ -344,7 +345,7 @@ class _S3Upload:
         )
         self.open = False
         now = await self._store.now()
-        return ObjectInfo(self._key, sum(self._sizes.values()), reply["ETag"], now, self._metadata)
+        return ObjectInfo(self._key, sum(self._sizes.values()), _etag(reply), now, self._metadata)
 
 
 async def _unless_hurried(request: Callable[[], Awaitable[None]]) -> None:
@@ -394,6 +395,13 @@ async def _read(body: Any, length: int) -> bytearray:
     if filled != length:
         raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
     return data
+
+
+def _etag(reply: Any) -> str:
+    """What tells a write's reply from any other 200: a proxy's page for example."""
+    if "ETag" not in reply:
+        raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
+    return str(reply["ETag"])
 
 
 def _info(key: str, reply: Any, size: int) -> ObjectInfo:

@@ -15,8 +15,9 @@ from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
-from sidecar.lease import Lease, NoLease
+from sidecar.lease import Lease
 from sidecar.lineage import Lineage
+from sidecar.nolease import NoLease
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity

@@ -137,7 +137,7 @@ async def test_a_stamp_is_above_every_point_already_there(store: MemoryStore, kn
 
 def named(store: MemoryStore, key: str, *, settled: int = 1, epoch: int = 1) -> None:
     """The lease object names a key, and the term that began from what was there."""
-    store.add(LEASE_KEY, Record(epoch, "m", "b", 60.0, latest={"app.db": key}, settled=settled).to_bytes())
+    store.add(LEASE_KEY, Record(epoch, "m", "b", 60.0, latest={"app.db": key}, settled={"app.db": settled}).to_bytes())
 
 
 @pytest.mark.parametrize("newer", [0, 1, 5])
