@@ -166,7 +166,7 @@ class Backup:
         try:
             await self.cycle(last=last)
         except SidecarError as error:
-            self._tools.status.failed(self.database.name, error.message, error.hint)
+            self._tools.status.failed(self.database.name, error.message, error.hint, error.reason)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
             return error
         except Exception as error:  # the loop boundary: a bug here must not stop the app
