@@ -1,0 +1,11 @@
+"""Everything here needs a real Prometheus, and says so where there is none."""
+
+import pytest
+
+from tests.harness.prometheus import MISSING, WHY_SKIPPED
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _prometheus() -> None:
+    if MISSING:
+        pytest.skip(WHY_SKIPPED)
