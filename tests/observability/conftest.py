@@ -2,7 +2,10 @@
 
 import pytest
 
+from tests.e2e.conftest import local, machine, proxied
 from tests.harness.prometheus import MISSING, WHY_SKIPPED
+
+__all__ = ["local", "machine", "proxied"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -69,7 +69,7 @@ def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterat
     machine.lose_disk()
     text = "\n".join(ELSEWHERE.values()) + "\n"
     with exporter(text) as elsewhere, serve(machine, settings) as process:
-        targets = [(process.port, FLY), (elsewhere, {**FLY, "job": "platform"})]
+        targets = [(process.port, FLY), (elsewhere.port, {**FLY, "job": "platform"})]
         with Prometheus(root, targets, RULES) as prometheus, Load(port_of(process), clients=1):
             process.wait_metric("sidecar_backups_total", 3, outcome="published")
             process.wait_metric("sidecar_lease_renewals_total", 2, outcome="ok")
