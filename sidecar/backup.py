@@ -101,6 +101,11 @@ class Backup:
         self._base = base
 
     @property
+    def alone(self) -> anyio.Lock:
+        """To be held by whoever copies this database beside the cycles: a process has one place to stage it."""
+        return self._mine
+
+    @property
     def newest_key(self) -> str | None:
         """The key of the restore point that the local database descends from."""
         return self._parent

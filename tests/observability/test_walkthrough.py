@@ -180,7 +180,7 @@ def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Mac
             watch.fires("SidecarLeaseLost", "SidecarLeaseNotHeld")
             first.signal(signal.SIGTERM)
             assert first.wait() == 75
-        told(first)
+        assert not any("bug" in line for line in told(first))
         listed = other.cli("list", "--diverged").stdout
         print(f"LIST {listed}")
         assert "m1" in listed
