@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,7 +26,7 @@ from tests.observability.platform import FLY, exporter
 if TYPE_CHECKING:
     from tests.harness.seaweed import Seaweed
 
-FAST = {"interval": "1s", "lease_ttl": "6s", "restore_timeout": "5s", "final_backup_timeout": "3s"}
+FAST: dict[str, Any] = {"interval": "1s", "lease_ttl": "6s", "restore_timeout": "5s", "final_backup_timeout": "3s"}
 SHOWN = ("level", "event", "database", "error", "hint", "to", "holder", "key")
 
 
