@@ -27,8 +27,9 @@ bench: $(READY) ## speed and memory, measured and printed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@$(BIN)/python -m tests.benchmarks
 
-docs: $(READY) ## the generated tables of README
+docs: $(READY) ## the generated tables of README, and the dashboard
 	@$(BIN)/python -m tests.readme
+	@$(BIN)/python -m tests.dashboard
 
 format: $(READY) ## what `check` would complain about, where a tool can mend it
 	@$(BIN)/ruff format .

@@ -101,6 +101,11 @@ class Backup:
         self._base = base
 
     @property
+    def alone(self) -> anyio.Lock:
+        """To be held by whoever copies this database beside the cycles: a process has one place to stage it."""
+        return self._mine
+
+    @property
     def newest_key(self) -> str | None:
         """The key of the restore point that the local database descends from."""
         return self._parent
@@ -166,7 +171,7 @@ class Backup:
         try:
             await self.cycle(last=last)
         except SidecarError as error:
-            self._tools.status.failed(self.database.name, error.message, error.hint)
+            self._tools.status.failed(self.database.name, error.message, error.hint, error.reason)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
             return error
         except Exception as error:  # the loop boundary: a bug here must not stop the app

@@ -372,5 +372,5 @@ class _Daemon:
                 "restore_point": self._status.databases[backup.database.name].restore_point,
             }
         except SidecarError as error:
-            self._status.failed(backup.database.name, error.message, error.hint)
+            self._status.failed(backup.database.name, error.message, error.hint, error.reason)
             return {"outcome": "failed", "error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

@@ -74,7 +74,8 @@ class FencedState:
         try:
             if not self._backup.changed():
                 return True
-            async with self._tools.turn, self._tools.snapshotter.snapshot(self._backup.database.path) as snapshot:
+            path = self._backup.database.path
+            async with self._backup.alone, self._tools.turn, self._tools.snapshotter.snapshot(path) as snapshot:
                 index = await self._tools.publisher.index(snapshot, name)
                 at = Timestamp.of(await self._tools.replica.store.now())
                 key = diverged_key_of(name, at, self._holder)

@@ -4,7 +4,7 @@
 flow: whoever asks a store a conditional question handles them; they never reach a user.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
@@ -25,10 +25,25 @@ class ExitCode(IntEnum):
     COMMAND_NOT_FOUND = 127
 
 
+class Reason(StrEnum):
+    """Why a backup failed, in as few words as there are different things to do about it: a label of metrics."""
+
+    ACCESS_DENIED = "access_denied"
+    BUG = "bug"
+    BUSY = "busy"
+    CONFIGURATION = "configuration"
+    DAMAGED = "damaged"
+    LEASE = "lease"
+    MISSING = "missing"
+    NO_ROOM = "no_room"
+    UNAVAILABLE = "unavailable"
+
+
 class SidecarError(Exception):
     """What happened, what to do next, and the exit code that tells a platform about it."""
 
     exit_code: ExitCode = ExitCode.BUG
+    reason: Reason = Reason.BUG
 
     def __init__(self, message: str, hint: str = "", *, exit_code: ExitCode | None = None) -> None:
         super().__init__(message)
@@ -47,78 +62,91 @@ class UsageError(SidecarError):
     """The command line asks for something that makes no sense."""
 
     exit_code = ExitCode.USAGE
+    reason = Reason.CONFIGURATION
 
 
 class ConfigurationError(SidecarError):
     """A setting is wrong, unknown or contradicts another one."""
 
     exit_code = ExitCode.CONFIGURATION
+    reason = Reason.CONFIGURATION
 
 
 class DamagedDatabase(SidecarError):
     """A local file that is not, or no longer, a readable SQLite database."""
 
     exit_code = ExitCode.DAMAGED
+    reason = Reason.DAMAGED
 
 
 class DatabaseMissing(SidecarError):
     """There is no database file, or it has zero bytes."""
 
     exit_code = ExitCode.DAMAGED
+    reason = Reason.MISSING
 
 
 class DamagedRestorePoint(SidecarError):
     """An object in the store that does not decode to what its index promises."""
 
     exit_code = ExitCode.DAMAGED
+    reason = Reason.DAMAGED
 
 
 class UnsupportedRestorePoint(SidecarError):
     """A restore point of a newer format: not damaged, so nothing older may take its place."""
 
     exit_code = ExitCode.DAMAGED
+    reason = Reason.DAMAGED
 
 
 class DamagedLease(SidecarError):
     """The lease object is none of ours, or of a newer format."""
 
     exit_code = ExitCode.DAMAGED
+    reason = Reason.LEASE
 
 
 class LeaseHeld(SidecarError):
     """Another machine is the holder, and stayed so for as long as we would wait."""
 
     exit_code = ExitCode.TRY_AGAIN
+    reason = Reason.LEASE
 
 
 class LeaseLost(SidecarError):
     """We are fenced: another machine is the holder now."""
 
     exit_code = ExitCode.TRY_AGAIN
+    reason = Reason.LEASE
 
 
 class StoreUnsuitable(SidecarError):
     """The store ignores conditional writes."""
 
     exit_code = ExitCode.CONFIGURATION
+    reason = Reason.CONFIGURATION
 
 
 class NothingToRestore(SidecarError):
     """The store has no restore point that fits the question."""
 
     exit_code = ExitCode.NOTHING_TO_RESTORE
+    reason = Reason.MISSING
 
 
 class StoreMissing(SidecarError):
     """The bucket or directory does not exist."""
 
     exit_code = ExitCode.STORE_MISSING
+    reason = Reason.MISSING
 
 
 class NoRoom(SidecarError):
     """Not enough space to stage a snapshot or to restore."""
 
     exit_code = ExitCode.NO_ROOM
+    reason = Reason.NO_ROOM
 
 
 class FinalBackupFailed(SidecarError):
@@ -131,6 +159,7 @@ class AccessDenied(SidecarError):
     """The store knows us and says no, or does not know us."""
 
     exit_code = ExitCode.ACCESS_DENIED
+    reason = Reason.ACCESS_DENIED
 
 
 class CommandNotFound(SidecarError):
@@ -149,6 +178,7 @@ class Transient(SidecarError):
     """May succeed when tried again; the only family that is retried."""
 
     exit_code = ExitCode.TRY_AGAIN
+    reason = Reason.UNAVAILABLE
 
 
 class StoreUnavailable(Transient):
@@ -166,9 +196,13 @@ class OutcomeUnknown(Transient):
 class DatabaseBusy(Transient):
     """The app holds a lock that we will not wait for any longer."""
 
+    reason = Reason.BUSY
+
 
 class TokenUnavailable(Transient):
     """No usable credentials right now; a newer token may come."""
+
+    reason = Reason.ACCESS_DENIED
 
 
 class PreconditionFailed(SidecarError):

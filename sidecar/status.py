@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from sidecar.domain import Database
+from sidecar.errors import Reason
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
@@ -71,6 +72,7 @@ class DatabaseStatus:
     untagged: int = 0
     final_estimate: float | None = None
     backups: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
 
     def unprotected_seconds(self, now: datetime) -> float:
@@ -101,6 +103,8 @@ class Status:
         self.phase = "starting"
         self.ready = False
         self.sqlite_version = ""
+        self.interval: timedelta | None = None
+        self.final_backup_timeout: timedelta | None = None
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -139,10 +143,11 @@ class Status:
         database.last_outcome, database.last_success = outcome, self._now()
         database.failing_since = database.last_error = None
 
-    def failed(self, name: str, message: str, hint: str) -> None:
+    def failed(self, name: str, message: str, hint: str, reason: Reason = Reason.BUG) -> None:
         """Record a cycle that failed."""
         database = self.databases[name]
         database.backups["failed"] += 1
+        database.failures[reason] += 1
         database.last_outcome, database.last_error = "failed", message
         database.failing_since = database.failing_since or self._now()
         self.report(name, message, hint)
@@ -186,7 +191,7 @@ class Status:
         shown: dict[str, object] = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(database).items()
-            if name not in {"phases", "backups"}
+            if name not in {"phases", "backups", "failures"}
         }
         return {
             **shown,

@@ -1,12 +1,14 @@
 """The read-model as Prometheus metrics, and the app's own metrics behind them."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.errors import Reason
 from sidecar.status import PHASES, DatabaseStatus, Histogram, Status
 
 log = structlog.get_logger()
@@ -43,9 +45,18 @@ class Metrics:
         )
         info.add_metric([self._status.version, self._status.sqlite_version], 1)
         yield info
+        yield GaugeMetricFamily(
+            "sidecar_start_timestamp_seconds", "When sidecar was started", value=self._status.started.timestamp()
+        )
         yield GaugeMetricFamily("sidecar_ready", "1 once the app was started", value=float(self._status.ready))
+        yield from _setting("sidecar_backup_interval_seconds", "The setting `interval`", self._status.interval)
         if self._status.lease.enabled:
             yield from self._lease()
+        yield from _setting(
+            "sidecar_final_backup_timeout_seconds",
+            "The setting `final_backup_timeout`",
+            self._status.final_backup_timeout,
+        )
         if (estimate := self._status.final_estimate()) is not None:
             yield GaugeMetricFamily(
                 "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
@@ -88,6 +99,7 @@ class Metrics:
             for phase in PHASES:
                 _add_histogram(durations, [database.name, phase], database.phases[phase])
         yield cycles
+        yield self._failures()
         yield durations
         success = GaugeMetricFamily(
             "sidecar_last_backup_success_timestamp_seconds",
@@ -98,6 +110,15 @@ class Metrics:
             if database.last_success:
                 success.add_metric([database.name], database.last_success.timestamp())
         yield success
+
+    def _failures(self) -> Metric:
+        failures = CounterMetricFamily(
+            "sidecar_backup_failures", "Failed backup cycles by what to look for", labels=["database", "reason"]
+        )
+        for database in self._databases():
+            for reason in Reason:
+                failures.add_metric([database.name, reason], database.failures[reason])
+        return failures
 
     def _gauges(self) -> Iterable[Metric]:
         unprotected = GaugeMetricFamily(
@@ -161,6 +182,11 @@ def acceptable(text: str) -> bool:
     except (ValueError, KeyError, IndexError):
         return False
     return not any(family.name.startswith("sidecar_") for family in families)
+
+
+def _setting(name: str, text: str, value: timedelta | None) -> Iterable[Metric]:
+    if value is not None:
+        yield GaugeMetricFamily(name, text, value=value.total_seconds())
 
 
 def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

@@ -1,5 +1,6 @@
 """Metrics: names are a promise to every dashboard, and the text must be what Prometheus reads."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.domain import Database
+from sidecar.errors import Reason
 from sidecar.status import PHASES, Status
 from tests.fakes import START, FakeClock
 
 DOCUMENTED = {
     "sidecar_build_info": "gauge",
+    "sidecar_start_timestamp_seconds": "gauge",
     "sidecar_ready": "gauge",
+    "sidecar_backup_interval_seconds": "gauge",
+    "sidecar_final_backup_timeout_seconds": "gauge",
     "sidecar_restore_duration_seconds": "gauge",
     "sidecar_restore_bytes": "gauge",
     "sidecar_restores_total": "counter",
     "sidecar_backups_total": "counter",
+    "sidecar_backup_failures_total": "counter",
     "sidecar_backup_duration_seconds": "histogram",
     "sidecar_last_backup_success_timestamp_seconds": "gauge",
     "sidecar_unprotected_seconds": "gauge",
@@ -52,12 +58,13 @@ def a_busy_status(name: str = "app.db") -> Status:
         (Database(name, Path("/data", name)), Database("new.db", Path("/new.db"))), "s3://b", "1.2", clock.now
     )
     status.sqlite_version = "3.53.4"
+    status.interval, status.final_backup_timeout = timedelta(minutes=5), timedelta(seconds=90)
     status.enter("running", ready=True)
     status.credentials_expiry = START
     status.restored(name, "restored", 1.5, 4096, "key")
     status.published(name, "key", 1000, 700, 300)
     status.succeeded(name, "published")
-    status.failed(name, "no", "hint")
+    status.failed(name, "no", "hint", Reason.NO_ROOM)
     status.count_request("put", "ok", 0.3)
     status.count_request("put", "failed", 7.0)
     status.count_request("list", "ok", 0.001)
@@ -133,6 +140,10 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
     assert samples(families, "sidecar_store_requests_total", operation="put", outcome="failed") == [1]
     assert samples(families, "sidecar_store_request_duration_seconds_sum", operation="put") == [7.3]
     assert samples(families, "sidecar_backup_duration_seconds_count", phase="upload", database="app.db") == [2]
+    assert samples(families, "sidecar_backup_interval_seconds") == [300]
+    assert samples(families, "sidecar_final_backup_timeout_seconds") == [90]
+    assert samples(families, "sidecar_start_timestamp_seconds") == [START.timestamp()]
+    assert samples(families, "sidecar_backup_failures_total", database="app.db", reason="no_room") == [1]
     (success,) = samples(families, "sidecar_last_backup_success_timestamp_seconds")
     assert success == START.timestamp()
 
@@ -141,6 +152,7 @@ def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str,
     """An alert on an increase needs the series to be there before."""
     assert samples(families, "sidecar_backups_total", database="new.db") == [0, 0, 0]
     assert samples(families, "sidecar_restores_total", outcome="damaged") == [0]
+    assert samples(families, "sidecar_backup_failures_total", database="new.db") == [0] * len(Reason)
 
 
 def test_a_database_that_was_never_backed_up_has_no_last_success(families: dict[str, Metric]) -> None:

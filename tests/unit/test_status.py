@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.domain import Database
+from sidecar.errors import Reason
 from sidecar.status import SECONDS, Histogram, Status
 from tests.fakes import START, FakeClock
 
@@ -40,6 +41,13 @@ def test_a_success_ends_a_failure(status: Status, clock: FakeClock, outcome: str
     assert (database.failing_since, database.last_error, database.last_outcome) == (None, None, outcome)
     assert database.last_success == START + timedelta(seconds=60)
     assert dict(database.backups) == {"failed": 1, outcome: 1}
+
+
+def test_failures_are_counted_by_their_reason(status: Status) -> None:
+    """Without one it is a bug: an error that nobody foresaw."""
+    for reasons in ((Reason.NO_ROOM,), (Reason.NO_ROOM,), ()):
+        status.failed("app.db", "no", "hint", *reasons)
+    assert dict(status.databases["app.db"].failures) == {"no_room": 2, "bug": 1}
 
 
 def test_databases_do_not_mix(status: Status) -> None:

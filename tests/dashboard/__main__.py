@@ -1,0 +1,5 @@
+"""Write the file."""
+
+from tests.dashboard import DASHBOARD, text
+
+DASHBOARD.write_text(text())

@@ -1,0 +1,302 @@
+"""What the dashboard shows. A panel is a title, what it tells and when to worry, a unit, and queries with legends."""
+
+from tests.dashboard.grafana import GREEN, OK_AT_ONE, ORANGE, RED, Panel
+
+HERE = '{app=~"$app", region=~"$region", instance=~"$instance"}'
+EVERY = '{app=~"$app", region=~"$region", instance=~"$instance", database=~"$database"}'
+
+FLEET = (
+    ("Ready", "max", "sidecar_ready", "bool_yes_no"),
+    ("Unprotected for", "max", "sidecar_unprotected_seconds", "s"),
+    ("Last success", "1000 * min", "sidecar_last_backup_success_timestamp_seconds", "dateTimeFromNow"),
+    ("Holds the lease", "max", "sidecar_lease_held", "bool_yes_no"),
+    ("Databases", "sum", "sidecar_database_size_bytes", "bytes"),
+    ("Failed backups", "sum", "sidecar_backup_failures_total", "none"),
+    ("Started", "1000 * max", "sidecar_start_timestamp_seconds", "dateTimeFromNow"),
+)
+
+
+def hourly(metric: str, by: str, where: str = EVERY) -> str:
+    """What a counter grew by in the last hour: cycles are too far apart for a rate per second to say anything."""
+    return f"sum by ({by}) (increase({metric}{where}[1h]))"
+
+
+def slowest(histogram: str, by: str, where: str = EVERY) -> str:
+    """The 95th percentile of the last hour."""
+    return f"histogram_quantile(0.95, sum by (le, {by}) (increase({histogram}_bucket{where}[1h])))"
+
+
+PROTECTED = (
+    f"min by (app, database) (sidecar_unprotected_seconds{EVERY} <= bool ignoring (database) group_left () "
+    f"2 * sidecar_backup_interval_seconds{HERE})"
+)
+BUDGET = (
+    f"max by (app, instance) (sidecar_final_backup_estimate_seconds{HERE} / sidecar_final_backup_timeout_seconds{HERE})"
+)
+_SENT, _COPIED = (
+    f"sum(increase({name}{EVERY}[$__range]))" for name in ("sidecar_uploaded_bytes_total", "sidecar_reused_bytes_total")
+)
+REUSED = f"{_COPIED} / ({_COPIED} + {_SENT})"
+
+PROTECTION = (
+    Panel(
+        "stat",
+        "Protected now",
+        "Whether every change older than two intervals is in a restore point. NOT PROTECTED: read the last error in `sidecar status`, and do not stop the machine.",
+        "none",
+        ((PROTECTED, "{{database}}"),),
+        (6, 5),
+        {"0": "NOT PROTECTED", "1": "protected"},
+        OK_AT_ONE,
+    ),
+    Panel(
+        "stat",
+        "Would be lost now",
+        "Age of the oldest change that no restore point holds: the measured RPO. Between 0 and the interval is normal.",
+        "s",
+        ((f"max by (app, database) (sidecar_unprotected_seconds{EVERY})", "{{database}}"),),
+        (5, 5),
+    ),
+    Panel(
+        "stat",
+        "Last success",
+        "When a cycle last ended with everything protected, by a new restore point or because nothing had changed.",
+        "dateTimeFromNow",
+        ((f"1000 * max by (app, database) (sidecar_last_backup_success_timestamp_seconds{EVERY})", "{{database}}"),),
+        (5, 5),
+    ),
+    Panel(
+        "gauge",
+        "Shutdown budget used",
+        "How long a final backup would take now, as a share of final_backup_timeout. From 80 % on, raise that and the platform's kill timeout.",
+        "percentunit",
+        ((BUDGET, "{{instance}}"),),
+        (4, 5),
+        {},
+        ((GREEN, None), (ORANGE, 0.5), (RED, 0.8)),
+    ),
+    Panel(
+        "stat",
+        "Damaged or suspicious",
+        "Damaged restore points met at boot, and snapshots that looked as if data had been lost, since the daemons started. Anything but 0 deserves a look at `sidecar list`.",
+        "none",
+        (
+            (f'sum(sidecar_restores_total{HERE[:-1]}, outcome="damaged"}})', "damaged"),
+            (f"sum(sidecar_suspicious_snapshots_total{EVERY})", "suspicious"),
+        ),
+        (4, 5),
+        {},
+        ((GREEN, None), (RED, 1)),
+    ),
+    Panel(
+        "timeseries",
+        "Unprotected seconds",
+        "A saw-tooth below the interval is health; a line that keeps rising is a backup that fails.",
+        "s",
+        (
+            (f"max by (app, instance, database) (sidecar_unprotected_seconds{EVERY})", "{{database}} {{instance}}"),
+            (f"max(sidecar_backup_interval_seconds{HERE})", "interval"),
+        ),
+        (24, 8),
+    ),
+)
+
+POINTS = (
+    Panel(
+        "timeseries",
+        "Timeline of restore points",
+        "Cycles by outcome: published is a new restore point, unchanged needed none, failed is tried again.",
+        "none",
+        ((f"sum by (outcome) (increase(sidecar_backups_total{EVERY}[$__rate_interval]))", "{{outcome}}"),),
+        bars=True,
+    ),
+    Panel(
+        "timeseries",
+        "Failures by reason",
+        "What to look for: no_room is the disk, access_denied the credentials, unavailable the store or the way to it, lease another machine.",
+        "none",
+        ((f"sum by (reason) (increase(sidecar_backup_failures_total{EVERY}[$__rate_interval]))", "{{reason}}"),),
+        bars=True,
+    ),
+    Panel(
+        "timeseries",
+        "Sizes",
+        "A database that suddenly shrinks has lost data; a WAL that only grows has a reader that never ends its transaction.",
+        "bytes",
+        (
+            (f"max by (database) (sidecar_database_size_bytes{EVERY})", "{{database}}"),
+            (f"max by (database) (sidecar_wal_size_bytes{EVERY})", "{{database}} WAL"),
+            (f"max by (database) (sidecar_restore_point_size_bytes{EVERY})", "{{database}} restore point"),
+        ),
+    ),
+    Panel(
+        "timeseries",
+        "Boots by outcome",
+        "How databases got their content, counted since each daemon started. fell_back and damaged: an older restore point had to do.",
+        "none",
+        ((f"sum by (outcome) (sidecar_restores_total{HERE})", "{{outcome}}"),),
+    ),
+)
+
+DURATIONS = (
+    Panel(
+        "timeseries",
+        "Backup phases, 95th percentile of an hour",
+        "checkpoint and snapshot touch the database, upload the network.",
+        "s",
+        ((slowest("sidecar_backup_duration_seconds", "phase"), "{{phase}}"),),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Store requests, 95th percentile of an hour",
+        "By operation. Slow here and fast elsewhere: the way to the store.",
+        "s",
+        ((slowest("sidecar_store_request_duration_seconds", "operation", HERE), "{{operation}}"),),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Boot duration",
+        "From the first look at the store until the database was in place: the measured RTO.",
+        "s",
+        ((f"max by (app, instance, database) (sidecar_restore_duration_seconds{EVERY})", "{{database}} {{instance}}"),),
+        (8, 8),
+    ),
+)
+
+MONEY = (
+    Panel(
+        "timeseries",
+        "Bytes sent and reused, per hour",
+        "reused is what the store copied by itself from the previous restore point: it costs no egress.",
+        "bytes",
+        (
+            (hourly("sidecar_uploaded_bytes_total", "database"), "{{database}} sent"),
+            (hourly("sidecar_reused_bytes_total", "database"), "{{database}} reused"),
+        ),
+    ),
+    Panel(
+        "stat",
+        "Reused",
+        "Share of the bytes of restore points that was not sent, over the time shown.",
+        "percentunit",
+        ((REUSED, "reused"),),
+        (4, 8),
+    ),
+    Panel(
+        "stat",
+        "Estimated bill of a month",
+        "From measured requests, sizes and bytes sent, at the prices of the daemon's table. The store's own bill is right.",
+        "currencyUSD",
+        ((f"sum by (kind) (sidecar_estimated_monthly_cost_dollars{HERE})", "{{kind}}"),),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Requests to the store, per hour",
+        "Every attempt counts, as it does on the bill. Many failed ones: see the log.",
+        "none",
+        ((hourly("sidecar_store_requests_total", "operation, outcome", HERE), "{{operation}} {{outcome}}"),),
+        (24, 8),
+    ),
+)
+
+SAFETY = (
+    Panel(
+        "state-timeline",
+        "Lease",
+        "Which machine may publish. Never two at once; none for longer than a deploy: nothing is protected.",
+        "none",
+        ((f"max by (app, instance) (sidecar_lease_held{HERE})", "{{app}} {{instance}}"),),
+        (12, 8),
+        {"0": "waits", "1": "holds"},
+        OK_AT_ONE,
+    ),
+    Panel(
+        "timeseries",
+        "Lease renewals",
+        "failed: the store did not answer. lost: another machine took over.",
+        "none",
+        ((f"sum by (outcome) (increase(sidecar_lease_renewals_total{HERE}[$__rate_interval]))", "{{outcome}}"),),
+        (12, 8),
+        bars=True,
+    ),
+    Panel(
+        "stat",
+        "Last drill",
+        "When a restore of the newest restore point was last proven. Older than some days: see the log.",
+        "dateTimeFromNow",
+        ((f"1000 * max by (app, database) (sidecar_last_drill_timestamp_seconds{EVERY})", "{{database}}"),),
+        (6, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Drills",
+        "damaged: the newest restore point cannot be restored. failed: nothing was proven.",
+        "none",
+        ((f"sum by (outcome) (sidecar_drills_total{EVERY})", "{{outcome}}"),),
+        (6, 8),
+    ),
+    Panel(
+        "stat",
+        "Credentials end",
+        "Renewed at least ten minutes before. In the past: nothing can be published.",
+        "dateTimeFromNow",
+        ((f"1000 * min by (app, instance) (sidecar_credentials_expiry_timestamp_seconds{HERE})", "{{instance}}"),),
+        (6, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Exit codes (fly.io)",
+        "74: the last changes were not published. 75: the lease was lost or not given, or the store was out of reach at boot. Only fly.io's Prometheus has it.",
+        "none",
+        ((f"max by (app, instance) (fly_instance_exit_code{HERE})", "{{app}} {{instance}}"),),
+        (6, 8),
+    ),
+)
+
+WHOLE = (
+    Panel(
+        "table",
+        "Machines",
+        "Every machine with a sidecar. Sort by `Unprotected for`.",
+        "none",
+        tuple((f"{how} by (app, region, instance) ({metric}{HERE})", title) for title, how, metric, _ in FLEET),
+        (16, 10),
+        columns=tuple((title, unit) for title, _, _, unit in FLEET),
+    ),
+    Panel(
+        "timeseries",
+        "Versions",
+        "How many daemons run which version of sidecar and SQLite.",
+        "none",
+        ((f"count by (version, sqlite_version) (sidecar_build_info{HERE})", "{{version}}, SQLite {{sqlite_version}}"),),
+        (8, 10),
+    ),
+    Panel(
+        "timeseries",
+        "Unprotected, by app",
+        "The worst database of each app.",
+        "s",
+        (('max by (app) (sidecar_unprotected_seconds{app=~"$app"})', "{{app}}"),),
+        (12, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Machines by app",
+        "Two of one app are a deploy, or a mistake: only one can hold the lease.",
+        "none",
+        (('count by (app) (sidecar_build_info{app=~"$app"})', "{{app}}"),),
+        (12, 8),
+    ),
+)
+
+ROWS = (
+    ("Protection now", PROTECTION),
+    ("Restore points", POINTS),
+    ("Durations", DURATIONS),
+    ("Bytes, requests and cost", MONEY),
+    ("Lease, drills, credentials", SAFETY),
+    ("Fleet", WHOLE),
+)

@@ -1,0 +1,142 @@
+"""A real Prometheus scrapes the running sidecar of the demo app: metrics, every query of the dashboard, every alert."""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.dashboard import DASHBOARD
+from tests.e2e.guestbook import Load, port_of, serve
+from tests.e2e.machine import Machine
+from tests.harness.environment import clean_environment
+from tests.harness.eventually import eventually
+from tests.harness.prometheus import Prometheus, promtool
+from tests.harness.sidecar_process import SidecarProcess
+from tests.observability.platform import FLY, exporter
+
+if TYPE_CHECKING:
+    from tests.harness.seaweed import Seaweed
+
+pytestmark = pytest.mark.s3
+
+RULES = DASHBOARD.parent / "alerts.yml"
+
+# What this daemon does not export in this test: the platform does, or it is not there yet, or it needs a role.
+ELSEWHERE = {
+    "fly_instance_exit_code": "fly_instance_exit_code 0",
+    "sidecar_drills_total": 'sidecar_drills_total{database="app.db",outcome="good"} 3',
+    "sidecar_last_drill_timestamp_seconds": 'sidecar_last_drill_timestamp_seconds{database="app.db"} 4.0e9',
+    "sidecar_estimated_monthly_cost_dollars": 'sidecar_estimated_monthly_cost_dollars{kind="requests"} 1.2',
+    "sidecar_credentials_expiry_timestamp_seconds": "sidecar_credentials_expiry_timestamp_seconds 4.0e9",
+}
+# What Grafana puts in their places.
+VARIABLES = {
+    "$__rate_interval": "30s",
+    "$__range": "1m",
+    "$app": "(shop)",
+    "$region": ".*",
+    "$instance": "(148e1234567890)",
+    "$database": ".*",
+}
+
+
+@dataclass(frozen=True)
+class Live:
+    """A machine under load that is scraped."""
+
+    process: SidecarProcess
+    prometheus: Prometheus
+
+
+@pytest.fixture(scope="module")
+def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The guestbook on its second boot, so that there was a restore, publishing every second."""
+    root, bucket = tmp_path_factory.mktemp("live"), f"test-{uuid.uuid4().hex[:12]}"
+    seaweed.ensure()
+    seaweed.s3.make_bucket(bucket)
+    environment = clean_environment(root) | seaweed.environment()
+    machine = Machine.make(root, f"s3://{bucket}/shop", environment)
+    settings = {"interval": "1s", "lease_ttl": "6s"}
+    with serve(machine, settings) as first:
+        port_of(first)
+        assert first.terminate() == 0
+    machine.lose_disk()
+    text = "\n".join(ELSEWHERE.values()) + "\n"
+    with exporter(text) as elsewhere, serve(machine, settings) as process:
+        targets = [(process.port, FLY), (elsewhere.port, {**FLY, "job": "platform"})]
+        with Prometheus(root, targets, RULES) as prometheus, Load(port_of(process), clients=1):
+            process.wait_metric("sidecar_backups_total", 3, outcome="published")
+            process.wait_metric("sidecar_lease_renewals_total", 2, outcome="ok")
+            yield Live(process, prometheus)
+    seaweed.ensure()
+    seaweed.s3.drop_bucket(bucket)
+
+
+def queries() -> Iterator[tuple[str, str]]:
+    """Title of the panel and expression of every query of the dashboard, as Grafana would send it."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel.get("targets", ()):
+            expression = target["expr"]
+            for name, value in VARIABLES.items():
+                expression = expression.replace(name, value)
+            assert "$" not in expression
+            yield f"{panel['title']}, {target['refId']}", expression
+
+
+QUERIES = dict(queries())
+
+
+def test_metrics_are_as_promtool_wants_them(live: Live, tmp_path: Path) -> None:
+    """Names, units and help of everything that a running daemon says."""
+    status, said = promtool("check", "metrics", cwd=tmp_path, text=live.process.http("/metrics")[1])
+    assert (status, said) == (0, "")
+
+
+def test_prometheus_has_every_sample_that_the_daemon_shows(live: Live) -> None:
+    families = text_string_to_metric_families(live.process.http("/metrics")[1])
+    shown = {sample.name for family in families for sample in family.samples}
+    stored: set[str] = set()
+
+    def all_stored() -> bool:
+        stored.update(live.prometheus.label_values("__name__", '{job="sidecar"}'))
+        return shown <= stored
+
+    eventually(all_stored, 20, "Prometheus has scraped every sample")
+    assert not shown & set(ELSEWHERE), "exported by now: the stand-in in ELSEWHERE can go"
+
+
+@pytest.mark.parametrize("title", QUERIES)
+def test_every_query_of_the_dashboard_returns_data(title: str, live: Live) -> None:
+    """At least one number, which is no NaN: a panel that stays empty looks like health."""
+    eventually(lambda: live.prometheus.values(QUERIES[title]), 20, f"data for {title}: {QUERIES[title]}")
+
+
+def test_every_variable_of_the_dashboard_offers_values(live: Live) -> None:
+    for variable in json.loads(DASHBOARD.read_text())["templating"]["list"][1:]:
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
+        assert found, variable["query"]
+        match = re.sub(r'"\$\w+"', '".*"', found[1])
+        assert live.prometheus.label_values(found[2], match), variable["name"]
+
+
+def test_all_of_a_variable_fits_series_without_that_label(live: Live) -> None:
+    """Elsewhere than on fly.io nothing is labelled `app` or `region`."""
+    assert live.prometheus.query('sidecar_ready{nowhere=~".*"}')
+    assert all(each.get("allValue") == ".*" for each in json.loads(DASHBOARD.read_text())["templating"]["list"][1:])
+
+
+def test_every_alert_can_be_evaluated_and_none_fires_for_a_healthy_machine(live: Live) -> None:
+    """Evaluated by the server itself, on real samples with real labels."""
+    eventually(lambda: all(rule["health"] != "unknown" for rule in live.prometheus.rules()), 20, "all were evaluated")
+    rules = live.prometheus.rules()
+    assert len(rules) == RULES.read_text().count("- alert: ")
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    for rule in rules:
+        live.prometheus.query(rule["query"])
+    assert live.prometheus.firing() == {}

@@ -1,0 +1,242 @@
+"""What goes wrong in a life, with real processes and a real Prometheus: README's troubleshooting table says the same.
+
+`for:` is a second here, and intervals are; all else of the rules is what users load. `pytest -rP` prints what was said.
+"""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.dashboard import DASHBOARD
+from tests.e2e.machine import CALM_APP, Machine, may_unshare, write_note
+from tests.harness.eventually import eventually
+from tests.harness.prometheus import Prometheus
+from tests.harness.proxy import FaultProxy, s3_error
+from tests.harness.sidecar_process import SidecarProcess
+from tests.observability.platform import FLY, exporter
+
+if TYPE_CHECKING:
+    from tests.harness.seaweed import Seaweed
+
+FAST: dict[str, Any] = {"interval": "1s", "lease_ttl": "6s", "restore_timeout": "5s", "final_backup_timeout": "3s"}
+SHOWN = ("level", "event", "database", "error", "hint", "to", "holder", "key")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A Prometheus over machines. `ended` has the platform tell it an exit code."""
+
+    prometheus: Prometheus
+    ended: Callable[[int], None]
+
+    def fires(self, *names: str, timeout: float = 40.0) -> None:
+        """Wait until all of these fire, and print what they say."""
+        for name, annotations in self.prometheus.wait_firing(*names, timeout=timeout).items():
+            print(f"ALERT {name}: {annotations['summary']}")
+            assert "<error" not in str(annotations)
+            assert "<no value>" not in str(annotations)
+
+    def silent(self, *names: str) -> None:
+        """Wait until none of these fires."""
+        self.prometheus.wait_silent(*names)
+        print(f"silent again: {', '.join(names)}")
+
+
+@contextmanager
+def watching(machine: Machine, *processes: SidecarProcess) -> Iterator[Watch]:
+    """Scrape these, labelled as fly.io labels them."""
+    directory = machine / "prometheus"
+    directory.mkdir()
+    rules = directory / "alerts.yml"
+    rules.write_text(re.sub(r"for: \d+m", "for: 1s", (DASHBOARD.parent / "alerts.yml").read_text()))
+    with exporter() as platform:
+        targets = [(each.port, {**FLY, "instance": f"machine-{n}"}) for n, each in enumerate(processes, 1)]
+        everything = [*targets, (platform.port, {**FLY, "job": "platform"})]
+        with Prometheus(directory, everything, rules) as prometheus:
+            yield Watch(prometheus, lambda code: setattr(platform, "text", f"fly_instance_exit_code {code}\n"))
+
+
+def told(process: SidecarProcess) -> list[str]:
+    """The log's warnings and errors, each once, printed as they came."""
+    lines: list[str] = []
+    for line in process.stderr().splitlines():
+        if not line.startswith("{"):
+            lines.append(line)
+        elif (entry := json.loads(line))["level"] in {"warning", "error"}:
+            lines.append(" | ".join(f"{name}={entry[name]}" for name in SHOWN if name in entry))
+    once = list(dict.fromkeys(lines))
+    print("\n".join(f"LOG {line}" for line in once))
+    return once
+
+
+def problem(process: SidecarProcess) -> str:
+    """The last problem that /status shows."""
+    last = json.loads(process.http("/status")[1])["problems"][-1]
+    print(f"STATUS {last['message']} -> {last['hint']}")
+    return str(last["message"])
+
+
+def test_store_is_down(proxied: Machine, proxy: FaultProxy) -> None:
+    """For longer than two intervals and a lease's term; then it is back, and nobody has to do anything."""
+    with proxied.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        with watching(proxied, process) as watch:
+            write_note(proxied.database, "published")
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
+            proxy.down()
+            write_note(proxied.database, "waits")
+            watch.fires("SidecarUnprotected", "SidecarNoRecentSuccess", "SidecarBackupsFail", "SidecarLeaseNotHeld")
+            assert process.metric("sidecar_backup_failures_total", reason="unavailable")
+            assert "reach" in problem(process) or "connect" in problem(process)
+            assert process.http("/readyz")[0] == 200
+            proxy.up()
+            watch.silent("SidecarUnprotected", "SidecarNoRecentSuccess", "SidecarLeaseNotHeld")
+        assert process.terminate() == 0
+        assert any("backup failed" in line for line in told(process))
+
+
+def test_credentials_are_revoked(proxied: Machine, proxy: FaultProxy) -> None:
+    """S3's own answer to a key that was deleted; the app stays up, and what cannot be published ends in 74."""
+    with proxied.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        with watching(proxied, process) as watch:
+            write_note(proxied.database, "published")
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
+            proxy.rule(s3_error(403, "InvalidAccessKeyId"))
+            write_note(proxied.database, "waits")
+            watch.fires("SidecarAccessDenied", "SidecarUnprotected", "SidecarLeaseNotHeld")
+            problem(process)
+            watch.ended(process.terminate())
+            watch.fires("SidecarFinalBackupLost")
+        assert any("backup failed" in line for line in told(process))
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not may_unshare("--mount"), reason="mounting in a namespace is not permitted here"
+)
+def test_disk_is_full(local: Machine) -> None:
+    """No room to stage a snapshot: nothing is protected, and 74 in the end."""
+    staging = local / "staging"
+    staging.mkdir()
+    with closing(sqlite3.connect(local.database)) as connection:
+        connection.execute("CREATE TABLE blobs AS SELECT randomblob(6 << 20) AS bytes")
+        connection.commit()
+    small = ("unshare", "--mount", "sh", "-ec", f'mount -t tmpfs -o size=2m none {staging}; exec "$@"', "sh")
+    with local.run(*CALM_APP, prefix=small, staging_dir=staging, **FAST) as process:
+        process.wait_ready()
+        with watching(local, process) as watch:
+            watch.fires("SidecarStagingFull", "SidecarNoRecentSuccess")
+            assert "no room" in problem(process)
+            watch.ended(process.terminate())
+            watch.fires("SidecarFinalBackupLost")
+        told(process)
+
+
+def test_second_machine_waits_and_gives_up(machine: Machine) -> None:
+    """/readyz and the log name the holder; after lease_wait it is 75."""
+    one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
+    with one.run(*CALM_APP, **FAST) as first:
+        first.wait_ready()
+        with other.run(*CALM_APP, **{**FAST, "lease_wait": "15s"}) as waiting:
+            waiting.wait_for_log("waiting for the lease")
+            with watching(machine, first, waiting) as watch:
+                watch.fires("SidecarWaitsForLease", timeout=14)
+                print(f"READYZ {waiting.http('/readyz')}")
+                assert "m1" in waiting.http("/readyz")[1]
+                watch.ended(waiting.wait())
+                watch.fires("SidecarGaveUp")
+            assert any("held by m1" in line for line in told(waiting))
+        assert first.terminate() == 0
+
+
+@pytest.mark.parametrize("reaction", ["stop", "continue"])
+def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Machine) -> None:
+    """The one that was paused stops with 75, or goes on without restore points; its writes go under diverged/."""
+    one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
+    with ExitStack() as stack:
+        first = stack.enter_context(one.run(*CALM_APP, **{**FAST, "on_lease_lost": reaction}))
+        first.wait_ready()
+        write_note(one.database, "published")
+        first.wait_metric("sidecar_backups_total", 1, outcome="published")
+        successor = stack.enter_context(other.run(*CALM_APP, **FAST))
+        successor.wait_for_log("waiting for the lease")
+        watch = stack.enter_context(watching(machine, first, successor))
+        first.signal(signal.SIGSTOP)
+        write_note(one.database, "written by the paused one")
+        successor.wait_ready()
+        first.signal(signal.SIGCONT)
+        if reaction == "stop":
+            watch.ended(first.wait())
+            watch.fires("SidecarGaveUp")
+        else:
+            watch.fires("SidecarLeaseLost", "SidecarLeaseNotHeld")
+            first.signal(signal.SIGTERM)
+            assert first.wait() == 75
+        assert not any("bug" in line for line in told(first))
+        listed = other.cli("list", "--diverged").stdout
+        print(f"LIST {listed}")
+        assert "m1" in listed
+        assert successor.terminate() == 0
+
+
+def test_newest_restore_point_is_damaged(machine: Machine, seaweed: "Seaweed", bucket: str) -> None:
+    """An older one is restored, and everything that one can look at says so."""
+    for text in ("old", "new"):
+        write_note(machine.database, text)
+        assert machine.cli("backup").returncode == 0
+    newest = seaweed.s3.restore_points(bucket)[-1]
+    seaweed.s3.put(bucket, newest, b"not what was written")
+    machine.lose_disk()
+    with machine.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        with watching(machine, process) as watch:
+            watch.fires("SidecarRestorePointDamaged")
+            problem(process)
+            assert process.terminate() == 0
+        assert any("damaged restore point skipped" in line for line in told(process))
+
+
+def test_app_deletes_all_rows(machine: Machine) -> None:
+    """DELETE alone leaves the file as large as it was and says nothing; with VACUUM, or without a table, it is told."""
+    with machine.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        write_note(machine.database, *(f"{number:1000}" for number in range(1000)))
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        with watching(machine, process) as watch:
+            execute(machine, "DELETE FROM notes")
+            settled(process)
+            assert process.metric("sidecar_suspicious_snapshots_total") == 0
+            eventually(lambda: watch.prometheus.values("sidecar_suspicious_snapshots_total"), 10)
+            assert "SidecarSuspiciousSnapshot" not in watch.prometheus.firing()
+            execute(machine, "VACUUM")
+            watch.fires("SidecarSuspiciousSnapshot")
+            problem(process)
+            assert process.terminate() == 0
+        assert any("suspicious snapshot" in line for line in told(process))
+        print(f"LIST {machine.cli('list').stdout}")
+
+
+def second(machine: Machine) -> Machine:
+    """Another machine of the same app, with a disk of its own."""
+    (machine / "second").mkdir()
+    return Machine.make(machine / "second", machine.store, machine.env).with_env(FLY_MACHINE_ID="m2")
+
+
+def execute(machine: Machine, statement: str) -> None:
+    with closing(sqlite3.connect(machine.database, isolation_level=None)) as connection:
+        connection.execute(statement)
+
+
+def settled(process: SidecarProcess) -> None:
+    """Two more restore points or looks that found nothing to do: what was written before is protected."""
+    done = process.metric("sidecar_last_backup_success_timestamp_seconds") or 0
+    process.wait_metric("sidecar_last_backup_success_timestamp_seconds", done + 2)
+    eventually(lambda: process.metric("sidecar_unprotected_seconds") == 0, 10, "all is protected")
