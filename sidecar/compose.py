@@ -17,11 +17,13 @@ from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
+from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
 from sidecar.lease import Lease, NoLease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
+from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, ObjectStore, Prunable, Snapshotter
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
@@ -45,7 +47,7 @@ class Parts:
     store: ObjectStore
     snapshotter: Snapshotter
     staging: Staging
-    turn: anyio.Semaphore
+    turn: Turns
     prunable: Prunable | None
 
     @property
@@ -115,6 +117,16 @@ class Parts:
         """The backup of one database."""
         return Backup(database, self.lineage(database), tools)
 
+    def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
+        """The drills of one database: one range at a time, the full integrity check."""
+        replica = Replica(tools.replica.store, part_size=self.configuration.settings.part_size, concurrency=1)
+        prover = self.prover(replica, backup.database, "drill")
+        return Drill(backup, tools, replica, prover, alone)
+
+    def prover(self, replica: Replica, database: Database, name: str) -> Prover:
+        """Restores to scratch; `name` keeps those apart that work at once."""
+        return Prover(self.restorer(replica, integrity="full"), self.staging, database, name)
+
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""
         return SqliteSnapshotter(self.staging, switch_to_wal=False)
@@ -146,7 +158,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     status.sqlite_version = snapshotter.sqlite_version()
     async with AsyncExitStack() as stack:
         store = await _store(configuration, stack)
-        metered, turn = Metered(store, clock, status), anyio.Semaphore(AT_ONCE)
+        metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
         yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
@@ -167,6 +168,7 @@ class _Daemon:
                 for backup, how in zip(self._backups, booted, strict=True):
                     loop = partial(backup.run, self._settings.interval, at_once=how.at_once)
                     group.start_soon(self._guarded, loop)
+                self._start_drills(group)
                 group.start_soon(self._guarded, self._keep_observing)
                 group.start_soon(self._guarded, self._publish_diverged)
                 group.start_soon(self._guarded, self._publish_fenced)
@@ -177,6 +179,12 @@ class _Daemon:
             if self._signals.app:
                 self._signals.app.kill_group()
         return status
+
+    def _start_drills(self, group: TaskGroup) -> None:
+        alone, interval = anyio.Lock(), self._settings.drill_interval
+        for backup in self._backups if interval else ():
+            drill = self._parts.drill(backup, self._tools, alone)
+            group.start_soon(self._guarded, partial(drill.run, interval))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""

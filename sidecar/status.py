@@ -10,6 +10,7 @@ from sidecar.domain import Database
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
+DRILLS = ("good", "damaged", "failed")
 
 
 @dataclass(slots=True)
@@ -47,7 +48,10 @@ class Problem:
 
 @dataclass(slots=True)
 class DatabaseStatus:
-    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC."""
+    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC.
+
+    `proven` is the restore point that a drill last found good, at `last_drill`, by whichever machine.
+    """
 
     name: str
     path: str
@@ -70,6 +74,13 @@ class DatabaseStatus:
     suspicious: int = 0
     untagged: int = 0
     final_estimate: float | None = None
+    last_drill: datetime | None = None
+    proven: str | None = None
+    next_drill: datetime | None = None
+    drill_outcome: str | None = None
+    drill_seconds: float | None = None
+    drill_error: str | None = None
+    drills: Counter[str] = field(default_factory=Counter)
     backups: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
 
@@ -151,6 +162,14 @@ class Status:
         self.databases[name].suspicious += 1
         self.report(name, message, hint)
 
+    def drilled(self, name: str, outcome: str, key: str | None, seconds: float) -> None:
+        """Record a drill: `good`, `damaged` or `failed`."""
+        database = self.databases[name]
+        database.drills[outcome] += 1
+        database.drill_outcome, database.drill_seconds, database.drill_error = outcome, seconds, None
+        if outcome == "good":
+            database.proven, database.last_drill = key, self._now()
+
     def report(self, name: str, message: str, hint: str) -> None:
         """Keep a problem for people to see."""
         self.problems.append(Problem(self._now(), name, message, hint))
@@ -184,10 +203,11 @@ class Status:
         shown: dict[str, object] = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(database).items()
-            if name not in {"phases", "backups"}
+            if name not in {"phases", "backups", "drills"}
         }
         return {
             **shown,
             "unprotected_seconds": round(database.unprotected_seconds(self._now()), 3),
             "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
+            "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
         }

@@ -32,6 +32,7 @@ def metrics_table() -> str:
     status.lease.enabled = True
     status.count_request("put", "ok", 0.1)
     status.succeeded("app.db", "published")
+    status.drilled("app.db", "good", "key", 1.0)
     status.restored("app.db", "restored", 1.0, 1, None)
     status.databases["app.db"].final_estimate = 1.0
     rows = ["| metric | type | meaning |", "|---|---|---|"]

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.status import PHASES, DatabaseStatus, Histogram, Status
+from sidecar.status import DRILLS, PHASES, DatabaseStatus, Histogram, Status
 
 log = structlog.get_logger()
 
@@ -34,6 +34,7 @@ class Metrics:
         yield from self._restores()
         yield from self._backups()
         yield from self._gauges()
+        yield from self._drills()
         yield from self._bytes()
         yield from self._requests()
 
@@ -106,6 +107,22 @@ class Metrics:
         yield self._gauge(
             "sidecar_restore_point_size_bytes", "Size of the newest restore point in the store", "restore_point_size"
         )
+
+    def _drills(self) -> Iterable[Metric]:
+        drills = CounterMetricFamily(
+            "sidecar_drills",
+            "Restores to scratch that prove the newest restore point, by outcome",
+            labels=["database", "outcome"],
+        )
+        last = GaugeMetricFamily(
+            "sidecar_last_drill_timestamp_seconds", "When a restore was last proven good", labels=["database"]
+        )
+        for database in self._databases():
+            for outcome in DRILLS:
+                drills.add_metric([database.name, outcome], database.drills[outcome])
+            if database.last_drill:
+                last.add_metric([database.name], database.last_drill.timestamp())
+        yield from (drills, last)
 
     def _bytes(self) -> Iterable[Metric]:
         uploaded = CounterMetricFamily("sidecar_uploaded_bytes", "Bytes sent in published backups", labels=["database"])

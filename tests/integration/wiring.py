@@ -13,8 +13,10 @@ from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
+from sidecar.drill import Drill, Prover
 from sidecar.lease import NoLease
 from sidecar.lineage import Lineage
+from sidecar.pipeline import Turns
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
@@ -35,10 +37,11 @@ class Machine:
         self.status = Status((self.database,), store.url, "0", clock.now)
         self.store = Retrying(Metered(store, clock, self.status), clock, Patience(give_up_after=10.0, first=0.05))
         self.replica = Replica(self.store, part_size=5 << 20)
-        self.snapshotter = SqliteSnapshotter(Staging(staging))
+        self.staging = Staging(staging)
+        self.snapshotter = SqliteSnapshotter(self.staging)
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
         self.restorer = Restorer(self.replica, self.snapshotter)
-        turn = anyio.Semaphore(2)
+        turn = Turns(2)
         self.tools = Tools(
             self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, NoLease(self.store), turn
         )
@@ -57,6 +60,12 @@ class Machine:
             alone=True,
         )
         return await boot.boot(self.backup, self.lineage)
+
+    def drill(self) -> Drill:
+        """What proves its newest restore point."""
+        restorer = Restorer(self.replica, self.snapshotter, integrity="full")
+        prover = Prover(restorer, self.staging, self.database, "drill")
+        return Drill(self.backup, self.tools, self.replica, prover, anyio.Lock())
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""
