@@ -27,12 +27,17 @@ class Protection:
         """Take note of what stat says now."""
         if _same(signature, self._held):
             self._held_at = now
-        elif self._status.unprotected_since is None:
+        elif self._status.unprotected_since is None and not self._is_our_checkpoint(signature):
             self._status.unprotected_since = _dated(signature, self._held_at, now)
         if self._looks is not None:
             self._looks.append((now, signature))
         if self._copied and self._changed is None and not _same(signature, self._copied):
             self._changed = _dated(signature, self._copied_at, now)
+
+    def _is_our_checkpoint(self, signature: Signature) -> bool:
+        """A cycle's own checkpoint writes the database's file, and leaves the WAL as it is."""
+        cycling = self._looks is not None or self._copied is not None
+        return cycling and self._held is not None and signature.wal is not None and signature.wal == self._held.wal
 
     def holds(self, signature: Signature | None, now: datetime) -> None:
         """A restore point holds all of this: the database was just restored from it."""
@@ -57,12 +62,12 @@ class Protection:
         self._looks, self._changed = [], None
 
     def copied(self, snapshot: Snapshot, now: datetime) -> None:
-        """The copy is made; looks that came after it began and saw something else saw changes that are not in it."""
+        """The copy is made; looks at something newer than what it was made of saw changes that are not in it."""
         self._copied = snapshot.signature
         self._copied_at = now - timedelta(seconds=snapshot.seconds.get("snapshot", 0.0))
         looks, self._looks = self._looks or [], None
         for at, signature in looks:
-            if at >= self._copied_at and not _same(signature, snapshot.signature):
+            if _written(signature) > _written(snapshot.signature):
                 self._changed = _dated(signature, self._copied_at, at)
                 return
 
@@ -84,9 +89,13 @@ def _same(one: Signature, other: Signature | None) -> bool:
     return other is not None and (one.database, one.wal) == (other.database, other.wal)
 
 
+def _written(signature: Signature) -> int:
+    """When the files were last written, in nanoseconds, by the file system's clock."""
+    return max(each.mtime_ns for each in (signature.database, signature.wal) if each)
+
+
 def _dated(signature: Signature, after: datetime | None, now: datetime) -> datetime:
     """When a change was made that is seen now: not before `after`, when it was not there, and not in the future."""
-    newest = max(each.mtime_ns for each in (signature.database, signature.wal) if each)
-    age = now.timestamp() - newest / 1e9
+    age = now.timestamp() - _written(signature) / 1e9
     written = now - timedelta(seconds=max(0.0, age))
     return max(written, min(after, now)) if after else written
