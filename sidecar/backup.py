@@ -131,7 +131,7 @@ class Backup:
     async def distrust(self, damaged: RestorePoint) -> None:
         """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
         async with self._mine:
-            self._base = self._root = None
+            self._base = None
             self._must_publish = True
             self._protection.lost(damaged.timestamp.instant)
 

@@ -23,9 +23,10 @@ from sidecar.files import is_durable
 from sidecar.lease import Lease, NoLease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
+from sidecar.output import progress_log
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, ObjectStore, Prunable, Snapshotter
-from sidecar.publish import Origin, Publisher
+from sidecar.publish import Origin, Publisher, Show
 from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
@@ -81,11 +82,11 @@ class Parts:
         holder = None if self.configuration.settings.lease == "off" else self.holder
         return local_locks(self.databases, control, self.store.url, holder)
 
-    def tools(self, fence: Fence) -> Tools:
-        """What backups work with."""
+    def tools(self, fence: Fence, show: Show = progress_log) -> Tools:
+        """What backups work with; `show` is told how far a publish is."""
         settings = self.configuration.settings
         replica = self.replica()
-        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
+        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level, show=show)
         restorer = self.restorer(replica)
         return Tools(
             replica, publisher, restorer, self.snapshotter, self.status, self.clock, fence, self.turn, self.prunable
@@ -123,9 +124,9 @@ class Parts:
         prover = self.prover(replica, backup.database, "drill")
         return Drill(backup, tools, replica, prover, alone)
 
-    def prover(self, replica: Replica, database: Database, name: str) -> Prover:
-        """Restores to scratch; `name` keeps those apart that work at once."""
-        return Prover(self.restorer(replica, integrity="full"), self.staging, database, name)
+    def prover(self, replica: Replica, database: Database, name: str, share: int = 1) -> Prover:
+        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many there are."""
+        return Prover(self.restorer(replica, integrity="full"), self.staging, database, name, share)
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""

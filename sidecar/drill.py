@@ -72,18 +72,20 @@ def drilled_of(tags: dict[str, str]) -> Drilled | None:
 class Prover:
     """Restores to scratch, and checks every digest and SQLite's integrity.
 
-    `name` keeps the scratch files of provers that work at once apart; these lie where the database's snapshots would.
+    `name` keeps the scratch files of provers that work at once apart, `share` of them need room; they lie where the
+    database's snapshots would.
     """
 
-    def __init__(self, restorer: Restorer, staging: Staging, database: Database, name: str) -> None:
+    def __init__(self, restorer: Restorer, staging: Staging, database: Database, name: str, share: int = 1) -> None:
         self._restorer = restorer
         self._staging = staging
+        self._share = share
         self._scratch = database.path.with_name(f"{database.name}.{name}")
 
     async def prove(self, point: RestorePoint, progress: Progress | None = None, rest: "Rest | None" = None) -> None:
         """Return if it is good. Raises `DamagedRestorePoint`; other `SidecarError` when it could not be found out."""
         _, contents = await self._restorer.contents(point)
-        with self._staging.reserve(self._scratch, contents.index.database_size) as (file, on_tmpfs):
+        with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
             manner = rest.manner(MEMORY_RATE if on_tmpfs else DISK_RATE) if rest else Manner(mode=PRIVATE)
             await self._restorer.download(point, file, progress, manner)
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
+from sidecar.cost import Cost, Measured, estimate
 from sidecar.domain import Database
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
+COSTS = ("requests", "storage", "egress")
 DRILLS = ("good", "damaged", "failed")
 
 
@@ -117,6 +119,8 @@ class Status:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.request_seconds: dict[str, Histogram] = {}
         self.lease = LeaseStatus()
+        self.sent = self.received = 0
+        self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
@@ -183,9 +187,35 @@ class Status:
         """Seconds for which a database has had changes that no restore point holds."""
         return self.databases[name].unprotected_seconds(self._now())
 
+    def cost(self) -> Cost | None:
+        """What a month like the time since the start costs; None where nobody is paid: in a directory."""
+        if not self.store.startswith("s3://"):
+            return None
+        requests: Counter[str] = Counter()
+        for (operation, _), count in self.requests.items():
+            requests[operation] += count
+        seconds = (self._now() - self.started).total_seconds()
+        stored = sum(sum(tiers.values()) for tiers in self.stored.values())
+        return estimate(Measured(seconds, requests, self.sent, self.received, stored))
+
+    def _cost_dict(self) -> dict[str, object] | None:
+        cost = self.cost()
+        if cost is None:
+            return None
+        return {
+            "currency": "USD",
+            "per": "month",
+            "since": self.started.isoformat(),
+            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total")},
+            "sent_bytes": self.sent,
+            "received_bytes": self.received,
+            "stored_bytes": self.stored,
+        }
+
     def as_dict(self) -> dict[str, object]:
         """The JSON of `/status`: no secrets, instants in ISO 8601."""
         return {
+            "source": "daemon",
             "version": self.version,
             "sqlite_version": self.sqlite_version,
             "store": self.store,
@@ -195,6 +225,7 @@ class Status:
             "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
             "final_backup_estimate_seconds": self.final_estimate(),
             "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
+            "cost": self._cost_dict(),
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
         }

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.status import DRILLS, PHASES, DatabaseStatus, Histogram, Status
+from sidecar.status import COSTS, DRILLS, PHASES, DatabaseStatus, Histogram, Status
 
 log = structlog.get_logger()
 
@@ -37,6 +37,7 @@ class Metrics:
         yield from self._drills()
         yield from self._bytes()
         yield from self._requests()
+        yield from self._cost()
 
     def _daemon(self) -> Iterable[Metric]:
         info = GaugeMetricFamily(
@@ -151,6 +152,17 @@ class Metrics:
         for operation, histogram in sorted(self._status.request_seconds.items()):
             _add_histogram(seconds, [operation], histogram)
         yield seconds
+
+    def _cost(self) -> Iterable[Metric]:
+        if cost := self._status.cost():
+            family = GaugeMetricFamily(
+                "sidecar_estimated_monthly_cost_dollars",
+                "What a month like the time since the start costs, at list prices",
+                labels=["kind"],
+            )
+            for kind in COSTS:
+                family.add_metric([kind], getattr(cost, kind))
+            yield family
 
     def _gauge(self, name: str, text: str, attribute: str) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, text, labels=["database"])

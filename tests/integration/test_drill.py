@@ -58,6 +58,7 @@ async def verdicts(machine: Machine) -> list[str | None]:
 
 async def test_good_restore_point_is_proven_and_says_so(machine: Machine, tmp_path: Path) -> None:
     """In `/status`, and in the store; its tags otherwise, and those of the one before it, are as they were."""
+    await machine.store.tag((await machine.newest()).key, {"mine": "1"})
     before = [await machine.store.tags(point.key) for point in await machine.points()]
     assert await machine.drill().drill() is Verdict.GOOD
     newest = await machine.newest()
@@ -72,7 +73,7 @@ async def test_good_restore_point_is_proven_and_says_so(machine: Machine, tmp_pa
     change(machine.database.path, "CREATE TABLE another (x)")
     assert await machine.backup.cycle() == "published"
     tags = await machine.store.tags(newest.key)
-    assert sorted(tags) == ["sidecar-drill", "sidecar-tier"], "superseding keeps what the drill wrote"
+    assert sorted(tags) == ["mine", "sidecar-drill", "sidecar-tier"], "superseding keeps what the drill wrote"
 
 
 @pytest.mark.parametrize("place", [100_000, -3_000_000, -1])

@@ -47,6 +47,14 @@ class Cycle:
 
 
 @dataclass(frozen=True)
+class Blind:
+    """Seconds without a look, with one commit in them: the daemon was busy. Only the file's own time tells when."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class Restored:
     """The machine boots, restores the newest state, and was looked at before it had."""
 
@@ -180,12 +188,13 @@ def meanwhiles(longest: int) -> st.SearchStrategy[Meanwhile]:
 
 
 cycles = st.builds(Cycle, meanwhiles(90), meanwhiles(90), st.booleans())
-histories = st.lists(meanwhiles(400) | cycles | st.just(Restored()), min_size=1, max_size=10)
+blind = st.builds(Blind, st.integers(0, 60), st.integers(0, 60))
+histories = st.lists(meanwhiles(400) | cycles | blind | st.just(Restored()), min_size=1, max_size=10)
 
 
 @given(histories)
 @settings(max_examples=150, deadline=None)
-def test_unprotected_seconds_are_true_to_a_second(history: Sequence[Meanwhile | Cycle | Restored]) -> None:
+def test_unprotected_seconds_are_true_to_a_second(history: Sequence[Meanwhile | Cycle | Blind | Restored]) -> None:
     """Idle, writing, while a backup copies or uploads, while the store is down, after a restore."""
 
     async def run(directory: Path) -> None:
@@ -196,6 +205,11 @@ def test_unprotected_seconds_are_true_to_a_second(history: Sequence[Meanwhile | 
                 world.pass_time(event)
             elif isinstance(event, Cycle):
                 await world.cycle(event)
+            elif isinstance(event, Blind):
+                world.clock.advance(event.before)
+                world.commit()
+                world.clock.advance(event.after)
+                world.look()
             else:
                 world.restore()
 

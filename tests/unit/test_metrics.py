@@ -35,6 +35,7 @@ DOCUMENTED = {
     "sidecar_credentials_expiry_timestamp_seconds": "gauge",
     "sidecar_drills_total": "counter",
     "sidecar_last_drill_timestamp_seconds": "gauge",
+    "sidecar_estimated_monthly_cost_dollars": "gauge",
 }
 NOT_YET = {
     "sidecar_lease_held",
