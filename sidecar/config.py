@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     integrity_check: Literal["none", "quick", "full"] = Field("quick", description="SQLite's check after a restore")
     compression_level: int = Field(1, ge=1, le=19, description="zstd level, 1 to 19")
     part_size: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="size of parts on the wire, 5MiB to 5GiB")
+    drill_interval: Duration = Field(
+        timedelta(hours=24), description="time between drills, which prove the newest restore point; 0 turns them off"
+    )
     concurrency: int = Field(4, ge=1, le=64, description="parts in flight at once")
     durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
     fly_api_socket: str = Field("/.fly/api", description="fly.io's machine API, for tokens where no file has them")

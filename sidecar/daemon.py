@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
@@ -29,6 +30,7 @@ from sidecar.domain import Account
 from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
+from sidecar.inventory import stored_by_tier
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.output import progress_bar
@@ -39,6 +41,7 @@ from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
+COUNT_SECONDS = 3600.0
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
 IDLE_LOOK_SECONDS = 15.0
@@ -186,6 +189,8 @@ class _Daemon:
                 for backup, how in zip(self._backups, booted, strict=True):
                     loop = partial(backup.run, self._settings.interval, at_once=how.at_once)
                     group.start_soon(self._guarded, loop)
+                self._start_drills(group)
+                group.start_soon(self._guarded, self._keep_counting_storage)
                 group.start_soon(self._guarded, self._keep_observing)
                 group.start_soon(self._guarded, self._publish_diverged)
                 group.start_soon(self._guarded, self._publish_fenced)
@@ -196,6 +201,22 @@ class _Daemon:
             if self._signals.app:
                 self._signals.app.kill_group()
         return status
+
+    def _start_drills(self, group: TaskGroup) -> None:
+        alone, interval = anyio.Lock(), self._settings.drill_interval
+        for backup in self._backups if interval else ():
+            drill = self._parts.drill(backup, self._tools, alone)
+            group.start_soon(self._guarded, partial(drill.run, interval))
+
+    async def _keep_counting_storage(self) -> None:
+        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
+        while True:
+            for backup in self._backups:
+                name = backup.database.name
+                with suppress(SidecarError):  # the cycles report what is wrong with the store
+                    points = [point async for point in self._tools.replica.points(name)]
+                    self._status.stored[name] = stored_by_tier(points)
+            await anyio.sleep(COUNT_SECONDS)
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""

@@ -1,6 +1,6 @@
 """What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -220,8 +220,11 @@ class Snapshotter(Protocol):
         """
         ...
 
-    async def integrity(self, path: Path, mode: str) -> None:
-        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words."""
+    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words.
+
+        `breathe` is called every few milliseconds from the thread that checks, and may sleep.
+        """
         ...
 
 

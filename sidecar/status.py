@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
+from sidecar.cost import Cost, Measured, estimate
 from sidecar.domain import Database
 from sidecar.errors import Reason
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
+COSTS = ("requests", "storage", "egress")
+DRILLS = ("good", "damaged", "failed")
 
 
 @dataclass(slots=True)
@@ -48,7 +51,10 @@ class Problem:
 
 @dataclass(slots=True)
 class DatabaseStatus:
-    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC."""
+    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC.
+
+    `proven` is the restore point that a drill last found good, at `last_drill`, by whichever machine.
+    """
 
     name: str
     path: str
@@ -71,6 +77,13 @@ class DatabaseStatus:
     suspicious: int = 0
     untagged: int = 0
     final_estimate: float | None = None
+    last_drill: datetime | None = None
+    proven: str | None = None
+    next_drill: datetime | None = None
+    drill_outcome: str | None = None
+    drill_seconds: float | None = None
+    drill_error: str | None = None
+    drills: Counter[str] = field(default_factory=Counter)
     backups: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
@@ -111,6 +124,8 @@ class Status:
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
+        self.sent = self.received = 0
+        self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
@@ -157,6 +172,14 @@ class Status:
         self.databases[name].suspicious += 1
         self.report(name, message, hint)
 
+    def drilled(self, name: str, outcome: str, key: str | None, seconds: float) -> None:
+        """Record a drill: `good`, `damaged` or `failed`."""
+        database = self.databases[name]
+        database.drills[outcome] += 1
+        database.drill_outcome, database.drill_seconds, database.drill_error = outcome, seconds, None
+        if outcome == "good":
+            database.proven, database.last_drill = key, self._now()
+
     def report(self, name: str, message: str, hint: str) -> None:
         """Keep a problem for people to see."""
         self.problems.append(Problem(self._now(), name, message, hint))
@@ -170,9 +193,35 @@ class Status:
         """Seconds for which a database has had changes that no restore point holds."""
         return self.databases[name].unprotected_seconds(self._now())
 
+    def cost(self) -> Cost | None:
+        """What a month like the time since the start costs; None where nobody is paid: in a directory."""
+        if not self.store.startswith("s3://"):
+            return None
+        requests: Counter[str] = Counter()
+        for (operation, _), count in self.requests.items():
+            requests[operation] += count
+        seconds = (self._now() - self.started).total_seconds()
+        stored = sum(sum(tiers.values()) for tiers in self.stored.values())
+        return estimate(Measured(seconds, requests, self.sent, self.received, stored))
+
+    def _cost_dict(self) -> dict[str, object] | None:
+        cost = self.cost()
+        if cost is None:
+            return None
+        return {
+            "currency": "USD",
+            "per": "month",
+            "since": self.started.isoformat(),
+            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total")},
+            "sent_bytes": self.sent,
+            "received_bytes": self.received,
+            "stored_bytes": self.stored,
+        }
+
     def as_dict(self) -> dict[str, object]:
         """The JSON of `/status`: no secrets, instants in ISO 8601."""
         return {
+            "source": "daemon",
             "version": self.version,
             "sqlite_version": self.sqlite_version,
             "store": self.store,
@@ -183,6 +232,7 @@ class Status:
             "final_backup_estimate_seconds": self.final_estimate(),
             "credentials_expiry": self.credentials_expiry.isoformat() if self.credentials_expiry else None,
             "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
+            "cost": self._cost_dict(),
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
         }
@@ -191,10 +241,11 @@ class Status:
         shown: dict[str, object] = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(database).items()
-            if name not in {"phases", "backups", "failures"}
+            if name not in {"phases", "backups", "failures", "drills"}
         }
         return {
             **shown,
             "unprotected_seconds": round(database.unprotected_seconds(self._now()), 3),
             "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
+            "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
         }

@@ -33,6 +33,7 @@ def metrics_table() -> str:
     status.interval = status.final_backup_timeout = timedelta(seconds=1)
     status.count_request("put", "ok", 0.1)
     status.succeeded("app.db", "published")
+    status.drilled("app.db", "good", "key", 1.0)
     status.restored("app.db", "restored", 1.0, 1, None)
     status.databases["app.db"].final_estimate = 1.0
     status.credentials_expiry = datetime.now(UTC)

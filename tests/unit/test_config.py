@@ -52,6 +52,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "integrity_check": "quick",
         "compression_level": "1",
         "part_size": str(8 << 20),
+        "drill_interval": "1 day, 0:00:00",
         "concurrency": "4",
         "durability": "auto",
         "fly_api_socket": "/.fly/api",
