@@ -143,6 +143,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
     snapshotter = SqliteSnapshotter(staging, switch_to_wal=settings.journal_mode == "wal")
+    status.interval = settings.interval
     status.sqlite_version = snapshotter.sqlite_version()
     async with AsyncExitStack() as stack:
         store = await _store(configuration, stack)
