@@ -13,6 +13,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
+from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
@@ -22,6 +23,7 @@ from sidecar.files import is_durable
 from sidecar.lease import Lease, NoLease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
+from sidecar.notify import Notifier
 from sidecar.ports import Clock, Fence, ObjectStore, Prunable, Snapshotter
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
@@ -114,6 +116,19 @@ class Parts:
     def backup(self, database: Database, tools: Tools) -> Backup:
         """The backup of one database."""
         return Backup(database, self.lineage(database), tools)
+
+    def notifier(self) -> Notifier:
+        """Who is told of what `status` reports."""
+        settings = self.configuration.settings
+        beat = settings.heartbeat_url
+        return Notifier(
+            self.status,
+            self.clock,
+            [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
+            heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
+            growth=settings.alert_growth,
+            holder=self.holder,
+        )
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""

@@ -171,6 +171,14 @@ class TokenUnavailable(Transient):
     """No usable credentials right now; a newer token may come."""
 
 
+class Undelivered(Transient):
+    """A notification did not get through: the receiver is away, slow, or has an error of its own."""
+
+
+class Undeliverable(SidecarError):
+    """A notification's receiver does not want it, and will not want it later."""
+
+
 class PreconditionFailed(SidecarError):
     """The object is not in the state the request demanded (HTTP 412): somebody was there before."""
 

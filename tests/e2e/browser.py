@@ -1,12 +1,18 @@
 """A real browser that looks at the status page, and refuses to overlook anything: errors, violations, foreign requests."""
 
+from __future__ import annotations
+
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 15_000.0  # milliseconds
@@ -17,10 +23,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 class Visitor:
     """A page in a browser. `close` fails for everything that a visitor's console would complain about."""
 
-    def __init__(self, browser: "playwright.Browser", url: str, *, width: int, height: int, dark: bool) -> None:
-        scheme = "dark" if dark else "light"
-        viewport = {"width": width, "height": height}
-        self._context = browser.new_context(viewport=viewport, color_scheme=scheme, device_scale_factor=1)
+    def __init__(self, browser: Browser, url: str, *, width: int, height: int, dark: bool) -> None:
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
         self._context.set_default_timeout(PATIENCE)
         self._origin = url
         self.complaints: list[str] = []
@@ -28,12 +34,16 @@ class Visitor:
         self.page = self._context.new_page()
         self.page.on("console", lambda message: self._hear(message.type, message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
-        self.page.on("dialog", lambda dialog: (self.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.page.on("dialog", lambda dialog: self._refuse(dialog.message, dialog.dismiss))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.add_init_script(
             "document.addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
         )
         self.page.goto(url)
+
+    def _refuse(self, message: str, dismiss: Callable[[], None]) -> None:
+        self.complaints.append(f"dialog: {message}")
+        dismiss()
 
     def _hear(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
@@ -49,7 +59,7 @@ class Visitor:
 
     def text(self, selector: str) -> str:
         """What is to be read there."""
-        return self.page.locator(selector).inner_text()
+        return str(self.page.locator(selector).inner_text())
 
     def is_too_wide(self) -> bool:
         """Whether it would have to be scrolled sideways."""
@@ -69,7 +79,7 @@ class Visitor:
 
 
 @contextmanager
-def chromium() -> Iterator["playwright.Browser"]:
+def chromium() -> Iterator[Browser]:
     """Debian's chromium, without a window. Skips where there is none."""
     if CHROMIUM is None:
         pytest.skip("no chromium here; on Debian: apt-get install chromium")
@@ -83,9 +93,7 @@ def chromium() -> Iterator["playwright.Browser"]:
             browser.close()
 
 
-def visit(
-    browser: "playwright.Browser", port: int, *, width: int = 1000, height: int = 900, dark: bool = False
-) -> Visitor:
+def visit(browser: Browser, port: int, *, width: int = 1000, height: int = 900, dark: bool = False) -> Visitor:
     """Open the page of the daemon that listens on a port."""
     return Visitor(browser, f"http://127.0.0.1:{port}/", width=width, height=height, dark=dark)
 

@@ -55,6 +55,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "concurrency": "4",
         "durability": "auto",
         "control_socket": "auto",
+        "notify": "()",
+        "heartbeat_url": "None",
+        "alert_growth": "None",
         "log_format": "auto",
         "log_level": "info",
     }
