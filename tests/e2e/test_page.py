@@ -4,6 +4,7 @@ Screenshots of each state stay in the test's directory.
 """
 
 import http.client
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -165,6 +166,27 @@ def test_daemon_that_hangs_is_never_a_stale_green(protected: SidecarProcess, bro
     visitor.close()
 
 
+def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess, browser: "Browser") -> None:
+    """As `/status` has them; hostile words in them are words."""
+    status = json.loads(protected.http("/status")[1])
+    drill = {
+        "last_drill": status["now"],
+        "next_drill": status["now"],
+        "drill_outcome": "failed",
+        "drill_error": "<b>no</b>",
+    }
+    status["databases"][0] |= drill
+    status["cost"] = {"month_usd": 1.234, "requests_usd": 0.9, "storage_usd": 0.334}
+    visitor = visit(browser, protected.port)
+    visitor.page.route("**/status", lambda route: route.fulfill(json=status))
+    visitor.page.get_by_text("$1.23 a month").wait_for()
+    facts = visitor.text("#facts")
+    assert all(
+        words in facts for words in ("a restore was proven", "failed: <b>no</b>", "requests $0.90", "storage $0.33")
+    )
+    visitor.close()
+
+
 @pytest.mark.parametrize("answer", ['{"verdict": {"level": "good", "title": "Protected"}}', "<html>", ""])
 def test_answer_that_makes_no_sense_is_never_green(protected: SidecarProcess, browser: "Browser", answer: str) -> None:
     """What answers may be something else by now."""
@@ -177,7 +199,8 @@ def test_answer_that_makes_no_sense_is_never_green(protected: SidecarProcess, br
 
 def test_the_page_may_do_nothing_but_ask(protected: SidecarProcess) -> None:
     """Its policy allows nothing inline, nothing from elsewhere and no framing; it has nothing inline, and no form."""
-    for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")):
+    script = "text/javascript"
+    for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", script), ("/parts.js", script)):
         with urlopen(f"http://127.0.0.1:{protected.port}{path}", timeout=5) as answer:
             assert answer.headers["Content-Type"] == f"{kind}; charset=utf-8"
             assert answer.headers["X-Content-Type-Options"] == "nosniff"

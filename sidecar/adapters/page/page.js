@@ -1,26 +1,14 @@
-// The status page: asks ./status every few seconds and shows the answer. Whatever the daemon says is text, never markup.
-"use strict";
+// The status page: asks ./status every few seconds and shows the answer, and never shows an old one as if it were new.
+
+import { age, aged, database, extras, facts, folded, problems, setClock, span, theirTime } from "./parts.js";
 
 const EVERY = 3000;
 const PATIENCE = 4000;
 const STALE = 12000;
 const COLOURS = { good: "#12704f", look: "#b97700", wait: "#4d5d73", bad: "#b3202f", unknown: "#6b7370" };
-const PHASES = ["checkpoint", "snapshot", "upload"];
-const SHOWN = 6;
 
 const byId = (id) => document.getElementById(id);
 let answered = null; // when the daemon answered last, by this device's clock
-let skew = 0; // its clock minus ours: ages are by its clock, whatever ours says
-
-// --- elements
-
-function make(tag, options, ...children) {
-  const isSvg = ["svg", "g", "rect", "title"].includes(tag);
-  const element = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
-  for (const [name, value] of Object.entries(options || {})) element.setAttribute(name, value);
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return element;
-}
 
 const drawn = {};
 
@@ -34,69 +22,6 @@ function draw(id, data, build) {
   drawn[id] = now;
 }
 
-// --- quantities
-
-function size(bytes) {
-  if (typeof bytes !== "number") return "–";
-  let value = bytes;
-  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (value < 1024) return `${unit === "B" || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
-    value /= 1024;
-  }
-  return `${value.toFixed(1)} TiB`;
-}
-
-function duration(seconds) {
-  if (typeof seconds !== "number") return "–";
-  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  return span(seconds);
-}
-
-function span(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min` + (whole < 600 && whole % 60 ? ` ${whole % 60} s` : "");
-  if (whole < 172800) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
-  return `${Math.floor(whole / 86400)} days`;
-}
-
-function clock(instant, seconds) {
-  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  if (seconds) options.second = "2-digit";
-  const text = instant.toLocaleTimeString("en-GB", options);
-  const today = new Date().toDateString() === instant.toDateString();
-  return today ? text : `${instant.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${text}`;
-}
-
-// "ago" and "in" are kept up to date by `tick`; `form` says which.
-function age(iso, form) {
-  const element = make("time", { datetime: iso, "data-form": form, title: iso });
-  element.textContent = aged(element);
-  return element;
-}
-
-function aged(element) {
-  const instant = new Date(element.dateTime);
-  const seconds = (Date.now() + skew - instant) / 1000;
-  const left = -seconds;
-  switch (element.dataset.form) {
-    case "since": return `since ${clock(instant)}, for ${span(seconds)}`;
-    case "in": return left > 0.5 ? `in ${span(left)}` : "now";
-    case "at": return clock(instant, true);
-    case "for": return span(seconds);
-    case "looked": return `looked ${span(seconds)} ago`;
-    default: return `${span(seconds)} ago`;
-  }
-}
-
-const instantOf = (key) => {
-  const found = /(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z/.exec(key || "");
-  return found ? `${found[1]}-${found[2]}-${found[3]}T${found[4]}:${found[5]}:${found[6]}Z` : null;
-};
-
-// --- parts
-
 function hero(level, title, since, reason, hint) {
   document.title = `${title} · sidecar`;
   const svg = `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'><circle cx='8' cy='8' r='7' fill='${COLOURS[level]}'/></svg>`;
@@ -108,157 +33,26 @@ function hero(level, title, since, reason, hint) {
   draw("since", since, () => (since ? [age(since, "since")] : []));
 }
 
-function figure(label, value, ...small) {
-  const shown = small.filter((each) => each);
-  return make("div", {}, make("dt", {}, label), make("dd", {}, value, shown.length ? make("small", {}, ...shown) : null));
-}
-
-function database(each, running) {
-  const pending = each.unprotected_since;
-  const newest = instantOf(each.restore_point);
-  const restored = instantOf(each.restored_from);
-  const figures = make("dl", { class: "figures" },
-    figure("Newest restore point", newest ? age(newest, "ago") : "none", newest ? age(newest, "at") : ""),
-    figure("Changes not in it", pending ? age(pending, "for") : "none",
-      pending ? "the age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "looked") : ""),
-    figure("Next backup", running && each.next_backup ? age(each.next_backup, "in") : "–",
-      each.failing_since ? "tried again and again" : running && each.next_backup ? age(each.next_backup, "at") : ""),
-    figure("Database", size(each.size), each.wal_size ? `and ${size(each.wal_size)} WAL` : ""),
-  );
-  return make("section", { class: "card" },
-    make("div", { class: "head" }, make("h2", {}, each.name),
-      make("span", { class: "badge", "data-level": each.verdict.level }, each.verdict.title)),
-    make("p", { class: "path" }, each.path),
-    figures,
-    ...timeline(each.history || []),
-    restored ? make("p", { class: "note" }, "This machine began from the restore point of ", age(restored, "at"),
-      each.restore_seconds ? `, restored in ${duration(each.restore_seconds)}` : "", ".") : null,
-  );
-}
-
-function timeline(history) {
-  if (!history.length) return [make("p", { class: "note" }, "No restore point was published since this daemon started.")];
-  const newest = [...history].reverse();
-  const older = newest.slice(SHOWN);
-  return [
-    make("h3", {}, "Restore points"),
-    chart(history),
-    make("div", { class: "axis" }, make("span", {}, age(history[0].at, "at"), history.length > 1 ? " – " : "", history.length > 1 ? age(newest[0].at, "at") : ""),
-      `tallest ${size(Math.max(...history.map((each) => each.size)))}`),
-    make("p", { class: "key" }, key("fresh", "uploaded"), key("reused", "reused: copied by the store")),
-    table(newest.slice(0, SHOWN)),
-    older.length ? make("details", {}, make("summary", {}, `${older.length} older ones`), table(older)) : null,
-    make("h3", {}, "Durations of the newest"),
-    phases(newest[0].seconds),
-  ].filter((each) => each);
-}
-
-const key = (kind, text) => make("span", {}, make("i", { class: kind }), text);
-
-function chart(history) {
-  const [width, height, gap] = [1000, 160, 6];
-  const slot = width / Math.max(history.length, 16);
-  const tallest = Math.max(1, ...history.map((each) => each.size));
-  const bars = history.map((each, index) => {
-    const whole = Math.max(3, (each.size / tallest) * height);
-    const fresh = each.uploaded ? Math.min(whole, Math.max(3, (each.uploaded / Math.max(each.size, 1)) * whole)) : 0;
-    const bar = { x: index * slot + gap / 2, width: slot - gap };
-    return make("g", {},
-      make("title", {}, `${each.at}: ${size(each.size)}, ${size(each.uploaded)} uploaded, ${size(each.reused)} reused`),
-      make("rect", { ...bar, x: bar.x - gap / 2, width: slot, y: 0, height, class: "slot" }),
-      make("rect", { ...bar, y: height - whole, height: whole, class: "reused" }),
-      make("rect", { ...bar, y: height - fresh, height: fresh, class: "fresh" }));
-  });
-  const label = `sizes of the last ${history.length} restore points; the table says the same`;
-  return make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": label }, ...bars);
-}
-
-function table(points) {
-  const took = (each) => Object.values(each.seconds || {}).reduce((sum, seconds) => sum + seconds, 0);
-  const rows = points.map((each) => make("tr", { title: each.key }, make("td", {}, age(each.at, "at")), make("td", {}, size(each.size)),
-    make("td", {}, size(each.uploaded)), make("td", {}, size(each.reused)), make("td", {}, duration(took(each)))));
-  const head = ["Time", "Size", "Uploaded", "Reused", "Took"].map((text) => make("th", { scope: "col" }, text));
-  return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
-}
-
-function phases(seconds) {
-  const total = PHASES.reduce((sum, phase) => sum + (seconds[phase] || 0), 0) || 1;
-  let x = 0;
-  const bars = PHASES.map((phase) => {
-    const width = ((seconds[phase] || 0) / total) * 1000;
-    const bar = make("rect", { x, y: 0, width, height: 10, class: phase });
-    x += width;
-    return bar;
-  });
-  return make("div", {}, make("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none", class: "phases", "aria-hidden": "true" }, ...bars),
-    make("p", { class: "key" }, ...PHASES.map((phase) => key(phase, `${phase} ${duration(seconds[phase] || 0)}`))));
-}
-
-function fact(title, big, ...notes) {
-  const shown = notes.filter((each) => each).map((note) => make("p", { class: "note" }, note));
-  return make("section", { class: "card" }, make("h2", {}, title), make("p", { class: "big" }, big), ...shown);
-}
-
-function facts({ lease, drill, cost, estimate }) {
-  const parts = [];
-  if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps two machines apart"));
-  else if (lease.waiting_for) parts.push(fact("Lease", "held by another machine", lease.waiting_for));
-  else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0} ×`));
-  for (const [name, value] of drill) parts.push(fact("Last drill", value.outcome || "a restore was proven", age(value.at, "ago"), name));
-  if (cost) parts.push(fact("Cost, estimated", cost));
-  if (typeof estimate === "number") parts.push(fact("Shutdown", duration(estimate), "what a final backup would take now"));
-  return parts;
-}
-
-function problems(list) {
-  byId("problems").hidden = !list.length;
-  const shown = [...list].reverse().slice(0, 10).map(({ first, ...each }) => make("div", { class: "problem" },
-    make("p", { class: "when" }, age(each.at, "at"), each.database ? ` · ${each.database}` : "",
-      each.times > 1 ? ` · ${each.times} times since ` : "", each.times > 1 ? age(first, "at") : ""),
-    make("p", { class: "what" }, each.message), make("p", { class: "todo" }, each.hint)));
-  return [make("h2", {}, "Last problems"), ...shown];
-}
-
-// The same problem again and again is one line, with how often and since when.
-function folded(list) {
-  const rows = [];
-  for (const each of list) {
-    const same = rows.find((row) => row.message === each.message && row.database === each.database);
-    if (same) rows.splice(rows.indexOf(same), 1);
-    rows.push({ ...each, times: (same ? same.times : 0) + 1, first: same ? same.first : each.at });
-  }
-  return rows;
-}
-
-// --- the life of the page
-
 function show(status) {
-  const theirs = Date.parse(status.now);
-  if (Number.isNaN(theirs)) throw new Error("it is no status");
-  skew = theirs - Date.now();
+  setClock(status.now);
   const { level, title, since, reason, hint } = status.verdict;
   const running = status.ready;
   draw("where", [status.lease.holder, status.store], ([holder, store]) => [[holder, store].filter((each) => each).join(" · ")]);
   draw("databases", status.databases.map(({ unprotected_seconds, ...each }) => each), (all) => all.map((each) => database(each, running)));
   draw("facts", extras(status), facts);
+  byId("problems").hidden = !status.problems.length;
   draw("problems", folded(status.problems), problems);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  draw("foot", [status.version, status.sqlite_version, status.started, zone], () => [
+  draw("foot", [status.phase, status.version, status.sqlite_version, status.started, zone], () => [
     `sidecar ${status.version} · SQLite ${status.sqlite_version} · ${status.phase}, up `, age(status.started, "for"), ` · times are in ${zone}`]);
   hero(level, title, since, reason, hint); // last: what cannot be shown whole is not shown green
   document.body.dataset.live = "yes";
 }
 
-function extras(status) {
-  const drill = [["", status.drill], ...status.databases.map((each) => [each.name, each.drill])].filter(([, value]) => value && value.at);
-  const month = status.cost && (status.cost.month_usd ?? status.cost.total);
-  return { lease: status.lease, drill, cost: typeof month === "number" ? `$${month.toFixed(2)} a month` : null, estimate: status.final_backup_estimate_seconds };
-}
-
 // Never a stale green: whatever was shown is grey from the first answer that does not come.
 function lost(why) {
   document.body.dataset.live = "no";
-  const since = answered ? new Date(answered + skew).toISOString() : null;
+  const since = answered ? theirTime(answered) : null;
   const reason = answered ? "What is below is what it said last, and may be wrong by now." : why;
   hero("unknown", "No answer from the daemon", since, reason, "Has the machine stopped, or is it restarting? This page goes on asking.");
 }
