@@ -155,6 +155,27 @@ async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> 
     assert told.heard == ["suspicion: one"]
 
 
+async def test_the_one_under_way_at_the_end_is_waited_for() -> None:
+    gate = anyio.Event()
+
+    class Slow(Told):
+        async def send(self, content: Mapping[str, object] | None) -> None:
+            await gate.wait()
+            await super().send(content)
+
+    async def open_when_all_wait() -> None:
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+
+    told = Slow()
+    status, notifier = make(told)
+    async with anyio.create_task_group() as group, notifier.running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(open_when_all_wait)
+    assert told.heard == ["suspicion: one"]
+
+
 @pytest.mark.parametrize("outcome", ["published", "unchanged"])
 async def test_the_heart_beats_after_everything_was_found_protected(outcome: str) -> None:
     """`unchanged` counts: all that there is was published before, and an idle app at night is no alarm."""
