@@ -171,12 +171,12 @@ class TokenUnavailable(Transient):
     """No usable credentials right now; a newer token may come."""
 
 
-class Undelivered(Transient):
-    """A notification did not get through: the receiver is away, slow, or has an error of its own."""
+class Undelivered(SidecarError):
+    """A notification did not get through: the receiver is away, slow, or has an error of its own. Never leaves `notify`."""
 
 
 class Undeliverable(SidecarError):
-    """A notification's receiver does not want it, and will not want it later."""
+    """A notification's receiver does not want it, and will not want it later. Never leaves `notify`."""
 
 
 class PreconditionFailed(SidecarError):

@@ -113,8 +113,8 @@ def test_check_and_a_wrong_url_show_no_secret(local: Machine) -> None:
     done = local.cli("check", notify=f"https://example.com/{SECRET}", heartbeat_url=f"https://example.com/{SECRET}")
     assert done.returncode == 0, done.stderr
     assert "heartbeat_url" in done.stdout
-    for setting in ("notify", "heartbeat_url"):
-        wrong = local.cli("check", **{setting: f"example.com/{SECRET}"})
+    for setting in ("SIDECAR_NOTIFY", "SIDECAR_HEARTBEAT_URL"):
+        wrong = local.cli("check", env={setting: f"example.com/{SECRET}"})
         assert wrong.returncode == 78
         assert "not a URL like" in wrong.stderr
         assert SECRET not in done.stdout + done.stderr + wrong.stdout + wrong.stderr

@@ -140,14 +140,13 @@ async def test_the_same_end_is_told_once() -> None:
 
 async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> None:
     """A message whose first try has just failed is tried once more instead of being forgotten in its pause."""
-    told = Told(AWAY)
-    clock = FakeClock()
+
+    class Standing(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            await anyio.sleep_forever()
+
+    told, clock = Told(AWAY), Standing()
     status = make_status(clock)
-
-    async def pause(_seconds: float) -> None:
-        await anyio.sleep_forever()
-
-    clock.sleep = pause  # type: ignore[method-assign]
     async with Notifier(status, clock, [told]).running():
         status.suspected("app.db", "one", "")
         await anyio.wait_all_tasks_blocked()
