@@ -278,15 +278,16 @@ class Backup:
         for phase, value in seconds.items():
             self._status.phases[phase].observe(value)
         self._status.final_estimate = total
+        info, name = published.info, self.database.name
         self._tools.status.published(
-            self.database.name, published.info.key, published.info.size, published.uploaded, published.reused
+            name, info.key, info.size, published.uploaded, published.reused, snapshot.size, seconds
         )
         log.info(
             "restore point published",
-            database=self.database.name,
-            key=published.info.key,
+            database=name,
+            key=info.key,
             database_bytes=snapshot.size,
-            object_bytes=published.info.size,
+            object_bytes=info.size,
             uploaded_bytes=published.uploaded,
             reused_bytes=published.reused,
             staged_on_tmpfs=snapshot.on_tmpfs,

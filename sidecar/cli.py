@@ -13,7 +13,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import Configuration, Settings, load
+from sidecar.config import REPEATABLE, Configuration, Settings, load
 from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError
 
@@ -70,13 +70,13 @@ def _with_settings(command: Command) -> Command:
     for name, field in reversed(Settings.model_fields.items()):
         option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
         decorated = click.option(
-            option, name, multiple=name == "databases", help=_help(name, field.description), metavar=_metavar(field)
+            option, name, multiple=name in REPEATABLE, help=_help(name, field.description), metavar=_metavar(field)
         )(decorated)
     return decorated
 
 
 def _help(name: str, description: str | None) -> str:
-    return f"{description}{'; repeatable' if name == 'databases' else ''}"
+    return f"{description}{'; repeatable' if name in REPEATABLE else ''}"
 
 
 def _metavar(field: FieldInfo) -> str:

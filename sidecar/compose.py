@@ -15,6 +15,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
+from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
@@ -26,6 +27,7 @@ from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
 from sidecar.nolease import NoLease
+from sidecar.notify import Notifier
 from sidecar.output import progress_log
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
@@ -135,6 +137,19 @@ class Parts:
     def prover(self, replica: Replica, database: Database, name: str, share: int = 1) -> Prover:
         """Restores to scratch; `name` keeps those apart that work at once, `share` says how many there are."""
         return Prover(self.restorer(replica, integrity="full"), self.staging, database, name, share)
+
+    def notifier(self) -> Notifier:
+        """Who is told of what `status` reports."""
+        settings = self.configuration.settings
+        beat = settings.heartbeat_url
+        return Notifier(
+            self.status,
+            self.clock,
+            [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
+            heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
+            growth=settings.alert_growth,
+            holder=self.holder,
+        )
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""

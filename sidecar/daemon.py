@@ -36,6 +36,7 @@ from sidecar.locks import control_path
 from sidecar.output import progress_bar
 from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
+from sidecar.status import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 
 log = structlog.get_logger()
@@ -45,6 +46,10 @@ COUNT_SECONDS = 3600.0
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
 IDLE_LOOK_SECONDS = 15.0
+NOT_PUBLISHED = (
+    "the app has stopped and its last changes could not be published",
+    "they are still in the local file, if this machine's disk survives; the log says why",
+)
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:
@@ -85,8 +90,13 @@ class _Daemon:
             outermost.start_soon(self._signals.listen, received)
             async with AsyncExitStack() as stack:
                 await self._serve(stack)
+                notifier = self._parts.notifier()
+                await stack.enter_async_context(notifier.running())
                 try:
                     status = await self._boot_and_run()
+                except (SidecarError, BaseExceptionGroup) as error:
+                    notifier.ended_by(error)
+                    raise
                 finally:
                     take_terminal_back()
             outermost.cancel_scope.cancel()
@@ -161,6 +171,8 @@ class _Daemon:
         protected = await self._final_backup()
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
+        if not protected:
+            self._status.report("", *NOT_PUBLISHED, Kind.FAILURE)
         log.info(
             "shutdown",
             app_status=status if self._command else None,
@@ -224,7 +236,7 @@ class _Daemon:
             await work()
         except Exception as error:
             log.exception("a part of sidecar failed by a bug; the app goes on, and a final backup will be tried")
-            self._status.report("", f"bug: {error!r}", "please report it with the log")
+            self._status.report("", f"bug: {error!r}", "please report it with the log", Kind.FAILURE)
 
     async def _boot(self, booted: list[Booted]) -> None:
         """Carry out the boot table for each database, and write down what this term begins from."""
@@ -257,7 +269,7 @@ class _Daemon:
         try:
             self._fence.require()
         except LeaseLost as error:
-            self._status.report("", error.message, error.hint)
+            self._status.report("", error.message, error.hint, Kind.DIVERGENCE)
         if self._settings.on_lease_lost is OnLeaseLost.STOP or not self._status.ready:
             log.error("the app is stopped: another machine has taken over")
             self._signals.request_stop()
@@ -342,10 +354,7 @@ class _Daemon:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
         if not protected and status == 0:
-            raise FinalBackupFailed(
-                "the app has stopped and its last changes could not be published",
-                "they are still in the local file, if this machine's disk survives; the log says why",
-            )
+            raise FinalBackupFailed(*NOT_PUBLISHED)
         return status
 
     async def _keep_observing(self) -> None:

@@ -25,6 +25,7 @@ from sidecar.pipeline import Turns, gathered
 from sidecar.ports import Clock, Staging
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Manner, Progress, Restorer
+from sidecar.status import Kind
 
 log = structlog.get_logger()
 
@@ -209,7 +210,7 @@ class Drill:
         if verdict is Verdict.DAMAGED:
             hint = "a whole new one is published now; `sidecar verify --all` shows which older ones are good"
         self._status.drill_error = message
-        self._tools.status.report(self._name, f"drill: {verdict}: {message}", hint)
+        self._tools.status.report(self._name, f"drill: {verdict}: {message}", hint, Kind.DRILL)
         log.error(f"drill: {verdict}", database=self._name, key=key, error=message, hint=hint)
 
     async def _remember(self, point: RestorePoint, verdict: Verdict) -> None:

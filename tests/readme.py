@@ -20,7 +20,7 @@ def settings_table() -> str:
     """One row for each setting."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "–" if field.default in {None, PydanticUndefined} else f"`{_shown(name, field.default)}`"
+        default = "–" if field.default in {None, (), PydanticUndefined} else f"`{_shown(name, field.default)}`"
         rows.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(rows)
 

@@ -59,6 +59,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "app_credentials": "inherit",
         "app_user": "None",
         "control_socket": "auto",
+        "notify": "()",
+        "heartbeat_url": "None",
+        "alert_growth": "None",
         "log_format": "auto",
         "log_level": "info",
     }
