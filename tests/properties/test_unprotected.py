@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sidecar.backup import Backup, Tools
 from sidecar.domain import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.errors import StoreUnavailable
-from sidecar.lease import NoLease
 from sidecar.lineage import Lineage
+from sidecar.nolease import NoLease
 from sidecar.pipeline import Turns
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica

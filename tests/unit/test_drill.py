@@ -15,8 +15,8 @@ from sidecar.backup import Backup, Tools
 from sidecar.domain import Database, Signature, Snapshot, Timestamp
 from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
-from sidecar.lease import NoLease
 from sidecar.lineage import Lineage
+from sidecar.nolease import NoLease
 from sidecar.pipeline import Turns
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica, key_of

@@ -40,7 +40,6 @@ DOCUMENTED = {
 NOT_YET = {
     "sidecar_lease_held",
     "sidecar_lease_renewals_total",
-    "sidecar_credentials_expiry_timestamp_seconds",
 }
 NAME = 'my "odd\\name".db'
 
@@ -53,6 +52,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     )
     status.sqlite_version = "3.53.4"
     status.enter("running", ready=True)
+    status.credentials_expiry = START
     status.restored(name, "restored", 1.5, 4096, "key")
     status.published(name, "key", 1000, 700, 300)
     status.succeeded(name, "published")
