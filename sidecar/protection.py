@@ -67,7 +67,8 @@ class Protection:
         self._copied_at = now - timedelta(seconds=snapshot.seconds.get("snapshot", 0.0))
         looks, self._looks = self._looks or [], None
         for at, signature in looks:
-            if _written(signature) > _written(snapshot.signature):
+            # Those from before the checkpoint are older; what is as old was written in the same tick of the clock.
+            if _written(signature) >= _written(snapshot.signature) and not _same(signature, snapshot.signature):
                 self._changed = _dated(signature, self._copied_at, at)
                 return
 

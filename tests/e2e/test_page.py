@@ -176,7 +176,7 @@ def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess,
         "drill_error": "<b>no</b>",
     }
     status["databases"][0] |= drill
-    status["cost"] = {"month_usd": 1.234, "requests_usd": 0.9, "storage_usd": 0.334}
+    status["cost"] = {"total": 1.234, "requests": 0.9, "storage": 0.334, "egress": 0.0}
     visitor = visit(browser, protected.port)
     visitor.page.route("**/status", lambda route: route.fulfill(json=status))
     visitor.page.get_by_text("$1.23 a month").wait_for()
