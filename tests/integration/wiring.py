@@ -43,7 +43,6 @@ class Machine:
         name: str = NAME,
         staging: Path | None = None,
         patience: float = 10.0,
-        part_size: int = 5 << 20,
         holder: str | None = None,
         ttl: timedelta = timedelta(minutes=1),
     ) -> None:
@@ -52,7 +51,7 @@ class Machine:
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
         self.store = Retrying(Metered(store, clock, self.status), clock, Patience(patience, first=0.05))
-        self.replica = Replica(self.store, part_size=part_size)
+        self.replica = Replica(self.store, part_size=5 << 20)
         self.staging = Staging(staging)
         self.snapshotter = SqliteSnapshotter(self.staging)
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
