@@ -28,11 +28,12 @@ from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged, FencedState
 from sidecar.domain import Account
 from sidecar.environment import app_environment
-from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
+from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
 from sidecar.inventory import stored_by_tier
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
+from sidecar.ondemand import OnDemand
 from sidecar.output import progress_bar
 from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
@@ -83,7 +84,7 @@ class _Daemon:
         self._diverged: list[Diverged] = []
         self._started = anyio.Event()
         self._signals = Signals()
-        self._on_demand: set[anyio.CancelScope] = set()
+        self._on_demand = OnDemand(self._backups, self._status)
 
     async def run(self, received: AsyncIterator[signal.Signals]) -> int:
         async with anyio.create_task_group() as outermost:
@@ -117,7 +118,7 @@ class _Daemon:
     async def _control(self, stack: AsyncExitStack, http: Http, path: Path) -> None:
         """The control socket; where it was not asked for by name, doing without is better than not starting."""
         try:
-            await stack.enter_async_context(http.controlled(path, self._backup_now))
+            await stack.enter_async_context(http.controlled(path, self._on_demand.backup))
         except ConfigurationError as error:
             if self._settings.control_socket != "auto":
                 raise
@@ -316,8 +317,7 @@ class _Daemon:
         async def one(backup: Backup) -> None:
             protected.append(await backup.final())
 
-        for under_way in self._on_demand:  # it would copy once more what is not the last state
-            under_way.cancel()
+        self._on_demand.cancel()
         with anyio.move_on_after(timeout, shield=True) as scope:
             async with anyio.create_task_group() as group:
                 for backup in self._backups:
@@ -380,27 +380,3 @@ class _Daemon:
         for diverged in self._diverged:
             while not await diverged.publish():
                 await anyio.sleep(DIVERGED_RETRY_SECONDS)
-
-    async def _backup_now(self) -> dict[str, object]:
-        """For the control socket: a cycle of every database, and how each ended."""
-        if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
-            refusal = {"outcome": "failed", "error": f"the daemon is {self._status.phase}", "hint": "try again later"}
-            return {each.database.name: {**refusal, "exit_code": int(ExitCode.TRY_AGAIN)} for each in self._backups}
-        with anyio.CancelScope() as scope:
-            self._on_demand.add(scope)
-            try:
-                return {backup.database.name: await self._outcome(backup) for backup in self._backups}
-            finally:
-                self._on_demand.discard(scope)
-        refusal = {"outcome": "failed", "error": "the daemon stops, and backs up once more", "hint": "see its log"}
-        return {each.database.name: {**refusal, "exit_code": int(ExitCode.TRY_AGAIN)} for each in self._backups}
-
-    async def _outcome(self, backup: Backup) -> dict[str, object]:
-        try:
-            return {
-                "outcome": await backup.cycle(),
-                "restore_point": self._status.databases[backup.database.name].restore_point,
-            }
-        except SidecarError as error:
-            self._status.failed(backup.database.name, error.message, error.hint, error.reason)
-            return {"outcome": "failed", "error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}

@@ -13,12 +13,13 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread
 
+from sidecar.assembly import Assembly, PartSizes
 from sidecar.domain import ObjectInfo, Snapshot
 from sidecar.errors import ReuseFailed
 from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
 from sidecar.pipeline import ordered
 from sidecar.plan import Fresh, Reused, Segment, plan
-from sidecar.replica import Assembly, PartSizes, Permit, Replica, always
+from sidecar.replica import Permit, Replica, always
 
 log = structlog.get_logger()
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+from sidecar.assembly import Assembly, PartSizes
 from sidecar.domain import Span
 from sidecar.errors import (
     AccessDenied,
@@ -17,7 +18,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
 )
-from sidecar.replica import Assembly, PartSizes, Replica
+from sidecar.replica import Replica
 from sidecar.store import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 

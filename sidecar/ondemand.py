@@ -1,0 +1,47 @@
+"""Backups that somebody asks for, through the control socket."""
+
+from collections.abc import Sequence
+
+import anyio
+
+from sidecar.backup import Backup
+from sidecar.errors import ExitCode, SidecarError
+from sidecar.status import Status
+
+
+class OnDemand:
+    """A cycle of every database, and how each ended."""
+
+    def __init__(self, backups: Sequence[Backup], status: Status) -> None:
+        self._backups = backups
+        self._status = status
+        self._under_way: set[anyio.CancelScope] = set()
+
+    async def backup(self) -> dict[str, object]:
+        """By the names of databases: outcome, and restore point or error, hint and exit code."""
+        if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
+            return self._refusal(f"the daemon is {self._status.phase}", "try again later")
+        with anyio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                return {backup.database.name: await self._outcome(backup) for backup in self._backups}
+            finally:
+                self._under_way.discard(scope)
+        return self._refusal("the daemon stops, and backs up once more", "see its log")
+
+    def cancel(self) -> None:
+        """Give up what is under way: it would copy once more what is not the last state."""
+        for scope in self._under_way:
+            scope.cancel()
+
+    def _refusal(self, error: str, hint: str) -> dict[str, object]:
+        answer = {"outcome": "failed", "error": error, "hint": hint, "exit_code": int(ExitCode.TRY_AGAIN)}
+        return {backup.database.name: dict(answer) for backup in self._backups}
+
+    async def _outcome(self, backup: Backup) -> dict[str, object]:
+        name = backup.database.name
+        try:
+            return {"outcome": await backup.cycle(), "restore_point": self._status.databases[name].restore_point}
+        except SidecarError as error:
+            self._status.failed(name, error.message, error.hint, error.reason)
+            return {"outcome": "failed", "error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
