@@ -12,7 +12,7 @@ demo: $(READY) ## the main job in a minute: write, lose the machine, boot again,
 	@$(BIN)/sidecar demo
 
 test: $(READY) ## the whole suite, against a real S3 server
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a boot that must lose nothing published
 	@$(BIN)/python -m tests.chaos

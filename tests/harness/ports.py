@@ -1,5 +1,6 @@
 """Free TCP ports of the loopback interface, which stay free while a test restarts a server."""
 
+import os
 import random
 import socket
 
@@ -8,12 +9,18 @@ LOOPBACK = "127.0.0.1"
 # Below every platform's ephemeral range: an outgoing connection cannot take the port while its server is down.
 _LOWEST, _HIGHEST = 11_000, 32_000
 _given: set[int] = set()
+_random = random.SystemRandom()  # a test that seeds the other one would be given the same ports again
+
+# Tests run in several processes at once (pytest-xdist): each has a share of the ports.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_port(highest: int = _HIGHEST) -> int:
     """A port nobody listens on, never given out twice by this process."""
+    share = (highest - _LOWEST) // _WORKERS
     for _ in range(1000):
-        port = random.randrange(_LOWEST, highest)
+        port = _LOWEST + _WORKER * share + _random.randrange(share)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
