@@ -130,7 +130,11 @@ async def test_app_that_speaks_no_http_costs_only_itself(garbage: bytes) -> None
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("where", [f"{LOOPBACK}:{free_port()}", "no.such.host.invalid", f"{LOOPBACK}:99999"])
+@pytest.mark.parametrize(
+    "where",
+    [f"{LOOPBACK}:{free_port()}", "no.such.host.invalid", f"{LOOPBACK}:99999"],
+    ids=["refused", "unknown", "impossible"],
+)
 async def test_app_that_is_not_there_costs_only_itself(where: str) -> None:
     assert await scrape(f"http://{where}/metrics") == OURS
 
