@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check bench docs format clean
+.PHONY: help demo test chaos check bench docs format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -13,6 +13,9 @@ demo: $(READY) ## the main job in a minute: write, lose the machine, boot again,
 
 test: $(READY) ## the whole suite, against a real S3 server
 	@$(BIN)/python -m pytest
+
+chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a boot that must lose nothing published
+	@$(BIN)/python -m tests.chaos
 
 check: $(READY) ## format, lint, types, import rule
 	@$(BIN)/ruff format --check .

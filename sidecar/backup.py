@@ -238,12 +238,12 @@ class Backup:
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
-        fence.published(self.database.name, key)
+        self._base = published.as_parent
+        await fence.confirm(self.database.name, key)  # before it is, it may be in nobody's history and protects nothing
         self._lineage.descends(key, named.root)
         self._predecessors.superseded_by(published.info, snapshot)
         self._must_publish = False
         self._parent, self._newest, self._root = key, timestamp, named.root
-        self._base = published.as_parent
         return published
 
     async def _reusable(self) -> Parent | None:

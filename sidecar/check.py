@@ -2,45 +2,66 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
+from sidecar.adapters.accounts import to_become
+from sidecar.budget import shutdown_budget
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
-from sidecar.files import require_writable
+from sidecar.files import require_room, require_writable
 from sidecar.locks import holder_of
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
+from sidecar.trial import Finding, Trial
 
 SIZES = {"part_size"}
 
 
-async def check(configuration: Configuration) -> int:
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Something to try; of `chained` ones each needs those before."""
+
+    title: str
+    attempt: Callable[[], Awaitable[Finding | str]]
+    chained: bool = False
+
+
+async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
     """Print settings and findings. Returns the exit code of the first thing that is wrong."""
     table = Table("SETTING", "VALUE", "SOURCE")
     for name, source in configuration.sources.items():
         table.add(name, _shown(name, getattr(configuration.settings, name)), source)
     table.show(empty="")
     say("")
-    worst = ExitCode.OK
+    worst, broken = ExitCode.OK, False
     async with opened(configuration) as parts:
-        for title, attempt in _attempts(parts):
+        for step in _steps(parts, fly_toml):
+            if step.chained and broken:
+                say(f"skipped {step.title}: it needs what failed above")
+                continue
             try:
-                say(f"ok      {title}: {await attempt()}")
+                found = await step.attempt()
+                say((found if isinstance(found, Finding) else Finding(found)).line(step.title))
             except SidecarError as error:
-                say(f"FAILED  {title}: {error}")
-                worst = worst or error.exit_code
+                say(f"FAILED  {step.title}: {error}")
+                worst, broken = worst or error.exit_code, broken or step.chained
     return worst
 
 
-def _attempts(parts: Parts) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
-    each = [(f"database {database.name}", _database(parts, database)) for database in parts.databases]
+def _steps(parts: Parts, fly_toml: str | None) -> list[_Step]:
+    settings, trial = parts.configuration.settings, Trial(parts)
     return [
-        ("sqlite", lambda: _sqlite(parts)),
-        ("listen", lambda: _listen(parts)),
-        ("store", lambda: _store(parts)),
-        *each,
+        _Step("sqlite", lambda: _sqlite(parts)),
+        _Step("listen", lambda: _listen(parts)),
+        _Step("shutdown budget", lambda: _budget(parts, fly_toml)),
+        *([_Step("app_user", lambda: _app_user(settings.app_user))] if settings.app_user else []),
+        *(_Step(title, attempt, chained=True) for title, attempt in trial.steps()),
+        *(_Step(f"database {each.name}", partial(_database, parts, trial, each)) for each in parts.databases),
     ]
 
 
@@ -58,32 +79,39 @@ async def _listen(parts: Parts) -> str:
         ) from error
 
 
-async def _sqlite(parts: Parts) -> str:
-    version = parts.snapshotter.sqlite_version()
-    return (
-        f"{version}, {'checkpoints' if parts.snapshotter.may_checkpoint() else 'has the WAL-reset bug: no checkpoints'}"
-    )
+async def _sqlite(parts: Parts) -> Finding:
+    version, checkpoints = parts.snapshotter.sqlite_version(), parts.snapshotter.may_checkpoint()
+    says = "checkpoints" if checkpoints else "has the WAL-reset bug: no checkpoints"
+    return Finding(f"{version}, {says}", "ok" if checkpoints else "warning")
 
 
-async def _store(parts: Parts) -> str:
-    replica = parts.replica()
-    found = [f"{each.name}: {newest.key}" for each in parts.databases if (newest := await replica.newest(each.name))]
-    if parts.configuration.sources["store"] == "default":
-        say("note    store: restore points are kept on this machine's own disk and are lost with it; set SIDECAR_STORE")
-    return f"{parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
+async def _budget(parts: Parts, fly_toml: str | None) -> Finding:
+    settings = parts.configuration.settings
+    return shutdown_budget(settings.shutdown_grace, settings.final_backup_timeout, Path(fly_toml) if fly_toml else None)
 
 
-def _database(parts: Parts, database: Database) -> Callable[[], Awaitable[str]]:
-    async def attempt() -> str:
-        require_writable(database.path)
-        signature = parts.snapshotter.signature(database.path)
-        if signature is None:
-            return "does not exist yet, or has zero bytes; a boot restores it or the app creates it"
+async def _app_user(setting: str | None) -> str:
+    account = to_become(setting)
+    return f"uid {account.uid}, gid {account.gid}, groups {list(account.groups)}" if account else "is who we are"
+
+
+async def _database(parts: Parts, trial: Trial, database: Database) -> str:
+    """A snapshot as a backup makes it; where there is no database yet, whether its restore would fit."""
+    require_writable(database.path)
+    if parts.snapshotter.signature(database.path) is not None:
         async with parts.inspector().snapshot(database.path) as snapshot:
             where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)
             return f"{format_size(snapshot.size)}, {snapshot.tables} tables; a snapshot was staged on {where}"
-
-    return attempt
+    missing = "does not exist yet, or has zero bytes; a boot restores it or the app creates it"
+    newest = trial.newest.get(database.name)
+    if newest is None or not database.path.parent.is_dir():
+        return missing
+    _, contents = await parts.restorer(parts.replica()).contents(newest)
+    size = contents.index.database_size
+    require_room(database.path, size)
+    with parts.staging.reserve(database.path, size) as (_, on_tmpfs):
+        where = "tmpfs" if on_tmpfs else "disk"
+    return f"{missing}; there is room for the {format_size(size)} of {newest.key}, and to stage it on {where}"
 
 
 def _shown(name: str, value: object) -> str:

@@ -13,7 +13,8 @@ import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import Configuration, Settings, is_passthrough, load
+from sidecar.config import Configuration, Settings, load
+from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError
 
 Command = Callable[..., Any]
@@ -163,12 +164,15 @@ def status(flags: Mapping[str, object], as_json: bool) -> int:
 
 
 @cli.command()
+@click.option(
+    "--fly-toml", metavar="PATH", help="compare the shutdown's time with its kill_timeout  [default: ./fly.toml]"
+)
 @_with_settings
-def check(flags: Mapping[str, object]) -> int:
+def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
     """Show every effective setting and where it comes from, and try what a daemon would need."""
     from sidecar.check import check
 
-    return _command(flags, check)
+    return _command(flags, check, fly_toml=fly_toml)
 
 
 @cli.command()

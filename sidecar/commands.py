@@ -76,7 +76,7 @@ async def backup(configuration: Configuration) -> int:
 
 async def _backup_here(parts: Parts) -> dict[str, Any]:
     """Become the holder for the time of one publish of each database."""
-    fence = parts.fence()
+    fence = parts.fence(returning=False)
     tools = parts.tools(fence)
     with parts.locks(None):
         for database in parts.databases:
@@ -87,20 +87,25 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
         try:
             await fence.acquire(_lease_patience(parts.configuration))
             async with fence.kept():
-                return {each.name: await _publish_here(parts, tools, each) for each in parts.databases}
+                return await _publish_all(parts, tools)
         finally:
             await fence.give_back()
 
 
-async def _publish_here(parts: Parts, tools: Tools, database: Database) -> dict[str, object]:
-    service = parts.backup(database, tools)
-    if newest := await tools.replica.newest(database.name):
-        marker = parts.lineage(database).read()
-        _require_descent(parts.configuration, database, newest, marker)
-        service.continues(newest, marker)
-        await tools.fence.settle({database.name: newest.key})
-    outcome = await service.cycle()
-    return {"outcome": outcome, "restore_point": service.newest_key}
+async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
+    services = [parts.backup(database, tools) for database in parts.databases]
+    latest = {}
+    for service in services:
+        if newest := await tools.replica.newest(service.database.name):
+            marker = parts.lineage(service.database).read()
+            _require_descent(parts.configuration, service.database, newest, marker)
+            service.continues(newest, marker)
+            latest[service.database.name] = newest.key
+    await tools.fence.settle(latest)
+    return {
+        service.database.name: {"outcome": await service.cycle(), "restore_point": service.newest_key}
+        for service in services
+    }
 
 
 def _lease_patience(configuration: Configuration) -> timedelta:

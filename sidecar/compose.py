@@ -4,6 +4,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -19,10 +21,11 @@ from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
-from sidecar.lease import Lease, NoLease
+from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
-from sidecar.ports import Clock, Fence, ObjectStore, Prunable, Snapshotter
+from sidecar.nolease import NoLease
+from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
 from sidecar.replica import Replica
@@ -31,6 +34,7 @@ from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
 
 CYCLE_PATIENCE = 30.0
+FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
 AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold up all others, and memory stays bounded
 
 
@@ -47,6 +51,8 @@ class Parts:
     staging: Staging
     turn: anyio.Semaphore
     prunable: Prunable | None
+    credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
+    probe: Probe | None = None
 
     @property
     def holder(self) -> str:
@@ -60,16 +66,18 @@ class Parts:
         store = Retrying(self.store, self.clock, patience or Patience(seconds))
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
-    def fence(self) -> Lease | NoLease:
-        """What makes us the only writer: the lease, acquired with the patience of a boot."""
+    def fence(self, *, returning: bool = True) -> Lease | NoLease:
+        """What makes us the only writer: the lease, acquired with the patience of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
         later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
             return NoLease(self.replica(self._boot_patience()).store)
         patient = Retrying(self.store, self.clock, self._boot_patience())
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
-        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl)
-        return Lease(later, patient, self.clock, self.status.lease, me)
+        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
+        names = [database.name for database in self.databases]
+        known = partial(self.replica(self._boot_patience()).highest_epoch, names)
+        return Lease(later, patient, self.clock, self.status.lease, me, known)
 
     def _boot_patience(self) -> Patience:
         return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)
@@ -146,22 +154,55 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     async with AsyncExitStack() as stack:
-        store = await _store(configuration, stack)
+        credentials = _credentials(configuration, clock, status)
+        store, probe = await _store(configuration, credentials, stack)
         metered, turn = Metered(store, clock, status), anyio.Semaphore(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
-        yield Parts(configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable)
+        yield Parts(
+            configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable, credentials, probe
+        )
 
 
-async def _store(configuration: Configuration, stack: AsyncExitStack) -> ObjectStore:
+def _credentials(configuration: Configuration, clock: Clock, status: Status) -> Credentials | None:
+    """The role's credentials, where there is a role and a token for it; None leaves the search to the SDK."""
+    environment, settings = configuration.environment, configuration.settings
+    if store_parts(settings.store)[0] != "s3" or not environment.role_arn:
+        return None
+    from sidecar.adapters.oidc import MachineApi, TokenFile
+    from sidecar.adapters.sts import Role, RoleCredentials
+
+    socket = Path(settings.fly_api_socket)
+    wanted = environment.on_fly or configuration.sources["fly_api_socket"] != "default"
+    tokens: TokenSource
+    if environment.token_file:
+        tokens = TokenFile(Path(environment.token_file), clock)
+    elif wanted or socket.exists():
+        tokens = MachineApi(socket)
+    else:
+        return None
+    region = environment.region or FALLBACK_REGION
+    role = Role(environment.role_arn, environment.session_name, region, environment.sts_endpoint)
+
+    def renewed(expires: datetime) -> None:
+        status.credentials_expiry = expires
+
+    return RoleCredentials(role, tokens, clock, renewed)
+
+
+async def _store(
+    configuration: Configuration, credentials: Credentials | None, stack: AsyncExitStack
+) -> tuple[ObjectStore, Probe | None]:
     kind, bucket, rest = store_parts(configuration.settings.store)
     if kind == "file":
         from sidecar.adapters.filestore import FileStore
 
-        return FileStore(Path(rest).resolve())
+        return FileStore(Path(rest).resolve()), None
     # Imported only when needed: the SDK costs a third of a second and 40 MB.
     from sidecar.adapters.s3 import S3Location, S3Store
+    from sidecar.adapters.s3_probe import S3Probe
 
     environment = configuration.environment
     location = S3Location(bucket, rest, environment.endpoint, environment.region)
     connections = 2 * configuration.settings.concurrency + 2
-    return await stack.enter_async_context(S3Store(location, connections=connections))
+    store = S3Store(location, connections=connections, credentials=credentials)
+    return await stack.enter_async_context(store), S3Probe(store)

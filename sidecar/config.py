@@ -1,4 +1,4 @@
-"""Settings, and the only reader of the environment.
+"""Settings; with `environment`, the only reader of the environment.
 
 Precedence: flags > `SIDECAR_*` environment > `sidecar.toml` (or `SIDECAR_CONFIG`) > defaults. A name that is not a
 setting is an error wherever it stands: a typo must not silently disable a backup.
@@ -7,7 +7,6 @@ setting is an error wherever it stands: a typo must not silently disable a backu
 import difflib
 import os
 import re
-import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sidecar.domain import Database
+from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
 from sidecar.lease import OnLeaseLost
@@ -31,6 +31,7 @@ CONFIG_VARIABLE = "SIDECAR_CONFIG"
 DEFAULT_FILE = "sidecar.toml"
 SHORTEST_TTL = timedelta(seconds=1)
 _S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
+_ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
 
 
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
     part_size: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="size of parts on the wire, 5MiB to 5GiB")
     concurrency: int = Field(4, ge=1, le=64, description="parts in flight at once")
     durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
+    fly_api_socket: str = Field("/.fly/api", description="fly.io's machine API, for tokens where no file has them")
+    app_credentials: Literal["inherit", "withhold"] = Field(
+        "inherit", description="whether the app's environment has the AWS credential variables"
+    )
+    app_user: str | None = Field(None, description="`user`, `user:group`, `uid` or `uid:gid` that the app runs as")
     control_socket: str = Field("auto", description="unix socket for `sidecar backup` and `status`; `off` disables")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="`auto`: console on a tty, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
@@ -117,6 +123,8 @@ class Settings(BaseSettings):
         _check_names(self.databases)
         _check_store(self.store)
         listen_address(self.listen)
+        if self.app_user is not None and not _ACCOUNT.fullmatch(self.app_user):
+            raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
         if self.lease_ttl < SHORTEST_TTL:
             raise ValueError(
                 f"lease_ttl: shorter than {SHORTEST_TTL.total_seconds():.0f} s, the resolution of S3's clock"
@@ -134,17 +142,7 @@ class Configuration:
 
     settings: Settings
     sources: Mapping[str, str]
-    environment: "Environment"
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """What we take from the environment beside our own settings; the standard names of the SDK and the platform."""
-
-    region: str | None
-    endpoint: str | None
-    holder: str
-    on_fly: bool
+    environment: Environment
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Configuration:
@@ -160,23 +158,10 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) 
         settings = Settings(**merged)  # type: ignore[arg-type]
     except ValidationError as error:
         raise _explain(error, sources) from error
-    return Configuration(settings, sources, read_environment(environ))
-
-
-def read_environment(environ: Mapping[str, str]) -> Environment:
-    """The SDK's and the platform's variables. botocore itself reads only AWS_DEFAULT_REGION."""
-    return Environment(
-        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-        endpoint=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None,
-        holder=environ.get("FLY_MACHINE_ID") or socket.gethostname(),
-        on_fly="FLY_MACHINE_ID" in environ,
-    )
-
-
-def is_passthrough(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this is a release command or a test machine, which must not touch databases or the store."""
-    environ = os.environ if environ is None else environ
-    return environ.get("RELEASE_COMMAND") == "1" or environ.get("FLY_TEST_COMMAND") == "1"
+    environment = read_environment(environ)
+    if store_parts(settings.store)[0] == "s3":
+        check_credentials(environment)
+    return Configuration(settings, sources, environment)
 
 
 def without_password(url: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import anyio
 import structlog
 
+from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
@@ -24,11 +25,14 @@ from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged, FencedState
+from sidecar.domain import Account
+from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
-from sidecar.lease import Lease, OnLeaseLost
+from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.output import progress_bar
+from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 
@@ -37,6 +41,7 @@ log = structlog.get_logger()
 OBSERVE_SECONDS = 1.0
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
+IDLE_LOOK_SECONDS = 15.0
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:
@@ -46,6 +51,7 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     """
     if command:
         require_command(command)
+        to_become(configuration.settings.app_user)
     try:
         with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
             async with opened(configuration) as parts:
@@ -67,7 +73,6 @@ class _Daemon:
         self._tools = parts.tools(self._fence)
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._diverged: list[Diverged] = []
-        self._handing_over = self._handed_over = False
         self._started = anyio.Event()
         self._signals = Signals()
         self._on_demand: set[anyio.CancelScope] = set()
@@ -125,7 +130,7 @@ class _Daemon:
                 watching.cancel_scope.cancel()
         finally:
             await self._fence.give_back()
-        if self._handed_over:
+        if self._fence.handed_over:
             await self._idle()
         return status
 
@@ -136,14 +141,16 @@ class _Daemon:
 
     async def _as_holder(self) -> int:
         """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
+        self._entrust()  # before anything is downloaded in vain
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))
         if self._signals.stop.is_set():
             self._fence.require()
             return self._never_started()
         started = self._parts.clock.monotonic()
+        self._fence.retain = True  # until all is published, whatever ends this process
         if self._command:
-            self._signals.app = App(self._command, self._signals.reaper)
+            self._signals.app = self._start_app()
         self._status.enter("running", ready=True)
         self._started.set()
         status = await self._run_beside_backups(booted)
@@ -158,8 +165,20 @@ class _Daemon:
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
-        await self._hand_over(protected=protected)
+        self._fence.retain = not protected
         return self._exit_status(status, protected=protected)
+
+    def _start_app(self) -> App:
+        account = self._entrust()
+        environment = app_environment(withhold=self._settings.app_credentials == "withhold")
+        return App(self._command, self._signals.reaper, environment, account)
+
+    def _entrust(self) -> Account | None:
+        """Let the app's user own what it works with; returns who that is, unless it is who we are."""
+        account = to_become(self._settings.app_user) if self._command else None
+        if account:
+            hand_over([each.path for each in self._parts.databases], account)
+        return account
 
     async def _run_beside_backups(self, booted: list[Booted]) -> int:
         try:
@@ -213,8 +232,6 @@ class _Daemon:
 
     async def _stop_when_lost(self) -> None:
         """Another machine took over: the app stops, unless it is to go on without restore points."""
-        if not isinstance(self._fence, Lease):
-            return
         await self._fence.lost.wait()
         try:
             self._fence.require()
@@ -223,33 +240,36 @@ class _Daemon:
         if self._settings.on_lease_lost is OnLeaseLost.STOP or not self._status.ready:
             log.error("the app is stopped: another machine has taken over")
             self._signals.request_stop()
+        else:
+            self._status.enter("fenced", ready=True)
 
     async def _stop_when_asked(self) -> None:
         """Another machine asks to take over: stop, publish, release, and stay idle."""
-        if not isinstance(self._fence, Lease):
-            return
         await self._fence.asked.wait()
         await self._started.wait()  # before, there may be local changes that only a backup of ours would publish
         if not self._command:
             log.warning("asked to hand over, but the writers are not ours to stop", by=self._fence.asked_by)
             return
+        if self._status.phase != "running":  # it stops already, for good
+            return
         log.info("handing over", to=self._fence.asked_by)
-        self._handing_over = True
+        self._fence.handing_over = True
         self._signals.request_stop()
 
-    async def _hand_over(self, *, protected: bool) -> None:
-        """Release the lease for the machine that asked for it; never before all is published."""
-        if not isinstance(self._fence, Lease):
-            return
-        self._fence.retain = not protected
-        if self._handing_over and protected and self._fence.held:
-            await self._fence.release(hand_over=True)
-            self._handed_over = True
-
     async def _idle(self) -> None:
-        """After handing over: nothing but saying so, until a signal. We never ask back."""
+        """After handing over: nothing but saying so, until a signal. We never ask back.
+
+        When the other machine died before it took over, this process ends, so that the platform starts it again.
+        """
         self._status.enter("handed over")
-        await self._signals.received.wait()
+        while not self._signals.received.is_set():
+            with anyio.move_on_after(IDLE_LOOK_SECONDS):
+                await self._signals.received.wait()
+            if not self._signals.received.is_set() and await self._fence.abandoned():
+                raise LeaseLost(
+                    f"{self._fence.asked_by} asked for the lease and never took it",
+                    "this machine ends, so that the platform starts it again, with the app",
+                )
         self._status.enter("stopped")
 
     async def _final_backup(self) -> bool:
@@ -270,26 +290,24 @@ class _Daemon:
                 for backup in self._backups:
                     group.start_soon(one, backup)
             await self._save_fenced()
-            for diverged in self._diverged:
-                await diverged.publish()
+            protected += [await diverged.publish() for diverged in self._diverged]
         if scope.cancelled_caught:
             log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
-        return len(protected) == len(self._backups) and all(protected)
-
-    def _fenced(self) -> bool:
-        return isinstance(self._fence, Lease) and self._fence.lost.is_set()
+        return len(protected) == len(self._backups) + len(self._diverged) and all(protected)
 
     async def _save_fenced(self) -> None:
         """Once the lease is lost: publish under `diverged/` what no restore point holds; tried again until it is done."""
-        states = [FencedState(backup, self._parts.holder, self._tools) for backup in self._backups]
-        for state in states if self._fenced() else ():
+
+        async def save(state: FencedState) -> None:
             while not await state.publish():
                 await anyio.sleep(RETRY_FENCED_SECONDS)
 
+        async with anyio.create_task_group() as group:
+            for backup in self._backups if self._fence.lost.is_set() else ():
+                group.start_soon(save, FencedState(backup, self._parts.holder, self._tools))
+
     async def _publish_fenced(self) -> None:
         """An app that goes on without the lease: its state is kept under `diverged/` at every interval."""
-        if not isinstance(self._fence, Lease):
-            return
         await self._fence.lost.wait()
         while self._settings.on_lease_lost is OnLeaseLost.CONTINUE:
             await self._save_fenced()
@@ -300,7 +318,7 @@ class _Daemon:
         return [name for name, each in self._status.databases.items() if each.last_outcome == "waiting"]
 
     def _exit_status(self, status: int, *, protected: bool) -> int:
-        if self._fenced() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
+        if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
         if not protected and status == 0:
             raise FinalBackupFailed(

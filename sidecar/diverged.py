@@ -87,6 +87,9 @@ class FencedState:
             hint = f"it is kept at {self._backup.database.path}; {error.hint}"
             self._tools.status.report(name, f"the state of a fenced machine is not published: {error.message}", hint)
             log.error("fenced database not published", database=name, error=error.message, hint=hint)
-            return not isinstance(error, Transient)
+            return not isinstance(error, Transient | PreconditionFailed)
+        except Exception:  # a loop boundary: a bug with one database must not cost another one its state
+            log.exception("fenced database not published because of a bug", database=name)
+            return True
         log.warning("fenced database published", database=name, key=key, hint="`sidecar list --diverged` shows it")
         return True

@@ -155,6 +155,33 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A web-identity token (a JWT, RFC 7519): a secret, and what may be said of it. Unverified: whoever takes it does that."""
+
+    text: str = field(repr=False)
+    issuer: str
+    audience: str
+    subject: str
+    expires: datetime | None
+
+    def __str__(self) -> str:
+        """The claims that decide whether a role may be had; never the token."""
+        expires = self.expires.isoformat() if self.expires else "never"
+        return f"iss={self.issuer} aud={self.audience} sub={self.subject} exp={expires}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine, as setuid(2) and setgroups(2) want it. `home` is None when it has no account entry."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    home: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class IfAbsent:
     """Write only if the key does not exist (If-None-Match: *)."""
 

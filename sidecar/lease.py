@@ -7,7 +7,7 @@ less a margin. Another machine takes over only after the whole ttl, and stamps f
 timestamps the newest one belongs to the newest holder. What a fenced one completes late is told by its epoch (`Record.settled`).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,16 +18,16 @@ import structlog
 
 from sidecar.domain import Condition, IfAbsent, IfMatch
 from sidecar.errors import (
-    DamagedLease,
     LeaseHeld,
     LeaseLost,
     NotFound,
     PreconditionFailed,
     SidecarError,
+    StoreUnavailable,
     StoreUnsuitable,
 )
 from sidecar.ports import Clock, ObjectStore
-from sidecar.record import KEY, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with
+from sidecar.record import KEY, RESOLUTION, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with
 from sidecar.status import LeaseStatus
 
 log = structlog.get_logger()
@@ -37,6 +37,14 @@ POLL = 2.0
 TOLD_EVERY = 30.0
 FIRST_RETRY = 1.0
 RELEASE_SECONDS = 10.0
+WITHDRAW_SECONDS = 2.0
+SHORTEST_PAUSE = 0.05
+TAKES_AT_ONCE = 3  # refusals that are not yet a verdict: somebody wrote a request, or was faster and will be named
+UPDATES = 5
+
+
+async def _nothing_known() -> int:
+    return 0
 
 
 class OnLeaseLost(StrEnum):
@@ -53,10 +61,18 @@ class Lease:
     """
 
     def __init__(
-        self, store: ObjectStore, patient: ObjectStore, clock: Clock, status: LeaseStatus, me: Identity
+        self,
+        store: ObjectStore,
+        patient: ObjectStore,
+        clock: Clock,
+        status: LeaseStatus,
+        me: Identity,
+        known: Callable[[], Awaitable[int]] = _nothing_known,
     ) -> None:
+        """`known` tells the highest epoch of restore points; it is asked when the lease object is not there."""
         self._store = patient
         self._later = store
+        self._known = known
         self._clock = clock
         self._status = status
         self._me = me
@@ -67,7 +83,9 @@ class Lease:
         self._latest: dict[str, str] = {}
         self._writing = anyio.Lock()
         self._why_lost: LeaseLost | None = None
+        self._has_asked = False
         self.retain = False  # this machine's disk may hold what no restore point does: it is the one to come back
+        self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
 
@@ -97,30 +115,39 @@ class Lease:
         Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` when the store ignores conditions.
         """
         deadline = self._clock.monotonic() + patience.total_seconds()
-        told = -TOLD_EVERY
-        while True:
-            seen = await read(self._store)
-            verdict = judge(seen, self._me)
-            if isinstance(verdict, Take):
-                if await self._take(verdict, seen):
-                    return
-                continue
-            left = deadline - self._clock.monotonic()
-            self._status.waiting_for = verdict.holder
-            if left <= 0:
-                raise _held(self._store.url, verdict)
-            if self._clock.monotonic() - told >= TOLD_EVERY:
-                told = self._clock.monotonic()
-                log.info("waiting for the lease", holder=verdict.holder, seconds_left=round(left, 1))
-            if ask and seen and may_ask(seen.record, self._me.holder):
-                await self._ask(seen)
-            await self._clock.sleep(max(0.05, min(left, POLL, verdict.remaining.total_seconds() + 0.05)))
+        told, refused = -TOLD_EVERY, 0
+        try:
+            while True:
+                seen = await read(self._store)
+                verdict = judge(seen, self._me, 0 if seen else await self._known())
+                again = False
+                if isinstance(verdict, Take):
+                    if await self._take(verdict, seen):
+                        return
+                    refused += 1
+                    again = refused <= TAKES_AT_ONCE
+                    verdict = Wait(
+                        seen.record.holder if seen else "another machine", timedelta(seconds=0 if again else POLL)
+                    )
+                left = deadline - self._clock.monotonic()
+                self._status.waiting_for = verdict.holder
+                if left <= 0 and not again:
+                    raise _held(self._store.url, verdict)
+                if self._clock.monotonic() - told >= TOLD_EVERY:
+                    told = self._clock.monotonic()
+                    log.info("waiting for the lease", holder=verdict.holder, seconds_left=round(left, 1))
+                if ask and seen and may_ask(seen.record, self._me.holder):
+                    await self._ask(seen)
+                pause = min(max(left, 0.0), POLL, verdict.remaining.total_seconds() + self._clock.random() / 10)
+                await self._clock.sleep(max(SHORTEST_PAUSE, pause))
+        finally:
+            await self._withdraw()
 
     async def settle(self, latest: Mapping[str, str]) -> None:
         """Write down what this term begins from, before the app starts. Raises `LeaseLost`, `Transient`."""
         self._latest.update(latest)
         async with self._writing:
-            await self._update(settled=self.epoch)
+            await self._update(settled=latest)
 
     async def renew(self) -> None:
         """Prolong our term. Raises `LeaseLost` when somebody else took over, `Transient` when the store is away."""
@@ -129,14 +156,11 @@ class Lease:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Keep it renewed in the block, and give it back after that, unless `retain` was set."""
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self.keep)
-                yield
-                group.cancel_scope.cancel()
-        finally:
-            await self.give_back()
+        """Keep it renewed in the block."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.keep)
+            yield
+            group.cancel_scope.cancel()
 
     async def give_back(self) -> None:
         """Release it if it is held and not to be retained; a failure is logged, and the ttl ends it then."""
@@ -147,6 +171,8 @@ class Lease:
                 await self.release()
             except SidecarError as error:
                 log.warning("the lease could not be released", error=error.message, ttl_seconds=self._me.ttl.seconds)
+            except Exception:  # the exit status is decided, and the ttl ends the lease all the same
+                log.exception("the lease could not be released, by a bug")
         if scope.cancelled_caught:
             log.warning("the lease could not be released in time", ttl_seconds=self._me.ttl.seconds)
 
@@ -161,11 +187,18 @@ class Lease:
             except LeaseLost:
                 return
             except SidecarError as error:
-                failures += 1
-                delay = min(third, FIRST_RETRY * 2 ** min(failures, 10)) * (0.5 + 0.5 * self._clock.random())
-                await self._count_failure(error)
+                log.warning("the lease could not be renewed", error=error.message, hint=error.hint)
+                failed = True
+            except Exception:  # a loop boundary: a bug here must not stop the app
+                log.exception("the lease could not be renewed, by a bug")
+                failed = True
             else:
-                delay, failures = third, 0
+                failed = False
+            failures = failures + 1 if failed else 0
+            delay = third
+            if failed:
+                delay = min(third, FIRST_RETRY * 2 ** min(failures, 10)) * (0.5 + 0.5 * self._clock.random())
+                await self._count_failure()
 
     async def ensure(self) -> datetime:
         """See `ports.Fence`."""
@@ -183,20 +216,34 @@ class Lease:
         if not self.held:
             raise LeaseLost("the lease is not held: nothing may be published")
 
-    def published(self, database: str, key: str) -> None:
+    async def confirm(self, database: str, key: str) -> None:
         """See `ports.Fence`."""
         self._latest[database] = key
+        await self.renew()
 
-    async def release(self, *, hand_over: bool = False) -> None:
+    @property
+    def handed_over(self) -> bool:
+        """Whether it was released for the machine that asked."""
+        return self.handing_over and self._record is not None and self._record.released
+
+    async def abandoned(self) -> bool:
+        """After handing over: whether the machine that asked has not taken it within the ttl."""
+        with suppress(SidecarError):
+            seen = await read(self._store)
+            ours = self._record and seen and (seen.record.epoch, seen.record.boot) == (self.epoch, self._me.boot)
+            return bool(ours and seen and seen.age > self._me.ttl + RESOLUTION)
+        return False
+
+    async def release(self) -> None:
         """Leave a tombstone that keeps the epoch. Raises as `renew`.
 
-        With `hand_over` only the machine that asked may take it, for a ttl, and we never ask back.
+        With `handing_over` only the machine that asked may take it, for a ttl, and we never ask back.
         """
         if not self.held or self._record is None:
             return
         async with self._writing:
-            retired = retired_with(self._record, self._me.holder) if hand_over else self._record.retired
-            await self._update(released=True, retired=retired, drop_handoff=not hand_over)
+            retired = retired_with(self._record, self._me.holder) if self.handing_over else self._record.retired
+            await self._update(released=True, retired=retired, drop_handoff=not self.handing_over)
         self._status.held = False
         log.info("lease released", epoch=self.epoch, to=self.asked_by)
 
@@ -240,24 +287,36 @@ class Lease:
             await self._store.put(KEY, asking.to_bytes(), condition=IfMatch(seen.etag))
         except (PreconditionFailed, NotFound):
             return
+        self._has_asked = True
         log.info("asked the holder to hand over", holder=seen.record.holder)
+
+    async def _withdraw(self) -> None:
+        """Take our request back when we do not wait any longer: nobody must stop for a machine that is gone."""
+        if self.held or not self._has_asked:
+            return
+        with anyio.move_on_after(WITHDRAW_SECONDS, shield=True), suppress(SidecarError):
+            seen = await read(self._store)
+            if seen and seen.record.handoff == self._me.holder and not seen.record.released:
+                aged = seen.record.aged + seen.age.total_seconds()
+                without = replace(seen.record, handoff=None, aged=aged)
+                await self._store.put(KEY, without.to_bytes(), condition=IfMatch(seen.etag))
 
     async def _update(
         self,
         *,
-        settled: int | None = None,
+        settled: Mapping[str, str] | None = None,
         released: bool = False,
         retired: tuple[str, ...] | None = None,
         drop_handoff: bool = False,
     ) -> None:
-        """Write what we know into our record; once more when somebody wrote a request into it meanwhile."""
+        """Write what we know into our record; again when somebody wrote a request into it meanwhile."""
         self.require()
-        for last in (False, True):
+        for attempt in range(UPDATES):
             assert self._record is not None  # noqa: S101 - `require` said so
             record = replace(
                 self._record,
                 latest=dict(self._latest),
-                settled=self._record.settled if settled is None else settled,
+                settled={**self._record.settled, **dict.fromkeys(settled or (), self._record.epoch)},
                 released=released,
                 retired=self._record.retired if retired is None else retired,
                 handoff=None if drop_handoff else self._record.handoff,
@@ -266,14 +325,16 @@ class Lease:
             try:
                 await self._write(record, IfMatch(self._etag))
             except (PreconditionFailed, NotFound):
-                await self._adopt(tries_again=not last)
+                await self._adopt()
+                if attempt == UPDATES - 1:
+                    raise StoreUnavailable("the lease object changes faster than it can be written") from None
             else:
                 break
         self._status.renewals["ok"] += 1
         if self.asked_by and not released:
             self.asked.set()
 
-    async def _adopt(self, *, tries_again: bool) -> None:
+    async def _adopt(self) -> None:
         """After a refused write: go on from what is there, if that is still ours. Raises `LeaseLost`."""
         seen, record = await read(self._store), self._record
         if record and seen is None:  # deleted by hand; what is written anew keeps the epoch
@@ -284,7 +345,7 @@ class Lease:
             else:
                 return
         ours = record and seen and (seen.record.epoch, seen.record.boot) == (record.epoch, record.boot)
-        if not ours or not tries_again or seen is None:
+        if not ours or seen is None:
             self._lose(seen)
             raise self._why_lost or LeaseLost("the lease is lost")
         self._record, self._etag = seen.record, seen.etag
@@ -311,9 +372,8 @@ class Lease:
     def _valid_for(self) -> timedelta:
         return self._me.ttl - min(LONGEST_MARGIN, self._me.ttl / 4)
 
-    async def _count_failure(self, error: SidecarError) -> None:
+    async def _count_failure(self) -> None:
         self._status.renewals["failed"] += 1
-        log.warning("the lease could not be renewed", error=error.message, hint=error.hint)
         with suppress(SidecarError):
             if self._ends is None or await self._store.now() > self._ends:
                 self._status.held = False  # nothing is published until it is renewed
@@ -325,38 +385,3 @@ def _held(url: str, wait: Wait) -> LeaseHeld:
         f"{url} is held by {wait.holder}, for up to {seconds:.0f} s more if that one is gone",
         "two machines must never write to one store: stop the other one, or wait longer with lease_wait",
     )
-
-
-class NoLease:
-    """Implements `ports.Fence` with `lease=off`: nobody else writes, by the user's word."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self.epoch = 0
-
-    async def acquire(self, _patience: timedelta, *, ask: bool = False) -> None:
-        """Learn the epoch of an earlier lease, so that what is published now is not taken for a fenced machine's."""
-        with suppress(DamagedLease):  # nobody reads it then
-            seen = await read(self._store)
-            self.epoch = seen.record.epoch if seen else 0
-
-    async def settle(self, latest: Mapping[str, str]) -> None:
-        """There is nothing to write down."""
-
-    @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """There is nothing to keep."""
-        yield
-
-    async def give_back(self) -> None:
-        """There is nothing to give back."""
-
-    async def ensure(self) -> datetime:
-        """See `ports.Fence`."""
-        return await self._store.now()
-
-    def require(self) -> None:
-        """See `ports.Fence`."""
-
-    def published(self, database: str, key: str) -> None:
-        """See `ports.Fence`."""

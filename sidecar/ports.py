@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span
+from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
 
 
 class Clock(Protocol):
@@ -162,8 +162,11 @@ class Fence(Protocol):
         """Write down from which restore points, by database, this term begins. Raises as `ensure`."""
         ...
 
-    def published(self, database: str, key: str) -> None:
-        """Remember the newest restore point of a database, for the next renewal."""
+    async def confirm(self, database: str, key: str) -> None:
+        """A restore point is visible now: write it down, which proves that nobody had taken over by then.
+
+        Raises `LeaseLost` when somebody had, and may have begun from an older one; `Transient` when that is not known.
+        """
         ...
 
 
@@ -225,8 +228,53 @@ class Snapshotter(Protocol):
 class TokenSource(Protocol):
     """Where web-identity tokens come from; read anew at every refresh, never cached by us."""
 
-    def read(self) -> str:
-        """The raw JWT. Raises `TokenUnavailable`. Synchronous: the SDK calls it from its own refresh."""
+    @property
+    def name(self) -> str:
+        """For people: which file or socket it is."""
+        ...
+
+    async def read(self) -> Token:
+        """A token as it is now, decoded but not verified.
+
+        Raises `TokenUnavailable` when there may be one later, else `ConfigurationError` or `AccessDenied`.
+        """
+        ...
+
+
+class Credentials(Protocol):
+    """Temporary credentials of a role, renewed ahead of their end."""
+
+    @property
+    def role(self) -> str:
+        """The role's ARN."""
+        ...
+
+    @property
+    def tokens(self) -> TokenSource:
+        """What the role is had for."""
+        ...
+
+    async def fresh(self) -> datetime:
+        """See that there are credentials that the store accepts now; to be awaited before each request.
+
+        Returns when they end, by this machine's clock. Raises `TokenUnavailable`, `AccessDenied`, `ConfigurationError`.
+        """
+        ...
+
+    def forget(self) -> bool:
+        """The store says that they have ended: the next `fresh` gets others. False for such that were just obtained."""
+        ...
+
+    def for_sdk(self) -> object:
+        """The SDK's session that signs with them. It never renews by itself."""
+        ...
+
+
+class Probe(Protocol):
+    """What `sidecar check` tries at a store beyond what `ObjectStore` offers."""
+
+    async def delete(self, key: str) -> None:
+        """Delete an object; with the right policy this is refused: `AccessDenied`."""
         ...
 
 

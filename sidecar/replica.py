@@ -5,7 +5,7 @@ diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -134,10 +134,20 @@ class Replica:
             return await self._newest_by_time(database)
         for point in filter(None, map(point_of, reversed(page.objects))):
             info = await self._head(point.key)
-            if info and _epoch_of(info) >= record.settled:
+            epoch = _epoch_of(info) if info else -1
+            if info and (epoch is None or epoch >= record.settled.get(database, 0)):
                 return point_of(info)
             log.error("restore point of a fenced machine left out", key=point.key, newest=named)
         return point_of(await self._head(named) or ObjectInfo(named, 0, "", await self.store.now()))
+
+    async def highest_epoch(self, databases: Iterable[str]) -> int:
+        """The highest epoch of the newest restore points, for when the lease object is gone."""
+        highest = 0
+        for database in databases:
+            newest = await self._newest_by_time(database)
+            info = await self._head(newest.key) if newest else None
+            highest = max(highest, (_epoch_of(info) or 0) if info else 0)
+        return highest
 
     async def _newest_by_time(self, database: str) -> RestorePoint | None:
         now = await self.store.now()
@@ -190,8 +200,12 @@ class Replica:
 
     async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
         """A timestamp for the next restore point: `now` in the store's clock, and above every one already there."""
-        if above is None and (newest := await self.newest(database)):
-            above = newest.timestamp
+        if above is None:
+            found = [
+                await self.newest(database),
+                await self._newest_by_time(database),
+            ]  # the second may be a fenced one's
+            above = max((point.timestamp for point in found if point), default=None)
         stamp = Timestamp.of(now)
         return max(stamp, above.next()) if above else stamp
 
@@ -266,10 +280,10 @@ class Replica:
             after = page.objects[-1].key
 
 
-def _epoch_of(info: ObjectInfo) -> int:
-    """The term in which a restore point was published; without a word on it the first one."""
+def _epoch_of(info: ObjectInfo) -> int | None:
+    """The term in which a restore point was published, or None: one that was copied here without its metadata."""
     text = info.metadata.get("epoch", "")
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 class Assembly:

@@ -109,11 +109,12 @@ class Status:
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.request_seconds: dict[str, Histogram] = {}
+        self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
-        """Tell where the daemon is: starting, restoring, running, stopping, handed over or stopped."""
+        """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:
@@ -180,6 +181,7 @@ class Status:
             "started": self.started.isoformat(),
             "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
             "final_backup_estimate_seconds": self.final_estimate(),
+            "credentials_expiry": self.credentials_expiry.isoformat() if self.credentials_expiry else None,
             "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],

@@ -44,7 +44,12 @@ class Decorated:
         return metadata or {}
 
     async def _write(
-        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+        self,
+        operation: str,
+        key: str,
+        metadata: Mapping[str, str],
+        attempt: Callable[[], Awaitable[ObjectInfo]],
+        size: int | None = None,
     ) -> ObjectInfo:
         return await self._around(operation, attempt)
 
@@ -70,7 +75,7 @@ class Decorated:
         """See `ports.ObjectStore`."""
         signed = self._sign(metadata)
         return await self._write(
-            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed)
+            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed), len(data)
         )
 
     @asynccontextmanager
@@ -169,14 +174,23 @@ class Retrying(Decorated):
         self._patience = patience
 
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        last: Transient | None = None
+
         async def once() -> T:  # tenacity awaits coroutine functions only
-            return await attempt()
+            nonlocal last
+            try:
+                return await attempt()
+            except Transient as error:
+                last = error
+                raise
 
         policy = patiently(self._clock, self._patience, f"store request {operation}")
         if not self._patience.cut:
             return await policy(once)
         with anyio.move_on_after(self._patience.give_up_after):
             return await policy(once)
+        if last:
+            raise last
         raise StoreUnavailable(
             f"{self.url} did not answer within {self._patience.give_up_after:.0f} s",
             "check the network and the endpoint",
@@ -186,7 +200,12 @@ class Retrying(Decorated):
         return {**(metadata or {}), REQUEST_ID: secrets.token_hex(8)}
 
     async def _write(
-        self, operation: str, key: str, metadata: Mapping[str, str], attempt: Callable[[], Awaitable[ObjectInfo]]
+        self,
+        operation: str,
+        key: str,
+        metadata: Mapping[str, str],
+        attempt: Callable[[], Awaitable[ObjectInfo]],
+        size: int | None = None,
     ) -> ObjectInfo:
         uncertain = False
 
@@ -200,17 +219,20 @@ class Retrying(Decorated):
             except (PreconditionFailed, NotFound) as refusal:
                 if not uncertain:
                     raise
-                return await self._mine(key, metadata, refusal)
+                return await self._mine(key, metadata, size, refusal)
 
         return await self._around(operation, once)
 
-    async def _mine(self, key: str, metadata: Mapping[str, str], refusal: SidecarError) -> ObjectInfo:
-        """The object under `key` if an earlier attempt of ours wrote it, else the refusal."""
+    async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
+        """The object under `key` if an earlier attempt of ours wrote all of it, else the refusal.
+
+        Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender left before the body.
+        """
         try:
             found = await self._inner.head(key)
         except NotFound:
             raise refusal from None
-        if found.metadata.get(REQUEST_ID) != metadata[REQUEST_ID]:
+        if found.metadata.get(REQUEST_ID) != metadata[REQUEST_ID] or size not in {None, found.size}:
             raise refusal
         return found
 

@@ -12,8 +12,9 @@ from tests.harness.environment import clean_environment, leaking_names
 if TYPE_CHECKING:  # the S3 client takes a third of a second to import; unit tests do without it
     from tests.harness.proxy import FaultProxy
     from tests.harness.seaweed import Seaweed
+    from tests.harness.token_service import TokenService
 
-_S3_FIXTURES = {"seaweed", "bucket", "proxy", "env"}
+_S3_FIXTURES = {"seaweed", "bucket", "proxy", "env", "token_service", "short_sessions"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,3 +79,21 @@ def proxy(seaweed: "Seaweed") -> Iterator["FaultProxy"]:
 def env(seaweed: "Seaweed", tmp_path: Path) -> dict[str, str]:
     """The environment for a child that talks to the S3 server with every right."""
     return clean_environment(tmp_path) | seaweed.environment()
+
+
+@pytest.fixture(scope="session")
+def token_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TokenService"]:
+    """An S3 server that gives out roles for tokens; its bucket is shared, so tests use prefixes of their own."""
+    from tests.harness.token_service import TokenService
+
+    with TokenService(tmp_path_factory.mktemp("roles")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def short_sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator["TokenService"]:
+    """The same, whose sessions end after `SHORT` seconds."""
+    from tests.harness.token_service import SHORT, TokenService
+
+    with TokenService(tmp_path_factory.mktemp("short"), longest_session=f"{SHORT}s") as started:
+        yield started

@@ -1,5 +1,6 @@
 """Machines that share a store and a lease, in virtual time; each believes another wall clock."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import count
 
@@ -33,12 +34,15 @@ def lease_of(
     status: LeaseStatus | None = None,
     boot: str = "",
     patience: float = 5.0,
+    returning: bool = True,
+    known: Callable[[], Awaitable[int]] | None = None,
 ) -> Lease:
     """A lease as a process of the machine `holder` has it; `patience` in seconds is that of its requests."""
     clock = clock or SharedClock(store)
     retrying = Retrying(store, clock, Patience(patience, first=0.1))
-    me = Identity(holder, boot or f"boot-{next(_boots)}", TTL)
-    return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me)
+    me = Identity(holder, boot or f"boot-{next(_boots)}", TTL, returning)
+    highest = {"known": known} if known else {}
+    return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me, **highest)
 
 
 _boots = count()

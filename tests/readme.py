@@ -35,6 +35,7 @@ def metrics_table() -> str:
     status.succeeded("app.db", "published")
     status.restored("app.db", "restored", 1.0, 1, None)
     status.databases["app.db"].final_estimate = 1.0
+    status.credentials_expiry = datetime.now(UTC)
     rows = ["| metric | type | meaning |", "|---|---|---|"]
     for family in Metrics(status).collect():
         labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})

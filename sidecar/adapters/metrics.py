@@ -62,6 +62,13 @@ class Metrics:
                 "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
             )
 
+        if expiry := self._status.credentials_expiry:
+            yield GaugeMetricFamily(
+                "sidecar_credentials_expiry_timestamp_seconds",
+                "When the role's present credentials end; renewed before",
+                value=expiry.timestamp(),
+            )
+
     def _lease(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(
             "sidecar_lease_held", "1 while this machine may publish", value=float(self._status.lease.held)

@@ -6,14 +6,16 @@ can take the app's status away.
 """
 
 import os
+import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import anyio
 
+from sidecar.domain import Account
 from sidecar.errors import CommandNotExecutable, CommandNotFound
 
 POLL = 0.02
@@ -47,11 +49,27 @@ class Reaper:
 class App:
     """Implements `ports.Child`: a process in a group of its own, with our stdin, stdout and stderr."""
 
-    def __init__(self, command: Sequence[str], reaper: Reaper) -> None:
-        """Raises `CommandNotFound` or `CommandNotExecutable`."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        reaper: Reaper,
+        environment: Mapping[str, str] | None = None,
+        account: Account | None = None,
+    ) -> None:
+        """Start it, with our environment and user unless told otherwise.
+
+        Raises `CommandNotFound` or `CommandNotExecutable`.
+        """
         try:
             # Popen and not anyio.open_process: asyncio's own watcher would wait for the pid beside our reaper.
-            self._process = subprocess.Popen(command, process_group=0)  # noqa: S603 - the user's own command
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                command,
+                process_group=0,
+                env=_environment_of(environment, account),
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=account.groups if account else None,
+            )
         except FileNotFoundError as error:
             raise not_found(command[0]) from error
         except OSError as error:
@@ -116,6 +134,16 @@ class App:
             finally:
                 signal.signal(signal.SIGTTOU, previous)
             os.kill(self.pid, signal.SIGCONT)
+
+
+def _environment_of(given: Mapping[str, str] | None, account: Account | None) -> dict[str, str] | None:
+    """With the names of the account in it; its home only in place of ours, not of one that was chosen."""
+    if account is None:
+        return None if given is None else dict(given)
+    environment = {**(os.environ if given is None else given), "USER": account.name, "LOGNAME": account.name}
+    if account.home and environment.get("HOME", "/") in {"/", pwd.getpwuid(os.geteuid()).pw_dir}:
+        environment["HOME"] = account.home
+    return environment
 
 
 def take_terminal_back() -> None:

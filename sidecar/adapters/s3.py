@@ -19,11 +19,20 @@ import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.handlers import add_expect_header
 
-from sidecar.adapters.s3_errors import SDK_ERRORS, translate
+from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
 from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.errors import ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
-from sidecar.ports import Upload
+from sidecar.errors import (
+    ConfigurationError,
+    NotFound,
+    OutcomeUnknown,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+    TokenUnavailable,
+)
+from sidecar.ports import Credentials, Upload
 
 MIB = 1 << 20
 DEADLINE = 30.0
@@ -47,8 +56,8 @@ class S3Store:
     minimum_part = 5 * MIB
     maximum_parts = 10_000
 
-    def __init__(self, location: S3Location, *, connections: int = 10) -> None:
-        """Raises `ConfigurationError` when there is neither a region nor an endpoint."""
+    def __init__(self, location: S3Location, *, connections: int = 10, credentials: Credentials | None = None) -> None:
+        """Without `credentials` the SDK finds its own. Raises `ConfigurationError` without a region and an endpoint."""
         if not location.region and not location.endpoint:
             raise ConfigurationError(
                 f"no region is known for s3://{location.bucket}",
@@ -56,6 +65,7 @@ class S3Store:
             )
         self._location = location
         self._connections = connections
+        self._credentials = credentials
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._clients: dict[str, Any] = {}
@@ -89,8 +99,8 @@ class S3Store:
         if if_match:
             wanted["IfMatch"] = if_match
         deadline = DEADLINE + (((span.end - span.start) if span and span.end else 16 * MIB) / SLOWEST)
+        client = await self._opened()
         with self._translated("get", key, deadline):
-            client = await self._opened()
             reply = await client.get_object(Bucket=self._location.bucket, Key=self._key(key), **wanted)
             self._observe(reply)
             async with reply["Body"] as body:
@@ -133,7 +143,7 @@ class S3Store:
         deadline = DEADLINE + len(data) / SLOWEST
         parameters = {"Body": _Body(data), "Metadata": given, **_conditional(condition)}
         reply = await self._call("put_object", key, deadline=deadline, **parameters)
-        return ObjectInfo(key, len(data), reply["ETag"], self._date(reply), given)
+        return ObjectInfo(key, len(data), _etag(reply), self._date(reply), given)
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
@@ -168,8 +178,8 @@ class S3Store:
     async def _call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
         if key:
             parameters["Key"] = self._key(key)
+        client = await self._opened()
         with self._translated(operation, key, DEADLINE if deadline is None else deadline):
-            client = await self._opened()
             reply = await getattr(client, operation)(Bucket=self._location.bucket, **parameters)
         self._observe(reply)
         return reply
@@ -181,7 +191,10 @@ class S3Store:
             with anyio.fail_after(deadline):
                 yield
         except SDK_ERRORS as error:
-            raise translate(error, self._location.bucket, self._location.endpoint, operation, key) from error
+            ours = translate(error, self._location.bucket, self._location.endpoint, operation, key)
+            if self._credentials and doubts_session(error) and self._credentials.forget():
+                ours = TokenUnavailable("the store says that the session has ended", "another one is fetched")
+            raise ours from error
 
     def _key(self, key: str) -> str:
         return f"{self._location.prefix}/{key}" if self._location.prefix else key
@@ -196,7 +209,12 @@ class S3Store:
         return self._seen[0] if self._seen else datetime.now(UTC)
 
     async def _opened(self) -> Any:
-        """The client, made at first use: a store that is down at start must not stop us from starting."""
+        """The client, made at first use: a store that is down at start must not stop us from starting.
+
+        Credentials are renewed here, outside of any request's deadline.
+        """
+        if self._credentials:
+            await self._credentials.fresh()
         async with self._opening:
             if self._client is None:
                 self._client = await self._find_addressing()
@@ -239,12 +257,16 @@ class S3Store:
             request_checksum_calculation="when_required" if custom else None,
             response_checksum_validation="when_required" if custom else None,
         )
-        session = aioboto3.Session()
+        session = aioboto3.Session(botocore_session=self._credentials.for_sdk() if self._credentials else None)
         region = self._location.region or "us-east-1"
         with self._translated("connect", "", DEADLINE):
-            return await self._stack.enter_async_context(
+            client = await self._stack.enter_async_context(
                 session.client("s3", config=config, region_name=region, endpoint_url=self._location.endpoint)
             )
+        # Without `Expect: 100-continue`: it costs a round trip for every PUT, and whoever is interrupted between head
+        # and body may leave an empty object, as SeaweedFS 4.48 keeps one.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
 
 
 class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
@@ -291,7 +313,7 @@ class _S3Upload:
             PartNumber=number,
             Body=_Body(bytes(data)),
         )
-        self._etags[number], self._sizes[number] = reply["ETag"], len(data)
+        self._etags[number], self._sizes[number] = _etag(reply), len(data)
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `ports.Upload`."""
@@ -308,7 +330,7 @@ class _S3Upload:
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={span.start}-{span.end - 1}",
         )
-        self._etags[number], self._sizes[number] = reply["CopyPartResult"]["ETag"], size
+        self._etags[number], self._sizes[number] = _etag(reply.get("CopyPartResult", {})), size
 
     async def complete(self) -> ObjectInfo:
         """See `ports.Upload`."""
@@ -323,7 +345,7 @@ class _S3Upload:
         )
         self.open = False
         now = await self._store.now()
-        return ObjectInfo(self._key, sum(self._sizes.values()), reply["ETag"], now, self._metadata)
+        return ObjectInfo(self._key, sum(self._sizes.values()), _etag(reply), now, self._metadata)
 
 
 async def _unless_hurried(request: Callable[[], Awaitable[None]]) -> None:
@@ -373,6 +395,13 @@ async def _read(body: Any, length: int) -> bytearray:
     if filled != length:
         raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
     return data
+
+
+def _etag(reply: Any) -> str:
+    """What tells a write's reply from any other 200: a proxy's page for example."""
+    if "ETag" not in reply:
+        raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
+    return str(reply["ETag"])
 
 
 def _info(key: str, reply: Any, size: int) -> ObjectInfo:

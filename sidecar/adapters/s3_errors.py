@@ -1,5 +1,7 @@
 """What the SDK raises, in our words: the table behind `s3.py`."""
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -44,7 +46,8 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
         return _of_reply(error.response, bucket, where, operation, key)
     if isinstance(error, _NO_CREDENTIALS):
         return AccessDenied(
-            f"no credentials for {where}: {error}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN"
+            f"no credentials for {where}: {error}",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE",
         )
     if isinstance(error, _MISCONFIGURED) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
         return ConfigurationError(f"the SDK refuses the request to {where}: {error}", "check the AWS_* variables")
@@ -54,6 +57,12 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
     if operation in _WRITES and not _was_not_sent(error):
         return OutcomeUnknown(f"no reply from {where} to {operation} {key}: {words}", "it is looked up and tried again")
     return StoreUnavailable(f"{where} cannot be reached: {words}", "check the network and AWS_ENDPOINT_URL_S3")
+
+
+def doubts_session(error: BaseException) -> bool:
+    """Whether a store may mean that temporary credentials have ended. Not all say ExpiredToken then."""
+    code = error.response.get("Error", {}).get("Code") if isinstance(error, boto.ClientError) else None
+    return code in _STALE_TOKENS or code in {"InvalidAccessKeyId", "InvalidToken"}
 
 
 def _was_not_sent(error: BaseException) -> bool:
@@ -84,13 +93,16 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
         return StoreMissing(f"the bucket {bucket} does not exist at {where}", "create it, or correct `store`")
     if code == "NoSuchKey" or status == 404:
         return NotFound(f"{key} does not exist")
-    return _denied_or_down(code, status, message, bucket, where, operation)
+    return _denied_or_down(code, status, _told(reply, code, message), bucket, where, operation)
 
 
 def _denied_or_down(code: str, status: int, message: str, bucket: str, where: str, operation: str) -> SidecarError:
     if code == "RequestTimeTooSkewed":
+        return AccessDenied(f"{where} refuses requests: {message}", "set the machine's clock")
+    if code.startswith("KMS.") or "kms:" in message:
         return AccessDenied(
-            f"{where} refuses requests because this clock is wrong: {message}", "set the machine's clock"
+            f"{where} may not use the bucket's KMS key for {operation}: {message}",
+            "grant the role kms:GenerateDataKey and kms:Decrypt on that key, in its policy and the key's",
         )
     if code in _UNKNOWN_TO_STORE:
         return AccessDenied(f"{where} does not accept the credentials: {code}: {message}", "check the AWS_* variables")
@@ -111,6 +123,20 @@ def _redirect(reply: Any, bucket: str, message: str) -> str:
     headers = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     region = headers.get("x-amz-bucket-region") or reply.get("Error", {}).get("Region")
     return f"the bucket {bucket} is in another region{f': {region}' if region else ''}: {message}"
+
+
+def _told(reply: Any, code: str, message: str) -> str:
+    """The message; of a wrong clock with how wrong it is, by the reply's `Date`."""
+    return f"this clock {_skew(reply)}: {message}" if code == "RequestTimeTooSkewed" else message
+
+
+def _skew(reply: Any) -> str:
+    try:
+        date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+        seconds = (datetime.now(UTC) - date).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return "is wrong"
+    return f"is {abs(seconds) / 60:.0f} minutes {'ahead' if seconds > 0 else 'behind'}"
 
 
 def _without_password(url: str) -> str:

@@ -1,15 +1,19 @@
 """Machines for the end-to-end tests."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.fleet import Fleet
 from tests.e2e.machine import Machine
 from tests.harness.environment import clean_environment
 
 if TYPE_CHECKING:
     from tests.harness.proxy import FaultProxy
+    from tests.harness.seaweed import Seaweed
 
 
 @pytest.fixture
@@ -28,3 +32,10 @@ def proxied(machine: Machine, proxy: "FaultProxy") -> Machine:
 def local(tmp_path: Path) -> Machine:
     """A machine whose store is a directory, for what does not depend on the kind of store."""
     return Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, seaweed: "Seaweed", bucket: str) -> Iterator[Fleet]:
+    """Machines that share a fresh bucket."""
+    with ExitStack() as stack:
+        yield Fleet(tmp_path, seaweed, bucket, stack)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Literal, TypeAlias
 
 Direction: TypeAlias = Literal["request", "reply"]
@@ -23,12 +24,13 @@ class Stall:
     """Pass `after_bytes` of a body, then nothing for `seconds`, then the rest.
 
     With 0 bytes the head is held back as well. Without a `direction`: the request's body if it has one, or else the
-    reply's. A body that is shorter stalls at its end.
+    reply's. A body that is shorter stalls at its end. It ends sooner when `released` is set.
     """
 
     seconds: float
     after_bytes: int = 0
     direction: Direction | None = None
+    released: Event | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def aim(fault: Fault, *, has_body: bool) -> Fault:
 async def hold_head(fault: Fault, direction: Direction, gone: Callable[[], bool]) -> None:
     """The part of a stall that comes before a head."""
     if isinstance(fault, Stall) and fault.direction == direction and fault.after_bytes == 0:
-        await _stall(fault.seconds, gone)
+        await _stall(fault, gone)
 
 
 async def shape(
@@ -135,15 +137,15 @@ def _limit(fault: Fault, direction: Direction) -> int | None:
 
 async def _act(fault: Fault, gone: Callable[[], bool]) -> None:
     if isinstance(fault, Stall):
-        await _stall(fault.seconds, gone)
+        await _stall(fault, gone)
     else:
         raise Cut(reset=isinstance(fault, ResetMidBody))
 
 
-async def _stall(seconds: float, gone: Callable[[], bool]) -> None:
+async def _stall(fault: Stall, gone: Callable[[], bool]) -> None:
     loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while (left := until - loop.time()) > 0:
+    until = loop.time() + fault.seconds
+    while (left := until - loop.time()) > 0 and not (fault.released and fault.released.is_set()):
         await asyncio.sleep(min(left, 0.05))
         if gone():
             raise Cut(reset=False)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -42,10 +43,14 @@ _FIXED = (
 
 
 class Seaweed:
-    """One server. `start` returns when a PUT works; `s3` is a client with every right."""
+    """One server. `start` returns when a PUT works; `s3` is a client with every right.
 
-    def __init__(self, directory: Path) -> None:
+    With `iam`, roles and who may have them (-s3.iam.config), it is also a security token service, at the same endpoint.
+    """
+
+    def __init__(self, directory: Path, iam: Mapping[str, object] | None = None) -> None:
         self.directory = directory
+        self._iam = iam
         self._ports: dict[str, int] = {}
         self._child: Child | None = None
         self._client: S3Client | None = None
@@ -87,6 +92,8 @@ class Seaweed:
         """Start on free ports, with other ones when somebody was quicker."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "s3.json").write_text(json.dumps(_identities()))
+        if self._iam:
+            (self.directory / "iam.json").write_text(json.dumps(self._iam))
         for attempt in range(3):
             self._ports = _choose_ports()
             try:
@@ -147,11 +154,12 @@ class Seaweed:
 
     def _launch(self) -> None:
         ports = [f"-{name}={port}" for name, port in self._ports.items()]
+        roles = ["-s3.iam.config=iam.json"] if self._iam else []
         home = str(self.directory)
         environment = {"PATH": SYSTEM_PATH, "HOME": home, "TMPDIR": home}
         with (self.directory / "weed.log").open("ab") as log:
             self._child = Child(
-                [_weed(), "mini", *_FIXED, *ports], environment, cwd=self.directory, stdout=log, stderr=log
+                [_weed(), "mini", *_FIXED, *roles, *ports], environment, cwd=self.directory, stdout=log, stderr=log
             )
         eventually(self._answers, timeout=60, what=f"SeaweedFS in {self.directory} accepts a PUT")
 

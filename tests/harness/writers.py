@@ -144,6 +144,14 @@ class _Stop:
         self.requested = True
 
 
+def copy(database: Path, target: Path) -> None:
+    """A copy of what the app found, whole or not there at all."""
+    temporary = target.with_name(f"{target.name}.incomplete")
+    with contextlib.closing(open_database(database)) as found, contextlib.closing(open_database(temporary)) as kept:
+        found.backup(kept)
+    temporary.rename(target)
+
+
 def run(options: argparse.Namespace, acks: int) -> None:
     """Transfer until told to stop; each number goes to the descriptor `acks` after its commit."""
     stop, source = _Stop(), random.Random(options.seed)
@@ -169,6 +177,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--transfers", type=int, default=-1, help="end after this many; -1 is never")
     parser.add_argument("--padding", type=int, default=0, help="random bytes added by each transfer")
     parser.add_argument("--acks", type=Path, help="append committed numbers to this file instead of stdout")
+    parser.add_argument("--copy", type=Path, help="before the first transfer, copy the database there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--journal-mode", default="wal")
     parser.add_argument("--exit-status", type=int, default=0, help="what to exit with when told to stop")
@@ -178,6 +187,8 @@ def _parse() -> argparse.Namespace:
 def main() -> int:
     """The script."""
     options = _parse()
+    if options.copy:
+        copy(options.database, options.copy)
     if options.acks is None:
         run(options, acks=1)
     else:

@@ -1,7 +1,9 @@
 """The pieces of the program put together as `run` does, around a store and a database of the test."""
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -13,10 +15,12 @@ from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
-from sidecar.lease import NoLease
+from sidecar.lease import Lease
 from sidecar.lineage import Lineage
+from sidecar.nolease import NoLease
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
+from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
 from sidecar.status import Status
@@ -29,19 +33,31 @@ NAME = "app.db"
 class Machine:
     """A machine with one database at `path`, and all that protects it."""
 
-    def __init__(self, store: ObjectStore, path: Path, *, name: str = NAME, staging: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        path: Path,
+        *,
+        name: str = NAME,
+        staging: Path | None = None,
+        patience: float = 10.0,
+        part_size: int = 5 << 20,
+        holder: str | None = None,
+        ttl: timedelta = timedelta(minutes=1),
+    ) -> None:
+        """With a `holder` there is a lease, in its name; `patience` in seconds is that of every request."""
         clock = SystemClock()
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
-        self.store = Retrying(Metered(store, clock, self.status), clock, Patience(give_up_after=10.0, first=0.05))
-        self.replica = Replica(self.store, part_size=5 << 20)
+        self.store = Retrying(Metered(store, clock, self.status), clock, Patience(patience, first=0.05))
+        self.replica = Replica(self.store, part_size=part_size)
         self.snapshotter = SqliteSnapshotter(Staging(staging))
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
         self.restorer = Restorer(self.replica, self.snapshotter)
-        turn = anyio.Semaphore(2)
-        self.tools = Tools(
-            self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, NoLease(self.store), turn
-        )
+        me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
+        self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
+        fence, turn = self.lease or NoLease(self.store), anyio.Semaphore(2)
+        self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, fence, turn)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
 

@@ -92,7 +92,7 @@ class _World:
             self.parents[key], self.terms[key] = process.base, epoch
             await self.store.put(key, b"x", condition=IfAbsent(), metadata={"epoch": str(epoch)})
             process.base = key
-            process.lease.published(DATABASE, key)
+            await process.lease.confirm(DATABASE, key)
 
     async def check(self) -> None:
         inside = {
@@ -152,8 +152,9 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
         elif what == "finish":
             await world.finish(process, asking=flag)
         else:
+            process.lease.handing_over = flag
             with suppress(LeaseLost, Transient):
-                await (process.lease.renew() if what == "renew" else process.lease.release(hand_over=flag))
+                await (process.lease.renew() if what == "renew" else process.lease.release())
 
 
 @given(st.lists(steps, min_size=8, max_size=40))

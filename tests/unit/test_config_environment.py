@@ -2,7 +2,8 @@
 
 import pytest
 
-from sidecar.config import is_passthrough, listen_address, load, read_environment
+from sidecar.config import listen_address, load
+from sidecar.environment import is_passthrough, read_environment
 from sidecar.errors import ConfigurationError
 
 

@@ -2,14 +2,25 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
-import anyio
+import anyio.lowlevel
 import pytest
 
 from sidecar.domain import Condition, ObjectInfo
-from sidecar.errors import DamagedLease, LeaseHeld, LeaseLost, OutcomeUnknown, StoreUnavailable, StoreUnsuitable
-from sidecar.lease import NoLease
-from sidecar.record import KEY
+from sidecar.errors import (
+    DamagedLease,
+    LeaseHeld,
+    LeaseLost,
+    OutcomeUnknown,
+    PreconditionFailed,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+from sidecar.lease import Lease
+from sidecar.nolease import NoLease
+from sidecar.record import KEY, Record
+from sidecar.replica import Replica
 from sidecar.status import LeaseStatus
 from tests.fakes import START, MemoryStore
 from tests.leases import TTL, SharedClock, lease_of, record_in
@@ -179,10 +190,10 @@ async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemorySt
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     await lease.settle({"app.db": "k1"})
-    lease.published("app.db", "k2")
+    await lease.confirm("app.db", "k2")
     await lease.release()
     record = record_in(store)
-    assert (record.released, record.epoch, record.settled, record.latest) == (True, 1, 1, {"app.db": "k2"})
+    assert (record.released, record.epoch, record.settled, record.latest) == (True, 1, {"app.db": 1}, {"app.db": "k2"})
     with pytest.raises(LeaseLost, match="not held"):
         await lease.ensure()
 
@@ -195,40 +206,78 @@ async def test_a_machine_that_may_have_more_than_the_store_does_not_give_it_back
     assert not record_in(store).released
 
 
-async def test_a_handoff_reaches_the_holder_and_nobody_else_gets_in_between(store: MemoryStore) -> None:
-    """
-    1. b asks; a learns of it at its renewal, and nothing about the age changed by the asking.
-    2. a hands over; c and a itself have to wait, b does not.
-    """
+async def ask_and_get(store: MemoryStore, holder: Lease, asking: Lease) -> list[Record]:
+    """`asking` waits with a request; `holder` renews once it is there, and hands over. Returns what was seen meanwhile."""
+    seen: list[Record] = []
+
+    async def hand_over() -> None:
+        while record_in(store).handoff is None:
+            await anyio.lowlevel.checkpoint()
+        seen.append(record_in(store))
+        await holder.renew()
+        seen.append(record_in(store))
+        holder.handing_over = True
+        await holder.release()
+        seen.append(record_in(store))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(hand_over)
+        await asking.acquire(HOUR, ask=True)
+    return seen
+
+
+async def test_a_handoff_reaches_the_holder_and_keeps_its_age(store: MemoryStore) -> None:
+    """b asks, which does not make the lease look fresh; a learns of it at its renewal, hands over, and b has it."""
     a, b = lease_of(store, "a"), lease_of(store, "b")
     await a.acquire(AT_ONCE)
     pass_time(store, 30)
-    with pytest.raises(LeaseHeld):
-        await b.acquire(timedelta(seconds=1), ask=True)
-    assert (record_in(store).handoff, record_in(store).aged) == ("b", 30.0)
+    asked, renewed, released = await ask_and_get(store, a, b)
+    assert (asked.handoff, asked.aged) == ("b", 30.0)
+    assert (a.asked.is_set(), a.asked_by, renewed.aged) == (True, "b", 0.0)
+    assert (released.released, released.handoff, a.handed_over) == (True, "b", True)
+    assert (b.epoch, record_in(store).retired, record_in(store).handoff) == (2, ("a",), None)
+
+
+async def test_what_is_promised_to_one_machine_no_other_one_takes(store: MemoryStore) -> None:
+    a = lease_of(store, "a")
+    await a.acquire(AT_ONCE)
+    store.add(KEY, replace(record_in(store), handoff="b").to_bytes())
     await a.renew()
-    assert (a.asked.is_set(), a.asked_by, record_in(store).aged) == (True, "b", 0.0)
-    await a.release(hand_over=True)
+    a.handing_over = True
+    await a.release()
     for waiting in ("c", "a"):
         with pytest.raises(LeaseHeld, match="held by b"):
             await lease_of(store, waiting).acquire(AT_ONCE)
-    await b.acquire(AT_ONCE)
-    assert (b.epoch, record_in(store).retired, record_in(store).handoff) == (2, ("a",), None)
+    assert not await a.abandoned()
+    pass_time(store, 62)
+    assert await a.abandoned()
+    again = lease_of(store, "a")
+    await again.acquire(AT_ONCE)
+    assert again.epoch == 2
 
 
 async def test_who_handed_over_never_asks_back(store: MemoryStore) -> None:
     """Two machines that both ask would pass the lease to and fro at each restart."""
     a, b = lease_of(store, "a"), lease_of(store, "b")
     await a.acquire(AT_ONCE)
-    with pytest.raises(LeaseHeld):
-        await b.acquire(AT_ONCE + timedelta(seconds=1), ask=True)
-    await a.renew()
-    await a.release(hand_over=True)
-    await b.acquire(AT_ONCE)
+    await ask_and_get(store, a, b)
     with pytest.raises(LeaseHeld):
         await lease_of(store, "a").acquire(timedelta(seconds=30), ask=True)
     await b.renew()
     assert not b.asked.is_set()
+
+
+async def test_a_machine_that_waits_no_longer_takes_its_request_back(store: MemoryStore) -> None:
+    """Else the holder would stop its app for nobody; and the request leaves the lease as old as it was."""
+    a = lease_of(store, "a")
+    await a.acquire(AT_ONCE)
+    pass_time(store, 30)
+    with pytest.raises(LeaseHeld):
+        await lease_of(store, "b").acquire(timedelta(seconds=3), ask=True)
+    assert record_in(store).handoff is None
+    assert record_in(store).aged >= 33
+    await a.renew()
+    assert not a.asked.is_set()
 
 
 async def test_a_request_does_not_make_a_dead_holders_lease_look_fresh(store: MemoryStore) -> None:
@@ -275,6 +324,71 @@ async def test_without_a_lease_the_epoch_of_an_earlier_one_goes_on(store: Memory
     await fence.acquire(AT_ONCE)
     assert fence.epoch == 4
     assert await fence.ensure() == store.time
+
+
+async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStore) -> None:
+    """It goes on above the newest restore point's, so that a holder that is still there is fenced, not joined."""
+    a = lease_of(store, "a")
+    for _ in range(3):
+        a = lease_of(store, "a")
+        await a.acquire(AT_ONCE)
+    store.add("app.db/20261120T140000.000Z.sqlite3.zst", metadata={"epoch": str(a.epoch)})
+    del store.objects[KEY]
+    b = lease_of(store, "b", known=partial(Replica(store).highest_epoch, ["app.db"]))
+    await b.acquire(AT_ONCE)
+    assert b.epoch == 4
+    with pytest.raises(LeaseLost):
+        await a.confirm("app.db", "app.db/another")
+
+
+async def test_a_command_does_not_take_the_lease_from_its_own_machines_daemon(store: MemoryStore) -> None:
+    """It may not even see the daemon's lock, with another TMPDIR: the daemon would stop its app."""
+    await lease_of(store, "a").acquire(AT_ONCE)
+    command = lease_of(store, "a", returning=False)
+    with pytest.raises(LeaseHeld, match="held by a"):
+        await command.acquire(AT_ONCE)
+
+
+async def test_settling_some_databases_says_nothing_of_the_others(store: MemoryStore) -> None:
+    """A machine that protects one of two must not make the other one's restore points a fenced machine's."""
+    a = lease_of(store, "a")
+    await a.acquire(AT_ONCE)
+    await a.settle({"one.db": "1", "two.db": "1"})
+    b = lease_of(store, "a")
+    await b.acquire(AT_ONCE)
+    await b.settle({"one.db": "2"})
+    assert record_in(store).settled == {"one.db": 2, "two.db": 1}
+
+
+async def test_a_bug_in_a_renewal_does_not_end_the_renewals(store: MemoryStore) -> None:
+    clock, status = SharedClock(store), LeaseStatus()
+    lease = lease_of(store, "a", clock=clock, status=status)
+    await lease.acquire(AT_ONCE)
+
+    def script(operation: str, _key: str) -> None:
+        if operation == "put" and len(clock.sleeps) == 1:
+            raise KeyError("ETag")
+        if len(clock.sleeps) == 3:
+            scope.cancel()
+
+    store.hook = script
+    with anyio.CancelScope() as scope:
+        await lease.keep()
+    assert (status.renewals["failed"], lease.held) == (1, True)
+
+
+async def test_a_store_that_refuses_what_it_should_take_ends_the_waiting(store: MemoryStore) -> None:
+    """Such as one whose GET gives another ETag than its conditions compare with: no request after request for ever."""
+    await lease_of(store, "a").acquire(AT_ONCE)
+    store.add(KEY, replace(record_in(store), released=True).to_bytes())
+
+    def refuse(key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        raise PreconditionFailed("scripted")
+
+    store.write = refuse  # type: ignore[method-assign]
+    with pytest.raises(LeaseHeld):
+        await lease_of(store, "b").acquire(timedelta(seconds=10))
+    assert store.count("put") < 20
 
 
 async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None:

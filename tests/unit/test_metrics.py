@@ -45,7 +45,6 @@ DOCUMENTED = {
 NOT_YET = {
     "sidecar_lease_held",
     "sidecar_lease_renewals_total",
-    "sidecar_credentials_expiry_timestamp_seconds",
     "sidecar_drills_total",
     "sidecar_last_drill_timestamp_seconds",
 }
@@ -61,6 +60,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     status.sqlite_version = "3.53.4"
     status.interval, status.final_backup_timeout = timedelta(minutes=5), timedelta(seconds=90)
     status.enter("running", ready=True)
+    status.credentials_expiry = START
     status.restored(name, "restored", 1.5, 4096, "key")
     status.published(name, "key", 1000, 700, 300)
     status.succeeded(name, "published")

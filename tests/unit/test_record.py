@@ -12,7 +12,7 @@ from sidecar.record import Identity, Record, Seen, Take, Wait, judge, may_ask, p
 
 TTL = timedelta(seconds=120)
 ME = Identity("me", "boot-2", TTL)
-HELD = Record(7, "other", "boot-1", 120.0, latest={"app.db": "app.db/1"}, settled=6)
+HELD = Record(7, "other", "boot-1", 120.0, latest={"app.db": "app.db/1"}, settled={"app.db": 6})
 MINE = replace(HELD, holder="me")
 
 
@@ -45,7 +45,7 @@ def test_it_is_taken_when_free(record: Record, age: float) -> None:
     assert verdict.condition == IfMatch('"v"')
     taken = verdict.record
     assert (taken.epoch, taken.holder, taken.boot, taken.released) == (8, "me", "boot-2", False)
-    assert (taken.latest, taken.settled, taken.aged) == (HELD.latest, 6, 0.0)
+    assert (taken.latest, taken.settled, taken.aged) == (HELD.latest, {"app.db": 6}, 0.0)
 
 
 @pytest.mark.parametrize(

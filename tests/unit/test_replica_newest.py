@@ -6,6 +6,8 @@ import pytest
 
 from sidecar.domain import Timestamp
 from sidecar.errors import NothingToRestore
+from sidecar.record import KEY as LEASE_KEY
+from sidecar.record import Record
 from sidecar.replica import Replica, diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 
@@ -131,3 +133,54 @@ async def test_a_stamp_is_above_every_point_already_there(store: MemoryStore, kn
     add(store, ago(days=1), ahead)
     assert await Replica(store).stamp("app.db", START, ahead if known else None) == ahead.next()
     assert (store.count("list") == 0) == known
+
+
+def named(store: MemoryStore, key: str, *, settled: int = 1, epoch: int = 1) -> None:
+    """The lease object names a key, and the term that began from what was there."""
+    store.add(LEASE_KEY, Record(epoch, "m", "b", 60.0, latest={"app.db": key}, settled={"app.db": settled}).to_bytes())
+
+
+@pytest.mark.parametrize("newer", [0, 1, 5])
+async def test_with_a_lease_a_hundred_thousand_keys_cost_three_requests(store: MemoryStore, newer: int) -> None:
+    """GET of the lease, LIST after what it names, HEAD of the newest: whatever the history's length, and its age."""
+    times = [ago(days=1000, seconds=30 * number) for number in range(100_000)]
+    add(store, *times)
+    for number in range(newer):
+        store.add(key_of("app.db", ago(days=100 - number)), metadata={"epoch": "1"})
+    named(store, key_of("app.db", times[0]))
+    assert await newest(store) == (ago(days=100 - newer + 1) if newer else times[0])
+    asked = [operation for operation, _ in store.requests if operation != "now"]
+    assert asked == ["get", "list", "head"]
+
+
+async def test_what_a_fenced_machine_completes_late_is_left_out(store: MemoryStore) -> None:
+    """Its term is older than that of the holder who began from the named one; the same key of that holder is not."""
+    add(store, ago(days=1))
+    named(store, key_of("app.db", ago(days=1)), settled=5, epoch=5)
+    store.add(key_of("app.db", ago(hours=1)), metadata={"epoch": "4"})
+    assert await newest(store) == ago(days=1)
+    store.add(key_of("app.db", ago(hours=2)), metadata={"epoch": "5"})
+    assert await newest(store) == ago(hours=2)
+
+
+async def test_a_newest_that_was_deleted_is_not_silently_replaced(store: MemoryStore) -> None:
+    """It is returned without a size: whoever reads it finds it damaged, and says so, before an older one is taken."""
+    add(store, ago(days=1))
+    named(store, key_of("app.db", ago(hours=1)))
+    point = await Replica(store).newest("app.db")
+    assert point
+    assert (point.timestamp, point.size) == (ago(hours=1), 0)
+
+
+async def test_a_lease_object_that_is_none_is_left_aside_when_reading(store: MemoryStore) -> None:
+    add(store, ago(days=3))
+    store.add(LEASE_KEY, b"{}")
+    assert await newest(store) == ago(days=3)
+
+
+async def test_a_lease_that_names_nothing_of_the_last_thousand_is_not_followed_page_by_page(store: MemoryStore) -> None:
+    """As with lease=off after the lease was on: then the time tells."""
+    add(store, ago(days=3), *(ago(days=2, seconds=number) for number in range(2500)), ago())
+    named(store, key_of("app.db", ago(days=3)))
+    assert await newest(store) == ago()
+    assert store.count("list") == 2

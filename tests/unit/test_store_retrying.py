@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+from sidecar.adapters.clock import SystemClock
 from sidecar.domain import IfAbsent, IfMatch, Span
 from sidecar.errors import (
     AccessDenied,
@@ -18,7 +19,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.ports import ObjectStore
-from sidecar.store import REQUEST_ID, Patience, Retrying
+from sidecar.store import REQUEST_ID, Decorated, Patience, Retrying, T
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -120,6 +121,30 @@ async def test_waits_grow_exponentially_to_a_ceiling_with_full_jitter(memory: Me
     assert max(clock.sleeps) <= 10.0
 
 
+async def test_an_attempt_that_is_cut_off_ends_with_the_reason_of_the_one_before(memory: MemoryStore) -> None:
+    """`restore_timeout` ends in the middle of an attempt: why the earlier ones failed is what there is to say."""
+    memory.fail("get", StoreUnavailable("scripted: the reason"))
+    store = Retrying(_Slow(memory), SystemClock(), Patience(give_up_after=0.3, first=0.01, cut=True))
+    with pytest.raises(StoreUnavailable, match="the reason"):
+        await store.get("key")
+    with pytest.raises(StoreUnavailable, match="did not answer within"):
+        await store.get("key")
+
+
+class _Slow(Decorated):
+    """Answers the first request, and no other one."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        super().__init__(inner)
+        self._asked = False
+
+    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        if self._asked:
+            await anyio.sleep_forever()
+        self._asked = True
+        return await attempt()
+
+
 async def test_each_operation_has_patience_of_its_own(memory: MemoryStore, store: Retrying, clock: FakeClock) -> None:
     await store.now()
     clock.advance(1_000)
@@ -146,6 +171,19 @@ async def test_a_put_whose_reply_was_lost_succeeds(
     assert info.etag == memory.objects["key"].info.etag
     assert memory.objects["key"].data == b"ours"
     assert memory.objects["key"].info.metadata["size"] == "4"
+
+
+async def test_a_put_that_arrived_by_half_is_no_success(memory: MemoryStore, store: Retrying) -> None:
+    """The store kept an empty object of the first attempt, with its metadata: what is there is not what we wrote."""
+    memory.lose_reply("put")
+
+    def cut_short(operation: str, key: str) -> None:
+        if operation == "head":
+            memory.add(key, b"", memory.objects[key].info.metadata)
+
+    memory.hook = cut_short
+    with pytest.raises(PreconditionFailed):
+        await store.put("key", b"ours", condition=IfAbsent())
 
 
 async def test_an_overwrite_whose_reply_was_lost_succeeds(memory: MemoryStore, store: Retrying) -> None:

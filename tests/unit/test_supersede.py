@@ -96,7 +96,7 @@ async def test_what_others_published_meanwhile_is_superseded_too(scene: Scene) -
 async def test_what_a_fenced_machine_published_supersedes_nothing(scene: Scene) -> None:
     """It came late, and is none of the main line: the newest of that has no tag, and is the one to be held."""
     real = await scene.publish("20T14:50")
-    record = Record(8, "us", "boot", 120.0, latest={NAME: real}, settled=8)
+    record = Record(8, "us", "boot", 120.0, latest={NAME: real}, settled={NAME: 8})
     scene.store.add(KEY, record.to_bytes())
     scene.store.add(real, b"x", {"size": str(BIG), "tables": "3", "epoch": "8"})
     straggler = key_of(NAME, Timestamp("20261120T145200.000Z"))

@@ -1,0 +1,206 @@
+# The store: one bucket for all apps, each under its own prefix.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+# Names spelled out, not read from resources: so a plan shows every policy whole, even before anything exists.
+locals {
+  account_id     = data.aws_caller_identity.current.account_id
+  iam_arn        = "arn:${data.aws_partition.current.partition}:iam::${local.account_id}"
+  bucket_arn     = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket}"
+  log_bucket_arn = "${local.bucket_arn}-logs"
+  prefixes       = { for app, each in var.apps : app => coalesce(each.prefix, app) }
+}
+
+resource "aws_s3_bucket" "store" {
+  # checkov:skip=CKV_AWS_144: a copy in a second region doubles the bill; whoever needs one adds replication
+  # checkov:skip=CKV_AWS_145: SSE-S3 is the default; create_kms_key chooses KMS
+  # checkov:skip=CKV2_AWS_62: nothing listens to events; sidecar's own metrics tell when a restore point is missing
+  bucket = var.bucket
+
+  # The two together: neither a `destroy` nor a renamed bucket may take the restore points with it.
+  force_destroy = false
+
+  # Versions can only be locked in a bucket that was created with it.
+  object_lock_enabled = var.object_lock != null
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "store" {
+  bucket                  = aws_s3_bucket.store.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced" # ACLs are off: policies alone decide
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  rule {
+    bucket_key_enabled = var.create_kms_key
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = var.create_kms_key ? "aws:kms" : "AES256"
+      kms_master_key_id = one(aws_kms_key.store[*].arn)
+    }
+  }
+}
+
+resource "aws_s3_bucket_versioning" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_policy" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
+      # sidecar publishes with `If-None-Match: *`. This holds a stolen credential to it too. Lease and parts are exempt:
+      # lease.json is replaced all the time, and parts of an upload take no conditions.
+      # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
+      jsondecode(templatefile("${path.module}/policies/restore_points.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
+    )
+  })
+
+  # A policy is judged "public" or not by the block's rules: have them first.
+  depends_on = [aws_s3_bucket_public_access_block.store]
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "store" {
+  count  = var.object_lock == null ? 0 : 1
+  bucket = aws_s3_bucket.store.id
+
+  rule {
+    default_retention {
+      mode = var.object_lock.mode
+      days = var.object_lock.days
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.store]
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  # Current objects expire by tag and by nothing else. sidecar tags a restore point when a newer one supersedes it, so the
+  # newest one has no tag and stays, however long the app sleeps; nor does any rule know the tag `held`.
+  dynamic "rule" {
+    for_each = var.retention_days
+    iterator = tier
+
+    content {
+      id     = "expire-${tier.key}"
+      status = "Enabled"
+
+      filter {
+        tag {
+          key   = "sidecar-tier"
+          value = tier.key
+        }
+      }
+
+      expiration {
+        days = tier.value
+      }
+    }
+  }
+
+  # What was expired, deleted or overwritten can be brought back for a while, then its storage ends. This touches no current object.
+  rule {
+    id     = "forget-noncurrent"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.noncurrent_days
+    }
+  }
+
+  # An upload that was killed leaves parts that cost but are shown nowhere. No filter: tags do not exist before completion.
+  rule {
+    id     = "abort-incomplete-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+
+  # A delete marker with no versions left below it: a marker, no data.
+  rule {
+    id     = "forget-delete-markers"
+    status = "Enabled"
+
+    filter {}
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
+  # The lease is renewed every 40 s: two thousand versions a day that nobody will ask for.
+  dynamic "rule" {
+    for_each = local.prefixes
+    iterator = app
+
+    content {
+      id     = "forget-leases-of-${app.key}"
+      status = "Enabled"
+
+      filter {
+        prefix = "${app.value}/lease.json"
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.store]
+}
+
+resource "aws_kms_key" "store" {
+  count                   = var.create_kms_key ? 1 : 0
+  description             = "Restore points in ${var.bucket}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30 # the longest there is: without the key every restore point is noise
+
+  policy = templatefile("${path.module}/policies/key.json.tftpl", {
+    partition  = data.aws_partition.current.partition
+    account_id = local.account_id
+  })
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+resource "aws_kms_alias" "store" {
+  count         = var.create_kms_key ? 1 : 0
+  name          = "alias/${var.bucket}"
+  target_key_id = aws_kms_key.store[0].key_id
+}

@@ -1,0 +1,61 @@
+"""The user that the app runs as: `user`, `user:group`, `uid` or `uid:gid`."""
+
+import grp
+import os
+import pwd
+
+from sidecar.domain import Account
+from sidecar.errors import ConfigurationError
+
+
+def account(setting: str) -> Account:
+    """The account that `app_user` names.
+
+    A bare number needs no entry in /etc/passwd, and is then its own group. With a group named, it is the only one, as
+    in a Dockerfile's USER; else the account's own groups are kept. Raises `ConfigurationError`.
+    """
+    user, separator, group = setting.partition(":")
+    entry = _entry(user)
+    if entry is None and not user.isdigit():
+        raise ConfigurationError(f"app_user: there is no user {user!r} here", "create it in the image, or give its uid")
+    name, uid = (entry.pw_name, entry.pw_uid) if entry else (user, int(user))
+    home = entry.pw_dir if entry else None
+    if separator:
+        gid = _group(group)
+        return Account(name, uid, gid, (gid,), home)
+    if entry is None:
+        return Account(name, uid, uid, (uid,), home)
+    return Account(name, uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)), home)
+
+
+def to_become(setting: str | None) -> Account | None:
+    """The account that the app is to run as; None when that is ours already. Raises `ConfigurationError`."""
+    if setting is None:
+        return None
+    wanted = account(setting)
+    if os.geteuid() == 0:
+        return wanted
+    if wanted.uid == os.geteuid():
+        return None
+    raise ConfigurationError(
+        f"app_user: only root may run the app as {setting!r}, and sidecar runs as uid {os.geteuid()}",
+        "start sidecar as root (no USER in the image), or leave app_user out",
+    )
+
+
+def _entry(user: str) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        return None
+
+
+def _group(group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigurationError(
+            f"app_user: there is no group {group!r} here", "create it in the image, or give its gid"
+        ) from None

@@ -1,0 +1,245 @@
+"""A role's temporary credentials for a web-identity token: sts:AssumeRoleWithWebIdentity, unsigned.
+
+Not the SDK's own provider, for three reasons. It reads tokens synchronously, so it cannot mint them from a socket. It
+renews inside the signing of a request, within that request's deadline. And it insists on new credentials ten minutes
+before the old ones end, so that a token service that is down for a moment stops a daemon that has valid ones.
+
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import aiobotocore.session
+import anyio
+import structlog
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
+from botocore import UNSIGNED
+from botocore.credentials import ReadOnlyCredentials
+
+from sidecar.adapters.sts_errors import SDK_ERRORS, Refused, translate
+from sidecar.domain import Token
+from sidecar.errors import SidecarError, TokenUnavailable
+from sidecar.ports import Clock, TokenSource
+
+log = structlog.get_logger()
+
+DURATION = 3600  # seconds: what every role allows (its maximum is at least that)
+DEADLINE = 15.0
+ATTEMPTS = 3  # with a token read anew each time
+BETWEEN_ATTEMPTS = 0.5
+EARLY = 900.0  # renew this long before the end, or for a quarter of a shorter session
+LAST_MOMENT = 60.0  # not used for new requests any more, or a tenth of a shorter session
+JUST_NOW = 1.0
+WHOLE_SECOND = 1.0  # the service's times have no fractions
+AGAIN_AFTER = 30.0  # a failed renewal ahead of time is repeated
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which role, under which name in the audit log, and where the token service is. `endpoint` None is AWS's own."""
+
+    arn: str
+    session_name: str
+    region: str
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """Credentials, when they end by this machine's clock, and until when they serve, on the monotonic clock.
+
+    Lifetimes are measured by the service's own clock (`Expiration - Date`): a wrong clock here changes nothing.
+    """
+
+    keys: ReadOnlyCredentials = field(repr=False)
+    expires: datetime
+    obtained: float
+    renew_at: float
+    ends_at: float
+
+
+class RoleCredentials:
+    """Implements `ports.Credentials`. `renewed` is told when each new session ends."""
+
+    def __init__(self, role: Role, tokens: TokenSource, clock: Clock, renewed: Callable[[datetime], None]) -> None:
+        self.tokens = tokens
+        self._role = role
+        self._clock = clock
+        self._renewed = renewed
+        self._renewing = anyio.Lock()
+        self._session: _Session | None = None
+        self._not_before = 0.0
+        self._told = ""
+        self._sdk: Any = None
+
+    @property
+    def role(self) -> str:
+        """See `ports.Credentials`."""
+        return self._role.arn
+
+    async def fresh(self) -> datetime:
+        """See `ports.Credentials`. One caller renews, ahead of time; the others go on with what there is."""
+        session = self._usable()
+        if session is None:
+            async with self._renewing:
+                session = self._usable() or await self._renew()
+        elif self._is_due(session) and not self._renewing.locked():
+            async with self._renewing:
+                session = await self._renew_ahead(session)
+        return session.expires
+
+    def forget(self) -> bool:
+        """See `ports.Credentials`."""
+        if self._session and self._clock.monotonic() - self._session.obtained < JUST_NOW:
+            return False  # the reply to a request that was signed before; or nothing will ever be accepted
+        self._session = None
+        return True
+
+    async def keys(self) -> ReadOnlyCredentials:
+        """What the SDK signs a request with."""
+        if self._session is None:
+            await self.fresh()
+        if self._session is None:  # forgotten at this very moment
+            raise TokenUnavailable(f"no credentials of {self.role} right now", "they are fetched again")
+        return self._session.keys
+
+    def for_sdk(self) -> Any:
+        """See `ports.Credentials`."""
+        if self._sdk is None:
+            self._sdk = aiobotocore.session.get_session()
+            self._sdk.register_component("credential_provider", _Provider(self.keys))
+        return self._sdk
+
+    def _usable(self) -> _Session | None:
+        return self._session if self._session and self._clock.monotonic() < self._session.ends_at else None
+
+    def _is_due(self, session: _Session) -> bool:
+        return self._clock.monotonic() >= max(session.renew_at, self._not_before)
+
+    async def _renew_ahead(self, session: _Session) -> _Session:
+        """Try once; the credentials in use are good for a while yet."""
+        if not self._is_due(session):
+            return self._usable() or session
+        try:
+            return await self._renew()
+        except SidecarError as error:
+            left = session.ends_at - self._clock.monotonic()
+            self._not_before = self._clock.monotonic() + min(AGAIN_AFTER, max(1.0, left / 4))
+            log.warning(
+                "the credentials could not be renewed; the present ones go on for now",
+                error=error.message,
+                hint=error.hint,
+                seconds_left=round(left),
+            )
+        return session
+
+    async def _renew(self) -> _Session:
+        """New credentials, with a token read anew for each attempt. Raises what `fresh` does."""
+        attempt = 1
+        while True:
+            token = await self.tokens.read()
+            self._tell(token)
+            try:
+                session = await self._assume(token)
+            except Refused as refusal:
+                if attempt == ATTEMPTS:
+                    raise refusal.outcome from refusal
+                await self._clock.sleep(attempt * BETWEEN_ATTEMPTS)
+                attempt += 1
+            else:
+                break
+        self._session, self._not_before = session, 0.0
+        self._renewed(session.expires)
+        log.debug("credentials renewed", role=self.role, expires=session.expires.isoformat())
+        return session
+
+    def _tell(self, token: Token) -> None:
+        """Log what is in a token, once for as long as it is the same but for its times."""
+        told = f"{token.issuer} {token.audience} {token.subject}"
+        if told != self._told:
+            self._told = told
+            log.info(
+                "web-identity token",
+                source=self.tokens.name,
+                role=self.role,
+                iss=token.issuer,
+                aud=token.audience,
+                sub=token.subject,
+                exp=token.expires.isoformat() if token.expires else None,
+            )
+
+    async def _assume(self, token: Token) -> _Session:
+        """One request. Raises `Refused` when another token may help, else our errors."""
+        try:
+            with anyio.fail_after(DEADLINE):
+                reply = await self._request(token)
+        except SDK_ERRORS as error:
+            raise translate(error, token, self.role, self._where()) from error
+        return self._session_of(reply)
+
+    async def _request(self, token: Token) -> Any:
+        config = AioConfig(
+            signature_version=UNSIGNED,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=10,
+            user_agent_extra="sqlite-sidecar",
+        )
+        client = self.for_sdk().create_client(
+            "sts", region_name=self._role.region, endpoint_url=self._role.endpoint, config=config
+        )
+        async with client as sts:
+            return await sts.assume_role_with_web_identity(
+                RoleArn=self._role.arn,
+                RoleSessionName=self._role.session_name,
+                WebIdentityToken=token.text,
+                DurationSeconds=DURATION,
+            )
+
+    def _session_of(self, reply: Any) -> _Session:
+        try:
+            given = reply["Credentials"]
+            keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], None)
+            lifetime = (given["Expiration"] - _date(reply)).total_seconds() - WHOLE_SECOND
+        except (KeyError, TypeError) as error:
+            raise TokenUnavailable(
+                f"{self._where()} answers without credentials", "is AWS_ENDPOINT_URL_STS a security token service?"
+            ) from error
+        now = self._clock.monotonic()
+        ends = lifetime - min(LAST_MOMENT, lifetime / 10)
+        expires = self._clock.now() + timedelta(seconds=lifetime)
+        return _Session(keys, expires, now, now + lifetime - min(EARLY, lifetime / 4), now + ends)
+
+    def _where(self) -> str:
+        if not self._role.endpoint:
+            return f"AWS STS in {self._role.region}"
+        scheme, _, rest = self._role.endpoint.partition("://")
+        return f"the token service {scheme}://{rest.rpartition('@')[2]}"
+
+
+class _Provider(AioCredentials):  # type: ignore[misc] # aiobotocore has no types
+    """Both the SDK's chain of providers and the credentials it finds: whatever it signs, it asks `keys`."""
+
+    def __init__(self, keys: Callable[[], Awaitable[ReadOnlyCredentials]]) -> None:
+        super().__init__("", "", "", method="sidecar-web-identity")
+        self._keys = keys
+
+    async def load_credentials(self) -> Self:
+        """See botocore's `CredentialResolver`."""
+        return self
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """See botocore's `Credentials`."""
+        return await self._keys()
+
+
+def _date(reply: Any) -> datetime:
+    try:
+        return parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    except (KeyError, ValueError, TypeError):
+        return datetime.now(UTC)

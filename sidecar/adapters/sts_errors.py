@@ -1,0 +1,77 @@
+"""What a security token service says no to, in our words, with what the token says: the table behind `sts.py`.
+
+Codes: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html, and what SeaweedFS calls
+the same (InvalidParameterValue for a token that it cannot verify).
+"""
+
+import re
+from typing import Any
+
+import aiohttp
+from botocore import exceptions as boto
+
+from sidecar.domain import Token
+from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+
+SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
+
+_JWT = re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*")  # base64 of '{"' begins like this
+_MISCONFIGURED = (boto.NoRegionError, boto.ParamValidationError, boto.InvalidRegionError)
+_STALE = {"ExpiredTokenException", "ExpiredToken"}
+_UNVERIFIED = {"InvalidIdentityToken", "InvalidIdentityTokenException"}
+_INVALID = {"InvalidParameterValue", "ValidationError"}
+_BUSY = {"IDPCommunicationError", "IDPCommunicationErrorException", "Throttling", "ThrottlingException", "SlowDown"}
+
+
+class Refused(Exception):
+    """The service does not take this token; another one, or the same one later, may do. Else: `outcome`."""
+
+    def __init__(self, outcome: SidecarError) -> None:
+        super().__init__(str(outcome))
+        self.outcome = outcome
+
+
+def translate(error: BaseException, token: Token, role: str, where: str) -> Exception:
+    """Our error for one of the SDK's, or `Refused`. Never shows a token, even if the service repeats it."""
+    if isinstance(error, boto.ClientError):
+        return _of_reply(error.response, token, role, where)
+    words = "no answer in time" if isinstance(error, TimeoutError) else clean(str(error) or type(error).__name__)
+    if isinstance(error, _MISCONFIGURED):
+        return ConfigurationError(f"the SDK refuses to ask for {role}: {words}", "check AWS_ROLE_ARN and AWS_REGION")
+    return TokenUnavailable(
+        f"{where} cannot be reached: {words}", "check the network, AWS_REGION and AWS_ENDPOINT_URL_STS"
+    )
+
+
+def _of_reply(reply: Any, token: Token, role: str, where: str) -> Exception:
+    code = str(reply.get("Error", {}).get("Code", ""))
+    message = clean(str(reply.get("Error", {}).get("Message", "") or code))
+    status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _STALE:
+        return Refused(
+            TokenUnavailable(f"the token has expired: {message}; it says {token}", "the platform should renew it")
+        )
+    if code in _BUSY or status == 429 or status >= 500 or not status or "retrieve verification key" in message:
+        return TokenUnavailable(f"{where} answers with {status} {code}: {message}", "it is tried again")
+    if code in _UNVERIFIED or (code in _INVALID and "token" in message):
+        return Refused(
+            AccessDenied(
+                f"{where} does not accept the token: {message}; it says {token}",
+                "the account needs an OIDC provider for this issuer, with this audience",
+            )
+        )
+    if status in {401, 403}:
+        return AccessDenied(
+            f"{where} denies the role {role}: {message}; the token says {token}",
+            "does the role exist, and does its trust policy allow this iss, aud and sub?",
+        )
+    if code in _INVALID:
+        return ConfigurationError(f"{where} rejects the request for the role {role}: {message}", "check AWS_ROLE_ARN")
+    return ConfigurationError(
+        f"{where} answers with {status} {code}: {message}", "check AWS_ENDPOINT_URL_STS and AWS_REGION"
+    )
+
+
+def clean(text: str) -> str:
+    """Somebody else's words, without anything that looks like a token."""
+    return _JWT.sub("***", text)

@@ -1,0 +1,60 @@
+"""Whether the platform waits long enough for a shutdown: our settings against a fly.toml."""
+
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+
+from sidecar.errors import ConfigurationError
+from sidecar.quantities import format_duration, parse_duration
+from sidecar.trial import Finding
+
+DEFAULT = timedelta(seconds=5)  # https://fly.io/docs/reference/configuration/#runtime-options
+LONGEST = timedelta(minutes=5)
+GIVING_UP = timedelta(seconds=5)  # an upload under way is aborted, the app's last processes are reaped
+
+
+def shutdown_budget(grace: timedelta, final_backup: timedelta, fly_toml: Path | None) -> Finding:
+    """Compare what a shutdown may take with `kill_timeout`; `fly_toml` None looks in the working directory.
+
+    Raises `ConfigurationError` when there is no time for a final backup at all, or the file cannot be read.
+    """
+    needed = grace + final_backup + GIVING_UP
+    budget = f"a shutdown may take {format_duration(needed)}"
+    file = fly_toml or Path("fly.toml")
+    if fly_toml is None and not file.is_file():
+        return Finding(f"{budget}; let the platform wait that long (no fly.toml here to compare with)")
+    timeout, given = _kill_timeout(file)
+    waits = f"{file}: kill_timeout is {given}"
+    if timeout <= grace:
+        raise ConfigurationError(
+            f"{waits}, which the app's shutdown_grace of {format_duration(grace)} alone may take", _advice(needed)
+        )
+    if timeout < needed:
+        return Finding(f"{waits}, and {budget}; {_advice(needed)}", "warning")
+    if timeout > LONGEST:
+        return Finding(f"{waits}, and fly.io waits {format_duration(LONGEST)} at most", "warning")
+    return Finding(f"{budget}; {waits}")
+
+
+def _advice(needed: timedelta) -> str:
+    if needed > LONGEST:
+        return "fly.io waits 5m at most: lower final_backup_timeout or shutdown_grace"
+    return f"set kill_timeout to {needed.total_seconds():.0f} in fly.toml, or lower final_backup_timeout"
+
+
+def _kill_timeout(file: Path) -> tuple[timedelta, str]:
+    """As fly.toml has it: a number of seconds, or text like 120s."""
+    try:
+        value = tomllib.loads(file.read_text()).get("kill_timeout")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}", "correct --fly-toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not TOML: {error}", "`fly config validate` says more") from error
+    if value is None:
+        return DEFAULT, "not set, so 5s"
+    text = f"{value}s" if re.fullmatch(r"\d+", str(value)) else str(value)
+    try:
+        return parse_duration(text), text
+    except ValueError as error:
+        raise ConfigurationError(f"{file}: kill_timeout {value!r} is {error}", "write it like 120 or 120s") from error

@@ -1,0 +1,17 @@
+"""A few rounds of `make chaos`."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.rounds import Chaos
+from tests.harness.seaweed import Seaweed
+
+
+@pytest.mark.s3
+def test_nothing_published_is_lost_whoever_is_killed_when(tmp_path: Path, seaweed: Seaweed, bucket: str) -> None:
+    """Always the same rounds; `make chaos` has others every time."""
+    chaos = Chaos(tmp_path, seaweed, bucket, seed=4)
+    while chaos.tally.rounds < 6:
+        chaos.round()
+    assert chaos.tally.looked

@@ -1,0 +1,63 @@
+"""A machine whose term ends while it publishes: what it published then is no restore point of anybody's history."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.diverged import FencedState
+from sidecar.domain import ObjectInfo
+from sidecar.errors import LeaseLost
+from tests.fakes import MemoryStore
+from tests.integration.wiring import NAME, Machine, write
+
+pytestmark = pytest.mark.anyio
+
+TTL = timedelta(seconds=60)
+
+
+class Suspended(MemoryStore):
+    """A store, and a machine that is suspended for two terms in the middle of its next publish."""
+
+    async def put(self, key: str, data: bytes, **options: object) -> ObjectInfo:
+        """See `ports.ObjectStore`."""
+        if key.startswith(NAME) and self.other:
+            other, self.other = self.other, None
+            self.time += 2 * TTL
+            await hold(other)
+        return await super().put(key, data, **options)  # type: ignore[arg-type]
+
+    other: Machine | None = None
+
+
+async def hold(machine: Machine) -> str:
+    """What `run` does before the app starts."""
+    assert machine.lease
+    await machine.lease.acquire(timedelta(0))
+    booted = await machine.boot()
+    await machine.lease.settle({NAME: booted.newest} if booted.newest else {})
+    return booted.outcome
+
+
+async def test_what_is_published_after_the_term_is_kept_under_diverged_too(tmp_path: Path) -> None:
+    """Although the app wrote nothing more, and the store accepted the restore point: nobody will ever start with it."""
+    store = Suspended()
+
+    def machine(name: str) -> Machine:
+        (tmp_path / name).mkdir()
+        return Machine(store, tmp_path / name / NAME, staging=tmp_path, holder=name, ttl=TTL)
+
+    one, other = machine("one"), machine("other")
+    write(one.database.path, 3)
+    await hold(one)
+    assert await one.backup.cycle() == "published"
+    first = await one.newest()
+    write(one.database.path, 3)
+    store.other = other
+    with pytest.raises(LeaseLost):
+        await one.backup.cycle()
+    assert next(point.key for point in await other.points()) == (await other.newest()).key == first.key
+    assert len(await other.points()) == 2
+    assert one.backup.changed()
+    assert await FencedState(one.backup, "one", one.tools).publish()
+    assert [key for key in store.objects if key.startswith("diverged/")]
