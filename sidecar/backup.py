@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import anyio
 import structlog
 
-from sidecar.domain import Database, RestorePoint, Signature, Snapshot, Timestamp
+from sidecar.domain import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import (
     DamagedRestorePoint,
     DatabaseMissing,
@@ -19,7 +19,9 @@ from sidecar.errors import (
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
+from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, Prunable, Snapshotter
+from sidecar.protection import Protection
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
@@ -43,7 +45,7 @@ class Tools:
     status: Status
     clock: Clock
     fence: Fence
-    turn: anyio.Semaphore
+    turn: Turns
     prunable: Prunable | None = None
 
 
@@ -76,16 +78,14 @@ class Backup:
         self._must_publish = False
         self._mine = anyio.Lock()
         self._base: Parent | RestorePoint | None = None
-        self._protected: Signature | None = None
-        self._copying: Signature | None = None
-        self._changed_meanwhile: datetime | None = None
+        self._protection = Protection(self._status)
 
     def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
         """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
         self._parent, self._newest, self._root = key, timestamp, root
         self._status.restore_point = key
         if unchanged:
-            self._protected = self._tools.snapshotter.signature(self.database.path)
+            self._protection.holds(self._tools.snapshotter.signature(self.database.path), self._tools.clock.now())
 
     def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
         """Go on after this restore point, from which the local database may or may not descend."""
@@ -95,6 +95,7 @@ class Backup:
         self._status.restore_point_size = newest.size
         self._newest = max(newest.timestamp, self._newest or newest.timestamp)
         self._base = self._base or newest
+        self._protection.held_at(newest.timestamp.instant)
 
     def reuses(self, base: Parent) -> None:
         """The next publish may copy from this restore point."""
@@ -117,24 +118,32 @@ class Backup:
             return
         self._status.size = signature.database.size
         self._status.wal_size = signature.wal.size if signature.wal else 0
-        now = self._tools.clock.now()
-        if not _same(signature, self._protected) and self._status.unprotected_since is None:
-            self._status.unprotected_since = now
-        if self._copying and not _same(signature, self._copying) and self._changed_meanwhile is None:
-            self._changed_meanwhile = now
+        self._protection.look(signature, self._tools.clock.now())
 
     def changed(self) -> bool:
         """Whether the database may have something that no restore point, nor a diverged one, holds."""
         signature = self._tools.snapshotter.signature(self.database.path)
-        return signature is not None and not signature.proves_unchanged_since(self._protected)
+        return signature is not None and self._protection.changed_since(signature)
 
     def kept(self, snapshot: Snapshot) -> None:
         """What this snapshot holds is in the store, if not as a restore point."""
-        self._protected = snapshot.signature
+        self._protection.kept(snapshot.signature)
 
     def must_publish(self) -> None:
         """The next cycle publishes even what seems to be published already."""
         self._must_publish = True
+
+    async def distrust(self, damaged: RestorePoint) -> None:
+        """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
+        async with self._mine:
+            self._base = None
+            self._must_publish = True
+            self._protection.lost(damaged.timestamp.instant)
+
+    async def mark(self, key: str, name: str, value: str) -> None:
+        """Give a restore point a tag beside those it has; between cycles, because these tag, too. Raises `SidecarError`."""
+        async with self._mine:
+            await self._predecessors.mark(key, name, value)
 
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
@@ -201,28 +210,28 @@ class Backup:
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
             return self._without_database()
-        if not self._must_publish and signature.proves_unchanged_since(self._protected):
+        if not self._must_publish and not self._protection.changed_since(signature):
             self._tools.status.succeeded(self.database.name, "unchanged")
             return "unchanged"
         return await self._snapshot_and_publish()
 
     async def _snapshot_and_publish(self) -> str:
         timing = _Timing(self._tools.clock.monotonic)
-        self._changed_meanwhile = None
+        self._protection.begin()
         try:
             async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
-                self._copying = snapshot.signature
+                self._protection.copied(snapshot, self._tools.clock.now())
                 index = await self._tools.publisher.index(snapshot, self.database.name)
                 if index.root == self._root and not self._must_publish:
-                    self._settle(snapshot, "unchanged")
+                    self._settle("unchanged")
                     return "unchanged"
                 uploading = _Timing(self._tools.clock.monotonic)
                 published = await self._publish(snapshot, index)
                 self._tell(snapshot, published, uploading.elapsed(), timing.elapsed())
-                self._settle(snapshot, "published")
+                self._settle("published")
                 return "published"
         finally:
-            self._copying = None
+            self._protection.end()
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         await self._predecessors.guard(snapshot)
@@ -258,10 +267,9 @@ class Backup:
                 self._base = None
         return self._base
 
-    def _settle(self, snapshot: Snapshot, outcome: str) -> None:
+    def _settle(self, outcome: str) -> None:
         """What the snapshot holds is protected now; what was written since is not."""
-        self._protected = snapshot.signature
-        self._status.unprotected_since = self._changed_meanwhile
+        self._protection.settle()
         self._tools.status.succeeded(self.database.name, outcome)
         self.observe()
 
@@ -270,15 +278,16 @@ class Backup:
         for phase, value in seconds.items():
             self._status.phases[phase].observe(value)
         self._status.final_estimate = total
+        info, name = published.info, self.database.name
         self._tools.status.published(
-            self.database.name, published.info.key, published.info.size, published.uploaded, published.reused
+            name, info.key, info.size, published.uploaded, published.reused, snapshot.size, seconds
         )
         log.info(
             "restore point published",
-            database=self.database.name,
-            key=published.info.key,
+            database=name,
+            key=info.key,
             database_bytes=snapshot.size,
-            object_bytes=published.info.size,
+            object_bytes=info.size,
             uploaded_bytes=published.uploaded,
             reused_bytes=published.reused,
             staged_on_tmpfs=snapshot.on_tmpfs,
@@ -299,7 +308,3 @@ class Backup:
             f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
             "has the app deleted it? `sidecar restore` brings it back",
         )
-
-
-def _same(one: Signature, other: Signature | None) -> bool:
-    return other is not None and (one.database, one.wal) == (other.database, other.wal)

@@ -22,6 +22,7 @@ from sidecar.lineage import Lineage, Marker
 from sidecar.publish import Parent
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
+from sidecar.status import Kind
 
 log = structlog.get_logger()
 
@@ -113,6 +114,10 @@ class Boot:
                     "check `store` and the database's name, or set on_empty_store=start for the first start",
                 )
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
+                if decision is Decision.CONFLICT_LOCAL:
+                    message = f"conflict: the local database wins, {newest} becomes an older restore point"
+                    hint = "`sidecar restore --key` gets what it has"
+                    self._status.report(what.database.name, message, hint, Kind.DIVERGENCE)
                 return Booted("kept_local", at_once=True, force=True), None
             case Decision.KEEP_LOCAL:
                 return Booted("kept_local", at_once=True), None
@@ -172,7 +177,7 @@ class Boot:
     def _shout(self, database: Database, damage: DamagedRestorePoint) -> None:
         hint = "the next older restore point is tried; run `sidecar verify --all`"
         self._status.restores["damaged"] += 1
-        self._status.report(database.name, damage.message, hint)
+        self._status.report(database.name, damage.message, hint, Kind.DAMAGED)
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
 
     async def _put_in_place(self, case: _Case, restored: Restored, staged: Path) -> None:
@@ -186,12 +191,10 @@ class Boot:
         for orphan in await to_thread.run_sync(swap, what):
             log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
         if kept:
-            log.warning(
-                "conflict: the local database gave way to the newest restore point",
-                database=database.name,
-                kept_at=str(kept),
-                hint="it is published under diverged/ too; `sidecar list --diverged` shows it",
-            )
+            message = "conflict: the local database gave way to the newest restore point"
+            hint = "it is published under diverged/ too; `sidecar list --diverged` shows it"
+            self._status.report(database.name, f"{message}; it is kept at {kept}", hint, Kind.DIVERGENCE)
+            log.warning(message, database=database.name, kept_at=str(kept), hint=hint)
 
     async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
         """Where the local database is to be kept, made whole in one file; None when there is none."""

@@ -118,7 +118,7 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, tuple):
-        return ", ".join(str(part) for part in value)
+        return ", ".join(str(part) for part in value) or "-"
     if isinstance(value, int) and name in SIZES:
         return format_size(value)
     return "-" if value is None else without_password(str(value))

@@ -13,7 +13,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import Configuration, Settings, load
+from sidecar.config import REPEATABLE, Configuration, Settings, load
 from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError
 
@@ -70,13 +70,13 @@ def _with_settings(command: Command) -> Command:
     for name, field in reversed(Settings.model_fields.items()):
         option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
         decorated = click.option(
-            option, name, multiple=name == "databases", help=_help(name, field.description), metavar=_metavar(field)
+            option, name, multiple=name in REPEATABLE, help=_help(name, field.description), metavar=_metavar(field)
         )(decorated)
     return decorated
 
 
 def _help(name: str, description: str | None) -> str:
-    return f"{description}{'; repeatable' if name == 'databases' else ''}"
+    return f"{description}{'; repeatable' if name in REPEATABLE else ''}"
 
 
 def _metavar(field: FieldInfo) -> str:
@@ -138,7 +138,7 @@ def restore(flags: Mapping[str, object], at: str | None, key: str | None, output
 @_with_settings
 def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
     """List restore points, oldest first."""
-    from sidecar.commands import list_points
+    from sidecar.report import list_points
 
     return _command(flags, list_points, as_json=as_json, diverged=diverged)
 
@@ -148,7 +148,7 @@ def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> i
 @_with_settings
 def verify(flags: Mapping[str, object], every: bool) -> int:
     """Prove restore points: restore to a scratch directory, check every digest, run SQLite's integrity check."""
-    from sidecar.commands import verify
+    from sidecar.verify import verify
 
     return _command(flags, verify, every=every)
 
@@ -158,7 +158,7 @@ def verify(flags: Mapping[str, object], every: bool) -> int:
 @_with_settings
 def status(flags: Mapping[str, object], as_json: bool) -> int:
     """Show what is protected: as the daemon of this machine says, else as the store does."""
-    from sidecar.commands import status
+    from sidecar.report import status
 
     return _command(flags, status, as_json=as_json)
 

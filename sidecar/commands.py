@@ -1,10 +1,8 @@
 """The one-shot commands. Each takes the configuration, prints for people or machines, and returns an exit status."""
 
-import json
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +15,14 @@ from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.errors import (
     ConfigurationError,
-    DamagedRestorePoint,
     DatabaseBusy,
     ExitCode,
-    NothingToRestore,
     SidecarError,
-    UnsupportedRestorePoint,
 )
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
-from sidecar.output import Table, progress_bar, say
+from sidecar.output import progress_bar, say
 from sidecar.pipeline import first_failure
-from sidecar.quantities import format_duration, format_size
-from sidecar.replica import Replica
 from sidecar.restore import OnConflict
 
 
@@ -57,7 +50,7 @@ async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
 async def backup(configuration: Configuration) -> int:
     """Ask this machine's daemon for a cycle of every database, or do one without it."""
     async with opened(configuration) as parts:
-        answer = await _ask_daemon(configuration, parts.store.url, "backup")
+        answer = await ask_daemon(configuration, parts.store.url, "backup")
         if answer is None:
             answer = await _backup_here(parts)
         answer = {name: outcome for name, outcome in answer.items() if name in parts.status.databases}
@@ -77,7 +70,7 @@ async def backup(configuration: Configuration) -> int:
 async def _backup_here(parts: Parts) -> dict[str, Any]:
     """Become the holder for the time of one publish of each database."""
     fence = parts.fence(returning=False)
-    tools = parts.tools(fence)
+    tools = parts.tools(fence, progress_bar)
     with parts.locks(None):
         for database in parts.databases:
             if parts.snapshotter.signature(database.path) is None:
@@ -126,122 +119,7 @@ def _require_descent(
         )
 
 
-async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
-    """Every restore point of every database, oldest first."""
-    async with opened(configuration) as parts:
-        replica = parts.replica()
-        found = {
-            each.name: [point async for point in replica.points(each.name, diverged=diverged)]
-            for each in parts.databases
-        }
-        store, now = parts.store.url, await parts.store.now()
-    if as_json:
-        shown = [
-            {"name": name, "restore_points": [_point_json(point) for point in points]} for name, points in found.items()
-        ]
-        say(json.dumps({"store": store, "databases": shown}, indent=2))
-        return ExitCode.OK
-    table = Table("DATABASE", "TIME", "AGE", "SIZE", "KEY")
-    for name, points in found.items():
-        for point in points:
-            table.add(name, str(point.timestamp), _age(now, point), format_size(point.size), point.key)
-    table.show(empty=f"no restore points of {', '.join(found)} in {store}")
-    return ExitCode.OK
-
-
-async def verify(configuration: Configuration, *, every: bool) -> int:
-    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged, 66 when none is."""
-    damaged = verified = 0
-    async with opened(configuration) as parts:
-        replica = parts.replica()
-        for database in parts.databases:
-            async for point in _chosen(replica, database, every=every):
-                problem = await _prove(parts, replica, database, point)
-                verified += 1
-                damaged += bool(problem)
-                say(f"{point.key}: {'DAMAGED: ' + problem if problem else 'good'}")
-        url = parts.store.url
-    if not verified:
-        raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
-    if damaged:
-        raise DamagedRestorePoint(
-            f"{damaged} of {verified} restore points are damaged", "restore another one with `sidecar restore --key`"
-        )
-    return ExitCode.OK
-
-
-async def _prove(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> str:
-    """What is wrong with a restore point, or nothing."""
-    restorer = parts.restorer(replica, integrity="full")
-    beside = database.path if database.path.parent.is_dir() else Path(tempfile.gettempdir(), database.name)
-    try:
-        _, contents = await restorer.contents(point)
-        with (
-            parts.staging.reserve(beside, contents.index.database_size) as (scratch, _),
-            progress_bar(f"verify {point.key}") as progress,
-        ):
-            await restorer.download(point, scratch, progress)
-    except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
-        return error.message
-    return ""
-
-
-async def _chosen(replica: Replica, database: Database, *, every: bool) -> AsyncIterator[RestorePoint]:
-    if every:
-        async for point in replica.points(database.name):
-            yield point
-    elif newest := await replica.newest(database.name):
-        yield newest
-
-
-async def status(configuration: Configuration, *, as_json: bool) -> int:
-    """The daemon's view, else the store's."""
-    async with opened(configuration) as parts:
-        shown = await _ask_daemon(configuration, parts.store.url, "status") or await _status_of_store(parts)
-    if as_json:
-        say(json.dumps(shown, indent=2))
-        return ExitCode.OK
-    say(f"store     {shown['store']}")
-    say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
-    databases = shown["databases"]
-    for each in databases if isinstance(databases, list) else []:
-        say(f"\n{each['name']}")
-        for label, name in _STATUS_LINES:
-            if each.get(name) is not None:
-                say(f"  {label:<22}{each[name]}")
-    return ExitCode.OK
-
-
-_STATUS_LINES = (
-    ("newest restore point", "restore_point"),
-    ("its age in seconds", "age_seconds"),
-    ("last success", "last_success"),
-    ("last outcome", "last_outcome"),
-    ("unprotected seconds", "unprotected_seconds"),
-    ("failing since", "failing_since"),
-    ("last error", "last_error"),
-    ("next backup", "next_backup"),
-)
-
-
-async def _status_of_store(parts: Parts) -> dict[str, Any]:
-    databases: list[dict[str, object]] = []
-    replica = parts.replica()
-    for each in parts.databases:
-        newest = await replica.newest(each.name)
-        now = await parts.store.now()
-        databases.append(
-            {
-                "name": each.name,
-                "restore_point": newest.key if newest else None,
-                "restore_point_size": newest.size if newest else None,
-                "age_seconds": round((now - newest.timestamp.instant).total_seconds(), 3) if newest else None,
-            }
-        )
-    return {"source": "store", "store": parts.status.store, "databases": databases}
-
-
-async def _ask_daemon(configuration: Configuration, store: str, what: str) -> dict[str, Any] | None:
+async def ask_daemon(configuration: Configuration, store: str, what: str) -> dict[str, Any] | None:
     """What the daemon of the first database that has one answers; None when none runs on this machine."""
     for database in configuration.settings.database_list():
         holder = holder_of(database)
@@ -261,17 +139,3 @@ async def _ask_daemon(configuration: Configuration, store: str, what: str) -> di
             )
         return answer
     return None
-
-
-def _point_json(point: RestorePoint) -> dict[str, object]:
-    return {
-        "key": point.key,
-        "timestamp": str(point.timestamp),
-        "time": point.timestamp.instant.isoformat(),
-        "size": point.size,
-        "diverged_holder": point.diverged_holder,
-    }
-
-
-def _age(now: datetime, point: RestorePoint) -> str:
-    return format_duration(timedelta(seconds=max(0, round((now - point.timestamp.instant).total_seconds()))))

@@ -15,18 +15,23 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
+from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Database
+from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
 from sidecar.nolease import NoLease
+from sidecar.notify import Notifier
+from sidecar.output import progress_log
+from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
-from sidecar.publish import Origin, Publisher
+from sidecar.publish import Origin, Publisher, Show
 from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
@@ -49,7 +54,7 @@ class Parts:
     store: ObjectStore
     snapshotter: Snapshotter
     staging: Staging
-    turn: anyio.Semaphore
+    turn: Turns
     prunable: Prunable | None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
@@ -87,11 +92,11 @@ class Parts:
         holder = None if self.configuration.settings.lease == "off" else self.holder
         return local_locks(self.databases, control, self.store.url, holder)
 
-    def tools(self, fence: Fence) -> Tools:
-        """What backups work with."""
+    def tools(self, fence: Fence, show: Show = progress_log) -> Tools:
+        """What backups work with; `show` is told how far a publish is."""
         settings = self.configuration.settings
         replica = self.replica()
-        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level)
+        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level, show=show)
         restorer = self.restorer(replica)
         return Tools(
             replica, publisher, restorer, self.snapshotter, self.status, self.clock, fence, self.turn, self.prunable
@@ -122,6 +127,29 @@ class Parts:
     def backup(self, database: Database, tools: Tools) -> Backup:
         """The backup of one database."""
         return Backup(database, self.lineage(database), tools)
+
+    def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
+        """The drills of one database: one range at a time, the full integrity check."""
+        replica = Replica(tools.replica.store, part_size=self.configuration.settings.part_size, concurrency=1)
+        prover = self.prover(replica, backup.database, "drill")
+        return Drill(backup, tools, replica, prover, alone)
+
+    def prover(self, replica: Replica, database: Database, name: str, share: int = 1) -> Prover:
+        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many there are."""
+        return Prover(self.restorer(replica, integrity="full"), self.staging, database, name, share)
+
+    def notifier(self) -> Notifier:
+        """Who is told of what `status` reports."""
+        settings = self.configuration.settings
+        beat = settings.heartbeat_url
+        return Notifier(
+            self.status,
+            self.clock,
+            [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
+            heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
+            growth=settings.alert_growth,
+            holder=self.holder,
+        )
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""
@@ -156,7 +184,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     async with AsyncExitStack() as stack:
         credentials = _credentials(configuration, clock, status)
         store, probe = await _store(configuration, credentials, stack)
-        metered, turn = Metered(store, clock, status), anyio.Semaphore(AT_ONCE)
+        metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
         yield Parts(
             configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable, credentials, probe

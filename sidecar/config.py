@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sidecar.domain import Database
@@ -22,6 +23,7 @@ from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
 from sidecar.lease import OnLeaseLost
+from sidecar.outbox import Growth
 from sidecar.quantities import parse_duration, parse_size
 from sidecar.replica import RESERVED_NAMES
 from sidecar.restore import OnConflict, OnEmptyStore
@@ -30,6 +32,9 @@ PREFIX = "SIDECAR_"
 CONFIG_VARIABLE = "SIDECAR_CONFIG"
 DEFAULT_FILE = "sidecar.toml"
 SHORTEST_TTL = timedelta(seconds=1)
+SMALLEST_ALERT = 64 << 10
+SECRETS = frozenset({"notify", "heartbeat_url"})  # their values are shown nowhere, not even when they are wrong
+REPEATABLE = frozenset({"databases", "notify"})
 _S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
@@ -45,11 +50,31 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("not a URL like https://example.com/hook")
+    return value
+
+
+def _growth(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())
+    if percent and float(percent[1]) > 0:
+        return Growth(factor=float(percent[1]) / 100)
+    if percent or parse_size(value) < SMALLEST_ALERT:
+        raise ValueError("neither a size like 2GiB nor a growth like 50%")
+    return Growth(limit=parse_size(value))
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_comma_separated)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_url)]
+SecretUrls = Annotated[tuple[SecretUrl, ...], NoDecode, BeforeValidator(_comma_separated)]
 
 
 class Settings(BaseSettings):
@@ -88,13 +113,18 @@ class Settings(BaseSettings):
     lease_handoff: Literal["wait", "request"] = Field(
         "wait", description="`wait` for another machine to stop, or `request` that it hands over (bluegreen deploys)"
     )
-    listen: str = Field("0.0.0.0:9180", description="`host:port` of /livez /readyz /metrics /status, or `off`")
+    listen: str = Field(
+        "0.0.0.0:9180", description="`host:port` of the status page /, /livez /readyz /metrics /status, or `off`"
+    )
     app_metrics_url: str | None = Field(None, description="the app's metrics, appended to `/metrics`")
     staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
     journal_mode: Literal["wal", "keep"] = Field("wal", description="switch databases to WAL, or `keep` what they have")
     integrity_check: Literal["none", "quick", "full"] = Field("quick", description="SQLite's check after a restore")
     compression_level: int = Field(1, ge=1, le=19, description="zstd level, 1 to 19")
     part_size: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="size of parts on the wire, 5MiB to 5GiB")
+    drill_interval: Duration = Field(
+        timedelta(hours=24), description="time between drills, which prove the newest restore point; 0 turns them off"
+    )
     concurrency: int = Field(4, ge=1, le=64, description="parts in flight at once")
     durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
     fly_api_socket: str = Field("/.fly/api", description="fly.io's machine API, for tokens where no file has them")
@@ -103,6 +133,13 @@ class Settings(BaseSettings):
     )
     app_user: str | None = Field(None, description="`user`, `user:group`, `uid` or `uid:gid` that the app runs as")
     control_socket: str = Field("auto", description="unix socket for `sidecar backup` and `status`; `off` disables")
+    notify: SecretUrls = Field((), description="webhooks (Slack and its like) that are told of problems and their end")
+    heartbeat_url: SecretUrl | None = Field(
+        None, description="called whenever everything was found protected; alarm when it stays away"
+    )
+    alert_growth: Annotated[Growth | None, BeforeValidator(_growth)] = Field(
+        None, description="tell when a database passes a size (`2GiB`), or grows by more in one publish (`50%`)"
+    )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="`auto`: console on a tty, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
 
@@ -259,5 +296,5 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> Configuratio
         )
     if not name:
         return ConfigurationError(reason, "see the settings in README")
-    value = without_password(str(first["input"]))
+    value = "***" if name in SECRETS else without_password(str(first["input"]))
     return ConfigurationError(f"{name}: {value!r}: {reason}", f"it comes from: {sources[name]}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
@@ -29,19 +30,26 @@ from sidecar.domain import Account
 from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, ExitCode, FinalBackupFailed, LeaseLost, SidecarError
 from sidecar.files import kept_aside
+from sidecar.inventory import stored_by_tier
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.output import progress_bar
 from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
+from sidecar.status import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 
 log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
+COUNT_SECONDS = 3600.0
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
 IDLE_LOOK_SECONDS = 15.0
+NOT_PUBLISHED = (
+    "the app has stopped and its last changes could not be published",
+    "they are still in the local file, if this machine's disk survives; the log says why",
+)
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:
@@ -82,8 +90,13 @@ class _Daemon:
             outermost.start_soon(self._signals.listen, received)
             async with AsyncExitStack() as stack:
                 await self._serve(stack)
+                notifier = self._parts.notifier()
+                await stack.enter_async_context(notifier.running())
                 try:
                     status = await self._boot_and_run()
+                except (SidecarError, BaseExceptionGroup) as error:
+                    notifier.ended_by(error)
+                    raise
                 finally:
                     take_terminal_back()
             outermost.cancel_scope.cancel()
@@ -158,6 +171,8 @@ class _Daemon:
         protected = await self._final_backup()
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
+        if not protected:
+            self._status.report("", *NOT_PUBLISHED, Kind.FAILURE)
         log.info(
             "shutdown",
             app_status=status if self._command else None,
@@ -186,6 +201,8 @@ class _Daemon:
                 for backup, how in zip(self._backups, booted, strict=True):
                     loop = partial(backup.run, self._settings.interval, at_once=how.at_once)
                     group.start_soon(self._guarded, loop)
+                self._start_drills(group)
+                group.start_soon(self._guarded, self._keep_counting_storage)
                 group.start_soon(self._guarded, self._keep_observing)
                 group.start_soon(self._guarded, self._publish_diverged)
                 group.start_soon(self._guarded, self._publish_fenced)
@@ -197,13 +214,29 @@ class _Daemon:
                 self._signals.app.kill_group()
         return status
 
+    def _start_drills(self, group: TaskGroup) -> None:
+        alone, interval = anyio.Lock(), self._settings.drill_interval
+        for backup in self._backups if interval else ():
+            drill = self._parts.drill(backup, self._tools, alone)
+            group.start_soon(self._guarded, partial(drill.run, interval))
+
+    async def _keep_counting_storage(self) -> None:
+        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
+        while True:
+            for backup in self._backups:
+                name = backup.database.name
+                with suppress(SidecarError):  # the cycles report what is wrong with the store
+                    points = [point async for point in self._tools.replica.points(name)]
+                    self._status.stored[name] = stored_by_tier(points)
+            await anyio.sleep(COUNT_SECONDS)
+
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""
         try:
             await work()
         except Exception as error:
             log.exception("a part of sidecar failed by a bug; the app goes on, and a final backup will be tried")
-            self._status.report("", f"bug: {error!r}", "please report it with the log")
+            self._status.report("", f"bug: {error!r}", "please report it with the log", Kind.FAILURE)
 
     async def _boot(self, booted: list[Booted]) -> None:
         """Carry out the boot table for each database, and write down what this term begins from."""
@@ -236,7 +269,7 @@ class _Daemon:
         try:
             self._fence.require()
         except LeaseLost as error:
-            self._status.report("", error.message, error.hint)
+            self._status.report("", error.message, error.hint, Kind.DIVERGENCE)
         if self._settings.on_lease_lost is OnLeaseLost.STOP or not self._status.ready:
             log.error("the app is stopped: another machine has taken over")
             self._signals.request_stop()
@@ -321,10 +354,7 @@ class _Daemon:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
         if not protected and status == 0:
-            raise FinalBackupFailed(
-                "the app has stopped and its last changes could not be published",
-                "they are still in the local file, if this machine's disk survives; the log says why",
-            )
+            raise FinalBackupFailed(*NOT_PUBLISHED)
         return status
 
     async def _keep_observing(self) -> None:

@@ -11,6 +11,7 @@ from sidecar.domain import Database, Timestamp
 from sidecar.errors import DamagedDatabase, PreconditionFailed, SidecarError, Transient
 from sidecar.files import mark_done
 from sidecar.replica import diverged_key_of
+from sidecar.status import Kind
 
 log = structlog.get_logger()
 
@@ -41,13 +42,17 @@ class Diverged:
             log.info("the diverged database was published before", key=self._key)
         except DamagedDatabase as error:
             hint = f"it is kept as it is at {self._kept_at}"
-            self._tools.status.report(self._database.name, f"a diverged database is damaged: {error.message}", hint)
+            self._tools.status.report(
+                self._database.name, f"a diverged database is damaged: {error.message}", hint, Kind.DIVERGENCE
+            )
             log.error("a damaged diverged database cannot be published", error=error.message, hint=hint)
             self._published = True  # there is no point in trying again
             return True
         except SidecarError as error:
             hint = f"it is kept at {self._kept_at}; {error.hint}"
-            self._tools.status.report(self._database.name, f"diverged database not published: {error.message}", hint)
+            self._tools.status.report(
+                self._database.name, f"diverged database not published: {error.message}", hint, Kind.DIVERGENCE
+            )
             log.error("diverged database not published", key=self._key, error=error.message, hint=hint)
             return False
         except Exception:  # a loop boundary: a bug here must not stop the app
@@ -85,7 +90,9 @@ class FencedState:
                 self._backup.kept(snapshot)
         except SidecarError as error:
             hint = f"it is kept at {self._backup.database.path}; {error.hint}"
-            self._tools.status.report(name, f"the state of a fenced machine is not published: {error.message}", hint)
+            self._tools.status.report(
+                name, f"the state of a fenced machine is not published: {error.message}", hint, Kind.DIVERGENCE
+            )
             log.error("fenced database not published", database=name, error=error.message, hint=hint)
             return not isinstance(error, Transient | PreconditionFailed)
         except Exception:  # a loop boundary: a bug with one database must not cost another one its state

@@ -205,6 +205,14 @@ class TokenUnavailable(Transient):
     reason = Reason.ACCESS_DENIED
 
 
+class Undelivered(SidecarError):
+    """A notification did not get through: the receiver is away, slow, or has an error of its own. Never leaves `notify`."""
+
+
+class Undeliverable(SidecarError):
+    """A notification's receiver does not want it, and will not want it later. Never leaves `notify`."""
+
+
 class PreconditionFailed(SidecarError):
     """The object is not in the state the request demanded (HTTP 412): somebody was there before."""
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -12,6 +12,7 @@ from sidecar.quantities import format_size
 log = structlog.get_logger()
 
 LOG_EVERY = 10.0
+Progress = Callable[[int, int], None]
 
 
 def say(line: str) -> None:
@@ -40,13 +41,20 @@ class Table:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress_log(title: str) -> Iterator[Progress]:
+    """A function to tell (bytes done, bytes in all): a log line each 10 s. For a daemon, whose terminal is its app's."""
+    yield _logged(title)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
     """A function to tell (bytes done, bytes in all): a bar with rate and time left, or a log line each 10 s."""
     if not sys.stderr.isatty():
         yield _logged(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
@@ -55,18 +63,42 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _logged(title: str) -> Callable[[int, int], None]:
-    last = time.monotonic()
+def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progress]:
+    """Progress of several things at once as that of one: give it a thing's number, get what to tell about that one."""
+    done = [0] * len(sizes)
+
+    def of(number: int) -> Progress:
+        def tell(so_far: int, total: int) -> None:
+            done[number] = round(so_far / max(total, 1) * sizes[number])
+            progress(sum(done), sum(sizes))
+
+        return tell
+
+    return of
+
+
+def _logged(title: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A line each 10 s at most; none for what takes less."""
+    started = last = clock()
 
     def tell(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= LOG_EVERY:
-            last = time.monotonic()
-            log.info(title, done=format_size(done), total=format_size(total), percent=round(100 * done / max(total, 1)))
+        now = clock()
+        if now - last < LOG_EVERY:
+            return
+        last, rate = now, done / (now - started)
+        log.info(
+            title,
+            done=format_size(done),
+            total=format_size(total),
+            percent=round(100 * done / max(total, 1)),
+            rate=f"{format_size(rate)}/s",
+            seconds_left=round((total - done) / rate) if rate else None,
+        )
 
     return tell

@@ -12,6 +12,31 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Turns:
+    """Lets few work at once, as a context manager, and others wait until nobody does."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = anyio.Semaphore(at_once)
+        self._idle = anyio.Event()
+        self.under_way = 0
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+        self.under_way += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self.under_way -= 1
+        self._free.release()
+        if not self.under_way:
+            self._idle.set()
+            self._idle = anyio.Event()
+
+    async def idle(self) -> None:
+        """Return when nobody works, at once if so."""
+        while self.under_way:
+            await self._idle.wait()
+
+
 async def together(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run all at once; the first failure cancels the others and is raised as it is."""
     try:
@@ -52,6 +77,19 @@ async def ordered(
     except BaseExceptionGroup as failures:
         failure = first_failure(failures)
         raise failure from failure.__cause__
+
+
+async def gathered(inputs: Iterable[T], work: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
+    """The results of `work` on each input, in their order, few at once. The first failure is raised as it is."""
+    waiting = enumerate(inputs)
+    results: dict[int, R] = {}
+
+    async def worker() -> None:
+        for number, item in waiting:
+            results[number] = await work(item)
+
+    await together(*[worker] * at_once)
+    return [results[number] for number in sorted(results)]
 
 
 async def hedged(request: Callable[[], Awaitable[T]], patience: float) -> T:

@@ -1,6 +1,6 @@
 """What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -220,8 +220,11 @@ class Snapshotter(Protocol):
         """
         ...
 
-    async def integrity(self, path: Path, mode: str) -> None:
-        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words."""
+    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words.
+
+        `breathe` is called every few milliseconds from the thread that checks, and may sleep.
+        """
         ...
 
 
@@ -275,6 +278,22 @@ class Probe(Protocol):
 
     async def delete(self, key: str) -> None:
         """Delete an object; with the right policy this is refused: `AccessDenied`."""
+        ...
+
+
+class Receiver(Protocol):
+    """Who is told of what happens. Its address is a secret: no error and no log line has it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs, like `notify[1]`."""
+        ...
+
+    async def send(self, content: Mapping[str, object] | None) -> None:
+        """POST this as JSON, or without content call by GET. Bounded in time.
+
+        Raises `Undelivered` for what may succeed later, and `Undeliverable`.
+        """
         ...
 
 

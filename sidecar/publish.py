@@ -2,12 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 from anyio import from_thread
@@ -57,13 +58,23 @@ class Published:
         return Parent(self.info, self.contents)
 
 
+Show = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+
+@contextmanager
+def _unseen(_title: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda _done, _total: None
+
+
 class Publisher:
     """Turns snapshots into restore points."""
 
-    def __init__(self, replica: Replica, origin: Origin, *, level: int = 1) -> None:
+    def __init__(self, replica: Replica, origin: Origin, *, level: int = 1, show: Show = _unseen) -> None:
+        """`show` makes, from a title, what is told (bytes of the database done, bytes in all)."""
         self._replica = replica
         self._origin = origin
         self._level = level
+        self._show = show
 
     async def index(self, snapshot: Snapshot, database: str) -> Index:
         """Hash a snapshot; the index has no timestamp and no epoch yet."""
@@ -103,22 +114,32 @@ class Publisher:
     async def _publish(
         self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None, permit: Permit
     ) -> Published:
+        rules = self._replica.rules_for(snapshot.size)
+        segments = plan(index, parent.contents if parent else None, rules)
+        copies = any(isinstance(segment, Reused) for segment in segments)
+        part_size = self._replica.part_size_for(snapshot.size, copies=copies)
+        sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         metadata = {
             "size": str(index.database_size),
             "tables": str(snapshot.tables),
             "root": index.root,
             "epoch": str(index.epoch),
             "format": str(FORMAT_VERSION),
+            "holder": quote(index.holder, safe=""),
+            "reused": str(_reused(segments)),  # sent before the object's own size is known: the rest was uploaded
         }
-        rules = self._replica.rules_for(snapshot.size)
-        segments = plan(index, parent.contents if parent else None, rules)
-        copies = any(isinstance(segment, Reused) for segment in segments)
-        part_size = self._replica.part_size_for(snapshot.size, copies=copies)
-        sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         job = _Job(snapshot.path, index, segments, parent, self._level)
-        info = await self._replica.publish(key, sizes, metadata, job.produce, permit)
+        with self._show(f"publish {key}") as progress:
+            job.progress = progress
+            info = await self._replica.publish(key, sizes, metadata, job.produce, permit)
         contents = Contents(index, tuple(accumulate(job.sizes, initial=0)), info.size)
         return Published(info, contents, job.uploaded, job.reused)
+
+
+def _reused(segments: list[Segment]) -> int:
+    """Bytes that the store copies."""
+    spans = [segment.span for segment in segments if isinstance(segment, Reused)]
+    return sum((span.end or 0) - span.start for span in spans)
 
 
 class _Job:
@@ -133,6 +154,7 @@ class _Job:
         self.sizes: list[int] = []
         self.uploaded = 0
         self.reused = 0
+        self.progress: Callable[[int, int], None] = lambda _done, _total: None
 
     async def produce(self, assembly: Assembly) -> None:
         """Assemble the frames, segment by segment, then index and seek table."""
@@ -142,15 +164,21 @@ class _Job:
             elif self._parent:
                 await assembly.copy(self._parent.info, segment.span)
                 self.sizes += self._parent.contents.frame_sizes(segment.first_in_parent, len(segment.chunks))
+                self._tell()
         await assembly.write(encode_tail(self._index, self.sizes))
         await assembly.end()
         self.uploaded, self.reused = assembly.uploaded, assembly.reused
+
+    def _tell(self) -> None:
+        size = self._index.database_size
+        self.progress(min(size, len(self.sizes) * CHUNK_SIZE), size)
 
     async def _compress(self, chunks: range, assembly: Assembly) -> None:
         async def emit(frames: list[bytes]) -> None:
             for frame in frames:
                 self.sizes.append(len(frame))
                 await assembly.write(frame)
+            self._tell()
 
         await ordered(_batches(chunks, BATCH), partial(_encode, self._path, self._level), emit, threads=THREADS)
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -90,6 +90,34 @@ class Restored:
 Progress = Callable[[int, int], None]
 
 
+async def _at_once(_size: int) -> None:
+    """Do not hold back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a download is done. `pace` is awaited before each range, with the bytes that it decompresses to.
+
+    `breathe` is called between the steps of SQLite's check, in its thread; `mode` is that of the new file.
+    """
+
+    pace: Callable[[int], Awaitable[None]] = _at_once
+    breathe: Callable[[], None] | None = None
+    mode: int = 0o666
+
+
+_ORDINARY = Manner()
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A restore point whose tail was read."""
+
+    point: RestorePoint
+    contents: Contents
+    tail: Blob
+
+
 class Restorer:
     """Downloads and verifies restore points."""
 
@@ -103,7 +131,9 @@ class Restorer:
         contents, tail = await self._open(point)
         return tail.info, contents
 
-    async def download(self, point: RestorePoint, target: Path, progress: Progress | None = None) -> Restored:
+    async def download(
+        self, point: RestorePoint, target: Path, progress: Progress | None = None, manner: Manner = _ORDINARY
+    ) -> Restored:
         """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
 
         `progress` is told (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`, `NoRoom`,
@@ -114,11 +144,11 @@ class Restorer:
             require_room(target, contents.index.database_size)
             # A name of its own: what a killed predecessor left here may be linked to the live database.
             target.unlink(missing_ok=True)
-            with target.open("xb") as file:
-                os.truncate(file.fileno(), contents.index.database_size)
-                await self._fill(point, contents, tail, file.fileno(), progress or _silent)
+            with _created(target, manner.mode) as file:
+                os.truncate(file, contents.index.database_size)
+                await self._fill(_Source(point, contents, tail), file, progress or _silent, manner)
             try:
-                await self._snapshotter.integrity(target, self._integrity)
+                await self._snapshotter.integrity(target, self._integrity, manner.breathe)
             except DamagedDatabase as error:
                 raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
         return Restored(point, tail.info, contents, contents.size)
@@ -157,7 +187,8 @@ class Restorer:
                 f"restore point {point.key} is damaged: its index says {index.database} at {index.timestamp}"
             )
 
-    async def _fill(self, point: RestorePoint, contents: Contents, tail: Blob, file: int, progress: Progress) -> None:
+    async def _fill(self, source: "_Source", file: int, progress: Progress, manner: Manner) -> None:
+        point, contents, tail = source.point, source.contents, source.tail
         done = len(tail.data)
         runs = iter(contents.group(self._replica.part_size // 2))  # a range is held whole, and may be hedged
         first_in_tail = contents.size - len(tail.data)
@@ -172,6 +203,7 @@ class Restorer:
         async def worker() -> None:
             nonlocal done
             for run in runs:
+                await manner.pace(len(run) * CHUNK_SIZE)
                 start, end = contents.offsets[run.start], contents.offsets[run.stop]
                 if start >= first_in_tail:
                     data: bytes | bytearray | memoryview = memoryview(tail.data)[start - first_in_tail :]
@@ -197,6 +229,15 @@ def _write_run(contents: Contents, run: range, data: bytes | bytearray | memoryv
     for number in run:
         frame = view[contents.offsets[number] - origin : contents.offsets[number + 1] - origin]
         write_all(file, decoder.chunk(number, frame), number * CHUNK_SIZE)
+
+
+@contextmanager
+def _created(path: Path, mode: int) -> Iterator[int]:
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    try:
+        yield file
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -2,15 +2,46 @@
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
+from sidecar.cost import Cost, Measured, estimate
 from sidecar.domain import Database
 from sidecar.errors import Reason
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
+COSTS = ("requests", "storage", "egress")
+DRILLS = ("good", "damaged", "failed")
+HISTORY = 50
+
+
+class Kind(StrEnum):
+    """What an event is: the first ones are told to people, `PUBLISHED` and `PROTECTED` are good news for programs."""
+
+    FAILURE = "failure"
+    RECOVERY = "recovery"
+    DIVERGENCE = "divergence"
+    SUSPICION = "suspicion"
+    DRILL = "drill"
+    DAMAGED = "damaged"
+    GROWTH = "growth"
+    NOTICE = "notice"
+    PUBLISHED = "published"
+    PROTECTED = "protected"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for whoever listens. `database` is empty when it is about none in particular."""
+
+    kind: Kind
+    at: datetime
+    database: str = ""
+    message: str = ""
+    hint: str = ""
 
 
 @dataclass(slots=True)
@@ -44,11 +75,28 @@ class Problem:
     database: str
     message: str
     hint: str
+    kind: Kind = Kind.NOTICE
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A restore point that this process published. Sizes in bytes, durations in seconds; `at` is this machine's clock."""
+
+    at: datetime
+    key: str
+    size: int
+    uploaded: int
+    reused: int
+    database_size: int
+    seconds: dict[str, float]
 
 
 @dataclass(slots=True)
 class DatabaseStatus:
-    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC."""
+    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC.
+
+    `proven` is the restore point that a drill last found good, at `last_drill`, by whichever machine.
+    """
 
     name: str
     path: str
@@ -61,6 +109,7 @@ class DatabaseStatus:
     restore_point: str | None = None
     restore_point_size: int = 0
     last_success: datetime | None = None
+    protected_since: datetime | None = None
     last_outcome: str | None = None
     next_backup: datetime | None = None
     failing_since: datetime | None = None
@@ -71,9 +120,17 @@ class DatabaseStatus:
     suspicious: int = 0
     untagged: int = 0
     final_estimate: float | None = None
+    last_drill: datetime | None = None
+    proven: str | None = None
+    next_drill: datetime | None = None
+    drill_outcome: str | None = None
+    drill_seconds: float | None = None
+    drill_error: str | None = None
+    drills: Counter[str] = field(default_factory=Counter)
     backups: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
+    history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def unprotected_seconds(self, now: datetime) -> float:
         """For how long the oldest change that no restore point holds has been waiting."""
@@ -105,12 +162,16 @@ class Status:
         self.sqlite_version = ""
         self.interval: timedelta | None = None
         self.final_backup_timeout: timedelta | None = None
+        self.listener: Callable[[Event], None] = _nobody
+        self.notifications: Counter[str] = Counter()
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
+        self.sent = self.received = 0
+        self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
@@ -128,20 +189,39 @@ class Status:
         self.restores[outcome] += 1
         database.restore_outcome, database.restored_from = outcome, source
         database.restore_seconds, database.restore_bytes = seconds, size
+        if source:
+            database.protected_since = self._now()
 
-    def published(self, name: str, key: str, size: int, uploaded: int, reused: int) -> None:
+    def published(
+        self,
+        name: str,
+        key: str,
+        size: int,
+        uploaded: int,
+        reused: int,
+        database_size: int = 0,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
         """Record a restore point that now exists."""
         database = self.databases[name]
+        made = Publication(self._now(), key, size, uploaded, reused, database_size, dict(seconds or {}))
+        database.history.append(made)
         database.restore_point, database.restore_point_size = key, size
         database.uploaded += uploaded
         database.reused += reused
+        self.tell(Kind.PUBLISHED, name)
 
     def succeeded(self, name: str, outcome: str) -> None:
         """Record a cycle that left the database protected: `published` or `unchanged`."""
         database = self.databases[name]
         database.backups[outcome] += 1
         database.last_outcome, database.last_success = outcome, self._now()
-        database.failing_since = database.last_error = None
+        failing_since, database.failing_since, database.last_error = database.failing_since, None, None
+        database.protected_since = database.protected_since or self._now()
+        if failing_since:
+            minutes = (self._now() - failing_since) / timedelta(minutes=1)
+            self.tell(Kind.RECOVERY, name, f"backups work again, after {minutes:.0f} minutes")
+        self.tell(Kind.PROTECTED, name)
 
     def failed(self, name: str, message: str, hint: str, reason: Reason = Reason.BUG) -> None:
         """Record a cycle that failed."""
@@ -150,39 +230,87 @@ class Status:
         database.failures[reason] += 1
         database.last_outcome, database.last_error = "failed", message
         database.failing_since = database.failing_since or self._now()
-        self.report(name, message, hint)
+        database.protected_since = None
+        self.report(name, message, hint, Kind.FAILURE)
 
     def suspected(self, name: str, message: str, hint: str) -> None:
         """Record a snapshot that looks as if the database had been lost."""
         self.databases[name].suspicious += 1
-        self.report(name, message, hint)
+        self.report(name, message, hint, Kind.SUSPICION)
 
-    def report(self, name: str, message: str, hint: str) -> None:
-        """Keep a problem for people to see."""
-        self.problems.append(Problem(self._now(), name, message, hint))
+    def drilled(self, name: str, outcome: str, key: str | None, seconds: float) -> None:
+        """Record a drill: `good`, `damaged` or `failed`."""
+        database = self.databases[name]
+        database.drills[outcome] += 1
+        database.drill_outcome, database.drill_seconds, database.drill_error = outcome, seconds, None
+        if outcome == "good":
+            database.proven, database.last_drill = key, self._now()
+
+    def report(self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE) -> None:
+        """Keep a problem for people to see, and tell the listener."""
+        self.problems.append(Problem(self._now(), name, message, hint, kind))
+        self.tell(kind, name, message, hint)
+
+    def tell(self, kind: Kind, name: str, message: str = "", hint: str = "") -> None:
+        """Tell the listener alone."""
+        self.listener(Event(kind, self._now(), name, message, hint))
 
     def final_estimate(self) -> float | None:
         """Seconds that the final backups of all databases would take now, or None before the first publish."""
         known = [each.final_estimate for each in self.databases.values() if each.final_estimate is not None]
         return sum(known) if known else None
 
+    def now(self) -> datetime:
+        """The instant by which everything here is dated."""
+        return self._now()
+
     def unprotected(self, name: str) -> float:
         """Seconds for which a database has had changes that no restore point holds."""
         return self.databases[name].unprotected_seconds(self._now())
 
+    def cost(self) -> Cost | None:
+        """What a month like the time since the start costs; None where nobody is paid: in a directory."""
+        if not self.store.startswith("s3://"):
+            return None
+        requests: Counter[str] = Counter()
+        for (operation, _), count in self.requests.items():
+            requests[operation] += count
+        seconds = (self._now() - self.started).total_seconds()
+        stored = sum(sum(tiers.values()) for tiers in self.stored.values())
+        return estimate(Measured(seconds, requests, self.sent, self.received, stored))
+
+    def _cost_dict(self) -> dict[str, object] | None:
+        cost = self.cost()
+        if cost is None:
+            return None
+        return {
+            "currency": "USD",
+            "per": "month",
+            "since": self.started.isoformat(),
+            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total")},
+            "sent_bytes": self.sent,
+            "received_bytes": self.received,
+            "stored_bytes": self.stored,
+        }
+
     def as_dict(self) -> dict[str, object]:
         """The JSON of `/status`: no secrets, instants in ISO 8601."""
         return {
+            "source": "daemon",
             "version": self.version,
             "sqlite_version": self.sqlite_version,
             "store": self.store,
+            "now": self._now().isoformat(),
             "phase": self.phase,
             "ready": self.ready,
             "started": self.started.isoformat(),
             "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
+            "interval_seconds": self.interval.total_seconds() if self.interval else None,
             "final_backup_estimate_seconds": self.final_estimate(),
             "credentials_expiry": self.credentials_expiry.isoformat() if self.credentials_expiry else None,
+            "notifications": dict(self.notifications),
             "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
+            "cost": self._cost_dict(),
             "databases": [self._database_dict(each) for each in self.databases.values()],
             "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
         }
@@ -191,10 +319,16 @@ class Status:
         shown: dict[str, object] = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(database).items()
-            if name not in {"phases", "backups", "failures"}
+            if name not in {"phases", "backups", "failures", "drills", "history"}
         }
         return {
             **shown,
             "unprotected_seconds": round(database.unprotected_seconds(self._now()), 3),
             "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
+            "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
+            "history": [{**asdict(each), "at": each.at.isoformat()} for each in database.history],
         }
+
+
+def _nobody(_event: Event) -> None:
+    """Nobody listens."""

@@ -40,6 +40,9 @@ class Decorated:
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         raise NotImplementedError
 
+    def moved(self, *, sent: int = 0, received: int = 0) -> None:
+        """Bytes went over the wire."""
+
     def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
         return metadata or {}
 
@@ -59,7 +62,9 @@ class Decorated:
 
     async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
         """See `ports.ObjectStore`."""
-        return await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match))
+        blob = await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match))
+        self.moved(received=len(blob.data))
+        return blob
 
     async def head(self, key: str) -> ObjectInfo:
         """See `ports.ObjectStore`."""
@@ -74,6 +79,7 @@ class Decorated:
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         signed = self._sign(metadata)
+        self.moved(sent=len(data))
         return await self._write(
             "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed), len(data)
         )
@@ -119,6 +125,7 @@ class _DecoratedUpload:
 
     async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
         """See `ports.Upload`."""
+        self._store.moved(sent=len(data))
         await self._store.part("put_part", lambda: self._inner.put_part(number, offset, data))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
@@ -131,7 +138,7 @@ class _DecoratedUpload:
 
 
 class Metered(Decorated):
-    """Counts and times every attempt in `Status`."""
+    """Counts and times every attempt in `Status`, and the bytes that it moves."""
 
     def __init__(self, inner: ObjectStore, clock: Clock, status: Status) -> None:
         super().__init__(inner)
@@ -150,6 +157,11 @@ class Metered(Decorated):
         finally:
             self._status.count_request(operation, outcome, self._clock.monotonic() - started)
         return result
+
+    def moved(self, *, sent: int = 0, received: int = 0) -> None:
+        """See `Decorated`. Of an upload that fails on its way the whole is counted."""
+        self._status.sent += sent
+        self._status.received += received
 
 
 _OUTCOMES = {NotFound: "not_found", PreconditionFailed: "precondition_failed", Throttled: "throttled"}

@@ -103,6 +103,12 @@ class Predecessors:
             self._warn("superseded restore points are not tagged yet", StoreUnavailable("the store is slow"))
         self._status.databases[self._database].untagged = len(self._pending)
 
+    async def mark(self, key: str, name: str, value: str) -> None:
+        """Add a tag to a restore point. Nothing is written where tags cannot be read: those it has would be gone."""
+        tags = await self._tags(key)
+        if tags is not None:
+            await self._store.tag(key, {**tags, name: value})
+
     async def _previous(self) -> _Newest | None:
         """The newest restore point now; those that others published since we last looked are superseded in turn."""
         if self._newest is None:

@@ -20,7 +20,7 @@ def settings_table() -> str:
     """One row for each setting."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "–" if field.default in {None, PydanticUndefined} else f"`{_shown(name, field.default)}`"
+        default = "–" if field.default in {None, (), PydanticUndefined} else f"`{_shown(name, field.default)}`"
         rows.append(f"| `{name}` | {default} | {field.description} |")
     return "\n".join(rows)
 
@@ -33,6 +33,7 @@ def metrics_table() -> str:
     status.interval = status.final_backup_timeout = timedelta(seconds=1)
     status.count_request("put", "ok", 0.1)
     status.succeeded("app.db", "published")
+    status.drilled("app.db", "good", "key", 1.0)
     status.restored("app.db", "restored", 1.0, 1, None)
     status.databases["app.db"].final_estimate = 1.0
     status.credentials_expiry = datetime.now(UTC)

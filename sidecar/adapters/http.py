@@ -1,4 +1,4 @@
-"""The daemon's HTTP: /livez /readyz /metrics /status, read-only; and the control socket, for its owner alone."""
+"""The daemon's HTTP: the page at /, /livez /readyz /metrics /status, read-only; and the control socket, for its owner alone."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,12 +13,31 @@ from anyio import to_thread
 
 from sidecar.errors import ConfigurationError, DatabaseBusy
 from sidecar.status import Status
+from sidecar.verdict import described
 
 log = structlog.get_logger()
 
 APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
 APP_METRICS_LIMIT = 2 << 20
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+# Nothing inline and nothing from elsewhere: markup that slipped through could do nothing, and nobody can frame it.
+PAGE_HEADERS = {
+    **NO_STORE,
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/parts.js": ("parts.js", "text/javascript"),
+}
 
 
 class AppMetrics:
@@ -102,6 +121,8 @@ class Http:
 
     def _application(self) -> web.Application:
         application = web.Application()
+        for path, (name, kind) in PAGE.items():
+            application.router.add_get(path, _file(Path(__file__).parent / "page" / name, kind))
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
@@ -128,7 +149,7 @@ class Http:
 
     async def _show_status(self, _request: web.Request) -> web.Response:
         self._observe()
-        return web.json_response(self._status.as_dict())
+        return web.json_response(described(self._status), headers=NO_STORE)
 
 
 class ControlClient:
@@ -173,6 +194,16 @@ async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
         raise ConfigurationError(
             f"cannot listen on the control socket {path}: {error}", "set control_socket to a short path, or to off"
         ) from error
+
+
+def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Serve one of our own files, read now: a volume that fails later does not take the page away."""
+    body, headers = path.read_bytes(), {**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
+
+    async def serve(_request: web.Request) -> web.Response:
+        return web.Response(body=body, headers=headers)
+
+    return serve
 
 
 def _is_http(url: str) -> bool:

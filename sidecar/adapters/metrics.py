@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
-from sidecar.status import PHASES, DatabaseStatus, Histogram, Status
+from sidecar.status import COSTS, DRILLS, PHASES, DatabaseStatus, Histogram, Status
 
 log = structlog.get_logger()
 
@@ -36,8 +36,10 @@ class Metrics:
         yield from self._restores()
         yield from self._backups()
         yield from self._gauges()
+        yield from self._drills()
         yield from self._bytes()
         yield from self._requests()
+        yield from self._cost()
 
     def _daemon(self) -> Iterable[Metric]:
         info = GaugeMetricFamily(
@@ -135,6 +137,22 @@ class Metrics:
             "sidecar_restore_point_size_bytes", "Size of the newest restore point in the store", "restore_point_size"
         )
 
+    def _drills(self) -> Iterable[Metric]:
+        drills = CounterMetricFamily(
+            "sidecar_drills",
+            "Restores to scratch that prove the newest restore point, by outcome",
+            labels=["database", "outcome"],
+        )
+        last = GaugeMetricFamily(
+            "sidecar_last_drill_timestamp_seconds", "When a restore was last proven good", labels=["database"]
+        )
+        for database in self._databases():
+            for outcome in DRILLS:
+                drills.add_metric([database.name, outcome], database.drills[outcome])
+            if database.last_drill:
+                last.add_metric([database.name], database.last_drill.timestamp())
+        yield from (drills, last)
+
     def _bytes(self) -> Iterable[Metric]:
         uploaded = CounterMetricFamily("sidecar_uploaded_bytes", "Bytes sent in published backups", labels=["database"])
         reused = CounterMetricFamily(
@@ -162,6 +180,17 @@ class Metrics:
         for operation, histogram in sorted(self._status.request_seconds.items()):
             _add_histogram(seconds, [operation], histogram)
         yield seconds
+
+    def _cost(self) -> Iterable[Metric]:
+        if cost := self._status.cost():
+            family = GaugeMetricFamily(
+                "sidecar_estimated_monthly_cost_dollars",
+                "What a month like the time since the start costs, at list prices",
+                labels=["kind"],
+            )
+            for kind in COSTS:
+                family.add_metric([kind], getattr(cost, kind))
+            yield family
 
     def _gauge(self, name: str, text: str, attribute: str) -> GaugeMetricFamily:
         family = GaugeMetricFamily(name, text, labels=["database"])

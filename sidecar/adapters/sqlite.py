@@ -8,7 +8,7 @@ Every connection lives and dies in one worker thread; the live file is never ope
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,10 @@ class SqliteSnapshotter:
         if not database.st_size:
             return None
         newest = max(database.st_mtime_ns, wal.st_mtime_ns if wal else 0)
-        return Signature(_stamp(database), _stamp(wal) if wal else None, time.time_ns() - newest < RACY_NS)
+        # An empty WAL says nothing: it comes with the first reader, who changes nothing.
+        return Signature(
+            _stamp(database), _stamp(wal) if wal and wal.st_size else None, time.time_ns() - newest < RACY_NS
+        )
 
     async def prepare(self, path: Path) -> None:
         """See `ports.Snapshotter`."""
@@ -98,10 +101,10 @@ class SqliteSnapshotter:
         with ExitStack() as reserved:
             yield await to_thread.run_sync(self._snapshot, path, reserved)
 
-    async def integrity(self, path: Path, mode: str) -> None:
+    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
         """See `ports.Snapshotter`."""
         if mode != "none":
-            await to_thread.run_sync(_integrity, path, mode)
+            await to_thread.run_sync(_integrity, path, mode, breathe)
 
     def _prepare(self, path: Path) -> None:
         with _translated(path), closing(_connect(path, "rw")) as connection:
@@ -215,10 +218,11 @@ def _settle(path: Path) -> None:
         connection.execute("ROLLBACK")
 
 
-def _integrity(path: Path, mode: str) -> None:
+def _integrity(path: Path, mode: str, breathe: Callable[[], None] | None) -> None:
     pragma = "integrity_check(1)" if mode == "full" else "quick_check(1)"
     with _translated(path), closing(_connect(path, "ro&immutable=1")) as connection:
-        connection.set_progress_handler(_interrupt, 100_000)
+        # Counted in pages of the check, too: 500 of them are a few milliseconds.
+        connection.set_progress_handler(partial(_interrupt, breathe), 500 if breathe else 100_000)
         try:
             verdict = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
         except sqlite3.OperationalError as error:
@@ -241,8 +245,10 @@ def _needs_the_app(error: "sqlite3.Error") -> bool:
     )
 
 
-def _interrupt() -> int:
+def _interrupt(breathe: Callable[[], None] | None) -> int:
     from_thread.check_cancelled()  # an exception here interrupts the statement
+    if breathe:
+        breathe()
     return 0
 
 

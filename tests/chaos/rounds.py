@@ -28,7 +28,7 @@ from tests.harness.writers import check_ledger, fill, open_database
 MACHINES = 3
 LONGEST_LIFE = 3.0
 MEGABYTES = 11  # a restore point has several parts, and is copied in part from the one before
-SETTINGS: dict[str, Any] = {"interval": "200ms", "part_size": "5MiB", "lease_wait": "60s", "shutdown_grace": "5s"}
+SETTINGS: dict[str, Any] = {"interval": "50ms", "part_size": "5MiB", "lease_wait": "60s", "shutdown_grace": "5s"}
 WAYS = ("sidecar first", "app", "app, then sidecar", "both", "told to stop")
 
 Row = tuple[int, int, int]

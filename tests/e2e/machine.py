@@ -141,7 +141,9 @@ class Machine:
         return {**self.env, **{f"SIDECAR_{name.upper()}": str(value) for name, value in chosen.items()}}
 
     def _is_mine(self, snapshot: Path) -> bool:
-        digests = (hashlib.sha256(str(path).encode()).hexdigest()[:16] for path in self.data.rglob("*.db"))
+        bases = [str(path) for path in self.data.rglob("*.db")]
+        names = [*bases, *(f"{base}.drill" for base in bases)]
+        digests = [hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
         return any(digest in snapshot.name for digest in digests)
 
     @staticmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
-from tests.harness.faults import Answer, Cut, DropReply, Fault, Pass, Refuse, aim, hold_head, shape
+from tests.harness.faults import Answer, Cut, DropReply, Fault, Pass, Refuse, Strip, aim, hold_head, shape
 from tests.harness.http1 import Head, read_body, read_head, reply_framing, request_framing
 
 
@@ -74,7 +74,7 @@ class Exchange:
     def __init__(self, client: Wire, upstream: tuple[str, int], request: Head, seen: Seen) -> None:
         self._client = client
         self._upstream = upstream
-        self._request = request
+        self._request = request.without(seen.fault.headers) if isinstance(seen.fault, Strip) else request
         self._seen = seen
         self._framing = request_framing(request)
         self._fault = aim(seen.fault, has_body=self._framing != 0)

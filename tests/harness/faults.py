@@ -69,7 +69,17 @@ class DropReply:
     """Let the server do its work and answer, then close without having passed any of it."""
 
 
-Fault: TypeAlias = Pass | Refuse | Stall | ResetMidBody | Throttle | Answer | TruncateReply | DropReply
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Pass the request without these headers (names in lower case), as if the server knew nothing of them.
+
+    Where one of them is signed, `authorization` has to go as well, to a server that lets anybody in.
+    """
+
+    headers: tuple[str, ...]
+
+
+Fault: TypeAlias = Pass | Refuse | Stall | ResetMidBody | Throttle | Answer | TruncateReply | DropReply | Strip
 
 
 def s3_error(status: int, code: str, message: str = "said by the proxy") -> Answer:

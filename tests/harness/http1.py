@@ -34,6 +34,13 @@ class Head:
         """Of a reply."""
         return int(self.first.split(" ")[1])
 
+    def without(self, names: tuple[str, ...]) -> "Head":
+        """The same head without these headers."""
+        first, *lines = self.raw.split(b"\r\n")
+        kept = [line for line in lines if line.split(b":")[0].decode("latin-1").strip().lower() not in names]
+        headers = {name: value for name, value in self.headers.items() if name not in names}
+        return Head(b"\r\n".join([first, *kept]), self.first, headers)
+
     @property
     def expects_continue(self) -> bool:
         """True if the client waits for `100 Continue` before it sends the body."""

@@ -46,11 +46,13 @@ class Seaweed:
     """One server. `start` returns when a PUT works; `s3` is a client with every right.
 
     With `iam`, roles and who may have them (-s3.iam.config), it is also a security token service, at the same endpoint.
+    An `open_to_all` one takes requests without a signature, so that a proxy may change them.
     """
 
-    def __init__(self, directory: Path, iam: Mapping[str, object] | None = None) -> None:
+    def __init__(self, directory: Path, iam: Mapping[str, object] | None = None, *, open_to_all: bool = False) -> None:
         self.directory = directory
         self._iam = iam
+        self._open_to_all = open_to_all
         self._ports: dict[str, int] = {}
         self._child: Child | None = None
         self._client: S3Client | None = None
@@ -91,7 +93,7 @@ class Seaweed:
     def start(self) -> Self:
         """Start on free ports, with other ones when somebody was quicker."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "s3.json").write_text(json.dumps(_identities()))
+        (self.directory / "s3.json").write_text(json.dumps(_identities(open_to_all=self._open_to_all)))
         if self._iam:
             (self.directory / "iam.json").write_text(json.dumps(self._iam))
         for attempt in range(3):
@@ -200,14 +202,12 @@ def _sockets(ports: dict[str, int]) -> list[Path]:
     return [Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock") for server, port in servers.items()]
 
 
-def _identities() -> dict[str, object]:
-    """The server's s3.json: one identity with every right, one that may only read."""
-    return {
-        "identities": [
-            _identity("admin", ADMIN, ["Admin", "Read", "Write", "List", "Tagging"]),
-            _identity("reader", READER, ["Read", "List"]),
-        ]
-    }
+def _identities(*, open_to_all: bool) -> dict[str, object]:
+    """The server's s3.json: one identity with every right, one that may only read, and perhaps everybody."""
+    every_right = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [_identity("admin", ADMIN, every_right), _identity("reader", READER, ["Read", "List"])]
+    anybody: dict[str, object] = {"name": "anonymous", "actions": every_right}
+    return {"identities": [*identities, anybody] if open_to_all else identities}
 
 
 def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, object]:

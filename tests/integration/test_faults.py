@@ -130,7 +130,7 @@ class Lane:
     def _machine(self, store: S3Store, holder: str | None) -> Machine:
         path = self._directory / uuid.uuid4().hex / NAME
         path.parent.mkdir(parents=True)
-        return Machine(store, path, staging=path.parent, holder=holder, patience=HEALS, part_size=1 << 20)
+        return Machine(store, path, staging=path.parent, holder=holder, patience=HEALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,7 @@ async def hold(machine: Machine) -> None:
 async def boot(lane: Lane) -> None:
     """The machine has lost its disk; its new life takes the lease over from the old one."""
     machine = lane.elsewhere()
+    machine.replica.part_size = 1 << 20  # several ranges
     lane.machine.store._patience, machine.store._patience = machine.store._patience, lane.machine.store._patience
     lane.machine, before = machine, lane.machine
     await hold(machine)

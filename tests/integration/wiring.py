@@ -15,9 +15,11 @@ from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
+from sidecar.drill import Drill, Prover
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.nolease import NoLease
+from sidecar.pipeline import Turns
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
@@ -41,7 +43,6 @@ class Machine:
         name: str = NAME,
         staging: Path | None = None,
         patience: float = 10.0,
-        part_size: int = 5 << 20,
         holder: str | None = None,
         ttl: timedelta = timedelta(minutes=1),
     ) -> None:
@@ -50,13 +51,14 @@ class Machine:
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
         self.store = Retrying(Metered(store, clock, self.status), clock, Patience(patience, first=0.05))
-        self.replica = Replica(self.store, part_size=part_size)
-        self.snapshotter = SqliteSnapshotter(Staging(staging))
+        self.replica = Replica(self.store, part_size=5 << 20)
+        self.staging = Staging(staging)
+        self.snapshotter = SqliteSnapshotter(self.staging)
         publisher = Publisher(self.replica, Origin("test-machine", "0"))
         self.restorer = Restorer(self.replica, self.snapshotter)
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
-        fence, turn = self.lease or NoLease(self.store), anyio.Semaphore(2)
+        fence, turn = self.lease or NoLease(self.store), Turns(2)
         self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, fence, turn)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
@@ -73,6 +75,12 @@ class Machine:
             alone=True,
         )
         return await boot.boot(self.backup, self.lineage)
+
+    def drill(self) -> Drill:
+        """What proves its newest restore point."""
+        restorer = Restorer(self.replica, self.snapshotter, integrity="full")
+        prover = Prover(restorer, self.staging, self.database, "drill")
+        return Drill(self.backup, self.tools, self.replica, prover, anyio.Lock())
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""

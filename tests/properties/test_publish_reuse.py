@@ -71,6 +71,7 @@ def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history
             data = store.objects[key].data
             assert decode(data) == database
             assert published.uploaded + published.reused == len(data) == published.info.size
+            assert store.objects[key].info.metadata["reused"] == str(published.reused), "written before it was known"
             assert restore_point_format.decode_tail(data, len(data), key).offsets == published.contents.offsets
         assert store.open_uploads == []
 

@@ -35,6 +35,8 @@ EXIT_CODES = {
     "TokenUnavailable": 75,
     "PreconditionFailed": 70,
     "NotFound": 70,
+    "Undelivered": 70,
+    "Undeliverable": 70,
 }
 CLASSES = {
     name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, SidecarError)

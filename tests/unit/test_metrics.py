@@ -41,12 +41,11 @@ DOCUMENTED = {
     "sidecar_credentials_expiry_timestamp_seconds": "gauge",
     "sidecar_drills_total": "counter",
     "sidecar_last_drill_timestamp_seconds": "gauge",
+    "sidecar_estimated_monthly_cost_dollars": "gauge",
 }
 NOT_YET = {
     "sidecar_lease_held",
     "sidecar_lease_renewals_total",
-    "sidecar_drills_total",
-    "sidecar_last_drill_timestamp_seconds",
 }
 NAME = 'my "odd\\name".db'
 
@@ -71,6 +70,8 @@ def a_busy_status(name: str = "app.db") -> Status:
     database = status.databases[name]
     database.size, database.wal_size, database.final_estimate = 4096, 32, 2.5
     database.suspicious = 1
+    status.drilled(name, "good", "key", 2.0)
+    status.drilled(name, "damaged", "key2", 2.0)
     database.unprotected_since = START
     for phase in PHASES:
         database.phases[phase].observe(0.02)
@@ -153,11 +154,23 @@ def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str,
     assert samples(families, "sidecar_backups_total", database="new.db") == [0, 0, 0]
     assert samples(families, "sidecar_restores_total", outcome="damaged") == [0]
     assert samples(families, "sidecar_backup_failures_total", database="new.db") == [0] * len(Reason)
+    assert samples(families, "sidecar_drills_total", database="new.db") == [0, 0, 0]
 
 
 def test_a_database_that_was_never_backed_up_has_no_last_success(families: dict[str, Metric]) -> None:
     """Not 1970: an age computed from it would be wrong, its absence can be alerted on."""
     assert samples(families, "sidecar_last_backup_success_timestamp_seconds", database="new.db") == []
+
+
+def test_only_a_good_drill_moves_the_time_of_the_last_proof() -> None:
+    status = a_busy_status()
+    before = samples(scraped(status), "sidecar_last_drill_timestamp_seconds")
+    for outcome in ("damaged", "failed"):
+        status.drilled("app.db", outcome, "key", 1.0)
+    assert samples(scraped(status), "sidecar_last_drill_timestamp_seconds") == before == [START.timestamp()]
+    status.drilled("app.db", "good", "key", 1.0)
+    assert samples(scraped(status), "sidecar_last_drill_timestamp_seconds") == [START.timestamp() + 10]
+    assert samples(scraped(status), "sidecar_drills_total", database="app.db", outcome="damaged") == [2]
 
 
 def test_odd_names_survive_the_text_format() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Inspector:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
-    async def integrity(self, path: Path, mode: str) -> None:
+    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
         self.asked.append(mode)
         if self.verdict:
             raise DamagedDatabase(self.verdict)

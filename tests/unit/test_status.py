@@ -104,7 +104,7 @@ def test_the_status_is_json_with_dates_and_ages(status: Status, clock: FakeClock
     assert one["backups"] == {"published": 1, "unchanged": 0, "failed": 0}
     assert (other["unprotected_seconds"], other["failing_since"]) == (12.346, START.isoformat())
     assert shown["problems"] == [
-        {"at": START.isoformat(), "database": "other.db", "message": "no", "hint": "try again"}
+        {"at": START.isoformat(), "database": "other.db", "message": "no", "hint": "try again", "kind": "failure"}
     ]
 
 

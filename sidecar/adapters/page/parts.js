@@ -1,0 +1,222 @@
+// What an answer of /status looks like: elements made of data. Whatever the daemon says is text, never markup.
+
+const PHASES = ["checkpoint", "snapshot", "upload"];
+const SHOWN = 6;
+
+let skew = 0; // the daemon's clock minus this device's: ages are by its clock, whatever ours says
+
+export function setClock(iso) {
+  const theirs = Date.parse(iso);
+  if (Number.isNaN(theirs)) throw new Error("it is no status");
+  skew = theirs - Date.now();
+}
+
+export const theirTime = (milliseconds) => new Date(milliseconds + skew).toISOString();
+
+function make(tag, options, ...children) {
+  const isSvg = ["svg", "g", "rect", "title"].includes(tag);
+  const element = isSvg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(options || {})) element.setAttribute(name, value);
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
+  return element;
+}
+
+// --- quantities
+
+function size(bytes) {
+  if (typeof bytes !== "number") return "–";
+  let value = bytes;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (value < 1024) return `${unit === "B" || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} TiB`;
+}
+
+function duration(seconds) {
+  if (typeof seconds !== "number") return "–";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  return span(seconds);
+}
+
+export function span(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min` + (whole < 600 && whole % 60 ? ` ${whole % 60} s` : "");
+  if (whole < 172800) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86400)} days`;
+}
+
+function clock(instant, seconds) {
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  if (seconds) options.second = "2-digit";
+  const text = instant.toLocaleTimeString("en-GB", options);
+  const today = new Date().toDateString() === instant.toDateString();
+  return today ? text : `${instant.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${text}`;
+}
+
+// "ago" and "in" are kept up to date by `tick`; `form` says which.
+export function age(iso, form) {
+  const element = make("time", { datetime: iso, "data-form": form, title: iso });
+  element.textContent = aged(element);
+  return element;
+}
+
+export function aged(element) {
+  const instant = new Date(element.dateTime);
+  const seconds = (Date.now() + skew - instant) / 1000;
+  const left = -seconds;
+  switch (element.dataset.form) {
+    case "since": return `since ${clock(instant)}, for ${span(seconds)}`;
+    case "in": return left > 0.5 ? `in ${span(left)}` : "now";
+    case "at": return clock(instant, true);
+    case "for": return span(seconds);
+    case "proven": return `a restore was proven ${span(seconds)} ago`;
+    case "looked": return `looked ${span(seconds)} ago`;
+    default: return `${span(seconds)} ago`;
+  }
+}
+
+const instantOf = (key) => {
+  const found = /(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d\.\d{3})Z/.exec(key || "");
+  return found ? `${found[1]}-${found[2]}-${found[3]}T${found[4]}:${found[5]}:${found[6]}Z` : null;
+};
+
+function figure(label, value, ...small) {
+  const shown = small.filter((each) => each);
+  return make("div", {}, make("dt", {}, label), make("dd", {}, value, shown.length ? make("small", {}, ...shown) : null));
+}
+
+export function database(each, running) {
+  const pending = each.unprotected_since;
+  const newest = instantOf(each.restore_point);
+  const restored = instantOf(each.restored_from);
+  const figures = make("dl", { class: "figures" },
+    figure("Newest restore point", newest ? age(newest, "ago") : "none", newest ? age(newest, "at") : ""),
+    figure("Changes not in it", pending ? age(pending, "for") : "none",
+      pending ? "the age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "looked") : ""),
+    figure("Next backup", running && each.next_backup ? age(each.next_backup, "in") : "–",
+      each.failing_since ? "tried again and again" : running && each.next_backup ? age(each.next_backup, "at") : ""),
+    figure("Database", size(each.size), each.wal_size ? `and ${size(each.wal_size)} WAL` : ""),
+  );
+  return make("section", { class: "card" },
+    make("div", { class: "head" }, make("h2", {}, each.name),
+      make("span", { class: "badge", "data-level": each.verdict.level }, each.verdict.title)),
+    make("p", { class: "path" }, each.path),
+    figures,
+    ...timeline(each.history || []),
+    restored ? make("p", { class: "note" }, "This machine began from the restore point of ", age(restored, "at"),
+      each.restore_seconds ? `, restored in ${duration(each.restore_seconds)}` : "", ".") : null,
+  );
+}
+
+function timeline(history) {
+  if (!history.length) return [make("p", { class: "note" }, "No restore point was published since this daemon started.")];
+  const newest = [...history].reverse();
+  const older = newest.slice(SHOWN);
+  return [
+    make("h3", {}, "Restore points"),
+    chart(history),
+    make("div", { class: "axis" }, make("span", {}, age(history[0].at, "at"), history.length > 1 ? " – " : "", history.length > 1 ? age(newest[0].at, "at") : ""),
+      `tallest ${size(Math.max(...history.map((each) => each.size)))}`),
+    make("p", { class: "key" }, key("fresh", "uploaded"), key("reused", "reused: copied by the store")),
+    table(newest.slice(0, SHOWN)),
+    older.length ? make("details", {}, make("summary", {}, `${older.length} older ones`), table(older)) : null,
+    make("h3", {}, "Durations of the newest"),
+    phases(newest[0].seconds),
+  ].filter((each) => each);
+}
+
+const key = (kind, text) => make("span", {}, make("i", { class: kind }), text);
+
+function chart(history) {
+  const [width, height, gap] = [1000, 160, 6];
+  const slot = width / Math.max(history.length, 16);
+  const tallest = Math.max(1, ...history.map((each) => each.size));
+  const bars = history.map((each, index) => {
+    const whole = Math.max(3, (each.size / tallest) * height);
+    const fresh = each.uploaded ? Math.min(whole, Math.max(3, (each.uploaded / Math.max(each.size, 1)) * whole)) : 0;
+    const bar = { x: index * slot + gap / 2, width: slot - gap };
+    return make("g", {},
+      make("title", {}, `${each.at}: ${size(each.size)}, ${size(each.uploaded)} uploaded, ${size(each.reused)} reused`),
+      make("rect", { ...bar, x: bar.x - gap / 2, width: slot, y: 0, height, class: "slot" }),
+      make("rect", { ...bar, y: height - whole, height: whole, class: "reused" }),
+      make("rect", { ...bar, y: height - fresh, height: fresh, class: "fresh" }));
+  });
+  const label = `sizes of the last ${history.length} restore points; the table says the same`;
+  return make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": label }, ...bars);
+}
+
+function table(points) {
+  const took = (each) => Object.values(each.seconds || {}).reduce((sum, seconds) => sum + seconds, 0);
+  const rows = points.map((each) => make("tr", { title: each.key }, make("td", {}, age(each.at, "at")), make("td", {}, size(each.size)),
+    make("td", {}, size(each.uploaded)), make("td", {}, size(each.reused)), make("td", {}, duration(took(each)))));
+  const head = ["Time", "Size", "Uploaded", "Reused", "Took"].map((text) => make("th", { scope: "col" }, text));
+  return make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+}
+
+function phases(seconds) {
+  const total = PHASES.reduce((sum, phase) => sum + (seconds[phase] || 0), 0) || 1;
+  let x = 0;
+  const bars = PHASES.map((phase) => {
+    const width = ((seconds[phase] || 0) / total) * 1000;
+    const bar = make("rect", { x, y: 0, width, height: 10, class: phase });
+    x += width;
+    return bar;
+  });
+  return make("div", {}, make("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none", class: "phases", "aria-hidden": "true" }, ...bars),
+    make("p", { class: "key" }, ...PHASES.map((phase) => key(phase, `${phase} ${duration(seconds[phase] || 0)}`))));
+}
+
+function fact(title, big, ...notes) {
+  const shown = notes.filter((each) => each).map((note) => make("p", { class: "note" }, note));
+  return make("section", { class: "card" }, make("h2", {}, title), make("p", { class: "big" }, big), ...shown);
+}
+
+export function facts({ lease, drills, cost, estimate }) {
+  const parts = [];
+  if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps two machines apart"));
+  else if (lease.waiting_for) parts.push(fact("Lease", "held by another machine", lease.waiting_for));
+  else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0} ×`));
+  for (const each of drills) {
+    const failed = each.drill_error ? make("span", { class: "bad-ink" }, `${each.drill_outcome}: ${each.drill_error}`) : null;
+    const proven = each.last_drill ? age(each.last_drill, "proven") : "not proven yet";
+    parts.push(fact("Last drill", proven, each.name, failed, each.next_drill ? make("span", {}, "the next one ", age(each.next_drill, "in")) : null));
+  }
+  if (cost) parts.push(fact("Cost, estimated", `$${cost.total.toFixed(2)} a month`, ...cost.parts));
+  if (typeof estimate === "number") parts.push(fact("Shutdown", duration(estimate), "what a final backup would take now"));
+  return parts;
+}
+
+export function problems(list) {
+  const shown = [...list].reverse().slice(0, 10).map(({ first, ...each }) => make("div", { class: "problem" },
+    make("p", { class: "when" }, age(each.at, "at"), each.database ? ` · ${each.database}` : "",
+      each.times > 1 ? ` · ${each.times} times since ` : "", each.times > 1 ? age(first, "at") : ""),
+    make("p", { class: "what" }, each.message), make("p", { class: "todo" }, each.hint)));
+  return [make("h2", {}, "Last problems"), ...shown];
+}
+
+// The same problem again and again is one line, with how often and since when.
+export function folded(list) {
+  const rows = [];
+  for (const each of list) {
+    const same = rows.find((row) => row.message === each.message && row.database === each.database);
+    if (same) rows.splice(rows.indexOf(same), 1);
+    rows.push({ ...each, times: (same ? same.times : 0) + 1, first: same ? same.first : each.at });
+  }
+  return rows;
+}
+
+export function extras(status) {
+  const drills = status.databases.filter((each) => each.last_drill || each.next_drill || each.drill_error)
+    .map(({ name, last_drill, next_drill, drill_outcome, drill_error }) => ({ name, last_drill, next_drill, drill_outcome, drill_error }));
+  return { lease: status.lease, drills, cost: costOf(status.cost || {}), estimate: status.final_backup_estimate_seconds };
+}
+
+// Dollars a month: the sum, and what it is made of.
+function costOf(cost) {
+  if (typeof cost.total !== "number") return null;
+  const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);
+  return { total: cost.total, parts };
+}

@@ -1,0 +1,71 @@
+"""What a month costs, estimated from what was measured. Pure; all prices are in one place, `PRICES`.
+
+An estimate, not a bill: list prices, without free tiers, of one store and one machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MONTH = 30 * 24 * 3600.0
+SHORTEST = 3600.0
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """US dollars: for one request of each class, for a GB stored for a month, and for a GB that leaves machine or store."""
+
+    write: float
+    read: float
+    stored: float
+    sent: float
+    received: float
+
+
+PRICES = Prices(
+    write=0.005 / 1000,  # PUT, COPY, POST, LIST: https://aws.amazon.com/s3/pricing/, us-east-1, S3 Standard
+    read=0.0004 / 1000,  # GET, HEAD and all others
+    stored=0.023,
+    sent=0.02,  # from a machine in North America or Europe: https://fly.io/docs/about/pricing/
+    received=0.09,  # from S3 to the internet
+)
+
+WRITES = frozenset({"put", "create_upload", "put_part", "copy_part", "complete_upload", "list", "tag"})
+READS = frozenset({"get", "head", "tags"})
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Requests by operation and bytes on the wire in so many `seconds`, and the bytes that the store holds now."""
+
+    seconds: float
+    requests: Mapping[str, int]
+    sent: int = 0
+    received: int = 0
+    stored: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars a month. `egress` is what leaves the machine (restore points) and the store (restores and drills)."""
+
+    requests: float
+    storage: float
+    egress: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.requests + self.storage + self.egress
+
+
+def estimate(measured: Measured, prices: Prices = PRICES) -> Cost:
+    """A month that goes on as what was measured. In the first hour what was measured counts as an hour's."""
+    factor = MONTH / max(measured.seconds, SHORTEST)
+    writes = sum(count for operation, count in measured.requests.items() if operation in WRITES)
+    reads = sum(count for operation, count in measured.requests.items() if operation in READS)
+    return Cost(
+        requests=factor * (writes * prices.write + reads * prices.read),
+        storage=measured.stored / GB * prices.stored,
+        egress=factor * (measured.sent * prices.sent + measured.received * prices.received) / GB,
+    )

@@ -1,0 +1,241 @@
+"""Drills: now and then the newest restore point is restored from the store to scratch, and so proven good, or not.
+
+What proves must not know what it is to find: `Prover` has the store and a scratch file, and nothing of the database here.
+The app is not to notice: ranges come one at a time and at a bounded rate, SQLite's check works a quarter of the time,
+and both rest while a backup is under way.
+
+A proof is written to the restore point itself, as the tag `sidecar-drill`: `list` shows it, and a machine that boots
+again knows when the last one was. A tag needs no right that superseding does not need anyway.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import anyio
+import structlog
+from anyio import from_thread
+
+from sidecar.backup import Backup, Tools
+from sidecar.domain import Database, RestorePoint, Timestamp
+from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
+from sidecar.pipeline import Turns, gathered
+from sidecar.ports import Clock, Staging
+from sidecar.replica import Replica, key_of
+from sidecar.restore import Manner, Progress, Restorer
+from sidecar.status import Kind
+
+log = structlog.get_logger()
+
+DRILL_TAG = "sidecar-drill"
+MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
+DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can (https://fly.io/docs/volumes/overview/)
+DUTY = 0.25
+PRIVATE = 0o600
+SOON = timedelta(minutes=10)
+LOOKED_BACK = 300
+LONGEST_LOOK = timedelta(days=7)
+AT_ONCE = 4
+TAG_PATIENCE = 10.0
+_TAG = re.compile(r"(good|damaged)@(.*)")
+
+
+class Verdict(StrEnum):
+    """How a drill ended; `FAILED` says nothing about the restore point."""
+
+    GOOD = "good"
+    DAMAGED = "damaged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What the tag of a restore point says: how its last drill ended, and when, in the store's clock."""
+
+    verdict: Verdict
+    at: Timestamp
+
+    def __str__(self) -> str:
+        return f"{self.verdict}@{self.at}"
+
+
+def drilled_of(tags: dict[str, str]) -> Drilled | None:
+    """What a restore point's tags say of drills; None for those that were never drilled."""
+    match = _TAG.fullmatch(tags.get(DRILL_TAG, ""))
+    try:
+        return Drilled(Verdict(match[1]), Timestamp(match[2])) if match else None
+    except ValueError:
+        return None
+
+
+class Prover:
+    """Restores to scratch, and checks every digest and SQLite's integrity.
+
+    `name` keeps the scratch files of provers that work at once apart, `share` of them need room; they lie where the
+    database's snapshots would.
+    """
+
+    def __init__(self, restorer: Restorer, staging: Staging, database: Database, name: str, share: int = 1) -> None:
+        self._restorer = restorer
+        self._staging = staging
+        self._share = share
+        self._scratch = database.path.with_name(f"{database.name}.{name}")
+
+    async def prove(self, point: RestorePoint, progress: Progress | None = None, rest: "Rest | None" = None) -> None:
+        """Return if it is good. Raises `DamagedRestorePoint`; other `SidecarError` when it could not be found out."""
+        _, contents = await self._restorer.contents(point)
+        with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
+            manner = rest.manner(MEMORY_RATE if on_tmpfs else DISK_RATE) if rest else Manner(mode=PRIVATE)
+            await self._restorer.download(point, file, progress, manner)
+
+
+class Rest:
+    """Holds a prover back: at most so many bytes a second, a part of the time, and not at all beside a backup."""
+
+    def __init__(self, turns: Turns, clock: Clock) -> None:
+        self._turns = turns
+        self._clock = clock
+        self._rate = MEMORY_RATE
+        self._free = clock.monotonic()
+        self._rested = time.monotonic()
+
+    def manner(self, rate: int) -> Manner:
+        """For one download of at most `rate` bytes of database a second."""
+        self._rate = rate
+        return Manner(self._pace, self._breathe, PRIVATE)
+
+    async def _pace(self, size: int) -> None:
+        now = self._clock.monotonic()
+        begin = max(now, self._free)
+        self._free = begin + size / self._rate
+        if begin > now:
+            await self._clock.sleep(begin - now)
+        await self._turns.idle()
+
+    def _breathe(self) -> None:
+        """In SQLite's thread. Never long without a look whether the drill is cancelled."""
+        worked = time.monotonic() - self._rested
+        time.sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
+        while self._turns.under_way:
+            from_thread.check_cancelled()
+            time.sleep(0.05)
+        self._rested = time.monotonic()
+
+
+class Drill:
+    """The drills of one database; `alone` lets there be one of all databases at a time."""
+
+    def __init__(self, backup: Backup, tools: Tools, replica: Replica, prover: Prover, alone: anyio.Lock) -> None:
+        self._backup = backup
+        self._name = backup.database.name
+        self._tools = tools
+        self._clock = tools.clock
+        self._status = tools.status.databases[self._name]
+        self._replica = replica
+        self._prover = prover
+        self._alone = alone
+
+    async def run(self, interval: timedelta) -> None:
+        """Drill for ever: an interval, give or take a tenth, after the last one of any machine; after a failure sooner."""
+        wait, failures = await self._first_wait(interval), 0
+        while True:
+            self._status.next_drill = self._clock.now() + timedelta(seconds=wait)
+            await self._clock.sleep(wait)
+            verdict = await self.drill()
+            failures = failures + 1 if verdict is Verdict.FAILED else 0
+            longest = min(interval, SOON * 2 ** min(failures - 1, 20)) if failures else interval
+            wait = longest.total_seconds() * (0.9 + 0.2 * self._clock.random())
+
+    async def drill(self) -> Verdict | None:
+        """Prove the newest restore point. None when there is none yet. Every failure is told, none is raised.
+
+        When it is damaged a whole new one is published at once.
+        """
+        async with self._alone:
+            started = self._clock.monotonic()
+            point, verdict, error = await self._find_out()
+            if verdict is None:
+                return None
+            self._tell(verdict, point, self._clock.monotonic() - started, error)
+        if point and verdict is not Verdict.FAILED:
+            await self._remember(point, verdict)
+        if point and verdict is Verdict.DAMAGED:
+            await self._backup.distrust(point)
+            await self._backup.attempt()
+        return verdict
+
+    async def _find_out(self) -> tuple[RestorePoint | None, Verdict | None, Exception | None]:
+        point = None
+        try:
+            await self._tools.turn.idle()
+            point = await self._replica.newest(self._name)
+            if point is None:
+                return None, None, None
+            await self._prover.prove(point, rest=Rest(self._tools.turn, self._clock))
+        except DamagedRestorePoint as damage:
+            return point, Verdict.DAMAGED, damage
+        except SidecarError as failure:
+            return point, Verdict.FAILED, failure
+        except Exception as bug:  # the loop boundary: a bug here must not stop the app
+            log.exception("drill failed by a bug", database=self._name)
+            return point, Verdict.FAILED, bug
+        return point, Verdict.GOOD, None
+
+    async def _first_wait(self, interval: timedelta) -> float:
+        """Seconds until the first drill: soon after the boot, unless the last one was less than an interval ago."""
+        soon = min(interval, SOON).total_seconds() * (0.5 + self._clock.random())
+        try:
+            newest = await self._replica.newest(self._name)
+            last = await last_drill(self._replica, newest, interval) if newest else None
+            now = await self._replica.store.now()
+        except SidecarError as error:
+            log.info("it is not known when the last drill was", database=self._name, error=error.message)
+            return soon
+        if last is None or last[1].verdict is not Verdict.GOOD:
+            return soon
+        age = (now - last[1].at.instant).total_seconds()
+        self._status.proven, self._status.last_drill = last[0].key, last[1].at.instant
+        return max(soon, interval.total_seconds() * (0.9 + 0.2 * self._clock.random()) - max(0.0, age))
+
+    def _tell(self, verdict: Verdict, point: RestorePoint | None, seconds: float, error: Exception | None) -> None:
+        key = point.key if point else None
+        message = error.message if isinstance(error, SidecarError) else f"bug: {error!r}"
+        self._tools.status.drilled(self._name, verdict, key, seconds)
+        if verdict is Verdict.GOOD:
+            log.info("drill: good", database=self._name, key=key, seconds=round(seconds, 3))
+            return
+        hint = error.hint if isinstance(error, SidecarError) else "please report it with the log"
+        if verdict is Verdict.DAMAGED:
+            hint = "a whole new one is published now; `sidecar verify --all` shows which older ones are good"
+        self._status.drill_error = message
+        self._tools.status.report(self._name, f"drill: {verdict}: {message}", hint, Kind.DRILL)
+        log.error(f"drill: {verdict}", database=self._name, key=key, error=message, hint=hint)
+
+    async def _remember(self, point: RestorePoint, verdict: Verdict) -> None:
+        """Tag the restore point; what cannot be written costs a line in `list`, and maybe a drill too many."""
+        try:
+            with anyio.move_on_after(TAG_PATIENCE):
+                at = Timestamp.of(await self._replica.store.now())
+                await self._backup.mark(point.key, DRILL_TAG, str(Drilled(verdict, at)))
+        except SidecarError as error:
+            log.info("the drill is not noted in the store", key=point.key, error=error.message)
+
+
+async def last_drill(
+    replica: Replica, newest: RestorePoint, interval: timedelta
+) -> tuple[RestorePoint, Drilled] | None:
+    """The last drill of any machine, among the newest restore points of the last interval. None where tags cannot be read."""
+    after = Timestamp.of(newest.timestamp.instant - min(interval, LONGEST_LOOK))
+    points = (await replica.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
+
+    async def look(point: RestorePoint) -> tuple[RestorePoint, Drilled | None]:
+        return point, drilled_of(await replica.store.tags(point.key))
+
+    try:
+        looked = await gathered(points, look, at_once=AT_ONCE)
+    except (AccessDenied, ConfigurationError):
+        return None
+    found = [(point, drilled) for point, drilled in looked if drilled]
+    return max(found, key=lambda each: each[1].at, default=None)

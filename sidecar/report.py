@@ -1,0 +1,128 @@
+"""`sidecar list` and `sidecar status`: what is in the store, and what is protected; for people, or as JSON.
+
+The JSON is documented in README. Fields are only ever added to it.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from sidecar.commands import ask_daemon
+from sidecar.compose import Parts, opened
+from sidecar.config import Configuration
+from sidecar.domain import Database
+from sidecar.drill import last_drill
+from sidecar.errors import ExitCode
+from sidecar.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.output import Table, say
+from sidecar.quantities import format_duration, format_size
+from sidecar.replica import Replica
+
+_UNKNOWN = "-"
+
+
+async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
+    """Every restore point of every database, oldest first."""
+    async with opened(configuration) as parts:
+        replica = parts.replica()
+        found: dict[str, list[Entry]] = {}
+        for each in parts.databases:
+            points = [point async for point in replica.points(each.name, diverged=diverged)]
+            found[each.name] = await described(replica, points)
+        store, now = parts.store.url, await parts.store.now()
+    if as_json:
+        shown = [
+            {"name": name, "restore_points": [entry.as_dict(now) for entry in entries]}
+            for name, entries in found.items()
+        ]
+        say(json.dumps({"store": store, "databases": shown}, indent=2))
+        return ExitCode.OK
+    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "KEY")
+    for name, entries in found.items():
+        for entry in entries:
+            age = _duration(age_of(entry.point, now))
+            table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
+    table.show(empty=f"no restore points of {', '.join(found)} in {store}")
+    return ExitCode.OK
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    return (
+        format_size(entry.point.size),
+        _size(entry.uploaded),
+        _size(entry.reused),
+        entry.holder or _UNKNOWN,
+        entry.tier or _UNKNOWN,
+        entry.drilled.verdict.value if entry.drilled else _UNKNOWN,
+    )
+
+
+async def status(configuration: Configuration, *, as_json: bool) -> int:
+    """The daemon's view, else the store's."""
+    async with opened(configuration) as parts:
+        shown = await ask_daemon(configuration, parts.store.url, "status") or await _status_of_store(parts)
+    if as_json:
+        say(json.dumps(shown, indent=2))
+        return ExitCode.OK
+    say(f"store     {shown['store']}")
+    say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
+    if cost := shown.get("cost"):
+        parts_of_it = ", ".join(f"{kind} ${cost[kind]:.2f}" for kind in ("requests", "storage", "egress"))
+        say(f"cost      ${cost['total']:.2f} a month, estimated: {parts_of_it}")
+    databases = shown["databases"]
+    for each in databases if isinstance(databases, list) else []:
+        say(f"\n{each['name']}")
+        for label, name, form in _STATUS_LINES:
+            if each.get(name) is not None:
+                say(f"  {label:<22}{form(each[name])}")
+    for problem in shown.get("problems", [])[-3:]:
+        say(f"\n{problem['at']}  {problem['database']}: {problem['message']}\n  {problem['hint']}")
+    return ExitCode.OK
+
+
+def _duration(seconds: float) -> str:
+    return format_duration(timedelta(seconds=round(seconds)))
+
+
+def _size(size: int | None) -> str:
+    return _UNKNOWN if size is None else format_size(size)
+
+
+_STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("newest restore point", "restore_point", str),
+    ("its size", "restore_point_size", format_size),
+    ("its age", "age_seconds", _duration),
+    ("last success", "last_success", str),
+    ("last outcome", "last_outcome", str),
+    ("unprotected for", "unprotected_seconds", _duration),
+    ("failing since", "failing_since", str),
+    ("last error", "last_error", str),
+    ("next backup", "next_backup", str),
+    ("last proven by a drill", "last_drill", str),
+    ("drill", "drill_outcome", str),
+    ("drill error", "drill_error", str),
+)
+
+
+async def _status_of_store(parts: Parts) -> dict[str, Any]:
+    replica = parts.replica()
+    interval = parts.configuration.settings.drill_interval
+    databases = [await _database_in_store(replica, each, interval) for each in parts.databases]
+    return {"source": "store", "store": parts.status.store, "databases": databases}
+
+
+async def _database_in_store(replica: Replica, database: Database, interval: timedelta) -> dict[str, object]:
+    newest = await replica.newest(database.name)
+    now = await replica.store.now()
+    drilled = await last_drill(replica, newest, interval) if newest else None
+    good = drilled[1] if drilled and drilled[1].verdict == "good" else None
+    return {
+        "name": database.name,
+        "restore_point": newest.key if newest else None,
+        "restore_point_size": newest.size if newest else None,
+        "age_seconds": age_of(newest, now) if newest else None,
+        "last_drill": good.at.instant.isoformat() if good else None,
+        "drill_outcome": drilled[1].verdict.value if drilled else None,
+        "stored_bytes": stored_by_tier([point async for point in replica.points(database.name)]),
+    }

@@ -1,0 +1,137 @@
+"""Protected or not: one word, since when, why, and what to do. Said once here, for the page and for `/status`."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sidecar.status import DatabaseStatus, Kind, Problem, Status
+
+OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
+LOOK_FOR = timedelta(hours=24)
+_LOOK = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH}
+_ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
+
+
+class Level(StrEnum):
+    """From good to bad. `LOOK` is protected with something to decide, `WAIT` not protected with nothing wrong."""
+
+    GOOD = "good"
+    LOOK = "look"
+    WAIT = "wait"
+    BAD = "bad"
+
+
+_SEVERITY = tuple(Level)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How things are, since when, why, and what to do about it."""
+
+    level: Level
+    title: str
+    since: datetime | None = None
+    reason: str = ""
+    hint: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**asdict(self), "since": self.since.isoformat() if self.since else None}
+
+
+def described(status: Status) -> dict[str, object]:
+    """The JSON of `/status`, with a verdict on all and on each database."""
+    shown = status.as_dict()
+    verdicts = {name: of_database(status, each).as_dict() for name, each in status.databases.items()}
+    databases = shown["databases"]
+    entries = databases if isinstance(databases, list) else []
+    return {
+        **shown,
+        "verdict": overall(status).as_dict(),
+        "databases": [{**each, "verdict": verdicts[each["name"]]} for each in entries],
+    }
+
+
+def overall(status: Status) -> Verdict:
+    """The worst of all databases, and the oldest of the worst; it says which one when there are several."""
+    each = [(name, of_database(status, database)) for name, database in status.databases.items()]
+    worst = max(each, key=lambda pair: _SEVERITY.index(pair[1].level))[1].level
+    names = [name for name, verdict in each if verdict.level is worst]
+    verdicts = [verdict for _, verdict in each if verdict.level is worst]
+    chosen = min(verdicts, key=lambda verdict: verdict.since or status.now())
+    if len(each) == 1 or worst is Level.GOOD:
+        return chosen
+    which = names[0] if len(names) == 1 else f"{len(names)} of {len(each)} databases"
+    reason = f"{which}: {chosen.reason}" if chosen.reason else which
+    return Verdict(worst, chosen.title, chosen.since, reason, chosen.hint)
+
+
+def of_database(status: Status, database: DatabaseStatus) -> Verdict:
+    """The first thing that is to be said about a database."""
+    found = next(_findings(status, database), None)
+    return found or Verdict(Level.GOOD, "Protected", database.protected_since)
+
+
+def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
+    """What is not as it should be, the most important first."""
+    if status.phase in _ENDED:
+        yield _ended(status)
+    if status.lease.renewals["lost"]:
+        yield _fenced(status, database)
+    if database.failing_since:
+        since = min(database.unprotected_since or database.failing_since, database.failing_since)
+        problem = _latest(status, database, {Kind.FAILURE})
+        yield Verdict(Level.BAD, "Not protected", since, database.last_error or "", problem.hint if problem else "")
+    if status.phase in {"starting", "restoring"}:
+        yield _booting(status)
+    if database.last_outcome == "waiting":
+        hint = "the app may create it later; is `databases` right?"
+        yield Verdict(Level.WAIT, "Nothing to protect yet", status.started, f"{database.path} does not exist yet", hint)
+    if status.phase == "stopping":
+        yield Verdict(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
+    if _overdue(status, database):
+        reason = f"no restore point holds the changes of the last {status.unprotected(database.name):.0f} s"
+        hint = "is a backup slower than the interval? see the durations, and the log"
+        yield Verdict(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
+    if database.protected_since is None:
+        yield Verdict(Level.WAIT, "Not protected yet", status.started, "the first backup of this run is not done yet")
+    if problem := _latest(status, database, _LOOK, since=status.now() - LOOK_FOR):
+        yield Verdict(Level.LOOK, "Protected, but look", problem.at, problem.message, problem.hint)
+
+
+def _booting(status: Status) -> Verdict:
+    if holder := status.lease.waiting_for:
+        reason = f"waiting for the lease of {holder}"
+        hint = "stop that machine, or wait until it is gone for lease_ttl"
+        return Verdict(Level.WAIT, "Waiting for another machine", status.started, reason, hint)
+    title = "Restoring" if status.phase == "restoring" else "Starting"
+    problem = status.problems[-1] if status.problems else None
+    reason = problem.message if problem else "the app starts when its databases are there"
+    return Verdict(Level.WAIT, title, status.started, reason, problem.hint if problem else "")
+
+
+def _fenced(status: Status, database: DatabaseStatus) -> Verdict:
+    problem = next((each for each in reversed(status.problems) if each.kind is Kind.DIVERGENCE), None)
+    reason = problem.message if problem else "another machine has taken over"
+    since = database.unprotected_since or (problem.at if problem else None)
+    return Verdict(Level.BAD, "Fenced: not protected", since, reason, problem.hint if problem else "")
+
+
+def _ended(status: Status) -> Verdict:
+    reason = "another machine goes on from here" if status.phase == "handed over" else "the app has ended"
+    return Verdict(Level.WAIT, _ENDED[status.phase], None, reason)
+
+
+def _overdue(status: Status, database: DatabaseStatus) -> bool:
+    limit = status.interval * OVERDUE if status.interval else None
+    return limit is not None and status.unprotected(database.name) > limit.total_seconds()
+
+
+def _latest(
+    status: Status, database: DatabaseStatus, kinds: set[Kind], since: datetime | None = None
+) -> Problem | None:
+    for problem in reversed(status.problems):
+        if problem.kind in kinds and problem.database in {database.name, ""} and (since is None or problem.at >= since):
+            return problem
+    return None

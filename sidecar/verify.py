@@ -1,0 +1,109 @@
+"""`sidecar verify`: prove restore points, one or a whole history, few at once."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import gettempdir
+
+import anyio
+
+from sidecar.compose import Parts, opened
+from sidecar.config import Configuration
+from sidecar.domain import Database, RestorePoint
+from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NothingToRestore, UnsupportedRestorePoint
+from sidecar.output import Table, combined, progress_bar, say
+from sidecar.pipeline import gathered
+from sidecar.quantities import format_size
+from sidecar.replica import Replica
+from sidecar.restore import Progress
+
+AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    point: RestorePoint
+    problem: str
+
+    def __str__(self) -> str:
+        return f"DAMAGED: {self.problem}" if self.problem else "good"
+
+
+async def verify(configuration: Configuration, *, every: bool) -> int:
+    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged, 66 when none is."""
+    results: list[_Result] = []
+    async with opened(configuration) as parts:
+        replica = parts.replica()
+        for database in parts.databases:
+            points = await _chosen(replica, database, every=every)
+            with progress_bar(f"verify {database.name}") as progress:
+                results += await _Verification(parts, replica, database, points, progress).results()
+        url = parts.store.url
+    if not results:
+        raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
+    _show(results, as_table=every)
+    damaged = sum(bool(result.problem) for result in results)
+    if damaged:
+        raise DamagedRestorePoint(
+            f"{damaged} of {len(results)} restore points are damaged",
+            "restore another one with `sidecar restore --key`",
+        )
+    return ExitCode.OK
+
+
+class _Verification:
+    """Of one database. In all there are as many ranges in flight as `concurrency` says, however many are proven at once."""
+
+    def __init__(
+        self, parts: Parts, replica: Replica, database: Database, points: list[RestorePoint], progress: Progress
+    ) -> None:
+        self._points = points
+        self._at_once = max(1, min(AT_ONCE, len(points), replica.concurrency))
+        self._told = combined(progress, [point.size for point in points])
+        self._alone = anyio.Lock()
+        beside = database.path if database.path.parent.is_dir() else Path(gettempdir(), database.name)
+        each = Replica(
+            replica.store, part_size=replica.part_size, concurrency=max(1, replica.concurrency // self._at_once)
+        )
+        self._provers = [
+            parts.prover(each, replace(database, path=beside), f"verify-{number}", share=self._at_once)
+            for number in range(self._at_once)
+        ]
+        self._whole = parts.prover(each, replace(database, path=beside), "verify")
+
+    async def results(self) -> list[_Result]:
+        """In the order of the points."""
+        return await gathered(enumerate(self._points), self._prove, at_once=self._at_once)
+
+    async def _prove(self, numbered: tuple[int, RestorePoint]) -> _Result:
+        number, point = numbered
+        prover = self._provers.pop()
+        try:
+            try:
+                await prover.prove(point, self._told(number))
+            except NoRoom:  # for all of them at once; one alone may have it
+                async with self._alone:
+                    await self._whole.prove(point, self._told(number))
+        except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
+            return _Result(point, error.message)
+        finally:
+            self._provers.append(prover)
+        return _Result(point, "")
+
+
+def _show(results: list[_Result], *, as_table: bool) -> None:
+    if not as_table:
+        for result in results:
+            say(f"{result.point.key}: {result}")
+        return
+    table = Table("KEY", "TIME", "SIZE", "RESULT")
+    for result in results:
+        point = result.point
+        table.add(point.key, f"{point.timestamp.instant:%Y-%m-%dT%H:%M:%SZ}", format_size(point.size), str(result))
+    table.show(empty="")
+
+
+async def _chosen(replica: Replica, database: Database, *, every: bool) -> list[RestorePoint]:
+    if every:
+        return [point async for point in replica.points(database.name)]
+    newest = await replica.newest(database.name)
+    return [newest] if newest else []

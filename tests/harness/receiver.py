@@ -1,0 +1,77 @@
+"""A receiver of webhooks and heartbeats: a real HTTP server that answers as it is told to."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.harness.eventually import eventually
+from tests.harness.ports import LOOPBACK
+
+SECRET = "T0P-S3CRET"
+
+
+class Receiver:
+    """What came, and how it is answered: `status`, after `delay` released it (at most some seconds)."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://{LOOPBACK}:{port}/services/{SECRET}"
+        self.status = 200
+        self.slow = False
+        self.released = threading.Event()
+        self.calls = 0
+        self.posts: list[dict[str, Any]] = []
+        self.gets: list[str] = []
+
+    def kinds(self) -> list[str]:
+        """What kinds of events were delivered, in order."""
+        return [str(each["kind"]) for each in self.posts]
+
+    def wait(self, condition: "Callable[[Receiver], object]", timeout: float = 30.0) -> None:
+        """Return once this holds."""
+        eventually(lambda: condition(self), timeout, f"not with {self.posts} and {len(self.gets)} beats")
+
+
+@contextmanager
+def receiving() -> Iterator[Receiver]:
+    """A receiver on a free port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self._answered():
+                receiver.gets.append(self.path)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self._answered():
+                receiver.posts.append(json.loads(body))
+
+        def _answered(self) -> bool:
+            receiver.calls += 1
+            if receiver.slow:
+                receiver.released.wait(30)
+            try:
+                self.send_response(receiver.status)
+                if receiver.status == 302:
+                    self.send_header("Location", f"http://{LOOPBACK}:{server.server_port}/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            except OSError:
+                return False
+            return receiver.status < 300
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
+        receiver = Receiver(server.server_port)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            receiver.released.set()
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,100 @@
+"""A store that lists late, or answers with the body of another object: it is noticed, and what is good is found."""
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.domain import Blob, Page, Span
+from sidecar.ports import ObjectStore
+from sidecar.store import Decorated
+from tests.harness.writers import check_ledger, fill, open_database
+from tests.integration.wiring import NAME, Machine, write
+
+pytestmark = pytest.mark.anyio
+
+
+class Liar(Decorated):
+    """Passes everything to a real store, but for the keys in `unlisted` and `swapped`."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.unlisted: set[str] = set()
+        self.swapped: dict[str, str] = {}
+        self.ranges_too = True
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
+        """Without what is `unlisted`."""
+        page = await self._inner.list(prefix, start_after=start_after, limit=limit)
+        return replace(page, objects=tuple(each for each in page.objects if each.key not in self.unlisted))
+
+    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+        """The bytes of another object, in the name of this one."""
+        other = self.swapped.get(key)
+        tail = span is None or span.start < 0
+        if other is None or (tail and not self.ranges_too):
+            return await self._inner.get(key, span=span, if_match=if_match)
+        right = await self._inner.head(key)
+        wrong = await self._inner.get(other, span=span)
+        return Blob(wrong.data, replace(right, size=wrong.info.size))
+
+    async def _around(self, _operation: str, attempt):  # type: ignore[no-untyped-def]
+        return await attempt()
+
+
+@pytest.fixture
+async def liar(store: ObjectStore) -> Liar:
+    """A store of each kind that lies when told to."""
+    return Liar(store)
+
+
+def machine_on(store: ObjectStore, directory: Path) -> Machine:
+    """A machine with an empty disk."""
+    directory.mkdir()
+    return Machine(store, directory / NAME, staging=directory, holder="machine")
+
+
+async def published(machine: Machine) -> list[str]:
+    """The keys of two restore points, of 3 and of 6 rows; the lease is given back after them."""
+    assert machine.lease
+    await machine.lease.acquire(timedelta(0))
+    await machine.boot()
+    for _ in range(2):
+        write(machine.database.path, 3)
+        with closing(open_database(machine.database.path)) as connection:  # all is different in the second
+            connection.execute("CREATE TABLE IF NOT EXISTS filler (noise BLOB)")
+            connection.execute("UPDATE filler SET noise = randomblob(length(noise))")
+        assert await machine.backup.cycle() == "published"
+    await machine.lease.release()
+    return [point.key for point in await machine.points()]
+
+
+async def test_restore_point_that_is_not_listed_yet_is_found_by_the_lease(liar: Liar, tmp_path: Path) -> None:
+    """The lease object names it: no boot goes back to the one before it, and nothing is stamped below it."""
+    _, second = await published(machine_on(liar, tmp_path / "one"))
+    liar.unlisted.add(second)
+    fresh = machine_on(liar, tmp_path / "fresh")
+    assert (await fresh.boot()).newest == second
+    assert check_ledger(fresh.database.path) == 6
+    assert fresh.lease
+    await fresh.lease.acquire(timedelta(0))
+    write(fresh.database.path, 3)
+    assert await fresh.backup.cycle() == "published"
+    assert (await fresh.newest()).key > second
+
+
+@pytest.mark.parametrize("everything", [True, False], ids=["the whole object", "all but the index"])
+async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, tmp_path: Path) -> None:
+    """The newest restore point is damaged then, and the boot falls back to the one before it, and says so."""
+    machine = machine_on(liar, tmp_path / "one")
+    fill(machine.database.path, 4)
+    first, second = await published(machine)
+    liar.swapped[second], liar.ranges_too = first, everything
+    fresh = machine_on(liar, tmp_path / "fresh")
+    fresh.replica.part_size = 1 << 20  # several ranges
+    assert (await fresh.boot()).outcome == "fell_back"
+    assert check_ledger(fresh.database.path) == 3
+    assert fresh.status.restores["damaged"] == 1
+    assert str((await machine.points())[-1].timestamp) in fresh.status.problems[0].message

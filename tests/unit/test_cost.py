@@ -1,0 +1,71 @@
+"""What a month costs: arithmetic that can be checked by hand, and nothing but measured counts in it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
+from sidecar.domain import Database
+from sidecar.status import Status
+from tests.fakes import FakeClock
+
+
+def status_of(store: str, clock: FakeClock) -> Status:
+    return Status((Database("app.db", Path("/app.db")),), store, "0", clock.now)
+
+
+def test_a_month_of_small_publishes_is_that_of_its_requests() -> None:
+    """A publish every 5 minutes: 8640 PUTs and as many LISTs are 8.6 cents, as many GETs a third of one."""
+    cost = estimate(Measured(MONTH, {"put": 8640, "list": 8640, "get": 8640}))
+    assert cost.requests == pytest.approx(0.0864 + 0.003456)
+    assert (cost.storage, cost.egress) == (0, 0)
+
+
+def test_full_copies_every_five_minutes_cost_what_the_platform_says() -> None:
+    """100 MB every 5 minutes: $17 a month of egress alone."""
+    assert estimate(Measured(MONTH, {}, sent=8640 * 10**8)).egress == pytest.approx(17.28)
+
+
+def test_a_drill_a_day_of_a_gigabyte_and_ten_stored() -> None:
+    cost = estimate(Measured(MONTH, {}, received=30 * 10**9, stored=10 * 10**9))
+    assert (cost.egress, cost.storage) == pytest.approx((2.7, 0.23))
+    assert cost.total == pytest.approx(2.93)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "factor"), [(1.0, 720), (3600.0, 720), (7200.0, 360), (MONTH, 1), (2 * MONTH, 0.5)]
+)
+def test_counts_are_scaled_to_a_month_and_a_boot_is_not_a_trend(seconds: float, factor: float) -> None:
+    """What happened in the first minutes counts as an hour's."""
+    assert estimate(Measured(seconds, {"put": 1000})).requests == pytest.approx(0.005 * factor)
+    assert estimate(Measured(seconds, {}, stored=10**9)).storage == pytest.approx(PRICES.stored)
+
+
+def test_every_operation_has_a_price_or_costs_nothing() -> None:
+    """`now` is answered from the last reply."""
+    assert WRITES.isdisjoint(READS)
+    free = estimate(Measured(MONTH, {"now": 10**9, "nonsense": 10**9}))
+    assert free.total == 0
+
+
+def test_status_estimates_from_its_own_counts_all_outcomes_alike() -> None:
+    """A refused request is paid for, too."""
+    clock = FakeClock()
+    status = status_of("s3://bucket", clock)
+    for outcome in ("ok", "failed"):
+        status.count_request("put", outcome, 0.1)
+    status.sent, status.stored = 10**9, {"app.db": {"newest": 10**9, "daily": 10**9}}
+    clock.advance(timedelta(days=30).total_seconds())
+    cost = status.cost()
+    assert cost
+    assert (cost.requests, cost.storage, cost.egress) == pytest.approx((0.00001, 0.046, 0.02))
+    shown = status.as_dict()["cost"]
+    assert isinstance(shown, dict)
+    assert (shown["total"], shown["since"], shown["sent_bytes"]) == (0.066, status.started.isoformat(), 10**9)
+
+
+def test_a_directory_costs_nothing_to_anybody() -> None:
+    status = status_of("file:///store", FakeClock())
+    assert status.cost() is None
+    assert status.as_dict()["cost"] is None

@@ -1,0 +1,267 @@
+"""When drills happen, and how they hold back: virtual time, a store in memory, a backup that is only listened to."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sidecar.adapters.staging import Staging
+from sidecar.backup import Backup, Tools
+from sidecar.domain import Database, Signature, Snapshot, Timestamp
+from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
+from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
+from sidecar.lineage import Lineage
+from sidecar.nolease import NoLease
+from sidecar.pipeline import Turns
+from sidecar.publish import Origin, Publisher
+from sidecar.replica import Replica, key_of
+from sidecar.restore import Restorer
+from sidecar.status import Status
+from tests.fakes import START, FakeClock, MemoryStore
+from tests.properties.restore_points import encode
+
+pytestmark = pytest.mark.anyio
+
+NAME = "app.db"
+DAY = timedelta(hours=24)
+DATABASE = os.urandom(3000)
+
+
+class Checker:
+    """Stands for `ports.Snapshotter`: there is no database here, and SQLite finds what `verdict` says."""
+
+    def __init__(self) -> None:
+        self.verdict = ""
+        self.during: Callable[[], None] = lambda: None
+
+    def sqlite_version(self) -> str:
+        return "3.53.4"
+
+    def may_checkpoint(self) -> bool:
+        return True
+
+    def signature(self, path: Path) -> Signature | None:
+        return None
+
+    async def prepare(self, path: Path) -> None:
+        raise NotImplementedError
+
+    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
+        raise NotImplementedError
+
+    async def settle(self, path: Path) -> None:
+        raise NotImplementedError
+
+    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+        assert (mode, path.stat().st_mode & 0o777) == ("full", 0o600)
+        assert breathe
+        self.during()
+        if self.verdict:
+            raise DamagedDatabase(self.verdict)
+
+
+class Scene:
+    """A store, a clock, and the drills of one database."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = MemoryStore(time=START)
+        self.clock = FakeClock()
+        database = Database(NAME, directory / NAME)
+        self.status = Status((database,), "", "0", self.clock.now)
+        self.replica = Replica(self.store, concurrency=1)
+        self.checker = Checker()
+        restorer = Restorer(self.replica, self.checker, integrity="full")
+        publisher = Publisher(self.replica, Origin("holder", "0"))
+        self.turns = Turns(2)
+        self.tools = Tools(
+            self.replica, publisher, restorer, self.checker, self.status, self.clock, NoLease(self.store), self.turns
+        )
+        self.backup = Backup(database, Lineage(database.path, "", durable=False), self.tools)
+        prover = Prover(restorer, Staging(directory), database, "drill")
+        self.drill = Drill(self.backup, self.tools, self.replica, prover, anyio.Lock())
+
+    def publish(self, at: str) -> str:
+        """A good restore point."""
+        timestamp = Timestamp(f"20261120T{at}.000Z")
+        key = key_of(NAME, timestamp)
+        self.store.add(key, encode(DATABASE, timestamp=str(timestamp)).object)
+        return key
+
+    async def until(self, drills: int, interval: timedelta = DAY) -> list[float]:
+        """The hours, on the clock, at which this many drills had ended."""
+        ended: list[float] = []
+        async with anyio.create_task_group() as group:
+            original = self.drill.drill
+
+            async def counted() -> Verdict | None:
+                verdict = await original()
+                ended.append(self.clock.elapsed / 3600)
+                self.store.time = START + timedelta(seconds=self.clock.elapsed)
+                if len(ended) == drills:
+                    group.cancel_scope.cancel()
+                return verdict
+
+            self.drill.drill = counted  # type: ignore[method-assign]
+            group.start_soon(self.drill.run, interval)
+        return ended
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_first_drill_is_soon_then_one_a_day(scene: Scene) -> None:
+    scene.publish("120000")
+    ended = await scene.until(4)
+    assert ended == pytest.approx([1 / 6, 24 + 1 / 6, 48 + 1 / 6, 72 + 1 / 6], rel=0.01)
+
+
+@pytest.mark.parametrize("randomness", [0.0, 0.999])
+async def test_drills_are_jittered(tmp_path: Path, randomness: float) -> None:
+    """A fleet that is deployed at once does not drill at once."""
+    scene = Scene(tmp_path)
+    scene.clock.randomness = randomness
+    scene.publish("120000")
+    first, second = await scene.until(2)
+    assert first == pytest.approx((0.5 + randomness) / 6, rel=0.01)
+    assert second - first == pytest.approx(24 * (0.9 + 0.2 * randomness), rel=0.01)
+
+
+async def test_restart_goes_on_from_the_drill_before(scene: Scene) -> None:
+    """Of whichever machine: an app that is deployed every hour is drilled once a day all the same, not at every boot."""
+    drilled = scene.publish("080000")
+    scene.publish("120000")
+    scene.store.marks[drilled] = {"sidecar-tier": "hourly", "sidecar-drill": "good@20261120T085503.123Z"}
+    ended = await scene.until(1)
+    assert ended == pytest.approx([18.0], rel=0.01)
+
+
+async def test_restart_shows_what_was_proven_before(scene: Scene) -> None:
+    drilled = scene.publish("080000")
+    scene.store.marks[drilled] = {"sidecar-drill": "good@20261120T085503.123Z"}
+    async with anyio.create_task_group() as group:
+
+        async def stop() -> None:
+            group.cancel_scope.cancel()
+
+        scene.drill.drill = stop  # type: ignore[method-assign]
+        group.start_soon(scene.drill.run, DAY)
+    status = scene.status.databases[NAME]
+    assert (status.proven, status.drill_outcome) == (drilled, None)
+    assert status.last_drill == Timestamp("20261120T085503.123Z").instant
+
+
+@pytest.mark.parametrize("tag", ["damaged@20261120T085503.123Z", "nonsense", "good@yesterday"])
+async def test_anything_but_a_good_drill_is_repeated_soon(scene: Scene, tag: str) -> None:
+    scene.store.marks[scene.publish("080000")] = {"sidecar-drill": tag}
+    assert await scene.until(1) == pytest.approx([1 / 6], rel=0.01)
+
+
+async def test_without_the_right_to_read_tags_every_boot_drills(scene: Scene) -> None:
+    """And none is written: those that are there would be gone."""
+    key = scene.publish("080000")
+    scene.store.marks[key] = {"sidecar-drill": "good@20261120T085503.123Z", "mine": "1"}
+    scene.store.fail("tags", AccessDenied("no"), times=100)
+    assert await scene.until(1) == pytest.approx([1 / 6], rel=0.01)
+    assert scene.store.marks[key] == {"sidecar-drill": "good@20261120T085503.123Z", "mine": "1"}
+    assert scene.status.databases[NAME].drills["good"] == 1
+
+
+async def test_failed_drills_are_repeated_ever_later(scene: Scene) -> None:
+    """A store that is down proves nothing: no damage, no new restore point, another try in minutes, then hours."""
+    scene.publish("120000")
+    scene.store.fail("get", StoreUnavailable("down"), times=1000)
+    ended = await scene.until(12)
+    waits = [round((later - earlier) * 60) for earlier, later in pairwise(ended)]
+    assert waits == [10, 20, 40, 80, 160, 320, 640, 1280, 1440, 1440, 1440]
+    status = scene.status.databases[NAME]
+    assert (status.drills["failed"], status.drills["damaged"], status.drill_error) == (12, 0, "down")
+    assert scene.store.count("put", "tag") == 0
+
+
+async def test_every_drill_is_told(scene: Scene) -> None:
+    key = scene.publish("120000")
+    assert await scene.drill.drill() is Verdict.GOOD
+    assert drilled_of(scene.store.marks[key]) == Drilled(Verdict.GOOD, Timestamp.of(START))
+    scene.checker.verdict = "row 7 missing from index"
+    assert await scene.drill.drill() is Verdict.DAMAGED
+    assert drilled_of(scene.store.marks[key]) == Drilled(Verdict.DAMAGED, Timestamp.of(START))
+    assert any("row 7 missing" in each.message for each in scene.status.problems)
+
+
+async def test_bug_in_a_drill_is_a_failed_drill(scene: Scene) -> None:
+    scene.publish("120000")
+    scene.checker.during = lambda: 1 // 0  # type: ignore[assignment]
+    assert await scene.drill.drill() is Verdict.FAILED
+    assert "ZeroDivisionError" in (scene.status.databases[NAME].drill_error or "")
+
+
+async def test_no_drill_beside_a_backup(scene: Scene) -> None:
+    """It waits for the cycle to end before it asks the store for anything; a cycle that begins makes it wait again."""
+    scene.publish("120000")
+    async with anyio.create_task_group() as group, scene.turns:
+        group.start_soon(scene.drill.drill)
+        await anyio.wait_all_tasks_blocked()
+        assert scene.store.requests == []
+    assert scene.status.databases[NAME].drills["good"] == 1
+    paced = []
+
+    async def pace() -> None:
+        await Rest(scene.turns, scene.clock).manner(1).pace(1)
+        paced.append(True)
+
+    async with anyio.create_task_group() as group, scene.turns:
+        group.start_soon(pace)
+        await anyio.wait_all_tasks_blocked()
+        assert not paced
+    assert paced
+
+
+async def test_ranges_come_at_a_bounded_rate(scene: Scene) -> None:
+    """Whoever asks: a hundred megabytes take at least as long as the rate says."""
+    pace = Rest(scene.turns, scene.clock).manner(2 << 20).pace
+
+    async def range_of_4_mib() -> None:
+        await pace(4 << 20)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(25):
+            group.start_soon(range_of_4_mib)
+    assert scene.clock.elapsed >= 48
+
+
+async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite worked since the last rest is rested three times."""
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("sidecar.drill.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sidecar.drill.time.sleep", sleep)
+    breathe = Rest(scene.turns, scene.clock).manner(1).breathe
+    assert breathe
+    for _ in range(10):
+        now[0] += 0.005
+        breathe()
+    assert slept == pytest.approx([0.015] * 10)
+
+
+async def test_last_drill_is_found_among_many(scene: Scene) -> None:
+    """In one request for each of the restore points of the interval at most."""
+    keys = [scene.publish(f"{hour:02d}{minute:02d}00") for hour in range(12) for minute in range(0, 60, 5)]
+    scene.store.marks[keys[17]] = {"sidecar-drill": "good@20261120T090000.000Z"}
+    scene.store.marks[keys[3]] = {"sidecar-drill": "damaged@20261120T070000.000Z"}
+    newest = await scene.replica.newest(NAME)
+    assert newest
+    found = await last_drill(scene.replica, newest, DAY)
+    assert found
+    assert (found[0].key, found[1].verdict) == (keys[17], Verdict.GOOD)
+    assert scene.store.count("tags") == len(keys)

@@ -1,0 +1,244 @@
+"""From `Status` to receivers: retried, bounded, never waited for, and the last words are said; in virtual time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sidecar.domain import Database
+from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliverable, Undelivered
+from sidecar.notify import ATTEMPTS, Notifier
+from sidecar.outbox import Growth
+from sidecar.ports import Receiver
+from sidecar.status import Kind, Status
+from tests.fakes import FakeClock
+
+pytestmark = pytest.mark.anyio
+
+
+class Told:
+    """A receiver that answers by a script; when that is at its end, with yes. `None` hangs for ever."""
+
+    name = "notify[1]"
+
+    def __init__(self, *script: SidecarError | None) -> None:
+        self.script = list(script)
+        self.heard: list[str] = []
+        self.calls = 0
+
+    async def send(self, content: Mapping[str, object] | None) -> None:
+        self.calls += 1
+        await anyio.lowlevel.checkpoint()
+        if self.script:
+            failure = self.script.pop(0)
+            if failure is None:
+                await anyio.sleep_forever()
+            else:
+                raise failure
+        self.heard.append(f"{content['kind']}: {content['message']}" if content else "beat")
+
+
+AWAY = Undelivered("away")
+
+
+def make_status(clock: FakeClock, *names: str) -> Status:
+    databases = tuple(Database(name, Path("/data") / name) for name in names or ("app.db",))
+    return Status(databases, "s3://bucket", "1", clock.now)
+
+
+def make(
+    *receivers: Receiver, heartbeat: Receiver | None = None, growth: Growth | None = None
+) -> tuple[Status, Notifier]:
+    clock = FakeClock()
+    status = make_status(clock)
+    return status, Notifier(status, clock, receivers, heartbeat=heartbeat, growth=growth, holder="m1")
+
+
+async def test_beginning_and_end_of_a_failure_are_told() -> None:
+    told = Told()
+    status, notifier = make(told)
+    async with notifier.running():
+        status.failed("app.db", "no store", "look")
+        await anyio.wait_all_tasks_blocked()
+        status.failed("app.db", "no store", "look")
+        status.succeeded("app.db", "published")
+        await anyio.wait_all_tasks_blocked()
+    assert told.heard == ["failure: no store", "recovery: backups work again, after 0 minutes"]
+    assert status.notifications == {"sent": 2, "dropped": 0}
+
+
+async def test_a_receiver_that_is_away_is_tried_again_and_then_given_up() -> None:
+    """Its count is in `/status`; the next message is tried as if nothing had been."""
+    told = Told(*[AWAY] * ATTEMPTS)
+    status, notifier = make(told)
+    async with notifier.running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+        assert (told.calls, told.heard) == (ATTEMPTS, [])
+        status.suspected("app.db", "two", "")
+    assert told.heard == ["suspicion: two"]
+    assert status.notifications == {"failed": ATTEMPTS, "dropped": 1, "sent": 1}
+
+
+async def test_a_receiver_that_comes_back_gets_it() -> None:
+    told = Told(AWAY, AWAY)
+    status, notifier = make(told)
+    async with notifier.running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+    assert told.heard == ["suspicion: one"]
+
+
+async def test_a_refusal_is_not_tried_again() -> None:
+    told = Told(Undeliverable("gone"))
+    status, notifier = make(told)
+    async with notifier.running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+    assert (told.calls, status.notifications["dropped"]) == (1, 1)
+
+
+async def test_one_that_hangs_holds_up_neither_the_others_nor_us() -> None:
+    hanging, well = Told(None), Told()
+    status, notifier = make(hanging, well)
+    async with notifier.running():
+        for number in range(1000):
+            status.report("app.db", str(number), "", Kind.DAMAGED)  # returns, although nobody takes it
+        await anyio.wait_all_tasks_blocked()
+        assert len(well.heard) >= 10
+        hanging.script.clear()
+        with anyio.move_on_after(0.01):
+            await anyio.sleep_forever()
+        notifier._parts.pop(0)  # its end is not awaited here
+
+
+async def test_the_last_words_are_said_whatever_ended_it() -> None:
+    """Those of the final failure first, although the queue is full of others and the rate is used up."""
+    told = Told()
+    status, notifier = make(told)
+    error = FinalBackupFailed("not published", "look")
+    with pytest.raises(BaseExceptionGroup):
+        async with notifier.running():
+            for number in range(40):
+                status.report("app.db", str(number), "", Kind.DAMAGED)
+            notifier.ended_by(error)
+            raise error
+    assert "failure: not published" in told.heard[:2]
+    assert len(told.heard) == 41
+
+
+async def test_the_same_end_is_told_once() -> None:
+    told = Told()
+    status, notifier = make(told)
+    async with notifier.running():
+        lost = LeaseLost("taken over by m2")
+        status.report("", lost.message, lost.hint, Kind.DIVERGENCE)
+        notifier.ended_by(ExceptionGroup("", [lost]))
+    assert told.heard == ["divergence: taken over by m2"]
+
+
+async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> None:
+    """A message whose first try has just failed is tried once more instead of being forgotten in its pause."""
+
+    class Standing(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            await anyio.sleep_forever()
+
+    told, clock = Told(AWAY), Standing()
+    status = make_status(clock)
+    async with Notifier(status, clock, [told]).running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+        assert told.heard == []
+    assert told.heard == ["suspicion: one"]
+
+
+async def test_the_one_under_way_at_the_end_is_waited_for() -> None:
+    gate = anyio.Event()
+
+    class Slow(Told):
+        async def send(self, content: Mapping[str, object] | None) -> None:
+            await gate.wait()
+            await super().send(content)
+
+    async def open_when_all_wait() -> None:
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+
+    told = Slow()
+    status, notifier = make(told)
+    async with anyio.create_task_group() as group, notifier.running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(open_when_all_wait)
+    assert told.heard == ["suspicion: one"]
+
+
+@pytest.mark.parametrize("outcome", ["published", "unchanged"])
+async def test_the_heart_beats_after_everything_was_found_protected(outcome: str) -> None:
+    """`unchanged` counts: all that there is was published before, and an idle app at night is no alarm."""
+    beats = Told()
+    status, notifier = make(heartbeat=beats)
+    async with notifier.running():
+        status.succeeded("app.db", outcome)
+        await anyio.wait_all_tasks_blocked()
+        assert beats.heard == ["beat"]
+        status.failed("app.db", "no", "")
+        status.published("app.db", "key", 1, 1, 0)
+        await anyio.wait_all_tasks_blocked()
+    assert beats.heard == ["beat"]
+
+
+async def test_the_heart_beats_only_when_every_database_is_protected() -> None:
+    beats, clock = Told(), FakeClock()
+    status = make_status(clock, "a.db", "b.db")
+    async with Notifier(status, clock, [], heartbeat=beats).running():
+        status.succeeded("a.db", "published")
+        await anyio.wait_all_tasks_blocked()
+        assert beats.heard == []
+        status.succeeded("b.db", "published")
+        await anyio.wait_all_tasks_blocked()
+        assert beats.heard == ["beat"]
+        status.failed("b.db", "no", "")
+        status.succeeded("a.db", "published")
+        await anyio.wait_all_tasks_blocked()
+    assert beats.heard == ["beat"]
+
+
+async def test_the_last_beat_is_sent() -> None:
+    """The final backup's success and the end come at the same moment."""
+    beats = Told()
+    status, notifier = make(heartbeat=beats)
+    async with notifier.running():
+        status.succeeded("app.db", "published")
+    assert beats.heard == ["beat"]
+
+
+async def test_a_heart_that_nobody_hears_goes_on_beating() -> None:
+    beats = Told(AWAY)
+    status, notifier = make(heartbeat=beats)
+    async with notifier.running():
+        for _ in range(2):
+            status.succeeded("app.db", "published")
+            await anyio.wait_all_tasks_blocked()
+    assert (beats.heard, status.notifications["heartbeat_failed"]) == (["beat"], 1)
+
+
+async def test_growth_is_a_problem_that_is_told() -> None:
+    told = Told()
+    status, notifier = make(told, growth=Growth(factor=0.5))
+    async with notifier.running():
+        for size in (1 << 20, 1 << 20, 4 << 20, 4 << 20):
+            status.published("app.db", "key", 1, 1, 0, size)
+    assert told.heard == ["growth: the database has grown to 4.0 MiB, 1.0 MiB before"]
+    assert [each.kind for each in status.problems] == [Kind.GROWTH]
+
+
+async def test_growth_is_measured_from_what_was_restored() -> None:
+    told = Told()
+    status, notifier = make(told, growth=Growth(limit=2 << 20))
+    async with notifier.running():
+        status.restored("app.db", "restored", 1.0, 3 << 20, "key")
+        status.published("app.db", "key", 1, 1, 0, 4 << 20)
+    assert told.heard == []

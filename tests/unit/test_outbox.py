@@ -1,0 +1,202 @@
+"""What is told and when: beginnings and ends of failures, nothing twice, no flood; in virtual time."""
+
+import pytest
+
+from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, Growth, Message, Outbox, said_in, shortened
+from sidecar.status import Event, Kind
+from tests.fakes import START
+
+
+def event(kind: Kind, message: str = "words", database: str = "app.db", hint: str = "") -> Event:
+    return Event(kind, START, database, message, hint)
+
+
+def told(outbox: Outbox, now: float = 0.0) -> list[str]:
+    """Everything that may be sent at this time."""
+    found = []
+    while message := outbox.take(now):
+        found.append(f"{message.event.kind} {message.event.database}".strip())
+    return found
+
+
+def fail(outbox: Outbox, now: float = 0.0, database: str = "app.db") -> None:
+    outbox.add(event(Kind.FAILURE, f"at {now}", database), now)
+
+
+def recover(outbox: Outbox, now: float = 0.0, database: str = "app.db") -> None:
+    outbox.add(event(Kind.RECOVERY, f"at {now}", database), now)
+
+
+def test_an_outage_is_told_when_it_begins_and_when_it_ends_however_often_it_fails() -> None:
+    outbox = Outbox()
+    found = []
+    for now in range(0, 600, 10):
+        fail(outbox, now)
+        found += told(outbox, now)
+    recover(outbox, 600)
+    assert found + told(outbox, 600) == ["failure app.db", "recovery app.db"]
+
+
+def test_an_outage_that_goes_on_is_told_again_after_hours() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    told(outbox)
+    fail(outbox, REMIND - 1)
+    assert told(outbox, REMIND - 1) == []
+    fail(outbox, REMIND)
+    assert told(outbox, REMIND) == ["failure app.db"]
+
+
+def test_databases_fail_and_recover_by_themselves() -> None:
+    outbox = Outbox()
+    fail(outbox, database="a.db")
+    fail(outbox, database="b.db")
+    assert told(outbox) == ["failure a.db", "failure b.db"]
+    recover(outbox, database="b.db")
+    fail(outbox, database="a.db")
+    assert told(outbox) == ["recovery b.db"]
+
+
+def test_an_end_without_a_beginning_is_not_told() -> None:
+    outbox = Outbox()
+    recover(outbox)
+    assert told(outbox) == []
+
+
+def test_what_was_never_sent_and_is_over_is_not_told() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    recover(outbox)
+    assert told(outbox) == []
+
+
+@pytest.mark.parametrize("ends_failing", [True, False])
+def test_what_is_told_last_is_how_things_are_even_at_the_limit_of_the_rate(ends_failing: bool) -> None:
+    """A database that flaps faster than we may speak: the receiver is never left with the wrong belief."""
+    outbox, believed = Outbox(), "recovery app.db"
+    for now in range(200):
+        (fail if now % 2 else recover)(outbox, now)
+        believed = (told(outbox, now) or [believed])[-1]
+    (fail if ends_failing else recover)(outbox, 200)
+    believed = (told(outbox, 200 + 2 * REFILL) or [believed])[-1]
+    assert believed == ("failure app.db" if ends_failing else "recovery app.db")
+
+
+def test_the_same_words_are_told_once_an_hour() -> None:
+    outbox = Outbox()
+    found = []
+    for now in (0, 10, REPEAT - 1, REPEAT):
+        outbox.add(event(Kind.SUSPICION), now)
+        found += [(now, each) for each in told(outbox, now)]
+    assert found == [(0, "suspicion app.db"), (REPEAT, "suspicion app.db")]
+
+
+@pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH])
+def test_other_words_are_told_at_once(kind: Kind) -> None:
+    outbox = Outbox()
+    outbox.add(event(kind, "one"), 0)
+    outbox.add(event(kind, "two"), 0)
+    assert len(told(outbox)) == 2
+
+
+@pytest.mark.parametrize("kind", [Kind.NOTICE, Kind.PUBLISHED, Kind.PROTECTED])
+def test_what_is_not_for_people_is_not_told(kind: Kind) -> None:
+    outbox = Outbox()
+    outbox.add(event(kind), 0)
+    assert told(outbox) == []
+
+
+def test_a_flood_is_told_at_the_rate_and_counted() -> None:
+    outbox = Outbox()
+    for number in range(BURST + 5):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+    assert len(told(outbox)) == BURST
+    assert outbox.wait(0) == pytest.approx(REFILL)
+    assert outbox.wait(REFILL / 4) == pytest.approx(REFILL * 0.75)
+    assert len(told(outbox, REFILL)) == 1
+    assert len(told(outbox, 3 * REFILL)) == 2
+
+
+def test_a_long_silence_saves_up_no_more_than_a_burst() -> None:
+    outbox = Outbox()
+    told(outbox)
+    for number in range(BURST + 5):
+        outbox.add(event(Kind.DAMAGED, str(number)), 1e6)
+    assert len(told(outbox, 1e6)) == BURST
+
+
+def test_a_full_queue_drops_the_oldest_and_says_how_many() -> None:
+    outbox = Outbox()
+    for number in range(QUEUE + 3):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+    assert outbox.dropped == 3
+    message = outbox.take(0)
+    assert message == Message(event(Kind.DAMAGED, "3"), left_out=3)
+    assert outbox.take(0) == Message(event(Kind.DAMAGED, "4"), left_out=0)
+
+
+def test_a_failure_that_was_dropped_or_not_delivered_is_told_when_it_happens_again() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    for number in range(QUEUE):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+    while outbox.take_newest():
+        pass
+    fail(outbox, 1)
+    message = outbox.take_newest()
+    assert message is not None
+    outbox.undelivered(message)
+    fail(outbox, 2)
+    assert outbox.take_newest() is not None
+    assert outbox.dropped == 2
+
+
+def test_in_the_last_seconds_the_newest_comes_first_whatever_the_rate() -> None:
+    outbox = Outbox()
+    for number in range(BURST + 5):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+    told(outbox)
+    newest = outbox.take_newest()
+    assert newest is not None
+    assert newest.event.message == str(BURST + 4)
+
+
+def test_memory_of_words_is_bounded() -> None:
+    outbox = Outbox()
+    for number in range(10_000):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+        outbox.take_newest()
+    assert len(outbox._said) <= 200
+
+
+def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
+    """Slack reads <!channel> and <https://…> in `text`; everywhere else the name stays what it is."""
+    content = said_in(Message(event(Kind.FAILURE, "no & never", "<!channel>.db", "do this"), 2), "m1", "s3://b")
+    assert content["text"] == (
+        "sidecar failure on m1: &lt;!channel&gt;.db: no &amp; never (2 more were left out)\ndo this"
+    )
+    assert (content["database"], content["kind"], content["store"]) == ("<!channel>.db", "failure", "s3://b")
+
+
+def test_a_message_is_bounded() -> None:
+    cut = shortened(event(Kind.FAILURE, "x" * 5000, hint="y" * 5000))
+    assert (len(cut.message), len(cut.hint)) == (1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("growth", "before", "size", "exceeded"),
+    [
+        (Growth(limit=100), None, 99, False),
+        (Growth(limit=100), None, 100, True),
+        (Growth(limit=100), 99, 100, True),
+        (Growth(limit=100), 100, 200, False),
+        (Growth(factor=0.5), None, 10**9, False),
+        (Growth(factor=0.5), 0, 10**9, False),
+        (Growth(factor=0.5), 100, 150, False),
+        (Growth(factor=0.5), 100, 151, True),
+        (Growth(factor=0.5), 100, 10, False),
+        (Growth(), 1, 10**9, False),
+    ],
+)
+def test_growth(growth: Growth, before: int | None, size: int, exceeded: bool) -> None:
+    assert growth.exceeded(before, size) is exceeded

@@ -1,0 +1,68 @@
+"""Progress: a bar for people, few lines for logs, and numbers that never go back."""
+
+import structlog
+from structlog.testing import capture_logs
+
+from sidecar import output
+from sidecar.output import combined
+
+MIB = 1 << 20
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_logs_get_one_line_each_ten_seconds_with_rate_and_time_left() -> None:
+    """However often it is told; nothing at all for what is short."""
+    clock = Clock()
+    structlog.reset_defaults()
+    with capture_logs() as lines:
+        tell = output._logged("restore app.db", clock)
+        for second in range(1, 36):
+            clock.now = second
+            for _ in range(100):
+                tell(second * MIB, 100 * MIB)
+    assert [line["percent"] for line in lines] == [10, 20, 30]
+    assert lines[1] == {
+        "event": "restore app.db",
+        "log_level": "info",
+        "done": "20.0 MiB",
+        "total": "100.0 MiB",
+        "percent": 20,
+        "rate": "1.0 MiB/s",
+        "seconds_left": 80,
+    }
+
+
+def test_nothing_is_said_of_what_is_short() -> None:
+    clock = Clock()
+    with capture_logs() as lines:
+        tell = output._logged("restore app.db", clock)
+        clock.now = 9.9
+        tell(100, 100)
+    assert lines == []
+
+
+def test_what_stands_still_has_no_time_left_to_tell() -> None:
+    clock = Clock()
+    with capture_logs() as lines:
+        tell = output._logged("restore app.db", clock)
+        clock.now = 10
+        tell(0, 0)
+    assert (lines[0]["percent"], lines[0]["seconds_left"]) == (0, None)
+
+
+def test_several_things_are_one_progress() -> None:
+    """Told in any order; each counts as much as it is large."""
+    told: list[tuple[int, int]] = []
+    of = combined(lambda done, total: told.append((done, total)), [100, 300])
+    of(1)(5, 10)
+    of(0)(1, 10)
+    of(1)(10, 10)
+    of(0)(10, 10)
+    assert told == [(150, 400), (160, 400), (310, 400), (400, 400)]

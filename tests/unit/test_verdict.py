@@ -1,0 +1,135 @@
+"""Protected or not: the one word of the page, in every state."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.domain import Database
+from sidecar.status import Kind, Status
+from sidecar.verdict import Level, described, overall
+from tests.fakes import START, FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def status(clock: FakeClock) -> Status:
+    status = Status((Database("app.db", Path("/data/app.db")),), "s3://bucket", "1", clock.now)
+    status.interval = timedelta(minutes=5)
+    return status
+
+
+def running(status: Status) -> Status:
+    status.enter("running", ready=True)
+    status.succeeded("app.db", "published")
+    return status
+
+
+def test_protected_since_the_first_success_in_a_row(status: Status, clock: FakeClock) -> None:
+    running(status)
+    clock.advance(600)
+    status.succeeded("app.db", "unchanged")
+    verdict = overall(status)
+    assert (verdict.level, verdict.title, verdict.since) == (Level.GOOD, "Protected", START)
+    status.failed("app.db", "no", "")
+    clock.advance(60)
+    status.succeeded("app.db", "published")
+    assert overall(status).since == clock.now()
+
+
+def test_what_was_restored_is_protected_at_once(status: Status) -> None:
+    status.restored("app.db", "restored", 1.0, 1, "key")
+    status.enter("running", ready=True)
+    assert overall(status).level is Level.GOOD
+
+
+@pytest.mark.parametrize("outcome", ["started_empty", "kept_local"])
+def test_nothing_is_protected_before_the_first_backup(status: Status, outcome: str) -> None:
+    status.restored("app.db", outcome, 1.0, 0, None)
+    status.enter("running", ready=True)
+    assert (overall(status).level, overall(status).title) == (Level.WAIT, "Not protected yet")
+
+
+def test_a_failure_says_since_when_why_and_what_to_do(status: Status, clock: FakeClock) -> None:
+    """Since the oldest change that is at risk, which is older than the first failure."""
+    running(status)
+    status.databases["app.db"].unprotected_since = clock.now()
+    clock.advance(100)
+    status.failed("app.db", "the store is down", "check the network")
+    verdict = overall(status)
+    assert (verdict.level, verdict.since) == (Level.BAD, START)
+    assert (verdict.reason, verdict.hint) == ("the store is down", "check the network")
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(899, Level.GOOD), (901, Level.BAD)])
+def test_changes_that_wait_for_three_intervals_are_not_protected(
+    status: Status, clock: FakeClock, seconds: int, level: Level
+) -> None:
+    """Even when nothing has failed: a backup may hang."""
+    running(status)
+    status.databases["app.db"].unprotected_since = clock.now()
+    clock.advance(seconds)
+    assert overall(status).level is level
+
+
+def test_a_machine_that_waits_names_the_holder(status: Status) -> None:
+    status.enter("restoring")
+    status.lease.waiting_for = "m2"
+    verdict = overall(status)
+    assert (verdict.level, verdict.reason) == (Level.WAIT, "waiting for the lease of m2")
+
+
+def test_a_fenced_machine_is_not_protected(status: Status) -> None:
+    running(status)
+    status.lease.renewals["lost"] += 1
+    status.report("", "taken over by m2", "it goes to diverged/", Kind.DIVERGENCE)
+    verdict = overall(status)
+    assert (verdict.level, verdict.reason) == (Level.BAD, "taken over by m2")
+
+
+@pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH])
+def test_what_somebody_must_look_at_stays_for_a_day(status: Status, clock: FakeClock, kind: Kind) -> None:
+    running(status)
+    status.report("app.db", "look", "at it", kind)
+    clock.advance(86_000)
+    assert (overall(status).level, overall(status).hint) == (Level.LOOK, "at it")
+    clock.advance(500)
+    assert overall(status).level is Level.GOOD
+
+
+@pytest.mark.parametrize("phase", ["handed over", "stopped", "stopping", "starting", "restoring"])
+def test_other_phases_are_never_green(status: Status, phase: str) -> None:
+    running(status)
+    status.enter(phase)
+    assert overall(status).level is Level.WAIT
+
+
+def test_a_database_that_does_not_exist_yet_is_not_green(status: Status) -> None:
+    status.enter("running", ready=True)
+    status.databases["app.db"].last_outcome = "waiting"
+    assert (overall(status).level, overall(status).title) == (Level.WAIT, "Nothing to protect yet")
+
+
+def test_the_worst_database_decides_and_is_named(clock: FakeClock) -> None:
+    databases = tuple(Database(name, Path("/data") / name) for name in ("a.db", "b.db", "c.db"))
+    status = Status(databases, "s3://bucket", "1", clock.now)
+    status.enter("running", ready=True)
+    for name in ("a.db", "b.db", "c.db"):
+        status.succeeded(name, "published")
+    assert overall(status).reason == ""
+    status.failed("b.db", "no", "")
+    assert (overall(status).level, overall(status).reason) == (Level.BAD, "b.db: no")
+    status.failed("c.db", "not either", "")
+    assert overall(status).reason == "2 of 3 databases: no"
+
+
+def test_the_status_carries_it(status: Status) -> None:
+    shown = json.loads(json.dumps(described(running(status))))
+    expected = {"level": "good", "title": "Protected", "since": START.isoformat(), "reason": "", "hint": ""}
+    assert shown["verdict"] == expected
+    assert shown["databases"][0]["verdict"] == expected
