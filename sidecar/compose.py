@@ -181,6 +181,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     snapshotter = SqliteSnapshotter(staging, switch_to_wal=settings.journal_mode == "wal")
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
+    status.drill_interval = settings.drill_interval
     async with AsyncExitStack() as stack:
         credentials = _credentials(configuration, clock, status)
         store, probe = await _store(configuration, credentials, stack)

@@ -162,6 +162,7 @@ class Status:
         self.sqlite_version = ""
         self.interval: timedelta | None = None
         self.final_backup_timeout: timedelta | None = None
+        self.drill_interval: timedelta | None = None
         self.listener: Callable[[Event], None] = _nobody
         self.notifications: Counter[str] = Counter()
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}

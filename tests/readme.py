@@ -30,7 +30,7 @@ def metrics_table() -> str:
     databases = (Database("app.db", Path("/data/app.db")),)
     status = Status(databases, "s3://bucket", "0", lambda: datetime.now(UTC))
     status.lease.enabled = True
-    status.interval = status.final_backup_timeout = timedelta(seconds=1)
+    status.interval = status.final_backup_timeout = status.drill_interval = timedelta(seconds=1)
     status.count_request("put", "ok", 0.1)
     status.succeeded("app.db", "published")
     status.drilled("app.db", "good", "key", 1.0)

@@ -152,6 +152,9 @@ class Metrics:
             if database.last_drill:
                 last.add_metric([database.name], database.last_drill.timestamp())
         yield from (drills, last)
+        yield from _setting(
+            "sidecar_drill_interval_seconds", "The setting `drill_interval`; 0: no drills", self._status.drill_interval
+        )
 
     def _bytes(self) -> Iterable[Metric]:
         uploaded = CounterMetricFamily("sidecar_uploaded_bytes", "Bytes sent in published backups", labels=["database"])

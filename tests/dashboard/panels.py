@@ -241,7 +241,7 @@ SAFETY = (
     Panel(
         "stat",
         "Credentials end",
-        "Renewed at least ten minutes before. In the past: nothing can be published.",
+        "Renewed a quarter of an hour before. In the past: nothing can be published.",
         "dateTimeFromNow",
         ((f"1000 * min by (app, instance) (sidecar_credentials_expiry_timestamp_seconds{HERE})", "{{instance}}"),),
         (6, 8),

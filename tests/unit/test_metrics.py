@@ -18,6 +18,7 @@ DOCUMENTED = {
     "sidecar_start_timestamp_seconds": "gauge",
     "sidecar_ready": "gauge",
     "sidecar_backup_interval_seconds": "gauge",
+    "sidecar_drill_interval_seconds": "gauge",
     "sidecar_final_backup_timeout_seconds": "gauge",
     "sidecar_restore_duration_seconds": "gauge",
     "sidecar_restore_bytes": "gauge",
@@ -58,6 +59,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     )
     status.sqlite_version = "3.53.4"
     status.interval, status.final_backup_timeout = timedelta(minutes=5), timedelta(seconds=90)
+    status.drill_interval = timedelta(0)
     status.enter("running", ready=True)
     status.credentials_expiry = START
     status.restored(name, "restored", 1.5, 4096, "key")
@@ -143,6 +145,7 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
     assert samples(families, "sidecar_backup_duration_seconds_count", phase="upload", database="app.db") == [2]
     assert samples(families, "sidecar_backup_interval_seconds") == [300]
     assert samples(families, "sidecar_final_backup_timeout_seconds") == [90]
+    assert samples(families, "sidecar_drill_interval_seconds") == [0]
     assert samples(families, "sidecar_start_timestamp_seconds") == [START.timestamp()]
     assert samples(families, "sidecar_backup_failures_total", database="app.db", reason="no_room") == [1]
     (success,) = samples(families, "sidecar_last_backup_success_timestamp_seconds")
