@@ -84,4 +84,6 @@ def test_what_a_backup_may_fail_with_has_a_reason_of_its_own() -> None:
     """An alert on `bug` would be no use if it meant a store that is away; what is a bug here never ends a cycle."""
     bugs = {name for name, kind in CLASSES.items() if kind.reason is Reason.BUG}
     control_flow = {"ReuseFailed", "PreconditionFailed", "NotFound"}
-    assert bugs == control_flow | {"SidecarError", "FinalBackupFailed", "CommandNotFound", "CommandNotExecutable"}
+    notifications = {"Undelivered", "Undeliverable"}
+    commands = {"CommandNotFound", "CommandNotExecutable"}
+    assert bugs == control_flow | notifications | commands | {"SidecarError", "FinalBackupFailed"}
