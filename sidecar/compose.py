@@ -131,7 +131,7 @@ class Parts:
     def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
         """The drills of one database: one range at a time, the full integrity check."""
         replica = Replica(tools.replica.store, part_size=self.configuration.settings.part_size, concurrency=1)
-        prover = self.prover(replica, backup.database, "drill")
+        prover = self.prover(replica, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
         return Drill(backup, tools, replica, prover, alone)
 
     def prover(self, replica: Replica, database: Database, name: str, share: int = 1) -> Prover:

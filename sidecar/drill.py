@@ -19,11 +19,11 @@ import structlog
 from anyio import from_thread
 
 from sidecar.backup import Backup, Tools
-from sidecar.domain import Database, RestorePoint, Timestamp
+from sidecar.domain import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.pipeline import Turns, gathered
 from sidecar.ports import Clock, Staging
-from sidecar.replica import Replica, key_of
+from sidecar.replica import Replica, key_of, point_of
 from sidecar.restore import Manner, Progress, Restorer
 from sidecar.status import Kind
 
@@ -167,10 +167,13 @@ class Drill:
         return verdict
 
     async def _find_out(self) -> tuple[RestorePoint | None, Verdict | None, Exception | None]:
-        point = None
+        point, expected = None, self._backup.newest_key  # read before the store is asked: a publish in between is newer
         try:
             await self._tools.turn.idle()
             point = await self._replica.newest(self._name)
+            if expected and (point is None or point.key < expected):
+                point = point_of(ObjectInfo(expected, 0, "", self._clock.now()))
+                return point, Verdict.DAMAGED, DamagedRestorePoint(f"restore point {expected} is gone from the store")
             if point is None:
                 return None, None, None
             await self._prover.prove(point, rest=Rest(self._tools.turn, self._clock))

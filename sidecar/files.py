@@ -55,7 +55,7 @@ def kept_aside(target: Path, reason: str) -> list[tuple[Path, Timestamp]]:
 
 def mark_done(path: Path) -> None:
     """Remember that something kept aside needs no more care."""
-    _done(path).touch()
+    os.close(os.open(_done(path), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
 
 
 def _done(path: Path) -> Path:
@@ -220,6 +220,19 @@ def write_all(file: int, data: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is certainly ours, whatever lay under that name.
+
+    The directory may belong to the app's user, and a symbolic link would lead our rights to another file. Raises OSError.
+    """
+    path.unlink(missing_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+    try:
+        write_all(file, data, 0)
+    finally:
+        os.close(file)
 
 
 def sync(path: Path) -> None:

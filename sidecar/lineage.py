@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.files import sync
+from sidecar.files import sync, write_new
 
 log = structlog.get_logger()
 
@@ -87,7 +87,8 @@ class Lineage:
         try:
             status = os.stat(file or self._database)
             temporary = self.path.with_name(f".{self.path.name}.new")
-            temporary.write_text(json.dumps(asdict(replace(marker, device=status.st_dev, inode=status.st_ino))))
+            text = json.dumps(asdict(replace(marker, device=status.st_dev, inode=status.st_ino)))
+            write_new(temporary, text.encode())
             if self._durable:
                 sync(temporary)
             os.replace(temporary, self.path)

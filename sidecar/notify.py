@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from sidecar.errors import LeaseLost, SidecarError, Undelivered
+from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.outbox import Growth, Message, Outbox, said_in, shortened
 from sidecar.pipeline import first_failure
 from sidecar.ports import Clock, Receiver
@@ -89,6 +89,10 @@ class _Channel:
                 log.warning("a notification did not get through", error=error.message, hint=error.hint)
             self._complained = True
             return error
+        except Exception as bug:  # noqa: BLE001 - a bulkhead: nothing here may end the app; a traceback could show the URL
+            log.error("a notification failed by a bug", bug=type(bug).__name__)
+            self._status.notifications["failed"] += 1
+            return Undeliverable("a bug")
         self._status.notifications["sent"] += 1
         self._complained = False
         return None
@@ -111,7 +115,11 @@ class _Heartbeat:
     def hear(self, event: Event) -> None:
         """A beat is a promise about all databases: none may fail, and each must have been protected once."""
         databases = self._status.databases.values()
-        if event.kind is Kind.PROTECTED and all(each.protected_since and each.last_success for each in databases):
+        late = 3 * self._status.interval.total_seconds() if self._status.interval else float("inf")
+        if event.kind is Kind.PROTECTED and all(
+            each.protected_since and each.last_success and self._status.unprotected(each.name) <= late
+            for each in databases
+        ):
             self._due.set()
 
     async def run(self) -> None:
@@ -136,6 +144,9 @@ class _Heartbeat:
             if not self._complained:
                 log.warning("the heartbeat did not get through", error=error.message, hint=error.hint)
             self._complained = True
+        except Exception as bug:  # noqa: BLE001 - a bulkhead, as above
+            log.error("the heartbeat failed by a bug", bug=type(bug).__name__)
+            self._status.notifications["heartbeat_failed"] += 1
         else:
             self._status.notifications["heartbeat"] += 1
             self._complained = False

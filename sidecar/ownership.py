@@ -48,12 +48,17 @@ def _give(path: str, account: Account) -> None:
 
 def _require_ours(directory: Path, names: Sequence[str], account: Account) -> None:
     present = {entry.name for entry in directory.iterdir()} - LEFT_BY_MKFS
-    foreign = sorted(each for each in present if not any(name in each for name in names))
+    foreign = sorted(each for each in present if not any(_belongs(each, name) for name in names))
     if foreign or directory == Path("/"):
         raise ConfigurationError(
             f"app_user {account.name} may not write in {directory}, where also {foreign[0] if foreign else 'all'} is",
             f"chown {account.name} {directory} in the image, or give the database a directory of its own",
         )
+
+
+def _belongs(entry: str, database: str) -> bool:
+    """Whether a file in a database's directory is the database's, by its name."""
+    return entry.removeprefix(".") == database or entry.removeprefix(".").startswith((f"{database}-", f"{database}."))
 
 
 def _may_write(directory: Path, account: Account) -> bool:

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
 APP_METRICS_LIMIT = 2 << 20
+ANSWER_SECONDS = 10.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -60,7 +61,9 @@ class AppMetrics:
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
             text, complaint = "", str(error) or type(error).__name__
         if complaint and not self._complaint:
-            log.warning("the app's metrics are left out", url=self._url.rpartition("@")[2], error=complaint)
+            log.warning(
+                "the app's metrics are left out", url=self._url.rpartition("@")[2].partition("?")[0], error=complaint
+            )
         self._complaint = complaint
         return text
 
@@ -160,15 +163,15 @@ class ControlClient:
 
     async def status(self) -> dict[str, object] | None:
         """The daemon's status, or None when no daemon listens."""
-        return await self._request("GET", "/status")
+        return await self._request("GET", "/status", ANSWER_SECONDS)
 
     async def backup(self) -> dict[str, object] | None:
         """Have every database backed up now; None when no daemon listens."""
         return await self._request("POST", "/backup")
 
-    async def _request(self, method: str, path: str) -> dict[str, object] | None:
+    async def _request(self, method: str, path: str, seconds: float | None = None) -> dict[str, object] | None:
         connector = aiohttp.UnixConnector(str(self._path))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
+        timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=5)
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
@@ -177,6 +180,8 @@ class ControlClient:
                 return dict(await reply.json())
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             return None
+        except TimeoutError as error:
+            raise DatabaseBusy("the daemon does not answer", "is it stopped, or the machine overloaded?") from error
         except aiohttp.ClientError as error:
             raise DatabaseBusy("the daemon ended while it was asked", "ask again, or look at its log") from error
 

@@ -36,6 +36,7 @@ EARLY = 900.0  # renew this long before the end, or for a quarter of a shorter s
 LAST_MOMENT = 60.0  # not used for new requests any more, or a tenth of a shorter session
 JUST_NOW = 1.0
 WHOLE_SECOND = 1.0  # the service's times have no fractions
+AHEAD_SECONDS = 3.0
 AGAIN_AFTER = 30.0  # a failed renewal ahead of time is repeated
 
 
@@ -126,14 +127,15 @@ class RoleCredentials:
         if not self._is_due(session):
             return self._usable() or session
         try:
-            return await self._renew()
-        except SidecarError as error:
+            with anyio.fail_after(AHEAD_SECONDS):  # whoever asked has credentials that work, and a lease to renew
+                return await self._renew()
+        except (SidecarError, TimeoutError) as error:
             left = session.ends_at - self._clock.monotonic()
             self._not_before = self._clock.monotonic() + min(AGAIN_AFTER, max(1.0, left / 4))
             log.warning(
                 "the credentials could not be renewed; the present ones go on for now",
-                error=error.message,
-                hint=error.hint,
+                error=getattr(error, "message", "the token service did not answer in time"),
+                hint=getattr(error, "hint", ""),
                 seconds_left=round(left),
             )
         return session

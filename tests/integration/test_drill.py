@@ -160,3 +160,16 @@ async def test_cancelled_drill_leaves_nothing(machine: Machine, tmp_path: Path) 
             await machine.drill().drill()
         assert list(tmp_path.glob("sidecar-*")) == []
     assert await machine.drill().drill() is Verdict.GOOD
+
+
+async def test_a_restore_point_that_is_gone_is_damage(machine: Machine, tmp_path: Path) -> None:
+    """Deleted by hand or by a wrong rule: an idle app's cycles ask the store nothing, so that only a drill can see it."""
+    gone = await machine.newest()
+    if not machine.store.url.startswith("file://"):
+        pytest.skip("the store has no delete")
+    for path in Path(machine.store.url.removeprefix("file://")).glob("*/*.zst"):
+        path.unlink()
+    assert await machine.drill().drill() is Verdict.DAMAGED
+    newest = await machine.newest()
+    assert newest.key > gone.key
+    assert await machine.drill().drill() is Verdict.GOOD

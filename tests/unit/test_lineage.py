@@ -161,3 +161,14 @@ def test_a_missing_directory_does_not_stop_a_backup(tmp_path: Path) -> None:
 def test_nothing_else_is_left_beside_the_database(database: Path) -> None:
     lineage(database).descends(KEY, "root")
     assert {path.name for path in database.parent.iterdir()} == {"app.db", "app.db.sidecar.json"}
+
+
+def test_a_link_under_the_markers_temporary_name_is_not_followed(database: Path, tmp_path: Path) -> None:
+    """The directory may be the app's user's, and we may be root: a link would lead our rights to any file."""
+    victim = tmp_path / "victim"
+    victim.write_text("root's")
+    database.with_name(f".{database.name}.sidecar.json.new").symlink_to(victim)
+    lineage(database).pending("app.db/1")
+    assert victim.read_text() == "root's"
+    assert not lineage(database).path.is_symlink()
+    assert lineage(database).read()

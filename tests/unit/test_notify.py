@@ -242,3 +242,21 @@ async def test_growth_is_measured_from_what_was_restored() -> None:
         status.restored("app.db", "restored", 1.0, 3 << 20, "key")
         status.published("app.db", "key", 1, 1, 0, 4 << 20)
     assert told.heard == []
+
+
+async def test_a_bug_in_a_receiver_ends_nothing_but_its_message() -> None:
+    """The app runs in the same task group: what escaped from here would end it without a final backup."""
+
+    class Broken(Told):
+        async def send(self, event: object) -> None:
+            raise RuntimeError("a bug")
+
+    clock = FakeClock()
+    status = make_status(clock, "app.db")
+    notifier = Notifier(status, clock, [Broken()], heartbeat=Broken())
+    async with notifier.running():
+        status.succeeded("app.db", "published")
+        status.failed("app.db", "away", "wait")
+        await anyio.sleep(0.05)
+    assert status.notifications["failed"] == 1
+    assert status.notifications["heartbeat_failed"] == 1
