@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from sidecar import __version__
 from sidecar.config import Configuration, Settings, is_passthrough, load
-from sidecar.errors import ExitCode, SidecarError
+from sidecar.errors import ExitCode, SidecarError, UsageError
 
 Command = Callable[..., Any]
 
@@ -174,8 +174,12 @@ def check(flags: Mapping[str, object]) -> int:
 @cli.command()
 def demo() -> int:
     """See the main job done: write, lose the machine, boot again, every row is back."""
-    from sidecar.demo.tour import tour
-
+    try:
+        from sidecar.demo.tour import tour
+    except ModuleNotFoundError as error:
+        if error.name != "sidecar.demo":
+            raise
+        raise UsageError("the demo is not in this bundle", "it comes with `pip install sqlite-sidecar`") from error
     return tour()
 
 
