@@ -29,7 +29,7 @@ bundle: $(BUNDLING)/.ready ## dist/sidecar: runs in any image with glibc, no Pyt
 	@PYTHONHASHSEED=1 PYINSTALLER_CONFIG_DIR=build/pyinstaller $(BUNDLING)/bin/pyinstaller --noconfirm --clean --log-level ERROR \
 		--distpath dist --workpath build/pyinstaller bundle/sidecar.spec
 	@dist/sidecar/sidecar --version
-	@echo "dist/sidecar: $$(du -sm --apparent-size dist/sidecar | cut -f1) MB; needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
+	@echo "dist/sidecar: $$(du -s --apparent-size --block-size=MB dist/sidecar | cut -f1); needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
 
 docs: $(READY) ## the generated tables of README
 	@$(BIN)/python -m tests.readme
