@@ -1,20 +1,42 @@
-# The demo app, wrapped: what an image of yours would look like. The digests are those of python:3.14-slim-trixie
-# (docker-library/repo-info, Python 3.14.7); dependabot moves them on.
-FROM python:3.14-slim-trixie@sha256:e11c17f46f87983eb946b121694dedba6290ee2b0dd5294d137d82943502d179 AS build
+# Two images. Target `bundle` is what GHCR has: /opt/sidecar, to be copied into any image with glibc. The last one, which
+# `fly deploy` takes, is the demo app with it: what an image of yours would look like.
+# Digests are those of docker-library/repo-info (Python 3.14.7); dependabot moves them on.
+
+# The older Debian on purpose: what is built on it runs on newer glibc, never the other way round. Not slim: PyInstaller
+# needs binutils and make.
+FROM python:3.14-bookworm@sha256:bfb689a7986adc6d5f16722e06c78e755efe4062e56276715fef450cbad09436 AS build
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
+COPY bundle bundle
 COPY sidecar sidecar
-# A virtual environment is one directory to copy, and leaves pip, caches and sources behind.
-RUN python -m venv /opt/sidecar \
-    && /opt/sidecar/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt .
+RUN make bundle
+
+# No more than Debian and the bundle, so that it also runs by itself, beside an app that shares its data directory.
+FROM debian:trixie-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90edb3bb48c7f8e94f258 AS bundle
+COPY --from=build /src/dist/sidecar /opt/sidecar
+EXPOSE 9180
+ENTRYPOINT ["/opt/sidecar/sidecar"]
+CMD ["run"]
+
+# The demo's own dependencies, as an app of yours has them. sidecar brings all it needs and shares none of these.
+FROM python:3.14-slim-trixie@sha256:e11c17f46f87983eb946b121694dedba6290ee2b0dd5294d137d82943502d179 AS app
+WORKDIR /src
+COPY constraints.txt ./
+RUN python -m venv /opt/app \
+    && /opt/app/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt aiohttp aiosqlite
 
 FROM python:3.14-slim-trixie@sha256:e11c17f46f87983eb946b121694dedba6290ee2b0dd5294d137d82943502d179
 # The app's own user: no shell, no home, no password.
 RUN groupadd --system --gid 10001 app \
     && useradd --system --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app \
     && install --directory --owner=app --group=app --mode=0750 /data
-COPY --from=build /opt/sidecar /opt/sidecar
-ENV PATH=/opt/sidecar/bin:$PATH \
+COPY --from=app /opt/app /opt/app
+COPY sidecar/__init__.py /opt/app/src/sidecar/
+COPY sidecar/demo /opt/app/src/sidecar/demo
+# In your image: COPY --from=ghcr.io/OWNER/sidecar:VERSION /opt/sidecar /opt/sidecar
+COPY --from=bundle /opt/sidecar /opt/sidecar
+ENV PATH=/opt/app/bin:/opt/sidecar:$PATH \
+    PYTHONPATH=/opt/app/src \
     PYTHONUNBUFFERED=1 \
     GUESTBOOK_DB=/data/guestbook.db \
     GUESTBOOK_HOST=0.0.0.0 \
@@ -24,5 +46,5 @@ ENV PATH=/opt/sidecar/bin:$PATH \
 # No USER: sidecar stays root, because fly.io's token socket is root's only. The app runs as `app` (SIDECAR_APP_USER) and
 # can reach neither.
 EXPOSE 8080 9180
-ENTRYPOINT ["sidecar", "run", "--"]
+ENTRYPOINT ["/opt/sidecar/sidecar", "run", "--"]
 CMD ["python", "-m", "sidecar.demo"]

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BUNDLING := build/venv
 
-.PHONY: help demo test chaos check bench docs format clean
+.PHONY: help demo test chaos check bench docs bundle format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -27,6 +28,12 @@ bench: $(READY) ## speed and memory, measured and printed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	@$(BIN)/python -m tests.benchmarks
 
+bundle: $(BUNDLING)/.ready ## dist/sidecar: runs in any image with glibc, no Python needed (on Linux, with binutils)
+	@PYTHONHASHSEED=1 PYINSTALLER_CONFIG_DIR=build/pyinstaller $(BUNDLING)/bin/pyinstaller --noconfirm --clean --log-level ERROR \
+		--distpath dist --workpath build/pyinstaller bundle/sidecar.spec
+	@dist/sidecar/sidecar --version
+	@echo "dist/sidecar: $$(du -s --apparent-size --block-size=MB dist/sidecar | cut -f1); needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
+
 docs: $(READY) ## the generated tables of README, and the dashboard
 	@$(BIN)/python -m tests.readme
 	@$(BIN)/python -m tests.dashboard
@@ -35,12 +42,20 @@ format: $(READY) ## what `check` would complain about, where a tool can mend it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean: ## remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove the virtual environment, what was built, and caches
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "make: $(PYTHON) -m venv failed; on Debian: apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@echo "installing into $(VENV) (once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+# Apart from $(VENV): what is not installed here cannot slip into the bundle.
+$(BUNDLING)/.ready: pyproject.toml constraints.txt
+	@test -x $(BUNDLING)/bin/python || $(PYTHON) -m venv $(BUNDLING)
+	@echo "installing into $(BUNDLING) (once) ..."
+	@$(BUNDLING)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --constraint constraints.txt pip
+	@$(BUNDLING)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group bundle
 	@touch $@

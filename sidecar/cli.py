@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from sidecar import __version__
 from sidecar.config import REPEATABLE, Configuration, Settings, load
 from sidecar.environment import is_passthrough
-from sidecar.errors import ExitCode, SidecarError
+from sidecar.errors import ExitCode, SidecarError, UsageError
 
 Command = Callable[..., Any]
 
@@ -178,8 +178,12 @@ def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
 @cli.command()
 def demo() -> int:
     """See the main job done: write, lose the machine, boot again, every row is back."""
-    from sidecar.demo.tour import tour
-
+    try:
+        from sidecar.demo.tour import tour
+    except ModuleNotFoundError as error:
+        if error.name != "sidecar.demo":
+            raise
+        raise UsageError("the demo is not in this bundle", "it comes with `pip install sqlite-sidecar`") from error
     return tour()
 
 

@@ -20,7 +20,9 @@ from tests.harness.processes import Child, marked, shell_status
 
 __all__ = ["SIDECAR", "SidecarProcess", "free_port", "run_cli"]
 
-SIDECAR = (sys.executable, "-m", "sidecar")
+# Another program may stand in: the end-to-end tests then prove the bundle (tests/e2e/test_bundle.py).
+_OTHER = os.environ.get("PROGRAM_UNDER_TEST")
+SIDECAR = (str(Path(_OTHER).resolve()),) if _OTHER else (sys.executable, "-m", "sidecar")
 
 _TAIL = 8000
 

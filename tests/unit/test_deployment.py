@@ -62,8 +62,8 @@ def test_each_strategy_fits_the_lease() -> None:
 
 def test_base_images_are_pinned_by_digest() -> None:
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
-    assert len(bases) == 2
-    assert [each for each in bases if not re.fullmatch(r"python:[\w.-]+@sha256:[0-9a-f]{64}", each)] == []
+    assert len(bases) == 4
+    assert [each for each in bases if not re.fullmatch(r"(python|debian):[\w.-]+@sha256:[0-9a-f]{64}", each)] == []
 
 
 def test_image_has_known_settings_and_an_app_that_is_not_root() -> None:
@@ -75,11 +75,20 @@ def test_image_has_known_settings_and_an_app_that_is_not_root() -> None:
     assert environment["GUESTBOOK_DB"] == environment["SIDECAR_DATABASES"]
 
 
+def test_published_image_is_the_bundle_where_the_readme_copies_it_from() -> None:
+    text = DOCKERFILE.read_text()
+    (published,) = re.findall(r"^ +target: (\w+)\b", (ROOT / ".github/workflows/release.yml").read_text(), re.MULTILINE)
+    stage = re.split(r"^FROM ", text.split(f" AS {published}\n")[1], flags=re.MULTILINE)[0]
+    assert re.search(r"^COPY --from=build \S+ /opt/sidecar$", stage, re.MULTILINE)
+    assert "COPY --from=ghcr.io/OWNER/sidecar:0.1.0 /opt/sidecar /opt/sidecar" in (ROOT / "README.md").read_text()
+    assert re.search(r'^ENTRYPOINT \["/opt/sidecar/sidecar", "run", "--"\]$', text, re.MULTILINE)
+
+
 def test_build_context_is_a_list_of_what_is_needed() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     copied = {
-        name
+        name.split("/")[0]
         for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
         for name in line.split()
     }
