@@ -249,6 +249,11 @@ class Status:
 
     def report(self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE) -> None:
         """Keep a problem for people to see, and tell the listener."""
+        same = next(
+            (each for each in self.problems if (each.kind, each.database, each.message) == (kind, name, message)), None
+        )
+        if same:  # said again and again, it must not push the others out of sight
+            self.problems.remove(same)
         self.problems.append(Problem(self._now(), name, message, hint, kind))
         self.tell(kind, name, message, hint)
 

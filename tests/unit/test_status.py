@@ -127,3 +127,12 @@ def test_a_duration_on_a_bound_falls_at_or_below_it() -> None:
 def test_a_histogram_has_a_bucket_for_each_bound_and_one_above_all() -> None:
     assert [bound for bound, _ in Histogram().buckets()] == [*(str(second) for second in SECONDS), "+Inf"]
     assert list(SECONDS) == sorted(set(SECONDS))
+
+
+def test_a_problem_that_is_said_again_and_again_does_not_push_the_others_out() -> None:
+    """An outage fails a cycle every few seconds; a suspicious snapshot of yesterday is still somebody's to decide."""
+    status = Status((Database("app.db", Path("/data/app.db")),), "s3://bucket", "0", FakeClock().now)
+    status.suspected("app.db", "it has no table", "restore")
+    for _ in range(100):
+        status.failed("app.db", "the store is away", "wait")
+    assert [each.message for each in status.problems] == ["it has no table", "the store is away"]
