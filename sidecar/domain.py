@@ -146,11 +146,14 @@ class Span:
             raise ValueError(f"empty or negative span {self.start}..{self.end}")
 
 
+Bytes = bytes | bytearray | memoryview
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes of an object (all or a span), with what the store says of the whole object."""
 
-    data: bytes | bytearray
+    data: Bytes
     info: ObjectInfo
 
 

@@ -20,6 +20,7 @@ from itertools import accumulate
 
 import zstandard
 
+from sidecar.domain import Bytes
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
 
 CHUNK_SIZE = 1 << 20
@@ -106,7 +107,7 @@ class Encoder:
         """Level: zstd's, 1 to 22; negative ones are faster still."""
         self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
-    def frame(self, chunk: bytes | bytearray | memoryview) -> bytes:
+    def frame(self, chunk: Bytes) -> bytes:
         """One zstd frame, with content size and checksum."""
         return self._compressor.compress(chunk)
 
@@ -118,7 +119,7 @@ class Decoder:
         self._index = index
         self._decompressor = zstandard.ZstdDecompressor()
 
-    def chunk(self, number: int, frame: bytes | bytearray | memoryview) -> bytes:
+    def chunk(self, number: int, frame: Bytes) -> bytes:
         """The chunk of that number. Raises `DamagedRestorePoint` unless its size and SHA-256 are the index's."""
         expected = self._index.chunk_size(number)
         try:
@@ -149,7 +150,7 @@ def encode_tail(index: Index, frame_sizes: list[int]) -> bytes:
     return index_frame + _skippable(_SEEK_TABLE_MAGIC, entries + footer)
 
 
-def decode_tail(tail: bytes | bytearray, size: int, name: str) -> Contents:
+def decode_tail(tail: Bytes, size: int, name: str) -> Contents:
     """Read index and seek table from the last bytes of a restore point of `size` bytes; `name` is for messages.
 
     Raises `TailTooShort` when more bytes are needed, `DamagedRestorePoint` for anything that is not a whole restore
@@ -197,7 +198,7 @@ def _broken(name: str, reason: str) -> DamagedRestorePoint:
     return DamagedRestorePoint(f"restore point {name} is damaged: {reason}")
 
 
-def _read_seek_table(tail: bytes | bytearray, size: int, name: str) -> tuple[int, list[tuple[int, int]]]:
+def _read_seek_table(tail: Bytes, size: int, name: str) -> tuple[int, list[tuple[int, int]]]:
     """The seek table's own size, and (compressed, decompressed) bytes of every frame before it."""
     if size == 0:
         raise _broken(name, "it has zero bytes")

@@ -1,7 +1,7 @@
-"""Shapes of bounded concurrency that raise plain errors instead of groups."""
+"""Shapes of bounded concurrency that raise plain errors instead of groups, and the memory that they use again."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -10,6 +10,29 @@ from sidecar.errors import SidecarError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Spares(Generic[T]):
+    """What is costly to make, used again; for several threads.
+
+    Above all memory: in a virtual machine a fresh page costs more than what is written into it. So a buffer is given
+    back, and only by who is sure that nobody reads or writes it any more; one that is not given back is simply gone.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._free: list[T] = []
+
+    def take(self) -> T:
+        """One that nobody uses, in whatever state its last user left it."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return self._make()
+
+    def give(self, spare: T) -> None:
+        """It is not used any more."""
+        self._free.append(spare)
 
 
 class Turns:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.domain import Blob, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
+from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
 
 
 class Clock(Protocol):
@@ -36,7 +36,7 @@ class Upload(Protocol):
     the finished object. Every part but the last has at least `ObjectStore.minimum_part` bytes.
     """
 
-    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """Send one part. Repeating a number replaces it."""
         ...
 
@@ -81,8 +81,12 @@ class ObjectStore(Protocol):
         """The store's clock, in UTC."""
         ...
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """Read an object, or a span of it. A span that reaches beyond the end is cut.
+
+        With `into` the bytes are put there if they fit, and `Blob.data` is a view of them.
 
         Raises `NotFound`; `PreconditionFailed` when `if_match` is given and the object is another version.
         """
@@ -100,7 +104,7 @@ class ObjectStore(Protocol):
         ...
 
     async def put(
-        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """Write a whole object at once, durably. Metadata keys are lower-case ASCII words, values are ASCII.
 

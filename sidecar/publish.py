@@ -17,7 +17,7 @@ from sidecar.assembly import Assembly, PartSizes
 from sidecar.domain import ObjectInfo, Snapshot
 from sidecar.errors import ReuseFailed
 from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
-from sidecar.pipeline import ordered
+from sidecar.pipeline import Spares, ordered
 from sidecar.plan import Fresh, Reused, Segment, plan
 from sidecar.replica import Permit, Replica, always
 
@@ -175,13 +175,23 @@ class _Job:
         self.progress(min(size, len(self.sizes) * CHUNK_SIZE), size)
 
     async def _compress(self, chunks: range, assembly: Assembly) -> None:
+        benches = Spares(partial(_Bench, self._level))
+
         async def emit(frames: list[bytes]) -> None:
             for frame in frames:
                 self.sizes.append(len(frame))
                 await assembly.write(frame)
             self._tell()
 
-        await ordered(_batches(chunks, BATCH), partial(_encode, self._path, self._level), emit, threads=THREADS)
+        await ordered(_batches(chunks, BATCH), partial(_encode, self._path, benches), emit, threads=THREADS)
+
+
+class _Bench:
+    """What a thread compresses with: used again, because fresh memory costs more than a copy."""
+
+    def __init__(self, level: int) -> None:
+        self.encoder = Encoder(level)
+        self.buffer = memoryview(bytearray(CHUNK_SIZE))
 
 
 def _batches(chunks: range, size: int) -> Iterator[range]:
@@ -191,18 +201,20 @@ def _batches(chunks: range, size: int) -> Iterator[range]:
 def _digests(path: Path, chunks: range) -> bytes:
     from_thread.check_cancelled()
     with _opened(path) as file:
-        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks))
+        buffer = memoryview(bytearray(CHUNK_SIZE))
+        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks, buffer))
 
 
-def _encode(path: Path, level: int, chunks: range) -> list[bytes]:
-    encoder = Encoder(level)
+def _encode(path: Path, benches: Spares[_Bench], chunks: range) -> list[bytes]:
+    bench = benches.take()
     with _opened(path) as file:
-        return [encoder.frame(chunk) for chunk in _read(file, chunks)]
+        frames = [bench.encoder.frame(chunk) for chunk in _read(file, chunks, bench.buffer)]
+    benches.give(bench)
+    return frames
 
 
-def _read(file: int, chunks: range) -> Iterator[memoryview]:
-    """Chunk after chunk, in one buffer: each is gone when the next one comes. Fresh memory costs more than the copy."""
-    buffer = memoryview(bytearray(CHUNK_SIZE))
+def _read(file: int, chunks: range, buffer: memoryview) -> Iterator[memoryview]:
+    """Chunk after chunk, in one buffer: each is gone when the next one comes."""
     for number in chunks:
         filled = 0
         while filled < CHUNK_SIZE and (count := os.preadv(file, [buffer[filled:]], number * CHUNK_SIZE + filled)):

@@ -149,7 +149,7 @@ async def read(store: ObjectStore) -> Seen | None:
     except NotFound:
         return None
     now = await store.now()
-    record = parse(blob.data, store.url)
+    record = parse(bytes(blob.data), store.url)
     return Seen(record, blob.info.etag, max(timedelta(0), now - blob.info.last_modified))
 
 

@@ -269,6 +269,7 @@ async def _send_parts(upload: Upload, begun: list[Part], receive: MemoryObjectRe
 async def _send_part(upload: Upload, part: Part) -> None:
     if isinstance(part, FreshPart):
         await upload.put_part(part.number, part.offset, part.data)
+        part.release()  # not when it failed: whoever gave up may still be reading it
         return
     try:
         await upload.copy_part(part.number, part.offset, part.source, part.span)

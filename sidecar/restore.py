@@ -12,12 +12,12 @@ from statistics import median
 
 from anyio import to_thread
 
-from sidecar.domain import Blob, Database, ObjectInfo, RestorePoint, Span
+from sidecar.domain import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.files import local_errors, require_room, temporary, write_all
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.lineage import Marker
-from sidecar.pipeline import hedged, together
+from sidecar.pipeline import Spares, hedged, together
 from sidecar.ports import Snapshotter
 from sidecar.replica import Replica
 
@@ -146,7 +146,8 @@ class Restorer:
             target.unlink(missing_ok=True)
             with _created(target, manner.mode) as file:
                 os.truncate(file, contents.index.database_size)
-                await self._fill(_Source(point, contents, tail), file, progress or _silent, manner)
+                source = _Source(point, contents, tail)
+                await _Transfer(self._replica, source, file, manner).run(progress or _silent)
             try:
                 await self._snapshotter.integrity(target, self._integrity, manner.breathe)
             except DamagedDatabase as error:
@@ -164,7 +165,7 @@ class Restorer:
         """Index and tail of a restore point; the tail is the whole object when that is small."""
         wanted = point.size if point.size <= self._replica.part_size else TAIL
         while True:
-            blob = await self._get(point, Span(-wanted) if wanted < point.size else None)
+            blob = await _get(self._replica, point, Span(-wanted) if wanted < point.size else None)
             try:
                 contents = decode_tail(blob.data, blob.info.size, point.key)
             except TailTooShort as short:
@@ -172,12 +173,6 @@ class Restorer:
                 continue
             self._require_identity(point, contents)
             return contents, blob
-
-    async def _get(self, point: RestorePoint, span: Span | None, etag: str | None = None) -> Blob:
-        try:
-            return await self._replica.store.get(point.key, span=span, if_match=etag)
-        except (NotFound, PreconditionFailed) as error:
-            raise DamagedRestorePoint(f"restore point {point.key} disappeared or changed while it was read") from error
 
     def _require_identity(self, point: RestorePoint, contents: Contents) -> None:
         """A store that answers with another object is noticed here."""
@@ -187,33 +182,68 @@ class Restorer:
                 f"restore point {point.key} is damaged: its index says {index.database} at {index.timestamp}"
             )
 
-    async def _fill(self, source: "_Source", file: int, progress: Progress, manner: Manner) -> None:
-        point, contents, tail = source.point, source.contents, source.tail
-        done = len(tail.data)
-        runs = iter(contents.group(self._replica.part_size // 2))  # a range is held whole, and may be hedged
-        first_in_tail = contents.size - len(tail.data)
-        taken: list[float] = []
 
-        async def fetch(span: Span) -> bytes | bytearray:
-            started = time.monotonic()
-            blob = await hedged(partial(self._get, point, span, tail.info.etag), _patience(taken))
-            taken.append(time.monotonic() - started)
-            return blob.data
+async def _get(
+    replica: Replica, point: RestorePoint, span: Span | None, etag: str | None = None, into: memoryview | None = None
+) -> Blob:
+    try:
+        return await replica.store.get(point.key, span=span, if_match=etag, into=into)
+    except (NotFound, PreconditionFailed) as error:
+        raise DamagedRestorePoint(f"restore point {point.key} disappeared or changed while it was read") from error
+
+
+class _Transfer:
+    """The ranges of one restore point on their way into a file, a few at once."""
+
+    def __init__(self, replica: Replica, source: _Source, file: int, manner: Manner) -> None:
+        self._replica = replica
+        self._source = source
+        self._file = file
+        self._manner = manner
+        self._runs = iter(source.contents.group(replica.part_size))
+        self._buffers = Spares(partial(bytearray, replica.part_size))
+        self._taken: list[float] = []
+        self._done = len(source.tail.data)
+
+    async def run(self, progress: Progress) -> None:
+        """Fetch, check and write everything; `progress` is told (bytes done, bytes in all)."""
 
         async def worker() -> None:
-            nonlocal done
-            for run in runs:
-                await manner.pace(len(run) * CHUNK_SIZE)
-                start, end = contents.offsets[run.start], contents.offsets[run.stop]
-                if start >= first_in_tail:
-                    data: bytes | bytearray | memoryview = memoryview(tail.data)[start - first_in_tail :]
-                else:
-                    data = await fetch(Span(start, end))
-                    done += end - start
-                await to_thread.run_sync(_write_run, contents, run, data, file)
-                progress(min(done, contents.size), contents.size)
+            for run in self._runs:
+                await self._manner.pace(len(run) * CHUNK_SIZE)
+                await self._take(run)
+                progress(self._done, self._source.contents.size)
 
         await together(*[worker] * self._replica.concurrency)
+
+    async def _take(self, run: range) -> None:
+        contents, tail = self._source.contents, self._source.tail
+        start, end = contents.offsets[run.start], contents.offsets[run.stop]
+        first_in_tail = contents.size - len(tail.data)
+        if start >= first_in_tail:
+            await self._write(run, memoryview(tail.data)[start - first_in_tail :])
+            return
+        data, buffer = await self._fetch(Span(start, end))
+        await self._write(run, data)
+        self._buffers.give(buffer)
+        self._done = min(self._done + end - start, contents.size)
+
+    async def _write(self, run: range, data: Bytes) -> None:
+        await to_thread.run_sync(_write_run, self._source.contents, run, data, self._file)
+
+    async def _fetch(self, span: Span) -> tuple[Bytes, bytearray]:
+        """The bytes of a range, and the buffer to give back."""
+
+        async def attempt() -> tuple[Bytes, bytearray]:
+            buffer = self._buffers.take()  # not given back by an attempt that is given up: it may still be written to
+            etag = self._source.tail.info.etag
+            blob = await _get(self._replica, self._source.point, span, etag, memoryview(buffer))
+            return blob.data, buffer
+
+        started = time.monotonic()
+        found = await hedged(attempt, _patience(self._taken))
+        self._taken.append(time.monotonic() - started)
+        return found
 
 
 def _patience(taken: list[float]) -> float:
@@ -221,7 +251,7 @@ def _patience(taken: list[float]) -> float:
     return max(HEDGE_AFTER, 4 * median(taken)) if len(taken) >= HEDGE_SAMPLE else 5 * HEDGE_AFTER
 
 
-def _write_run(contents: Contents, run: range, data: bytes | bytearray | memoryview, file: int) -> None:
+def _write_run(contents: Contents, run: range, data: Bytes, file: int) -> None:
     """Decompress, check and write the chunks of one run; `data` begins with the first one's frame."""
     decoder = Decoder(contents.index)
     view = memoryview(data)

@@ -16,7 +16,7 @@ import anyio
 import structlog
 import tenacity
 
-from sidecar.domain import Blob, Condition, ObjectInfo, Page, Span
+from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled, Transient
 from sidecar.ports import Clock, ObjectStore, Upload
 from sidecar.status import Status
@@ -60,9 +60,11 @@ class Decorated:
         """See `ports.ObjectStore`."""
         return await self._around("now", self._inner.now)
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """See `ports.ObjectStore`."""
-        blob = await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match))
+        blob = await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match, into=into))
         self.moved(received=len(blob.data))
         return blob
 
@@ -75,7 +77,7 @@ class Decorated:
         return await self._around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
 
     async def put(
-        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         signed = self._sign(metadata)
@@ -123,7 +125,7 @@ class _DecoratedUpload:
         self._metadata = metadata
         self._inner = inner
 
-    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """See `ports.Upload`."""
         self._store.moved(sent=len(data))
         await self._store.part("put_part", lambda: self._inner.put_part(number, offset, data))

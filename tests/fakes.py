@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio.lowlevel
 
-from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
 from sidecar.ports import Upload
 
@@ -79,10 +79,9 @@ class MemoryUpload:
     parts: dict[int, tuple[int, bytes]] = field(default_factory=dict)
     state: str = "open"
 
-    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """See `ports.Upload`."""
-        kept = bytes(data)
-        await self.store.request("put_part", self.key, lambda: self._keep(number, offset, kept))
+        await self.store.request("put_part", self.key, lambda: self._keep(number, offset, bytes(data)))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `ports.Upload`."""
@@ -171,12 +170,18 @@ class MemoryStore:
         """See `ports.ObjectStore`."""
         return await self.request("now", "", lambda: self.time)
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """See `ports.ObjectStore`."""
 
         def read() -> Blob:
             found = self.stored(key, if_match=if_match)
-            return Blob(cut(found.data, span), found.info)
+            data = cut(found.data, span)
+            if into is None or len(data) > len(into):
+                return Blob(data, found.info)
+            into[: len(data)] = data
+            return Blob(into[: len(data)], found.info)
 
         return await self.request("get", key, read)
 
@@ -196,7 +201,7 @@ class MemoryStore:
         return await self.request("list", prefix, page)
 
     async def put(
-        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         return await self.request("put", key, lambda: self.write(key, data, condition, dict(metadata or {})))
@@ -253,7 +258,7 @@ class MemoryStore:
             raise PreconditionFailed(f"{key} has changed")
         return found
 
-    def write(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def write(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         """Write an object if the condition holds."""
         assert all(name.isascii() and name == name.lower() and value.isascii() for name, value in metadata.items())
         there = self.objects.get(key)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from anyio import from_thread, to_thread
 
-from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -56,9 +56,11 @@ class FileStore:
         """The clock of its file system, which several machines may share; before the first object this machine's."""
         return await to_thread.run_sync(self._now)
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """See `ports.ObjectStore`."""
-        return await to_thread.run_sync(self._get, key, span, if_match)
+        return await to_thread.run_sync(self._get, key, span, if_match, into)
 
     async def head(self, key: str) -> ObjectInfo:
         """See `ports.ObjectStore`."""
@@ -69,7 +71,7 @@ class FileStore:
         return await to_thread.run_sync(self._list, prefix, start_after, limit)
 
     async def put(
-        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         return await to_thread.run_sync(self._put, key, data, condition, dict(metadata or {}))
@@ -145,13 +147,16 @@ class FileStore:
         if (isinstance(condition, IfAbsent) and etag) or (isinstance(condition, IfMatch) and etag != condition.etag):
             raise PreconditionFailed(f"{key} is not in the expected state")
 
-    def _get(self, key: str, span: Span | None, if_match: str | None) -> Blob:
+    def _get(self, key: str, span: Span | None, if_match: str | None, into: memoryview | None) -> Blob:
         with _translated(self._root), _opened(self.path(key)) as file:
             status = os.fstat(file)
             if if_match not in {None, _etag(status)}:
                 raise PreconditionFailed(f"{key} has changed")
             start, end = _bounds(span, status.st_size)
-            return Blob(os.pread(file, end - start, start), self._info(key, status))
+            if into is None or end - start > len(into):
+                return Blob(os.pread(file, end - start, start), self._info(key, status))
+            count = os.preadv(file, [into[: end - start]], start)
+            return Blob(into[:count], self._info(key, status))
 
     def _head(self, key: str) -> ObjectInfo:
         with _translated(self._root), _opened(self.path(key)) as file:
@@ -181,7 +186,7 @@ class FileStore:
             return None  # pruned while we were listing
         return ObjectInfo(key, status.st_size, _etag(status), _modified(status))
 
-    def _put(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def _put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         with _translated(self._root):
             temporary = self._temporary()
             try:
@@ -264,7 +269,7 @@ class _FileUpload:
         self._temporary = temporary
         self._metadata = metadata
 
-    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         await to_thread.run_sync(self._write, offset, data)
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
@@ -275,7 +280,7 @@ class _FileUpload:
         with _translated(self._temporary):
             return await to_thread.run_sync(publish)
 
-    def _write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def _write(self, offset: int, data: Bytes) -> None:
         with _translated(self._temporary), self._temporary.open("r+b", buffering=0) as file:
             _write_all(file.fileno(), data, offset)
 
@@ -321,7 +326,7 @@ def _lock(file: int, root: Path) -> None:
             return
 
 
-def _write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+def _write_all(file: int, data: Bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)

@@ -22,7 +22,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.handlers import add_expect_header
 
 from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
-from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
     ConfigurationError,
     NotFound,
@@ -35,6 +35,7 @@ from sidecar.errors import (
 from sidecar.ports import Credentials, Upload
 
 MIB = 1 << 20
+PIECE = 128 << 10
 DEADLINE = 30.0
 SLOWEST = 64 * 1024  # bytes per second; a transfer below this is given up and tried again
 ABORT_DEADLINE = 3.0  # it delays a shutdown when the store does not answer
@@ -93,7 +94,9 @@ class S3Store:
         date, at = self._seen
         return date + timedelta(seconds=time.monotonic() - at)
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """See `ports.ObjectStore`."""
         wanted = {"Range": _range(span)} if span else {}
         if if_match:
@@ -104,7 +107,7 @@ class S3Store:
             reply = await client.get_object(Bucket=self._location.bucket, Key=self._key(key), **wanted)
             self._observe(reply)
             async with reply["Body"] as body:
-                data = await _read(body, reply["ContentLength"])
+                data = await _read(body, reply["ContentLength"], into)
         return Blob(data, _info(key, reply, _whole_size(reply)))
 
     async def head(self, key: str) -> ObjectInfo:
@@ -136,7 +139,7 @@ class S3Store:
         )
 
     async def put(
-        self, key: str, data: bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         given = dict(metadata or {})
@@ -303,7 +306,7 @@ class _S3Upload:
         """Have the store forget the parts."""
         await self._store.call("abort_multipart_upload", self._key, UploadId=self._id)
 
-    async def put_part(self, number: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """See `ports.Upload`."""
         reply = await self._store.call(
             "upload_part",
@@ -311,7 +314,7 @@ class _S3Upload:
             deadline=DEADLINE + len(data) / SLOWEST,
             UploadId=self._id,
             PartNumber=number,
-            Body=_Body(bytes(data)),
+            Body=_Body(data),
         )
         self._etags[number], self._sizes[number] = _etag(reply), len(data)
 
@@ -372,25 +375,47 @@ async def _hurry(scope: anyio.CancelScope) -> None:
 
 
 class _Body(io.BytesIO):
-    """Bytes that are written to the socket piece by piece: given as they are, asyncio would copy them once more."""
+    """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of the whole.
 
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data)
-        self._data = data
+    A BytesIO by name, so that both treat it as one; the bytes are where they were. Given as they are, asyncio would copy
+    them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each time.
+    """
+
+    def __init__(self, data: Bytes) -> None:
+        super().__init__()
+        self._data = memoryview(data)
+        self._at = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """All that is left, or `size` bytes of it; of many only a piece."""
+        wanted = len(self._data) if size is None or size < 0 else min(size, PIECE)
+        piece = bytes(self._data[self._at : self._at + wanted])
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See `io.BytesIO`."""
+        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
+        return self._at
+
+    def tell(self) -> int:
+        """See `io.BytesIO`."""
+        return self._at
 
     def getbuffer(self) -> memoryview:
-        """A view of the bytes themselves: the inherited method would first make a copy that may be written to."""
+        """See `io.BytesIO`."""
         return memoryview(self._data)
 
 
-async def _read(body: Any, length: int) -> bytearray:
+async def _read(body: Any, length: int, into: memoryview | None) -> Bytes:
     """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
-    data = bytearray(length)
+    data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
+    room = memoryview(data)  # a bytearray would copy what is put into it once more
     filled = 0
     async for block in body.content.iter_any():
         if filled + len(block) > length:
             break
-        data[filled : filled + len(block)] = block
+        room[filled : filled + len(block)] = block
         filled += len(block)
     if filled != length:
         raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")

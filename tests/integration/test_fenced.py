@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.diverged import FencedState
-from sidecar.domain import ObjectInfo
+from sidecar.domain import Bytes, ObjectInfo
 from sidecar.errors import LeaseLost
 from tests.fakes import MemoryStore
 from tests.integration.wiring import NAME, Machine, write
@@ -19,7 +19,7 @@ TTL = timedelta(seconds=60)
 class Suspended(MemoryStore):
     """A store, and a machine that is suspended for two terms in the middle of its next publish."""
 
-    async def put(self, key: str, data: bytes, **options: object) -> ObjectInfo:
+    async def put(self, key: str, data: Bytes, **options: object) -> ObjectInfo:
         """See `ports.ObjectStore`."""
         if key.startswith(NAME) and self.other:
             other, self.other = self.other, None

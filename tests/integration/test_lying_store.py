@@ -30,12 +30,14 @@ class Liar(Decorated):
         page = await self._inner.list(prefix, start_after=start_after, limit=limit)
         return replace(page, objects=tuple(each for each in page.objects if each.key not in self.unlisted))
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """The bytes of another object, in the name of this one."""
         other = self.swapped.get(key)
         tail = span is None or span.start < 0
         if other is None or (tail and not self.ranges_too):
-            return await self._inner.get(key, span=span, if_match=if_match)
+            return await self._inner.get(key, span=span, if_match=if_match, into=into)
         right = await self._inner.head(key)
         wrong = await self._inner.get(other, span=span)
         return Blob(wrong.data, replace(right, size=wrong.info.size))

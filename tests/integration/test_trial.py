@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.compose import Parts, opened
 from sidecar.config import load
-from sidecar.domain import Blob, Condition, IfAbsent, IfMatch, ObjectInfo, Span
+from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.trial import KEY, Finding, Trial
 from tests.fakes import MemoryStore
@@ -27,14 +27,16 @@ class Forgetful(MemoryStore):
         self._ignored = ignored
         self._garbled = garbled
 
-    def write(self, key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def write(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         """See `MemoryStore.write`."""
         obeyed = None if self._ignored and isinstance(condition, self._ignored) else condition
         return super().write(key, data, obeyed, metadata)
 
-    async def get(self, key: str, *, span: Span | None = None, if_match: str | None = None) -> Blob:
+    async def get(
+        self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
+    ) -> Blob:
         """See `ports.ObjectStore`."""
-        blob = await super().get(key, span=span, if_match=if_match)
+        blob = await super().get(key, span=span, if_match=if_match, into=into)
         return replace(blob, data=bytes(reversed(blob.data))) if self._garbled else blob
 
 

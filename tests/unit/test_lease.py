@@ -7,7 +7,7 @@ from functools import partial
 import anyio.lowlevel
 import pytest
 
-from sidecar.domain import Condition, ObjectInfo
+from sidecar.domain import Bytes, Condition, ObjectInfo
 from sidecar.errors import (
     DamagedLease,
     LeaseHeld,
@@ -162,7 +162,7 @@ async def test_of_two_that_come_at_once_one_is_the_holder(store: MemoryStore) ->
 async def test_a_store_that_ignores_conditions_is_refused(store: MemoryStore, ignored: str) -> None:
     honest = store.write
 
-    def write(key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def write(key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         return honest(key, data, None if type(condition).__name__ == ignored else condition, metadata)
 
     store.write = write  # type: ignore[method-assign]
@@ -382,7 +382,7 @@ async def test_a_store_that_refuses_what_it_should_take_ends_the_waiting(store: 
     await lease_of(store, "a").acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), released=True).to_bytes())
 
-    def refuse(key: str, data: bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def refuse(key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         raise PreconditionFailed("scripted")
 
     store.write = refuse  # type: ignore[method-assign]

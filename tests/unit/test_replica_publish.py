@@ -1,5 +1,6 @@
 """Publishing: all of an object or nothing of it, in parts that the store accepts."""
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -96,6 +97,22 @@ async def test_a_large_object_is_uploaded_in_equal_parts(
     assert set(most) == {PART}
     assert 0 < last <= PART
     assert store.open_uploads == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 4])
+async def test_memory_of_a_part_is_not_used_again_before_it_was_sent(store: MemoryStore, concurrency: int) -> None:
+    """Else another part's bytes would be published in its place, and no digest would tell."""
+    request = store.request
+
+    async def slow(operation: str, key: str, work: Callable[[], object]) -> object:
+        for _ in range(50 if operation == "put_part" else 0):  # enough for the producer to fill many parts
+            await anyio.lowlevel.checkpoint()
+        return await request(operation, key, work)
+
+    store.request = slow  # type: ignore[method-assign, assignment]
+    whole = hashlib.shake_128(b"every part is different").digest(50 * PART)
+    await publish(store, written(whole), concurrency=concurrency)
+    assert store.objects[KEY].data == whole
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 3])
