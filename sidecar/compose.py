@@ -1,5 +1,6 @@
 """Composition root: the only place that knows concrete classes. `daemon` and `commands` get their parts here."""
 
+import gc
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
@@ -187,6 +188,9 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         store, probe = await _store(configuration, credentials, stack)
         metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
+        # All is imported: it lives as long as the process, and no collection needs to look at it. `__main__` switched it off.
+        gc.freeze()
+        gc.enable()
         yield Parts(
             configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable, credentials, probe
         )

@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from sidecar.domain import Database
 from sidecar.environment import Environment, check_credentials, read_environment
@@ -71,16 +79,16 @@ def _growth(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size)]
-Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_comma_separated)]
-Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_comma_separated)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_url)]
-SecretUrls = Annotated[tuple[SecretUrl, ...], NoDecode, BeforeValidator(_comma_separated)]
+SecretUrls = Annotated[tuple[SecretUrl, ...], BeforeValidator(_comma_separated)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting; see README for what each one means. Paths may be relative to the working directory."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     databases: Paths = Field(description="the SQLite files to protect; their file names are their names in the store")
     store: str = Field("file://./sidecar-store", description="`s3://bucket/prefix` or `file:///dir`")
@@ -142,18 +150,6 @@ class Settings(BaseSettings):
     )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="`auto`: console on a tty, else JSON")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` passes: it reads the other sources itself, to know where each value came from."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":

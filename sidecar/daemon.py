@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
+from sidecar.adapters.memory import return_free_pages
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
 from sidecar.backup import Backup
@@ -358,10 +359,17 @@ class _Daemon:
         return status
 
     async def _keep_observing(self) -> None:
-        """Every second: what is unprotected, and whether a final backup would still fit its time."""
+        """Every second: what is unprotected, and whether a final backup would still fit its time.
+
+        What a boot or a publish left of its memory is given back.
+        """
         warned = False
+        published: list[str | None] = []
         while True:
             self._observe()
+            if published != (now := [backup.newest_key for backup in self._backups]):
+                published = now
+                return_free_pages()
             estimate, limit = self._status.final_estimate() or 0.0, self._settings.final_backup_timeout.total_seconds()
             if estimate > limit and not warned:
                 hint = "raise final_backup_timeout, and the time the platform waits before it kills"

@@ -1,6 +1,7 @@
 """What commands print: lines, tables and progress; for people on a terminal, for logs and pipes elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,20 +53,18 @@ def progress_bar(title: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _logged(title)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
+    # Imported only when somebody looks. Its own locks are for several processes: semaphores, and a thread that wakes up.
+    from tqdm import tqdm
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    tqdm.monitor_interval = 0
+    tqdm.set_lock(threading.RLock())
+    with tqdm(desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, dynamic_ncols=True) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tell
 
 
 def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progress]:

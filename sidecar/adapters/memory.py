@@ -1,8 +1,9 @@
-"""glibc's allocator, told to give large blocks back."""
+"""glibc's allocator, told to give memory back. Elsewhere than on glibc nothing happens."""
 
 import ctypes
 import sys
 from contextlib import suppress
+from typing import Any
 
 M_MMAP_THRESHOLD = -3
 M_TRIM_THRESHOLD = -1
@@ -16,10 +17,23 @@ def return_large_blocks() -> None:
     By default the threshold grows with the first large block that is freed: parts then come from the heap, which stays
     fragmented and never shrinks. Chunks and frames do come from it, and what is free of it is kept for the next ones:
     mapped by themselves, each would cost 256 page faults (measured: a third of a restore's time in the kernel).
-    Elsewhere than on glibc nothing happens.
     """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            glibc = ctypes.CDLL(None)
-            glibc.mallopt(M_MMAP_THRESHOLD, LARGE)
-            glibc.mallopt(M_TRIM_THRESHOLD, KEPT)
+    with suppress(OSError, AttributeError):
+        _glibc().mallopt(M_MMAP_THRESHOLD, LARGE)
+        _glibc().mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def return_free_pages() -> None:
+    """Give back pages that are free between others in use (malloc_trim(3)); takes less than a millisecond.
+
+    After work that left the heap full of holes: measured after a publish, 2 MB of resident memory.
+    """
+    with suppress(OSError, AttributeError):
+        _glibc().malloc_trim(0)
+
+
+def _glibc() -> Any:
+    """The C library. Raises `OSError`, and `AttributeError` at the first call, where it is not glibc."""
+    if sys.platform != "linux":
+        raise OSError("no glibc here")
+    return ctypes.CDLL(None)

@@ -22,6 +22,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.handlers import add_expect_header
 
 from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
+from sidecar.adapters.sdk import new_session
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
     ConfigurationError,
@@ -260,7 +261,8 @@ class S3Store:
             request_checksum_calculation="when_required" if custom else None,
             response_checksum_validation="when_required" if custom else None,
         )
-        session = aioboto3.Session(botocore_session=self._credentials.for_sdk() if self._credentials else None)
+        found = self._credentials.for_sdk() if self._credentials else new_session()
+        session = aioboto3.Session(botocore_session=found)
         region = self._location.region or "us-east-1"
         with self._translated("connect", "", DEADLINE):
             client = await self._stack.enter_async_context(

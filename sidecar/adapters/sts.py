@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
-import aiobotocore.session
 import anyio
 import structlog
 from aiobotocore.config import AioConfig
@@ -21,6 +20,7 @@ from aiobotocore.credentials import AioCredentials
 from botocore import UNSIGNED
 from botocore.credentials import ReadOnlyCredentials
 
+from sidecar.adapters.sdk import new_session
 from sidecar.adapters.sts_errors import SDK_ERRORS, Refused, translate
 from sidecar.domain import Token
 from sidecar.errors import SidecarError, TokenUnavailable
@@ -112,7 +112,7 @@ class RoleCredentials:
     def for_sdk(self) -> Any:
         """See `ports.Credentials`."""
         if self._sdk is None:
-            self._sdk = aiobotocore.session.get_session()
+            self._sdk = new_session()
             self._sdk.register_component("credential_provider", _Provider(self.keys))
         return self._sdk
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import click
 import zstandard
-from rich.console import Console
 
 from sidecar.demo.machine import DATABASE, Machine, TourFailed, Workshop, ask, boot, end_strays, spoken
 
@@ -36,29 +36,28 @@ class _Story:
     """What the tour tells: numbered steps, and lines below them. Plain lines in a log, colours on a terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False, soft_wrap=True)
         self._steps = 0
 
     def step(self, text: str) -> None:
         self._steps += 1
-        self._console.print(f"\n{self._steps}. {text}", style="bold")
+        click.secho(f"\n{self._steps}. {text}", bold=True)
 
     def tell(self, text: str) -> None:
-        self._console.print(f"   {text}")
+        click.echo(f"   {text}")
 
     def command(self, text: str) -> None:
-        self._console.print(f"   $ {text}", style="cyan")
+        click.secho(f"   $ {text}", fg="cyan")
 
     def success(self, text: str) -> None:
-        self._console.print(f"\n{text}", style="bold green")
+        click.secho(f"\n{text}", fg="green", bold=True)
 
     def failure(self, text: str) -> None:
-        self._console.print(f"\nFAILED: {text}", style="bold red")
+        click.secho(f"\nFAILED: {text}", fg="red", bold=True)
 
     def tail(self, log: Path) -> None:
-        self._console.print(f"\nThe last lines of {log.name}:", style="bold")
+        click.secho(f"\nThe last lines of {log.name}:", bold=True)
         for line in log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]:
-            self._console.print(f"   {line}", style="dim")
+            click.secho(f"   {line}", dim=True)
 
 
 def tour(arguments: Sequence[str] = ()) -> int:

@@ -1,0 +1,50 @@
+"""The SDK's session. Every client of ours comes from one made here."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from aiobotocore.session import AioSession, get_session
+from botocore.loaders import JSONFileLoader
+
+_DOCUMENTATION = {"documentation", "documentationUrl"}
+# By the names that endpoints.json has for them: the store, and what the SDK's own search for credentials calls.
+_CALLED = ("s3", "sts", "oidc", "portal.sso")
+
+
+def new_session() -> AioSession:
+    """A session that loads of the SDK's descriptions what a client needs (see `_Descriptions`)."""
+    session = get_session()
+    session.get_component("data_loader").file_loader = _Descriptions()
+    return session
+
+
+class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no types
+    """Reads the SDK's descriptions as ordinary dicts, without documentation and without the endpoints of other services.
+
+    They stay in memory for as long as a client lives. Measured with a client of S3: 9 MB and 40 ms less.
+    """
+
+    def load_file(self, file_path: str) -> Any:
+        """The description at a path without its extension, None where there is none."""
+        plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
+        needed = _endpoints if plain.name == "endpoints.json" else _undocumented
+        if plain.is_file():
+            return json.loads(plain.read_bytes(), object_pairs_hook=needed)
+        if packed.is_file():
+            return json.loads(gzip.decompress(packed.read_bytes()), object_pairs_hook=needed)
+        return None
+
+
+def _undocumented(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. What documents is text: a parameter that is called so is an object, and stays."""
+    return {name: "" if name in _DOCUMENTATION and isinstance(value, str) else value for name, value in pairs}
+
+
+def _endpoints(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of the list of endpoints; a partition has all its services in one."""
+    described = dict(pairs)
+    if "partition" in described:
+        described["services"] = {name: described["services"][name] for name in _CALLED if name in described["services"]}
+    return described
