@@ -203,6 +203,10 @@ def test_a_release_command_keeps_the_rights_that_it_does_not_drop_itself(machine
         ("no-such-user", "'no-such-user'"),
         ("nobody:no-such-group", "'no-such-group'"),
         ("a:b:c", "a:b:c"),
+        ("²", "'²'"),
+        ("99999999999", "'99999999999'"),
+        (str(2**32 - 1), str(2**32 - 1)),  # to the kernel: leave the ids as they are
+        (f"nobody:{2**32 - 1}", f"group '{2**32 - 1}'"),
         ("", "app_user"),
     ],
 )
