@@ -11,16 +11,23 @@ from sidecar.trial import Finding
 
 DEFAULT = timedelta(seconds=5)  # https://fly.io/docs/reference/configuration/#runtime-options
 LONGEST = timedelta(minutes=5)
-GIVING_UP = timedelta(seconds=5)  # an upload under way is aborted, the app's last processes are reaped
+# Beside the settings, with a store that stops answering: what was under way when the app ended (3 s), when the final
+# backup's time was up (3 s) and a renewal of the lease (3 s) are given up, the lease is released (13 s), the last
+# notifications are sent (5 s), the connections closed (3 s).
+GIVING_UP = timedelta(seconds=30)
 
 
-def shutdown_budget(grace: timedelta, final_backup: timedelta, fly_toml: Path | None) -> Finding:
+def shutdown_budget(grace: timedelta, drain: timedelta, final_backup: timedelta, fly_toml: Path | None) -> Finding:
     """Compare what a shutdown may take with `kill_timeout`; `fly_toml` None looks in the working directory.
 
-    Raises `ConfigurationError` when there is no time for a final backup at all, or the file cannot be read.
+    `drain` takes the place of `grace` where `run` has no command: the longer one is counted. Raises `ConfigurationError`
+    when there is no time for a final backup at all, or the file cannot be read.
     """
-    needed = grace + final_backup + GIVING_UP
-    budget = f"a shutdown may take {format_duration(needed)}"
+    needed = max(grace, drain) + final_backup + GIVING_UP
+    first = ("drain", drain) if drain > grace else ("shutdown_grace", grace)
+    parts = (first, ("final_backup_timeout", final_backup), ("to give up requests and release the lease", GIVING_UP))
+    told = ", ".join(f"{name} {format_duration(time)}" for name, time in parts)
+    budget = f"a shutdown may take {format_duration(needed)} ({told})"
     file = fly_toml or Path("fly.toml")
     if fly_toml is None and not file.is_file():
         return Finding(f"{budget}; let the platform wait that long (no fly.toml here to compare with)")

@@ -87,7 +87,8 @@ async def _sqlite(parts: Parts) -> Finding:
 
 async def _budget(parts: Parts, fly_toml: str | None) -> Finding:
     settings = parts.configuration.settings
-    return shutdown_budget(settings.shutdown_grace, settings.final_backup_timeout, Path(fly_toml) if fly_toml else None)
+    grace, drain, final_backup = settings.shutdown_grace, settings.drain, settings.final_backup_timeout
+    return shutdown_budget(grace, drain, final_backup, Path(fly_toml) if fly_toml else None)
 
 
 async def _app_user(setting: str | None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
+from sidecar.adapters.accounts import to_become
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
@@ -20,7 +21,7 @@ from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup, Tools
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
-from sidecar.domain import Database
+from sidecar.domain import Account, Database
 from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
@@ -30,6 +31,7 @@ from sidecar.locks import local_locks
 from sidecar.nolease import NoLease
 from sidecar.notify import Notifier
 from sidecar.output import progress_log
+from sidecar.ownership import hand_over
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
 from sidecar.publish import Origin, Publisher, Show
@@ -92,6 +94,14 @@ class Parts:
         """Be the only sidecar of these databases, and with a lease of this store, on this machine."""
         holder = None if self.configuration.settings.lease == "off" else self.holder
         return local_locks(self.databases, control, self.store.url, holder)
+
+    def entrust(self) -> Account | None:
+        """Let `app_user` own the databases; returns who that is, unless it is who we are. Raises `ConfigurationError`."""
+        settings = self.configuration.settings
+        account = to_become(settings.app_user)
+        if account:
+            hand_over([each.path for each in self.databases], account, settings.databases)
+        return account
 
     def tools(self, fence: Fence, show: Show = progress_log) -> Tools:
         """What backups work with; `show` is told how far a publish is."""

@@ -139,7 +139,9 @@ class Settings(BaseModel):
     app_credentials: Literal["inherit", "withhold"] = Field(
         "inherit", description="whether the app's environment has the AWS credential variables"
     )
-    app_user: str | None = Field(None, description="`user`, `user:group`, `uid` or `uid:gid` that the app runs as")
+    app_user: str | None = Field(
+        None, description="`user`, `user:group`, `uid` or `uid:gid` that the app runs as and that owns the databases"
+    )
     control_socket: str = Field("auto", description="unix socket for `sidecar backup` and `status`; `off` disables")
     notify: SecretUrls = Field((), description="webhooks (Slack and its like) that are told of problems and their end")
     heartbeat_url: SecretUrl | None = Field(

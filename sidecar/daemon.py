@@ -36,7 +36,6 @@ from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.ondemand import OnDemand
 from sidecar.output import progress_bar
-from sidecar.ownership import hand_over
 from sidecar.pipeline import first_failure
 from sidecar.status import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
@@ -61,7 +60,7 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     """
     if command:
         require_command(command)
-        to_become(configuration.settings.app_user)
+    to_become(configuration.settings.app_user)
     try:
         with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
             async with opened(configuration) as parts:
@@ -156,16 +155,17 @@ class _Daemon:
 
     async def _as_holder(self) -> int:
         """Restore, run, back up: everything that only the holder of the lease may do. Returns the app's status."""
-        self._entrust()  # before anything is downloaded in vain
+        self._parts.entrust()  # before anything is downloaded in vain
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))
         if self._signals.stop.is_set():
             self._fence.require()
             return self._never_started()
         started = self._parts.clock.monotonic()
+        account = self._parts.entrust()
         self._fence.retain = True  # until all is published, whatever ends this process
         if self._command:
-            self._signals.app = self._start_app()
+            self._signals.app = self._start_app(account)
         self._status.enter("running", ready=True)
         self._started.set()
         status = await self._run_beside_backups(booted)
@@ -185,17 +185,9 @@ class _Daemon:
         self._fence.retain = not protected
         return self._exit_status(status, protected=protected)
 
-    def _start_app(self) -> App:
-        account = self._entrust()
+    def _start_app(self, account: Account | None) -> App:
         environment = app_environment(withhold=self._settings.app_credentials == "withhold")
         return App(self._command, self._signals.reaper, environment, account)
-
-    def _entrust(self) -> Account | None:
-        """Let the app's user own what it works with; returns who that is, unless it is who we are."""
-        account = to_become(self._settings.app_user) if self._command else None
-        if account:
-            hand_over([each.path for each in self._parts.databases], account)
-        return account
 
     async def _run_beside_backups(self, booted: list[Booted]) -> int:
         try:

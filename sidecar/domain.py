@@ -101,7 +101,8 @@ class Signature:
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
-    `signature` is the live database's, read before the copy began: a difference from it means newer writes.
+    `signature` is the live database's, read before the copy began: a difference from it means newer writes. `file` is
+    its descriptor, open for as long as the snapshot is there.
     """
 
     path: Path
@@ -112,6 +113,12 @@ class Snapshot:
     sqlite_version: str
     on_tmpfs: bool
     seconds: dict[str, float] = field(default_factory=dict)
+    file: int | None = None
+
+    @property
+    def content(self) -> Path:
+        """What is to be read: this very file, whatever lies under its name by then."""
+        return self.path if self.file is None else Path(f"/proc/self/fd/{self.file}")
 
 
 @dataclass(frozen=True, slots=True)

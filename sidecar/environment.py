@@ -26,6 +26,7 @@ CREDENTIAL_VARIABLES = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
+_URL = re.compile(r"https?://[^\s/]+(/\S*)?$", re.IGNORECASE)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
 
@@ -64,6 +65,11 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
 
 def check_credentials(environment: Environment) -> None:
     """Refuse what the SDK would decide silently, or in the middle of a request. Raises `ConfigurationError`."""
+    for name, url in (("S3", environment.endpoint), ("STS", environment.sts_endpoint)):
+        if url and not _URL.match(url):  # it is not shown: it may have a password in it
+            raise ConfigurationError(
+                f"AWS_ENDPOINT_URL_{name} (or AWS_ENDPOINT_URL) is no URL", "it reads like https://s3.example.com:8333"
+            )
     role, keys = environment.role_arn, environment.static_keys
     if role and keys:
         raise ConfigurationError(

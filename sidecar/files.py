@@ -173,8 +173,29 @@ def _take_name(restored: Path, target: Path) -> None:
 def _inherit(restored: Path, predecessor: Path) -> None:
     with suppress(FileNotFoundError, PermissionError):
         status = os.stat(predecessor)
-        os.chmod(restored, stat.S_IMODE(status.st_mode))
-        os.chown(restored, status.st_uid, status.st_gid)
+        with opened_alone(restored) as file:
+            os.fchmod(file, status.st_mode & 0o777)
+            os.fchown(file, status.st_uid, status.st_gid)
+
+
+@contextmanager
+def opened_alone(path: str | Path, folder: int | None = None) -> Iterator[int]:
+    """A regular file that has no other name, open for reading; `folder` is the descriptor of its directory.
+
+    Whoever may write in a directory can put a link to any file there. What is done to a file with root's rights is done
+    to its descriptor, of which this is known. Not for a database that this process has open: closing would drop its locks.
+    Raises OSError, with EMLINK or ELOOP for links.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if status.st_nlink != 1:
+            raise OSError(errno.EMLINK, "it has another name, a hard link", str(path))
+        yield file
+    finally:
+        os.close(file)
 
 
 def move_aside(target: Path, to: Path) -> None:

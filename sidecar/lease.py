@@ -27,7 +27,7 @@ from sidecar.errors import (
     StoreUnsuitable,
 )
 from sidecar.ports import Clock, ObjectStore
-from sidecar.record import KEY, RESOLUTION, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with
+from sidecar.record import RESOLUTION, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with, write
 from sidecar.status import LeaseStatus
 
 log = structlog.get_logger()
@@ -271,7 +271,7 @@ class Lease:
             return
         for condition in (IfAbsent(), IfMatch('"no-such-version"')):
             try:
-                await self._store.put(KEY, self._record.to_bytes(), condition=condition)
+                await write(self._store, self._record, condition)
             except (PreconditionFailed, NotFound):
                 continue
             raise StoreUnsuitable(
@@ -284,7 +284,7 @@ class Lease:
         aged = seen.record.aged + seen.age.total_seconds()
         asking = replace(seen.record, handoff=self._me.holder, aged=aged)
         try:
-            await self._store.put(KEY, asking.to_bytes(), condition=IfMatch(seen.etag))
+            await write(self._store, asking, IfMatch(seen.etag))
         except (PreconditionFailed, NotFound):
             return
         self._has_asked = True
@@ -299,7 +299,7 @@ class Lease:
             if seen and seen.record.handoff == self._me.holder and not seen.record.released:
                 aged = seen.record.aged + seen.age.total_seconds()
                 without = replace(seen.record, handoff=None, aged=aged)
-                await self._store.put(KEY, without.to_bytes(), condition=IfMatch(seen.etag))
+                await write(self._store, without, IfMatch(seen.etag))
 
     async def _update(
         self,
@@ -364,7 +364,7 @@ class Lease:
     async def _write(self, record: Record, condition: Condition) -> datetime:
         """Write our record. Returns when our term began: an instant of the store's clock not later than the write."""
         before = await self._store.now()
-        info = await self._store.put(KEY, record.to_bytes(), condition=condition)
+        info = await write(self._store, record, condition)
         self._record, self._etag, self._ends = record, info.etag, before + self._valid_for()
         self._status.held, self._status.epoch = not record.released, record.epoch
         return before

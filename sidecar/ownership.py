@@ -1,54 +1,117 @@
-"""Hands a restored database over to the user that the app runs as."""
+"""Hands a restored database over to the user that the app runs as.
 
+All of it with root's rights in directories that this user may write in: every step is done to a descriptor of which it is
+known what it is, no link that somebody else made is followed, and no file that may be another one by name is given away.
+"""
+
+import errno
 import os
-from collections.abc import Sequence
+import re
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sidecar.domain import Account
 from sidecar.errors import ConfigurationError
-from sidecar.files import COMPANIONS
+from sidecar.files import COMPANIONS, opened_alone, temporary
 
 LEFT_BY_MKFS = {"lost+found"}
+_STAGED = re.compile(r"sidecar-[0-9a-f]{16}-\d+\.snapshot(-journal)?")
+_AFTER = r"(|-wal|-shm|-journal)"
+# How the files of a database begin (sqlite.org/fileformat.html, walformat.html), unless with nothing but zeros.
+_BEGINS = {
+    "": (b"SQLite format 3\0",),
+    "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"),
+    "-shm": (struct.pack("=I", 3007000),),
+    "-journal": (b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7",),
+}
 
 
-def hand_over(databases: Sequence[Path], account: Account) -> None:
+def hand_over(databases: Sequence[Path], account: Account, configured: Sequence[Path] = ()) -> None:
     """Let the app own its databases, and write beside it, where SQLite keeps its log and locks.
 
     The directory changes hands only when there is nothing in it but databases that are handed over, and what belongs to
-    them: a fresh volume, or what we made. Any other directory the image must open to the app. Raises
-    `ConfigurationError` when the app could not write there. To be called while nobody has the database open.
+    them: a fresh volume, or what we made. Any other directory the image must open to the app. `databases` have no
+    symbolic link in their paths; `configured` are the paths as they were given. Raises
+    `ConfigurationError` when the app could not write there. To be called while we have no database open.
     """
     names = [database.name for database in databases]
+    for path in configured:
+        _require_own_links(path.absolute())
     for database in databases:
         try:
             _hand_over(database, names, account)
         except OSError as error:
+            what = f" ({error.filename})" if error.errno in {errno.EMLINK, errno.ELOOP, errno.EINVAL} else ""
             raise ConfigurationError(
-                f"{database} cannot be given to app_user {account.name}: {error.strerror}",
-                "its directory must be on a file system with owners, and writable",
+                f"{database}{what} cannot be given to app_user {account.name}: {error.strerror}",
+                "its directory must be on a file system with owners, and writable; a link there you remove yourself",
             ) from error
 
 
 def _hand_over(database: Path, names: Sequence[str], account: Account) -> None:
-    directory = database.parent
-    directory.mkdir(parents=True, exist_ok=True)
-    if not _may_write(directory, account):
-        _require_ours(directory, names, account)
-        os.chown(directory, account.uid, account.gid)
-    for suffix in ("", *COMPANIONS):
-        _give(f"{database}{suffix}", account)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with _folder(database.parent) as folder:
+        if not _may_write(os.fstat(folder), account):
+            _require_ours(database.parent, os.listdir(folder), names, account)
+            os.fchown(folder, account.uid, account.gid)
+        with suppress(FileNotFoundError):  # a restore that was killed may have left the database a second name
+            os.unlink(temporary(database).name, dir_fd=folder)
+        for suffix in ("", *COMPANIONS):
+            _give(folder, database.name, suffix, account)
 
 
-def _give(path: str, account: Account) -> None:
-    if os.path.lexists(path):
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-        if not os.path.islink(path):
-            os.chmod(path, os.stat(path).st_mode | 0o600)
+@contextmanager
+def _folder(directory: Path) -> Iterator[int]:
+    """A directory, opened step by step: a link that was put in its path meanwhile is an error."""
+    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in directory.parts[1:]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
 
 
-def _require_ours(directory: Path, names: Sequence[str], account: Account) -> None:
-    present = {entry.name for entry in directory.iterdir()} - LEFT_BY_MKFS
-    foreign = sorted(each for each in present if not any(_belongs(each, name) for name in names))
+def _give(folder: int, database: str, suffix: str, account: Account) -> None:
+    """Give a file away, unless it is the account's already; never one that is not SQLite's by its first bytes."""
+    name = f"{database}{suffix}"
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == account.uid and status.st_mode & 0o600 == 0o600:
+            return
+        with opened_alone(name, folder) as file:
+            begin = os.pread(file, 16, 0)
+            if begin.strip(b"\0") and not begin.startswith(_BEGINS[suffix]):
+                raise OSError(errno.EINVAL, "it is no file of SQLite's", name)
+            mode = os.fstat(file).st_mode & 0o777 | 0o600
+            os.fchown(file, account.uid, account.gid)
+            os.fchmod(file, mode)
+    except FileNotFoundError:
+        return
+
+
+def _require_own_links(path: Path) -> None:
+    """That nobody but root and us has made a symbolic link that a path goes through."""
+    for each in (*reversed(path.parents), path):
+        try:
+            status = os.lstat(each)
+        except OSError:
+            return  # what is not there is made later, or refused then
+        if each.is_symlink() and status.st_uid not in {0, os.geteuid()}:
+            raise ConfigurationError(
+                f"{each} is a symbolic link of uid {status.st_uid}, who could lead root's rights anywhere with it",
+                f"put {each.resolve()} into `databases`, or make the link root's",
+            )
+
+
+def _require_ours(directory: Path, present: Sequence[str], names: Sequence[str], account: Account) -> None:
+    entries = set(present) - LEFT_BY_MKFS
+    foreign = sorted(each for each in entries if not any(belongs(each, name) for name in names))
     if foreign or directory == Path("/"):
         raise ConfigurationError(
             f"app_user {account.name} may not write in {directory}, where also {foreign[0] if foreign else 'all'} is",
@@ -56,14 +119,19 @@ def _require_ours(directory: Path, names: Sequence[str], account: Account) -> No
         )
 
 
-def _belongs(entry: str, database: str) -> bool:
-    """Whether a file in a database's directory is the database's, by its name."""
-    return entry.removeprefix(".") == database or entry.removeprefix(".").startswith((f"{database}-", f"{database}."))
+def belongs(entry: str, database: str) -> bool:
+    """Whether a file in a database's directory is the database's, by its whole name."""
+    name = re.escape(database)
+    return bool(
+        re.fullmatch(rf"{name}{_AFTER}|\.{name}\.sidecar-restore{_AFTER}", entry)
+        or re.fullmatch(rf"{name}\.sidecar\.json|\.{name}\.sidecar\.json\.new", entry)
+        or re.fullmatch(rf"{name}\.(diverged|replaced|orphaned)-\d{{8}}T\d{{6}}\.\d{{3}}Z({_AFTER}|\.published)", entry)
+        or _STAGED.fullmatch(entry)
+    )
 
 
-def _may_write(directory: Path, account: Account) -> bool:
+def _may_write(status: os.stat_result, account: Account) -> bool:
     """By mode bits alone; access control lists may say more."""
-    status = directory.stat()
     if account.uid == 0:
         return True
     if status.st_uid == account.uid:

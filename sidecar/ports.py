@@ -59,7 +59,8 @@ class ObjectStore(Protocol):
     """A flat namespace of immutable-looking objects with conditional writes and read-after-write consistency.
 
     Every method may raise the `Transient` family, `AccessDenied` and `StoreMissing`, and nothing of an SDK. Writes that
-    were sent and got no reply raise `OutcomeUnknown`. All of them are bounded in time and may be cancelled anywhere.
+    were sent and got no reply raise `OutcomeUnknown`. All of them are bounded in time and may be cancelled
+    anywhere; a cancelled `put` may take some seconds to end first.
     """
 
     @property

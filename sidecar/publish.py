@@ -85,7 +85,7 @@ class Publisher:
             digests.extend(some)
 
         chunks = -(-snapshot.size // CHUNK_SIZE)
-        await ordered(_batches(range(chunks), HASHED), partial(_digests, snapshot.path), emit, threads=THREADS)
+        await ordered(_batches(range(chunks), HASHED), partial(_digests, snapshot.content), emit, threads=THREADS)
         return Index(
             database=database,
             timestamp="",
@@ -129,7 +129,7 @@ class Publisher:
             "holder": quote(index.holder, safe=""),
             "reused": str(_reused(segments)),  # sent before the object's own size is known: the rest was uploaded
         }
-        job = _Job(snapshot.path, index, segments, parent, self._level)
+        job = _Job(snapshot.content, index, segments, parent, self._level)
         with self._show(f"publish {key}") as progress:
             job.progress = progress
             info = await self._replica.publish(key, sizes, metadata, job.produce, permit)

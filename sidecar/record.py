@@ -1,18 +1,30 @@
 """The lease object, `lease.json`: what is in it, and the pure rule of who may take it.
 
+The record is in the object's metadata too. SeaweedFS 4.48 keeps an empty object, with its metadata, of a PUT whose sender
+was killed between head and body, once it has found the condition met: what was to be written is known even so.
+
 Its age is judged by the store's clock alone, `Date` minus `Last-Modified`; no machine's own clock decides anything.
 """
 
+import binascii
 import json
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 
-from sidecar.domain import Condition, IfAbsent, IfMatch
+import structlog
+
+from sidecar.domain import Condition, IfAbsent, IfMatch, ObjectInfo
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.ports import ObjectStore
 
+log = structlog.get_logger()
+
 KEY = "lease.json"
+COPY = "sidecar-lease"  # the name of the metadata with the same record
+LARGEST_COPY = 1900  # S3 allows 2 KiB of metadata, names included, and `store.Retrying` adds 31 bytes
 FORMAT = 1
 RESOLUTION = timedelta(seconds=1)  # of the Date and Last-Modified headers
 RETIRED_KEPT = 100
@@ -44,6 +56,11 @@ class Record:
     def to_bytes(self) -> bytes:
         """JSON, readable by people."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+
+    def to_metadata(self) -> dict[str, str]:
+        """The same in what a header may carry; nothing where it is too much for that."""
+        text = urlsafe_b64encode(zlib.compress(self.to_bytes(), 9)).decode()
+        return {COPY: text} if len(text) <= LARGEST_COPY else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +152,11 @@ def parse(data: bytes | bytearray, url: str) -> Record:
         record = Record(**{**known, "retired": tuple(known.get("retired", ()))})
         _require_sound(values["format"], record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        remove = f"rm {url.removeprefix('file://')}/{KEY}" if url.startswith("file:") else f"aws s3 rm {url}/{KEY}"
         raise DamagedLease(
-            f"{url}/{KEY} is no lease of this version of sidecar: {error!r}",
-            "was it written by a newer version, or by hand? Keep its epoch when you mend it",
+            f"{url}/{KEY} is {'no lease of this version of sidecar: ' + repr(error) if data else 'empty'}",
+            f"unless a newer version wrote it: stop every machine that uses this store, then `{remove}`; "
+            "the next start goes on from the epoch of the newest restore points",
         ) from error
     return record
 
@@ -149,8 +168,24 @@ async def read(store: ObjectStore) -> Seen | None:
     except NotFound:
         return None
     now = await store.now()
-    record = parse(bytes(blob.data), store.url)
+    data = bytes(blob.data)
+    if not data and (data := _copied(blob.info.metadata)):
+        log.warning("the lease object has no content, its last write was cut off: its metadata is taken", key=KEY)
+    record = parse(data, store.url)
     return Seen(record, blob.info.etag, max(timedelta(0), now - blob.info.last_modified))
+
+
+async def write(store: ObjectStore, record: Record, condition: Condition) -> ObjectInfo:
+    """Write the lease object. Raises as `ObjectStore.put`."""
+    return await store.put(KEY, record.to_bytes(), condition=condition, metadata=record.to_metadata())
+
+
+def _copied(metadata: Mapping[str, str]) -> bytes:
+    """The content of a lease object as its metadata has it, or nothing."""
+    try:
+        return zlib.decompress(urlsafe_b64decode(metadata.get(COPY, "")))
+    except (binascii.Error, ValueError, zlib.error):
+        return b""
 
 
 def _require_sound(version: object, record: Record) -> None:

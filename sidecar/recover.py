@@ -77,12 +77,17 @@ async def _by_key(replica: Replica, database: Database, key: str) -> RestorePoin
 async def _onto_own_path(
     parts: Parts, replica: Replica, database: Database, point: RestorePoint, *, force: bool
 ) -> None:
-    """Never over a database that is in use; what was there stays beside it; the marker says what it is now."""
+    """Never over a database that is in use; what was there stays beside it; the marker says what it is now.
+
+    As at a boot, the database is `app_user`'s in the end.
+    """
     if parts.snapshotter.signature(database.path) is not None:
         _require_force(database.path, force=force)
         require_unused(database.path)
+    parts.entrust()  # before anything is downloaded in vain
     lineage = parts.lineage(database)
     await _replace(parts, replica, database, point, partial(lineage.descends, point.key, by_hand=True))
+    parts.entrust()
     newest = await replica.newest(database.name)
     if newest and newest.key != point.key:
         say(

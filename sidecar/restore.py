@@ -263,7 +263,7 @@ def _write_run(contents: Contents, run: range, data: Bytes, file: int) -> None:
 
 @contextmanager
 def _created(path: Path, mode: int) -> Iterator[int]:
-    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode)
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         yield file
     finally:

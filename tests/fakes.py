@@ -142,6 +142,7 @@ class MemoryStore:
         self.hook: Callable[[str, str], object] | None = None
         self._failures: dict[str, deque[_Failure]] = defaultdict(deque)
         self._versions = 0
+        self._cut_off = False
 
     def fail(self, operation: str, error: SidecarError | None = None, *, times: int = 1) -> None:
         """The next requests of this kind raise `error`, having done nothing."""
@@ -152,6 +153,11 @@ class MemoryStore:
     def lose_reply(self, operation: str, error: SidecarError | None = None, *, times: int = 1) -> None:
         """The next requests of this kind are carried out, and raise `error` all the same."""
         self._failures[operation] += [_Failure(error or OutcomeUnknown("scripted: no reply"), after=True)] * times
+
+    def cut_off(self) -> None:
+        """The next PUT leaves an empty object with its metadata, and fails: SeaweedFS 4.48, sender gone."""
+        self._cut_off = True
+        self.lose_reply("put")
 
     @property
     def open_uploads(self) -> list[str]:
@@ -204,7 +210,12 @@ class MemoryStore:
         self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
         """See `ports.ObjectStore`."""
-        return await self.request("put", key, lambda: self.write(key, data, condition, dict(metadata or {})))
+
+        def write() -> ObjectInfo:
+            kept, self._cut_off = b"" if self._cut_off else data, False
+            return self.write(key, kept, condition, dict(metadata or {}))
+
+        return await self.request("put", key, write)
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:

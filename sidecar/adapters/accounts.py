@@ -16,7 +16,7 @@ def account(setting: str) -> Account:
     """
     user, separator, group = setting.partition(":")
     entry = _entry(user)
-    if entry is None and not user.isdigit():
+    if entry is None and not _is_number(user):
         raise ConfigurationError(f"app_user: there is no user {user!r} here", "create it in the image, or give its uid")
     name, uid = (entry.pw_name, entry.pw_uid) if entry else (user, int(user))
     home = entry.pw_dir if entry else None
@@ -45,17 +45,22 @@ def to_become(setting: str | None) -> Account | None:
 
 def _entry(user: str) -> pwd.struct_passwd | None:
     try:
-        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except (KeyError, OverflowError):
+        return pwd.getpwuid(int(user)) if _is_number(user) else pwd.getpwnam(user)
+    except (KeyError, ValueError):  # unknown; or with a NUL in it
         return None
 
 
 def _group(group: str) -> int:
-    if group.isdigit():
+    if _is_number(group):
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid
-    except KeyError:
+    except (KeyError, ValueError):
         raise ConfigurationError(
             f"app_user: there is no group {group!r} here", "create it in the image, or give its gid"
         ) from None
+
+
+def _is_number(text: str) -> bool:
+    """Whether it is an id as the kernel has them: 2**32 - 1 means "leave it as it is" there (chown(2), setresuid(2))."""
+    return text.isascii() and text.isdigit() and int(text) < 2**32 - 1

@@ -10,6 +10,7 @@ Nothing is verified here: that is the security token service's part. What a toke
 import base64
 import errno
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -51,8 +52,8 @@ class TokenFile:
 
     def _read(self) -> Token:
         try:
-            with self._path.open("rb") as file:
-                data = file.read(LIMIT)
+            with open(self._path, "rb", opener=_without_waiting) as file:
+                data = file.read(LIMIT) or b""
         except FileNotFoundError as error:
             raise TokenUnavailable(
                 f"the {self.name} does not exist", "the platform writes it; is AWS_WEB_IDENTITY_TOKEN_FILE right?"
@@ -132,9 +133,14 @@ class MachineApi:
         )
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """A pipe under the file's name must not stop everything until somebody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def decode(data: bytes) -> Token | None:
     """What a JWT says, unverified; None for anything that is not a whole one."""
-    with suppress(ValueError, TypeError, OverflowError, OSError):
+    with suppress(ValueError, TypeError, OverflowError, OSError, RecursionError):
         text = data.decode("ascii").strip()
         head, payload, signature = text.split(".")
         claims = _object(payload)

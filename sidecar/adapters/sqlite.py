@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ SNAPSHOT_LIMIT = 3600.0
 RACY_NS = 1_000_000_000
 WAL_ATTEMPTS = 20
 LOCK_WAIT = 2.0
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 def is_fixed(version: tuple[int, ...]) -> bool:
@@ -128,9 +129,10 @@ class SqliteSnapshotter:
             if signature is None or not pages:
                 raise DatabaseMissing(f"there is no database at {path} yet")
             target, on_tmpfs = reserved.enter_context(self._staging.reserve(path, page_size * pages))
-            _copy(source, target, page_size)
+            file = reserved.enter_context(_created(target))
+            _copy(source, target, file, page_size)
         with _translated(path):
-            tables = _tables(target)
+            tables = _tables(target, file)
         return Snapshot(
             path=target,
             size=page_size * pages,
@@ -140,6 +142,7 @@ class SqliteSnapshotter:
             sqlite_version=self.sqlite_version(),
             on_tmpfs=on_tmpfs,
             seconds={"checkpoint": checkpointed - started, "snapshot": time.monotonic() - checkpointed},
+            file=file if DESCRIPTORS.is_dir() else None,
         )
 
     def _journal(self, connection: "sqlite3.Connection", path: Path) -> None:
@@ -184,10 +187,47 @@ class SqliteSnapshotter:
             log.warning(event, **details)
 
 
-def _copy(source: "sqlite3.Connection", target: Path, page_size: int) -> None:
+@contextmanager
+def _created(target: Path) -> Iterator[int]:
+    """An empty file of our own under this name, open."""
+    target.unlink(missing_ok=True)
+    try:
+        file = os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise _replaced(target) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _require_opened(target: Path, file: int) -> None:
+    """That the connection just made to `target` has opened this file.
+
+    The directory may be one of the app's user, who could have put a link there meanwhile, and SQLite opens by name.
+    """
+    if DESCRIPTORS.is_dir() and sum(_is_same(file, name) for name in os.listdir(DESCRIPTORS)) < 2:
+        raise _replaced(target)
+
+
+def _is_same(file: int, descriptor: str) -> bool:
+    with suppress(OSError):  # closed meanwhile
+        return os.path.samestat(os.fstat(file), os.fstat(int(descriptor)))
+    return False
+
+
+def _replaced(target: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{target} was replaced by somebody else while it was made",
+        f"who writes in {target.parent}? Set staging_dir to a directory of sidecar's own",
+    )
+
+
+def _copy(source: "sqlite3.Connection", target: Path, file: int, page_size: int) -> None:
     """Copy inside the read transaction that `source` already has open, so that no write restarts it."""
     limit = time.monotonic() + SNAPSHOT_LIMIT
     with closing(sqlite3.connect(target, isolation_level=None)) as destination:
+        _require_opened(target, file)
         destination.execute("PRAGMA journal_mode=OFF")
         destination.execute("PRAGMA synchronous=OFF")
         source.backup(destination, pages=max(1, STEP_BYTES // page_size), progress=partial(_on_progress, limit))
@@ -199,9 +239,11 @@ def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> No
         raise DatabaseBusy("the snapshot took more than an hour: given up, so that the WAL can be reset again")
 
 
-def _tables(path: Path) -> int:
-    """How many tables a snapshot has; reading the schema also proves that it is a database."""
+def _tables(path: Path, file: int | None = None) -> int:
+    """How many tables a snapshot has; reading the schema also proves that it is a database. `file`: that it is this one."""
     with closing(_connect(path, "ro&immutable=1")) as connection:
+        if file is not None:
+            _require_opened(path, file)
         return int(connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0])
 
 

@@ -31,7 +31,7 @@ class Staging:
         directory, on_tmpfs = self._choose(database.parent, size)
         target = directory / f"{prefix}{os.getpid()}.snapshot"
         try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
         except OSError as error:
             raise _refusal(directory, error) from error
         try:

@@ -182,6 +182,8 @@ class RoleCredentials:
                 reply = await self._request(token)
         except SDK_ERRORS as error:
             raise translate(error, token, self.role, self._where()) from error
+        except (LookupError, TypeError, AttributeError) as error:  # the SDK's parser, of XML that is no answer at all
+            raise self._no_service() from error
         return self._session_of(reply)
 
     async def _request(self, token: Token) -> Any:
@@ -209,13 +211,16 @@ class RoleCredentials:
             keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], None)
             lifetime = (given["Expiration"] - _date(reply)).total_seconds() - WHOLE_SECOND
         except (KeyError, TypeError) as error:
-            raise TokenUnavailable(
-                f"{self._where()} answers without credentials", "is AWS_ENDPOINT_URL_STS a security token service?"
-            ) from error
+            raise self._no_service() from error
         now = self._clock.monotonic()
         ends = lifetime - min(LAST_MOMENT, lifetime / 10)
         expires = self._clock.now() + timedelta(seconds=lifetime)
         return _Session(keys, expires, now, now + lifetime - min(EARLY, lifetime / 4), now + ends)
+
+    def _no_service(self) -> TokenUnavailable:
+        return TokenUnavailable(
+            f"{self._where()} answers without credentials", "is AWS_ENDPOINT_URL_STS a security token service?"
+        )
 
     def _where(self) -> str:
         if not self._role.endpoint:

@@ -45,7 +45,7 @@ def translate(error: BaseException, token: Token, role: str, where: str) -> Exce
 
 def _of_reply(reply: Any, token: Token, role: str, where: str) -> Exception:
     code = str(reply.get("Error", {}).get("Code", ""))
-    message = clean(str(reply.get("Error", {}).get("Message", "") or code))
+    message = clean(str(reply.get("Error", {}).get("Message", "") or code or "no reason given"))
     status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code in _STALE:
         return Refused(

@@ -143,12 +143,70 @@ def test_an_existing_database_is_handed_over_with_its_log(machine: Machine, api:
     assert notes(machine.restore_copy())[:2] == ["of root's time", "from the app"]
 
 
+@needs_root
+def test_a_restore_by_hand_leaves_the_database_to_the_apps_user(machine: Machine) -> None:
+    """
+    As a boot does, its directory too, that nothing else lies in. With the file that was there it is the same, and so without
+    a daemon that would put it right; somewhere else it is whose who asked.
+    """
+    write_note(machine.database, "row")
+    assert machine.cli("backup").returncode == 0
+    machine.lose_disk()
+    machine.data.rmdir()
+    for options in ((), ("--force",)):
+        done = machine.cli("restore", *options, app_user="nobody")
+        assert done.returncode == 0, done.stderr
+        assert {path.stat().st_uid for path in (machine.data, machine.database)} == {NOBODY.pw_uid}
+    assert machine.cli("restore", "--output", str(machine / "copy.db"), app_user="nobody").returncode == 0
+    assert (machine / "copy.db").stat().st_uid == 0
+
+
+@needs_root
+def test_a_sidecar_without_a_command_restores_for_the_user_of_another_container(machine: Machine) -> None:
+    write_note(machine.database, "row")
+    assert machine.cli("backup").returncode == 0
+    machine.lose_disk()
+    with machine.run(app_user="61234", drain="0s") as process:
+        process.wait_ready()
+        assert {path.stat().st_uid for path in (machine.data, machine.database)} == {61234}
+        process.terminate()
+    assert machine.cli("run", app_user="no-such-user").returncode == 78
+
+
+@needs_root
+def test_a_link_that_the_app_planted_gives_it_nothing(machine: Machine) -> None:
+    """78, before the app is started again; what the link leads to stays root's."""
+    secret = machine / "shadow"
+    secret.write_bytes(bytes(16))
+    with machine.run(*CALM_APP, app_user="nobody") as process:
+        process.wait_ready()
+        assert process.terminate() == 0
+    os.link(secret, f"{machine.database}-wal")
+    done = machine.cli("run", "--", "true", app_user="nobody")
+    assert done.returncode == 78, done.stderr
+    assert "hard link" in complaint(done.stderr)
+    assert secret.stat().st_uid == 0
+
+
+@needs_root
+def test_a_release_command_keeps_the_rights_that_it_does_not_drop_itself(machine: Machine) -> None:
+    """Section 4: it takes the place of sidecar, which touches nothing. README says how to drop them."""
+    drop = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups")
+    for command, uid in ((("id", "-u"), 0), ((*drop, "id", "-u"), NOBODY.pw_uid)):
+        done = machine.cli("run", "--", *command, app_user="nobody", env={"RELEASE_COMMAND": "1"})
+        assert (done.returncode, done.stdout.strip()) == (0, str(uid)), done.stderr
+
+
 @pytest.mark.parametrize(
     ("user", "word"),
     [
         ("no-such-user", "'no-such-user'"),
         ("nobody:no-such-group", "'no-such-group'"),
         ("a:b:c", "a:b:c"),
+        ("²", "'²'"),
+        ("99999999999", "'99999999999'"),
+        (str(2**32 - 1), str(2**32 - 1)),  # to the kernel: leave the ids as they are
+        (f"nobody:{2**32 - 1}", f"group '{2**32 - 1}'"),
         ("", "app_user"),
     ],
 )

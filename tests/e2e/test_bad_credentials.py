@@ -1,5 +1,7 @@
 """Credentials that cannot work: one line with the cause and what to do, the right code, and no app on an empty database."""
 
+import base64
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +58,7 @@ SETTINGS: list[tuple[dict[str, str], tuple[str, ...]]] = [
     ({"AWS_ROLE_ARN": ""}, ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")),
     ({"AWS_REGION": "", "AWS_ENDPOINT_URL_STS": ""}, ("region", "AWS_REGION")),
     ({"AWS_ACCESS_KEY_ID": "AKIAX", "AWS_SECRET_ACCESS_KEY": "hidden"}, ("AWS_ROLE_ARN", "AWS_SECRET_ACCESS_KEY")),
+    ({"AWS_ENDPOINT_URL_STS": "user:hidden@localhost:1"}, ("AWS_ENDPOINT_URL_STS", "no URL")),
     ({"AWS_ACCESS_KEY_ID": "AKIAX"}, ("AWS_ROLE_ARN", "AWS_ACCESS_KEY_ID")),
 ]
 
@@ -67,7 +70,8 @@ def test_variables_that_contradict_each_other_are_78(
     """At once, before anything is asked of anybody; values of keys are not shown."""
     started = time.monotonic()
     refused(machine.with_env(**env), 78, *words)
-    assert "hidden" not in machine.with_env(**env).cli("check").stderr
+    checked = machine.with_env(**env).cli("check")
+    assert "hidden" not in checked.stderr + checked.stdout
     assert time.monotonic() - started < 20
 
 
@@ -95,6 +99,12 @@ def _expired(service: TokenService) -> str:
     return service.issuer.token(lifetime=-1200)  # also what a clock that is 20 minutes behind makes of a good one
 
 
+def _nested(service: TokenService) -> str:
+    """Claims that no parser follows to their end."""
+    head, _, signature = service.issuer.token().split(".")
+    return f"{head}.{base64.urlsafe_b64encode(b'[' * 40_000).decode().rstrip('=')}.{signature}"
+
+
 def _forged(service: TokenService) -> str:
     head, claims, signature = service.issuer.token().split(".")
     return f"{head}.{claims}.{signature[::-1]}"
@@ -103,6 +113,7 @@ def _forged(service: TokenService) -> str:
 TOKENS: list[tuple[Callable[[TokenService], str], int, tuple[str, ...]]] = [
     (_empty, 75, ("token file", "is empty")),
     (_half_written, 75, ("token file", "300 bytes", "no complete token")),
+    (_nested, 75, ("token file", "no complete token")),
     (_expired, 75, ("expired", "exp=20", "sub=acme:shop:")),
     (_of_another_app, 77, ("sub=acme:blog:", role_arn(), "trust policy")),
     (_for_another_audience, 77, ("aud=https://oidc.fly.io/acme", "trust policy")),
@@ -127,6 +138,12 @@ def test_token_files_that_open_nothing(
 def test_a_token_file_that_never_comes_is_75(machine: Machine) -> None:
     """It is waited for, and named."""
     refused(machine, 75, str(machine / "token"), "does not exist", "AWS_WEB_IDENTITY_TOKEN_FILE")
+
+
+def test_a_token_file_that_is_a_pipe_stops_nothing(machine: Machine) -> None:
+    """Nobody writes to it: opened as a file it would hold up the whole process, signals too."""
+    os.mkfifo(machine / "token")
+    refused(machine, 75, "token file", "is empty")
 
 
 def test_a_role_that_does_not_exist_or_trusts_another_app_is_77(machine: Machine, token_service: TokenService) -> None:
@@ -210,6 +227,19 @@ def test_what_else_a_store_may_say(
     with FaultProxy(token_service.server.port) as proxy:
         proxy.rule(answer())
         refused(machine.with_env(AWS_ENDPOINT_URL_S3=proxy.endpoint), code, *words)
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_token_service_that_is_a_web_page_is_named(
+    status: int, machine: Machine, token_service: TokenService
+) -> None:
+    """Well-formed, so that the SDK's parser looks in it for an answer."""
+    (machine / "token").write_text(token_service.issuer.token())
+    page = Answer(status, "<html><body>welcome</body></html>", (("Content-Type", "text/html"),))
+    words = ("without credentials", "AWS_ENDPOINT_URL_STS") if status == 200 else ("no reason given", "trust policy")
+    with FaultProxy(token_service.server.port) as proxy:
+        proxy.rule(page)
+        refused(machine.with_env(AWS_ENDPOINT_URL_STS=proxy.endpoint), 75 if status == 200 else 77, *words)
 
 
 def test_a_token_service_that_is_down_is_75(machine: Machine, token_service: TokenService) -> None:

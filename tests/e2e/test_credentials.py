@@ -186,7 +186,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
     (machine / "token").write_text(token_service.issuer.token())
     fill(machine.database, 12)
     assert machine.cli("backup").returncode == 0
-    (machine / "fly.toml").write_text('app = "shop"\nkill_timeout = "60s"\n')
+    (machine / "fly.toml").write_text('app = "shop"\nkill_timeout = "70s"\n')
     for _ in range(2):
         done = machine.cli("check")
         assert done.returncode == 0, done.stdout

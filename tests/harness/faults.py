@@ -42,6 +42,16 @@ class ResetMidBody:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseMidBody:
+    """Pass the head of a request and `after_bytes` of its body, then close both connections in good order.
+
+    A client that is killed looks like this to the server.
+    """
+
+    after_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Throttle:
     """Pass the bodies of the request and of the reply at this rate each."""
 
@@ -79,7 +89,9 @@ class Strip:
     headers: tuple[str, ...]
 
 
-Fault: TypeAlias = Pass | Refuse | Stall | ResetMidBody | Throttle | Answer | TruncateReply | DropReply | Strip
+Fault: TypeAlias = (
+    Pass | Refuse | Stall | ResetMidBody | CloseMidBody | Throttle | Answer | TruncateReply | DropReply | Strip
+)
 
 
 def s3_error(status: int, code: str, message: str = "said by the proxy") -> Answer:
@@ -139,6 +151,8 @@ def _limit(fault: Fault, direction: Direction) -> int | None:
         case Stall(_, after_bytes, aimed) if aimed == direction and after_bytes > 0:
             return after_bytes
         case ResetMidBody(after_bytes, aimed) if aimed == direction:
+            return after_bytes
+        case CloseMidBody(after_bytes) if direction == "request":
             return after_bytes
         case TruncateReply(after_bytes) if direction == "reply":
             return after_bytes

@@ -15,6 +15,7 @@ from tests.harness.exchange import Exchange, Seen, Wire
 from tests.harness.faults import (
     SLOW_DOWN,
     Answer,
+    CloseMidBody,
     Direction,
     DropReply,
     Fault,
@@ -33,6 +34,7 @@ from tests.harness.ports import LOOPBACK, free_port
 __all__ = [
     "SLOW_DOWN",
     "Answer",
+    "CloseMidBody",
     "Direction",
     "DropReply",
     "Fault",

@@ -130,6 +130,7 @@ steps = st.one_of(
     st.tuples(st.just("release"), names, flags),
     st.tuples(st.just("zombie"), st.just("a"), flags),
     st.tuples(st.just("wait"), st.sampled_from([1, 45, 59, 61, 61, 200]), flags),
+    st.tuples(st.just("cut off"), st.just("put"), flags),
     st.tuples(st.just("lose"), st.sampled_from(["put", "put", "get", "head", "list"]), flags),
 )
 PROLOGUE: list[Event] = [("boot", "a", False), ("begin", "a", False), ("finish", "a", True)]
@@ -142,6 +143,8 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
         world.store.time += timedelta(seconds=int(which))
     elif what == "lose":
         (world.store.lose_reply if flag else world.store.fail)(str(which))
+    elif what == "cut off":
+        world.store.cut_off()
     elif what == "zombie":
         for zombie in world.zombies:
             await world.finish(zombie, asking=flag)

@@ -186,6 +186,40 @@ async def test_a_malformed_lease_object_is_refused_and_left_as_it_is(store: Memo
     assert store.objects[KEY].data == b"{}"
 
 
+async def test_a_lease_write_that_was_cut_off_is_known_by_its_metadata(store: MemoryStore) -> None:
+    """Whichever write: the epoch goes on, and what was settled and is the newest stays known."""
+    before = lease_of(store, "a")
+    store.cut_off()
+    await before.acquire(AT_ONCE)
+    await before.settle({"app.db": "k1"})
+    store.cut_off()
+    await before.confirm("app.db", "k2")
+    kept = record_in(store)
+    assert (kept.holder, kept.epoch, kept.latest) == ("a", before.epoch, {"app.db": "k2"})
+    killed = lease_of(store, "a", patience=0.0)
+    store.cut_off()
+    with pytest.raises(OutcomeUnknown):
+        await killed.acquire(AT_ONCE)
+    assert store.objects[KEY].data == b""
+    with pytest.raises(LeaseLost, match=f"epoch {before.epoch + 1}"):
+        await before.renew()
+    after = lease_of(store, "b")
+    await after.acquire(2 * TTL)
+    record = record_in(store)
+    assert (record.epoch, record.latest, record.settled) == (before.epoch + 2, kept.latest, kept.settled)
+
+
+async def test_a_request_that_was_cut_off_leaves_the_holder_its_lease(store: MemoryStore) -> None:
+    holder = lease_of(store, "a")
+    await holder.acquire(AT_ONCE)
+    await holder.settle({"app.db": "k1"})
+    store.cut_off()
+    with pytest.raises(OutcomeUnknown):
+        await lease_of(store, "b", patience=0.0).acquire(timedelta(seconds=3), ask=True)
+    await holder.renew()
+    assert (holder.epoch, record_in(store).settled) == (1, {"app.db": 1})
+
+
 async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)

@@ -1,6 +1,7 @@
 """The lease object: who may take it, and what is refused as one."""
 
 import json
+import secrets
 from dataclasses import asdict, replace
 from datetime import timedelta
 
@@ -141,3 +142,22 @@ def test_what_is_no_lease_is_refused(change: dict[str, object]) -> None:
 def test_a_torn_or_foreign_object_is_refused(data: bytes) -> None:
     with pytest.raises(DamagedLease):
         parse(data, "s3://b")
+
+
+def test_what_a_person_does_about_a_damaged_lease_is_a_command() -> None:
+    """Where it is empty and has no metadata, as a person's mistake leaves it."""
+    with pytest.raises(DamagedLease, match=r"lease\.json is empty") as empty:
+        parse(b"", "s3://b/p")
+    assert "`aws s3 rm s3://b/p/lease.json`" in empty.value.hint
+    with pytest.raises(DamagedLease) as local:
+        parse(b"{}", "file:///var/store")
+    assert "`rm /var/store/lease.json`" in local.value.hint
+
+
+def test_a_record_fits_into_metadata_or_is_left_out() -> None:
+    """S3 takes 2 KiB of it, and refuses the whole write where it is more."""
+    assert HELD.to_metadata()
+    full = replace(HELD, retired=tuple(f"{number:014x}" for number in range(100)))
+    assert len(full.to_metadata()["sidecar-lease"]) <= 1900
+    many = replace(HELD, latest={secrets.token_hex(8): secrets.token_hex(8) for _ in range(200)})
+    assert many.to_metadata() == {}
