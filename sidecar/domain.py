@@ -101,11 +101,13 @@ class Signature:
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
-    `signature` is the live database's, read before the copy began: a difference from it means newer writes.
+    `size` and `live` are bytes: of the file, and of its pages that are in use. `signature` is the live database's, read
+    before the copy began: a difference from it means newer writes.
     """
 
     path: Path
     size: int
+    live: int
     page_size: int
     tables: int
     signature: Signature
