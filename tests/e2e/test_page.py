@@ -176,13 +176,20 @@ def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess,
         "drill_error": "<b>no</b>",
     }
     status["databases"][0] |= drill
-    status["cost"] = {"total": 1.234, "requests": 0.9, "storage": 0.334, "egress": 0.0}
+    status["cost"] = {"total": 1.234, "requests": 0.9, "storage": 0.334, "egress": 0.0, "boot": 0.5}
     visitor = visit(browser, protected.port)
     visitor.page.route("**/status", lambda route: route.fulfill(json=status))
     visitor.page.get_by_text("$1.23 a month").wait_for()
     facts = visitor.text("#facts")
     assert all(
-        words in facts for words in ("a restore was proven", "failed: <b>no</b>", "requests $0.90", "storage $0.33")
+        words in facts
+        for words in (
+            "a restore was proven",
+            "failed: <b>no</b>",
+            "requests $0.90",
+            "storage $0.33",
+            "$0.50 for each start",
+        )
     )
     visitor.close()
 

@@ -218,5 +218,6 @@ export function extras(status) {
 function costOf(cost) {
   if (typeof cost.total !== "number") return null;
   const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);
+  if (cost.boot >= 0.005) parts.push(`$${cost.boot.toFixed(2)} for each start`);
   return { total: cost.total, parts };
 }
