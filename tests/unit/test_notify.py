@@ -1,6 +1,7 @@
 """From `Status` to receivers: retried, bounded, never waited for, and the last words are said; in virtual time."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -246,6 +247,26 @@ async def test_the_heart_beats_only_when_every_database_is_protected() -> None:
         status.succeeded("a.db", "published")
         await anyio.wait_all_tasks_blocked()
     assert beats.heard == ["beat"]
+
+
+async def test_the_heart_does_not_beat_for_a_database_that_is_overdue() -> None:
+    """No cycle of it fails: it does not come to one. Another one's success is no promise about it."""
+    beats, clock = Told(), FakeClock()
+    status = make_status(clock, "a.db", "b.db")
+    status.interval = timedelta(minutes=5)
+    async with Notifier(status, clock, [], heartbeat=beats).running():
+        for name in status.databases:
+            status.succeeded(name, "published")
+        await anyio.wait_all_tasks_blocked()
+        assert beats.heard == ["beat"]
+        status.databases["b.db"].unprotected_since = clock.now()
+        for minutes, heard in ((15, 2), (1, 2), (0, 3)):
+            clock.advance(60 * minutes)
+            if not minutes:
+                status.databases["b.db"].unprotected_since = None
+            status.succeeded("a.db", "published")
+            await anyio.wait_all_tasks_blocked()
+            assert len(beats.heard) == heard
 
 
 async def test_the_last_beat_is_sent() -> None:
