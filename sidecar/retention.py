@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from sidecar.domain import Timestamp
+from sidecar.quantities import format_size
 
 TIER_TAG = "sidecar-tier"
 
@@ -89,8 +90,8 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     known = previous.live is not None
     left = now.in_use if known else now.size
     if left * SHRUNKEN < previous.in_use:
-        what = "bytes in use" if known else "bytes"
-        return f"it has {left} {what}, the previous restore point's database has {previous.in_use}"
+        what = " in use" if known else ""
+        return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
     return None
 
 

@@ -133,6 +133,8 @@ def test_waiting_for_the_lease_names_the_holder(browser: "Browser", local: Machi
             visitor = visit(browser, process.port)
             visitor.page.get_by_text("Waiting for another machine").first.wait_for()
             assert visitor.level() == "wait"
+            figures = visitor.text("#databases")
+            assert figures.count("not known yet") == 2, "nobody has looked: the store may be full of restore points"
             assert "machine-one" in visitor.text("#reason")
             keep(visitor, tmp_path, "waiting")
             visitor.close()
