@@ -131,7 +131,7 @@ async def ask_daemon(configuration: Configuration, store: str, what: str) -> dic
                 f"give it --store {holder.store}, or stop that sidecar",
             )
         client = ControlClient(Path(holder.control)) if holder.control else None
-        answer = await (client.backup() if what == "backup" else client.status()) if client else None
+        answer = await _asked(client, what) if client else None
         if answer is None:
             raise DatabaseBusy(
                 f"a sidecar (pid {holder.pid}) protects {database.path} and does not answer",
@@ -139,3 +139,10 @@ async def ask_daemon(configuration: Configuration, store: str, what: str) -> dic
             )
         return answer
     return None
+
+
+async def _asked(client: ControlClient, what: str) -> dict[str, Any] | None:
+    if what == "status":
+        return await client.status()
+    with progress_bar("backup") as progress:
+        return await client.backup(progress)

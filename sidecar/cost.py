@@ -36,36 +36,54 @@ READS = frozenset({"get", "head", "tags"})
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests by operation and bytes on the wire in so many `seconds`, and the bytes that the store holds now."""
+    """Requests by operation and bytes on the wire in so many `seconds`, and the bytes that the store holds now.
+
+    `rarely` is the time between drills, which are most of what is received: one in the first minutes is no trend.
+    """
 
     seconds: float
     requests: Mapping[str, int]
     sent: int = 0
     received: int = 0
     stored: int = 0
+    rarely: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """US dollars a month. `egress` is what leaves the machine (restore points) and the store (restores and drills)."""
+    """US dollars a month. `egress` is what leaves the machine (restore points) and the store (drills).
+
+    `boot` is apart, US dollars for one start: its restore happens once, not once in so many hours.
+    """
 
     requests: float
     storage: float
     egress: float
+    boot: float = 0.0
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """All of a month, without starts."""
         return self.requests + self.storage + self.egress
 
 
-def estimate(measured: Measured, prices: Prices = PRICES) -> Cost:
-    """A month that goes on as what was measured. In the first hour what was measured counts as an hour's."""
-    factor = MONTH / max(measured.seconds, SHORTEST)
+def estimate(measured: Measured, boot: Measured | None = None, prices: Prices = PRICES) -> Cost:
+    """A month that goes on as what was measured since the `boot`. In its first hour that counts as an hour's."""
+    seconds = max(measured.seconds, SHORTEST)
+    factor, received = MONTH / seconds, MONTH / max(seconds, measured.rarely)
+    return Cost(
+        requests=factor * _requests(measured, prices),
+        storage=measured.stored / GB * prices.stored,
+        egress=(factor * measured.sent * prices.sent + received * measured.received * prices.received) / GB,
+        boot=_once(boot, prices) if boot else 0.0,
+    )
+
+
+def _once(measured: Measured, prices: Prices) -> float:
+    return _requests(measured, prices) + (measured.sent * prices.sent + measured.received * prices.received) / GB
+
+
+def _requests(measured: Measured, prices: Prices) -> float:
     writes = sum(count for operation, count in measured.requests.items() if operation in WRITES)
     reads = sum(count for operation, count in measured.requests.items() if operation in READS)
-    return Cost(
-        requests=factor * (writes * prices.write + reads * prices.read),
-        storage=measured.stored / GB * prices.stored,
-        egress=factor * (measured.sent * prices.sent + measured.received * prices.received) / GB,
-    )
+    return writes * prices.write + reads * prices.read

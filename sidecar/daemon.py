@@ -34,7 +34,7 @@ from sidecar.files import kept_aside
 from sidecar.inventory import stored_by_tier
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
-from sidecar.ondemand import OnDemand
+from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
 from sidecar.status import Kind
@@ -79,7 +79,7 @@ class _Daemon:
         self._command = command
         self._status = parts.status
         self._fence = parts.fence()
-        self._tools = parts.tools(self._fence)
+        self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._diverged: list[Diverged] = []
         self._started = anyio.Event()

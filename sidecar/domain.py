@@ -101,12 +101,14 @@ class Signature:
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
-    `signature` is the live database's, read before the copy began: a difference from it means newer writes. `file` is
-    its descriptor, open for as long as the snapshot is there.
+    `size` and `live` are bytes: of the file, and of its pages that are in use. `signature` is the live database's, read
+    before the copy began: a difference from it means newer writes. `file` is its descriptor, open for as long as the
+    snapshot is there.
     """
 
     path: Path
     size: int
+    live: int
     page_size: int
     tables: int
     signature: Signature

@@ -22,11 +22,13 @@ UNTIERED = "none"
 class Entry:
     """A restore point. None is what is not known: sidecars before this one did not write it, or tags may not be read.
 
-    `size` is the object's, `uploaded` and `reused` are parts of it; `database_size` is that of the database inside.
+    `size` is the object's, `uploaded` and `reused` are parts of it; `database_size` is that of the database inside,
+    `database_live` what of that is in use.
     """
 
     point: RestorePoint
     database_size: int | None
+    database_live: int | None
     reused: int | None
     holder: str | None
     epoch: int | None
@@ -47,6 +49,7 @@ class Entry:
             "age_seconds": age_of(self.point, now),
             "size": self.point.size,
             "database_size": self.database_size,
+            "database_live": self.database_live,
             "uploaded": self.uploaded,
             "reused": self.reused,
             "holder": self.holder,
@@ -83,6 +86,7 @@ async def described(replica: Replica, points: Sequence[RestorePoint]) -> list[En
         return Entry(
             point,
             _number(metadata.get("size")),
+            _number(metadata.get("live")),
             _number(metadata.get("reused")),
             unquote(metadata["holder"]) if "holder" in metadata else point.diverged_holder,
             _number(metadata.get("epoch")),

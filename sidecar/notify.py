@@ -31,16 +31,17 @@ class _Channel:
         self._holder = holder
         self._outbox = Outbox()
         self._counted = 0
-        self._news = anyio.Event()
         self._closing = False
         self._ended = anyio.Event()
         self._pause: anyio.CancelScope | None = None
+        self._idle: anyio.CancelScope | None = None
         self._complained = False
 
     def hear(self, event: Event) -> None:
         self._outbox.add(event, self._clock.monotonic())
         self._count_dropped()
-        self._news.set()
+        if self._idle:
+            self._idle.cancel()
 
     async def run(self) -> None:
         """Send the oldest first, as the rate allows, until `drain` takes what is left."""
@@ -50,35 +51,40 @@ class _Channel:
                 await self._deliver(message)
                 continue
             wait = self._outbox.wait(now)
-            with anyio.CancelScope() as self._pause:
-                if wait is None:
-                    self._news = anyio.Event()
-                    await self._news.wait()
-                else:
-                    await self._clock.sleep(wait)
+            with anyio.CancelScope() as self._idle:
+                await (anyio.sleep_forever() if wait is None else self._clock.sleep(wait))
+            self._idle = None
         self._ended.set()
 
     async def drain(self) -> None:
         """The last seconds: the newest first, whatever the rate, beside the one that is under way. Nothing pauses."""
         self._closing = True
-        if self._pause:
-            self._pause.cancel()
+        for scope in (self._pause, self._idle):
+            if scope:
+                scope.cancel()
         while message := self._outbox.take_newest():
             await self._deliver(message)
         await self._ended.wait()
 
     async def _deliver(self, message: Message) -> None:
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1 if message.again else ATTEMPTS):
+            if attempt:
+                await self._pause_after(attempt)
             failure = await self._attempt(message)
             if failure is None:
+                self._outbox.delivered(message)
                 return
             if not isinstance(failure, Undelivered) or self._closing:
+                self._outbox.refused(message)
                 break
-            ceiling = min(LONGEST_RETRY, FIRST_RETRY * 2**attempt)
-            with anyio.CancelScope() as self._pause:
-                await self._clock.sleep(ceiling * (0.5 + 0.5 * self._clock.random()))
-        self._outbox.undelivered(message)
+        else:
+            self._outbox.undelivered(message, self._clock.monotonic())
         self._count_dropped()
+
+    async def _pause_after(self, attempts: int) -> None:
+        ceiling = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (attempts - 1))
+        with anyio.CancelScope() as self._pause:
+            await self._clock.sleep(ceiling * (0.5 + 0.5 * self._clock.random()))
 
     async def _attempt(self, message: Message) -> SidecarError | None:
         try:

@@ -1,12 +1,29 @@
 """Backups that somebody asks for, through the control socket."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 
 from sidecar.backup import Backup
 from sidecar.errors import ExitCode, SidecarError
+from sidecar.output import Progress, progress_log
 from sidecar.status import Status
+
+
+@contextmanager
+def shown_in(status: Status, title: str) -> Iterator[Progress]:
+    """How far a publish is: in the log, and in the read-model for whoever asked for it."""
+    with progress_log(title) as log:
+
+        def tell(done: int, total: int) -> None:
+            log(done, total)
+            status.publishing[title] = (done, total)
+
+        try:
+            yield tell
+        finally:
+            status.publishing.pop(title, None)
 
 
 class OnDemand:

@@ -122,6 +122,7 @@ class Publisher:
         sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         metadata = {
             "size": str(index.database_size),
+            "live": str(snapshot.live),
             "tables": str(snapshot.tables),
             "root": index.root,
             "epoch": str(index.epoch),

@@ -69,7 +69,7 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
     if cost := shown.get("cost"):
         parts_of_it = ", ".join(f"{kind} ${cost[kind]:.2f}" for kind in ("requests", "storage", "egress"))
-        say(f"cost      ${cost['total']:.2f} a month, estimated: {parts_of_it}")
+        say(f"cost      ${cost['total']:.2f} a month, estimated: {parts_of_it}; ${cost['boot']:.2f} for each start")
     databases = shown["databases"]
     for each in databases if isinstance(databases, list) else []:
         say(f"\n{each['name']}")

@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from sidecar.domain import Timestamp
+from sidecar.quantities import format_size
 
 TIER_TAG = "sidecar-tier"
 
@@ -42,15 +43,24 @@ PROOF = timedelta(days=1)
 """For how long the history must go on after such a gap before anything is pruned."""
 
 SHRUNKEN = 10
-"""A snapshot is suspicious below one part in this many of the previous restore point's size."""
+"""A snapshot is suspicious below one part in this many of what the previous restore point's database has in use."""
+
+MEMORY = timedelta(days=1)
+"""For how long a larger restore point is remembered: less than any tier keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is in a database: bytes of its file, and how many tables, None where that is not known."""
+    """How much is in a database: bytes of its file, how many tables, and bytes in use. None is what is not known."""
 
     size: int
     tables: int | None
+    live: int | None = None
+
+    @property
+    def in_use(self) -> int:
+        """Bytes that are not known to be unused."""
+        return self.size if self.live is None else self.live
 
 
 def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
@@ -68,16 +78,26 @@ def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
 def suspicion(previous: Extent, now: Extent) -> str | None:
     """Why a snapshot looks as if the database had been lost, or None.
 
-    Sizes are compared in bytes, which is comparing pages, except that a new page size neither hides a loss nor looks
-    like one. Nothing is lost with a database that had no table.
+    Bytes in use are compared: rows that were deleted leave the file as large as it was until VACUUM, which then takes
+    nothing more. Where they are not known of the previous one (older sidecars did not write them down), sizes are: what
+    it had unused would look like a loss. In bytes, so that a new page size neither hides a loss nor looks like one.
+    Nothing is lost with a database that had no table.
     """
     if previous.tables == 0:
         return None
     if now.tables == 0:
         return "it has no table"
-    if now.size * SHRUNKEN < previous.size:
-        return f"it has {now.size} bytes, the previous restore point's database has {previous.size}"
+    known = previous.live is not None
+    left = now.in_use if known else now.size
+    if left * SHRUNKEN < previous.in_use:
+        what = " in use" if known else ""
+        return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
     return None
+
+
+def had_shed(largest: Extent, previous: Extent) -> bool:
+    """Whether a database had lost more than half before the loss that is noticed: the rows were deleted bit by bit."""
+    return largest.in_use > 2 * previous.in_use
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,12 +172,16 @@ class Status:
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
         self.sent = self.received = 0
+        self.publishing: dict[str, tuple[int, int]] = {}
+        self._boot: Measured | None = None
         self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque(maxlen=20)
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
         """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
+        if ready and self._boot is None:
+            self._boot = self._measured()
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:
         """Count one request to the store."""
@@ -275,15 +279,27 @@ class Status:
         return self.databases[name].unprotected_seconds(self._now())
 
     def cost(self) -> Cost | None:
-        """What a month like the time since the start costs; None where nobody is paid: in a directory."""
+        """What a month like the time since the boot costs; None where nobody is paid: in a directory."""
         if not self.store.startswith("s3://"):
             return None
+        now = self._measured()
+        boot = self._boot or now
+        since = Measured(
+            now.seconds - boot.seconds,
+            Counter(now.requests) - Counter(boot.requests),
+            now.sent - boot.sent,
+            now.received - boot.received,
+            sum(sum(tiers.values()) for tiers in self.stored.values()),
+            self.drill_interval.total_seconds() if self.drill_interval else 0.0,
+        )
+        return estimate(since, boot)
+
+    def _measured(self) -> Measured:
+        """All since the start."""
         requests: Counter[str] = Counter()
         for (operation, _), count in self.requests.items():
             requests[operation] += count
-        seconds = (self._now() - self.started).total_seconds()
-        stored = sum(sum(tiers.values()) for tiers in self.stored.values())
-        return estimate(Measured(seconds, requests, self.sent, self.received, stored))
+        return Measured((self._now() - self.started).total_seconds(), requests, self.sent, self.received)
 
     def _cost_dict(self) -> dict[str, object] | None:
         cost = self.cost()
@@ -292,8 +308,8 @@ class Status:
         return {
             "currency": "USD",
             "per": "month",
-            "since": self.started.isoformat(),
-            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total")},
+            "since": (self.started + timedelta(seconds=self._boot.seconds if self._boot else 0)).isoformat(),
+            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total", "boot")},
             "sent_bytes": self.sent,
             "received_bytes": self.received,
             "stored_bytes": self.stored,

@@ -16,7 +16,7 @@ from sidecar.domain import ObjectInfo, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.ports import Clock, Prunable
 from sidecar.replica import Replica, folder_of, point_of
-from sidecar.retention import KEEP, TIER_TAG, Extent, Tagged, Tier, plan_prune, suspicion, tier_of
+from sidecar.retention import KEEP, MEMORY, TIER_TAG, Extent, Tagged, Tier, had_shed, plan_prune, suspicion, tier_of
 from sidecar.status import Status
 
 log = structlog.get_logger()
@@ -61,6 +61,7 @@ class Predecessors:
         self._newest: _Newest | None = None
         self._pending: deque[_Superseded] = deque(maxlen=PENDING)
         self._held: set[str] = set()
+        self._largest: deque[_Newest] = deque(maxlen=PENDING)  # of the last day, each larger than those after it
         self._caught_up = False
         self._looked: tuple[datetime, float] | None = None
         self._told: set[str] = set()
@@ -74,20 +75,22 @@ class Predecessors:
         previous = await self._previous()
         if previous is None or previous.point.key in self._held:
             return
-        reason = suspicion(previous.extent, Extent(snapshot.size, snapshot.tables))
+        reason = suspicion(previous.extent, Extent(snapshot.size, snapshot.tables, snapshot.live))
         if reason:
+            larger = await self._hold_largest(previous)
             await self._hold(previous.point.key)
-            self._shout(previous.point.key, reason)
+            self._shout(previous.point.key, reason, larger)
 
     def superseded_by(self, published: ObjectInfo, snapshot: Snapshot) -> None:
         """A restore point of this snapshot now exists; `settle` tags the one before it."""
         point = point_of(published)
         if point is None:
             raise ValueError(f"{published.key} is no restore point")
-        this = _Newest(point, Extent(snapshot.size, snapshot.tables), ours=True)
+        this = _Newest(point, Extent(snapshot.size, snapshot.tables, snapshot.live), ours=True)
         if self._newest is not None:
             older, this = sorted((self._newest, this), key=lambda each: each.point.timestamp)
             self._supersede(older.point, this.point, ours=older.ours)
+            self._remember(older)
         self._newest = this
 
     async def settle(self) -> None:
@@ -141,8 +144,28 @@ class Predecessors:
         except NotFound:
             return None
         # Without our metadata (copied there by hand) its own size: a database is hardly ever smaller than compressed.
-        size, tables = _number(info.metadata.get("size")), _number(info.metadata.get("tables"))
-        return _Newest(point, Extent(info.size if size is None else size, tables), ours=False)
+        size, tables, live = (_number(info.metadata.get(name)) for name in ("size", "tables", "live"))
+        return _Newest(point, Extent(info.size if size is None else size, tables, live), ours=False)
+
+    def _remember(self, superseded: _Newest) -> None:
+        while self._largest and self._largest[-1].extent.in_use <= superseded.extent.in_use:
+            self._largest.pop()
+        self._largest.append(superseded)
+
+    async def _hold_largest(self, previous: _Newest) -> str | None:
+        """Where rows were deleted bit by bit, most are in an older restore point than the one before the loss."""
+        since = previous.point.timestamp.instant - MEMORY
+        while self._largest and had_shed(self._largest[0].extent, previous.extent):
+            largest = self._largest[0].point
+            if largest.timestamp.instant >= since:
+                try:
+                    await self._hold(largest.key)
+                    return largest.key
+                except StoreUnavailable as error:
+                    if not isinstance(error.__cause__, NotFound):
+                        raise
+            self._largest.popleft()
+        return None
 
     async def _hold(self, key: str) -> None:
         try:
@@ -159,11 +182,15 @@ class Predecessors:
             self._warn_once("the store takes no tags", error)
         self._held.add(key)
 
-    def _shout(self, key: str, reason: str) -> None:
+    def _shout(self, key: str, reason: str, larger: str | None) -> None:
         hint = f"it is published all the same; if data was lost: sidecar restore --key {key}"
         message = f"suspicious snapshot: {reason}; the previous restore point is held: {key}"
+        if larger:
+            hint += f", or --key {larger}: of the last day it has most"
+            message += f", and the largest of the last day: {larger}"
         self._status.suspected(self._database, message, hint)
-        log.error("suspicious snapshot", database=self._database, reason=reason, held=key, hint=hint)
+        held = {"held": key, "larger": larger} if larger else {"held": key}
+        log.error("suspicious snapshot", database=self._database, reason=reason, hint=hint, **held)
 
     def _supersede(self, point: RestorePoint, successor: RestorePoint, *, ours: bool) -> None:
         self._pending.append(_Superseded(point.key, point.timestamp, successor.timestamp, ours))

@@ -9,7 +9,7 @@ import anyio
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
-from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NothingToRestore, UnsupportedRestorePoint
+from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.output import Table, combined, progress_bar, say
 from sidecar.pipeline import gathered
 from sidecar.quantities import format_size
@@ -23,13 +23,19 @@ AT_ONCE = 4
 class _Result:
     point: RestorePoint
     problem: str
+    gone: bool = False
 
     def __str__(self) -> str:
+        if self.gone:
+            return "gone: it expired or was deleted meanwhile"
         return f"DAMAGED: {self.problem}" if self.problem else "good"
 
 
 async def verify(configuration: Configuration, *, every: bool) -> int:
-    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged, 66 when none is."""
+    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged, 66 when none is.
+
+    One that expires while this runs is not damaged; the newest one cannot expire.
+    """
     results: list[_Result] = []
     async with opened(configuration) as parts:
         replica = parts.replica()
@@ -56,6 +62,7 @@ class _Verification:
     def __init__(
         self, parts: Parts, replica: Replica, database: Database, points: list[RestorePoint], progress: Progress
     ) -> None:
+        self._replica = replica
         self._points = points
         self._at_once = max(1, min(AT_ONCE, len(points), replica.concurrency))
         self._told = combined(progress, [point.size for point in points])
@@ -84,10 +91,19 @@ class _Verification:
                 async with self._alone:
                     await self._whole.prove(point, self._told(number))
         except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
-            return _Result(point, error.message)
+            gone = await self._is_gone(point)
+            return _Result(point, "" if gone else error.message, gone)
         finally:
             self._provers.append(prover)
         return _Result(point, "")
+
+    async def _is_gone(self, point: RestorePoint) -> bool:
+        try:
+            await self._replica.store.head(point.key)
+        except NotFound:
+            newest = await self._replica.newest(point.database)
+            return newest is None or newest.key != point.key
+        return False
 
 
 def _show(results: list[_Result], *, as_table: bool) -> None:
@@ -103,7 +119,8 @@ def _show(results: list[_Result], *, as_table: bool) -> None:
 
 
 async def _chosen(replica: Replica, database: Database, *, every: bool) -> list[RestorePoint]:
-    if every:
-        return [point async for point in replica.points(database.name)]
+    points = [point async for point in replica.points(database.name)] if every else []
     newest = await replica.newest(database.name)
-    return [newest] if newest else []
+    if newest and newest.key not in {point.key for point in points}:  # deleted: a listing does not show it
+        points.append(newest)
+    return points

@@ -1,12 +1,14 @@
 """The daemon's HTTP: the page at /, /livez /readyz /metrics /status, read-only; and the control socket, for its owner alone."""
 
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio
 import structlog
 from aiohttp import web
 from anyio import to_thread
@@ -20,6 +22,7 @@ log = structlog.get_logger()
 APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
 APP_METRICS_LIMIT = 2 << 20
 ANSWER_SECONDS = 10.0
+PROGRESS_SECONDS = 0.25
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -110,8 +113,18 @@ class Http:
     async def controlled(self, path: Path, backup: Callable[[], Awaitable[dict[str, object]]]) -> AsyncIterator[None]:
         """Serve the control socket: `/status`, and POST `/backup`. Only the owner of the process may connect."""
 
-        async def on_backup(_request: web.Request) -> web.Response:
-            return web.json_response(await backup())
+        async def on_backup(request: web.Request) -> web.StreamResponse:
+            """How far it is, a line of JSON each, and at last the answer. Who asked may vanish, or never read."""
+            reply = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await reply.prepare(request)
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._tell_progress, reply)
+                answer = await backup()
+                group.cancel_scope.cancel()
+            with anyio.move_on_after(ANSWER_SECONDS), suppress(ConnectionError):
+                await reply.write(json.dumps({"answer": answer}).encode() + b"\n")
+                await reply.write_eof()
+            return reply
 
         application = self._application()
         application.router.add_post("/backup", on_backup)
@@ -121,6 +134,16 @@ class Http:
                 yield
             finally:
                 path.unlink(missing_ok=True)
+
+    async def _tell_progress(self, reply: web.StreamResponse) -> None:
+        told = (0, 0)
+        with suppress(ConnectionError):
+            while True:
+                await anyio.sleep(PROGRESS_SECONDS)
+                done, total = (sum(each) for each in zip((0, 0), *self._status.publishing.values(), strict=True))
+                if total and (done, total) != told:
+                    told = (done, total)
+                    await reply.write(json.dumps({"done": done, "total": total}).encode() + b"\n")
 
     def _application(self) -> web.Application:
         application = web.Application()
@@ -163,13 +186,32 @@ class ControlClient:
 
     async def status(self) -> dict[str, object] | None:
         """The daemon's status, or None when no daemon listens."""
-        return await self._request("GET", "/status", ANSWER_SECONDS)
 
-    async def backup(self) -> dict[str, object] | None:
-        """Have every database backed up now; None when no daemon listens."""
-        return await self._request("POST", "/backup")
+        async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
+            return dict(await reply.json())
 
-    async def _request(self, method: str, path: str, seconds: float | None = None) -> dict[str, object] | None:
+        return await self._request("GET", "/status", read, ANSWER_SECONDS)
+
+    async def backup(self, progress: Callable[[int, int], None]) -> dict[str, object] | None:
+        """Have every database backed up now; None when no daemon listens. `progress` is told bytes done, bytes in all."""
+
+        async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
+            async for line in reply.content:
+                told = json.loads(line)
+                if "answer" in told:
+                    return dict(told["answer"])
+                progress(told["done"], told["total"])
+            raise aiohttp.ClientPayloadError("it ended without an answer")
+
+        return await self._request("POST", "/backup", read)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[dict[str, object]]],
+        seconds: float | None = None,
+    ) -> dict[str, object] | None:
         connector = aiohttp.UnixConnector(str(self._path))
         timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=5)
         try:
@@ -177,12 +219,12 @@ class ControlClient:
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
                 session.request(method, f"http://sidecar{path}") as reply,
             ):
-                return dict(await reply.json())
+                return await read(reply)
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             return None
         except TimeoutError as error:
             raise DatabaseBusy("the daemon does not answer", "is it stopped, or the machine overloaded?") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:
             raise DatabaseBusy("the daemon ended while it was asked", "ask again, or look at its log") from error
 
 

@@ -188,7 +188,7 @@ class Metrics:
         if cost := self._status.cost():
             family = GaugeMetricFamily(
                 "sidecar_estimated_monthly_cost_dollars",
-                "What a month like the time since the start costs, at list prices",
+                "What a month like the time since the boot costs, without starts, at list prices",
                 labels=["kind"],
             )
             for kind in COSTS:

@@ -1,5 +1,6 @@
 """What the SDK raises, in our words: the table behind `s3.py`."""
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,6 +25,7 @@ from sidecar.errors import (
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError, RecursionError)
 
 _WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload", "put_object_tagging"}
+_QUERY = re.compile(r"\?[^\s\"]+")
 _NOT_SENT = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
 _NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 _MISCONFIGURED = (
@@ -145,4 +147,6 @@ def _without_password(url: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+    """For people: the SDK quotes whole URLs, and a query hides what matters."""
+    said = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+    return _QUERY.sub("", said)

@@ -132,10 +132,11 @@ class SqliteSnapshotter:
             file = reserved.enter_context(_created(target))
             _copy(source, target, file, page_size)
         with _translated(path):
-            tables = _tables(target, file)
+            tables, unused = _contents(target, file)
         return Snapshot(
             path=target,
             size=page_size * pages,
+            live=page_size * max(0, pages - unused),
             page_size=page_size,
             tables=tables,
             signature=signature,
@@ -239,17 +240,22 @@ def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> No
         raise DatabaseBusy("the snapshot took more than an hour: given up, so that the WAL can be reset again")
 
 
-def _tables(path: Path, file: int | None = None) -> int:
-    """How many tables a snapshot has; reading the schema also proves that it is a database. `file`: that it is this one."""
+def _contents(path: Path, file: int | None = None) -> tuple[int, int]:
+    """How many tables a snapshot has, and how many unused pages; reading the schema also proves that it is a database.
+
+    What is deleted leaves unused pages until VACUUM (https://sqlite.org/fileformat2.html#the_freelist). `file`: that it
+    is this one.
+    """
     with closing(_connect(path, "ro&immutable=1")) as connection:
         if file is not None:
             _require_opened(path, file)
-        return int(connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0])
+        tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0]
+        return int(tables), _pragma(connection, "freelist_count")
 
 
 def _settle(path: Path) -> None:
     with _translated(path):
-        _tables(path)  # opened for writing, SQLite would delete the WAL of a database that it cannot read
+        _contents(path)  # opened for writing, SQLite would delete the WAL of a database that it cannot read
     with _translated(path), closing(_connect(path, "rw")) as connection:
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":

@@ -80,6 +80,28 @@ async def test_auto_vacuum_is_copied(snapshotter: SqliteSnapshotter, tmp_path: P
         assert query(snapshot.path, "PRAGMA auto_vacuum") == mode
 
 
+@pytest.mark.parametrize("vacuum", ["none", "full", "by hand"])
+async def test_what_is_deleted_is_no_longer_in_use(snapshotter: SqliteSnapshotter, tmp_path: Path, vacuum: str) -> None:
+    """Whether the file keeps its size, as it does without VACUUM, or not; SQLite's own count of pages is the witness."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.execute(f"PRAGMA auto_vacuum={'FULL' if vacuum == 'full' else 'NONE'}")
+        connection.execute("CREATE TABLE notes (text)")
+        connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 1000,)] * 1000)
+        connection.commit()
+        async with snapshotter.snapshot(path) as snapshot:
+            before = snapshot
+            assert snapshot.live == snapshot.size
+        connection.execute("DELETE FROM notes")
+        connection.commit()
+        if vacuum == "by hand":
+            connection.execute("VACUUM")
+        async with snapshotter.snapshot(path) as snapshot:
+            pages, unused = (query(snapshot.path, f"PRAGMA {each}_count") for each in ("page", "freelist"))
+            assert snapshot.live == (int(str(pages)) - int(str(unused))) * snapshot.page_size < before.live / 50
+            assert (snapshot.size == before.size) == (vacuum == "none")
+
+
 async def test_empty_schema_is_a_database(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
     with closing(open_database(tmp_path / "app.db")) as connection:
         connection.execute("PRAGMA user_version=7")

@@ -1,11 +1,19 @@
 """The one-shot commands, with and without a daemon beside them."""
 
 import json
+import os
+import pty
 import re
+import signal
+import sqlite3
+import subprocess
+from contextlib import closing, suppress
 
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
+from tests.harness.proxy import FaultProxy, Throttle
+from tests.harness.sidecar_process import SIDECAR
 from tests.harness.writer_process import WriterProcess
 
 KEY = re.compile(r"app\.db/\d{8}T\d{6}\.\d{3}Z\.sqlite3\.zst")
@@ -49,6 +57,89 @@ def test_backup_and_status_through_the_daemon(local: Machine) -> None:
         assert local.disk() == before
         assert process.terminate() == 0
     assert notes(local.restore_copy()) == ["asked for"]
+
+
+def test_backup_through_the_daemon_shows_how_far_it_is(proxied: Machine, proxy: FaultProxy) -> None:
+    """On a terminal: a bar with bytes and rate, from the daemon that does the work."""
+    write_much(proxied)
+    with proxied.run(*CALM_APP, concurrency=1, part_size="5MiB") as process:
+        process.wait_ready()
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        write_much(proxied)
+        proxy.rule(Throttle(4 << 20))
+        done, terminal = in_terminal(proxied, "backup")
+        assert done == 0, terminal
+        assert "published" in terminal
+        assert re.search(r"[1-9][0-9.]*/[0-9.]+ MB", terminal), terminal
+        assert "MB/s" in terminal
+        proxy.clear()
+        assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["vanishes", "never reads"])
+def test_whoever_asked_for_a_backup_does_not_disturb_it(
+    proxied: Machine, proxy: FaultProxy, number: signal.Signals
+) -> None:
+    """1. An upload is under way, for a client. 2. That is killed, or stopped. 3. It is published, and so is the next."""
+    write_much(proxied)
+    with proxied.run(*CALM_APP) as process:
+        process.wait_ready()
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        write_much(proxied)
+        proxy.clear()
+        slow = proxy.rule(Throttle(4 << 20))
+        with proxied.start("backup") as client:
+            proxy.wait_seen("PUT", ".zst", timeout=30)
+            os.kill(client.pid, number)
+            process.wait_metric("sidecar_backups_total", 2, outcome="published")
+            proxy.remove(slow)
+            write_note(proxied.database, "next")
+            assert proxied.cli("backup").returncode == 0
+            assert process.metric("sidecar_backups_total", outcome="published") == 3
+            assert process.metric("sidecar_backups_total", outcome="failed") == 0
+            os.kill(client.pid, signal.SIGKILL)
+        assert process.terminate() == 0
+        assert "Traceback" not in process.stderr()
+
+
+def test_status_does_not_wait_for_a_daemon_that_is_frozen(local: Machine) -> None:
+    """It says so and is 75; thawed, the daemon answers again."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        os.kill(process.pid, signal.SIGSTOP)
+        try:
+            frozen = local.cli("status", timeout=100)
+        finally:
+            os.kill(process.pid, signal.SIGCONT)
+        assert frozen.returncode == 75
+        assert "does not answer" in complaint(frozen.stderr)
+        assert "daemon    running" in local.cli("status").stdout
+        assert process.terminate() == 0
+
+
+def write_much(machine: Machine) -> None:
+    """24 MB that nothing compresses."""
+    with closing(sqlite3.connect(machine.database)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS much (data)")
+        connection.executemany("INSERT INTO much VALUES (randomblob(1000000))", [()] * 24)
+        connection.commit()
+
+
+def in_terminal(machine: Machine, *arguments: str) -> tuple[int, str]:
+    """The exit status of a command whose output goes to a terminal, and what that showed."""
+    ours, theirs = pty.openpty()
+    environment = {**machine._environment({}), "TERM": "xterm", "COLUMNS": "120", "SIDECAR_LISTEN": "off"}
+    with subprocess.Popen(
+        [*SIDECAR, *arguments], env=environment, cwd=machine.root, stdout=theirs, stderr=theirs
+    ) as child:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux' word for the end of a terminal
+            while some := os.read(ours, 65536):
+                shown += some
+        os.close(ours)
+    return child.returncode, re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
 
 def test_backup_through_the_daemon_reports_its_failure(local: Machine) -> None:

@@ -4,8 +4,13 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Event
+
+import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
+from tests.harness.proxy import FaultProxy, Stall
+from tests.harness.seaweed import Seaweed
 
 
 def rot(path: Path) -> None:
@@ -100,3 +105,51 @@ def test_drills_can_be_turned_off(local: Machine) -> None:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert json.loads(process.http("/status")[1])["databases"][0]["next_drill"] is None
         assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("lost", ["an older one", "the newest one"])
+def test_restore_point_that_expires_while_it_is_verified_is_gone_and_not_damaged(
+    proxied: Machine, proxy: FaultProxy, bucket: str, seaweed: Seaweed, lost: str
+) -> None:
+    """
+    1. `verify --all` has listed three restore points, and its first read stalls. 2. One is deleted. 3. It goes on.
+    What expired is shown as gone, which is no failure. The newest one never expires: there, gone is damaged.
+    """
+    for number in range(3):
+        write_note(proxied.database, str(number))
+        assert proxied.cli("backup").returncode == 0
+    keys = seaweed.s3.keys(bucket, "shop/app.db/")
+    released = Event()
+    proxy.clear()
+    proxy.rule(Stall(60, direction="request", released=released), method="GET", path_contains=".zst")
+    with proxied.start("verify", "--all") as process:
+        proxy.wait_seen("GET", ".zst", timeout=30)
+        gone = keys[1] if lost == "an older one" else keys[2]
+        seaweed.s3.delete(bucket, gone)
+        released.set()
+        status = process.wait()
+        rows = {line.split()[0]: line for line in process.stdout().splitlines()[1:]}
+    assert len(rows) == 3
+    row = rows.pop(gone.removeprefix("shop/"))
+    assert all(line.endswith("good") for line in rows.values())
+    if lost == "an older one":
+        assert status == 0
+        assert row.endswith("gone: it expired or was deleted meanwhile")
+    else:
+        assert status == 65
+        assert "DAMAGED" in row
+
+
+def test_newest_restore_point_that_was_deleted_before_is_damage_to_verify(
+    machine: Machine, bucket: str, seaweed: Seaweed
+) -> None:
+    """The listing does not show it; the lease names it."""
+    for number in range(2):
+        write_note(machine.database, str(number))
+        assert machine.cli("backup").returncode == 0
+    newest = seaweed.s3.keys(bucket, "shop/app.db/")[-1]
+    seaweed.s3.delete(bucket, newest)
+    done = machine.cli("verify", "--all")
+    assert done.returncode == 65
+    assert newest.removeprefix("shop/") in done.stdout
+    assert "1 of 2" in complaint(done.stderr)

@@ -133,6 +133,8 @@ def test_waiting_for_the_lease_names_the_holder(browser: "Browser", local: Machi
             visitor = visit(browser, process.port)
             visitor.page.get_by_text("Waiting for another machine").first.wait_for()
             assert visitor.level() == "wait"
+            figures = visitor.text("#databases")
+            assert figures.count("not known yet") == 2, "nobody has looked: the store may be full of restore points"
             assert "machine-one" in visitor.text("#reason")
             keep(visitor, tmp_path, "waiting")
             visitor.close()
@@ -176,13 +178,20 @@ def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess,
         "drill_error": "<b>no</b>",
     }
     status["databases"][0] |= drill
-    status["cost"] = {"total": 1.234, "requests": 0.9, "storage": 0.334, "egress": 0.0}
+    status["cost"] = {"total": 1.234, "requests": 0.9, "storage": 0.334, "egress": 0.0, "boot": 0.5}
     visitor = visit(browser, protected.port)
     visitor.page.route("**/status", lambda route: route.fulfill(json=status))
     visitor.page.get_by_text("$1.23 a month").wait_for()
     facts = visitor.text("#facts")
     assert all(
-        words in facts for words in ("a restore was proven", "failed: <b>no</b>", "requests $0.90", "storage $0.33")
+        words in facts
+        for words in (
+            "a restore was proven",
+            "failed: <b>no</b>",
+            "requests $0.90",
+            "storage $0.33",
+            "$0.50 for each start",
+        )
     )
     visitor.close()
 

@@ -80,3 +80,33 @@ def test_lost_database_is_published_noticed_and_pushes_nothing_out(
     assert machine.cli("restore", "--key", key, "--force").returncode == 0
     with closing(sqlite3.connect(machine.database)) as connection:
         assert connection.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
+
+
+def test_rows_deleted_without_vacuum_are_noticed_and_come_back(machine: Machine, bucket: str, seaweed: Seaweed) -> None:
+    """
+    1. A daemon has published a real database. 2. The app deletes all rows: the file stays as large as it was.
+    3. The restore point before is held, and said to be. 4. VACUUM says nothing more. 5. The rows are brought back.
+    """
+    write_note(machine.database, *["a row of some length"] * 5000)
+    with machine.run(*CALM_APP) as process:
+        process.wait_ready()
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        (real,) = seaweed.s3.keys(bucket, "shop/app.db/")
+        size = machine.database.stat().st_size
+        for statement in ("DELETE FROM notes", "VACUUM"):
+            with closing(sqlite3.connect(machine.database, isolation_level=None)) as connection:
+                connection.execute(statement)
+            assert machine.cli("backup").returncode == 0
+            assert process.metric("sidecar_suspicious_snapshots_total") == 1
+            assert seaweed.s3.tags(bucket, real) == {"sidecar-tier": "held"}
+        sizes = json.loads(machine.cli("list", "--json").stdout)["databases"][0]["restore_points"]
+        assert [each["database_size"] == size for each in sizes] == [True, True, False]
+        assert sizes[0]["database_live"] == size
+        assert sizes[1]["database_live"] == sizes[2]["database_live"] < size / 10
+        problem = json.loads(process.http("/status")[1])["problems"][-1]
+        assert process.terminate() == 0
+    key = problem["hint"].split("--key ")[1]
+    assert key == real.removeprefix("shop/")
+    assert machine.cli("restore", "--key", key, "--force").returncode == 0
+    with closing(sqlite3.connect(machine.database)) as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone() == (5000,)

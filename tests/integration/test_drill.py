@@ -1,13 +1,17 @@
 """Drills with real SQLite, over a directory and S3: what is good is proven, what is damaged is found and replaced."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from sidecar import drill as drilling
 from sidecar.adapters.staging import Staging
+from sidecar.compose import opened
+from sidecar.config import load
 from sidecar.domain import RestorePoint
 from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
@@ -102,6 +106,34 @@ async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
     change(machine.database.path, "CREATE TABLE another (x)")
     assert await machine.backup.cycle() == "published"
     assert status.reused > reused
+
+
+class Asked(Staging):
+    """Staging that remembers how much room was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def reserve(self, database: Path, size: int) -> Any:
+        """See `ports.Staging`."""
+        self.sizes.append(size)
+        return super().reserve(database, size)
+
+
+async def test_a_drill_leaves_a_backup_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put together as `run` does: scratch is had only where a snapshot beside it, and the app, have as much once more."""
+    monkeypatch.chdir(tmp_path)
+    path, asked = tmp_path / "app.db", Asked()
+    fill(path, 1)
+    environment = {"SIDECAR_DATABASES": str(path), "SIDECAR_STORE": f"file://{tmp_path}/store", "SIDECAR_LEASE": "off"}
+    async with opened(load({}, environment)) as parts:
+        watched = replace(parts, staging=asked)
+        tools = watched.tools(watched.fence())
+        backup = watched.backup(watched.databases[0], tools)
+        await backup.cycle()
+        assert await watched.drill(backup, tools, anyio.Lock()).drill() is Verdict.GOOD
+    assert asked.sizes == [3 * path.stat().st_size]
 
 
 async def test_damage_that_was_copied_meanwhile_is_not_copied_on(machine: Machine) -> None:

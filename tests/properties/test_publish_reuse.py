@@ -51,7 +51,7 @@ async def publish(store: MemoryStore, database: bytes, key: str, parent: Publish
         file.write(database)
         file.flush()
         stamp = Signature(FileStamp(1, len(database), 1), None, racy=False)
-        snapshot = Snapshot(Path(file.name), len(database), 512, 1, stamp, "3", on_tmpfs=True)
+        snapshot = Snapshot(Path(file.name), len(database), len(database), 512, 1, stamp, "3", on_tmpfs=True)
         index = replace(await publisher.index(snapshot, "app.db"), timestamp="20261120T145503.123Z")
         return await publisher.publish(snapshot, index, key, parent.as_parent if parent else None)
 

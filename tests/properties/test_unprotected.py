@@ -150,7 +150,9 @@ class World:
             file.flush()
             self.pass_time(self.meanwhile)
             seconds = {"snapshot": float(self.meanwhile.seconds)}
-            yield Snapshot(Path(file.name), file.tell(), 512, 1, signature, "3", on_tmpfs=True, seconds=seconds)
+            yield Snapshot(
+                Path(file.name), file.tell(), file.tell(), 512, 1, signature, "3", on_tmpfs=True, seconds=seconds
+            )
 
     async def cycle(self, cycle: Cycle) -> None:
         """One attempt; requests take their time, also those that fail."""

@@ -53,6 +53,7 @@ def test_status_estimates_from_its_own_counts_all_outcomes_alike() -> None:
     """A refused request is paid for, too."""
     clock = FakeClock()
     status = status_of("s3://bucket", clock)
+    status.enter("running", ready=True)
     for outcome in ("ok", "failed"):
         status.count_request("put", outcome, 0.1)
     status.sent, status.stored = 10**9, {"app.db": {"newest": 10**9, "daily": 10**9}}
@@ -63,6 +64,36 @@ def test_status_estimates_from_its_own_counts_all_outcomes_alike() -> None:
     shown = status.as_dict()["cost"]
     assert isinstance(shown, dict)
     assert (shown["total"], shown["since"], shown["sent_bytes"]) == (0.066, status.started.isoformat(), 10**9)
+
+
+def test_a_restore_at_boot_is_paid_once_and_no_trend() -> None:
+    """10 GB fetched before the app runs are $0.90 for this start, whenever it is asked, and nothing of a month."""
+    clock = FakeClock()
+    status = status_of("s3://bucket", clock)
+    status.count_request("get", "ok", 0.1)
+    status.received = 10 * 10**9
+    clock.advance(60)
+    booting = status.cost()
+    assert booting
+    assert (booting.total, booting.boot) == pytest.approx((0, 0.9000004))
+    status.enter("running", ready=True)
+    for _ in range(3):
+        clock.advance(1800)
+        status.count_request("put", "ok", 0.1)
+    status.enter("fenced", ready=True)
+    cost = status.cost()
+    assert cost
+    assert cost.boot == pytest.approx(0.9000004)
+    assert (cost.egress, cost.requests) == pytest.approx((0, 3 * 0.000005 * 480))
+    shown = status.as_dict()["cost"]
+    assert isinstance(shown, dict)
+    assert (shown["boot"], shown["since"]) == (0.9, "2026-11-20T14:56:03.123456+00:00")
+
+
+def test_a_drill_in_the_first_minutes_counts_once_per_drill_interval() -> None:
+    day = 24 * 3600.0
+    assert estimate(Measured(60.0, {}, received=10**9, rarely=day)).egress == pytest.approx(30 * 0.09)
+    assert estimate(Measured(2 * day, {}, received=10**9, rarely=day)).egress == pytest.approx(15 * 0.09)
 
 
 def test_a_directory_costs_nothing_to_anybody() -> None:

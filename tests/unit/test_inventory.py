@@ -16,7 +16,7 @@ from tests.fakes import START, MemoryStore
 pytestmark = pytest.mark.anyio
 
 NAME = "app.db"
-FULL = {"size": "5000", "reused": "60", "holder": "machine%201", "epoch": "7"}
+FULL = {"size": "5000", "live": "4000", "reused": "60", "holder": "machine%201", "epoch": "7"}
 NOTHING = ("database_size", "uploaded", "reused", "holder", "epoch", "tier", "drill", "diverged_holder")
 
 
@@ -41,6 +41,7 @@ async def test_everything_that_metadata_and_tags_say() -> None:
         "age_seconds": 600.0,
         "size": 100,
         "database_size": 5000,
+        "database_live": 4000,
         "uploaded": 40,
         "reused": 60,
         "holder": "machine 1",

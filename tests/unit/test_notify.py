@@ -1,6 +1,7 @@
 """From `Status` to receivers: retried, bounded, never waited for, and the last words are said; in virtual time."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -68,17 +69,59 @@ async def test_beginning_and_end_of_a_failure_are_told() -> None:
     assert status.notifications == {"sent": 2, "dropped": 0}
 
 
-async def test_a_receiver_that_is_away_is_tried_again_and_then_given_up() -> None:
-    """Its count is in `/status`; the next message is tried as if nothing had been."""
-    told = Told(*[AWAY] * ATTEMPTS)
-    status, notifier = make(told)
-    async with notifier.running():
+class Paused(FakeClock):
+    """Sleeps of more than a minute last until `wake`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.woken = anyio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds > 60:
+            await self.woken.wait()
+        await super().sleep(seconds)
+
+    async def wake(self) -> None:
+        self.woken.set()
+        self.woken = anyio.Event()
+        await anyio.wait_all_tasks_blocked()
+
+
+async def test_a_receiver_that_is_away_is_tried_again_and_then_less_often() -> None:
+    """For as long as it takes: what happened once is said by nobody else."""
+    told, clock = Told(*[AWAY] * (ATTEMPTS + 3)), Paused()
+    status = make_status(clock)
+    async with Notifier(status, clock, [told]).running():
         status.suspected("app.db", "one", "")
         await anyio.wait_all_tasks_blocked()
-        assert (told.calls, told.heard) == (ATTEMPTS, [])
+        for more in range(4):
+            assert (told.calls, told.heard) == (ATTEMPTS + more, [])
+            await clock.wake()
+    assert told.heard == ["suspicion: one"]
+    assert status.notifications == {"failed": ATTEMPTS + 3, "dropped": 0, "sent": 1}
+    assert [each for each in clock.sleeps if each > 60] == [300, 600, 1200, 2400]
+
+
+async def test_what_is_new_does_not_wait_for_what_is_said_again_and_takes_it_along() -> None:
+    told, clock = Told(*[AWAY] * ATTEMPTS), Paused()
+    status = make_status(clock)
+    async with Notifier(status, clock, [told]).running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+        assert told.heard == []
         status.suspected("app.db", "two", "")
-    assert told.heard == ["suspicion: two"]
-    assert status.notifications == {"failed": ATTEMPTS, "dropped": 1, "sent": 1}
+        await anyio.wait_all_tasks_blocked()
+        assert told.heard == ["suspicion: two", "suspicion: one"]
+
+
+async def test_what_is_kept_is_tried_once_more_at_the_end_and_never_for_ever() -> None:
+    told, clock = Told(*[AWAY] * 1000), Paused()
+    status = make_status(clock)
+    async with Notifier(status, clock, [told]).running():
+        status.suspected("app.db", "one", "")
+        await anyio.wait_all_tasks_blocked()
+    assert told.calls == ATTEMPTS + 1
+    assert status.notifications["dropped"] == 1
 
 
 async def test_a_receiver_that_comes_back_gets_it() -> None:
@@ -204,6 +247,26 @@ async def test_the_heart_beats_only_when_every_database_is_protected() -> None:
         status.succeeded("a.db", "published")
         await anyio.wait_all_tasks_blocked()
     assert beats.heard == ["beat"]
+
+
+async def test_the_heart_does_not_beat_for_a_database_that_is_overdue() -> None:
+    """No cycle of it fails: it does not come to one. Another one's success is no promise about it."""
+    beats, clock = Told(), FakeClock()
+    status = make_status(clock, "a.db", "b.db")
+    status.interval = timedelta(minutes=5)
+    async with Notifier(status, clock, [], heartbeat=beats).running():
+        for name in status.databases:
+            status.succeeded(name, "published")
+        await anyio.wait_all_tasks_blocked()
+        assert beats.heard == ["beat"]
+        status.databases["b.db"].unprotected_since = clock.now()
+        for minutes, heard in ((15, 2), (1, 2), (0, 3)):
+            clock.advance(60 * minutes)
+            if not minutes:
+                status.databases["b.db"].unprotected_since = None
+            status.succeeded("a.db", "published")
+            await anyio.wait_all_tasks_blocked()
+            assert len(beats.heard) == heard
 
 
 async def test_the_last_beat_is_sent() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, Growth, Message, Outbox, said_in, shortened
+from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Growth, Message, Outbox, said_in, shortened
 from sidecar.status import Event, Kind
 from tests.fakes import START
 
@@ -135,20 +135,115 @@ def test_a_full_queue_drops_the_oldest_and_says_how_many() -> None:
     assert outbox.take(0) == Message(event(Kind.DAMAGED, "4"), left_out=0)
 
 
-def test_a_failure_that_was_dropped_or_not_delivered_is_told_when_it_happens_again() -> None:
+def test_a_failure_that_could_not_be_delivered_is_told_when_it_happens_again() -> None:
     outbox = Outbox()
     fail(outbox)
-    for number in range(QUEUE):
-        outbox.add(event(Kind.DAMAGED, str(number)), 0)
-    while outbox.take_newest():
-        pass
-    fail(outbox, 1)
-    message = outbox.take_newest()
+    message = outbox.take(0)
     assert message is not None
-    outbox.undelivered(message)
+    outbox.undelivered(message, 0)
     fail(outbox, 2)
-    assert outbox.take_newest() is not None
-    assert outbox.dropped == 2
+    assert told(outbox, 2) == ["failure app.db"]
+    assert outbox.dropped == 1
+
+
+def test_a_flood_of_others_pushes_no_failure_out_of_the_queue() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    for number in range(2 * QUEUE):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+    assert outbox.dropped == QUEUE + 1
+    assert told(outbox)[0] == "failure app.db"
+
+
+@pytest.mark.parametrize("kind", sorted(TOLD - {Kind.FAILURE, Kind.RECOVERY}))
+def test_what_could_not_be_delivered_is_said_again_later_and_later(kind: Kind) -> None:
+    outbox, now, pauses = Outbox(), 0.0, []
+    outbox.add(event(kind), now)
+    for _ in range(8):
+        message = outbox.take(now)
+        assert message is not None
+        outbox.undelivered(message, now)
+        wait = outbox.wait(now)
+        assert wait is not None
+        assert outbox.take(now + wait - 1) is None
+        pauses.append(wait)
+        now += wait
+    assert pauses == [300, 600, 1200, 2400, 3600, 3600, 3600, 3600]
+    last = outbox.take(now)
+    assert last == Message(event(kind), again=True)
+    assert outbox.dropped == 0
+
+
+def test_what_could_not_be_delivered_is_said_as_soon_as_another_one_gets_through() -> None:
+    outbox = Outbox()
+    outbox.add(event(Kind.SUSPICION), 0)
+    lost = outbox.take(0)
+    assert lost is not None
+    outbox.undelivered(lost, 0)
+    outbox.add(event(Kind.GROWTH, "other"), 1)
+    other = outbox.take(1)
+    assert other is not None
+    assert outbox.take(1) is None
+    outbox.delivered(other)
+    assert told(outbox, 1) == ["suspicion app.db"]
+
+
+def test_an_end_that_could_not_be_delivered_is_not_told_once_it_fails_again() -> None:
+    """And the new failure is: the end may have been heard, when only the reply was lost."""
+    outbox = Outbox()
+    fail(outbox)
+    told(outbox)
+    recover(outbox, 10)
+    end = outbox.take(10)
+    assert end is not None
+    outbox.undelivered(end, 10)
+    fail(outbox, 20)
+    assert told(outbox, 10_000) == ["failure app.db"]
+
+
+def test_an_end_that_may_not_have_been_heard_is_told_although_it_failed_again_meanwhile() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    told(outbox)
+    recover(outbox, 10)
+    end = outbox.take(10)
+    assert end is not None
+    outbox.undelivered(end, 10)
+    fail(outbox, 20)
+    recover(outbox, 30)
+    assert told(outbox, 10_000) == ["recovery app.db"]
+
+
+def test_an_end_under_way_is_not_said_again_when_it_fails_meanwhile() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    told(outbox)
+    recover(outbox, 10)
+    end = outbox.take(10)
+    assert end is not None
+    fail(outbox, 20)
+    outbox.undelivered(end, 30)
+    assert told(outbox, 10_000) == ["failure app.db"]
+
+
+def test_a_reminder_that_was_not_sent_does_not_swallow_the_end() -> None:
+    outbox = Outbox()
+    fail(outbox)
+    told(outbox)
+    fail(outbox, REMIND)
+    recover(outbox, REMIND + 1)
+    assert told(outbox, REMIND + 1) == ["recovery app.db"]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    outbox = Outbox()
+    for number in range(10 * QUEUE):
+        outbox.add(event(Kind.DAMAGED, str(number)), 0)
+        message = outbox.take_newest()
+        assert message is not None
+        outbox.undelivered(message, 0)
+    assert len(outbox._kept) == QUEUE
+    assert outbox.dropped > 0
 
 
 def test_in_the_last_seconds_the_newest_comes_first_whatever_the_rate() -> None:
@@ -176,6 +271,11 @@ def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
         "sidecar failure on m1: &lt;!channel&gt;.db: no &amp; never (2 more were left out)\ndo this"
     )
     assert (content["database"], content["kind"], content["store"]) == ("<!channel>.db", "failure", "s3://b")
+
+
+def test_what_is_late_says_when_it_was() -> None:
+    content = said_in(Message(event(Kind.SUSPICION), again=True), "m1", "s3://b")
+    assert content["text"] == "sidecar suspicion on m1: app.db: words (late: it happened at 2026-11-20 14:55 UTC)"
 
 
 def test_a_message_is_bounded() -> None:

@@ -56,15 +56,28 @@ class Scene:
         """Set the store's clock: `21T15:05` is of November 2026."""
         self.store.time = datetime.fromisoformat(f"2026-11-{text}:00+00:00")
 
-    async def publish(self, at: str, size: int = BIG, tables: int = 3, *, settle: bool = True) -> str:
-        """A cycle that publishes a database of this size."""
+    async def publish(
+        self,
+        at: str,
+        size: int = BIG,
+        tables: int = 3,
+        *,
+        live: int | None = None,
+        older: bool = False,
+        settle: bool = True,
+    ) -> str:
+        """A cycle that publishes a database of this size, all or so much of it in use; `older` does not write that down."""
         self.at(at)
-        snapshot = Snapshot(Path("/x"), size, 4096, tables, STAMP, "3", on_tmpfs=True)
+        used = size if live is None else live
+        snapshot = Snapshot(Path("/x"), size, used, 4096, tables, STAMP, "3", on_tmpfs=True)
         await self.predecessors.guard(snapshot)
         key = key_of(NAME, Timestamp.of(self.store.time))
-        self.predecessors.superseded_by(self.store.add(key, b"x", {"size": str(size), "tables": str(tables)}), snapshot)
+        metadata = {"size": str(size), "tables": str(tables)} | ({} if older else {"live": str(used)})
+        self.predecessors.superseded_by(self.store.add(key, b"x", metadata), snapshot)
         if settle:
             await self.predecessors.settle()
+        if older:
+            self.restart()
         return key
 
     def tiers(self) -> list[str]:
@@ -101,7 +114,7 @@ async def test_what_a_fenced_machine_published_supersedes_nothing(scene: Scene) 
     scene.store.add(real, b"x", {"size": str(BIG), "tables": "3", "epoch": "8"})
     straggler = key_of(NAME, Timestamp("20261120T145200.000Z"))
     scene.store.add(straggler, b"x", {"size": "4096", "tables": "1", "epoch": "7"})
-    snapshot = Snapshot(Path("/x"), SMALL, 4096, 1, STAMP, "3", on_tmpfs=True)
+    snapshot = Snapshot(Path("/x"), SMALL, SMALL, 4096, 1, STAMP, "3", on_tmpfs=True)
     await scene.predecessors.guard(snapshot)  # whose publish then fails
     await scene.predecessors.settle()
     assert (scene.store.marks.get(real), scene.store.marks.get(straggler)) == (HELD, None)
@@ -300,6 +313,86 @@ async def test_two_losses_in_a_row_hold_both(scene: Scene) -> None:
     await scene.publish("20T14:52", 2 << 12)
     await scene.publish("20T14:53", 2 << 12)
     assert scene.tiers() == ["held", "held", "recent", "-"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_rows_deleted_without_vacuum_hold_and_the_vacuum_after_it_nothing_more(
+    scene: Scene, restarted: bool
+) -> None:
+    """The file stays as large as it was; told once, when the rows go, not again when the file shrinks."""
+    await scene.publish("20T14:50")
+    for at, size in (("20T14:55", BIG), ("20T15:00", BIG), ("20T15:05", SMALL)):
+        if restarted:
+            scene.restart()
+        await scene.publish(at, size, live=SMALL)
+    assert scene.tiers() == ["held", "hourly", "recent", "-"]
+    assert scene.status.databases[NAME].suspicious == 1
+    assert "in use" in scene.status.problems[-1].message
+
+
+async def test_vacuum_of_what_was_long_unused_is_no_loss(scene: Scene) -> None:
+    await scene.publish("20T14:50", BIG, live=SMALL)
+    await scene.publish("20T14:55", SMALL, live=SMALL)
+    assert scene.tiers() == ["recent", "-"]
+
+
+async def test_restore_point_of_an_older_sidecar_is_compared_by_size(scene: Scene) -> None:
+    """What it had unused is not known: an update must not look like a loss, and a loss still does."""
+    await scene.publish("20T14:50", BIG, live=SMALL, older=True)
+    await scene.publish("20T14:55", BIG, live=SMALL)
+    assert scene.tiers() == ["recent", "-"]
+    await scene.publish("20T15:00", BIG, older=True)
+    await scene.publish("20T15:05", SMALL)
+    assert scene.tiers() == ["recent", "hourly", "held", "-"]
+
+
+async def test_rows_deleted_bit_by_bit_hold_the_one_that_has_most_of_them(scene: Scene) -> None:
+    """Each step is none; when the last one is noticed, the one before it has hardly anything left."""
+    most = await scene.publish("20T14:50", live=BIG)
+    for minute, parts in enumerate((2, 5, 20, 20), 51):
+        await scene.publish(f"20T14:{minute}", live=BIG // parts)
+    assert scene.status.databases[NAME].suspicious == 0
+    await scene.publish("20T14:56", live=4096)
+    assert scene.tiers() == ["held", "recent", "recent", "recent", "held", "-"]
+    (problem,) = scene.status.problems
+    assert f"restore --key {most}" not in problem.hint.split(", or ")[0]
+    assert f"--key {most}" in problem.hint
+    assert most in problem.message
+
+
+@pytest.mark.parametrize(("at", "tier"), [("21T14:49", "held"), ("21T14:51", "daily")])
+async def test_the_largest_of_the_last_day_is_held_and_none_from_before(scene: Scene, at: str, tier: str) -> None:
+    await scene.publish("20T14:50", live=BIG)
+    await scene.publish("20T14:55", live=BIG // 5)
+    await scene.publish(at, live=BIG // 20)
+    await scene.publish("21T14:55", live=4096)
+    assert scene.tiers()[0] == ("held" if tier == "held" else "recent")
+
+
+async def test_the_largest_that_is_gone_holds_up_nothing_and_the_next_largest_is_held(scene: Scene) -> None:
+    gone = await scene.publish("20T14:50", live=BIG)
+    await scene.publish("20T14:51", live=BIG // 2)
+    await scene.publish("20T14:52", live=BIG // 9)
+    del scene.store.objects[gone]
+    await scene.publish("20T14:53", live=4096)
+    assert scene.tiers() == ["held", "held", "-"]
+
+
+async def test_without_the_hold_of_the_largest_nothing_is_published(scene: Scene) -> None:
+    most = await scene.publish("20T14:50", live=BIG)
+    await scene.publish("20T14:55", live=BIG // 5)
+
+    def refuse(operation: str, key: str) -> None:
+        if (operation, key) == ("tag", most):
+            raise StoreUnavailable("down")
+
+    scene.store.hook = refuse
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await scene.publish("20T15:00", live=4096)
+    scene.store.hook = None
+    await scene.publish("20T15:05", live=4096)
+    assert scene.tiers() == ["held", "held", "-"]
 
 
 async def test_it_is_held_before_the_new_one_exists(scene: Scene) -> None:

@@ -90,11 +90,12 @@ function figure(label, value, ...small) {
 
 export function database(each, running) {
   const pending = each.unprotected_since;
+  const known = (word) => (running || each.last_outcome ? word : "not known yet"); // before the boot nobody has looked
   const newest = instantOf(each.restore_point);
   const restored = instantOf(each.restored_from);
   const figures = make("dl", { class: "figures" },
-    figure("Newest restore point", newest ? age(newest, "ago") : "none", newest ? age(newest, "at") : ""),
-    figure("Changes not in it", pending ? age(pending, "for") : "none",
+    figure("Newest restore point", newest ? age(newest, "ago") : known("none"), newest ? age(newest, "at") : ""),
+    figure("Changes not in it", pending ? age(pending, "for") : known("none"),
       pending ? "the age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "looked") : ""),
     figure("Next backup", running && each.next_backup ? age(each.next_backup, "in") : "–",
       each.failing_since ? "tried again and again" : running && each.next_backup ? age(each.next_backup, "at") : ""),
@@ -178,7 +179,7 @@ export function facts({ lease, drills, cost, estimate }) {
   const parts = [];
   if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps two machines apart"));
   else if (lease.waiting_for) parts.push(fact("Lease", "held by another machine", lease.waiting_for));
-  else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0} ×`));
+  else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0}\u00a0×`));
   for (const each of drills) {
     const failed = each.drill_error ? make("span", { class: "bad-ink" }, `${each.drill_outcome}: ${each.drill_error}`) : null;
     const proven = each.last_drill ? age(each.last_drill, "proven") : "not proven yet";
@@ -218,5 +219,6 @@ export function extras(status) {
 function costOf(cost) {
   if (typeof cost.total !== "number") return null;
   const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);
+  if (cost.boot >= 0.005) parts.push(`$${cost.boot.toFixed(2)} for each start`);
   return { total: cost.total, parts };
 }

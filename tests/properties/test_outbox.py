@@ -1,0 +1,113 @@
+"""What a receiver believes once it can be reached, whatever was lost on the way; in virtual time."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidecar.outbox import QUEUE, Message, Outbox
+from sidecar.status import Event, Kind
+from tests.fakes import START
+
+ARRIVES, LOST, REPLY_LOST, REFUSED = "arrives", "lost", "reply lost", "refused"
+NAME = "app.db"
+ONCE = (Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED)
+
+
+class World:
+    """An outbox, what is true of its databases, and a receiver that remembers all it heard."""
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
+        self.now = 0.0
+        self.failing = False
+        self.happened: list[str] = []
+        self.heard: list[Event] = []
+        self.flying: Message | None = None
+
+    def cycle(self, *, fails: bool) -> None:
+        """As `Status` reports it: every failure, and the end of one."""
+        was, self.failing = self.failing, fails
+        if fails:
+            self._tell(Kind.FAILURE, f"{self.now}")
+        elif was:
+            self._tell(Kind.RECOVERY, f"{self.now}")
+
+    def happens(self, kind: Kind) -> None:
+        self.happened.append(f"{kind} {len(self.happened)}")
+        self._tell(kind, self.happened[-1])
+
+    def take(self) -> bool:
+        """Begin to send, unless something is on its way."""
+        self.flying = self.flying or self.outbox.take(self.now)
+        return self.flying is not None
+
+    def land(self, fate: str) -> None:
+        """What becomes of it."""
+        message, self.flying = self.flying, None
+        if message is None:
+            return
+        if fate in (ARRIVES, REPLY_LOST):
+            self.heard.append(message.event)
+        if fate == ARRIVES:
+            self.outbox.delivered(message)
+        elif fate == REFUSED and message.event.kind is Kind.FAILURE:
+            self.outbox.refused(message)
+        else:
+            self.outbox.undelivered(message, self.now)
+
+    def believes_failing(self) -> bool:
+        states = [each.kind for each in self.heard if each.kind not in ONCE]
+        return bool(states) and states[-1] is Kind.FAILURE
+
+    def _tell(self, kind: Kind, words: str) -> None:
+        self.outbox.add(Event(kind, START, NAME, words), self.now)
+
+
+STEPS = st.one_of(
+    st.just(("cycle", True)),
+    st.just(("cycle", False)),
+    st.just(("take",)),
+    *(st.just(("land", fate)) for fate in (ARRIVES, ARRIVES, LOST, REPLY_LOST, REFUSED)),
+    st.tuples(st.just("happens"), st.sampled_from(ONCE)),
+    st.tuples(st.just("wait"), st.sampled_from((60.0, 400.0, 8 * 3600.0))),
+)
+
+
+@settings(max_examples=4000)
+@given(st.lists(STEPS, min_size=6, max_size=18))
+def test_once_it_works_again_a_receiver_believes_what_is_true(steps: list[tuple[object, ...]]) -> None:
+    """The database as it is, and everything that happened once has been heard. A failure that goes on fails again."""
+    world = World()
+    for what, *arguments in steps:
+        if what == "cycle":
+            world.cycle(fails=bool(arguments[0]))
+        elif what == "happens":
+            world.happens(Kind(str(arguments[0])))
+        elif what == "take":
+            world.take()
+        elif what == "land":
+            world.land(str(arguments[0]))
+        else:
+            world.now += float(str(arguments[0]))
+    world.land(ARRIVES)
+    for _ in range(3):
+        world.cycle(fails=world.failing)
+        while (wait := world.outbox.wait(world.now)) is not None:
+            world.now += wait
+            assert world.take()
+            world.land(ARRIVES)
+    assert world.believes_failing() is world.failing
+    assert {each.message for each in world.heard if each.kind in ONCE} == set(world.happened)
+
+
+@given(st.lists(st.sampled_from([ARRIVES, LOST]), max_size=3 * QUEUE))
+def test_an_unreachable_receiver_costs_bounded_memory_and_never_spins(fates: list[str]) -> None:
+    world = World()
+    for fate in fates:
+        world.happens(Kind.SUSPICION)
+        world.now += 1.0
+        sent = world.take()
+        world.land(fate)
+        wait = world.outbox.wait(world.now)
+        assert sent or wait is None or wait > 0
+    assert len(world.outbox._queue) <= QUEUE
+    assert len(world.outbox._kept) <= QUEUE
