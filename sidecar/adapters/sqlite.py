@@ -243,13 +243,16 @@ def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> No
 def _contents(path: Path, file: int | None = None) -> tuple[int, int]:
     """How many tables a snapshot has, and how many unused pages; reading the schema also proves that it is a database.
 
-    What is deleted leaves unused pages until VACUUM (https://sqlite.org/fileformat2.html#the_freelist). `file`: that it
-    is this one.
+    SQLite's own tables are not counted: those of AUTOINCREMENT and ANALYZE stay when all others are dropped
+    (https://sqlite.org/fileformat2.html#internal_schema_objects). What is deleted leaves unused pages until VACUUM
+    (https://sqlite.org/fileformat2.html#the_freelist). `file`: that it is this one.
     """
     with closing(_connect(path, "ro&immutable=1")) as connection:
         if file is not None:
             _require_opened(path, file)
-        tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'table'").fetchone()[0]
+        tables = connection.execute(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        ).fetchone()[0]
         return int(tables), _pragma(connection, "freelist_count")
 
 

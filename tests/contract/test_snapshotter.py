@@ -110,6 +110,22 @@ async def test_empty_schema_is_a_database(snapshotter: SqliteSnapshotter, tmp_pa
         assert query(snapshot.path, "PRAGMA user_version") == 7
 
 
+async def test_what_sqlite_keeps_for_itself_is_no_table(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
+    """Every table of the app is dropped, and those of AUTOINCREMENT and ANALYZE stay: that is an empty database."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT)")
+        connection.execute("CREATE INDEX by_text ON notes (text)")
+        connection.execute("INSERT INTO notes (text) VALUES ('one')")
+        connection.execute("ANALYZE")
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.tables == 1
+        connection.execute("DROP TABLE notes")
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.tables == 0
+        assert query(path, "SELECT count(*) FROM sqlite_schema WHERE type = 'table'") != 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_file_name_is_copied(tmp_path: Path, name: str) -> None:
     """In a directory of the same name; SQLite's URIs give a meaning to `?`, `#` and `%`."""
