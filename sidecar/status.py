@@ -16,6 +16,7 @@ PHASES = ("checkpoint", "snapshot", "upload")
 COSTS = ("requests", "storage", "egress")
 DRILLS = ("good", "damaged", "failed")
 HISTORY = 50
+PROBLEMS = 20
 
 
 class Kind(StrEnum):
@@ -31,6 +32,9 @@ class Kind(StrEnum):
     NOTICE = "notice"
     PUBLISHED = "published"
     PROTECTED = "protected"
+
+
+_PASSING = {Kind.FAILURE, Kind.NOTICE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,7 @@ class Status:
         self.publishing: dict[str, tuple[int, int]] = {}
         self._boot: Measured | None = None
         self.stored: dict[str, dict[str, int]] = {}
-        self.problems: deque[Problem] = deque(maxlen=20)
+        self.problems: deque[Problem] = deque()
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
         """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
@@ -259,6 +263,9 @@ class Status:
         if same:  # said again and again, it must not push the others out of sight
             self.problems.remove(same)
         self.problems.append(Problem(self._now(), name, message, hint, kind))
+        if len(self.problems) > PROBLEMS:  # a failure comes again while it is true; a suspicion is said once
+            passing = (each for each in self.problems if each.kind in _PASSING)
+            self.problems.remove(next(passing, self.problems[0]))
         self.tell(kind, name, message, hint)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "") -> None:

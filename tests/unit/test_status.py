@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.domain import Database
 from sidecar.errors import Reason
-from sidecar.status import SECONDS, Histogram, Status
+from sidecar.status import SECONDS, Histogram, Kind, Status
 from tests.fakes import START, FakeClock
 
 
@@ -68,6 +68,18 @@ def test_only_the_last_problems_are_kept(status: Status) -> None:
     for number in range(1000):
         status.report("app.db", str(number), "")
     assert [each.message for each in status.problems] == [str(number) for number in range(980, 1000)]
+
+
+def test_failures_in_other_words_do_not_hide_what_is_said_once(status: Status) -> None:
+    """Each failure names other bytes; the suspicion before them is still to be decided on, and the page says so."""
+    status.suspected("app.db", "all rows are gone", "restore")
+    for number in range(100):
+        status.failed("app.db", f"needs {number} bytes", "")
+    assert [each.message for each in status.problems][:2] == ["all rows are gone", "needs 81 bytes"]
+    assert len(status.problems) == 20
+    for number in range(100):
+        status.report("app.db", str(number), "", Kind.DAMAGED)
+    assert [each.message for each in status.problems] == [str(number) for number in range(80, 100)]
 
 
 def test_changes_are_unprotected_since_the_oldest(status: Status, clock: FakeClock) -> None:
