@@ -95,7 +95,7 @@ class _Daemon:
                 await stack.enter_async_context(notifier.running())
                 try:
                     status = await self._boot_and_run()
-                except (SidecarError, BaseExceptionGroup) as error:
+                except (Exception, BaseExceptionGroup) as error:
                     notifier.ended_by(error)
                     raise
                 finally:

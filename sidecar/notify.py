@@ -197,12 +197,14 @@ class Notifier:
         for part in self._parts:
             part.hear(shortened(event))
 
-    def ended_by(self, error: SidecarError | BaseExceptionGroup) -> None:
+    def ended_by(self, error: Exception | BaseExceptionGroup) -> None:
         """The daemon ends because of this; told unless it was told before."""
         cause = first_failure(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(cause, SidecarError):
             kind = Kind.DIVERGENCE if isinstance(cause, LeaseLost) else Kind.FAILURE
             self._status.report("", cause.message, cause.hint, kind)
+        elif isinstance(cause, Exception):
+            self._status.report("", f"bug: {cause!r}", "please report it with the log", Kind.FAILURE)
 
     async def _flush(self) -> None:
         with anyio.move_on_after(FLUSH_SECONDS, shield=True) as scope:

@@ -181,6 +181,15 @@ async def test_the_same_end_is_told_once() -> None:
     assert told.heard == ["divergence: taken over by m2"]
 
 
+async def test_an_end_by_a_bug_is_told() -> None:
+    """Exit code 70 takes the app with it, like any other."""
+    told = Told()
+    _, notifier = make(told)
+    async with notifier.running():
+        notifier.ended_by(ExceptionGroup("", [KeyError("index")]))
+    assert told.heard == ["failure: bug: KeyError('index')"]
+
+
 async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> None:
     """A message whose first try has just failed is tried once more instead of being forgotten in its pause."""
 
