@@ -17,6 +17,7 @@ def main() -> NoReturn:
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
     # Imports make no garbage worth looking for, and looking is a quarter of their time; `compose.opened` goes on with it.
     gc.disable()
+    from sidecar.adapters.lookups import leave
     from sidecar.cli import run_command_line
 
     code = run_command_line()
@@ -25,7 +26,7 @@ def main() -> NoReturn:
         sys.stderr.flush()
     except (OSError, ValueError):
         os._exit(code)  # whoever read our output is gone; the interpreter would make another exit code of that
-    sys.exit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

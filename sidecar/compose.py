@@ -14,6 +14,7 @@ import anyio
 from sidecar import __version__
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.clock import SystemClock
+from sidecar.adapters.lookups import wait_for_no_lookup
 from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
@@ -180,6 +181,7 @@ class Parts:
 async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
     """Parts for this configuration. Opens no connection yet: a store that is down fails at its first request."""
     return_large_blocks()
+    wait_for_no_lookup()
     settings = configuration.settings
     clock = SystemClock()
     databases = settings.database_list()

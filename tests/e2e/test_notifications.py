@@ -1,13 +1,15 @@
 """Notifications and heartbeats of the real process."""
 
 import json
+import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from tests.e2e.machine import CALM_APP, Machine, calm_app, write_note
+from tests.e2e.machine import CALM_APP, Machine, calm_app, may_unshare, write_note
 from tests.harness.proxy import FaultProxy
 from tests.harness.receiver import SECRET, Receiver, receiving
 from tests.harness.writers import open_database
@@ -63,6 +65,29 @@ def test_final_backup_that_failed_is_told_before_the_end(
         proxy.down()
         assert process.terminate() == (status or 74)
     assert any("could not be published" in each["message"] for each in receiver.posts), receiver.posts
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not may_unshare("--mount"), reason="mounting in a namespace is not permitted here"
+)
+def test_name_server_that_is_silent_does_not_delay_the_end(local: Machine) -> None:
+    """Lookups of the receivers' names, which would take minutes, are under way when the app has ended by itself."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
+        try:
+            silent.bind(("127.0.0.153", 53))
+        except OSError as error:
+            pytest.skip(f"no name server can be here: {error}")
+        resolv = local / "resolv.conf"
+        resolv.write_text("nameserver 127.0.0.153\noptions timeout:30 attempts:5\n")
+        elsewhere = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/resolv.conf && exec "$@"', str(resolv))
+        write_note(local.database, "one")
+        with local.run(*calm_app(3), prefix=elsewhere, heartbeat_url="http://heart.example.net/") as process:
+            process.wait_ready()
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
+            silent.settimeout(30)
+            assert silent.recv(512)
+            assert process.terminate() == 3
+        assert "could not be sent in time" in process.output()
 
 
 def test_receiver_that_answers_nothing_delays_the_end_by_seconds_at_most(local: Machine, receiver: Receiver) -> None:
