@@ -23,6 +23,7 @@ APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
 APP_METRICS_LIMIT = 2 << 20
 ANSWER_SECONDS = 10.0
 PROGRESS_SECONDS = 0.25
+IDLE_SECONDS = 75.0  # aiohttp's own is an hour: clients that vanished, or never ask, would use up the files we may open
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -263,7 +264,9 @@ def _is_http(url: str) -> bool:
 
 @asynccontextmanager
 async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
-    runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        application, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
+    )
     await runner.setup()
     try:
         yield runner
