@@ -56,9 +56,9 @@ class OnDemand:
         return {backup.database.name: dict(answer) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
-        name = backup.database.name
-        try:
-            return {"outcome": await backup.cycle(), "restore_point": self._status.databases[name].restore_point}
-        except SidecarError as error:
-            self._status.failed(name, error.message, error.hint, error.reason)
-            return {"outcome": "failed", "error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+        failure = await backup.attempt()
+        if failure is None:
+            database = self._status.databases[backup.database.name]
+            return {"outcome": database.last_outcome, "restore_point": database.restore_point}
+        known = failure if isinstance(failure, SidecarError) else SidecarError(f"bug: {failure!r}", "see its log")
+        return {"outcome": "failed", "error": known.message, "hint": known.hint, "exit_code": int(known.exit_code)}

@@ -117,7 +117,10 @@ class Http:
         async def on_backup(request: web.Request) -> web.StreamResponse:
             """How far it is, a line of JSON each, and at last the answer. Who asked may vanish, or never read."""
             reply = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-            await reply.prepare(request)
+            try:
+                await reply.prepare(request)
+            except ConnectionError:
+                return reply
             async with anyio.create_task_group() as group:
                 group.start_soon(self._tell_progress, reply)
                 answer = await backup()

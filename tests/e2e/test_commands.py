@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 from contextlib import closing, suppress
@@ -213,6 +214,27 @@ def test_history_by_hand(local: Machine) -> None:
     kept = list(local.data.glob("app.db.replaced-*Z"))
     assert [notes(path) for path in kept] == [["first", "second", "never published"]]
     assert local.leftovers() == []
+
+
+def test_backup_that_fails_by_request_is_in_the_daemons_log_too(proxied: Machine, proxy: FaultProxy) -> None:
+    """Whoever asked may be a script that nobody reads; and one who vanished is no traceback."""
+    write_note(proxied.database, "first")
+    with proxied.run(*CALM_APP, interval="1h", control_socket=str(proxied / "c")) as process:
+        process.wait_ready()
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        write_note(proxied.database, "second")
+        proxy.down()
+        done = proxied.cli("backup", control_socket=str(proxied / "c"))
+        assert done.returncode == 75
+        assert "app.db: " in complaint(done.stderr)
+        process.wait_for_log("backup failed")
+        proxy.up()
+        for _ in range(5):
+            with closing(socket.socket(socket.AF_UNIX)) as gone:
+                gone.connect(str(proxied / "c"))
+                gone.sendall(b"POST /backup HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 0\r\n\r\n")
+        assert process.terminate() == 0
+        assert "Traceback" not in process.output()
 
 
 def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:
