@@ -51,9 +51,11 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
+    from sidecar.output import printable
+
     line = f"sidecar: {message} ({hint})"
     with suppress(OSError, ValueError):  # the exit code counts, whether somebody reads the line or not
-        print(" ".join(line.split()), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
+        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
     return code
 
 

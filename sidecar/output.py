@@ -1,5 +1,6 @@
 """What commands print: lines, tables and progress; for people on a terminal, for logs and pipes elsewhere."""
 
+import re
 import sys
 import threading
 import time
@@ -13,12 +14,18 @@ from sidecar.quantities import format_size
 log = structlog.get_logger()
 
 LOG_EVERY = 10.0
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 Progress = Callable[[int, int], None]
+
+
+def printable(text: str) -> str:
+    """Text without control characters but newlines: what others wrote to the store must not steer a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say(line: str) -> None:
     """A line on stdout."""
-    print(line, flush=True)  # noqa: T201 - the output of a command
+    print(printable(line), flush=True)  # noqa: T201 - the output of a command
 
 
 class Table:

@@ -67,6 +67,11 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
         return ExitCode.OK
     say(f"store     {shown['store']}")
     say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
+    if verdict := shown.get("verdict"):
+        since = f" since {verdict['since']}" if verdict["since"] else ""
+        say(f"verdict   {verdict['title']}{since}")
+        for line in filter(None, (verdict["reason"], verdict["hint"])):
+            say(f"          {line}")
     if cost := shown.get("cost"):
         parts_of_it = ", ".join(f"{kind} ${cost[kind]:.2f}" for kind in ("requests", "storage", "egress"))
         say(f"cost      ${cost['total']:.2f} a month, estimated: {parts_of_it}; ${cost['boot']:.2f} for each start")

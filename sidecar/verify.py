@@ -24,15 +24,19 @@ class _Result:
     point: RestorePoint
     problem: str
     gone: bool = False
+    newer: bool = False
 
     def __str__(self) -> str:
         if self.gone:
             return "gone: it expired or was deleted meanwhile"
+        if self.newer:
+            return f"NOT VERIFIED: {self.problem}"
         return f"DAMAGED: {self.problem}" if self.problem else "good"
 
 
 async def verify(configuration: Configuration, *, every: bool) -> int:
-    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged, 66 when none is.
+    """Restore the newest restore point of each database, or all, to scratch. 65 when one is damaged or of a newer format,
+    66 when there is none.
 
     One that expires while this runs is not damaged; the newest one cannot expire.
     """
@@ -47,11 +51,17 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     if not results:
         raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
     _show(results, as_table=every)
-    damaged = sum(bool(result.problem) for result in results)
+    newer = [result for result in results if result.newer]
+    damaged = sum(bool(result.problem) for result in results) - len(newer)
     if damaged:
         raise DamagedRestorePoint(
             f"{damaged} of {len(results)} restore points are damaged",
             "restore another one with `sidecar restore --key`",
+        )
+    if newer:
+        raise UnsupportedRestorePoint(
+            f"{len(newer)} of {len(results)} restore points are of a newer format, and not verified",
+            "verify them with the sidecar version that wrote them or a newer one",
         )
     return ExitCode.OK
 
@@ -90,7 +100,9 @@ class _Verification:
             except NoRoom:  # for all of them at once; one alone may have it
                 async with self._alone:
                     await self._whole.prove(point, self._told(number))
-        except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
+        except UnsupportedRestorePoint as error:
+            return _Result(point, error.message, newer=True)
+        except DamagedRestorePoint as error:
             gone = await self._is_gone(point)
             return _Result(point, "" if gone else error.message, gone)
         finally:

@@ -1,5 +1,6 @@
 """The one-shot commands, with and without a daemon beside them."""
 
+import hashlib
 import json
 import os
 import pty
@@ -46,6 +47,7 @@ def test_backup_and_status_through_the_daemon(local: Machine) -> None:
         assert len(local.points()) == 1
         shown = local.cli("status").stdout
         assert "running" in shown
+        assert "verdict   Protected since " in shown
         assert key[0] in shown
         status = json.loads(local.cli("status", "--json").stdout)
         assert status["phase"] == "running"
@@ -235,6 +237,24 @@ def test_backup_that_fails_by_request_is_in_the_daemons_log_too(proxied: Machine
                 gone.sendall(b"POST /backup HTTP/1.1\r\nHost: sidecar\r\nContent-Length: 0\r\n\r\n")
         assert process.terminate() == 0
         assert "Traceback" not in process.output()
+
+
+def test_verify_calls_a_newer_format_what_it_is(local: Machine) -> None:
+    """It is not damaged, and what this sidecar cannot read it has not proven either."""
+    for text in ("first", "second"):
+        write_note(local.database, text)
+        assert local.cli("backup").returncode == 0
+    path = min(local.points())
+    data = path.read_bytes().replace(b'"format":1', b'"format":9')
+    start = data.rindex(b"{", 0, data.index(b'"format":9'))
+    end = start + int.from_bytes(data[start - 4 : start], "little") - 32
+    path.write_bytes(data[:end] + hashlib.sha256(data[start:end]).digest() + data[end + 32 :])
+    done = local.cli("verify", "--all")
+    assert done.returncode == 65
+    assert "NOT VERIFIED" in done.stdout
+    assert "format version 9" in done.stdout
+    assert "1 of 2 restore points are of a newer format" in complaint(done.stderr)
+    assert "damaged" not in (done.stdout + done.stderr).lower()
 
 
 def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:

@@ -1,10 +1,12 @@
 """Progress: a bar for people, few lines for logs, and numbers that never go back."""
 
+import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from sidecar import output
-from sidecar.output import combined
+from sidecar.cli import run_command_line
+from sidecar.output import Table, combined
 
 MIB = 1 << 20
 
@@ -66,3 +68,14 @@ def test_several_things_are_one_progress() -> None:
     of(1)(10, 10)
     of(0)(10, 10)
     assert told == [(150, 400), (160, 400), (310, 400), (400, 400)]
+
+
+def test_what_others_wrote_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A holder's name comes from the store, an error's text from whoever answered: no colours, no title, no lines anew."""
+    table = Table("HOLDER", "KEY")
+    table.add("m1\x1b]0;title\x07\r\x9b2J größe", "app.db/1")
+    table.show(empty="")
+    assert run_command_line(["no\x1b[31m such"]) == 64
+    shown = capsys.readouterr()
+    assert not set(shown.out + shown.err) & {"\x1b", "\x07", "\r", "\x9b"}
+    assert "größe" in shown.out
