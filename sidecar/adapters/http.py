@@ -57,9 +57,23 @@ class AppMetrics:
         self._url = url
         self._acceptable = acceptable
         self._complaint = ""
+        self._one = anyio.Lock(fast_acquire=True)
+        self._asked = 0
+        self._fetched = (0, "")
 
     async def fetch(self) -> str:
-        """Their text in Prometheus' exposition format, or nothing; a change for the worse is logged once."""
+        """Their text in Prometheus' exposition format, or nothing; a change for the worse is logged once.
+
+        However many ask at once, the app is asked and its text parsed once at a time; who waited shares what came.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._one:
+            if self._fetched[0] < mine:
+                self._fetched = (self._asked, await self._fetch())
+            return self._fetched[1]
+
+    async def _fetch(self) -> str:
         try:
             text, complaint = await self._get()
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:

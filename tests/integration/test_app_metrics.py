@@ -143,3 +143,37 @@ async def test_app_that_is_not_there_costs_only_itself(where: str) -> None:
 def test_url_that_is_none_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="app_metrics_url"):
         AppMetrics(url, acceptable)
+
+
+async def test_a_crowd_of_scrapers_costs_as_much_as_two() -> None:
+    """Each answer may have 2 MiB and takes a thread to parse: the threads that backups work in, too."""
+    calls, gate = 0, anyio.Event()
+
+    async def reply(_: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        await gate.wait()
+        return answer(f"calls_total {calls}\n".encode())
+
+    application = web.Application()
+    application.router.add_get("/", reply)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, LOOPBACK, 0)
+    await site.start()
+    metrics, heard = AppMetrics(f"http://{LOOPBACK}:{runner.addresses[0][1]}/", acceptable), []
+
+    async def scrape() -> None:
+        heard.append(await metrics.fetch())
+
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(scrape)
+            await anyio.wait_all_tasks_blocked()
+            gate.set()
+        assert sorted(set(heard)) == ["calls_total 1\n", "calls_total 2\n"]
+        assert len(heard) == 50
+        assert await metrics.fetch() == "calls_total 3\n", "never an old answer"
+    finally:
+        await runner.cleanup()
