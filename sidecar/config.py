@@ -269,8 +269,10 @@ def _file_layer(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", f"correct {CONFIG_VARIABLE}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}", "see the settings in README") from error
-    for name in values:
+    for name, value in values.items():
         _require_known(name, f"{path}: {name}", {each: each for each in Settings.model_fields})
+        if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
+            raise ConfigurationError(f"{path}: {name} has a NUL character in it", "no path and no setting has one")
     return {str(path): values}
 
 
