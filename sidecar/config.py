@@ -48,6 +48,15 @@ _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # Python before 3.13; after that the path is as it was, and cannot be opened
+        raise ConfigurationError(
+            f"databases: {path} cannot be found: a symbolic link in it leads back to itself", "remove that link"
+        ) from error
+
+
 def _comma_separated(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -167,8 +176,8 @@ class Settings(BaseModel):
         return self
 
     def database_list(self) -> tuple[Database, ...]:
-        """The databases, named by their file names, with symbolic links resolved."""
-        return tuple(Database(path.name, Path(path).resolve()) for path in self.databases)
+        """The databases, named by their file names, with symbolic links resolved. Raises `ConfigurationError`."""
+        return tuple(Database(path.name, _resolved(path)) for path in self.databases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +269,10 @@ def _file_layer(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", f"correct {CONFIG_VARIABLE}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}", "see the settings in README") from error
-    for name in values:
+    for name, value in values.items():
         _require_known(name, f"{path}: {name}", {each: each for each in Settings.model_fields})
+        if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
+            raise ConfigurationError(f"{path}: {name} has a NUL character in it", "no path and no setting has one")
     return {str(path): values}
 
 

@@ -1,6 +1,7 @@
 """What commands print: lines, tables and progress; for people on a terminal, for logs and pipes elsewhere."""
 
 import re
+import shutil
 import sys
 import threading
 import time
@@ -65,7 +66,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
-    with tqdm(desc=title, unit="B", unit_scale=True, unit_divisor=1024, leave=False, dynamic_ncols=True) as bar:
+    # Asked for by itself, tqdm shows nothing on a terminal without a size, such as a container's may be.
+    width, height = shutil.get_terminal_size()
+    style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
+    with tqdm(desc=title, ncols=width, nrows=height, **style) as bar:
 
         def tell(done: int, total: int) -> None:
             bar.total = total

@@ -18,6 +18,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.files import COMPANIONS, opened_alone, temporary
 
 LEFT_BY_MKFS = {"lost+found"}
+_MOST_LINKS = 40  # that the kernel follows in one path (path_resolution(7))
 _STAGED = re.compile(r"sidecar-[0-9a-f]{16}-\d+\.snapshot(-journal)?")
 _AFTER = r"(|-wal|-shm|-journal)"
 # How the files of a database begin (sqlite.org/fileformat.html, walformat.html), unless with nothing but zeros.
@@ -95,18 +96,22 @@ def _give(folder: int, database: str, suffix: str, account: Account) -> None:
         return
 
 
-def _require_own_links(path: Path) -> None:
-    """That nobody but root and us has made a symbolic link that a path goes through."""
+def _require_own_links(path: Path, followed: int = 0) -> None:
+    """That nobody but root and us has made a symbolic link that a path goes through, nor one that such a link leads to."""
     for each in (*reversed(path.parents), path):
         try:
             status = os.lstat(each)
         except OSError:
             return  # what is not there is made later, or refused then
-        if each.is_symlink() and status.st_uid not in {0, os.geteuid()}:
+        if not stat.S_ISLNK(status.st_mode):
+            continue
+        if status.st_uid not in {0, os.geteuid()}:
             raise ConfigurationError(
                 f"{each} is a symbolic link of uid {status.st_uid}, who could lead root's rights anywhere with it",
                 f"put {each.resolve()} into `databases`, or make the link root's",
             )
+        if followed < _MOST_LINKS:
+            _require_own_links(each.parent / os.readlink(each), followed + 1)
 
 
 def _require_ours(directory: Path, present: Sequence[str], names: Sequence[str], account: Account) -> None:

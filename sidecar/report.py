@@ -104,7 +104,7 @@ _STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("failing since", "failing_since", str),
     ("last error", "last_error", str),
     ("next backup", "next_backup", str),
-    ("last proven by a drill", "last_drill", str),
+    ("proven by a drill", "last_drill", str),
     ("drill", "drill_outcome", str),
     ("drill error", "drill_error", str),
 )

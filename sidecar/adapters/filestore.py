@@ -5,36 +5,26 @@ and `.sidecar/tags/<key>.json` and is not needed to restore. Conditional writes 
 directory), so several processes may use one directory.
 """
 
-import errno
-import fcntl
 import json
 import os
 import secrets
-import shutil
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from anyio import from_thread, to_thread
+from anyio import to_thread
 
+from sidecar.adapters.filestore_io import bounds, etag_of, lock, modified_at, opened, sync, translated, write_all
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
-    AccessDenied,
-    ConfigurationError,
-    NoRoom,
-    NotFound,
     PreconditionFailed,
-    SidecarError,
     StoreMissing,
-    StoreUnavailable,
 )
 from sidecar.ports import Upload
 
 PRIVATE = ".sidecar"
-LOCK_PATIENCE = 10.0
 
 
 class FileStore:
@@ -79,7 +69,7 @@ class FileStore:
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `ports.ObjectStore`."""
-        with _translated(self._root):
+        with translated(self._root):
             temporary = self._temporary()
             temporary.touch()
         try:
@@ -111,14 +101,14 @@ class FileStore:
         """Give a finished, private file its key, if the condition holds; durable when this returns."""
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sync(temporary)
+        sync(temporary)
         with self._locked():
             self._check(key, condition)
             self._tags_path(key).unlink(missing_ok=True)  # first: an object never has the tags of another one
             self._write(self._metadata_path(key), metadata)
             os.replace(temporary, target)
             for directory in self._folders(target):
-                _sync(directory)
+                sync(directory)
         return self._head(key)
 
     def _folders(self, target: Path) -> Iterator[Path]:
@@ -135,38 +125,38 @@ class FileStore:
             return datetime.now(UTC)
         try:
             os.utime(file)
-            return _modified(os.fstat(file))
+            return modified_at(os.fstat(file))
         finally:
             os.close(file)
 
     def _check(self, key: str, condition: Condition) -> None:
         try:
-            etag = _etag(os.stat(self.path(key)))
+            etag = etag_of(os.stat(self.path(key)))
         except FileNotFoundError:
             etag = None
         if (isinstance(condition, IfAbsent) and etag) or (isinstance(condition, IfMatch) and etag != condition.etag):
             raise PreconditionFailed(f"{key} is not in the expected state")
 
     def _get(self, key: str, span: Span | None, if_match: str | None, into: memoryview | None) -> Blob:
-        with _translated(self._root), _opened(self.path(key)) as file:
+        with translated(self._root), opened(self.path(key)) as file:
             status = os.fstat(file)
-            if if_match not in {None, _etag(status)}:
+            if if_match not in {None, etag_of(status)}:
                 raise PreconditionFailed(f"{key} has changed")
-            start, end = _bounds(span, status.st_size)
+            start, end = bounds(span, status.st_size)
             if into is None or end - start > len(into):
                 return Blob(os.pread(file, end - start, start), self._info(key, status))
             count = os.preadv(file, [into[: end - start]], start)
             return Blob(into[:count], self._info(key, status))
 
     def _head(self, key: str) -> ObjectInfo:
-        with _translated(self._root), _opened(self.path(key)) as file:
+        with translated(self._root), opened(self.path(key)) as file:
             return self._info(key, os.fstat(file))
 
     def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
-        return ObjectInfo(key, status.st_size, _etag(status), _modified(status), self._read_metadata(key))
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), self._read_metadata(key))
 
     def _list(self, prefix: str, start_after: str, limit: int) -> Page:
-        with _translated(self._root):
+        with translated(self._root):
             if not self._root.exists() and not self._root.parent.exists():
                 raise StoreMissing(f"{self._root.parent} does not exist", "is the store's file system mounted?")
             keys = sorted(key for key in self._keys(prefix) if key.startswith(prefix) and key > start_after)
@@ -184,10 +174,10 @@ class FileStore:
             status = os.stat(self.path(key))
         except FileNotFoundError:
             return None  # pruned while we were listing
-        return ObjectInfo(key, status.st_size, _etag(status), _modified(status))
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
 
     def _put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
-        with _translated(self._root):
+        with translated(self._root):
             temporary = self._temporary()
             try:
                 temporary.write_bytes(data)
@@ -207,28 +197,28 @@ class FileStore:
         return self._private / "tags" / f"{key}.json"
 
     def _tag(self, key: str, tags: dict[str, str]) -> None:
-        with _translated(self._root):
+        with translated(self._root):
             self._head(key)
             with self._locked():
                 self._head(key)  # pruned while we waited for the lock
                 path = self._tags_path(key)
                 self._write(path, tags, durable=True)
                 for folder in self._folders(path):
-                    _sync(folder)
+                    sync(folder)
 
     def _tags(self, key: str) -> dict[str, str]:
         self._head(key)
-        with _translated(self._root):
+        with translated(self._root):
             return _read(self._tags_path(key))
 
     def _tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        with _translated(self._root):
+        with translated(self._root):
             found = {key: _read(self._tags_path(key)) for key in self._keys(prefix) if key.startswith(prefix)}
             return {key: tags for key, tags in found.items() if tags}
 
     def _prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
         pruned = []
-        with _translated(self._root), self._locked():
+        with translated(self._root), self._locked():
             for key, tags in expired.items():
                 if tags and _read(self._tags_path(key)) == tags:
                     self.path(key).unlink(missing_ok=True)
@@ -242,7 +232,7 @@ class FileStore:
         temporary = self._temporary()
         temporary.write_text(json.dumps(values))
         if durable:
-            _sync(temporary)
+            sync(temporary)
         os.replace(temporary, path)
 
     def _read_metadata(self, key: str) -> dict[str, str]:
@@ -256,7 +246,7 @@ class FileStore:
         """One writer of the directory at a time; the lock goes with the process that holds it."""
         self._private.mkdir(parents=True, exist_ok=True)
         with (self._private / "lock").open("a") as file:
-            _lock(file.fileno(), self._root)
+            lock(file.fileno(), self._root)
             yield
 
 
@@ -277,23 +267,23 @@ class _FileUpload:
 
     async def complete(self) -> ObjectInfo:
         publish = partial(self._store.publish, self._temporary, self._key, IfAbsent(), self._metadata)
-        with _translated(self._temporary):
+        with translated(self._temporary):
             return await to_thread.run_sync(publish)
 
     def _write(self, offset: int, data: Bytes) -> None:
-        with _translated(self._temporary), self._temporary.open("r+b", buffering=0) as file:
-            _write_all(file.fileno(), data, offset)
+        with translated(self._temporary), self._temporary.open("r+b", buffering=0) as file:
+            write_all(file.fileno(), data, offset)
 
     def _copy(self, offset: int, source: ObjectInfo, span: Span) -> None:
-        with _translated(self._temporary), _opened(self._store.path(source.key)) as origin:
+        with translated(self._temporary), opened(self._store.path(source.key)) as origin:
             status = os.fstat(origin)
-            if _etag(status) != source.etag:
+            if etag_of(status) != source.etag:
                 raise PreconditionFailed(f"{source.key} has changed")
-            start, end = _bounds(span, status.st_size)
+            start, end = bounds(span, status.st_size)
             with self._temporary.open("r+b", buffering=0) as file:
                 while start < end:
                     block = os.pread(origin, min(1 << 20, end - start), start)
-                    _write_all(file.fileno(), block, offset)
+                    write_all(file.fileno(), block, offset)
                     start, offset = start + len(block), offset + len(block)
 
 
@@ -309,82 +299,3 @@ def _unless_missing(error: OSError) -> None:
     """A folder that cannot be read must not look like an empty store."""
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _lock(file: int, root: Path) -> None:
-    """flock(2), given up when cancelled or after a while: a lock that is never released must not hold up a shutdown."""
-    deadline = time.monotonic() + LOCK_PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            from_thread.check_cancelled()
-            if time.monotonic() > deadline:
-                raise StoreUnavailable(f"the store {root} is locked by another process") from None
-            time.sleep(0.01)
-        else:
-            return
-
-
-def _write_all(file: int, data: Bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def _bounds(span: Span | None, size: int) -> tuple[int, int]:
-    if span is None:
-        return 0, size
-    start = max(0, size + span.start) if span.start < 0 else span.start
-    if span.start >= size:
-        raise PreconditionFailed(f"the object has {size} bytes: there is none at {start}")
-    return start, size if span.end is None else min(span.end, size)
-
-
-def _etag(status: os.stat_result) -> str:
-    """Changes with every write, because every write is a new file renamed into place."""
-    return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
-
-
-def _modified(status: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(status.st_mtime, UTC)
-
-
-def _sync(path: Path) -> None:
-    with _opened(path) as file:
-        os.fsync(file)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NotFound(f"{path} does not exist") from error
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _translated(root: Path) -> Iterator[None]:
-    """The one place where the operating system's errors become ours."""
-    try:
-        yield
-    except OSError as error:
-        raise _translate(error, root) from error
-
-
-def _translate(error: OSError, root: Path) -> SidecarError:
-    reason = f"the store {root} cannot be used: {error.strerror}"
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            free = shutil.disk_usage(root).free if root.exists() else 0
-            return NoRoom(f"{reason} ({free} bytes free)", "free some space in the store's file system")
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return AccessDenied(reason, "check the directory's owner and permissions")
-        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.EEXIST:
-            return ConfigurationError(reason, "the path of a file:// store is a directory")
-    return StoreUnavailable(reason)

@@ -4,15 +4,14 @@ The SDK's transfer functions are not used: they buffer without bound, leave orph
 cancelled, and know no conditional writes. Retries are not done here but in `store.py`: botocore makes one attempt.
 """
 
-import io
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aioboto3
@@ -23,27 +22,20 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.handlers import add_expect_header
 
+from sidecar.adapters.s3_body import Body, read_body
 from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
+from sidecar.adapters.s3_upload import ABORT_DEADLINE, DEADLINE, MIB, SLOWEST, S3Upload, etag_of, unless_hurried
 from sidecar.adapters.sdk import new_session
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
     ConfigurationError,
     NotFound,
-    OutcomeUnknown,
     SidecarError,
     StoreMissing,
     StoreUnavailable,
     TokenUnavailable,
 )
 from sidecar.ports import Credentials, Upload
-
-T = TypeVar("T")
-
-MIB = 1 << 20
-PIECE = 128 << 10
-DEADLINE = 30.0
-SLOWEST = 64 * 1024  # bytes per second; a transfer below this is given up and tried again
-ABORT_DEADLINE = 3.0  # of what is still done when cancelled: it delays a shutdown when the store does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ class S3Store:
             reply = await client.get_object(Bucket=self._location.bucket, Key=self._key(key), **wanted)
             self._observe(reply)
             async with reply["Body"] as body:
-                data = await _read(body, reply["ContentLength"], into)
+                data = await read_body(body, reply["ContentLength"], into)
         return Blob(data, _info(key, reply, _whole_size(reply)))
 
     async def head(self, key: str) -> ObjectInfo:
@@ -152,16 +144,16 @@ class S3Store:
         """
         given = dict(metadata or {})
         deadline = DEADLINE + len(data) / SLOWEST
-        parameters = {"Body": _Body(data), "Metadata": given, **_conditional(condition)}
-        reply = await _unless_hurried(partial(self._call, "put_object", key, deadline=deadline, **parameters))
-        return ObjectInfo(key, len(data), _etag(reply), self._date(reply), given)
+        parameters = {"Body": Body(data), "Metadata": given, **_conditional(condition)}
+        reply = await unless_hurried(partial(self._call, "put_object", key, deadline=deadline, **parameters))
+        return ObjectInfo(key, len(data), etag_of(reply), self._date(reply), given)
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `ports.ObjectStore`."""
-        upload = _S3Upload(self, key, dict(metadata))
+        upload = S3Upload(self, key, dict(metadata))
         try:
-            await _unless_hurried(upload.begin)
+            await unless_hurried(upload.begin)
             yield upload
         finally:
             if upload.open:
@@ -292,154 +284,6 @@ class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no ty
         session: aiohttp.ClientSession = await super()._get_session(proxy_url)
         session._retry_connection = False  # noqa: SLF001 - there is no public way
         return session
-
-
-class _S3Upload:
-    """Implements `ports.Upload` as a multipart upload."""
-
-    def __init__(self, store: S3Store, key: str, metadata: dict[str, str]) -> None:
-        self._store = store
-        self._key = key
-        self._id = ""
-        self._metadata = metadata
-        self._etags: dict[int, str] = {}
-        self._sizes: dict[int, int] = {}
-        self.open = False
-
-    async def begin(self) -> None:
-        """Create the upload; from here on it is to be completed or aborted."""
-        reply = await self._store.call("create_multipart_upload", self._key, Metadata=self._metadata)
-        self._id, self.open = reply["UploadId"], True
-
-    async def abort(self) -> None:
-        """Have the store forget the parts."""
-        await self._store.call("abort_multipart_upload", self._key, UploadId=self._id)
-
-    async def put_part(self, number: int, offset: int, data: Bytes) -> None:
-        """See `ports.Upload`."""
-        reply = await self._store.call(
-            "upload_part",
-            self._key,
-            deadline=DEADLINE + len(data) / SLOWEST,
-            UploadId=self._id,
-            PartNumber=number,
-            Body=_Body(data),
-        )
-        self._etags[number], self._sizes[number] = _etag(reply), len(data)
-
-    async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
-        """See `ports.Upload`."""
-        if span.end is None:
-            raise ValueError("a copied part has both ends")
-        size = span.end - span.start
-        reply = await self._store.call(
-            "upload_part_copy",
-            self._key,
-            deadline=DEADLINE + size / (4 * MIB),
-            UploadId=self._id,
-            PartNumber=number,
-            CopySource=self._store.source(source.key),
-            CopySourceIfMatch=source.etag,
-            CopySourceRange=f"bytes={span.start}-{span.end - 1}",
-        )
-        self._etags[number], self._sizes[number] = _etag(reply.get("CopyPartResult", {})), size
-
-    async def complete(self) -> ObjectInfo:
-        """See `ports.Upload`."""
-        parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in sorted(self._etags)]
-        reply = await self._store.call(
-            "complete_multipart_upload",
-            self._key,
-            deadline=2 * DEADLINE,
-            UploadId=self._id,
-            MultipartUpload={"Parts": parts},
-            IfNoneMatch="*",
-        )
-        self.open = False
-        now = await self._store.now()
-        return ObjectInfo(self._key, sum(self._sizes.values()), _etag(reply), now, self._metadata)
-
-
-async def _unless_hurried(request: Callable[[], Awaitable[T]]) -> T:
-    """Finish a request even when cancelled, if it does not take long: cut off, it may leave what nobody knows of."""
-    await anyio.lowlevel.checkpoint_if_cancelled()
-    replies: list[T] = []
-    failure: SidecarError | None = None
-    async with anyio.create_task_group() as group:
-        with anyio.CancelScope(shield=True) as scope:
-            group.start_soon(_hurry, scope)
-            try:
-                replies.append(await request())
-            except SidecarError as error:
-                failure = error
-        group.cancel_scope.cancel()
-    if failure:
-        raise failure
-    await anyio.lowlevel.checkpoint_if_cancelled()
-    return replies[0]
-
-
-async def _hurry(scope: anyio.CancelScope) -> None:
-    """When cancelled, let the scope end soon."""
-    try:
-        await anyio.sleep_forever()
-    finally:
-        scope.deadline = anyio.current_time() + ABORT_DEADLINE
-
-
-class _Body(io.BytesIO):
-    """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of the whole.
-
-    A BytesIO by name, so that both treat it as one; the bytes are where they were. Given as they are, asyncio would copy
-    them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each time.
-    """
-
-    def __init__(self, data: Bytes) -> None:
-        super().__init__()
-        self._data = memoryview(data)
-        self._at = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        """All that is left, or `size` bytes of it; of many only a piece."""
-        wanted = len(self._data) if size is None or size < 0 else min(size, PIECE)
-        piece = bytes(self._data[self._at : self._at + wanted])
-        self._at += len(piece)
-        return piece
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """See `io.BytesIO`."""
-        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
-        return self._at
-
-    def tell(self) -> int:
-        """See `io.BytesIO`."""
-        return self._at
-
-    def getbuffer(self) -> memoryview:
-        """See `io.BytesIO`."""
-        return memoryview(self._data)
-
-
-async def _read(body: Any, length: int, into: memoryview | None) -> Bytes:
-    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
-    data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
-    room = memoryview(data)  # a bytearray would copy what is put into it once more
-    filled = 0
-    async for block in body.content.iter_any():
-        if filled + len(block) > length:
-            break
-        room[filled : filled + len(block)] = block
-        filled += len(block)
-    if filled != length:
-        raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
-    return data
-
-
-def _etag(reply: Any) -> str:
-    """What tells a write's reply from any other 200: a proxy's page for example."""
-    if "ETag" not in reply:
-        raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
-    return str(reply["ETag"])
 
 
 def _info(key: str, reply: Any, size: int) -> ObjectInfo:

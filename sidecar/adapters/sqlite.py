@@ -18,8 +18,9 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread, to_thread
 
+from sidecar.adapters.sqlite_errors import is_busy, needs_the_app, translate
 from sidecar.domain import FileStamp, Signature, Snapshot
-from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing, NoRoom, SidecarError
+from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from sidecar.ports import Staging
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class SqliteSnapshotter:
             try:
                 mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
             except sqlite3.OperationalError as error:
-                if not _is_busy(error):
+                if not is_busy(error):
                     raise
                 time.sleep(0.05)
                 continue
@@ -278,22 +279,12 @@ def _integrity(path: Path, mode: str, breathe: Callable[[], None] | None) -> Non
             verdict = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
         except sqlite3.OperationalError as error:
             from_thread.check_cancelled()
-            if not _needs_the_app(error):
+            if not needs_the_app(error):
                 raise
             log.warning("SQLite's integrity check needs an extension of the app and is left out", error=str(error))
             return
     if verdict != "ok":
         raise DamagedDatabase(f"{path} fails SQLite's {mode} integrity check: {verdict}")
-
-
-def _needs_the_app(error: "sqlite3.Error") -> bool:
-    """Collations, functions and virtual tables that the app registers are unknown here; that is no damage."""
-    return (
-        "no such collation" in str(error)
-        or "no such module" in str(error)
-        or "no such function" in str(error)
-        or "unknown function" in str(error)
-    )
 
 
 def _interrupt(breathe: Callable[[], None] | None) -> int:
@@ -330,35 +321,10 @@ def _stamp(of: os.stat_result) -> FileStamp:
     return FileStamp(of.st_ino, of.st_size, of.st_mtime_ns)
 
 
-def _is_busy(error: "sqlite3.Error") -> bool:
-    return "locked" in str(error) or "busy" in str(error)
-
-
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """The one place where SQLite's errors become ours."""
     try:
         yield
     except sqlite3.Error as error:
-        raise _translate(error, path) from error
-
-
-def _translate(error: "sqlite3.Error", path: Path) -> SidecarError:
-    words = str(error)
-    if _is_busy(error):
-        return DatabaseBusy(f"{path} is locked by another process: {words}", "it is tried again")
-    if "disk is full" in words:
-        return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")
-    if "not a database" in words:
-        return DamagedDatabase(
-            f"{path} is not an SQLite database: {words}", "is it encrypted, or another kind of file?"
-        )
-    if "malformed" in words or "corrupt" in words:
-        return DamagedDatabase(
-            f"{path} is damaged: {words}", "run PRAGMA integrity_check; `sidecar list` shows older points"
-        )
-    if "readonly" in words or "unable to open" in words:
-        return ConfigurationError(
-            f"{path} cannot be opened for writing: {words}", "SQLite needs to write in the database's directory"
-        )
-    return DamagedDatabase(f"{path} cannot be read: {words}")
+        raise translate(error, path) from error

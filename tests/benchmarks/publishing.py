@@ -2,6 +2,7 @@
 
 first    the store is empty
 restore  what `first` published, to a path where nothing is, on the same file system as the database
+send     rclone copies that restore point into the bucket: what the store alone takes to receive it
 copy     how long the store alone takes to copy the restore point by parts: what reuse costs on its side
 equal    nothing has changed since
 range, append, random   1 % of the rows, see generate.py; the change is in the log (WAL) and the app keeps it open
@@ -17,7 +18,7 @@ from tests.benchmarks import generate
 from tests.benchmarks.measure import Values, run, together
 from tests.benchmarks.results import Results, Sample
 from tests.benchmarks.server import Server
-from tests.benchmarks.tools import Command, Litestream, Sidecar, Subject, Tool, by_hand
+from tests.benchmarks.tools import Command, Litestream, Sidecar, Subject, Tool, by_hand, fetched, sent
 
 CHANGES: dict[str, Callable[[Any], None]] = {
     "first": generate.leave_alone,
@@ -26,7 +27,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "append": generate.append,
     "random": generate.change_random,
 }
-SCENARIOS = ("first", "restore", "copy", "equal", "range", "append", "random")
+SCENARIOS = ("first", "restore", "send", "copy", "equal", "range", "append", "random")
 
 
 @dataclass(slots=True)
@@ -105,9 +106,21 @@ def _from_the_store(bench: Bench, scenario: str, pairs: list[tuple[Tool, Subject
             _restore(bench, tool.name, subject, size, turn)
             if bench.peers and tool.name == Sidecar.name:
                 _restore(bench, "rclone + zstd", subject, size, turn)
-        elif tool.name == Sidecar.name:
+        elif tool.name != Sidecar.name:
+            continue
+        elif scenario == "send":
+            if bench.peers:
+                bench.record(Sample(size, "send", "rclone", turn, metered(subject, _ready_to_send(subject))))
+        else:
             copied, wall = bench.server.copy(subject.bucket, subject.restore_point())
             bench.record(Sample(size, "copy", "the store", turn, {"wall": wall, "rate": copied / wall}))
+
+
+def _ready_to_send(subject: Subject) -> list[Command]:
+    """Have the restore point in a file; how to send it. Under another prefix: it is no restore point there."""
+    file = subject.directory / "sent.zst"
+    run(fetched(subject, file), subject.env, subject.log)
+    return [sent(subject, file)]
 
 
 def _restore(bench: Bench, tool: str, subject: Subject, size: int, turn: int) -> None:

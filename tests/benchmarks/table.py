@@ -8,6 +8,7 @@ from tests.benchmarks.targets import Target
 TITLES = {
     "first": "first publish",
     "restore": "restore",
+    "send": "the store alone receives the restore point, from rclone",
     "copy": "the store alone copies the restore point by parts",
     "equal": "publish, nothing changed",
     "range": "publish, 1 % of the rows changed in one key range",

@@ -168,9 +168,18 @@ class Litestream:
 
 def by_hand(subject: Subject, target: Path) -> list[Command]:
     """Restore without us: `rclone copyto` of sidecar's restore point, then `zstd -d`."""
-    fetched = f"{target}.zst"
-    copy = (_binary("rclone"), "copyto", f"bench:{subject.bucket}/{subject.restore_point()}", fetched)
-    return [copy, (_zstd(), "-d", "-q", "-f", fetched, "-o", str(target))]
+    packed = Path(f"{target}.zst")
+    return [fetched(subject, packed), (_zstd(), "-d", "-q", "-f", str(packed), "-o", str(target))]
+
+
+def fetched(subject: Subject, file: Path) -> Command:
+    """rclone copies sidecar's restore point to a file."""
+    return (_binary("rclone"), "copyto", f"bench:{subject.bucket}/{subject.restore_point()}", str(file))
+
+
+def sent(subject: Subject, file: Path) -> Command:
+    """rclone copies a file into the bucket, in the parts and as many at once as is its habit, like ours."""
+    return (_binary("rclone"), "copyto", "--s3-chunk-size", "8M", str(file), f"bench:{subject.bucket}/sent")
 
 
 def missing_peers() -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import anyio
 import pytest
 
-from sidecar.adapters import s3
+from sidecar.adapters import s3, s3_upload
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.domain import Span
 from sidecar.errors import OutcomeUnknown, StoreUnavailable, Transient
@@ -78,8 +78,11 @@ async def test_stalled_server_is_given_up_at_the_deadline(
 ) -> None:
     """Every request is bounded in time, bodies included; a write that got no answer may have been done."""
     monkeypatch.setattr(s3, "DEADLINE", 0.3)
+    monkeypatch.setattr(s3_upload, "DEADLINE", 0.3)
     monkeypatch.setattr(s3, "ABORT_DEADLINE", 0.3)
+    monkeypatch.setattr(s3_upload, "ABORT_DEADLINE", 0.3)
     monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
     proxy.rule(fault)
     for name in ("get", "list", "put if absent", "upload"):
         if fault == Stall(60, 1000, "reply") and name != "get":
@@ -96,7 +99,9 @@ async def test_paused_server_is_given_up_at_the_deadline(
     seaweed: Seaweed, through: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3, "DEADLINE", 0.3)
+    monkeypatch.setattr(s3_upload, "DEADLINE", 0.3)
     monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
     seaweed.pause()
     started = time.monotonic()
     assert type(await failure(through.get(KEY))) is StoreUnavailable

@@ -128,7 +128,7 @@ async def test_files_tags_are_synced_before_the_call_returns(tmp_path: Path, mon
     store = FileStore(tmp_path / "store")
     await store.put(KEY, b"data")
     synced: list[Path] = []
-    monkeypatch.setattr(filestore, "_sync", synced.append)
+    monkeypatch.setattr(filestore, "sync", synced.append)
     await store.tag(KEY, HELD)
     assert synced[0].parent == tmp_path / "store" / PRIVATE / "incoming"
     tags = tmp_path / "store" / PRIVATE / "tags"

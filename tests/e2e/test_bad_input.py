@@ -105,6 +105,12 @@ def test_missing_database_and_directory_are_78(local: Machine) -> None:
     assert local.files() == ["app.db"]
 
 
+def test_a_path_through_a_link_to_itself_is_78(local: Machine) -> None:
+    """Python before 3.13 makes a RuntimeError of it."""
+    (local / "loop").symlink_to("loop")
+    refused(local.cli("backup", env={"SIDECAR_DATABASES": str(local / "loop" / "app.db")}), 78, "loop")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_unreadable_database_is_78(local: Machine) -> None:
     """A file of somebody else: neither published as nothing nor replaced."""

@@ -73,7 +73,7 @@ def test_backup_through_the_daemon_shows_how_far_it_is(proxied: Machine, proxy: 
         done, terminal = in_terminal(proxied, "backup")
         assert done == 0, terminal
         assert "published" in terminal
-        assert re.search(r"[1-9][0-9.]*/[0-9.]+ MB", terminal), terminal
+        assert re.search(r"[1-9][0-9.]*[kM]/[0-9.]+M", terminal), terminal
         assert "MB/s" in terminal
         proxy.clear()
         assert process.terminate() == 0

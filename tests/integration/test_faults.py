@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sidecar.adapters import s3
+from sidecar.adapters import s3, s3_upload
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import ExitCode, FinalBackupFailed, SidecarError
 from tests.harness.proxy import (
@@ -228,7 +228,9 @@ async def lanes(
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(s3, "DEADLINE", DEADLINE)
+    monkeypatch.setattr(s3_upload, "DEADLINE", DEADLINE)
     monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
     async with AsyncExitStack() as stack:
         opened = []
         for number in range(LANES):

@@ -124,6 +124,24 @@ def test_a_link_that_another_user_made_is_not_followed_to_a_database(data: Path,
     assert (data.parent / "empty").stat().st_uid == 0
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_nor_one_behind_a_link_of_roots(data: Path, *, relative: bool) -> None:
+    """Root's /db leads into the app's directory, where the app has put a link to a directory that is none of its own."""
+    other, front = data.parent / "other", data.parent / "db"
+    other.mkdir()
+    fill(other / "app.db", 1)
+    (data / "current").symlink_to("../other" if relative else other)
+    front.symlink_to("data/current" if relative else data / "current")
+    configured = front / "app.db"
+    os.lchown(data / "current", APP.uid, APP.gid)
+    with pytest.raises(ConfigurationError, match="current is a symbolic link of uid"):
+        hand_over([configured.resolve()], APP, [configured])
+    assert (other.stat().st_uid, (other / "app.db").stat().st_uid) == (0, 0)
+    os.lchown(data / "current", 0, 0)
+    hand_over([configured.resolve()], APP, [configured])
+    assert (other / "app.db").stat().st_uid == APP.uid
+
+
 def test_a_link_that_takes_the_place_of_a_directory_is_an_error(data: Path) -> None:
     """After the configuration was read."""
     (data.parent / "empty").mkdir()

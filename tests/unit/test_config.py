@@ -217,6 +217,13 @@ def test_a_name_that_is_not_utf8_is_refused() -> None:
     assert "the name is not UTF-8" in refused({"SIDECAR_DATABASES": "/data/\udcff.db"})
 
 
+@pytest.mark.parametrize("line", [r'store = "file:///a\u0000b"', r'databases = ["app.db", "a\u0000b"]'])
+def test_a_nul_character_is_refused(line: str) -> None:
+    """Only TOML can have one; no file can be called so."""
+    Path("sidecar.toml").write_text(line)
+    assert "has a NUL character in it" in refused({})
+
+
 @pytest.mark.parametrize("name", ["interval", "final_backup_timeout"])
 @pytest.mark.parametrize("value", ["0", "0s", "0m"])
 def test_durations_that_must_be_positive_refuse_zero(name: str, value: str) -> None:

@@ -14,9 +14,11 @@ from tests.harness.environment import ROOT
 
 FLY_FILES = [ROOT / "fly.toml", ROOT / "infra" / "fly.bluegreen.toml"]
 DOCKERFILE = ROOT / "Dockerfile"
-# Settings of the design that the files use and that are being built.
 # What giving up an upload and releasing the lease take beyond the two timeouts; see README, "At the end".
 GIVING_UP = timedelta(seconds=20)
+# fly.io lowers a longer grace of a service's check to this (flyctl, internal/appconfig/validation.go); a file that says more
+# promises what does not happen.
+SERVICE_GRACE = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize("file", FLY_FILES, ids=lambda path: path.name)
@@ -38,8 +40,11 @@ def test_fly_file_watches_what_sidecar_serves(file: Path) -> None:
     assert document["checks"]["ready"]["port"] == address[1]
     assert document["checks"]["ready"]["path"] == "/readyz"
     assert address[0] == "0.0.0.0"
-    for check in (*document["checks"].values(), *document["http_service"]["checks"]):
+    for check in document["checks"].values():
         assert parse_duration(check["grace_period"]) >= settings.restore_timeout
+    for check in document["http_service"]["checks"]:
+        assert parse_duration(check["grace_period"]) == SERVICE_GRACE
+    assert parse_duration(document["deploy"]["wait_timeout"]) > settings.restore_timeout + SERVICE_GRACE
 
 
 @pytest.mark.parametrize("file", FLY_FILES, ids=lambda path: path.name)

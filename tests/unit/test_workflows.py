@@ -1,6 +1,9 @@
 """The workflows: what they may do, and whose code they run."""
 
+import os
 import re
+import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -56,11 +59,80 @@ def test_apply_and_deploy_are_behind_the_environment() -> None:
     assert re.search(r"run: flyctl deploy --ha=false\b", deploy)
 
 
+def test_nothing_is_deployed_that_ci_did_not_pass() -> None:
+    """Whoever asks for a deploy, the job that deploys waits for the one that asks for ci's run of this commit on main.
+
+    `workflow_run` would be the other way; it has main's rights for runs that a pull request may have named.
+    """
+    deploy = (FOLDER / "deploy.yml").read_text()
+    jobs = _jobs(deploy)
+    assert re.search(r"^    needs: tested$", jobs["deploy"], re.MULTILINE)
+    assert "/actions/workflows/ci.yml/runs?head_sha=$GITHUB_SHA&event=push&branch=main" in jobs["tested"]
+    assert re.findall(r"^      (\w.*\w)", jobs["tested"].split("steps:")[0], re.MULTILINE) == [
+        "actions: read # runs of workflows"
+    ]
+    assert not any(re.search(r"^  workflow_run:", path.read_text(), re.MULTILINE) for path in WORKFLOWS)
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        (["completed success"], 0),
+        (["completed failure"], 1),
+        (["completed cancelled"], 1),
+        (["null null", "queued null", "", "in_progress null", "completed success"], 0),
+        (["in_progress null", "completed timed_out"], 1),
+    ],
+    ids=["passed", "failed", "cancelled", "late", "late and failed"],
+)
+def test_deploy_waits_for_ci_to_pass(tmp_path: Path, answers: list[str], status: int) -> None:
+    """The step's own script, with a `gh` that says one answer after another ("": GitHub does not answer)."""
+    done = _wait_for_ci(tmp_path, answers, "refs/heads/main")
+    assert done.returncode == status, done.stdout
+    assert (tmp_path / "answers").read_text() == ""
+
+
+def test_only_main_is_deployed(tmp_path: Path) -> None:
+    assert _wait_for_ci(tmp_path, ["completed success"], "refs/heads/other").returncode == 1
+
+
+def test_called_deploy_is_given_the_secret_of_its_environment() -> None:
+    """GitHub: a secret that the caller does not name is an empty string in the called workflow, even the environment's own."""
+    infra, deploy = ((FOLDER / name).read_text() for name in ("infra.yml", "deploy.yml"))
+    assert "secrets: inherit" not in infra
+    assert "      FLY_API_TOKEN: ${{ secrets.FLY_API_TOKEN }}" in _jobs(infra)["deploy"]
+    assert re.search(r"FLY_API_TOKEN:\n(\s+#.*\n)*\s+required: true\n", deploy)
+    # A called job can have no right that its caller does not have.
+    granted = set(re.findall(r"^      ([\w-]+: \w+)", _jobs(infra)["deploy"], re.MULTILINE))
+    assert {"actions: read", "contents: read"} <= granted
+
+
 def test_all_green_waits_for_every_job() -> None:
     """A job that the gate does not know could fail unseen."""
     jobs = _jobs((FOLDER / "ci.yml").read_text())
     (needs,) = re.findall(r"needs: \[(.+)\]", jobs["green"])
     assert set(needs.split(", ")) == set(jobs) - {"green"}
+
+
+def _wait_for_ci(folder: Path, answers: list[str], ref: str) -> subprocess.CompletedProcess[str]:
+    (block,) = re.findall(
+        r"^        run: \|\n((?:(?: {10}.*)?\n)+)", _jobs((FOLDER / "deploy.yml").read_text())["tested"], re.MULTILINE
+    )
+    (folder / "answers").write_text("".join(f"{answer}\n" for answer in answers))
+    for name, script in {
+        "gh": 'cd "${0%/*}"; answer=$(head -n 1 answers); sed -i 1d answers; echo "$answer"; [ -n "$answer" ]',
+        "sleep": ":",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    env = {
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "GITHUB_REF": ref,
+        "GITHUB_SHA": "0" * 40,
+        "GITHUB_REPOSITORY": "o/r",
+    }
+    command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", textwrap.dedent(block)]  # as GitHub runs it
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
 
 
 def _jobs(workflow: str) -> dict[str, str]:

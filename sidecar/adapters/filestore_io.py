@@ -1,0 +1,111 @@
+"""What a store in a directory asks of the operating system, and what its errors mean."""
+
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyio import from_thread
+
+from sidecar.domain import Bytes, Span
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NoRoom,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreUnavailable,
+)
+
+LOCK_PATIENCE = 10.0
+
+
+def lock(file: int, root: Path) -> None:
+    """flock(2), given up when cancelled or after a while: a lock that is never released must not hold up a shutdown."""
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            from_thread.check_cancelled()
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"the store {root} is locked by another process") from None
+            time.sleep(0.01)
+        else:
+            return
+
+
+def write_all(file: int, data: Bytes, offset: int) -> None:
+    """pwrite(2) until everything is written."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def bounds(span: Span | None, size: int) -> tuple[int, int]:
+    """Start and end of a span in an object of `size` bytes. Raises `PreconditionFailed` when it begins beyond the end."""
+    if span is None:
+        return 0, size
+    start = max(0, size + span.start) if span.start < 0 else span.start
+    if span.start >= size:
+        raise PreconditionFailed(f"the object has {size} bytes: there is none at {start}")
+    return start, size if span.end is None else min(span.end, size)
+
+
+def etag_of(status: os.stat_result) -> str:
+    """Changes with every write, because every write is a new file renamed into place."""
+    return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+
+def modified_at(status: os.stat_result) -> datetime:
+    """The file's own time, which is the store's clock."""
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
+def sync(path: Path) -> None:
+    """fsync(2) of a file or a folder."""
+    with opened(path) as file:
+        os.fsync(file)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor for reading. Raises `NotFound`."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"{path} does not exist") from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def translated(root: Path) -> Iterator[None]:
+    """The one place where the operating system's errors become ours."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, root) from error
+
+
+def translate(error: OSError, root: Path) -> SidecarError:
+    """The error of ours that says what it means for this store, and what to do."""
+    reason = f"the store {root} cannot be used: {error.strerror}"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            free = shutil.disk_usage(root).free if root.exists() else 0
+            return NoRoom(f"{reason} ({free} bytes free)", "free some space in the store's file system")
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return AccessDenied(reason, "check the directory's owner and permissions")
+        case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.EEXIST:
+            return ConfigurationError(reason, "the path of a file:// store is a directory")
+    return StoreUnavailable(reason)

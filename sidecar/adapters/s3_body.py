@@ -1,0 +1,56 @@
+"""The bodies of S3's requests and replies, without a copy of the whole."""
+
+import io
+from typing import Any
+
+from sidecar.domain import Bytes
+
+PIECE = 128 << 10
+
+
+class Body(io.BytesIO):
+    """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of the whole.
+
+    A BytesIO by name, so that both treat it as one; the bytes are where they were. Given as they are, asyncio would copy
+    them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each time.
+    """
+
+    def __init__(self, data: Bytes) -> None:
+        super().__init__()
+        self._data = memoryview(data)
+        self._at = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """All that is left, or `size` bytes of it; of many only a piece."""
+        wanted = len(self._data) if size is None or size < 0 else min(size, PIECE)
+        piece = bytes(self._data[self._at : self._at + wanted])
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See `io.BytesIO`."""
+        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
+        return self._at
+
+    def tell(self) -> int:
+        """See `io.BytesIO`."""
+        return self._at
+
+    def getbuffer(self) -> memoryview:
+        """See `io.BytesIO`."""
+        return memoryview(self._data)
+
+
+async def read_body(body: Any, length: int, into: memoryview | None) -> Bytes:
+    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
+    data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
+    room = memoryview(data)  # a bytearray would copy what is put into it once more
+    filled = 0
+    async for block in body.content.iter_any():
+        if filled + len(block) > length:
+            break
+        room[filled : filled + len(block)] = block
+        filled += len(block)
+    if filled != length:
+        raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
+    return data
