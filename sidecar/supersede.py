@@ -5,6 +5,7 @@ only by those without: after a crash one look back from the newest finds what is
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -75,11 +76,19 @@ class Predecessors:
         previous = await self._previous()
         if previous is None or previous.point.key in self._held:
             return
-        reason = suspicion(previous.extent, Extent(snapshot.size, snapshot.tables, snapshot.live))
-        if reason:
-            larger = await self._hold_largest(previous)
+        now = Extent(snapshot.size, snapshot.tables, snapshot.live)
+        if reason := suspicion(previous.extent, now):
+            larger = await self._hold_largest(previous, lambda extent: had_shed(extent, previous.extent))
             await self._hold(previous.point.key)
-            self._shout(previous.point.key, reason, larger)
+            self._largest.clear()
+            self._shout(previous.point.key, f"{reason}; the previous restore point is held", larger)
+        elif key := await self._hold_largest(previous, lambda extent: suspicion(extent, now) is not None):
+            # Once for each loss: else every snapshot from now on would be as suspicious.
+            self._largest.clear()
+            self._shout(
+                key,
+                "bit by bit it has lost nine tenths of what it had within a day; the restore point with most is held",
+            )
 
     def superseded_by(self, published: ObjectInfo, snapshot: Snapshot) -> None:
         """A restore point of this snapshot now exists; `settle` tags the one before it."""
@@ -148,14 +157,16 @@ class Predecessors:
         return _Newest(point, Extent(info.size if size is None else size, tables, live), ours=False)
 
     def _remember(self, superseded: _Newest) -> None:
+        if superseded.point.key in self._held:  # its loss was noticed
+            return
         while self._largest and self._largest[-1].extent.in_use <= superseded.extent.in_use:
             self._largest.pop()
         self._largest.append(superseded)
 
-    async def _hold_largest(self, previous: _Newest) -> str | None:
-        """Where rows were deleted bit by bit, most are in an older restore point than the one before the loss."""
+    async def _hold_largest(self, previous: _Newest, is_worth_it: Callable[[Extent], bool]) -> str | None:
+        """Where rows were deleted bit by bit, most are in an older restore point than the one before: its key, held."""
         since = previous.point.timestamp.instant - MEMORY
-        while self._largest and had_shed(self._largest[0].extent, previous.extent):
+        while self._largest and is_worth_it(self._largest[0].extent):
             largest = self._largest[0].point
             if largest.timestamp.instant >= since:
                 try:
@@ -182,9 +193,9 @@ class Predecessors:
             self._warn_once("the store takes no tags", error)
         self._held.add(key)
 
-    def _shout(self, key: str, reason: str, larger: str | None) -> None:
+    def _shout(self, key: str, reason: str, larger: str | None = None) -> None:
         hint = f"it is published all the same; if data was lost: sidecar restore --key {key}"
-        message = f"suspicious snapshot: {reason}; the previous restore point is held: {key}"
+        message = f"suspicious snapshot: {reason}: {key}"
         if larger:
             hint += f", or --key {larger}: of the last day it has most"
             message += f", and the largest of the last day: {larger}"

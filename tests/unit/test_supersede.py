@@ -349,7 +349,7 @@ async def test_restore_point_of_an_older_sidecar_is_compared_by_size(scene: Scen
 async def test_rows_deleted_bit_by_bit_hold_the_one_that_has_most_of_them(scene: Scene) -> None:
     """Each step is none; when the last one is noticed, the one before it has hardly anything left."""
     most = await scene.publish("20T14:50", live=BIG)
-    for minute, parts in enumerate((2, 5, 20, 20), 51):
+    for minute, parts in enumerate((2, 4, 8, 9), 51):
         await scene.publish(f"20T14:{minute}", live=BIG // parts)
     assert scene.status.databases[NAME].suspicious == 0
     await scene.publish("20T14:56", live=4096)
@@ -360,11 +360,37 @@ async def test_rows_deleted_bit_by_bit_hold_the_one_that_has_most_of_them(scene:
     assert most in problem.message
 
 
+async def test_rows_deleted_so_slowly_that_no_step_is_noticed_hold_the_one_that_has_most_once(scene: Scene) -> None:
+    """An emptied database does not push the real one out of the store, however patient whoever empties it is."""
+    most = await scene.publish("20T14:00", live=BIG)
+    left = BIG
+    for minute in range(1, 20):
+        left = left * 4 // 5
+        await scene.publish(f"20T14:{minute:02}", live=left)
+    assert left * 50 < BIG
+    assert [tier for tier in scene.tiers() if tier == "held"] == ["held"]
+    assert scene.tiers()[0] == "held"
+    assert scene.status.databases[NAME].suspicious == 1
+    (problem,) = scene.status.problems
+    assert f"restore --key {most}" in problem.hint
+
+
+async def test_after_a_loss_that_was_noticed_its_rest_is_no_second_one(scene: Scene) -> None:
+    """What is small from now on is small; another loss is another alarm."""
+    await scene.publish("20T14:50", live=BIG)
+    await scene.publish("20T14:51", live=BIG // 2)
+    for minute in range(52, 59):
+        await scene.publish(f"20T14:{minute}", live=BIG // 30)
+    assert scene.status.databases[NAME].suspicious == 1
+    await scene.publish("20T14:59", live=BIG // 400)
+    assert scene.status.databases[NAME].suspicious == 2
+
+
 @pytest.mark.parametrize(("at", "tier"), [("21T14:49", "held"), ("21T14:51", "daily")])
 async def test_the_largest_of_the_last_day_is_held_and_none_from_before(scene: Scene, at: str, tier: str) -> None:
     await scene.publish("20T14:50", live=BIG)
     await scene.publish("20T14:55", live=BIG // 5)
-    await scene.publish(at, live=BIG // 20)
+    await scene.publish(at, live=BIG // 9)
     await scene.publish("21T14:55", live=4096)
     assert scene.tiers()[0] == ("held" if tier == "held" else "recent")
 
