@@ -117,6 +117,7 @@ class DatabaseStatus:
     last_outcome: str | None = None
     next_backup: datetime | None = None
     failing_since: datetime | None = None
+    failing_reason: Reason | None = None
     last_error: str | None = None
     unprotected_since: datetime | None = None
     uploaded: int = 0
@@ -225,7 +226,8 @@ class Status:
         database = self.databases[name]
         database.backups[outcome] += 1
         database.last_outcome, database.last_success = outcome, self._now()
-        failing_since, database.failing_since, database.last_error = database.failing_since, None, None
+        failing_since, database.failing_since = database.failing_since, None
+        database.failing_reason = database.last_error = None
         database.protected_since = database.protected_since or self._now()
         if failing_since:
             minutes = (self._now() - failing_since) / timedelta(minutes=1)
@@ -238,7 +240,7 @@ class Status:
         database.backups["failed"] += 1
         database.failures[reason] += 1
         database.last_outcome, database.last_error = "failed", message
-        database.failing_since = database.failing_since or self._now()
+        database.failing_since, database.failing_reason = database.failing_since or self._now(), reason
         database.protected_since = None
         self.report(name, message, hint, Kind.FAILURE)
 

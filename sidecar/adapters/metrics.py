@@ -101,7 +101,7 @@ class Metrics:
             for phase in PHASES:
                 _add_histogram(durations, [database.name, phase], database.phases[phase])
         yield cycles
-        yield self._failures()
+        yield from self._failures()
         yield durations
         success = GaugeMetricFamily(
             "sidecar_last_backup_success_timestamp_seconds",
@@ -113,14 +113,22 @@ class Metrics:
                 success.add_metric([database.name], database.last_success.timestamp())
         yield success
 
-    def _failures(self) -> Metric:
+    def _failures(self) -> Iterable[Metric]:
         failures = CounterMetricFamily(
             "sidecar_backup_failures", "Failed backup cycles by what to look for", labels=["database", "reason"]
         )
         for database in self._databases():
             for reason in Reason:
                 failures.add_metric([database.name, reason], database.failures[reason])
-        return failures
+        yield failures
+        # A counter alone would be forgotten between two cycles, when the interval is long.
+        failing = GaugeMetricFamily(
+            "sidecar_backup_failing", "1 while the last cycle failed, for this reason", labels=["database", "reason"]
+        )
+        for database in self._databases():
+            for reason in Reason:
+                failing.add_metric([database.name, reason], float(database.failing_reason is reason))
+        yield failing
 
     def _gauges(self) -> Iterable[Metric]:
         unprotected = GaugeMetricFamily(

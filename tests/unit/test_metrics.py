@@ -25,6 +25,7 @@ DOCUMENTED = {
     "sidecar_restores_total": "counter",
     "sidecar_backups_total": "counter",
     "sidecar_backup_failures_total": "counter",
+    "sidecar_backup_failing": "gauge",
     "sidecar_backup_duration_seconds": "histogram",
     "sidecar_last_backup_success_timestamp_seconds": "gauge",
     "sidecar_unprotected_seconds": "gauge",
