@@ -8,7 +8,7 @@ from typing import Any
 M_MMAP_THRESHOLD = -3
 M_TRIM_THRESHOLD = -1
 LARGE = 2 << 20
-KEPT = 8 << 20
+KEPT = 2 << 20
 
 
 def return_large_blocks() -> None:
