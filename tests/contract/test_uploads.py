@@ -13,6 +13,7 @@ from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.ports import ObjectStore, Upload
 from tests.contract.conftest import Subject
 from tests.fakes import MemoryStore
+from tests.harness.eventually import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +117,8 @@ async def test_concurrent_uploads_of_one_key_end_in_one_whole_object(subject: Su
             group.start_soon(contend, number)
     assert bytes((await subject.store.get(f"{folder}big")).data) in won
     assert len(won) == 1 or subject.store.url.startswith("s3:")
-    assert subject.unfinished() == []
+    # When eight end at once SeaweedFS may answer an abort later than we wait for it, and carry it out all the same.
+    eventually(lambda: not subject.unfinished(), what="every upload is completed or aborted")
 
 
 async def test_leaving_without_complete_leaves_nothing(subject: Subject, folder: str) -> None:
