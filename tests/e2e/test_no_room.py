@@ -2,12 +2,14 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.machine import Machine, complaint
+from tests.harness.eventually import eventually
 from tests.harness.writer_process import last_ack, writer_command
 from tests.harness.writers import check_ledger, fill
 
@@ -26,9 +28,15 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 
 def occupy(directory: Path) -> Path:
-    """Something that leaves 2 MiB."""
+    """Something that leaves 2 MiB; tried again while a snapshot lies there."""
     path = directory / "something else"
-    path.write_bytes(bytes(14 << 20))
+
+    def written() -> bool:
+        with suppress(OSError):
+            return path.write_bytes(bytes(14 << 20)) > 0
+        return False
+
+    eventually(written, what=f"14 MiB fit into {directory}")
     return path
 
 
