@@ -16,7 +16,7 @@ def return_large_blocks() -> None:
 
     By default the threshold grows with the first large block that is freed: parts then come from the heap, which stays
     fragmented and never shrinks. Chunks and frames do come from it, and what is free of it is kept for the next ones:
-    mapped by themselves, each would cost 256 page faults (measured: a third of a restore's time in the kernel).
+    mapped by themselves, each would cost 256 page faults (measured: 470,000 for a restore of 1 GiB instead of 206,000).
     """
     with suppress(OSError, AttributeError):
         _glibc().mallopt(M_MMAP_THRESHOLD, LARGE)

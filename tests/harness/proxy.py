@@ -202,23 +202,29 @@ class FaultProxy:
 
     async def _down(self) -> None:
         if self._server is not None:
+            # Closed only below: asyncio loses a socket that was accepted and has no transport yet.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # what is being accepted is a connection soon
+            for client in self._clients:
+                client.reset()
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        if self._server is not None:
             self._server.close()
             self._server = None
-        for client in self._clients:
-            client.reset()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = self._loop.create_task(self._serve(Wire(reader, writer)))
+        client = Wire(reader, writer)
+        self._clients.add(client)  # here: a task that is cancelled before its first step does nothing at all
+        connection = self._loop.create_task(self._serve(client))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        connection.add_done_callback(lambda _: self._clients.discard(client))
 
     async def _serve(self, client: Wire) -> None:
         """All requests of one connection."""
-        self._clients.add(client)
         try:
             while request := await read_head(client.reader):
                 if not await Exchange(client, self._upstream, request, self._record(request)).run():
@@ -226,7 +232,6 @@ class FaultProxy:
         except (OSError, asyncio.IncompleteReadError):
             pass  # one side left in the middle; the other side learns of it by the close below
         finally:
-            self._clients.discard(client)
             await client.close()
 
     def _record(self, request: Head) -> Seen:

@@ -1,8 +1,10 @@
 """Each fault of the proxy as a real S3 client sees it."""
 
 import contextlib
+import gc
 import http.client
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -231,3 +233,17 @@ def test_proxy_stops_in_the_middle_of_a_request(seaweed: Seaweed, fault: Pass | 
         proxy.stop()
         with pytest.raises(ConnectionError):
             socket.create_connection((LOOPBACK, proxy.port))
+
+
+def test_stopping_leaves_no_connection_open_whenever_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those just accepted, whose task has not begun: the collector would complain in some later test."""
+    complaints: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: complaints.append(repr(found.exc_value)))
+    for _ in range(30):
+        with FaultProxy(upstream_port=1) as proxy:
+            clients = [socket.create_connection((LOOPBACK, proxy.port)) for _ in range(6)]
+        for client in clients:
+            client.close()
+        del proxy
+        gc.collect()
+    assert not complaints
