@@ -1,13 +1,12 @@
 """A store in a local directory, `file:///dir`: same conditional semantics as S3, durable by fsync and rename.
 
 An object is an ordinary file under its key; what S3 would keep as metadata and tags lies in `.sidecar/meta/<key>.json`
-and `.sidecar/tags/<key>.json` and is not needed to restore. Conditional writes are decided by the file system (link and rename under a lock of the
-directory), so several processes may use one directory.
+and `.sidecar/tags/<key>.json` and is not needed to restore. Conditional writes are decided under a lock of the
+directory, so several processes may use one.
 """
 
 import json
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -16,26 +15,25 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.adapters.filestore_io import bounds, etag_of, lock, modified_at, opened, sync, translated, write_all
+from sidecar.adapters.filestore_io import bounds, etag_of, modified_at, opened, sync, translated, write_all
+from sidecar.adapters.filestore_root import PRIVATE, Root
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.errors import (
-    PreconditionFailed,
-    StoreMissing,
-)
+from sidecar.errors import PreconditionFailed
 from sidecar.ports import Upload
-
-PRIVATE = ".sidecar"
 
 
 class FileStore:
-    """Implements `ports.ObjectStore` and `ports.Prunable` on a directory, which is made when it is first written to."""
+    """Implements `ports.ObjectStore` and `ports.Prunable` on a directory, which is made when it is first written to.
+
+    Every method raises `StoreMissing` when it, or the directory above a new one, is not there.
+    """
 
     minimum_part = 1
     maximum_parts = 10_000
 
     def __init__(self, directory: Path) -> None:
+        self._directory = Root(directory)
         self._root = directory
-        self._private = directory / PRIVATE
 
     @property
     def url(self) -> str:
@@ -70,7 +68,7 @@ class FileStore:
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `ports.ObjectStore`."""
         with translated(self._root):
-            temporary = self._temporary()
+            temporary = self._directory.temporary()
             temporary.touch()
         try:
             yield _FileUpload(self, key, temporary, dict(metadata))
@@ -100,27 +98,20 @@ class FileStore:
     def publish(self, temporary: Path, key: str, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         """Give a finished, private file its key, if the condition holds; durable when this returns."""
         target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
         sync(temporary)
-        with self._locked():
+        with self._directory.locked():
+            self._directory.folder(target.parent)
             self._check(key, condition)
             self._tags_path(key).unlink(missing_ok=True)  # first: an object never has the tags of another one
             self._write(self._metadata_path(key), metadata)
             os.replace(temporary, target)
-            for directory in self._folders(target):
+            for directory in self._directory.folders(target):
                 sync(directory)
         return self._head(key)
 
-    def _folders(self, target: Path) -> Iterator[Path]:
-        """The folders whose entries lead to a file: a new one survives a power cut only with its own entry."""
-        for folder in target.parents:
-            yield folder
-            if folder == self._root.parent:
-                return
-
     def _now(self) -> datetime:
         try:
-            file = os.open(self._root / PRIVATE / "clock", os.O_WRONLY | os.O_CREAT, 0o644)
+            file = os.open(self._directory.private / "clock", os.O_WRONLY | os.O_CREAT, 0o644)
         except OSError:
             return datetime.now(UTC)
         try:
@@ -138,7 +129,7 @@ class FileStore:
             raise PreconditionFailed(f"{key} is not in the expected state")
 
     def _get(self, key: str, span: Span | None, if_match: str | None, into: memoryview | None) -> Blob:
-        with translated(self._root), opened(self.path(key)) as file:
+        with self._reading(), opened(self.path(key)) as file:
             status = os.fstat(file)
             if if_match not in {None, etag_of(status)}:
                 raise PreconditionFailed(f"{key} has changed")
@@ -149,16 +140,14 @@ class FileStore:
             return Blob(into[:count], self._info(key, status))
 
     def _head(self, key: str) -> ObjectInfo:
-        with translated(self._root), opened(self.path(key)) as file:
+        with self._reading(), opened(self.path(key)) as file:
             return self._info(key, os.fstat(file))
 
     def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
         return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), self._read_metadata(key))
 
     def _list(self, prefix: str, start_after: str, limit: int) -> Page:
-        with translated(self._root):
-            if not self._root.exists() and not self._root.parent.exists():
-                raise StoreMissing(f"{self._root.parent} does not exist", "is the store's file system mounted?")
+        with self._reading():
             keys = sorted(key for key in self._keys(prefix) if key.startswith(prefix) and key > start_after)
             page = (self._listed(key) for key in keys[:limit])
             return Page(tuple(info for info in page if info), len(keys) > limit)
@@ -178,32 +167,33 @@ class FileStore:
 
     def _put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
         with translated(self._root):
-            temporary = self._temporary()
+            temporary = self._directory.temporary()
             try:
                 temporary.write_bytes(data)
                 return self.publish(temporary, key, condition, metadata)
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def _temporary(self) -> Path:
-        folder = self._private / "incoming"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / secrets.token_hex(8)
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with translated(self._root):
+            self._directory.require()
+            yield
 
     def _metadata_path(self, key: str) -> Path:
-        return self._private / "meta" / f"{key}.json"
+        return self._directory.private / "meta" / f"{key}.json"
 
     def _tags_path(self, key: str) -> Path:
-        return self._private / "tags" / f"{key}.json"
+        return self._directory.private / "tags" / f"{key}.json"
 
     def _tag(self, key: str, tags: dict[str, str]) -> None:
         with translated(self._root):
             self._head(key)
-            with self._locked():
+            with self._directory.locked():
                 self._head(key)  # pruned while we waited for the lock
                 path = self._tags_path(key)
                 self._write(path, tags, durable=True)
-                for folder in self._folders(path):
+                for folder in self._directory.folders(path):
                     sync(folder)
 
     def _tags(self, key: str) -> dict[str, str]:
@@ -212,13 +202,13 @@ class FileStore:
             return _read(self._tags_path(key))
 
     def _tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        with translated(self._root):
+        with self._reading():
             found = {key: _read(self._tags_path(key)) for key in self._keys(prefix) if key.startswith(prefix)}
             return {key: tags for key, tags in found.items() if tags}
 
     def _prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
         pruned = []
-        with translated(self._root), self._locked():
+        with translated(self._root), self._directory.locked():
             for key, tags in expired.items():
                 if tags and _read(self._tags_path(key)) == tags:
                     self.path(key).unlink(missing_ok=True)
@@ -228,8 +218,8 @@ class FileStore:
         return tuple(pruned)
 
     def _write(self, path: Path, values: dict[str, str], *, durable: bool = False) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary()
+        self._directory.folder(path.parent)
+        temporary = self._directory.temporary()
         temporary.write_text(json.dumps(values))
         if durable:
             sync(temporary)
@@ -240,14 +230,6 @@ class FileStore:
             return _read(self._metadata_path(key))
         except OSError:
             return {}
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer of the directory at a time; the lock goes with the process that holds it."""
-        self._private.mkdir(parents=True, exist_ok=True)
-        with (self._private / "lock").open("a") as file:
-            lock(file.fileno(), self._root)
-            yield
 
 
 class _FileUpload:

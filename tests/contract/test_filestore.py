@@ -9,7 +9,8 @@ import pytest
 from anyio import to_thread
 
 from sidecar.adapters import filestore
-from sidecar.adapters.filestore import PRIVATE, FileStore
+from sidecar.adapters.filestore import FileStore
+from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.domain import IfAbsent
 from sidecar.errors import ConfigurationError, NoRoom, NotFound, PreconditionFailed, StoreMissing, StoreUnavailable
 
@@ -115,3 +116,57 @@ async def test_writers_in_other_processes_are_waited_for(tmp_path: Path) -> None
             assert done == []
             fcntl.flock(lock, fcntl.LOCK_UN)
     assert done == [True]
+
+
+async def test_store_that_vanished_is_not_made_again(tmp_path: Path) -> None:
+    """Moved away, or unmounted: reads and writes fail, nothing is made there; when it is back all goes on."""
+    root = tmp_path / "disk" / "store"
+    root.parent.mkdir()
+    store = FileStore(root)
+    await store.put(KEY, b"data")
+    root.rename(tmp_path / "elsewhere")
+    await _unusable(store, "is gone")
+    assert list(root.parent.iterdir()) == []
+    root.parent.rmdir()
+    await _unusable(store, "is gone")
+    assert not root.parent.exists()
+    root.parent.mkdir()
+    (tmp_path / "elsewhere").rename(root)
+    await store.put("another", b"data")
+    assert (await store.head(KEY)).size == 4
+
+
+async def test_another_directory_in_its_place_is_not_used(tmp_path: Path) -> None:
+    """What a mount point shows when its disk is not mounted, or another one: empty, or another store."""
+    root = tmp_path / "store"
+    store = FileStore(root)
+    await store.put(KEY, b"data")
+    root.rename(tmp_path / "elsewhere")
+    root.mkdir()
+    await _unusable(store, "has none of what was in it")
+    assert list(root.iterdir()) == []
+    await FileStore(root).put(KEY, b"another store's")
+    await _unusable(store, "has none of what was in it")
+
+
+async def test_processes_that_make_a_store_at_once_agree_on_which_it_is(tmp_path: Path) -> None:
+    """And each of them sees the others' objects."""
+    stores = [FileStore(tmp_path / "store") for _ in range(8)]
+    async with anyio.create_task_group() as group:
+        for number, store in enumerate(stores):
+            group.start_soon(store.put, f"{number}", b"data")
+    assert {len((await store.list("")).objects) for store in stores} == {8}
+
+
+async def _unusable(store: FileStore, words: str) -> None:
+    with pytest.raises(StoreMissing, match=words):
+        await store.put("another", b"data")
+    with pytest.raises(StoreMissing, match=words):
+        await store.head(KEY)
+    with pytest.raises(StoreMissing, match=words):
+        await store.list("")
+    with pytest.raises(StoreMissing, match=words):
+        await store.tag(KEY, {"a": "b"})
+    with pytest.raises(StoreMissing, match=words):
+        async with store.upload("another", metadata={}):
+            pass

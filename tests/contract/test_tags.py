@@ -9,7 +9,8 @@ import pytest
 from anyio import to_thread
 
 from sidecar.adapters import filestore
-from sidecar.adapters.filestore import PRIVATE, FileStore
+from sidecar.adapters.filestore import FileStore
+from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.domain import Span
 from sidecar.errors import (
