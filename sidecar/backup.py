@@ -21,6 +21,7 @@ from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, Prunable, Snapshotter
+from sidecar.presence import Presence
 from sidecar.protection import Protection
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
@@ -31,6 +32,7 @@ from sidecar.supersede import Predecessors
 log = structlog.get_logger()
 
 FIRST_RETRY = 2.0
+LAST_LOOK_SECONDS = 5.0
 OUTCOMES = ("published", "unchanged")
 
 
@@ -79,6 +81,7 @@ class Backup:
         self._mine = anyio.Lock()
         self._base: Parent | RestorePoint | None = None
         self._protection = Protection(self._status)
+        self._presence = Presence(database.name, tools.replica, tools.status, tools.clock)
 
     def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
         """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
@@ -86,6 +89,7 @@ class Backup:
         self._status.restore_point = key
         if unchanged:
             self._protection.holds(self._tools.snapshotter.signature(self.database.path), self._tools.clock.now())
+            self._presence.confirm()
 
     def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
         """Go on after this restore point, from which the local database may or may not descend."""
@@ -136,9 +140,23 @@ class Backup:
     async def distrust(self, damaged: RestorePoint) -> None:
         """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
         async with self._mine:
-            self._base = None
-            self._must_publish = True
-            self._protection.lost(damaged.timestamp.instant)
+            self._distrust(damaged)
+
+    def _distrust(self, damaged: RestorePoint) -> None:
+        self._base = None
+        self._must_publish = True
+        self._protection.lost(damaged.timestamp.instant)
+        self._predecessors.forget(damaged.key)
+
+    def doubt(self) -> None:
+        """The next cycle looks whether the newest restore point is still there."""
+        self._presence.doubt()
+
+    async def look(self) -> None:
+        """Look at once, where nothing else is to be done: a database that has changes is about to ask the store anyway."""
+        self.doubt()
+        if not self._must_publish and not self.changed():
+            await self.attempt()
 
     async def mark(self, key: str, name: str, value: str) -> None:
         """Give a restore point a tag beside those it has; between cycles, because these tag, too. Raises `SidecarError`."""
@@ -199,21 +217,45 @@ class Backup:
         """
         async with self._mine:
             async with self._tools.turn:
-                outcome = await self._cycle()
+                outcome = await self._cycle(last=last)
             if outcome in OUTCOMES and not last:
                 await self._predecessors.settle()
             return outcome
 
-    async def _cycle(self) -> str:
+    async def _cycle(self, *, last: bool) -> str:
         self._tools.fence.require()
         self.observe()
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
             return self._without_database()
-        if not self._must_publish and not self._protection.changed_since(signature):
+        idle = not self._must_publish and not self._protection.changed_since(signature)
+        if last:
+            with anyio.move_on_after(LAST_LOOK_SECONDS):
+                self.doubt()
+                await self._look(required=False)
+        else:
+            await self._look(required=idle)
+        if idle and not self._must_publish:
             self._tools.status.succeeded(self.database.name, "unchanged")
             return "unchanged"
         return await self._snapshot_and_publish()
+
+    async def _look(self, *, required: bool) -> None:
+        """Now and then: is the restore point that the local database descends from still there? Else publish a whole one.
+
+        Where it is `required` because nothing will be published, raises `SidecarError` when it cannot be known for long.
+        """
+        if self._parent is None or not self._presence.is_due:
+            return
+        try:
+            missing = await self._presence.missing(self._parent)
+        except SidecarError as error:
+            if required and not self._presence.is_believed(error):
+                raise
+            log.info("it is not known whether the restore point is there", key=self._parent, error=error.message)
+        else:
+            if missing:
+                self._distrust(missing)
 
     async def _snapshot_and_publish(self) -> str:
         timing = _Timing(self._tools.clock.monotonic)
@@ -249,6 +291,7 @@ class Backup:
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
         self._base = published.as_parent
         await fence.confirm(self.database.name, key)  # before it is, it may be in nobody's history and protects nothing
+        self._presence.confirm()
         self._lineage.descends(key, named.root)
         self._predecessors.superseded_by(published.info, snapshot)
         self._must_publish = False

@@ -114,6 +114,8 @@ class Boot:
                     "check `store` and the database's name, or set on_empty_store=start for the first start",
                 )
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
+                if decision is Decision.PUBLISH_LOCAL:
+                    self._miss(what)
                 if decision is Decision.CONFLICT_LOCAL:
                     message = f"conflict: the local database wins, {newest} becomes an older restore point"
                     hint = "`sidecar restore --key` gets what it has"
@@ -127,6 +129,15 @@ class Boot:
                     "move the file away to restore, or set on_conflict to remote or local",
                 )
         return await self._restore(what)
+
+    def _miss(self, case: _Case) -> None:
+        """The store is empty: for the first time, or it has lost what the local database descends from."""
+        if case.marker is None or case.marker.last is None:
+            return
+        message = f"{self._replica.store.url} has no restore point of {case.database.name} any more; the last was {case.marker.last}"
+        hint = "the local database is kept and published; were they deleted, is another file system mounted there?"
+        self._status.damaged(case.database.name, message, hint)
+        log.error(message, database=case.database.name, hint=hint)
 
     async def _restore(self, case: "_Case") -> tuple[Booted, Restored | None]:
         """Restore the newest good point; whatever is in its place is kept aside first, at the last moment."""

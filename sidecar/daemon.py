@@ -198,6 +198,7 @@ class _Daemon:
                 self._start_drills(group)
                 group.start_soon(self._guarded, self._keep_counting_storage)
                 group.start_soon(self._guarded, self._keep_observing)
+                group.start_soon(self._guarded, self._look_when_doubted)
                 group.start_soon(self._guarded, self._publish_diverged)
                 group.start_soon(self._guarded, self._publish_fenced)
                 grace, drain = self._settings.shutdown_grace.total_seconds(), self._settings.drain.total_seconds()
@@ -223,6 +224,14 @@ class _Daemon:
                     points = [point async for point in self._tools.replica.points(name)]
                     self._status.stored[name] = stored_by_tier(points)
             await anyio.sleep(COUNT_SECONDS)
+
+    async def _look_when_doubted(self) -> None:
+        """The lease object was deleted, or is out of reach for good: are the restore points still there?"""
+        while True:
+            await self._fence.doubted.wait()
+            self._fence.doubted = anyio.Event()
+            for backup in self._backups:
+                await backup.look()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""

@@ -25,6 +25,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
     StoreUnsuitable,
+    Transient,
 )
 from sidecar.ports import Clock, ObjectStore
 from sidecar.record import RESOLUTION, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with, write
@@ -88,6 +89,7 @@ class Lease:
         self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
+        self.doubted = anyio.Event()  # something is wrong with the store, other than that it does not answer
 
     @property
     def epoch(self) -> int:
@@ -189,6 +191,8 @@ class Lease:
             except SidecarError as error:
                 log.warning("the lease could not be renewed", error=error.message, hint=error.hint)
                 failed = True
+                if not isinstance(error, Transient):
+                    self.doubted.set()
             except Exception:  # a loop boundary: a bug here must not stop the app
                 log.exception("the lease could not be renewed, by a bug")
                 failed = True
@@ -337,7 +341,9 @@ class Lease:
     async def _adopt(self) -> None:
         """After a refused write: go on from what is there, if that is still ours. Raises `LeaseLost`."""
         seen, record = await read(self._store), self._record
-        if record and seen is None:  # deleted by hand; what is written anew keeps the epoch
+        if record and seen is None:  # deleted by hand, and what else? What is written anew keeps the epoch
+            log.error("the lease object is gone from the store: it is written anew", epoch=record.epoch)
+            self.doubted.set()
             try:
                 await self._write(record, IfAbsent())
             except (PreconditionFailed, NotFound):

@@ -56,6 +56,7 @@ class OnDemand:
         return {backup.database.name: dict(answer) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
+        backup.doubt()  # whoever asks wants to know, and not what was seen a while ago
         failure = await backup.attempt()
         if failure is None:
             database = self._status.databases[backup.database.name]

@@ -257,6 +257,13 @@ class Status:
         if outcome == "good":
             database.proven, database.last_drill = key, self._now()
 
+    def damaged(self, name: str, message: str, hint: str) -> None:
+        """Record that a restore point that was good is not there any more: as a drill that found it damaged."""
+        database = self.databases[name]
+        database.drills["damaged"] += 1
+        database.drill_outcome, database.drill_error = "damaged", message
+        self.report(name, message, hint, Kind.DRILL)
+
     def report(self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE) -> None:
         """Keep a problem for people to see, and tell the listener."""
         same = next(

@@ -26,6 +26,7 @@ PATIENCE = 30.0  # seconds; what is not done by then is done after the next cycl
 PENDING = 1000
 LOOKED_BACK = 100
 PRUNE_EVERY = 3600.0
+GONE_HINT = "a newer one is there; which others are left? see `sidecar list`. Who deletes in the store, or a rule without a tag filter?"
 STEADY = 600.0  # seconds by which a store's clock and ours may drift apart between two prunings
 
 
@@ -101,6 +102,11 @@ class Predecessors:
             self._supersede(older.point, this.point, ours=older.ours)
             self._remember(older)
         self._newest = this
+
+    def forget(self, key: str) -> None:
+        """This restore point is damaged or gone: which one is the newest is looked up anew."""
+        if self._newest and self._newest.point.key == key:
+            self._newest = None
 
     async def settle(self) -> None:
         """Tag what was superseded, and prune if that is ours to do. Never raises: what fails is done the next time."""
@@ -242,11 +248,22 @@ class Predecessors:
             try:
                 await self._tag(superseded)
             except NotFound:
-                log.info("a superseded restore point is gone", key=superseded.key)
+                self._miss(superseded)
             except ConfigurationError as error:
                 self._warn_once("the store takes no tags: restore points never expire", error)
             self._pending.popleft()
             self._held.discard(superseded.key)
+
+    def _miss(self, superseded: _Superseded) -> None:
+        """One of an earlier run may have been deleted long ago. Ours had no tag: nothing but a mistake deletes it."""
+        message = (
+            f"restore point {superseded.key} is gone from the store; it was the newest until {superseded.successor}"
+        )
+        if superseded.ours:
+            self._status.damaged(self._database, message, GONE_HINT)
+            log.error("restore point is gone", database=self._database, key=superseded.key, hint=GONE_HINT)
+        else:
+            log.info("a superseded restore point is gone", key=superseded.key)
 
     async def _tag(self, superseded: _Superseded) -> None:
         """Give it its tier, unless it has one: a held one stays held, whoever holds it.

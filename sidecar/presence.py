@@ -1,0 +1,72 @@
+"""Whether the restore point that protects a database is still in the store: one that is gone protects nothing.
+
+An app that writes nothing would not notice otherwise: a prefix that somebody emptied, a lifecycle rule without a filter.
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import structlog
+
+from sidecar.domain import ObjectInfo, RestorePoint
+from sidecar.errors import NotFound, SidecarError, Transient
+from sidecar.ports import Clock
+from sidecar.replica import Replica, point_of
+from sidecar.status import Status
+
+log = structlog.get_logger()
+
+LOOK_EVERY = 600.0  # seconds
+BELIEVED_FOR = 3600.0
+HINT = (
+    "a whole one is published now; a person, or a lifecycle rule without a tag filter, may have deleted it: "
+    "a bucket with versioning still has it"
+)
+
+
+class Presence:
+    """What is known of one database's newest restore point. Not for use by two tasks at once."""
+
+    def __init__(self, database: str, replica: Replica, status: Status, clock: Clock) -> None:
+        self._database = database
+        self._replica = replica
+        self._status = status
+        self._clock = clock
+        self._seen: float | None = None
+
+    def confirm(self) -> None:
+        """It is there: just published, or read."""
+        self._seen = self._clock.monotonic()
+
+    def doubt(self) -> None:
+        """There is reason to look again, and to believe nothing before."""
+        self._seen = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return self._seen is None or self._clock.monotonic() - self._seen >= LOOK_EVERY
+
+    def is_believed(self, error: SidecarError) -> bool:
+        """Whether it may be taken for there although a look failed like this."""
+        recently = self._seen is not None and self._clock.monotonic() - self._seen < BELIEVED_FOR
+        return recently and isinstance(error, Transient)
+
+    async def missing(self, key: str) -> RestorePoint | None:
+        """Ask the store: None when it is there; when it is gone that is told. Raises `SidecarError`."""
+        try:
+            await self._replica.store.head(key)
+        except NotFound:
+            pass
+        else:
+            self.confirm()
+            return None
+        self._status.damaged(self._database, f"restore point {key} is gone from the store{await self._left()}", HINT)
+        log.error("restore point is gone", database=self._database, key=key, hint=HINT)
+        return point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
+
+    async def _left(self) -> str:
+        with suppress(SidecarError):
+            left = [point async for point in self._replica.points(self._database)]
+            return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", with all others"
+        return ""

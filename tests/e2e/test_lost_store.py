@@ -1,0 +1,141 @@
+"""A store that loses its restore points while a daemon runs, or between two: never green, never silent."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machine import CALM_APP, Machine, notes, write_note
+from tests.harness.eventually import eventually
+from tests.harness.receiver import receiving
+from tests.harness.seaweed import Seaweed
+from tests.harness.sidecar_process import SidecarProcess
+
+
+def verdict(process: SidecarProcess) -> dict[str, str]:
+    """What the page says."""
+    found: dict[str, str] = json.loads(process.http("/status")[1])["verdict"]
+    return found
+
+
+def empty_bucket(seaweed: Seaweed, machine: Machine) -> None:
+    """Delete every object of the machine's store."""
+    bucket, _, prefix = machine.store.removeprefix("s3://").partition("/")
+    for key in seaweed.s3.keys(bucket, prefix):
+        seaweed.s3.delete(bucket, key)
+
+
+@pytest.mark.parametrize("remains", [False, True], ids=["moved", "empty-mount-point"])
+@pytest.mark.parametrize("idle", [False, True], ids=["busy", "idle"])
+def test_directory_that_vanishes_is_an_outage(local: Machine, remains: bool, idle: bool) -> None:
+    """
+    1. The store's directory is moved away, as by umount; where it was is nothing, or an empty directory.
+    2. Cycles fail, of a database that nobody writes to as well; nothing is written there; the page is red.
+    3. `sidecar backup` fails, too.
+    4. It comes back: backups go on, in the same history.
+    """
+    store = Path(local.store.removeprefix("file://"))
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, interval="1s", lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        store.rename(local / "elsewhere")
+        if remains:
+            store.mkdir()
+        if not idle:
+            write_note(local.database, "two")
+        process.wait_metric("sidecar_backups_total", 3, outcome="failed")
+        said = verdict(process)
+        assert said["level"] == "bad"
+        assert "mounted" in said["hint"]
+        assert local.cli("backup").returncode == 69
+        assert not store.exists() or list(store.iterdir()) == []
+        if remains:
+            store.rmdir()
+        (local / "elsewhere").rename(store)
+        eventually(lambda: verdict(process)["level"] == "good", 20, "backups work again")
+        write_note(local.database, "three")
+        assert process.terminate() == 0
+    assert len(local.points()) >= 2
+    assert notes(local.restore_copy()) == (["one", "three"] if idle else ["one", "two", "three"])
+
+
+def test_final_backup_into_a_store_that_vanished_is_no_success(local: Machine) -> None:
+    """Exit code 74, although the directory could be made again; nothing is."""
+    store = Path(local.store.removeprefix("file://"))
+    write_note(local.database, "one")
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        store.rename(local / "elsewhere")
+        write_note(local.database, "two")
+        assert process.terminate() == 74
+    assert not store.exists()
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("idle", [False, True], ids=["busy", "idle"])
+@pytest.mark.parametrize("lease", ["on", "off"])
+def test_emptied_bucket_is_told_and_filled_again(machine: Machine, seaweed: Seaweed, idle: bool, lease: str) -> None:
+    """
+    1. Every object is deleted, the lease among them. With a lease that is noticed at its next renewal; without one, by
+       a cycle that publishes, or by whoever asks for a backup.
+    2. It is told, as a problem and to a webhook; a whole restore point is published at once, also of an idle database.
+    """
+    write_note(machine.database, "one")
+    with (
+        receiving() as receiver,
+        machine.run(*CALM_APP, interval="1s", lease=lease, lease_ttl="6s", notify=receiver.url) as process,
+    ):
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        empty_bucket(seaweed, machine)
+        if not idle:
+            write_note(machine.database, "two")
+        if idle and lease == "off":
+            assert "published" in machine.cli("backup", lease=lease).stdout
+        process.wait_metric("sidecar_drills_total", 1, outcome="damaged")
+        process.wait_metric("sidecar_backups_total", 2, outcome="published")
+        eventually(lambda: verdict(process)["level"] == "look", 20, "it is there again, and to be looked at")
+        assert "is gone from the store" in verdict(process)["reason"]
+        receiver.wait(lambda each: "drill" in each.kinds())
+        assert process.terminate() == 0
+    machine.lose_disk()
+    assert machine.cli("restore").returncode == 0
+    assert notes(machine.database) == (["one"] if idle else ["one", "two"])
+
+
+def test_backup_by_hand_does_not_believe_its_marker(local: Machine) -> None:
+    """`unchanged` would name a restore point that is not there."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    again = local.cli("backup")
+    assert "unchanged" in again.stdout
+    for point in local.points():
+        point.unlink()
+    again = local.cli("backup")
+    assert (again.returncode, "published" in again.stdout) == (0, True)
+    assert "restore point is gone" in again.stderr
+    assert len(local.points()) == 1
+
+
+def test_final_backup_looks_once_more(local: Machine) -> None:
+    """The disk may go with the machine: what was published an hour ago must still be there."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, lease="off") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        for point in local.points():
+            point.unlink()
+        assert process.terminate() == 0
+    assert notes(local.restore_copy()) == ["one"]
+
+
+def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:
+    """The local database is all there is: kept and published, and a person is to look."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    shutil.rmtree(local.store.removeprefix("file://"))
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert verdict(process)["level"] == "look"
+        assert "has no restore point of app.db any more" in verdict(process)["reason"]
+        assert process.terminate() == 0
+    assert notes(local.restore_copy()) == ["one"]
