@@ -47,6 +47,10 @@ COUNT_SECONDS = 3600.0
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
 IDLE_LOOK_SECONDS = 15.0
+ON_THIS_DISK = (
+    "restore points are kept on this machine's own disk and are lost with it",
+    "set SIDECAR_STORE to s3://bucket/prefix, or to a file:// directory on another disk",
+)
 NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
     "they are still in the local file, if this machine's disk survives; the log says why",
@@ -126,11 +130,8 @@ class _Daemon:
 
     async def _boot_and_run(self) -> int:
         if self._parts.configuration.sources["store"] == "default":
-            log.warning(
-                "restore points are kept on this machine's own disk and are lost with it",
-                store=self._parts.store.url,
-                hint="set SIDECAR_STORE to s3://bucket/prefix",
-            )
+            self._status.remark = ON_THIS_DISK
+            log.warning(ON_THIS_DISK[0], store=self._parts.store.url, hint=ON_THIS_DISK[1])
         self._status.enter("restoring")
         ask = self._settings.lease_handoff == "request"
         try:

@@ -53,17 +53,27 @@ class Presence:
         return recently and isinstance(error, Transient)
 
     async def missing(self, key: str) -> RestorePoint | None:
-        """Ask the store: None when it is there; when it is gone that is told. Raises `SidecarError`."""
-        try:
-            await self._replica.store.head(key)
-        except NotFound:
-            pass
-        else:
+        """Ask the store: None when it is there; when it is gone that is told. Raises `SidecarError`.
+
+        One that was superseded by another machine (`lease=off`) may have expired: nothing is to be put above that one's.
+        """
+        if await self._is_there(key) or await self._is_superseded(key):
             self.confirm()
             return None
         self._status.damaged(self._database, f"restore point {key} is gone from the store{await self._left()}", HINT)
         log.error("restore point is gone", database=self._database, key=key, hint=HINT)
         return point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            await self._replica.store.head(key)
+        except NotFound:
+            return False
+        return True
+
+    async def _is_superseded(self, key: str) -> bool:
+        newest = await self._replica.newest(self._database)
+        return newest is not None and newest.key > key
 
     async def _left(self) -> str:
         with suppress(SidecarError):

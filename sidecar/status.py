@@ -181,6 +181,7 @@ class Status:
         self._boot: Measured | None = None
         self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque()
+        self.remark: tuple[str, str] | None = None  # what stays to be decided as long as this process runs, and a hint
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
         """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""

@@ -98,6 +98,8 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         yield Verdict(Level.WAIT, "Not protected yet", status.started, "the first backup of this run is not done yet")
     if problem := _latest(status, database, _LOOK, since=status.now() - LOOK_FOR):
         yield Verdict(Level.LOOK, "Protected, but look", problem.at, problem.message, problem.hint)
+    if status.remark:
+        yield Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
 
 
 def _booting(status: Status) -> Verdict:

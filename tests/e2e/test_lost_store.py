@@ -139,3 +139,15 @@ def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:
         assert "has no restore point of app.db any more" in verdict(process)["reason"]
         assert process.terminate() == 0
     assert notes(local.restore_copy()) == ["one"]
+
+
+def test_without_a_store_of_its_own_the_page_is_not_green(local: Machine) -> None:
+    """SIDECAR_STORE forgotten: restore points beside the database die with it."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, prefix=("env", "-u", "SIDECAR_STORE")) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        said = verdict(process)
+        assert (said["level"], said["title"]) == ("look", "Protected, but look")
+        assert "lost with it" in said["reason"]
+        assert "SIDECAR_STORE" in said["hint"]
+        assert process.terminate() == 0

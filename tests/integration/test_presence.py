@@ -1,0 +1,87 @@
+"""Whether the newest restore point is still in the store, as a backup asks: a directory, whose files can be deleted."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.adapters.filestore import FileStore
+from sidecar.errors import SidecarError
+from sidecar.presence import LOOK_EVERY
+from tests.harness.writers import fill
+from tests.integration.wiring import Machine, write
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> Machine:
+    """A machine that has published once."""
+    fill(tmp_path / "app.db", 0.1)
+    machine = Machine(FileStore(tmp_path / "store"), tmp_path / "app.db", staging=tmp_path, patience=0.2)
+    assert await machine.backup.cycle() == "published"
+    return machine
+
+
+def requests(machine: Machine) -> int:
+    """How many requests were made."""
+    return sum(machine.status.requests.values())
+
+
+async def test_an_idle_cycle_asks_nothing_until_it_is_time_to_look(machine: Machine) -> None:
+    """Then it asks once, by one HEAD."""
+    before = requests(machine)
+    assert await machine.backup.cycle() == "unchanged"
+    assert requests(machine) == before
+    machine.backup.doubt()
+    assert await machine.backup.cycle() == "unchanged"
+    assert requests(machine) == before + 1
+    assert await machine.backup.cycle() == "unchanged"
+    assert requests(machine) == before + 1
+    assert LOOK_EVERY <= 3600
+
+
+async def test_gone_is_told_once_and_published_anew(machine: Machine, tmp_path: Path) -> None:
+    """It counts as damage that a drill found, for alerts; meanwhile the database is unprotected."""
+    (gone,) = (tmp_path / "store" / "app.db").iterdir()
+    gone.unlink()
+    machine.backup.doubt()
+    assert await machine.backup.cycle() == "published"
+    status = machine.status.databases["app.db"]
+    assert (status.drills["damaged"], status.drill_outcome, status.unprotected_since) == (1, "damaged", None)
+    assert [each.message for each in machine.status.problems] == [
+        f"restore point app.db/{gone.name} is gone from the store, with all others"
+    ]
+    assert await machine.backup.cycle() == "unchanged"
+    write(machine.database.path, 1)
+    assert await machine.backup.cycle() == "published"
+    assert len(machine.status.problems) == 1
+    assert len(await machine.points()) == 2
+
+
+async def test_while_it_cannot_be_published_anew_it_is_unprotected(machine: Machine, tmp_path: Path) -> None:
+    """Since the restore point that is gone, or before."""
+    (gone,) = (tmp_path / "store" / "app.db").iterdir()
+    gone.unlink()
+    published = machine.status.databases["app.db"].history[-1].at
+    (tmp_path / "store" / "app.db").rmdir()
+    (tmp_path / "store" / "app.db").write_text("a file where the folder should be")
+    machine.backup.doubt()
+    with pytest.raises(SidecarError):
+        await machine.backup.cycle()
+    since = machine.status.databases["app.db"].unprotected_since
+    assert since is not None
+    assert since <= published
+
+
+async def test_one_that_expired_below_another_machines_is_not_gone(machine: Machine, tmp_path: Path) -> None:
+    """Two machines and no lease: the idle one must not put its old state above the other's."""
+    other = tmp_path / "other"
+    other.mkdir()
+    second = Machine(FileStore(tmp_path / "store"), other / "app.db", staging=tmp_path)
+    await second.boot()
+    write(second.database.path, 1)
+    assert await second.backup.cycle() == "published"
+    min((tmp_path / "store" / "app.db").iterdir()).unlink()
+    machine.backup.doubt()
+    assert await machine.backup.cycle() == "unchanged"
+    assert len(await machine.points()) == 1
