@@ -69,8 +69,11 @@ def overall(status: Status) -> Verdict:
 
 def of_database(status: Status, database: DatabaseStatus) -> Verdict:
     """The first thing that is to be said about a database."""
-    found = next(_findings(status, database), None)
-    return found or Verdict(Level.GOOD, "Protected", database.protected_since)
+    if found := next(_findings(status, database), None):
+        return found
+    if status.remark:
+        return Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
+    return Verdict(Level.GOOD, "Protected", database.protected_since)
 
 
 def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
@@ -98,8 +101,6 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         yield Verdict(Level.WAIT, "Not protected yet", status.started, "the first backup of this run is not done yet")
     if problem := _latest(status, database, _LOOK, since=status.now() - LOOK_FOR):
         yield Verdict(Level.LOOK, "Protected, but look", problem.at, problem.message, problem.hint)
-    if status.remark:
-        yield Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
 
 
 def _booting(status: Status) -> Verdict:
