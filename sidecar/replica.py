@@ -202,8 +202,9 @@ class Replica:
     ) -> ObjectInfo:
         """Publish what `produce` assembles, if `key` does not exist yet: in one PUT if it is small, else in parts.
 
-        `permit` is asked right before the object becomes visible; what it raises is raised. Raises `PreconditionFailed` when the key exists, `ReuseFailed` when a copy is impossible. When this raises,
-        nothing is visible under the key, unless the error is `OutcomeUnknown`.
+        `permit` is asked right before the object becomes visible; what it raises is raised. Raises `PreconditionFailed` when the key exists,
+        `ReuseFailed` when a copy is impossible. When this raises, nothing is visible under the key, unless the error is
+        `Transient`: then it may be there, or a part of it.
         """
         send, receive = anyio.create_memory_object_stream[Part](0)
         published: list[ObjectInfo] = []
@@ -220,7 +221,22 @@ class Replica:
 
         with send, receive:
             await together(feed, drain)
+        await self._require(published[0])
         return published[0]
+
+    async def _require(self, published: ObjectInfo) -> None:
+        """What the store says it has taken must be there, whole: a proxy may answer for it, a server before it has read all."""
+        found = await self._head(published.key)
+        if found is None:
+            raise StoreUnavailable(
+                f"the store took {published.key} and does not have it",
+                "is it the store that answers, or something before it?",
+            )
+        if found.size != published.size:
+            raise StoreUnavailable(
+                f"the store keeps {found.size} of the {published.size} bytes of {published.key}",
+                "is it the store that answers, or something before it?",
+            )
 
     async def _store_parts(
         self, receive: MemoryObjectReceiveStream[Part], key: str, metadata: dict[str, str], permit: Permit

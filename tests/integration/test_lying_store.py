@@ -1,5 +1,6 @@
 """A store that lists late, or answers with the body of another object: it is noticed, and what is good is found."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Blob, Page, Span
+from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span
+from sidecar.errors import StoreUnavailable
 from sidecar.ports import ObjectStore
 from sidecar.store import Decorated
 from tests.harness.writers import check_ledger, fill, open_database
@@ -24,6 +26,18 @@ class Liar(Decorated):
         self.unlisted: set[str] = set()
         self.swapped: dict[str, str] = {}
         self.ranges_too = True
+        self.keeps = 1.0
+
+    async def put(
+        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+    ) -> ObjectInfo:
+        """Of a restore point only as much as it `keeps`, and the answer of one who has all of it."""
+        if not key.endswith(".zst") or self.keeps == 1.0:
+            return await self._inner.put(key, data, condition=condition, metadata=metadata)
+        if self.keeps:
+            part = bytes(data)[: int(len(data) * self.keeps)]
+            await self._inner.put(key, part, condition=condition, metadata=metadata)
+        return ObjectInfo(key, len(data), '"said"', await self._inner.now(), dict(metadata or {}))
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
         """Without what is `unlisted`."""
@@ -100,3 +114,21 @@ async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, t
     assert check_ledger(fresh.database.path) == 3
     assert fresh.status.restores["damaged"] == 1
     assert str((await machine.points())[-1].timestamp) in fresh.status.problems[0].message
+
+
+@pytest.mark.parametrize(("keeps", "words"), [(0.0, "does not have it"), (0.5, "of the")], ids=["nothing", "half"])
+async def test_what_the_store_says_it_took_must_be_there(liar: Liar, tmp_path: Path, keeps: float, words: str) -> None:
+    """The cycle fails, the database stays unprotected, and the next one publishes the whole of it."""
+    machine = machine_on(liar, tmp_path / "machine")
+    assert machine.lease
+    await machine.lease.acquire(timedelta(0))
+    fill(machine.database.path, 0.1)
+    liar.keeps = keeps
+    with pytest.raises(StoreUnavailable, match=words):
+        await machine.backup.cycle()
+    machine.backup.observe()
+    assert machine.status.databases[NAME].unprotected_since is not None
+    assert machine.status.databases[NAME].restore_point is None
+    liar.keeps = 1.0
+    assert await machine.backup.cycle() == "published"
+    assert (await machine.newest()).size > 0

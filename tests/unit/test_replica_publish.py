@@ -76,9 +76,9 @@ def is_untouched(store: MemoryStore) -> bool:
 
 
 @pytest.mark.parametrize("size", [1, PART - 1, PART])
-async def test_a_small_object_is_one_request(store: MemoryStore, size: int) -> None:
+async def test_a_small_object_is_one_write_and_a_look(store: MemoryStore, size: int) -> None:
     await publish(store, written(data(size)))
-    assert store.requests == [("put", KEY)]
+    assert store.requests == [("put", KEY), ("head", KEY)]
     assert store.objects[KEY].data == data(size)
     assert store.objects[KEY].info.metadata == METADATA
 
