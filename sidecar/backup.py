@@ -1,6 +1,7 @@
 """One backup cycle of one database, and the loop around it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from sidecar.domain import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import (
     DamagedRestorePoint,
     DatabaseMissing,
+    LeaseLost,
     PreconditionFailed,
     SidecarError,
     StoreUnavailable,
@@ -26,7 +28,7 @@ from sidecar.protection import Protection
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
-from sidecar.status import Status
+from sidecar.status import Kind, Status
 from sidecar.supersede import Predecessors
 
 log = structlog.get_logger()
@@ -129,6 +131,12 @@ class Backup:
         signature = self._tools.snapshotter.signature(self.database.path)
         return signature is not None and self._protection.changed_since(signature)
 
+    def is_gone(self) -> bool:
+        """Whether there was a database and there is none any more."""
+        with suppress(SidecarError):
+            return self._parent is not None and self._tools.snapshotter.signature(self.database.path) is None
+        return False
+
     def kept(self, snapshot: Snapshot) -> None:
         """What this snapshot holds is in the store, if not as a restore point."""
         self._protection.kept(snapshot.signature)
@@ -198,7 +206,7 @@ class Backup:
         try:
             await self.cycle(last=last)
         except SidecarError as error:
-            self._tools.status.failed(self.database.name, error.message, error.hint, error.reason)
+            self._tell_failure(error)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
             return error
         except Exception as error:  # the loop boundary: a bug here must not stop the app
@@ -206,6 +214,15 @@ class Backup:
             log.exception("backup failed by a bug", database=self.database.name)
             return error
         return None
+
+    def _tell_failure(self, error: SidecarError) -> None:
+        """Who took over is told by the lease, and a database that is gone is on no disk."""
+        hint, since = error.hint, self._status.unprotected_since
+        if since and not isinstance(error, DatabaseMissing | LeaseLost):
+            only = f"the app goes on; do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
+            hint = f"{hint}; {only}" if hint else only
+        kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
+        self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)
 
     async def cycle(self, *, last: bool = False) -> str:
         """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`

@@ -26,6 +26,11 @@ from sidecar.status import Kind
 
 log = structlog.get_logger()
 
+FALLBACK_HINT = (
+    "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
+    "copy it back, then see README, 'Go back to another restore point'"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Booted:
@@ -155,6 +160,8 @@ class Boot:
         finally:
             staged.unlink(missing_ok=True)
         fell_back = case.newest is None or restored.point.key != case.newest.key
+        if fell_back:
+            self._tell_fallback(case, restored)
         return Booted("fell_back" if fell_back else "restored", fell_back, fell_back), restored
 
     async def _newest_good(self, case: "_Case") -> tuple[Restored, Path] | None:
@@ -186,10 +193,19 @@ class Boot:
             yield point
 
     def _shout(self, database: Database, damage: DamagedRestorePoint) -> None:
-        hint = "the next older restore point is tried; run `sidecar verify --all`"
+        hint = "the next older restore point is tried"
         self._status.restores["damaged"] += 1
-        self._status.report(database.name, damage.message, hint, Kind.DAMAGED)
+        self._status.report(database.name, damage.message, hint)
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
+
+    def _tell_fallback(self, case: _Case, restored: Restored) -> None:
+        newest = f"{case.newest.key} of {_said(case.newest)} is damaged" if case.newest else "the newest is gone"
+        message = (
+            f"restored from {restored.point.key} of {_said(restored.point)}, because {newest}: "
+            "what was written between the two is missing from the database"
+        )
+        self._status.report(case.database.name, message, FALLBACK_HINT, Kind.DAMAGED)
+        log.error(message, database=case.database.name, hint=FALLBACK_HINT)
 
     async def _put_in_place(self, case: _Case, restored: Restored, staged: Path) -> None:
         """Move what lies at the database's path aside, and the restored file in its place."""
@@ -245,3 +261,7 @@ class Boot:
             downloaded_bytes=restored.downloaded if restored else 0,
             seconds=round(seconds, 3),
         )
+
+
+def _said(point: RestorePoint) -> str:
+    return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"

@@ -174,8 +174,10 @@ class _Daemon:
         protected = await self._final_backup()
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
-        if not protected:
-            self._status.report("", *NOT_PUBLISHED, Kind.FAILURE)
+        if (
+            not protected and not self._fence.lost.is_set()
+        ):  # else it was told who took over, and what became of the state
+            self._status.report("", *self._not_published(), Kind.FAILURE)
         log.info(
             "shutdown",
             app_status=status if self._command else None,
@@ -357,8 +359,19 @@ class _Daemon:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
         if not protected and status == 0:
-            raise FinalBackupFailed(*NOT_PUBLISHED)
+            raise FinalBackupFailed(*self._not_published())
         return status
+
+    def _not_published(self) -> tuple[str, str]:
+        """What is lost and what is not, when the final backup failed."""
+        gone = [backup for backup in self._backups if backup.is_gone()]
+        if not gone:
+            return NOT_PUBLISHED
+        what = ", ".join(f"{each.database.path} (newest restore point: {each.newest_key})" for each in gone)
+        hint = "has the app deleted it? `sidecar restore`, and every boot, brings back the newest restore point"
+        if len(gone) < len(self._backups):
+            hint += "; the log says what became of the others"
+        return f"the app has stopped, and there is nothing to back up any more at {what}", hint
 
     async def _keep_observing(self) -> None:
         """Every second: what is unprotected, and whether a final backup would still fit its time.

@@ -98,5 +98,9 @@ class FencedState:
         except Exception:  # a loop boundary: a bug with one database must not cost another one its state
             log.exception("fenced database not published because of a bug", database=name)
             return True
-        log.warning("fenced database published", database=name, key=key, hint="`sidecar list --diverged` shows it")
+        hint = "`sidecar list --diverged` shows it, `sidecar restore --key` gets it"
+        self._tools.status.report(
+            name, f"what this machine wrote since its last restore point is kept as {key}", hint, Kind.DIVERGENCE
+        )
+        log.warning("fenced database published", database=name, key=key, hint=hint)
         return True

@@ -3,6 +3,7 @@
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
+from sidecar.errors import Reason
 from sidecar.quantities import format_size
 from sidecar.status import Event, Kind
 
@@ -33,7 +34,7 @@ class Message:
 class Outbox:
     """The queue of one receiver. Times are seconds of a monotonic clock.
 
-    Failures are a state of their database: told when it begins, again every `REMIND`, and when it ends. An end whose
+    Failures are a state of their database: told when it begins, for each other reason, again every `REMIND`, and when it ends. An end whose
     beginning was never tried cancels it, and the other way round, so that what is told last is always how things are.
     Everything else is told once in `REPEAT`.
 
@@ -49,6 +50,7 @@ class Outbox:
         self._pause = AGAIN
         self._left_out = 0
         self._failing: dict[str, float] = {}
+        self._reasons: dict[str, set[Reason | None]] = {}  # of databases that fail: those that were told
         self._believed: dict[str, Kind | None] = {}  # of databases: what was said last; None is not sure
         self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._tokens = float(BURST)
@@ -147,13 +149,15 @@ class Outbox:
         taken_back = self._taken_back(self._queue, Kind.RECOVERY, event.database)
         if taken_back and self._believed.get(event.database) is Kind.FAILURE:
             self._failing[event.database] = now
+            self._reasons[event.database] = {event.reason}
             return False  # which is right again
         self._taken_back(self._kept, Kind.RECOVERY, event.database)
-        told = self._failing.get(event.database)
-        if told is not None and now - told < REMIND:
+        told, reasons = self._failing.get(event.database), self._reasons.get(event.database, set())
+        if told is not None and now - told < REMIND and event.reason in reasons:
             return False
         self._taken_back(self._queue, Kind.FAILURE, event.database)
         self._failing[event.database] = now
+        self._reasons[event.database] = {*(reasons if told is not None else ()), event.reason}
         return True
 
     def _has_recovered(self, event: Event) -> bool:

@@ -5,7 +5,7 @@ The JSON is documented in README. Fields are only ever added to it.
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sidecar.commands import ask_daemon
@@ -43,7 +43,8 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
         for entry in entries:
             age = _duration(age_of(entry.point, now))
             table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
-    table.show(empty=f"no restore points of {', '.join(found)} in {store}")
+    what = "nothing has diverged" if diverged else "no restore points"
+    table.show(empty=f"{what} of {', '.join(found)} in {store}")
     return ExitCode.OK
 
 
@@ -68,7 +69,7 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     say(f"store     {shown['store']}")
     say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
     if verdict := shown.get("verdict"):
-        since = f" since {verdict['since']}" if verdict["since"] else ""
+        since = f" since {_instant(verdict['since'])}" if verdict["since"] else ""
         say(f"verdict   {verdict['title']}{since}")
         for line in filter(None, (verdict["reason"], verdict["hint"])):
             say(f"          {line}")
@@ -82,12 +83,21 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
             if each.get(name) is not None:
                 say(f"  {label:<22}{form(each[name])}")
     for problem in shown.get("problems", [])[-3:]:
-        say(f"\n{problem['at']}  {problem['database']}: {problem['message']}\n  {problem['hint']}")
+        about = f"{problem['database']}: " if problem["database"] else ""
+        say(f"\n{_instant(problem['at'])}  {about}{problem['message']}\n  {problem['hint']}")
     return ExitCode.OK
 
 
 def _duration(seconds: float) -> str:
     return format_duration(timedelta(seconds=round(seconds)))
+
+
+def _instant(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S UTC}"
+
+
+def _coming(text: str) -> str:
+    return _instant(text) if datetime.fromisoformat(text) > datetime.now(UTC) else "now"
 
 
 def _size(size: int | None) -> str:
@@ -98,13 +108,13 @@ _STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("newest restore point", "restore_point", str),
     ("its size", "restore_point_size", format_size),
     ("its age", "age_seconds", _duration),
-    ("last success", "last_success", str),
+    ("last success", "last_success", _instant),
     ("last outcome", "last_outcome", str),
     ("unprotected for", "unprotected_seconds", _duration),
-    ("failing since", "failing_since", str),
+    ("failing since", "failing_since", _instant),
     ("last error", "last_error", str),
-    ("next backup", "next_backup", str),
-    ("proven by a drill", "last_drill", str),
+    ("next backup", "next_backup", _coming),
+    ("proven by a drill", "last_drill", _instant),
     ("drill", "drill_outcome", str),
     ("drill error", "drill_error", str),
 )

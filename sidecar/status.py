@@ -46,6 +46,7 @@ class Event:
     database: str = ""
     message: str = ""
     hint: str = ""
+    reason: Reason | None = None
 
 
 @dataclass(slots=True)
@@ -235,15 +236,17 @@ class Status:
             self.tell(Kind.RECOVERY, name, f"backups work again, after {minutes:.0f} minutes")
         self.tell(Kind.PROTECTED, name)
 
-    def failed(self, name: str, message: str, hint: str, reason: Reason = Reason.BUG) -> None:
-        """Record a cycle that failed."""
+    def failed(
+        self, name: str, message: str, hint: str, reason: Reason = Reason.BUG, kind: Kind = Kind.FAILURE
+    ) -> None:
+        """Record a cycle that failed; it is a `NOTICE` for people when they were told why already."""
         database = self.databases[name]
         database.backups["failed"] += 1
         database.failures[reason] += 1
         database.last_outcome, database.last_error = "failed", message
         database.failing_since, database.failing_reason = database.failing_since or self._now(), reason
         database.protected_since = None
-        self.report(name, message, hint, Kind.FAILURE)
+        self.report(name, message, hint, kind, reason)
 
     def suspected(self, name: str, message: str, hint: str) -> None:
         """Record a snapshot that looks as if the database had been lost."""
@@ -265,7 +268,9 @@ class Status:
         database.drill_outcome, database.drill_error = "damaged", message
         self.report(name, message, hint, Kind.DRILL)
 
-    def report(self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE) -> None:
+    def report(
+        self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE, reason: Reason | None = None
+    ) -> None:
         """Keep a problem for people to see, and tell the listener."""
         same = next(
             (each for each in self.problems if (each.kind, each.database, each.message) == (kind, name, message)), None
@@ -276,11 +281,11 @@ class Status:
         if len(self.problems) > PROBLEMS:  # a failure comes again while it is true; a suspicion is said once
             passing = (each for each in self.problems if each.kind in _PASSING)
             self.problems.remove(next(passing, self.problems[0]))
-        self.tell(kind, name, message, hint)
+        self.tell(kind, name, message, hint, reason)
 
-    def tell(self, kind: Kind, name: str, message: str = "", hint: str = "") -> None:
+    def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
         """Tell the listener alone."""
-        self.listener(Event(kind, self._now(), name, message, hint))
+        self.listener(Event(kind, self._now(), name, message, hint, reason))
 
     def final_estimate(self) -> float | None:
         """Seconds that the final backups of all databases would take now, or None before the first publish."""

@@ -9,7 +9,7 @@ from sidecar.status import DatabaseStatus, Kind, Problem, Status
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
-_LOOK = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH}
+_LOOK = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH}
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
@@ -69,11 +69,8 @@ def overall(status: Status) -> Verdict:
 
 def of_database(status: Status, database: DatabaseStatus) -> Verdict:
     """The first thing that is to be said about a database."""
-    if found := next(_findings(status, database), None):
-        return found
-    if status.remark:
-        return Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
-    return Verdict(Level.GOOD, "Protected", database.protected_since)
+    found = next(_findings(status, database), None)
+    return found or Verdict(Level.GOOD, "Protected", database.protected_since)
 
 
 def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
@@ -99,8 +96,18 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
     if database.protected_since is None:
         yield Verdict(Level.WAIT, "Not protected yet", status.started, "the first backup of this run is not done yet")
-    if problem := _latest(status, database, _LOOK, since=status.now() - LOOK_FOR):
+    yield from _to_decide(status, database)
+
+
+def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
+    """It is protected, and somebody has to look."""
+    recent = status.now() - LOOK_FOR
+    if problem := _latest(status, database, {Kind.DAMAGED}, since=recent):
+        yield Verdict(Level.LOOK, "Protected, but changes were lost", problem.at, problem.message, problem.hint)
+    if problem := _latest(status, database, _LOOK, since=recent):
         yield Verdict(Level.LOOK, "Protected, but look", problem.at, problem.message, problem.hint)
+    if status.remark:
+        yield Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
 
 
 def _booting(status: Status) -> Verdict:

@@ -4,7 +4,9 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from html import escape
 from pathlib import Path
+from string import Template
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -15,7 +17,7 @@ from anyio import to_thread
 
 from sidecar.errors import ConfigurationError, DatabaseBusy
 from sidecar.status import Status
-from sidecar.verdict import described
+from sidecar.verdict import described, overall
 
 log = structlog.get_logger()
 
@@ -25,6 +27,8 @@ ANSWER_SECONDS = 10.0
 PROGRESS_SECONDS = 0.25
 IDLE_SECONDS = 75.0  # aiohttp's own is an hour: clients that vanished, or never ask, would use up the files we may open
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PAGES = Path(__file__).parent / "page"
+AT = "%Y-%m-%d %H:%M:%S UTC"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 # Nothing inline and nothing from elsewhere: markup that slipped through could do nothing, and nobody can frame it.
@@ -38,7 +42,6 @@ PAGE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 PAGE = {
-    "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/parts.js": ("parts.js", "text/javascript"),
@@ -109,6 +112,9 @@ class Http:
         self._render = render
         self._observe = observe
         self._app = app
+        self._index = Template(
+            (PAGES / "index.html").read_text()
+        )  # now: a volume that fails later does not take it away
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
@@ -166,12 +172,28 @@ class Http:
     def _application(self) -> web.Application:
         application = web.Application()
         for path, (name, kind) in PAGE.items():
-            application.router.add_get(path, _file(Path(__file__).parent / "page" / name, kind))
+            application.router.add_get(path, _file(PAGES / name, kind))
+        application.router.add_get("/", self._page)
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/status", self._show_status)
         return application
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        """With the verdict in it, for whoever has no JavaScript; with it, until the first answer to its own question."""
+        self._observe()
+        verdict = overall(self._status)
+        said = {
+            "level": verdict.level.value,
+            "title": verdict.title,
+            "since": f"since {verdict.since:{AT}}" if verdict.since else "",
+            "reason": verdict.reason,
+            "hint": verdict.hint,
+            "now": f"{self._status.now():{AT}}",
+        }
+        body = self._index.substitute({name: escape(text) for name, text in said.items()})
+        return web.Response(text=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS)
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.Response(text="alive\n")
