@@ -53,7 +53,7 @@ ON_THIS_DISK = (
 )
 NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
-    "they are still in the local file, if this machine's disk survives; the log says why",
+    "do not destroy this machine: only its disk has them, and started again on it sidecar publishes them; the log says why",
 )
 
 

@@ -9,7 +9,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.e2e.machine import CALM_APP, Machine, calm_app, may_unshare, write_note
+from tests.e2e.fleet import Fleet, freeze, thaw
+from tests.e2e.machine import CALM_APP, Machine, calm_app, complaint, may_unshare, write_note
 from tests.harness.proxy import FaultProxy
 from tests.harness.receiver import SECRET, Receiver, receiving
 from tests.harness.writers import open_database
@@ -43,6 +44,7 @@ def test_outage_is_told_once_and_its_end_to_every_receiver_and_the_heart_pauses(
             proxy.up()
             receiver.wait(lambda each: len(each.posts) == 2 and len(each.gets) > beats)
             assert receiver.kinds() == ["failure", "recovery"]
+            assert "do not destroy this machine, only its disk has the changes since 2" in receiver.posts[0]["hint"]
             text = receiver.posts[0]["text"]
             assert text.startswith("sidecar failure on ")
             assert "app.db: " in text
@@ -65,6 +67,42 @@ def test_final_backup_that_failed_is_told_before_the_end(
         proxy.down()
         assert process.terminate() == (status or 74)
     assert any("could not be published" in each["message"] for each in receiver.posts), receiver.posts
+    assert "do not destroy this machine" in receiver.posts[0]["hint"]
+
+
+def test_database_that_the_app_deleted_is_on_no_disk(local: Machine, receiver: Receiver) -> None:
+    """74, and nobody is sent to look for it there: the newest restore point is what there is."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, notify=receiver.url) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        for path in local.data.glob("app.db*"):
+            path.unlink()
+        assert process.terminate() == 74
+        said = complaint(process.stderr())
+    told = [f"{each['message']} {each['hint']}" for each in receiver.posts]
+    assert said.count(f"{local.database} (newest restore point: app.db/") == 1
+    assert len(told) == 2, told
+    for text in (*told, said):
+        assert "sidecar restore" in text
+        assert "local file" not in text
+        assert "only its disk" not in text
+
+
+def test_takeover_is_two_messages_that_say_different_things(fleet: Fleet) -> None:
+    """Who took over, and where this machine's state is; no failure beside them."""
+    a, b = fleet.member("a"), fleet.member("b")
+    with receiving() as receiver:
+        with a.run(notify=receiver.url) as first:
+            first.wait_metric("sidecar_backups_total", 2, outcome="published")
+            freeze(*first.family())
+            with b.run() as second:
+                second.wait_metric("sidecar_backups_total", 1, timeout=60, outcome="published")
+                thaw(*first.family())
+                assert first.wait(60) == 75
+                assert second.terminate() == 0
+        assert receiver.kinds() == ["divergence", "divergence"]
+        assert "taken over by b" in receiver.posts[0]["message"]
+        assert "is kept as diverged/app.db/" in receiver.posts[1]["message"]
 
 
 @pytest.mark.skipif(

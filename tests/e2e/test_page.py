@@ -3,6 +3,7 @@
 Screenshots of each state stay in the test's directory.
 """
 
+import html
 import http.client
 import json
 from collections.abc import Iterator
@@ -120,6 +121,24 @@ def test_hostile_database_name_is_only_text(browser: "Browser", local: Machine, 
         assert visitor.page.locator("img").count() == 0
         assert not visitor.is_too_wide()
         visitor.close()
+
+
+def test_without_javascript_the_heading_is_there(local: Machine) -> None:
+    """What the page would ask for is in it from the start; a name in it is text, there too."""
+    database = local.data / HOSTILE
+    write_note(database, "one")
+    with local.run(*CALM_APP, databases=database, interval="1s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        status, page = process.http("/")
+        assert (status, page.count('<h1 id="title">Protected</h1>')) == (200, 1)
+        assert 'data-level="good"' in page
+        database.unlink()
+        process.wait_metric("sidecar_backups_total", 1, outcome="failed")
+        page = process.http("/")[1]
+        assert 'data-level="bad"' in page
+        assert '<h1 id="title">Not protected</h1>' in page
+        assert html.escape(HOSTILE) in page
+        assert HOSTILE not in page
 
 
 def test_waiting_for_the_lease_names_the_holder(browser: "Browser", local: Machine, tmp_path: Path) -> None:

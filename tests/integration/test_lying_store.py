@@ -12,6 +12,7 @@ from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.errors import StoreUnavailable
 from sidecar.ports import ObjectStore
 from sidecar.store import Decorated
+from sidecar.verdict import Level, overall
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import NAME, Machine, write
 
@@ -114,6 +115,11 @@ async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, t
     assert check_ledger(fresh.database.path) == 3
     assert fresh.status.restores["damaged"] == 1
     assert str((await machine.points())[-1].timestamp) in fresh.status.problems[0].message
+    fresh.status.enter("running", ready=True)
+    verdict = overall(fresh.status)
+    assert (verdict.level, verdict.title) == (Level.LOOK, "Protected, but changes were lost")
+    assert verdict.reason.startswith(f"restored from {first} of ")
+    assert f"because {second} of " in verdict.reason
 
 
 @pytest.mark.parametrize(("keeps", "words"), [(0.0, "does not have it"), (0.5, "of the")], ids=["nothing", "half"])

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sidecar.errors import Reason
 from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Growth, Message, Outbox, said_in, shortened
 from sidecar.status import Event, Kind
 from tests.fakes import START
@@ -45,6 +46,21 @@ def test_an_outage_that_goes_on_is_told_again_after_hours() -> None:
     assert told(outbox, REMIND - 1) == []
     fail(outbox, REMIND)
     assert told(outbox, REMIND) == ["failure app.db"]
+
+
+def test_another_cause_is_told_at_once_and_each_only_once() -> None:
+    """The store was away, and now denies access: other words for whoever was told to wait."""
+    outbox = Outbox()
+    causes = [Reason.UNAVAILABLE, Reason.UNAVAILABLE, Reason.ACCESS_DENIED, Reason.UNAVAILABLE, Reason.ACCESS_DENIED]
+    found = []
+    for now, cause in enumerate(causes):
+        outbox.add(Event(Kind.FAILURE, START, "app.db", f"at {now}", reason=cause), float(now))
+        found.append(told(outbox, float(now)))
+    assert found == [["failure app.db"], [], ["failure app.db"], [], []]
+    recover(outbox, 10.0)
+    assert told(outbox, 10.0) == ["recovery app.db"]
+    outbox.add(Event(Kind.FAILURE, START, "app.db", "again", reason=Reason.ACCESS_DENIED), 11.0)
+    assert told(outbox, 11.0) == ["failure app.db"]
 
 
 def test_databases_fail_and_recover_by_themselves() -> None:
