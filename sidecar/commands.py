@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from sidecar.adapters.http import ControlClient
+from sidecar.adapters.control import ControlClient
 from sidecar.backup import Tools
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration

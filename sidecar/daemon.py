@@ -9,7 +9,7 @@ signals, HTTP                from the first moment to the last
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +19,17 @@ from anyio.abc import TaskGroup
 
 from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
-from sidecar.adapters.memory import return_free_pages
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
-from sidecar.backup import Backup
 from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
-from sidecar.diverged import Diverged, FencedState
+from sidecar.diverged import Diverged
 from sidecar.domain import Account
+from sidecar.ending import Ending
 from sidecar.environment import app_environment
-from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost, SidecarError
+from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.files import kept_aside
-from sidecar.inventory import stored_by_tier
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
 from sidecar.ondemand import OnDemand, shown_in
@@ -39,21 +37,14 @@ from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
 from sidecar.status import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
+from sidecar.watching import Watching
 
 log = structlog.get_logger()
 
-OBSERVE_SECONDS = 1.0
-COUNT_SECONDS = 3600.0
-DIVERGED_RETRY_SECONDS = 30.0
-RETRY_FENCED_SECONDS = 2.0
 IDLE_LOOK_SECONDS = 15.0
 ON_THIS_DISK = (
     "restore points are kept on this machine's own disk and are lost with it",
     "set SIDECAR_STORE to s3://bucket/prefix, or to a file:// directory on another disk",
-)
-NOT_PUBLISHED = (
-    "the app has stopped and its last changes could not be published",
-    "do not destroy this machine: only its disk has them, and started again on it sidecar publishes them; the log says why",
 )
 
 
@@ -85,7 +76,8 @@ class _Daemon:
         self._fence = parts.fence()
         self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
-        self._diverged: list[Diverged] = []
+        self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
+        self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
         self._started = anyio.Event()
         self._signals = Signals()
         self._on_demand = OnDemand(self._backups, self._status)
@@ -113,7 +105,7 @@ class _Daemon:
         stack.enter_context(self._parts.locks(control))
         url = self._settings.app_metrics_url
         app_metrics = AppMetrics(url, acceptable) if url else None
-        http = Http(self._status, Metrics(self._status).render, self._observe, app_metrics)
+        http = Http(self._status, Metrics(self._status).render, self._watching.observe, app_metrics)
         if address := listen_address(self._settings.listen):
             await stack.enter_async_context(http.listening(*address))
         if control:
@@ -171,13 +163,12 @@ class _Daemon:
         self._started.set()
         status = await self._run_beside_backups(booted)
         stopping = self._parts.clock.monotonic()
-        protected = await self._final_backup()
+        self._on_demand.cancel()
+        protected = await self._ending.final_backup(self._settings.final_backup_timeout.total_seconds())
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
-        if (
-            not protected and not self._fence.lost.is_set()
-        ):  # else it was told who took over, and what became of the state
-            self._status.report("", *self._not_published(), Kind.FAILURE)
+        if not protected and not self._fence.lost.is_set():  # of that was told what became of the state
+            self._status.report("", *self._ending.not_published(), Kind.FAILURE)
         log.info(
             "shutdown",
             app_status=status if self._command else None,
@@ -199,11 +190,16 @@ class _Daemon:
                     loop = partial(backup.run, self._settings.interval, at_once=how.at_once)
                     group.start_soon(self._guarded, loop)
                 self._start_drills(group)
-                group.start_soon(self._guarded, self._keep_counting_storage)
-                group.start_soon(self._guarded, self._keep_observing)
-                group.start_soon(self._guarded, self._look_when_doubted)
-                group.start_soon(self._guarded, self._publish_diverged)
-                group.start_soon(self._guarded, self._publish_fenced)
+                for watch in (
+                    self._watching.keep_counting_storage,
+                    self._watching.keep_observing,
+                    self._watching.look_when_doubted,
+                    self._ending.publish_diverged,
+                ):
+                    group.start_soon(self._guarded, watch)
+                if self._settings.on_lease_lost is OnLeaseLost.CONTINUE:
+                    saving = partial(self._ending.keep_saving_fenced, self._settings.interval.total_seconds())
+                    group.start_soon(self._guarded, saving)
                 grace, drain = self._settings.shutdown_grace.total_seconds(), self._settings.drain.total_seconds()
                 status = await until_ended(self._signals, self._status, grace=grace, drain=drain)
                 group.cancel_scope.cancel()
@@ -217,24 +213,6 @@ class _Daemon:
         for backup in self._backups if interval else ():
             drill = self._parts.drill(backup, self._tools, alone)
             group.start_soon(self._guarded, partial(drill.run, interval))
-
-    async def _keep_counting_storage(self) -> None:
-        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
-        while True:
-            for backup in self._backups:
-                name = backup.database.name
-                with suppress(SidecarError):  # the cycles report what is wrong with the store
-                    points = [point async for point in self._tools.replica.points(name)]
-                    self._status.stored[name] = stored_by_tier(points)
-            await anyio.sleep(COUNT_SECONDS)
-
-    async def _look_when_doubted(self) -> None:
-        """The lease object was deleted, or is out of reach for good: are the restore points still there?"""
-        while True:
-            await self._fence.doubted.wait()
-            self._fence.doubted = anyio.Event()
-            for backup in self._backups:
-                await backup.look()
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run something beside the app; a bug in it ends it alone, never the app or the final backup."""
@@ -250,7 +228,7 @@ class _Daemon:
         for backup in self._backups:
             with progress_bar(f"restore {backup.database.name}") as progress:
                 how = await boot.boot(backup, self._parts.lineage(backup.database), progress)
-            self._diverged += [
+            self._ending.diverged += [
                 Diverged(backup.database, path, at, self._parts.holder, self._tools)
                 for path, at in kept_aside(backup.database.path, "diverged")
             ]
@@ -311,46 +289,6 @@ class _Daemon:
                 )
         self._status.enter("stopped")
 
-    async def _final_backup(self) -> bool:
-        """Back up once more, whatever signals come; False when a database could not be in time.
-
-        When the lease is lost the state goes under `diverged/` instead.
-        """
-        timeout = self._settings.final_backup_timeout.total_seconds()
-        protected: list[bool] = []
-
-        async def one(backup: Backup) -> None:
-            protected.append(await backup.final())
-
-        self._on_demand.cancel()
-        with anyio.move_on_after(timeout, shield=True) as scope:
-            async with anyio.create_task_group() as group:
-                for backup in self._backups:
-                    group.start_soon(one, backup)
-            await self._save_fenced()
-            protected += [await diverged.publish() for diverged in self._diverged]
-        if scope.cancelled_caught:
-            log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
-        return len(protected) == len(self._backups) + len(self._diverged) and all(protected)
-
-    async def _save_fenced(self) -> None:
-        """Once the lease is lost: publish under `diverged/` what no restore point holds; tried again until it is done."""
-
-        async def save(state: FencedState) -> None:
-            while not await state.publish():
-                await anyio.sleep(RETRY_FENCED_SECONDS)
-
-        async with anyio.create_task_group() as group:
-            for backup in self._backups if self._fence.lost.is_set() else ():
-                group.start_soon(save, FencedState(backup, self._parts.holder, self._tools))
-
-    async def _publish_fenced(self) -> None:
-        """An app that goes on without the lease: its state is kept under `diverged/` at every interval."""
-        await self._fence.lost.wait()
-        while self._settings.on_lease_lost is OnLeaseLost.CONTINUE:
-            await self._save_fenced()
-            await anyio.sleep(self._settings.interval.total_seconds())
-
     def _waiting(self) -> list[str]:
         """Databases that the app has never created: probably their paths are wrong."""
         return [name for name, each in self._status.databases.items() if each.last_outcome == "waiting"]
@@ -359,47 +297,5 @@ class _Daemon:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
         if not protected and status == 0:
-            raise FinalBackupFailed(*self._not_published())
+            raise FinalBackupFailed(*self._ending.not_published())
         return status
-
-    def _not_published(self) -> tuple[str, str]:
-        """What is lost and what is not, when the final backup failed."""
-        gone = [backup for backup in self._backups if backup.is_gone()]
-        if not gone:
-            return NOT_PUBLISHED
-        what = ", ".join(f"{each.database.path} (newest restore point: {each.newest_key})" for each in gone)
-        hint = "has the app deleted it? `sidecar restore`, and every boot, brings back the newest restore point"
-        if len(gone) < len(self._backups):
-            hint += "; the log says what became of the others"
-        return f"the app has stopped, and there is nothing to back up any more at {what}", hint
-
-    async def _keep_observing(self) -> None:
-        """Every second: what is unprotected, and whether a final backup would still fit its time.
-
-        What a boot or a publish left of its memory is given back.
-        """
-        warned = False
-        published: list[str | None] = []
-        while True:
-            self._observe()
-            if published != (now := [backup.newest_key for backup in self._backups]):
-                published = now
-                return_free_pages()
-            estimate, limit = self._status.final_estimate() or 0.0, self._settings.final_backup_timeout.total_seconds()
-            if estimate > limit and not warned:
-                hint = "raise final_backup_timeout, and the time the platform waits before it kills"
-                message = f"a final backup would take {estimate:.0f} s, final_backup_timeout is {limit:.0f} s"
-                log.warning(message, hint=hint)
-                self._status.report("", message, hint)
-            warned = estimate > limit
-            await anyio.sleep(OBSERVE_SECONDS)
-
-    def _observe(self) -> None:
-        for backup in self._backups:
-            with suppress(SidecarError, OSError):  # the cycle reports it
-                backup.observe()
-
-    async def _publish_diverged(self) -> None:
-        for diverged in self._diverged:
-            while not await diverged.publish():
-                await anyio.sleep(DIVERGED_RETRY_SECONDS)

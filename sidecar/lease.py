@@ -89,7 +89,7 @@ class Lease:
         self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
-        self.doubted = anyio.Event()  # something is wrong with the store, other than that it does not answer
+        self._doubted = anyio.Event()
 
     @property
     def epoch(self) -> int:
@@ -192,7 +192,7 @@ class Lease:
                 log.warning("the lease could not be renewed", error=error.message, hint=error.hint)
                 failed = True
                 if not isinstance(error, Transient):
-                    self.doubted.set()
+                    self._doubted.set()
             except Exception:  # a loop boundary: a bug here must not stop the app
                 log.exception("the lease could not be renewed, by a bug")
                 failed = True
@@ -224,6 +224,11 @@ class Lease:
         """See `ports.Fence`."""
         self._latest[database] = key
         await self.renew()
+
+    async def doubted(self) -> None:
+        """Return when something is wrong with the store other than that it does not answer; ever again while it is."""
+        await self._doubted.wait()
+        self._doubted = anyio.Event()
 
     @property
     def handed_over(self) -> bool:
@@ -343,7 +348,7 @@ class Lease:
         seen, record = await read(self._store), self._record
         if record and seen is None:  # deleted by hand, and what else? What is written anew keeps the epoch
             log.error("the lease object is gone from the store: it is written anew", epoch=record.epoch)
-            self.doubted.set()
+            self._doubted.set()
             try:
                 await self._write(record, IfAbsent())
             except (PreconditionFailed, NotFound):

@@ -17,7 +17,7 @@ class NoLease:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.epoch = 0
-        self.lost = self.asked = self.doubted = anyio.Event()  # never set
+        self.lost = self.asked = anyio.Event()  # never set
         self.asked_by: str | None = None
         self.retain = self.handing_over = self.handed_over = False
 
@@ -47,6 +47,10 @@ class NoLease:
 
     async def confirm(self, database: str, key: str) -> None:
         """See `ports.Fence`."""
+
+    async def doubted(self) -> None:
+        """Nothing is known of the store between publishes."""
+        await anyio.sleep_forever()
 
     async def abandoned(self) -> bool:
         """Nobody asked for it."""

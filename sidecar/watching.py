@@ -1,0 +1,77 @@
+"""What goes on beside the app, besides backups and drills: looks at what is unprotected, stored, and still there."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import anyio
+import structlog
+
+from sidecar.adapters.memory import return_free_pages
+from sidecar.backup import Backup, Tools
+from sidecar.errors import SidecarError
+from sidecar.inventory import stored_by_tier
+from sidecar.lease import Lease
+from sidecar.nolease import NoLease
+
+log = structlog.get_logger()
+
+OBSERVE_SECONDS = 1.0
+COUNT_SECONDS = 3600.0
+
+
+class Watching:
+    """Of all databases."""
+
+    def __init__(
+        self, backups: Sequence[Backup], fence: Lease | NoLease, tools: Tools, final_backup_timeout: timedelta
+    ) -> None:
+        self._backups = backups
+        self._fence = fence
+        self._tools = tools
+        self._status = tools.status
+        self._limit = final_backup_timeout.total_seconds()
+
+    def observe(self) -> None:
+        """Look, by stat alone, what is unprotected. What is wrong with a file the cycle reports."""
+        for backup in self._backups:
+            with suppress(SidecarError, OSError):
+                backup.observe()
+
+    async def keep_observing(self) -> None:
+        """Every second: what is unprotected, and whether a final backup would still fit its time.
+
+        What a boot or a publish left of its memory is given back.
+        """
+        warned = False
+        published: list[str | None] = []
+        while True:
+            self.observe()
+            if published != (now := [backup.newest_key for backup in self._backups]):
+                published = now
+                return_free_pages()
+            estimate = self._status.final_estimate() or 0.0
+            if estimate > self._limit and not warned:
+                hint = "raise final_backup_timeout, and the time the platform waits before it kills"
+                message = f"a final backup would take {estimate:.0f} s, final_backup_timeout is {self._limit:.0f} s"
+                log.warning(message, hint=hint)
+                self._status.report("", message, hint)
+            warned = estimate > self._limit
+            await anyio.sleep(OBSERVE_SECONDS)
+
+    async def keep_counting_storage(self) -> None:
+        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
+        while True:
+            for backup in self._backups:
+                name = backup.database.name
+                with suppress(SidecarError):  # the cycles report what is wrong with the store
+                    points = [point async for point in self._tools.replica.points(name)]
+                    self._status.stored[name] = stored_by_tier(points)
+            await anyio.sleep(COUNT_SECONDS)
+
+    async def look_when_doubted(self) -> None:
+        """The lease object was deleted, or is out of reach for good: are the restore points still there?"""
+        while True:
+            await self._fence.doubted()
+            for backup in self._backups:
+                await backup.look()
