@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -179,7 +179,7 @@ class Status:
         self.lease = LeaseStatus()
         self.sent = self.received = 0
         self.publishing: dict[str, tuple[int, int]] = {}
-        self._boot: Measured | None = None
+        self.boot: Measured | None = None  # what was spent before the app started
         self.stored: dict[str, dict[str, int]] = {}
         self.problems: deque[Problem] = deque()
         self.remark: tuple[str, str] | None = None  # what stays to be decided as long as this process runs, and a hint
@@ -187,8 +187,8 @@ class Status:
     def enter(self, phase: str, *, ready: bool = False) -> None:
         """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
-        if ready and self._boot is None:
-            self._boot = self._measured()
+        if ready and self.boot is None:
+            self.boot = self._measured()
 
     def count_request(self, operation: str, outcome: str, seconds: float) -> None:
         """Count one request to the store."""
@@ -305,7 +305,7 @@ class Status:
         if not self.store.startswith("s3://"):
             return None
         now = self._measured()
-        boot = self._boot or now
+        boot = self.boot or now
         since = Measured(
             now.seconds - boot.seconds,
             Counter(now.requests) - Counter(boot.requests),
@@ -322,56 +322,6 @@ class Status:
         for (operation, _), count in self.requests.items():
             requests[operation] += count
         return Measured((self._now() - self.started).total_seconds(), requests, self.sent, self.received)
-
-    def _cost_dict(self) -> dict[str, object] | None:
-        cost = self.cost()
-        if cost is None:
-            return None
-        return {
-            "currency": "USD",
-            "per": "month",
-            "since": (self.started + timedelta(seconds=self._boot.seconds if self._boot else 0)).isoformat(),
-            **{kind: round(getattr(cost, kind), 4) for kind in (*COSTS, "total", "boot")},
-            "sent_bytes": self.sent,
-            "received_bytes": self.received,
-            "stored_bytes": self.stored,
-        }
-
-    def as_dict(self) -> dict[str, object]:
-        """The JSON of `/status`: no secrets, instants in ISO 8601."""
-        return {
-            "source": "daemon",
-            "version": self.version,
-            "sqlite_version": self.sqlite_version,
-            "store": self.store,
-            "now": self._now().isoformat(),
-            "phase": self.phase,
-            "ready": self.ready,
-            "started": self.started.isoformat(),
-            "uptime_seconds": round((self._now() - self.started) / timedelta(seconds=1), 3),
-            "interval_seconds": self.interval.total_seconds() if self.interval else None,
-            "final_backup_estimate_seconds": self.final_estimate(),
-            "credentials_expiry": self.credentials_expiry.isoformat() if self.credentials_expiry else None,
-            "notifications": dict(self.notifications),
-            "lease": {**asdict(self.lease), "renewals": dict(self.lease.renewals)},
-            "cost": self._cost_dict(),
-            "databases": [self._database_dict(each) for each in self.databases.values()],
-            "problems": [{**asdict(each), "at": each.at.isoformat()} for each in self.problems],
-        }
-
-    def _database_dict(self, database: DatabaseStatus) -> dict[str, object]:
-        shown: dict[str, object] = {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in asdict(database).items()
-            if name not in {"phases", "backups", "failures", "drills", "history"}
-        }
-        return {
-            **shown,
-            "unprotected_seconds": round(database.unprotected_seconds(self._now()), 3),
-            "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
-            "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
-            "history": [{**asdict(each), "at": each.at.isoformat()} for each in database.history],
-        }
 
 
 def _nobody(_event: Event) -> None:

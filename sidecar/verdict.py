@@ -40,19 +40,6 @@ class Verdict:
         return {**asdict(self), "since": self.since.isoformat() if self.since else None}
 
 
-def described(status: Status) -> dict[str, object]:
-    """The JSON of `/status`, with a verdict on all and on each database."""
-    shown = status.as_dict()
-    verdicts = {name: of_database(status, each).as_dict() for name, each in status.databases.items()}
-    databases = shown["databases"]
-    entries = databases if isinstance(databases, list) else []
-    return {
-        **shown,
-        "verdict": overall(status).as_dict(),
-        "databases": [{**each, "verdict": verdicts[each["name"]]} for each in entries],
-    }
-
-
 def overall(status: Status) -> Verdict:
     """The worst of all databases, and the oldest of the worst; it says which one when there are several."""
     each = [(name, of_database(status, database)) for name, database in status.databases.items()]

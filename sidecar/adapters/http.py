@@ -17,7 +17,8 @@ from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
 from sidecar.status import Status
-from sidecar.verdict import described, overall
+from sidecar.status_json import as_json
+from sidecar.verdict import overall
 
 log = structlog.get_logger()
 
@@ -215,7 +216,7 @@ class Http:
 
     async def _show_status(self, _request: web.Request) -> web.Response:
         self._observe()
-        return web.json_response(described(self._status), headers=NO_STORE)
+        return web.json_response(as_json(self._status), headers=NO_STORE)
 
 
 async def _listen_privately(runner: web.AppRunner, path: Path) -> None:

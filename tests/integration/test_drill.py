@@ -18,6 +18,7 @@ from sidecar.errors import DamagedRestorePoint
 from sidecar.ports import ObjectStore
 from sidecar.publish import Parent
 from sidecar.restore import Restorer
+from sidecar.status_json import as_json
 from tests.harness.writers import fill
 from tests.integration.test_reuse import change
 from tests.integration.wiring import Machine
@@ -100,7 +101,7 @@ async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
     assert await verdicts(machine) == [None, "damaged", None]
     assert (status.drills["damaged"], status.drill_outcome, status.last_drill) == (1, "damaged", None)
     assert status.drill_error
-    assert "drill: damaged" in json.dumps(machine.status.as_dict()["problems"])
+    assert "drill: damaged" in json.dumps(as_json(machine.status)["problems"])
     assert await machine.drill().drill() is Verdict.GOOD
     assert status.proven == newest.key
     change(machine.database.path, "CREATE TABLE another (x)")

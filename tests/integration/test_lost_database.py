@@ -12,6 +12,7 @@ import pytest
 from sidecar.errors import StoreUnavailable
 from sidecar.ports import ObjectStore
 from sidecar.restore import OnConflict
+from sidecar.status_json import as_json
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 
@@ -53,7 +54,7 @@ async def test_emptied_database_leaves_the_real_one_held(machine: Machine) -> No
     held, *others = await tiers(machine)
     assert (held, others[-1]) == ("held", "-")
     assert set(others[:-1]) <= {"recent", "hourly", "daily"}
-    shown = json.dumps(machine.status.as_dict())
+    shown = json.dumps(as_json(machine.status))
     assert '"suspicious": 1' in shown
     assert f"sidecar restore --key {real}" in shown
 

@@ -8,6 +8,7 @@ import pytest
 from sidecar.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
 from sidecar.domain import Database
 from sidecar.status import Status
+from sidecar.status_json import as_json
 from tests.fakes import FakeClock
 
 
@@ -61,7 +62,7 @@ def test_status_estimates_from_its_own_counts_all_outcomes_alike() -> None:
     cost = status.cost()
     assert cost
     assert (cost.requests, cost.storage, cost.egress) == pytest.approx((0.00001, 0.046, 0.02))
-    shown = status.as_dict()["cost"]
+    shown = as_json(status)["cost"]
     assert isinstance(shown, dict)
     assert (shown["total"], shown["since"], shown["sent_bytes"]) == (0.066, status.started.isoformat(), 10**9)
 
@@ -85,7 +86,7 @@ def test_a_restore_at_boot_is_paid_once_and_no_trend() -> None:
     assert cost
     assert cost.boot == pytest.approx(0.9000004)
     assert (cost.egress, cost.requests) == pytest.approx((0, 3 * 0.000005 * 480))
-    shown = status.as_dict()["cost"]
+    shown = as_json(status)["cost"]
     assert isinstance(shown, dict)
     assert (shown["boot"], shown["since"]) == (0.9, "2026-11-20T14:56:03.123456+00:00")
 
@@ -99,4 +100,4 @@ def test_a_drill_in_the_first_minutes_counts_once_per_drill_interval() -> None:
 def test_a_directory_costs_nothing_to_anybody() -> None:
     status = status_of("file:///store", FakeClock())
     assert status.cost() is None
-    assert status.as_dict()["cost"] is None
+    assert as_json(status)["cost"] is None

@@ -9,6 +9,7 @@ import pytest
 from sidecar.domain import Database
 from sidecar.errors import Reason
 from sidecar.status import SECONDS, Histogram, Kind, Status
+from sidecar.status_json import as_json
 from tests.fakes import START, FakeClock
 
 
@@ -109,7 +110,7 @@ def test_the_status_is_json_with_dates_and_ages(status: Status, clock: FakeClock
     status.failed("other.db", "no", "try again")
     status.databases["other.db"].unprotected_since = clock.now()
     clock.advance(12.3456)
-    shown = json.loads(json.dumps(status.as_dict()))
+    shown = json.loads(json.dumps(as_json(status)))
     assert (shown["phase"], shown["ready"], shown["uptime_seconds"]) == ("running", True, 12.346)
     one, other = shown["databases"]
     assert (one["name"], one["last_success"]) == ("app.db", "2026-11-20T14:55:03.123456+00:00")

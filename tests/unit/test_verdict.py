@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.domain import Database
 from sidecar.status import Kind, Status
-from sidecar.verdict import Level, described, overall
+from sidecar.status_json import as_json
+from sidecar.verdict import Level, overall
 from tests.fakes import START, FakeClock
 
 
@@ -129,7 +130,7 @@ def test_the_worst_database_decides_and_is_named(clock: FakeClock) -> None:
 
 
 def test_the_status_carries_it(status: Status) -> None:
-    shown = json.loads(json.dumps(described(running(status))))
+    shown = json.loads(json.dumps(as_json(running(status))))
     expected = {"level": "good", "title": "Protected", "since": START.isoformat(), "reason": "", "hint": ""}
     assert shown["verdict"] == expected
     assert shown["databases"][0]["verdict"] == expected
