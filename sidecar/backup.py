@@ -1,5 +1,6 @@
 """One backup cycle of one database, and the loop around it."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -246,32 +247,23 @@ class Backup:
         if signature is None:
             return self._without_database()
         idle = not self._must_publish and not self._protection.changed_since(signature)
-        if last:
-            with anyio.move_on_after(LAST_LOOK_SECONDS):
-                self.doubt()
-                await self._look(required=False)
-        else:
-            await self._look(required=idle)
+        await self._look(idle=idle, last=last)
         if idle and not self._must_publish:
             self._tools.status.succeeded(self.database.name, "unchanged")
             return "unchanged"
         return await self._snapshot_and_publish()
 
-    async def _look(self, *, required: bool) -> None:
-        """Now and then: is the restore point that the local database descends from still there? Else publish a whole one.
+    async def _look(self, *, idle: bool, last: bool) -> None:
+        """Is the restore point that the local database descends from still there? Else a whole one is published.
 
-        Where it is `required` because nothing will be published, raises `SidecarError` when it cannot be known for long.
+        Raises `SidecarError` when that cannot be known for long and nothing else would be done.
         """
-        if self._parent is None or not self._presence.is_due:
+        if self._parent is None:
             return
-        try:
-            missing = await self._presence.missing(self._parent)
-        except SidecarError as error:
-            if required and not self._presence.is_believed(error):
-                raise
-            log.info("it is not known whether the restore point is there", key=self._parent, error=error.message)
-        else:
-            if missing:
+        if last:
+            self.doubt()
+        with anyio.move_on_after(LAST_LOOK_SECONDS if last else math.inf):
+            if missing := await self._presence.look(self._parent, required=idle and not last):
                 self._distrust(missing)
 
     async def _snapshot_and_publish(self) -> str:

@@ -42,21 +42,27 @@ class Presence:
         """There is reason to look again, and to believe nothing before."""
         self._seen = None
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to look."""
-        return self._seen is None or self._clock.monotonic() - self._seen >= LOOK_EVERY
+    async def look(self, key: str, *, required: bool) -> RestorePoint | None:
+        """If it is time to: the restore point that is gone, which is told; None when it is there.
 
-    def is_believed(self, error: SidecarError) -> bool:
-        """Whether it may be taken for there although a look failed like this."""
+        Where an answer is `required`, raises `SidecarError` when there is none, unless it is one that may be waited for.
+        """
+        if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
+            return None
+        try:
+            return await self._missing(key)
+        except SidecarError as error:
+            if required and not self._is_believed(error):
+                raise
+            log.info("it is not known whether the restore point is there", key=key, error=error.message)
+            return None
+
+    def _is_believed(self, error: SidecarError) -> bool:
         recently = self._seen is not None and self._clock.monotonic() - self._seen < BELIEVED_FOR
         return recently and isinstance(error, Transient)
 
-    async def missing(self, key: str) -> RestorePoint | None:
-        """Ask the store: None when it is there; when it is gone that is told. Raises `SidecarError`.
-
-        One that was superseded by another machine (`lease=off`) may have expired: nothing is to be put above that one's.
-        """
+    async def _missing(self, key: str) -> RestorePoint | None:
+        """One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's."""
         if await self._is_there(key) or await self._is_superseded(key):
             self.confirm()
             return None
