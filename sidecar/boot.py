@@ -16,6 +16,7 @@ from sidecar.errors import (
     DamagedRestorePoint,
     DatabaseBusy,
     NothingToRestore,
+    SidecarError,
 )
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
@@ -110,14 +111,11 @@ class Boot:
 
     async def _carry_out(self, decision: Decision, what: "_Case") -> tuple[Booted, Restored | None]:
         newest = what.newest.key if what.newest else ""
+        if refusal := refused(decision, what.database, self._replica.store.url, newest):
+            raise refusal
         match decision:
             case Decision.START_EMPTY:
                 return Booted("started_empty"), None
-            case Decision.NOTHING_TO_RESTORE:
-                raise NothingToRestore(
-                    f"{self._replica.store.url} has no restore point of {what.database.name}, and on_empty_store=fail",
-                    "check `store` and the database's name, or set on_empty_store=start for the first start",
-                )
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
                 if decision is Decision.PUBLISH_LOCAL:
                     self._miss(what)
@@ -128,11 +126,6 @@ class Boot:
                 return Booted("kept_local", at_once=True, force=True), None
             case Decision.KEEP_LOCAL:
                 return Booted("kept_local", at_once=True), None
-            case Decision.CONFLICT_FAIL:
-                raise ConfigurationError(
-                    f"{what.database.path} does not descend from the newest restore point {newest}, and on_conflict=fail",
-                    "move the file away to restore, or set on_conflict to remote or local",
-                )
         return await self._restore(what)
 
     def _miss(self, case: _Case) -> None:
@@ -199,9 +192,9 @@ class Boot:
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
 
     def _tell_fallback(self, case: _Case, restored: Restored) -> None:
-        newest = f"{case.newest.key} of {_said(case.newest)} is damaged" if case.newest else "the newest is gone"
+        newest = f"{case.newest.key} of {said(case.newest)} is damaged" if case.newest else "the newest is gone"
         message = (
-            f"restored from {restored.point.key} of {_said(restored.point)}, because {newest}: "
+            f"restored from {restored.point.key} of {said(restored.point)}, because {newest}: "
             "what was written between the two is missing from the database"
         )
         self._status.report(case.database.name, message, FALLBACK_HINT, Kind.DAMAGED)
@@ -263,5 +256,21 @@ class Boot:
         )
 
 
-def _said(point: RestorePoint) -> str:
+def refused(decision: Decision, database: Database, store: str, newest: str) -> SidecarError | None:
+    """Why a boot that came to this decision would not start the app; None when it would."""
+    if decision is Decision.NOTHING_TO_RESTORE:
+        return NothingToRestore(
+            f"{store} has no restore point of {database.name}, and on_empty_store=fail",
+            "check `store` and the database's name, or set on_empty_store=start for the first start",
+        )
+    if decision is Decision.CONFLICT_FAIL:
+        return ConfigurationError(
+            f"{database.path} does not descend from the newest restore point {newest}, and on_conflict=fail",
+            "move the file away to restore, or set on_conflict to remote or local",
+        )
+    return None
+
+
+def said(point: RestorePoint) -> str:
+    """When a restore point was made, for people."""
     return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"

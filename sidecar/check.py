@@ -10,16 +10,15 @@ from pathlib import Path
 from sidecar.adapters.accounts import to_become
 from sidecar.budget import shutdown_budget
 from sidecar.compose import Parts, opened
-from sidecar.config import Configuration, listen_address, without_password
+from sidecar.config import SIZES, Configuration, listen_address, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
 from sidecar.files import require_room, require_writable
+from sidecar.foresight import foretell
 from sidecar.locks import holder_of
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
 from sidecar.trial import Finding, Trial
-
-SIZES = {"part_size"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,10 @@ def _steps(parts: Parts, fly_toml: str | None) -> list[_Step]:
         _Step("shutdown budget", lambda: _budget(parts, fly_toml)),
         *([_Step("app_user", lambda: _app_user(settings.app_user))] if settings.app_user else []),
         *(_Step(title, attempt, chained=True) for title, attempt in trial.steps()),
+        *(
+            _Step(f"next boot, {each.name}", partial(_boot, parts, trial, each), chained=True)
+            for each in parts.databases
+        ),
         *(_Step(f"database {each.name}", partial(_database, parts, trial, each)) for each in parts.databases),
     ]
 
@@ -96,6 +99,10 @@ async def _app_user(setting: str | None) -> str:
     return f"uid {account.uid}, gid {account.gid}, groups {list(account.groups)}" if account else "is who we are"
 
 
+async def _boot(parts: Parts, trial: Trial, database: Database) -> Finding:
+    return foretell(parts, database, trial.newest.get(database.name))
+
+
 async def _database(parts: Parts, trial: Trial, database: Database) -> str:
     """A snapshot as a backup makes it; where there is no database yet, whether its restore would fit."""
     require_writable(database.path)
@@ -103,7 +110,7 @@ async def _database(parts: Parts, trial: Trial, database: Database) -> str:
         async with parts.inspector().snapshot(database.path) as snapshot:
             where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)
             return f"{format_size(snapshot.size)}, {snapshot.tables} tables; a snapshot was staged on {where}"
-    missing = "does not exist yet, or has zero bytes; a boot restores it or the app creates it"
+    missing = "does not exist, or has zero bytes"
     newest = trial.newest.get(database.name)
     if newest is None or not database.path.parent.is_dir():
         return missing

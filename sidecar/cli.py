@@ -5,17 +5,17 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 import anyio
 import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import REPEATABLE, Configuration, Settings, load
+from sidecar.config import REPEATABLE, SIZES, Configuration, Settings, load
 from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError, UsageError
+from sidecar.setting_errors import choices_of
 
 Command = Callable[..., Any]
 
@@ -72,7 +72,11 @@ def _with_settings(command: Command) -> Command:
     for name, field in reversed(Settings.model_fields.items()):
         option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
         decorated = click.option(
-            option, name, multiple=name in REPEATABLE, help=_help(name, field.description), metavar=_metavar(field)
+            option,
+            name,
+            multiple=name in REPEATABLE,
+            help=_help(name, field.description),
+            metavar=_metavar(name, field),
         )(decorated)
     return decorated
 
@@ -81,15 +85,14 @@ def _help(name: str, description: str | None) -> str:
     return f"{description}{'; repeatable' if name in REPEATABLE else ''}"
 
 
-def _metavar(field: FieldInfo) -> str:
+def _metavar(name: str, field: FieldInfo) -> str:
     """What a value looks like: choices where there are some, else its kind."""
-    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
-        choices = tuple(field.annotation)
-    if choices:
-        return f"[{'|'.join(str(choice) for choice in choices)}]"
+    if choices := choices_of(field):
+        return f"[{'|'.join(choices)}]"
     if field.annotation is timedelta:
         return "DURATION"
+    if name in SIZES:
+        return "SIZE"
     return "NUMBER" if field.annotation is int else "VALUE"
 
 

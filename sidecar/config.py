@@ -32,9 +32,10 @@ from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
 from sidecar.lease import OnLeaseLost
 from sidecar.outbox import Growth
-from sidecar.quantities import parse_duration, parse_size
+from sidecar.quantities import format_size, parse_duration, parse_size
 from sidecar.replica import RESERVED_NAMES
 from sidecar.restore import OnConflict, OnEmptyStore
+from sidecar.setting_errors import said_of
 
 PREFIX = "SIDECAR_"
 CONFIG_VARIABLE = "SIDECAR_CONFIG"
@@ -42,6 +43,7 @@ DEFAULT_FILE = "sidecar.toml"
 SHORTEST_TTL = timedelta(seconds=1)
 SMALLEST_ALERT = 64 << 10
 SECRETS = frozenset({"notify", "heartbeat_url"})  # their values are shown nowhere, not even when they are wrong
+SIZES = frozenset({"part_size"})
 REPEATABLE = frozenset({"databases", "notify"})
 _S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
@@ -75,16 +77,31 @@ def _url(value: SecretStr) -> SecretStr:
 
 
 def _growth(value: object) -> object:
-    if not isinstance(value, str):
+    if value is None or isinstance(value, Growth):
         return value
+    if not isinstance(value, str):
+        raise ValueError("neither a size like 2GiB nor a growth like 50%, in quotes")
     percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())
     if percent and float(percent[1]) > 0:
         return Growth(factor=float(percent[1]) / 100)
-    if percent or parse_size(value) < SMALLEST_ALERT:
-        raise ValueError("neither a size like 2GiB nor a growth like 50%")
-    return Growth(limit=parse_size(value))
+    if percent:
+        raise ValueError("a growth is more than 0%")
+    try:
+        size = parse_size(value)
+    except ValueError:
+        raise ValueError("neither a size like 2GiB nor a growth like 50%") from None
+    if size < SMALLEST_ALERT:
+        raise ValueError(f"a size is at least {format_size(SMALLEST_ALERT)}: every database is soon larger")
+    return Growth(limit=size)
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("it is a whole number")
+    return value
+
+
+Number = Annotated[int, BeforeValidator(_number)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[int, BeforeValidator(parse_size)]
@@ -120,7 +137,7 @@ class Settings(BaseModel):
     )
     on_lease_lost: OnLeaseLost = Field(
         OnLeaseLost.STOP,
-        description="another machine took over: `stop` the app, or `continue` without restore points; see README",
+        description="another machine took over: `stop` the app, or let it `continue` with nothing but copies under diverged/",
     )
     lease: Literal["on", "off"] = Field("on", description="one writer at a time; `off` only if there is never a second")
     lease_ttl: PositiveDuration = Field(
@@ -136,13 +153,15 @@ class Settings(BaseModel):
     app_metrics_url: str | None = Field(None, description="the app's metrics, appended to `/metrics`")
     staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
     journal_mode: Literal["wal", "keep"] = Field("wal", description="switch databases to WAL, or `keep` what they have")
-    integrity_check: Literal["none", "quick", "full"] = Field("quick", description="SQLite's check after a restore")
-    compression_level: int = Field(1, ge=1, le=19, description="zstd level, 1 to 19")
+    integrity_check: Literal["none", "quick", "full"] = Field(
+        "quick", description="SQLite's check after a restore: `quick`, `full` (indexes too, slower), `none`"
+    )
+    compression_level: Number = Field(1, ge=1, le=19, description="zstd level, 1 to 19")
     part_size: Size = Field(8 << 20, ge=5 << 20, le=5 << 30, description="size of parts on the wire, 5MiB to 5GiB")
     drill_interval: Duration = Field(
         timedelta(hours=24), description="time between drills, which prove the newest restore point; 0 turns them off"
     )
-    concurrency: int = Field(4, ge=1, le=64, description="parts in flight at once")
+    concurrency: Number = Field(4, ge=1, le=64, description="parts in flight at once")
     durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
     fly_api_socket: str = Field("/.fly/api", description="fly.io's machine API, for tokens where no file has them")
     app_credentials: Literal["inherit", "withhold"] = Field(
@@ -159,8 +178,12 @@ class Settings(BaseModel):
     alert_growth: Annotated[Growth | None, BeforeValidator(_growth)] = Field(
         None, description="tell when a database passes a size (`2GiB`), or grows by more in one publish (`50%`)"
     )
-    log_format: Literal["auto", "console", "json"] = Field("auto", description="`auto`: console on a tty, else JSON")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least important level shown")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="`console`, `json`, or `auto`: console on a tty, else JSON"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least important level shown: `debug`, `info`, `warning`, `error`"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
@@ -298,7 +321,7 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> Configuratio
     """One line for the first thing that is wrong."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = _reason(name, first["type"], first["msg"], first["input"])
     if first["type"] == "missing":
         return ConfigurationError(
             f"no {name} given", f"set {PREFIX}{name.upper()} or --database to the path of the SQLite file"
@@ -307,3 +330,8 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> Configuratio
         return ConfigurationError(reason, "see the settings in README")
     value = "***" if name in SECRETS else without_password(str(first["input"]))
     return ConfigurationError(f"{name}: {value!r}: {reason}", f"it comes from: {sources[name]}")
+
+
+def _reason(name: str, kind: str, words: str, given: object) -> str:
+    field = Settings.model_fields.get(name)
+    return said_of(field, kind, words, given, sized=name in SIZES) if field else words.removeprefix("Value error, ")

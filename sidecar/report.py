@@ -18,6 +18,7 @@ from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
 from sidecar.replica import Replica
+from sidecar.verdict import Level, Verdict
 
 _UNKNOWN = "-"
 
@@ -124,7 +125,13 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     replica = parts.replica()
     interval = parts.configuration.settings.drill_interval
     databases = [await _database_in_store(replica, each, interval) for each in parts.databases]
-    return {"source": "store", "store": parts.status.store, "databases": databases}
+    shown: dict[str, Any] = {"source": "store", "store": parts.status.store, "databases": databases}
+    missing = [str(each["name"]) for each in databases if each["restore_point"] is None]
+    if missing:  # the only thing about protection that is known without a daemon
+        reason = f"{parts.status.store} has no restore point of {', '.join(missing)}"
+        hint = "are `store` and the database's name right, and does a daemon run?"
+        shown["verdict"] = Verdict(Level.BAD, "Not protected", None, reason, hint).as_dict()
+    return shown
 
 
 async def _database_in_store(replica: Replica, database: Database, interval: timedelta) -> dict[str, object]:

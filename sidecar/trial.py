@@ -7,11 +7,12 @@ name `.sidecar/`, the same one each time, tagged so that the bucket's lifecycle 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sidecar.compose import Parts
+from sidecar.config import store_parts
 from sidecar.domain import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
-from sidecar.output import say
 from sidecar.ports import Credentials, Probe
 
 KEY = ".sidecar/check"
@@ -35,6 +36,8 @@ class Finding:
         return f"{self.kind:<7} {title}: {self.text}"
 
 
+_LOST = "restore points are lost with it; set SIDECAR_STORE to s3://bucket/prefix, or to a directory on another disk"
+
 Steps = list[tuple[str, Callable[[], Awaitable[Finding | str]]]]
 
 
@@ -56,6 +59,7 @@ class Trial:
             found += [("credentials", self._credentials)]
         found += [
             ("store", self._list),
+            ("place", self._place),
             ("clock", self._clock),
             ("conditional write", self._write),
             ("read", self._read),
@@ -85,14 +89,19 @@ class Trial:
             )
         return Finding("what the SDK finds by itself")
 
+    async def _place(self) -> Finding:
+        """Whether restore points outlive what they are made of."""
+        if self._parts.configuration.sources["store"] == "default":
+            return Finding(f"{self._parts.store.url} is the default, on this machine's own disk: {_LOST}", "warning")
+        kind, _, place = store_parts(self._parts.configuration.settings.store)
+        if kind == "file" and any(_same_disk(Path(place).resolve(), each.path) for each in self._parts.databases):
+            return Finding(f"{self._parts.store.url} is on the same file system as the database: {_LOST}", "warning")
+        return Finding(f"{self._parts.status.store} is apart from the databases")
+
     async def _list(self) -> str:
         for each in self._parts.databases:
             if newest := await self._replica.newest(each.name):
                 self.newest[each.name] = newest
-        if self._parts.configuration.sources["store"] == "default":
-            say(
-                "note    store: restore points are kept on this machine's own disk and are lost with it; set SIDECAR_STORE"
-            )
         found = [f"{point.database}: {point.key}" for point in self.newest.values()]
         return f"{self._parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
 
@@ -158,3 +167,13 @@ class Trial:
             "these credentials may delete objects, so whoever gets hold of them can delete every restore point",
             "warning",
         )
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    """Whether two places, of which some folders may not exist yet, are on one file system."""
+    return _device(one) == _device(other)
+
+
+def _device(path: Path) -> int:
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    return there.stat().st_dev

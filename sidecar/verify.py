@@ -25,8 +25,11 @@ class _Result:
     problem: str
     gone: bool = False
     newer: bool = False
+    lost: bool = False
 
     def __str__(self) -> str:
+        if self.lost:
+            return "GONE: it was the newest, and is not in the store any more"
         if self.gone:
             return "gone: it expired or was deleted meanwhile"
         if self.newer:
@@ -51,6 +54,11 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     if not results:
         raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
     _show(results, as_table=every)
+    if lost := [result.point.key for result in results if result.lost]:
+        raise DamagedRestorePoint(
+            f"the newest restore point is gone from the store: {', '.join(lost)}",
+            "a running sidecar publishes a new one, else `sidecar backup` does; `sidecar list` shows which older ones are left",
+        )
     newer = [result for result in results if result.newer]
     damaged = sum(bool(result.problem) for result in results) - len(newer)
     if damaged:
@@ -103,19 +111,21 @@ class _Verification:
         except UnsupportedRestorePoint as error:
             return _Result(point, error.message, newer=True)
         except DamagedRestorePoint as error:
-            gone = await self._is_gone(point)
-            return _Result(point, "" if gone else error.message, gone)
+            if await self._is_there(point):
+                return _Result(point, error.message)
+            newest = await self._replica.newest(point.database)
+            lost = newest is not None and newest.key == point.key
+            return _Result(point, error.message if lost else "", gone=not lost, lost=lost)
         finally:
             self._provers.append(prover)
         return _Result(point, "")
 
-    async def _is_gone(self, point: RestorePoint) -> bool:
+    async def _is_there(self, point: RestorePoint) -> bool:
         try:
             await self._replica.store.head(point.key)
         except NotFound:
-            newest = await self._replica.newest(point.database)
-            return newest is None or newest.key != point.key
-        return False
+            return False
+        return True
 
 
 def _show(results: list[_Result], *, as_table: bool) -> None:

@@ -1,0 +1,63 @@
+"""Every setting, given what it cannot be: named, with its source and what it may be, in no library's words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import SECRETS, Settings, load
+from sidecar.errors import ConfigurationError
+
+PATTERNS = ("Input should", "pydantic", "Value error", "unable to", "valid ", "type=")
+ANY_TEXT = {
+    "app_metrics_url",
+    "staging_dir",
+    "fly_api_socket",
+    "control_socket",
+}  # a path, or found out when it is used
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(name: str, value: object) -> str:
+    """What is said of this in sidecar.toml; a value that is none there is written as JSON, which TOML reads alike."""
+    others = "" if name == "databases" else 'databases = ["app.db"]\n'
+    Path("sidecar.toml").write_text(f"{others}{name} = {json.dumps(value)}\n")
+    with pytest.raises(ConfigurationError) as caught:
+        load({}, {})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+@pytest.mark.parametrize("value", [True, 1.5, [1, 2], ["a", ["b"]], "\u2603 nonsense"], ids=str)
+def test_what_a_setting_cannot_be(name: str, value: object) -> None:
+    if isinstance(value, str) and name in {*ANY_TEXT, "databases"}:
+        pytest.skip("it may be any text")
+    said = refused(name, value)
+    assert said.startswith(f"{name}: "), said
+    assert not [each for each in PATTERNS if each in said], said
+    assert "sidecar.toml" in said or name in {"store", "listen", "app_user", "lease_ttl"}, said
+    assert name not in SECRETS or "nonsense" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lease", True, 'it is one of on, off: write "on", in quotes'),
+        ("lease", False, 'write "off", in quotes'),
+        ("lease", "yes", "it is one of on, off"),
+        ("on_conflict", "merge", "it is one of remote, local, fail"),
+        ("part_size", "1KiB", "it is a size from 5.0 MiB to 5.0 GiB"),
+        ("part_size", "10GiB", "it is a size from 5.0 MiB to 5.0 GiB"),
+        ("concurrency", "four", "it is a whole number from 1 to 64"),
+        ("compression_level", 20, "it is a whole number from 1 to 19"),
+        ("alert_growth", "20KiB", "a size is at least 64.0 KiB"),
+        ("alert_growth", "much", "neither a size like 2GiB nor a growth like 50%"),
+        ("store", 7, "it is text: write it in quotes"),
+    ],
+)
+def test_it_says_what_is_allowed(name: str, value: object, words: str) -> None:
+    assert words in refused(name, value)
