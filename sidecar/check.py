@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from sidecar.adapters.accounts import to_become
+from sidecar.attended import attended
 from sidecar.budget import shutdown_budget
-from sidecar.compose import Parts, opened
+from sidecar.compose import Parts
 from sidecar.config import SIZES, Configuration, listen_address, without_password
 from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
@@ -38,7 +39,7 @@ async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
     table.show(empty="")
     say("")
     worst, broken = ExitCode.OK, False
-    async with opened(configuration) as parts:
+    async with attended(configuration) as parts:
         for step in _steps(parts, fly_toml):
             if step.chained and broken:
                 say(f"skipped {step.title}: it needs what failed above")

@@ -51,11 +51,10 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    from sidecar.output import printable
+    from sidecar.output import complain
 
-    line = f"sidecar: {message} ({hint})"
     with suppress(OSError, ValueError):  # the exit code counts, whether somebody reads the line or not
-        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)  # noqa: T201 - the one line that says why
+        complain(f"{message} ({hint})")
     return code
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 
 from sidecar.adapters.control import ControlClient
+from sidecar.attended import attended
 from sidecar.backup import Tools
-from sidecar.compose import Parts, opened
+from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.errors import (
@@ -49,7 +50,7 @@ async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
 
 async def backup(configuration: Configuration) -> int:
     """Ask this machine's daemon for a cycle of every database, or do one without it."""
-    async with opened(configuration) as parts:
+    async with attended(configuration, configuration.settings.restore_timeout) as parts:
         answer = await ask_daemon(configuration, parts.store.url, "backup")
         if answer is None:
             answer = await _backup_here(parts)

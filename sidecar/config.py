@@ -80,7 +80,7 @@ def _growth(value: object) -> object:
     if value is None or isinstance(value, Growth):
         return value
     if not isinstance(value, str):
-        raise ValueError("neither a size like 2GiB nor a growth like 50%, in quotes")
+        raise ValueError("neither a size like 2GiB nor a growth like 50%, in quotes")  # noqa: TRY004 - what pydantic catches
     percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())
     if percent and float(percent[1]) > 0:
         return Growth(factor=float(percent[1]) / 100)
@@ -97,7 +97,7 @@ def _growth(value: object) -> object:
 
 def _number(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("it is a whole number")
+        raise ValueError("it is a whole number")  # noqa: TRY004 - as above
     return value
 
 

@@ -29,6 +29,11 @@ def say(line: str) -> None:
     print(printable(line), flush=True)  # noqa: T201 - the output of a command
 
 
+def complain(line: str) -> None:
+    """A line on stderr."""
+    print(printable(" ".join(f"sidecar: {line}".split())), file=sys.stderr, flush=True)  # noqa: T201 - as above
+
+
 class Table:
     """Columns for people. Never wraps or cuts a key, so that it can be copied, and read by `awk`."""
 

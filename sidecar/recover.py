@@ -8,7 +8,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.compose import Parts, opened
+from sidecar.attended import attended
+from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
@@ -33,7 +34,7 @@ async def restore(
     if at and key:
         raise UsageError("--at and --key exclude each other", "give one of them")
     instant = _parse_time(at) if at else None
-    async with opened(configuration) as parts:
+    async with attended(configuration) as parts:
         if len(parts.databases) > 1 and (key or output):
             raise UsageError("--key and --output are for one database", "name it with --database")
         replica = parts.replica()

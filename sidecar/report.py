@@ -8,8 +8,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sidecar.attended import attended
 from sidecar.commands import ask_daemon
-from sidecar.compose import Parts, opened
+from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database
 from sidecar.drill import last_drill
@@ -25,7 +26,7 @@ _UNKNOWN = "-"
 
 async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
     """Every restore point of every database, oldest first."""
-    async with opened(configuration) as parts:
+    async with attended(configuration) as parts:
         replica = parts.replica()
         found: dict[str, list[Entry]] = {}
         for each in parts.databases:
@@ -62,7 +63,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 async def status(configuration: Configuration, *, as_json: bool) -> int:
     """The daemon's view, else the store's."""
-    async with opened(configuration) as parts:
+    async with attended(configuration) as parts:
         shown = await ask_daemon(configuration, parts.store.url, "status") or await _status_of_store(parts)
     if as_json:
         say(json.dumps(shown, indent=2))

@@ -174,6 +174,7 @@ class Status:
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
+        self.in_flight = 0
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()

@@ -150,6 +150,7 @@ class Metered(Decorated):
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         started = self._clock.monotonic()
         outcome = "cancelled"
+        self._status.in_flight += 1
         try:
             result = await attempt()
             outcome = "ok"
@@ -157,6 +158,7 @@ class Metered(Decorated):
             outcome = _OUTCOMES.get(type(error), "failed")
             raise
         finally:
+            self._status.in_flight -= 1
             self._status.count_request(operation, outcome, self._clock.monotonic() - started)
         return result
 

@@ -59,7 +59,7 @@ class Trial:
             found += [("credentials", self._credentials)]
         found += [
             ("store", self._list),
-            ("place", self._place),
+            *([("place", self._place)] if self._parts.probe is None else []),
             ("clock", self._clock),
             ("conditional write", self._write),
             ("read", self._read),
@@ -90,11 +90,11 @@ class Trial:
         return Finding("what the SDK finds by itself")
 
     async def _place(self) -> Finding:
-        """Whether restore points outlive what they are made of."""
+        """Of a directory: whether restore points outlive what they are made of."""
         if self._parts.configuration.sources["store"] == "default":
             return Finding(f"{self._parts.store.url} is the default, on this machine's own disk: {_LOST}", "warning")
-        kind, _, place = store_parts(self._parts.configuration.settings.store)
-        if kind == "file" and any(_same_disk(Path(place).resolve(), each.path) for each in self._parts.databases):
+        place = store_parts(self._parts.configuration.settings.store)[2]
+        if any(_same_disk(Path(place).resolve(), each.path) for each in self._parts.databases):
             return Finding(f"{self._parts.store.url} is on the same file system as the database: {_LOST}", "warning")
         return Finding(f"{self._parts.status.store} is apart from the databases")
 

@@ -6,7 +6,8 @@ from tempfile import gettempdir
 
 import anyio
 
-from sidecar.compose import Parts, opened
+from sidecar.attended import attended
+from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
@@ -44,7 +45,7 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     One that expires while this runs is not damaged; the newest one cannot expire.
     """
     results: list[_Result] = []
-    async with opened(configuration) as parts:
+    async with attended(configuration) as parts:
         replica = parts.replica()
         for database in parts.databases:
             points = await _chosen(replica, database, every=every)

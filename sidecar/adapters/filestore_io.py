@@ -35,7 +35,10 @@ def lock(file: int, root: Path) -> None:
         except BlockingIOError:
             from_thread.check_cancelled()
             if time.monotonic() > deadline:
-                raise StoreUnavailable(f"the store {root} is locked by another process") from None
+                raise StoreUnavailable(
+                    f"the store {root} is locked by another process",
+                    "does a sidecar hang there? It is tried again; `fuser` on .sidecar/lock names it",
+                ) from None
             time.sleep(0.01)
         else:
             return

@@ -24,7 +24,10 @@ def translate(error: Exception, path: Path) -> SidecarError:
     """The error of ours that says what it means for this database, and what to do."""
     words = str(error)
     if is_busy(error):
-        return DatabaseBusy(f"{path} is locked by another process: {words}", "it is tried again")
+        return DatabaseBusy(
+            f"{path} is locked by another process: {words}",
+            "a long write of the app, or a shell with an open transaction? It is tried again; `fuser` names who has it open",
+        )
     if "disk is full" in words:
         return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")
     if "not a database" in words:

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
-from tests.harness.proxy import FaultProxy, Throttle
+from tests.harness.proxy import FaultProxy, Stall, Throttle
 from tests.harness.sidecar_process import SIDECAR
 from tests.harness.writer_process import WriterProcess
 
@@ -314,3 +314,80 @@ def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) 
     wrong = machine.cli("check", store="s3://no-such-bucket")
     assert wrong.returncode == 69
     assert "FAILED  store" in wrong.stdout
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["silent", "refuses"])
+def test_command_says_that_it_waits_for_a_store(proxied: Machine, proxy: FaultProxy, refuses: bool) -> None:
+    """Once, on stderr, while it is tried; stdout is for programs."""
+    if refuses:
+        proxy.down()
+    else:
+        proxy.rule(Stall(60, 0, "reply"))
+    with proxied.start("list", "--json") as process:
+        process.wait_for_log("does not answer yet; it is tried for 30 s or a little longer")
+        assert process.stdout() == ""
+        assert process.stderr().count("does not answer yet") == 1
+
+
+def test_status_without_a_restore_point_is_not_protected(local: Machine) -> None:
+    """No daemon, nothing in the store: a mistyped name must not look like a quiet day."""
+    assert "Not protected" in local.cli("status").stdout
+    assert "has no restore point of app.db" in local.cli("status").stdout
+    assert json.loads(local.cli("status", "--json").stdout)["verdict"]["level"] == "bad"
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    assert "Not protected" not in local.cli("status").stdout
+    assert "nothing has diverged" in local.cli("list", "--diverged").stdout
+
+
+def test_verify_says_what_is_gone(local: Machine) -> None:
+    """The newest was deleted: 65, and no word of damage or of restoring it."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    local.points()[0].unlink()
+    done = local.cli("verify")
+    assert done.returncode == 65
+    assert "GONE" in done.stdout
+    assert "is gone from the store" in complaint(done.stderr)
+    assert "sidecar backup" in done.stderr
+    assert "damaged" not in done.stdout + done.stderr
+
+
+def test_check_foretells_the_boot(local: Machine) -> None:
+    """What the boot table would do, without doing it; what would stop a boot is its exit code here, too."""
+
+    def files() -> dict[str, str]:
+        """All but what the first reader of a database in WAL mode makes."""
+        return {name: digest for name, digest in local.disk().items() if not name.endswith(("-wal", "-shm"))}
+
+    def foretold(code: int = 0, **settings: str) -> str:
+        before = files()
+        done = local.cli("check", env={f"SIDECAR_{name.upper()}": value for name, value in settings.items()})
+        assert done.returncode == code, done.stdout
+        assert files() == before
+        return next(line for line in done.stdout.splitlines() if "next boot, app.db" in line)
+
+    assert foretold().startswith("warning next boot, app.db: there is neither a file nor a restore point")
+    assert foretold(66, on_empty_store="fail").startswith("FAILED")
+    write_note(local.database, "row")
+    assert "kept and published" in foretold()
+    assert local.cli("backup").returncode == 0
+    key = f"app.db/{local.points()[0].name}"
+    assert f"it descends from the newest restore point {key} of 2" in foretold()
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        assert f"a sidecar (pid {process.pid}) protects it now" in foretold()
+        assert process.terminate() == 0
+    (local.data / "app.db.sidecar.json").unlink()
+    assert foretold().startswith("warning next boot, app.db: the local file does not descend from")
+    assert foretold(on_conflict="local").startswith("warning")
+    assert foretold(78, on_conflict="fail").startswith("FAILED")
+    local.lose_disk()
+    assert f"{key} of 2" in foretold()
+
+
+def test_check_says_where_restore_points_die_with_the_machine(local: Machine) -> None:
+    """In a directory on the database's own disk, by default all the more; no failure, for it may be meant."""
+    assert "warning place:" in local.cli("check").stdout
+    default = local.cli("check", prefix=("env", "-u", "SIDECAR_STORE"))
+    assert (default.returncode, "is the default, on this machine's own disk" in default.stdout) == (0, True)

@@ -192,7 +192,9 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         assert done.returncode == 0, done.stdout
     found = {line[8:].partition(":")[0]: line for line in done.stdout.partition("\n\n")[2].splitlines()}
     tried = ["sqlite", "listen", "shutdown budget", "token", "role", "store", "clock", "conditional write", "read"]
-    assert list(found) == [*tried, "part copy", "tag", "no deletes", "database app.db"], done.stdout
+    assert list(found) == [*tried, "part copy", "tag", "no deletes", "next boot, app.db", "database app.db"], (
+        done.stdout
+    )
     assert all(line.startswith("ok ") for line in found.values()), done.stdout
     assert "sub=acme:shop:" in found["token"]
     assert "refused" in found["no deletes"]
