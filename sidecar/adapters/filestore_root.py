@@ -35,7 +35,7 @@ class Root:
         elif found != self._identity:
             what = "has none of what was in it" if self.path.exists() else "is gone"
             hint = (
-                f"{_MOUNTED[:-1]}, and still the same one? Nothing is written to another: start sidecar anew to use it"
+                f"{_MOUNTED} When it is back all goes on; another directory in its place is used after a new start only"
             )
             raise StoreMissing(f"the store {self.path} {what}", hint)
 
