@@ -205,6 +205,7 @@ class Predecessors:
         if larger:
             hint += f", or --key {larger}: of the last day it has most"
             message += f", and the largest of the last day: {larger}"
+        hint += "; how, and what before and after it: README, 'Go back to another restore point'"
         self._status.suspected(self._database, message, hint)
         held = {"held": key, "larger": larger} if larger else {"held": key}
         log.error("suspicious snapshot", database=self._database, reason=reason, hint=hint, **held)

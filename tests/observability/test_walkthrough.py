@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +83,13 @@ def problem(process: SidecarProcess) -> str:
     last = json.loads(process.http("/status")[1])["problems"][-1]
     print(f"STATUS {last['message']} -> {last['hint']}")
     return str(last["message"])
+
+
+def page(process: SidecarProcess, level: str, title: str) -> None:
+    """The heading of the page."""
+    verdict = json.loads(process.http("/status")[1])["verdict"]
+    print(f"PAGE {verdict}")
+    assert (verdict["level"], verdict["title"]) == (level, title)
 
 
 def test_store_is_down(proxied: Machine, proxy: FaultProxy) -> None:
@@ -201,9 +209,51 @@ def test_newest_restore_point_is_damaged(machine: Machine, seaweed: "Seaweed", b
         process.wait_ready()
         with watching(machine, process) as watch:
             watch.fires("SidecarRestorePointDamaged")
-            problem(process)
+            assert "what was written between the two is missing" in problem(process)
+            page(process, "look", "Protected, but changes were lost")
             assert process.terminate() == 0
         assert any("damaged restore point skipped" in line for line in told(process))
+
+
+def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bucket: str) -> None:
+    """Somebody empties the prefix, the lease with it; the app writes nothing meanwhile."""
+    with machine.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        write_note(machine.database, "published")
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        settled(process)
+        with watching(machine, process) as watch:
+            for key in seaweed.s3.keys(bucket):
+                seaweed.s3.delete(bucket, key)
+            watch.fires("SidecarDrillDamaged")
+            assert "is gone from the store, with all others" in problem(process)
+            settled(process)
+            page(process, "look", "Protected, but look")
+            assert process.terminate() == 0
+        assert any("the lease object is gone from the store" in line for line in told(process))
+    assert seaweed.s3.restore_points(bucket)
+
+
+def test_disk_of_the_store_is_not_mounted(local: Machine) -> None:
+    """What an unmounted disk leaves behind is an empty directory; it is mounted again, and nobody has to do more."""
+    store = Path(local.store.removeprefix("file://"))
+    with local.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        write_note(local.database, "published")
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        with watching(local, process) as watch:
+            store.rename(local / "elsewhere")
+            store.mkdir()
+            write_note(local.database, "waits")
+            watch.fires("SidecarUnprotected", "SidecarBackupsFail", "SidecarLeaseNotHeld")
+            assert process.metric("sidecar_backup_failures_total", reason="missing")
+            assert "has none of what was in it" in problem(process)
+            page(process, "bad", "Not protected")
+            store.rmdir()
+            (local / "elsewhere").rename(store)
+            watch.silent("SidecarUnprotected", "SidecarLeaseNotHeld")
+            assert process.terminate() == 0
+        told(process)
 
 
 def test_app_deletes_all_rows(machine: Machine) -> None:
@@ -216,9 +266,7 @@ def test_app_deletes_all_rows(machine: Machine) -> None:
             execute(machine, "DELETE FROM notes")
             watch.fires("SidecarSuspiciousSnapshot")
             problem(process)
-            verdict = json.loads(process.http("/status")[1])["verdict"]
-            print(f"PAGE {verdict}")
-            assert verdict["level"] == "look"
+            page(process, "look", "Protected, but look")
             execute(machine, "VACUUM")
             settled(process)
             assert process.metric("sidecar_suspicious_snapshots_total") == 1
