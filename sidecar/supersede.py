@@ -190,7 +190,7 @@ class Predecessors:
             if tags.get(TIER_TAG) != Tier.HELD:
                 await self._store.tag(key, {**tags, TIER_TAG: Tier.HELD.value})
         except NotFound as error:
-            self._newest = None
+            self.forget(key)
             raise StoreUnavailable(f"{key} was to be held and is gone", "the newest is looked up anew") from error
         except AccessDenied as error:
             message = f"a suspicious snapshot is not published, because {key} cannot be held: {error.message}"

@@ -1,8 +1,10 @@
 """Where a snapshot lies until it is published: tmpfs when it fits, else the disk beside the database."""
 
 import errno
+import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,16 +31,13 @@ class Staging:
         for place in {self._directory or database.parent, self._tmpfs}:
             _sweep(place, prefix)
         directory, on_tmpfs = self._choose(database.parent, size)
-        target = directory / f"{prefix}{os.getpid()}.snapshot"
-        try:
-            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        except OSError as error:
-            raise _refusal(directory, error) from error
+        target, file = _created(directory, prefix)
         try:
             yield target, on_tmpfs
         finally:
             for leftover in (target, Path(f"{target}-journal")):
                 leftover.unlink(missing_ok=True)
+            os.close(file)
 
     def _choose(self, beside: Path, size: int) -> tuple[Path, bool]:
         """The directory for `size` bytes, and whether it is tmpfs."""
@@ -93,13 +92,50 @@ def _fits(directory: Path, size: int) -> bool:
         return False
 
 
+def _created(directory: Path, prefix: str) -> tuple[Path, int]:
+    """A new private file and its descriptor, whose lock says that it is in use: process ids mean nothing between containers."""
+    while True:
+        target = directory / f"{prefix}{secrets.token_hex(8)}.snapshot"
+        try:
+            file = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise _refusal(directory, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file).st_nlink:
+                return target, file
+        except BlockingIOError:
+            pass  # another one looks whether it is in use, and removes it
+        except OSError as error:
+            os.close(file)
+            target.unlink(missing_ok=True)
+            raise _refusal(directory, error) from error
+        os.close(file)
+
+
 def _sweep(directory: Path, prefix: str) -> None:
     """Remove what processes that are gone left for this database."""
     with suppress(OSError):
         for leftover in directory.glob(f"{prefix}*.snapshot*"):
-            pid = leftover.name.removeprefix(prefix).partition(".")[0]
-            if pid == str(os.getpid()) or not Path(f"/proc/{pid}").exists():
-                leftover.unlink(missing_ok=True)
+            _remove_unused(Path(str(leftover).removesuffix("-journal")))
+
+
+def _remove_unused(snapshot: Path) -> None:
+    """With its journal, and under its lock: whoever has just made it sees that it is gone."""
+    journal = Path(f"{snapshot}-journal")
+    try:
+        file = os.open(snapshot, os.O_WRONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        journal.unlink(missing_ok=True)
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for leftover in (snapshot, journal):
+            leftover.unlink(missing_ok=True)
+    except BlockingIOError:
+        pass  # in use
+    finally:
+        os.close(file)
 
 
 def _refusal(directory: Path, error: OSError) -> NoRoom | ConfigurationError:

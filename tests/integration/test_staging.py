@@ -5,7 +5,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import to_thread
 
 from sidecar.adapters import staging
 from sidecar.adapters.sqlite import SqliteSnapshotter
@@ -91,29 +93,36 @@ async def test_room_that_runs_out_during_the_copy_is_given_back(
     assert list(tiny.iterdir()) == []
 
 
-@pytest.fixture
-def dead_pid() -> int:
-    """The id of a process that has ended."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
+async def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(database: Path, memory: Path) -> None:
+    """Told by a lock: two containers that share /dev/shm may have the same process ids and paths. Other databases' stay."""
+    staging_there = Staging(tmpfs=memory)
+    with staging_there.reserve(database, 1) as (living, _):
+        prefix = living.name.rpartition("-")[0]
+        for folder in (memory, database.parent):
+            for name in ("dead.snapshot", "dead.snapshot-journal", "orphan.snapshot-journal"):
+                (folder / f"{prefix}-{name}").touch()
+            (folder / f"sidecar-{'0' * 16}-dead.snapshot").touch()
+        Path(f"{living}-journal").touch()
+        async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database) as snapshot:
+            assert snapshot.path != living
+        foreign = f"sidecar-{'0' * 16}-dead.snapshot"
+        assert {path.name for path in memory.glob("sidecar-*")} == {living.name, f"{living.name}-journal", foreign}
+        assert {path.name for path in database.parent.glob("sidecar-*")} == {foreign}
+    assert {path.name for path in memory.glob("sidecar-*")} == {foreign}
 
 
-async def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(
-    database: Path, memory: Path, dead_pid: int
-) -> None:
-    """Also our own, of a predecessor with the same id, as in every container; other databases' are not ours."""
-    async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database) as snapshot:
-        prefix = snapshot.path.name.removesuffix(f"{os.getpid()}.snapshot")
-    for folder in (memory, database.parent):
-        for name in (f"{dead_pid}.snapshot", f"{dead_pid}.snapshot-journal", f"{os.getpid()}.snapshot", "1.snapshot"):
-            (folder / f"{prefix}{name}").touch()
-        (folder / f"sidecar-{'0' * 16}-{dead_pid}.snapshot").touch()
-    async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database):
-        pass
-    for folder in (memory, database.parent):
-        left = {path.name for path in folder.glob("sidecar-*")}
-        assert left == {f"{prefix}1.snapshot", f"sidecar-{'0' * 16}-{dead_pid}.snapshot"}
+async def test_snapshots_made_at_once_do_not_take_each_others_files(memory: Path, database: Path) -> None:
+    """Sweeping and making files at the same time, from many threads: whoever has one keeps it."""
+
+    def reserve() -> None:
+        for _ in range(200):
+            with Staging(tmpfs=memory).reserve(database, 1) as (path, _):
+                assert path.exists()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(8):
+            group.start_soon(to_thread.run_sync, reserve)
+    assert list(memory.iterdir()) == []
 
 
 def test_available_memory_is_a_part_of_the_machines() -> None:
