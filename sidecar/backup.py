@@ -35,7 +35,7 @@ from sidecar.supersede import Predecessors
 log = structlog.get_logger()
 
 FIRST_RETRY = 2.0
-LAST_LOOK_SECONDS = 5.0
+LAST_LOOK_SECONDS = 10.0
 OUTCOMES = ("published", "unchanged")
 
 
@@ -220,7 +220,8 @@ class Backup:
         """Who took over is told by the lease, and a database that is gone is on no disk."""
         hint, since = error.hint, self._status.unprotected_since
         if since and not isinstance(error, DatabaseMissing | LeaseLost):
-            only = f"The app goes on; do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
+            only = f"do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
+            only = f"The app goes on; {only}" if self._tools.status.ready else only.capitalize()
             hint = f"{hint}{'' if hint.endswith(('?', '.')) else '.'} {only}" if hint else only
         kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
         self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)
@@ -246,34 +247,33 @@ class Backup:
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
             return self._without_database()
-        idle = not self._must_publish and not self._protection.changed_since(signature)
-        await self._look(idle=idle, last=last)
-        if idle and not self._must_publish:
+        if not self._protection.changed_since(signature) and await self._is_held(last=last):
             self._tools.status.succeeded(self.database.name, "unchanged")
             return "unchanged"
-        return await self._snapshot_and_publish()
+        return await self._snapshot_and_publish(last=last)
 
-    async def _look(self, *, idle: bool, last: bool) -> None:
-        """Is the restore point that the local database descends from still there? Else a whole one is published.
+    async def _is_held(self, *, last: bool) -> bool:
+        """Whether what did not change needs no restore point: there is one, and it is still there.
 
-        Raises `SidecarError` when that cannot be known for long and nothing else would be done.
+        Raises `SidecarError` when that cannot be known for long. The `last` cycle is not to fail for it.
         """
-        if self._parent is None:
-            return
+        if self._parent is None or self._must_publish:
+            return not self._must_publish
         if last:
             self.doubt()
         with anyio.move_on_after(LAST_LOOK_SECONDS if last else math.inf):
-            if missing := await self._presence.look(self._parent, required=idle and not last):
+            if missing := await self._presence.look(self._parent, required=not last):
                 self._distrust(missing)
+        return not self._must_publish
 
-    async def _snapshot_and_publish(self) -> str:
+    async def _snapshot_and_publish(self, *, last: bool) -> str:
         timing = _Timing(self._tools.clock.monotonic)
         self._protection.begin()
         try:
             async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
                 self._protection.copied(snapshot, self._tools.clock.now())
                 index = await self._tools.publisher.index(snapshot, self.database.name)
-                if index.root == self._root and not self._must_publish:
+                if index.root == self._root and await self._is_held(last=last):
                     self._settle("unchanged")
                     return "unchanged"
                 uploading = _Timing(self._tools.clock.monotonic)

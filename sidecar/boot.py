@@ -144,7 +144,7 @@ class Boot:
             database.path.parent.mkdir(parents=True, exist_ok=True)
         found = await self._newest_good(case)
         if found is None:
-            log.warning("the newest good restore point is one that the local database descends from: it is kept")
+            self._tell_kept(case)
             return Booted("kept_local", at_once=True, force=True), None
         restored, staged = found
         try:
@@ -190,6 +190,15 @@ class Boot:
         self._status.restores["damaged"] += 1
         self._status.report(database.name, damage.message, hint)
         log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
+
+    def _tell_kept(self, case: _Case) -> None:
+        newest = f"{case.newest.key} of {said(case.newest)}" if case.newest else "the newest restore point"
+        message = (
+            f"{newest} is damaged, and the local database, which goes on from an older one, is kept: "
+            "what another machine wrote after that is missing from it"
+        )
+        self._status.report(case.database.name, message, FALLBACK_HINT, Kind.DAMAGED)
+        log.error(message, database=case.database.name, hint=FALLBACK_HINT)
 
     def _tell_fallback(self, case: _Case, restored: Restored) -> None:
         newest = f"{case.newest.key} of {said(case.newest)} is damaged" if case.newest else "the newest is gone"

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -53,8 +52,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, hint: str, code: int) -> int:
     from sidecar.output import complain
 
-    with suppress(OSError, ValueError):  # the exit code counts, whether somebody reads the line or not
-        complain(f"{message} ({hint})")
+    complain(f"{message} ({hint})")
     return code
 
 

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -30,8 +30,9 @@ def say(line: str) -> None:
 
 
 def complain(line: str) -> None:
-    """A line on stderr."""
-    print(printable(" ".join(f"sidecar: {line}".split())), file=sys.stderr, flush=True)  # noqa: T201 - as above
+    """A line on stderr, whether somebody reads it or not."""
+    with suppress(OSError, ValueError):
+        print(printable(" ".join(f"sidecar: {line}".split())), file=sys.stderr, flush=True)  # noqa: T201 - as above
 
 
 class Table:

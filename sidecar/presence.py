@@ -6,6 +6,7 @@ An app that writes nothing would not notice otherwise: a prefix that somebody em
 from contextlib import suppress
 from datetime import UTC, datetime
 
+import anyio
 import structlog
 
 from sidecar.domain import ObjectInfo, RestorePoint
@@ -18,6 +19,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY = 600.0  # seconds
 BELIEVED_FOR = 3600.0
+LIST_SECONDS = 3.0  # only to say how many are left
 HINT = (
     "a whole one is published now; a person, or a lifecycle rule without a tag filter, may have deleted it: "
     "a bucket with versioning still has it"
@@ -82,7 +84,7 @@ class Presence:
         return newest is not None and newest.key > key
 
     async def _left(self) -> str:
-        with suppress(SidecarError):
+        with suppress(SidecarError), anyio.move_on_after(LIST_SECONDS):
             left = [point async for point in self._replica.points(self._database)]
             return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", with all others"
         return ""

@@ -1,11 +1,12 @@
 """Whether the newest restore point is still in the store, as a backup asks: a directory, whose files can be deleted."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sidecar.adapters.filestore import FileStore
-from sidecar.errors import SidecarError
+from sidecar.errors import SidecarError, StoreMissing
 from sidecar.presence import LOOK_EVERY
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
@@ -85,3 +86,24 @@ async def test_one_that_expired_below_another_machines_is_not_gone(machine: Mach
     machine.backup.doubt()
     assert await machine.backup.cycle() == "unchanged"
     assert len(await machine.points()) == 1
+
+
+async def test_files_that_are_only_touched_are_no_reason_not_to_look(machine: Machine, tmp_path: Path) -> None:
+    """An app that checkpoints every second has an unchanged database, and files that always change."""
+    (gone,) = (tmp_path / "store" / "app.db").iterdir()
+    os.utime(machine.database.path)
+    assert await machine.backup.cycle() == "unchanged"
+    gone.unlink()
+    machine.backup.doubt()
+    os.utime(machine.database.path)
+    assert await machine.backup.cycle() == "published"
+    assert machine.status.databases["app.db"].unprotected_since is None
+
+
+async def test_the_last_cycle_does_not_fail_for_a_store_that_is_away(machine: Machine, tmp_path: Path) -> None:
+    """All was published as far as anybody knows; 74 would be a false alarm. Any other cycle does fail: who asks wants to know."""
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    machine.backup.doubt()
+    with pytest.raises(StoreMissing):
+        await machine.backup.cycle()
+    assert await machine.backup.cycle(last=True) == "unchanged"
