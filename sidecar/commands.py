@@ -72,12 +72,12 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
     """Become the holder for the time of one publish of each database."""
     fence = parts.fence(returning=False)
     tools = parts.tools(fence, progress_bar)
+    for database in parts.databases:
+        if parts.snapshotter.signature(database.path) is None:
+            raise ConfigurationError(
+                f"there is no database at {database.path}, or it has zero bytes", "correct --database"
+            )
     with parts.locks(None):
-        for database in parts.databases:
-            if parts.snapshotter.signature(database.path) is None:
-                raise ConfigurationError(
-                    f"there is no database at {database.path}, or it has zero bytes", "correct --database"
-                )
         try:
             await fence.acquire(_lease_patience(parts.configuration))
             async with fence.kept():

@@ -82,7 +82,9 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         hint = "is a backup slower than the interval? see the durations, and the log"
         yield Verdict(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
     if database.protected_since is None:
-        yield Verdict(Level.WAIT, "Not protected yet", status.started, "the first backup of this run is not done yet")
+        hint = f"it comes at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
+        reason = "the first backup of this run is not done yet"
+        yield Verdict(Level.WAIT, "Not protected yet", status.started, reason, hint)
     yield from _to_decide(status, database)
 
 
