@@ -7,33 +7,32 @@ less a margin. Another machine takes over only after the whole ttl, and stamps f
 timestamps the newest one belongs to the newest holder. What a fenced one completes late is told by its epoch (`Record.settled`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 
 import anyio
 import structlog
 
-from sidecar.domain import Condition, IfAbsent, IfMatch
+from sidecar.domain import IfAbsent, IfMatch
 from sidecar.errors import (
     LeaseHeld,
     LeaseLost,
     NotFound,
     PreconditionFailed,
     SidecarError,
-    StoreUnavailable,
     StoreUnsuitable,
     Transient,
 )
 from sidecar.ports import Clock, ObjectStore
-from sidecar.record import RESOLUTION, Identity, Record, Seen, Take, Wait, judge, may_ask, read, retired_with, write
+from sidecar.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
 from sidecar.status import LeaseStatus
+from sidecar.term import Term
 
 log = structlog.get_logger()
 
-LONGEST_MARGIN = timedelta(seconds=2)
 POLL = 2.0
 TOLD_EVERY = 30.0
 FIRST_RETRY = 1.0
@@ -41,7 +40,6 @@ RELEASE_SECONDS = 10.0
 WITHDRAW_SECONDS = 2.0
 SHORTEST_PAUSE = 0.05
 TAKES_AT_ONCE = 3  # refusals that are not yet a verdict: somebody wrote a request, or was faster and will be named
-UPDATES = 5
 
 
 async def _nothing_known() -> int:
@@ -55,8 +53,8 @@ class OnLeaseLost(StrEnum):
     CONTINUE = "continue"
 
 
-class Lease:
-    """Implements `ports.Fence`: our share in the lease object.
+class Lease(Term):
+    """Our share in the lease object: how we become its holder, and stay it.
 
     `patient` is the store for `acquire`, which has the time that a boot has; `store` for all that comes later.
     """
@@ -71,45 +69,11 @@ class Lease:
         known: Callable[[], Awaitable[int]] = _nothing_known,
     ) -> None:
         """`known` tells the highest epoch of restore points; it is asked when the lease object is not there."""
-        self._store = patient
+        super().__init__(patient, clock, status, me)
         self._later = store
         self._known = known
-        self._clock = clock
-        self._status = status
-        self._me = me
-        self._record: Record | None = None
-        self._etag = ""
-        self._began: datetime | None = None
-        self._ends: datetime | None = None
-        self._latest: dict[str, str] = {}
-        self._writing = anyio.Lock()
-        self._why_lost: LeaseLost | None = None
         self._has_asked = False
         self.retain = False  # this machine's disk may hold what no restore point does: it is the one to come back
-        self.handing_over = False
-        self.lost = anyio.Event()
-        self.asked = anyio.Event()
-        self._doubted = anyio.Event()
-
-    @property
-    def epoch(self) -> int:
-        """See `ports.Fence`."""
-        return self._record.epoch if self._record else 0
-
-    @property
-    def held(self) -> bool:
-        """Whether we acquired it, and neither released nor lost it."""
-        return self._record is not None and not self._record.released and not self.lost.is_set()
-
-    @property
-    def ends(self) -> datetime | None:
-        """When our term ends, in the store's clock, unless it is renewed."""
-        return self._ends
-
-    @property
-    def asked_by(self) -> str | None:
-        """The machine that asks us to hand over, as of the last renewal."""
-        return self._record.handoff if self._record else None
 
     async def acquire(self, patience: timedelta, *, ask: bool = False) -> None:
         """Become the holder, waiting at most `patience`. With `ask` the holder is asked to hand over.
@@ -144,17 +108,6 @@ class Lease:
                 await self._clock.sleep(max(SHORTEST_PAUSE, pause))
         finally:
             await self._withdraw()
-
-    async def settle(self, latest: Mapping[str, str]) -> None:
-        """Write down what this term begins from, before the app starts. Raises `LeaseLost`, `Transient`."""
-        self._latest.update(latest)
-        async with self._writing:
-            await self._update(settled=latest)
-
-    async def renew(self) -> None:
-        """Prolong our term. Raises `LeaseLost` when somebody else took over, `Transient` when the store is away."""
-        async with self._writing:
-            await self._update()
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -204,37 +157,6 @@ class Lease:
                 delay = min(third, FIRST_RETRY * 2 ** min(failures, 10)) * (0.5 + 0.5 * self._clock.random())
                 await self._count_failure()
 
-    async def ensure(self) -> datetime:
-        """See `ports.Fence`."""
-        self.require()
-        now = await self._store.now()
-        if self._ends is None or now > self._ends:
-            await self.renew()
-            now = await self._store.now()
-        return max(now, self._began) if self._began else now
-
-    def require(self) -> None:
-        """See `ports.Fence`."""
-        if self._why_lost:
-            raise self._why_lost
-        if not self.held:
-            raise LeaseLost("the lease is not held: nothing may be published")
-
-    async def confirm(self, database: str, key: str) -> None:
-        """See `ports.Fence`."""
-        self._latest[database] = key
-        await self.renew()
-
-    async def doubted(self) -> None:
-        """Return when something is wrong with the store other than that it does not answer; ever again while it is."""
-        await self._doubted.wait()
-        self._doubted = anyio.Event()
-
-    @property
-    def handed_over(self) -> bool:
-        """Whether it was released for the machine that asked."""
-        return self.handing_over and self._record is not None and self._record.released
-
     async def abandoned(self) -> bool:
         """After handing over: whether the machine that asked has not taken it within the ttl."""
         with suppress(SidecarError):
@@ -242,19 +164,6 @@ class Lease:
             ours = self._record and seen and (seen.record.epoch, seen.record.boot) == (self.epoch, self._me.boot)
             return bool(ours and seen and seen.age > self._me.ttl + RESOLUTION)
         return False
-
-    async def release(self) -> None:
-        """Leave a tombstone that keeps the epoch. Raises as `renew`.
-
-        With `handing_over` only the machine that asked may take it, for a ttl, and we never ask back.
-        """
-        if not self.held or self._record is None:
-            return
-        async with self._writing:
-            retired = retired_with(self._record, self._me.holder) if self.handing_over else self._record.retired
-            await self._update(released=True, retired=retired, drop_handoff=not self.handing_over)
-        self._status.held = False
-        log.info("lease released", epoch=self.epoch, to=self.asked_by)
 
     async def _take(self, verdict: Take, seen: Seen | None) -> bool:
         """Write our record; False when somebody was faster."""
@@ -309,79 +218,6 @@ class Lease:
                 aged = seen.record.aged + seen.age.total_seconds()
                 without = replace(seen.record, handoff=None, aged=aged)
                 await write(self._store, without, IfMatch(seen.etag))
-
-    async def _update(
-        self,
-        *,
-        settled: Mapping[str, str] | None = None,
-        released: bool = False,
-        retired: tuple[str, ...] | None = None,
-        drop_handoff: bool = False,
-    ) -> None:
-        """Write what we know into our record; again when somebody wrote a request into it meanwhile."""
-        self.require()
-        for attempt in range(UPDATES):
-            assert self._record is not None  # noqa: S101 - `require` said so
-            record = replace(
-                self._record,
-                latest=dict(self._latest),
-                settled={**self._record.settled, **dict.fromkeys(settled or (), self._record.epoch)},
-                released=released,
-                retired=self._record.retired if retired is None else retired,
-                handoff=None if drop_handoff else self._record.handoff,
-                aged=0.0,
-            )
-            try:
-                await self._write(record, IfMatch(self._etag))
-            except (PreconditionFailed, NotFound):
-                await self._adopt()
-                if attempt == UPDATES - 1:
-                    raise StoreUnavailable("the lease object changes faster than it can be written") from None
-            else:
-                break
-        self._status.renewals["ok"] += 1
-        if self.asked_by and not released:
-            self.asked.set()
-
-    async def _adopt(self) -> None:
-        """After a refused write: go on from what is there, if that is still ours. Raises `LeaseLost`."""
-        seen, record = await read(self._store), self._record
-        if record and seen is None:  # deleted by hand, and what else? What is written anew keeps the epoch
-            log.error("the lease object is gone from the store: it is written anew", epoch=record.epoch)
-            self._doubted.set()
-            try:
-                await self._write(record, IfAbsent())
-            except (PreconditionFailed, NotFound):
-                seen = await read(self._store)
-            else:
-                return
-        ours = record and seen and (seen.record.epoch, seen.record.boot) == (record.epoch, record.boot)
-        if not ours or seen is None:
-            self._lose(seen)
-            raise self._why_lost or LeaseLost("the lease is lost")
-        self._record, self._etag = seen.record, seen.etag
-
-    def _lose(self, seen: Seen | None) -> None:
-        by = f"{seen.record.holder} (epoch {seen.record.epoch})" if seen else "nobody: the lease object is gone"
-        self._why_lost = LeaseLost(
-            f"the lease of {self._store.url} was taken over by {by}",
-            "this machine publishes nothing any more; what it wrote meanwhile goes to diverged/",
-        )
-        self._status.held = False
-        self._status.renewals["lost"] += 1
-        log.error("lease lost", to=by, our_epoch=self.epoch)
-        self.lost.set()
-
-    async def _write(self, record: Record, condition: Condition) -> datetime:
-        """Write our record. Returns when our term began: an instant of the store's clock not later than the write."""
-        before = await self._store.now()
-        info = await write(self._store, record, condition)
-        self._record, self._etag, self._ends = record, info.etag, before + self._valid_for()
-        self._status.held, self._status.epoch = not record.released, record.epoch
-        return before
-
-    def _valid_for(self) -> timedelta:
-        return self._me.ttl - min(LONGEST_MARGIN, self._me.ttl / 4)
 
     async def _count_failure(self) -> None:
         self._status.renewals["failed"] += 1
