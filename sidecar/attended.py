@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
+import structlog
 
 from sidecar.compose import CYCLE_PATIENCE, Parts, opened
 from sidecar.config import Configuration
-from sidecar.output import complain
 from sidecar.pipeline import first_failure
+
+log = structlog.get_logger()
 
 SILENCE_SECONDS = 3.0
 _ANSWERS = {"ok", "not_found", "precondition_failed"}
@@ -17,7 +19,7 @@ _ANSWERS = {"ok", "not_found", "precondition_failed"}
 
 @asynccontextmanager
 async def attended(configuration: Configuration, patience: timedelta | None = None) -> AsyncIterator[Parts]:
-    """When the store is silent that is said once, on stderr.
+    """When the store is silent that is logged once.
 
     `patience` is how long the first request is tried, if not as long as a cycle's.
     """
@@ -35,6 +37,4 @@ async def _tell_of_silence(parts: Parts, patience: timedelta) -> None:
     status = parts.status
     asked = status.in_flight or status.requests
     if asked and not any(outcome in _ANSWERS for _, outcome in status.requests):
-        complain(
-            f"{status.store} does not answer yet; it is tried for {patience.total_seconds():.0f} s or a little longer"
-        )
+        log.warning("the store does not answer yet", store=status.store, tried_for_seconds=patience.total_seconds())

@@ -55,13 +55,15 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     if not results:
         raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
     _show(results, as_table=every)
-    if lost := [result.point.key for result in results if result.lost]:
+    lost = [result.point.key for result in results if result.lost]
+    newer = [result for result in results if result.newer]
+    damaged = sum(bool(result.problem) for result in results) - len(newer) - len(lost)
+    if lost:
+        others = f"; {damaged} of {len(results)} restore points are damaged" if damaged else ""
         raise DamagedRestorePoint(
-            f"the newest restore point is gone from the store: {', '.join(lost)}",
+            f"the newest restore point is gone from the store: {', '.join(lost)}{others}",
             "a running sidecar publishes a new one, else `sidecar backup` does; `sidecar list` shows which older ones are left",
         )
-    newer = [result for result in results if result.newer]
-    damaged = sum(bool(result.problem) for result in results) - len(newer)
     if damaged:
         raise DamagedRestorePoint(
             f"{damaged} of {len(results)} restore points are damaged",

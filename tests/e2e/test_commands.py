@@ -318,13 +318,13 @@ def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) 
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["silent", "refuses"])
 def test_command_says_that_it_waits_for_a_store(proxied: Machine, proxy: FaultProxy, refuses: bool) -> None:
-    """Once, on stderr, while it is tried; stdout is for programs."""
+    """Once, in the log on stderr, while it is tried; stdout is for programs."""
     if refuses:
         proxy.down()
     else:
         proxy.rule(Stall(60, 0, "reply"))
     with proxied.start("list", "--json") as process:
-        process.wait_for_log("does not answer yet; it is tried for 30 s or a little longer")
+        process.wait_for_log('"the store does not answer yet".*"tried_for_seconds": 30.0')
         assert process.stdout() == ""
         assert process.stderr().count("does not answer yet") == 1
 

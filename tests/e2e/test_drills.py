@@ -137,7 +137,7 @@ def test_restore_point_that_expires_while_it_is_verified_is_gone_and_not_damaged
         assert row.endswith("gone: it expired or was deleted meanwhile")
     else:
         assert status == 65
-        assert "DAMAGED" in row
+        assert "GONE: it was the newest" in row
 
 
 def test_newest_restore_point_that_was_deleted_before_is_damage_to_verify(
@@ -152,4 +152,4 @@ def test_newest_restore_point_that_was_deleted_before_is_damage_to_verify(
     done = machine.cli("verify", "--all")
     assert done.returncode == 65
     assert newest.removeprefix("shop/") in done.stdout
-    assert "1 of 2" in complaint(done.stderr)
+    assert "is gone from the store" in complaint(done.stderr)
