@@ -146,18 +146,19 @@ class Outbox:
         return self._is_new(event, now)
 
     def _fails(self, event: Event, now: float) -> bool:
-        taken_back = self._taken_back(self._queue, Kind.RECOVERY, event.database)
-        if taken_back and self._believed.get(event.database) is Kind.FAILURE:
-            self._failing[event.database] = now
-            self._reasons[event.database] = {event.reason}
-            return False  # which is right again
-        self._taken_back(self._kept, Kind.RECOVERY, event.database)
-        told, reasons = self._failing.get(event.database), self._reasons.get(event.database, set())
+        database, reasons = event.database, self._reasons.setdefault(event.database, set())
+        told = self._failing.get(database)
+        if self._taken_back(self._queue, Kind.RECOVERY, database) and self._believed.get(database) is Kind.FAILURE:
+            told = now  # which is right again
+        elif told is None:
+            reasons.clear()
+        self._taken_back(self._kept, Kind.RECOVERY, database)
         if told is not None and now - told < REMIND and event.reason in reasons:
+            self._failing[database] = told
             return False
-        self._taken_back(self._queue, Kind.FAILURE, event.database)
-        self._failing[event.database] = now
-        self._reasons[event.database] = {*(reasons if told is not None else ()), event.reason}
+        reasons -= {each.reason for each in self._taken_back(self._queue, Kind.FAILURE, database)}
+        reasons.add(event.reason)
+        self._failing[database] = now
         return True
 
     def _has_recovered(self, event: Event) -> bool:
@@ -165,13 +166,13 @@ class Outbox:
         self._failing.pop(event.database, None)
         return event.database in self._believed
 
-    def _taken_back(self, queue: deque[Event], kind: Kind, database: str) -> bool:
-        """Whether there were any in the queue, which are taken out."""
+    def _taken_back(self, queue: deque[Event], kind: Kind, database: str) -> list[Event]:
+        """Those in the queue, which are taken out."""
         found = [each for each in queue if (each.kind, each.database) == (kind, database)]
         for each in found:
             queue.remove(each)
         self._left_out += len(found)
-        return bool(found)
+        return found
 
     def _is_new(self, event: Event, now: float) -> bool:
         words = (event.database, event.message)

@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.errors import Reason
 from sidecar.outbox import QUEUE, Message, Outbox
 from sidecar.status import Event, Kind
 from tests.fakes import START
@@ -19,15 +20,16 @@ class World:
         self.outbox = Outbox()
         self.now = 0.0
         self.failing = False
+        self.reason: Reason | None = None
         self.happened: list[str] = []
         self.heard: list[Event] = []
         self.flying: Message | None = None
 
-    def cycle(self, *, fails: bool) -> None:
+    def cycle(self, reason: Reason | None) -> None:
         """As `Status` reports it: every failure, and the end of one."""
-        was, self.failing = self.failing, fails
-        if fails:
-            self._tell(Kind.FAILURE, f"{self.now}")
+        was, self.failing, self.reason = self.failing, reason is not None, reason
+        if reason:
+            self._tell(Kind.FAILURE, f"{self.now}", reason)
         elif was:
             self._tell(Kind.RECOVERY, f"{self.now}")
 
@@ -58,13 +60,18 @@ class World:
         states = [each.kind for each in self.heard if each.kind not in ONCE]
         return bool(states) and states[-1] is Kind.FAILURE
 
-    def _tell(self, kind: Kind, words: str) -> None:
-        self.outbox.add(Event(kind, START, NAME, words), self.now)
+    def heard_of(self) -> set[Reason | None]:
+        """What was given as the reasons of the failure that it believes in."""
+        states = [each for each in self.heard if each.kind not in ONCE]
+        last = max((number for number, each in enumerate(states) if each.kind is Kind.RECOVERY), default=-1)
+        return {each.reason for each in states[last + 1 :]}
+
+    def _tell(self, kind: Kind, words: str, reason: Reason | None = None) -> None:
+        self.outbox.add(Event(kind, START, NAME, words, reason=reason), self.now)
 
 
 STEPS = st.one_of(
-    st.just(("cycle", True)),
-    st.just(("cycle", False)),
+    st.tuples(st.just("cycle"), st.sampled_from((Reason.UNAVAILABLE, Reason.ACCESS_DENIED, None, None))),
     st.just(("take",)),
     *(st.just(("land", fate)) for fate in (ARRIVES, ARRIVES, LOST, REPLY_LOST, REFUSED)),
     st.tuples(st.just("happens"), st.sampled_from(ONCE)),
@@ -79,7 +86,7 @@ def test_once_it_works_again_a_receiver_believes_what_is_true(steps: list[tuple[
     world = World()
     for what, *arguments in steps:
         if what == "cycle":
-            world.cycle(fails=bool(arguments[0]))
+            world.cycle(Reason(str(arguments[0])) if arguments[0] else None)
         elif what == "happens":
             world.happens(Kind(str(arguments[0])))
         elif what == "take":
@@ -90,12 +97,13 @@ def test_once_it_works_again_a_receiver_believes_what_is_true(steps: list[tuple[
             world.now += float(str(arguments[0]))
     world.land(ARRIVES)
     for _ in range(3):
-        world.cycle(fails=world.failing)
+        world.cycle(world.reason)
         while (wait := world.outbox.wait(world.now)) is not None:
             world.now += wait
             assert world.take()
             world.land(ARRIVES)
     assert world.believes_failing() is world.failing
+    assert world.reason is None or world.reason in world.heard_of()
     assert {each.message for each in world.heard if each.kind in ONCE} == set(world.happened)
 
 
