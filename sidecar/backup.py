@@ -1,10 +1,11 @@
 """One backup cycle of one database, and the loop around it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import structlog
@@ -162,9 +163,15 @@ class Backup:
         self._presence.doubt()
 
     async def look(self) -> None:
-        """Look at once, where nothing else is to be done: a database that has changes is about to ask the store anyway."""
+        """Look at once, whether there are changes or not, and publish what is gone. It fails as a cycle does."""
+
+        async def held() -> None:
+            async with self._mine:
+                self._tools.fence.require()
+                await self._is_held(last=False)
+
         self.doubt()
-        if not self._must_publish and not self.changed():
+        if await self._tried(held) is None and self._must_publish:
             await self.attempt()
 
     async def mark(self, key: str, name: str, value: str) -> None:
@@ -204,8 +211,11 @@ class Backup:
 
     async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
+        return await self._tried(partial(self.cycle, last=last))
+
+    async def _tried(self, work: Callable[[], Awaitable[object]]) -> Exception | None:
         try:
-            await self.cycle(last=last)
+            await work()
         except SidecarError as error:
             self._tell_failure(error)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)

@@ -17,7 +17,7 @@ from sidecar.status import Status
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 600.0  # seconds
+LOOK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never to the second
 BELIEVED_FOR = 3600.0
 LIST_SECONDS = 3.0  # only to say how many are left
 HINT = (

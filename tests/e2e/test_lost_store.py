@@ -103,6 +103,18 @@ def test_emptied_bucket_is_told_and_filled_again(machine: Machine, seaweed: Seaw
     assert notes(machine.database) == (["one"] if idle else ["one", "two"])
 
 
+@pytest.mark.s3
+def test_lost_lease_object_is_a_reason_to_look_at_once(machine: Machine, seaweed: Seaweed) -> None:
+    """Not at the next cycle, which is an hour away; though a file's stamp of a moment ago never proves that nothing changed."""
+    write_note(machine.database, "one")
+    with machine.run(*CALM_APP, interval="1h", lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        empty_bucket(seaweed, machine)
+        process.wait_metric("sidecar_backups_total", 2, outcome="published")
+        assert verdict(process)["level"] == "look"
+        assert process.terminate() == 0
+
+
 def test_backup_by_hand_does_not_believe_its_marker(local: Machine) -> None:
     """`unchanged` would name a restore point that is not there."""
     write_note(local.database, "one")
