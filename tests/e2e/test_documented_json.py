@@ -1,0 +1,35 @@
+"""README, "JSON of `list` and `status`": every field that real commands and daemons give is named there."""
+
+import json
+
+import pytest
+
+from tests.e2e.machine import CALM_APP, Machine, write_note
+from tests.harness.eventually import eventually
+from tests.harness.sidecar_process import SidecarProcess
+from tests.readme import undocumented
+
+
+@pytest.mark.s3
+def test_every_field_of_a_real_daemon_and_store_is_documented(machine: Machine) -> None:
+    """After a conflict, publishes and a drill, with a cost: what is null or empty at other times has fields, too."""
+    write_note(machine.database, "first")
+    assert machine.cli("backup").returncode == 0
+    machine.lose_disk()
+    write_note(machine.database, "of another lineage")
+    with machine.run(*CALM_APP, drill_interval="1s", interval="1s") as process:
+        process.wait_metric("sidecar_drills_total", 1, outcome="good")
+        write_note(machine.database, "second")
+        eventually(lambda: full(process), 30, "cost, history and a problem are there")
+        assert undocumented("status", json.loads(process.http("/status")[1])) == set()
+        assert process.terminate() == 0
+    for arguments in (("status",), ("list",), ("list", "--diverged")):
+        shown = json.loads(machine.cli(*arguments, "--json").stdout)
+        assert shown["databases"][0].get("restore_points") != []
+        assert undocumented(arguments[0], shown) == set()
+
+
+def full(process: SidecarProcess) -> bool:
+    """Whether everything that may be null or empty in /status is not."""
+    shown = json.loads(process.http("/status")[1])
+    return bool(shown["cost"] and shown["problems"] and shown["databases"][0]["history"])
