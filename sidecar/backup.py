@@ -272,7 +272,8 @@ class Backup:
         if last:
             self.doubt()
         with anyio.move_on_after(LAST_LOOK_SECONDS if last else math.inf):
-            if missing := await self._presence.look(self._parent, required=not last):
+            size = self._status.restore_point_size
+            if missing := await self._presence.look(self._parent, size, required=not last):
                 self._distrust(missing)
         return not self._must_publish
 

@@ -44,40 +44,41 @@ class Presence:
         """There is reason to look again, and to believe nothing before."""
         self._seen = None
 
-    async def look(self, key: str, *, required: bool) -> RestorePoint | None:
-        """If it is time to: the restore point that is gone, which is told; None when it is there.
+    async def look(self, key: str, size: int, *, required: bool) -> RestorePoint | None:
+        """If it is time to: the restore point that is gone or of another size, which is told; None when it is there.
 
         Where an answer is `required`, raises `SidecarError` when there is none, unless it is one that may be waited for.
         """
         if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
             return None
         try:
-            return await self._missing(key)
+            trouble = await self._trouble(key, size)
         except SidecarError as error:
             if required and not self._is_believed(error):
                 raise
             log.info("it is not known whether the restore point is there", key=key, error=error.message)
             return None
+        if trouble is None:
+            self.confirm()
+            return None
+        self._status.damaged(self._database, f"restore point {key} {trouble}", HINT)
+        log.error("restore point is lost", database=self._database, key=key, trouble=trouble, hint=HINT)
+        return point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
 
     def _is_believed(self, error: SidecarError) -> bool:
         recently = self._seen is not None and self._clock.monotonic() - self._seen < BELIEVED_FOR
         return recently and isinstance(error, Transient)
 
-    async def _missing(self, key: str) -> RestorePoint | None:
-        """One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's."""
-        if await self._is_there(key) or await self._is_superseded(key):
-            self.confirm()
-            return None
-        self._status.damaged(self._database, f"restore point {key} is gone from the store{await self._left()}", HINT)
-        log.error("restore point is gone", database=self._database, key=key, hint=HINT)
-        return point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
+    async def _trouble(self, key: str, size: int) -> str | None:
+        """What became of it, in words.
 
-    async def _is_there(self, key: str) -> bool:
+        One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's.
+        """
         try:
-            await self._replica.store.head(key)
+            found = await self._replica.store.head(key)
         except NotFound:
-            return False
-        return True
+            return None if await self._is_superseded(key) else f"is gone from the store{await self._left()}"
+        return None if found.size == size else f"was overwritten: it has {found.size} bytes and not {size}"
 
     async def _is_superseded(self, key: str) -> bool:
         newest = await self._replica.newest(self._database)

@@ -107,3 +107,14 @@ async def test_the_last_cycle_does_not_fail_for_a_store_that_is_away(machine: Ma
     with pytest.raises(StoreMissing):
         await machine.backup.cycle()
     assert await machine.backup.cycle(last=True) == "unchanged"
+
+
+async def test_overwritten_is_as_good_as_gone(machine: Machine, tmp_path: Path) -> None:
+    """A sync from elsewhere put an empty file under its key."""
+    (point,) = (tmp_path / "store" / "app.db").iterdir()
+    size = point.stat().st_size
+    point.write_bytes(b"")
+    machine.backup.doubt()
+    assert await machine.backup.cycle() == "published"
+    assert machine.status.problems[0].message.endswith(f"was overwritten: it has 0 bytes and not {size}")
+    assert len(await machine.points()) == 2
