@@ -47,8 +47,8 @@ from tests.integration.wiring import NAME, Machine, write
 pytestmark = [pytest.mark.anyio, pytest.mark.s3]
 
 LANES = 6
-DEADLINE = 0.5
-HEALS = 20.0
+DEADLINE = 0.8
+HEALS = 40.0
 GIVES_UP = 0.5
 HOLDER = "machine-1"
 
