@@ -6,6 +6,7 @@ The JSON is documented in README. Fields are only ever added to it.
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sidecar.attended import attended
@@ -46,7 +47,7 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
             age = _duration(age_of(entry.point, now))
             table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
     what = "nothing has diverged" if diverged else "no restore points"
-    table.show(empty=f"{what} of {', '.join(found)} in {store}")
+    table.show(empty=f"{what} of {', '.join(found)} in {_place(store)}")
     return ExitCode.OK
 
 
@@ -90,6 +91,12 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
+def _place(store: str) -> str:
+    """A store that is empty, and why that may be."""
+    directory = Path(store.removeprefix("file://"))
+    return store if store.startswith("s3://") or directory.exists() else f"{store}, which does not exist"
+
+
 def _duration(seconds: float) -> str:
     return format_duration(timedelta(seconds=round(seconds)))
 
@@ -129,7 +136,7 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     shown: dict[str, Any] = {"source": "store", "store": parts.status.store, "databases": databases}
     missing = [str(each["name"]) for each in databases if each["restore_point"] is None]
     if missing:  # the only thing about protection that is known without a daemon
-        reason = f"{parts.status.store} has no restore point of {', '.join(missing)}"
+        reason = f"there is no restore point of {', '.join(missing)} in {_place(parts.status.store)}"
         hint = "are `store` and the database's name right, and does a daemon run?"
         shown["verdict"] = Verdict(Level.BAD, "Not protected", None, reason, hint).as_dict()
     return shown

@@ -332,7 +332,8 @@ def test_command_says_that_it_waits_for_a_store(proxied: Machine, proxy: FaultPr
 def test_status_without_a_restore_point_is_not_protected(local: Machine) -> None:
     """No daemon, nothing in the store: a mistyped name must not look like a quiet day."""
     assert "Not protected" in local.cli("status").stdout
-    assert "has no restore point of app.db" in local.cli("status").stdout
+    assert f"there is no restore point of app.db in {local.store}, which does not exist" in local.cli("status").stdout
+    assert "which does not exist" in local.cli("list").stdout
     assert json.loads(local.cli("status", "--json").stdout)["verdict"]["level"] == "bad"
     write_note(local.database, "row")
     assert local.cli("backup").returncode == 0
