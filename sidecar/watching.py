@@ -41,14 +41,14 @@ class Watching:
     async def keep_observing(self) -> None:
         """Every second: what is unprotected, and whether a final backup would still fit its time.
 
-        What a boot or a publish left of its memory is given back.
+        What a boot, a publish or a drill left of its memory is given back.
         """
         warned = False
-        published: list[str | None] = []
+        done: list[tuple[str | None, int]] = []
         while True:
             self.observe()
-            if published != (now := [backup.newest_key for backup in self._backups]):
-                published = now
+            if done != (now := [self._done(backup) for backup in self._backups]):
+                done = now
                 return_free_pages()
             estimate = self._status.final_estimate() or 0.0
             if estimate > self._limit and not warned:
@@ -58,6 +58,10 @@ class Watching:
                 self._status.report("", message, hint)
             warned = estimate > self._limit
             await anyio.sleep(OBSERVE_SECONDS)
+
+    def _done(self, backup: Backup) -> tuple[str | None, int]:
+        """Changes with each publish and each drill."""
+        return backup.newest_key, sum(self._status.databases[backup.database.name].drills.values())
 
     async def keep_counting_storage(self) -> None:
         """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
