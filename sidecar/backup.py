@@ -1,6 +1,5 @@
 """One backup cycle of one database, and the loop around it."""
 
-import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, Prunable, Snapshotter
-from sidecar.presence import Presence
+from sidecar.presence import Presence, Sight
 from sidecar.protection import Protection
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
@@ -85,7 +84,11 @@ class Backup:
         self._mine = anyio.Lock()
         self._base: Parent | RestorePoint | None = None
         self._protection = Protection(self._status)
-        self._presence = Presence(database.name, tools.replica, tools.status, tools.clock)
+        self._presence = Presence(
+            database.name, tools.replica, tools.status, tools.clock, exclusive=tools.fence.exclusive
+        )
+        self._seen_last: Sight | None = None
+        self._woken = anyio.Event()
 
     def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
         """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
@@ -163,15 +166,22 @@ class Backup:
         self._presence.doubt()
 
     async def look(self) -> None:
-        """Look at once, whether there are changes or not, and publish what is gone. It fails as a cycle does."""
+        """Look at once, whether there are changes or not, and publish what is gone. It fails as a cycle does.
+
+        While cycles fail they are tried again anyway; after a failure here, too.
+        """
 
         async def held() -> None:
             async with self._mine:
                 self._tools.fence.require()
                 await self._is_held(last=False)
 
+        if self._status.failing_since:
+            return
         self.doubt()
-        if await self._tried(held) is None and self._must_publish:
+        if await self._tried(held) is not None:
+            self._woken.set()
+        elif self._must_publish:
             await self.attempt()
 
     async def mark(self, key: str, name: str, value: str) -> None:
@@ -187,7 +197,7 @@ class Backup:
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
             self._status.next_backup = clock.now() + timedelta(seconds=delay)
-            await clock.sleep(delay)
+            await self._sleep(delay)
             timing = _Timing(clock.monotonic)
             if await self.attempt() is None:
                 failures = 0
@@ -196,6 +206,19 @@ class Backup:
                 failures += 1
                 ceiling = min(interval.total_seconds(), FIRST_RETRY * 2 ** min(failures, 20))
                 delay = ceiling * (0.1 + 0.9 * clock.random())
+
+    async def _sleep(self, seconds: float) -> None:
+        """Less when a look failed: then a cycle finds out how things are, and goes on trying."""
+
+        async def wake(scope: anyio.CancelScope) -> None:
+            await self._woken.wait()
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wake, group.cancel_scope)
+            await self._tools.clock.sleep(seconds)
+            group.cancel_scope.cancel()
+        self._woken = anyio.Event()
 
     async def final(self) -> bool:
         """The last cycle: tried again until it succeeds or there is no point. True when the database is protected."""
@@ -231,7 +254,7 @@ class Backup:
         hint, since = error.hint, self._status.unprotected_since
         if since and not isinstance(error, DatabaseMissing | LeaseLost):
             only = f"do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
-            only = f"The app goes on; {only}" if self._tools.status.ready else only.capitalize()
+            only = f"The app goes on; {only}" if self._tools.status.ready else f"D{only[1:]}"
             hint = f"{hint}{'' if hint.endswith(('?', '.')) else '.'} {only}" if hint else only
         kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
         self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)
@@ -245,6 +268,7 @@ class Backup:
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
         async with self._mine:
+            self._seen_last = await self._look_once_more() if last else None  # before the turn: all databases at once
             async with self._tools.turn:
                 outcome = await self._cycle(last=last)
             if outcome in OUTCOMES and not last:
@@ -258,24 +282,42 @@ class Backup:
         if signature is None:
             return self._without_database()
         if not self._protection.changed_since(signature) and await self._is_held(last=last):
-            self._tools.status.succeeded(self.database.name, "unchanged")
-            return "unchanged"
+            return self._unchanged()
         return await self._snapshot_and_publish(last=last)
+
+    def _unchanged(self) -> str:
+        """Said to be protected only when the restore point was seen; a last cycle may have to do without."""
+        if self._presence.is_known:
+            self._tools.status.succeeded(self.database.name, "unchanged")
+        return "unchanged"
+
+    async def _look_once_more(self) -> Sight:
+        """The last look of all: the disk may go with the machine."""
+        if self._parent is None or self._must_publish:
+            return Sight()
+        timeout = self._tools.status.final_backup_timeout
+        limit = min(LAST_LOOK_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_LOOK_SECONDS
+        self.doubt()
+        return await self._presence.look(self._parent, self._status.restore_point_size, limit)
 
     async def _is_held(self, *, last: bool) -> bool:
         """Whether what did not change needs no restore point: there is one, and it is still there.
 
-        Raises `SidecarError` when that cannot be known for long. The `last` cycle is not to fail for it.
+        Raises `SidecarError` when that cannot be known for long. A store that does not answer is no reason for the `last`
+        cycle to fail, if all was well before.
         """
         if self._parent is None or self._must_publish:
             return not self._must_publish
-        if last:
-            self.doubt()
-        with anyio.move_on_after(LAST_LOOK_SECONDS if last else math.inf):
-            size = self._status.restore_point_size
-            if missing := await self._presence.look(self._parent, size, required=not last):
-                self._distrust(missing)
-        return not self._must_publish
+        sight = self._seen_last or await self._presence.look(self._parent, self._status.restore_point_size)
+        if sight.lost:
+            await self._presence.tell(sight)
+            self._distrust(sight.lost)
+            return False
+        if sight.error:
+            well = last and self._status.failing_since is None and isinstance(sight.error, Transient)
+            if not well and not self._presence.is_believed(sight.error):
+                raise sight.error
+        return True
 
     async def _snapshot_and_publish(self, *, last: bool) -> str:
         timing = _Timing(self._tools.clock.monotonic)
@@ -285,8 +327,9 @@ class Backup:
                 self._protection.copied(snapshot, self._tools.clock.now())
                 index = await self._tools.publisher.index(snapshot, self.database.name)
                 if index.root == self._root and await self._is_held(last=last):
-                    self._settle("unchanged")
-                    return "unchanged"
+                    self._protection.settle()
+                    self.observe()
+                    return self._unchanged()
                 uploading = _Timing(self._tools.clock.monotonic)
                 published = await self._publish(snapshot, index)
                 self._tell(snapshot, published, uploading.elapsed(), timing.elapsed())

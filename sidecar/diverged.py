@@ -96,6 +96,10 @@ class FencedState:
             log.error("fenced database not published", database=name, error=error.message, hint=hint)
             return not isinstance(error, Transient | PreconditionFailed)
         except Exception:  # a loop boundary: a bug with one database must not cost another one its state
+            hint = f"do not destroy this machine: only {self._backup.database.path} has it"
+            self._tools.status.report(
+                name, "the state of a fenced machine is not published, by a bug", hint, Kind.DIVERGENCE
+            )
             log.exception("fenced database not published because of a bug", database=name)
             return True
         hint = "`sidecar list --diverged` shows it, `sidecar restore --key` gets it"

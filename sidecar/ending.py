@@ -9,11 +9,16 @@ from sidecar.backup import Backup, Tools
 from sidecar.diverged import Diverged, FencedState
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
+from sidecar.status import Kind
 
 log = structlog.get_logger()
 
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0
+NOT_KEPT = (
+    "another machine took over, and what this one wrote since its last restore point could not be kept under diverged/ in time",
+    "do not destroy this machine: only its disk has it",
+)
 NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
     "do not destroy this machine: only its disk has them, and started again on it sidecar publishes them; the log says why",
@@ -49,6 +54,8 @@ class Ending:
             protected += [await diverged.publish() for diverged in self.diverged]
         if scope.cancelled_caught:
             log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
+            if self._fence.lost.is_set():
+                self._tools.status.report("", *NOT_KEPT, Kind.DIVERGENCE)
         return len(protected) == len(self._backups) + len(self.diverged) and all(protected)
 
     def not_published(self) -> tuple[str, str]:

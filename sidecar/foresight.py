@@ -22,6 +22,9 @@ def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> F
         on_conflict=settings.on_conflict,
     )
     key = newest.key if newest else ""
+    if newest and not newest.size:
+        text = f"the newest restore point {key} is gone from the store: an older good one is restored, if there is one"
+        return Finding(f"{text}; a local file is kept if it descends from that one" if local else text, "warning")
     if refusal := refused(decision, database, parts.store.url, key):
         raise refusal
     return _finding(decision, f"{key} of {said(newest)}" if newest else "")

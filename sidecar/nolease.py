@@ -14,6 +14,8 @@ from sidecar.record import read
 class NoLease:
     """Implements `ports.Fence` with `lease=off`: nobody else writes, by the user's word."""
 
+    exclusive = False
+
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.epoch = 0

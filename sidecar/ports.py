@@ -145,7 +145,9 @@ class Prunable(Protocol):
 
 
 class Fence(Protocol):
-    """What lets one machine publish and no other."""
+    """What lets one machine publish and no other; `exclusive` says that it does."""
+
+    exclusive: bool
 
     @property
     def epoch(self) -> int:

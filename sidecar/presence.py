@@ -3,14 +3,16 @@
 An app that writes nothing would not notice otherwise: a prefix that somebody emptied, a lifecycle rule without a filter.
 """
 
+import math
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
 import structlog
 
 from sidecar.domain import ObjectInfo, RestorePoint
-from sidecar.errors import NotFound, SidecarError, Transient
+from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.ports import Clock
 from sidecar.replica import Replica, point_of
 from sidecar.status import Status
@@ -20,20 +22,32 @@ log = structlog.get_logger()
 LOOK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never to the second
 BELIEVED_FOR = 3600.0
 LIST_SECONDS = 3.0  # only to say how many are left
+GONE = "is gone from the store"
 HINT = (
     "a whole one is published now; a person, or a lifecycle rule without a tag filter, may have deleted it: "
     "a bucket with versioning still has it"
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look found: nothing to say, a restore point that is lost and how, or why that cannot be known."""
+
+    lost: RestorePoint | None = None
+    trouble: str = ""
+    error: SidecarError | None = None
+
+
 class Presence:
     """What is known of one database's newest restore point. Not for use by two tasks at once."""
 
-    def __init__(self, database: str, replica: Replica, status: Status, clock: Clock) -> None:
+    def __init__(self, database: str, replica: Replica, status: Status, clock: Clock, *, exclusive: bool) -> None:
+        """`exclusive` says that no other machine publishes: then nothing but a mistake deletes the newest one."""
         self._database = database
         self._replica = replica
         self._status = status
         self._clock = clock
+        self._exclusive = exclusive
         self._seen: float | None = None
 
     def confirm(self) -> None:
@@ -44,30 +58,41 @@ class Presence:
         """There is reason to look again, and to believe nothing before."""
         self._seen = None
 
-    async def look(self, key: str, size: int, *, required: bool) -> RestorePoint | None:
-        """If it is time to: the restore point that is gone or of another size, which is told; None when it is there.
+    @property
+    def is_known(self) -> bool:
+        """Whether it was seen, and not doubted since."""
+        return self._seen is not None
 
-        Where an answer is `required`, raises `SidecarError` when there is none, unless it is one that may be waited for.
-        """
-        if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
-            return None
-        try:
-            trouble = await self._trouble(key, size)
-        except SidecarError as error:
-            if required and not self._is_believed(error):
-                raise
-            log.info("it is not known whether the restore point is there", key=key, error=error.message)
-            return None
-        if trouble is None:
-            self.confirm()
-            return None
-        self._status.damaged(self._database, f"restore point {key} {trouble}", HINT)
-        log.error("restore point is lost", database=self._database, key=key, trouble=trouble, hint=HINT)
-        return point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
-
-    def _is_believed(self, error: SidecarError) -> bool:
+    def is_believed(self, error: SidecarError) -> bool:
+        """Whether it may be taken for there although a look failed like this."""
         recently = self._seen is not None and self._clock.monotonic() - self._seen < BELIEVED_FOR
         return recently and isinstance(error, Transient)
+
+    async def look(self, key: str, size: int, within: float = math.inf) -> Sight:
+        """If it is time to: what the store says of it, within so many seconds."""
+        if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
+            return Sight()
+        with anyio.move_on_after(within):
+            try:
+                trouble = await self._trouble(key, size)
+            except SidecarError as error:
+                log.info("it is not known whether the restore point is there", key=key, error=error.message)
+                return Sight(error=error)
+            if trouble is None:
+                self.confirm()
+                return Sight()
+            self.doubt()
+            return Sight(point_of(ObjectInfo(key, 0, "", datetime.now(UTC))), trouble)
+        return Sight(error=StoreUnavailable(f"the store did not say within {within:.0f} s whether {key} is there"))
+
+    async def tell(self, sight: Sight) -> None:
+        """Tell people of what is lost."""
+        if sight.lost is None:
+            return
+        left = await self._left() if sight.trouble == GONE else ""
+        trouble = f"{sight.trouble}{left}"
+        self._status.damaged(self._database, f"restore point {sight.lost.key} {trouble}", HINT)
+        log.error("restore point is lost", database=self._database, key=sight.lost.key, trouble=trouble, hint=HINT)
 
     async def _trouble(self, key: str, size: int) -> str | None:
         """What became of it, in words.
@@ -77,12 +102,17 @@ class Presence:
         try:
             found = await self._replica.store.head(key)
         except NotFound:
-            return None if await self._is_superseded(key) else f"is gone from the store{await self._left()}"
-        return None if found.size == size else f"was overwritten: it has {found.size} bytes and not {size}"
+            return None if await self._is_superseded(key) else GONE
+        return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes and not {size}"
 
     async def _is_superseded(self, key: str) -> bool:
-        newest = await self._replica.newest(self._database)
-        return newest is not None and newest.key > key
+        """When that cannot be known, what is gone is gone."""
+        if self._exclusive:
+            return False
+        with suppress(SidecarError):
+            newest = await self._replica.newest(self._database)
+            return newest is not None and newest.key > key
+        return False
 
     async def _left(self) -> str:
         with suppress(SidecarError), anyio.move_on_after(LIST_SECONDS):

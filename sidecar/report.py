@@ -135,6 +135,13 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     databases = [await _database_in_store(replica, each, interval) for each in parts.databases]
     shown: dict[str, Any] = {"source": "store", "store": parts.status.store, "databases": databases}
     missing = [str(each["name"]) for each in databases if each["restore_point"] is None]
+    gone = [
+        str(each["restore_point"]) for each in databases if each["restore_point"] and not each["restore_point_size"]
+    ]
+    if gone:
+        reason = f"the newest restore point is gone from the store: {', '.join(gone)}"
+        hint = "a running sidecar publishes a new one; `sidecar list` shows which others are left"
+        shown["verdict"] = Verdict(Level.BAD, "Not protected", None, reason, hint).as_dict()
     if missing:  # the only thing about protection that is known without a daemon
         reason = f"there is no restore point of {', '.join(missing)} in {_place(parts.status.store)}"
         hint = "are `store` and the database's name right, and does a daemon run?"

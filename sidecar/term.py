@@ -22,6 +22,8 @@ UPDATES = 5
 class Term:
     """Implements `ports.Fence`, once there is a record of ours."""
 
+    exclusive = True
+
     def __init__(self, store: ObjectStore, clock: Clock, status: LeaseStatus, me: Identity) -> None:
         self._store = store
         self._clock = clock

@@ -68,7 +68,7 @@ class FileStore:
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `ports.ObjectStore`."""
         with translated(self._root):
-            temporary = self._directory.temporary()
+            temporary = await to_thread.run_sync(self._directory.temporary)
             temporary.touch()
         try:
             yield _FileUpload(self, key, temporary, dict(metadata))

@@ -23,7 +23,7 @@ class Root:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.private = path / PRIVATE
-        self._identity: str | None = None
+        self._identity: bytes | None = None
 
     def require(self) -> None:
         """Raise `StoreMissing` unless this is the store that was here before; a new one may be made of nothing."""
@@ -33,7 +33,7 @@ class Root:
             if found is None and not self.path.exists() and not self.path.parent.exists():
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
         elif found != self._identity:
-            what = "has none of what was in it" if self.path.exists() else "is gone"
+            what = "is not the one that was there" if self.path.exists() else "is gone"
             hint = (
                 f"{_MOUNTED} When it is back all goes on; another directory in its place is used after a new start only"
             )
@@ -72,12 +72,12 @@ class Root:
             if folder == self.path.parent:
                 return
 
-    def _read(self) -> str | None:
+    def _read(self) -> bytes | None:
         with suppress(FileNotFoundError, NotADirectoryError):
-            return (self.private / "id").read_text()
+            return (self.private / "id").read_bytes()
         return None
 
-    def _create(self) -> str | None:
+    def _create(self) -> bytes | None:
         """Give it a name, unless another process is faster: then what that one gave."""
         self.path.mkdir(exist_ok=True)
         self.private.mkdir(exist_ok=True)

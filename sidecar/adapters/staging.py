@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,10 +107,8 @@ def _created(directory: Path, prefix: str) -> tuple[Path, int]:
                 return target, file
         except BlockingIOError:
             pass  # another one looks whether it is in use, and removes it
-        except OSError as error:
-            os.close(file)
-            target.unlink(missing_ok=True)
-            raise _refusal(directory, error) from error
+        except OSError:
+            return target, file  # a file system without locks: leftovers stay, and nothing is taken for one
         os.close(file)
 
 
@@ -117,17 +116,25 @@ def _sweep(directory: Path, prefix: str) -> None:
     """Remove what processes that are gone left for this database."""
     with suppress(OSError):
         for leftover in directory.glob(f"{prefix}*.snapshot*"):
-            _remove_unused(Path(str(leftover).removesuffix("-journal")))
+            with suppress(OSError):
+                _remove_unused(Path(str(leftover).removesuffix("-journal")))
 
 
 def _remove_unused(snapshot: Path) -> None:
-    """With its journal, and under its lock: whoever has just made it sees that it is gone."""
+    """With its journal, and under its lock: whoever has just made it sees that it is gone.
+
+    Others may write into /dev/shm: nothing is opened but a plain file of one name, which can be no live database.
+    """
     journal = Path(f"{snapshot}-journal")
     try:
-        file = os.open(snapshot, os.O_WRONLY | os.O_NOFOLLOW)
+        seen = os.lstat(snapshot)
     except FileNotFoundError:
         journal.unlink(missing_ok=True)
         return
+    if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1:
+        snapshot.unlink()  # the name alone
+        return
+    file = os.open(snapshot, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for leftover in (snapshot, journal):

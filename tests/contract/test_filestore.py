@@ -143,10 +143,10 @@ async def test_another_directory_in_its_place_is_not_used(tmp_path: Path) -> Non
     await store.put(KEY, b"data")
     root.rename(tmp_path / "elsewhere")
     root.mkdir()
-    await _unusable(store, "has none of what was in it")
+    await _unusable(store, "is not the one that was there")
     assert list(root.iterdir()) == []
     await FileStore(root).put(KEY, b"another store's")
-    await _unusable(store, "has none of what was in it")
+    await _unusable(store, "is not the one that was there")
 
 
 async def test_processes_that_make_a_store_at_once_agree_on_which_it_is(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A store that loses its restore points while a daemon runs, or between two: never green, never silent."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,41 @@ def test_directory_that_vanishes_is_an_outage(local: Machine, remains: bool, idl
         assert process.terminate() == 0
     assert len(local.points()) >= 2
     assert notes(local.restore_copy()) == (["one", "three"] if idle else ["one", "two", "three"])
+
+
+def test_idle_app_that_is_stopped_while_its_store_is_gone_is_no_success(local: Machine) -> None:
+    """74, and no word of a recovery, though nothing was written since the last restore point."""
+    store = Path(local.store.removeprefix("file://"))
+    write_note(local.database, "one")
+    with receiving() as receiver, local.run(*CALM_APP, interval="1s", lease_ttl="6s", notify=receiver.url) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")
+        store.rename(local / "elsewhere")
+        store.mkdir()
+        process.wait_metric("sidecar_backups_total", 1, outcome="failed")
+        assert process.terminate() == 74
+    assert "recovery" not in receiver.kinds()
+
+
+@pytest.mark.s3
+def test_idle_apps_that_are_stopped_while_the_store_is_silent_end_well_and_in_time(
+    machine: Machine, seaweed: Seaweed
+) -> None:
+    """Eight databases, all published: one short wait for all of them, and no false alarm."""
+    databases = [machine.data / f"{number}.db" for number in range(8)]
+    for database in databases:
+        write_note(database, "one")
+    with machine.run(
+        *CALM_APP, databases=",".join(map(str, databases)), lease="off", final_backup_timeout="8s"
+    ) as process:
+        process.wait_metric("sidecar_backups_total", 8, outcome="published")
+        seaweed.pause()
+        try:
+            assert process.terminate(60) == 0
+        finally:
+            seaweed.resume()
+        (seconds,) = re.findall(r'"final_backup_seconds": ([0-9.]+)', process.stderr())
+        assert float(seconds) < 8
 
 
 def test_final_backup_into_a_store_that_vanished_is_no_success(local: Machine) -> None:

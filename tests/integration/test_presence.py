@@ -1,13 +1,18 @@
 """Whether the newest restore point is still in the store, as a backup asks: a directory, whose files can be deleted."""
 
 import os
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sidecar.adapters.filestore import FileStore
-from sidecar.errors import SidecarError, StoreMissing
+from sidecar.errors import SidecarError, StoreUnavailable
+from sidecar.ports import ObjectStore
 from sidecar.presence import LOOK_EVERY
+from sidecar.store import Decorated
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 
@@ -100,13 +105,82 @@ async def test_files_that_are_only_touched_are_no_reason_not_to_look(machine: Ma
     assert machine.status.databases["app.db"].unprotected_since is None
 
 
-async def test_the_last_cycle_does_not_fail_for_a_store_that_is_away(machine: Machine, tmp_path: Path) -> None:
-    """All was published as far as anybody knows; 74 would be a false alarm. Any other cycle does fail: who asks wants to know."""
+class Away(Decorated):
+    """A store whose requests of these kinds fail as `error` says; the others pass."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self.kinds: set[str] = set()
+
+    async def _around(self, operation: str, attempt):  # type: ignore[no-untyped-def]
+        if operation in self.kinds:
+            raise StoreUnavailable("away")
+        return await attempt()
+
+
+@pytest.fixture
+async def away(tmp_path: Path) -> tuple[Away, Machine]:
+    """A machine that has published once, and its store, to be taken away."""
+    store = Away(FileStore(tmp_path / "store"))
+    fill(tmp_path / "app.db", 0.1)
+    machine = Machine(store, tmp_path / "app.db", staging=tmp_path, patience=0.2)
+    assert await machine.backup.cycle() == "published"
+    return store, machine
+
+
+async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(away: tuple[Away, Machine]) -> None:
+    """All was published as far as anybody knows; 74 would be a false alarm. But nobody says that it was seen to be well."""
+    store, machine = away
+    store.kinds = {"head"}
+    succeeded = machine.status.databases["app.db"].backups["unchanged"]
+    assert await machine.backup.final()
+    assert machine.status.databases["app.db"].backups["unchanged"] == succeeded
+    machine.backup.doubt()
+    with pytest.raises(StoreUnavailable):
+        await machine.backup.cycle()
+
+
+async def test_the_last_cycle_is_no_recovery(machine: Machine, tmp_path: Path) -> None:
+    """The store is gone, and was told to be: the end must not say that backups work again."""
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     machine.backup.doubt()
-    with pytest.raises(StoreMissing):
-        await machine.backup.cycle()
-    assert await machine.backup.cycle(last=True) == "unchanged"
+    assert await machine.backup.attempt() is not None
+    assert not await machine.backup.final()
+    assert machine.status.databases["app.db"].failing_since is not None
+
+
+@pytest.mark.parametrize("last", [False, True])
+async def test_gone_stays_gone_when_the_next_request_fails(
+    last: bool, away: tuple[Away, Machine], tmp_path: Path
+) -> None:
+    """HEAD says 404 and LIST nothing: whatever else is unknown, it is not there."""
+    store, machine = away
+    (gone,) = (tmp_path / "store" / "app.db").iterdir()
+    gone.unlink()
+    store.kinds = {"list"}
+    machine.backup.doubt()
+    failure = await machine.backup.attempt(last=last)
+    assert failure is None or machine.status.databases["app.db"].failing_since
+    store.kinds = set()
+    assert await machine.backup.attempt(last=last) is None
+    assert len(await machine.points()) == 1
+
+
+async def test_an_alarm_of_a_look_ends_soon_after_its_cause(away: tuple[Away, Machine]) -> None:
+    """The loop, asleep for an hour, is woken by it, and tries until all is well."""
+    store, machine = away
+    status = machine.status.databases["app.db"]
+    async with anyio.create_task_group() as group:
+        group.start_soon(partial(machine.backup.run, timedelta(hours=1), at_once=False))
+        await anyio.sleep(0.05)
+        store.kinds = {"head"}
+        await machine.backup.look()
+        assert status.failing_since
+        store.kinds = set()
+        with anyio.fail_after(20):
+            while status.failing_since:
+                await anyio.sleep(0.05)
+        group.cancel_scope.cancel()
 
 
 async def test_overwritten_is_as_good_as_gone(machine: Machine, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_disk_of_the_store_is_not_mounted(local: Machine) -> None:
             write_note(local.database, "waits")
             watch.fires("SidecarUnprotected", "SidecarBackupsFail", "SidecarLeaseNotHeld")
             assert process.metric("sidecar_backup_failures_total", reason="missing")
-            assert "has none of what was in it" in problem(process)
+            assert "is not the one that was there" in problem(process)
             page(process, "bad", "Not protected")
             store.rmdir()
             (local / "elsewhere").rename(store)
