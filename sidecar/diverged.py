@@ -8,9 +8,17 @@ import structlog
 
 from sidecar.backup import Backup, Tools
 from sidecar.domain import Database, Timestamp
-from sidecar.errors import DamagedDatabase, PreconditionFailed, SidecarError, Transient
+from sidecar.errors import (
+    DamagedDatabase,
+    DamagedRestorePoint,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    Transient,
+    UnsupportedRestorePoint,
+)
 from sidecar.files import mark_done
-from sidecar.replica import diverged_key_of
+from sidecar.replica import diverged_key_of, point_of
 from sidecar.status import Kind
 
 log = structlog.get_logger()
@@ -23,6 +31,7 @@ class Diverged:
         self._database = database
         self._kept_at = kept_at
         self._timestamp = timestamp
+        self._holder = holder
         self._key = diverged_key_of(database.name, timestamp, holder)
         self._tools = tools
         self._published = False
@@ -39,6 +48,13 @@ class Diverged:
                 named = replace(index, timestamp=str(self._timestamp), epoch=self._tools.fence.epoch)
                 await self._tools.publisher.publish(snapshot, named, self._key)
         except PreconditionFailed:
+            whole = await self._is_whole()
+            if whole is None:
+                return False
+            if not whole:
+                self._timestamp = self._timestamp.next()
+                self._key = diverged_key_of(self._database.name, self._timestamp, self._holder)
+                return await self.publish()
             log.info("the diverged database was published before", key=self._key)
         except DamagedDatabase as error:
             hint = f"it is kept as it is at {self._kept_at}"
@@ -63,6 +79,22 @@ class Diverged:
             mark_done(self._kept_at)
         log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
         return True
+
+    async def _is_whole(self) -> bool | None:
+        """Whether what lies under its key can be read: an earlier try may have left a part of it. None: not known now."""
+        try:
+            point = point_of(await self._tools.replica.store.head(self._key))
+            if point:
+                await self._tools.restorer.contents(point)
+        except (DamagedRestorePoint, NotFound) as error:
+            log.warning("what lies under a diverged database's key is not whole", key=self._key, error=error.message)
+            return False
+        except UnsupportedRestorePoint:
+            return True
+        except SidecarError as error:
+            log.info("it is not known whether a diverged database is whole", key=self._key, error=error.message)
+            return None
+        return point is not None
 
 
 class FencedState:

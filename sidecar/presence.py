@@ -23,6 +23,7 @@ LOOK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle i
 BELIEVED_FOR = 3600.0
 LIST_SECONDS = 3.0  # only to say how many are left
 GONE = "is gone from the store"
+UNKNOWN = "is unknown"
 HINT = (
     "a whole one is published now; a person, or a lifecycle rule without a tag filter, may have deleted it: "
     "a bucket with versioning still has it"
@@ -72,18 +73,23 @@ class Presence:
         """If it is time to: what the store says of it, within so many seconds."""
         if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
             return Sight()
+        trouble: str | None = UNKNOWN
         with anyio.move_on_after(within):
             try:
                 trouble = await self._trouble(key, size)
             except SidecarError as error:
                 log.info("it is not known whether the restore point is there", key=key, error=error.message)
                 return Sight(error=error)
-            if trouble is None:
-                self.confirm()
-                return Sight()
-            self.doubt()
-            return Sight(point_of(ObjectInfo(key, 0, "", datetime.now(UTC))), trouble)
-        return Sight(error=StoreUnavailable(f"the store did not say within {within:.0f} s whether {key} is there"))
+        if trouble == UNKNOWN:
+            return Sight(error=StoreUnavailable(f"the store did not say within {within:.0f} s whether {key} is there"))
+        with anyio.move_on_after(within):  # a time of its own: what is gone is not to be forgotten by a deadline
+            if trouble == GONE and await self._is_superseded(key):
+                trouble = None
+        if trouble is None:
+            self.confirm()
+            return Sight()
+        self.doubt()
+        return Sight(point_of(ObjectInfo(key, 0, "", datetime.now(UTC))), trouble)
 
     async def tell(self, sight: Sight) -> None:
         """Tell people of what is lost."""
@@ -95,18 +101,18 @@ class Presence:
         log.error("restore point is lost", database=self._database, key=sight.lost.key, trouble=trouble, hint=HINT)
 
     async def _trouble(self, key: str, size: int) -> str | None:
-        """What became of it, in words.
-
-        One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's.
-        """
+        """What became of it, in words."""
         try:
             found = await self._replica.store.head(key)
         except NotFound:
-            return None if await self._is_superseded(key) else GONE
+            return GONE
         return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes and not {size}"
 
     async def _is_superseded(self, key: str) -> bool:
-        """When that cannot be known, what is gone is gone."""
+        """One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's.
+
+        When that cannot be known, what is gone is gone.
+        """
         if self._exclusive:
             return False
         with suppress(SidecarError):

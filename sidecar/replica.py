@@ -24,6 +24,7 @@ from sidecar.errors import (
     PreconditionFailed,
     ReuseFailed,
     StoreUnavailable,
+    Transient,
 )
 from sidecar.pipeline import together
 from sidecar.plan import Rules
@@ -226,7 +227,11 @@ class Replica:
 
     async def _require(self, published: ObjectInfo) -> None:
         """What the store says it has taken must be there, whole: a proxy may answer for it, a server before it has read all."""
-        found = await self._head(published.key)
+        try:
+            found = await self._head(published.key)
+        except Transient as error:
+            log.warning("it could not be seen that the store has what it took", key=published.key, error=error.message)
+            return
         if found is None:
             raise StoreUnavailable(
                 f"the store took {published.key} and does not have it",

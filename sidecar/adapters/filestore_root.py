@@ -27,12 +27,13 @@ class Root:
 
     def require(self) -> None:
         """Raise `StoreMissing` unless this is the store that was here before; a new one may be made of nothing."""
+        known = self._identity  # before it is read: another thread may be making it
         found = self._read()
-        if self._identity is None:
-            self._identity = found
+        if known is None:
+            self._identity = self._identity or found
             if found is None and not self.path.exists() and not self.path.parent.exists():
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
-        elif found != self._identity:
+        elif found != known:
             what = "is not the one that was there" if self.path.exists() else "is gone"
             hint = (
                 f"{_MOUNTED} When it is back all goes on; another directory in its place is used after a new start only"
@@ -43,7 +44,7 @@ class Root:
         """See that it is there, to be written to. Raises `StoreMissing`."""
         self.require()
         if self._identity is None:
-            self._identity = self._create()
+            self._identity = self._identity or self._create()
 
     def folder(self, folder: Path) -> None:
         """See that a folder is there, without making the root again. It may be new: its entry is not synced yet."""
@@ -74,7 +75,11 @@ class Root:
 
     def _read(self) -> bytes | None:
         with suppress(FileNotFoundError, NotADirectoryError):
-            return (self.private / "id").read_bytes()
+            try:
+                return (self.private / "id").read_bytes()
+            except PermissionError:  # of somebody who may only read the objects
+                if self._identity is not None:
+                    raise
         return None
 
     def _create(self) -> bytes | None:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import pytest
@@ -170,3 +171,35 @@ async def _unusable(store: FileStore, words: str) -> None:
     with pytest.raises(StoreMissing, match=words):
         async with store.upload("another", metadata={}):
             pass
+
+
+async def test_reader_needs_no_right_to_what_is_private() -> None:
+    """To restore, the objects are enough. Root, who may read everything, is somebody else for a moment."""
+    with TemporaryDirectory() as directory:
+        root = Path(directory, "store")
+        await FileStore(root).put(KEY, b"data")
+        for folder, mode in ((Path(directory), 0o755), (root / PRIVATE, 0)):
+            folder.chmod(mode)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            assert bytes((await FileStore(root).get(KEY)).data) == b"data"
+        finally:
+            os.seteuid(before)
+            (root / PRIVATE).chmod(0o700)
+
+
+async def test_upload_may_be_what_makes_the_store(tmp_path: Path) -> None:
+    """With another one at the same time."""
+    store = FileStore(tmp_path / "store")
+
+    async def upload(key: str) -> None:
+        async with store.upload(key, metadata={}) as upload:
+            await upload.put_part(1, 0, b"data")
+            await upload.complete()
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(upload, f"{number}")
+    assert len((await store.list("")).objects) == 8

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span
+from sidecar.diverged import Diverged
+from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.errors import StoreUnavailable
 from sidecar.ports import ObjectStore
 from sidecar.store import Decorated
@@ -138,3 +139,23 @@ async def test_what_the_store_says_it_took_must_be_there(liar: Liar, tmp_path: P
     liar.keeps = 1.0
     assert await machine.backup.cycle() == "published"
     assert (await machine.newest()).size > 0
+
+
+async def test_half_of_a_diverged_database_is_not_taken_for_all_of_it(liar: Liar, tmp_path: Path) -> None:
+    """The first try leaves a part under its key; the next one sees that, and takes another key."""
+    machine = machine_on(liar, tmp_path / "machine")
+    assert machine.lease
+    await machine.lease.acquire(timedelta(0))
+    kept = tmp_path / "machine" / f"{NAME}.diverged-20261120T145503.123Z"
+    fill(kept, 0.1)
+    diverged = Diverged(machine.database, kept, Timestamp("20261120T145503.123Z"), "machine", machine.tools)
+    liar.keeps = 0.5
+    assert not await diverged.publish()
+    liar.keeps = 1.0
+    assert await diverged.publish()
+    points = [point async for point in machine.replica.points(NAME, diverged=True)]
+    assert len(points) == 2
+    await machine.restorer.contents(points[-1])
+    again = Diverged(machine.database, kept, Timestamp("20261120T145503.124Z"), "machine", machine.tools)
+    assert await again.publish(), "a whole one is left as it is"
+    assert len([point async for point in machine.replica.points(NAME, diverged=True)]) == 2

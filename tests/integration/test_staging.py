@@ -111,6 +111,24 @@ async def test_leftovers_of_the_dead_are_swept_and_those_of_the_living_stay(data
     assert {path.name for path in memory.glob("sidecar-*")} == {foreign}
 
 
+async def test_what_others_put_into_shared_memory_holds_nothing_up(
+    database: Path, memory: Path, tmp_path: Path
+) -> None:
+    """Pipes, links and folders of our names: removed by name, never opened, and nothing beyond them is touched."""
+    async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database) as snapshot:
+        prefix = snapshot.path.name.rpartition("-")[0]
+    os.mkfifo(memory / f"{prefix}-1.snapshot")
+    (memory / f"{prefix}-2.snapshot").symlink_to(database)
+    os.link(database, memory / f"{prefix}-3.snapshot")
+    (memory / f"{prefix}-4.snapshot").mkdir()
+    (memory / f"{prefix}-5.snapshot").touch()
+    before = database.read_bytes()
+    async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database):
+        pass
+    assert [path.name for path in memory.iterdir()] == [f"{prefix}-4.snapshot"]
+    assert database.read_bytes() == before
+
+
 async def test_snapshots_made_at_once_do_not_take_each_others_files(memory: Path, database: Path) -> None:
     """Sweeping and making files at the same time, from many threads: whoever has one keeps it."""
 
