@@ -147,7 +147,8 @@ class Settings(BaseModel):
         OnEmptyStore.START, description="nothing to restore: `start`, or `fail` with exit 66"
     )
     on_conflict: OnConflict = Field(
-        OnConflict.REMOTE, description="local file and newest restore point disagree: `remote` or `local` wins, or `fail`"
+        OnConflict.REMOTE,
+        description="local file and newest restore point disagree: `remote` or `local` wins, or `fail`",
     )
     on_lease_lost: OnLeaseLost = Field(
         OnLeaseLost.STOP,
@@ -168,7 +169,9 @@ class Settings(BaseModel):
     )
     app_metrics_url: MetricsUrl | None = Field(None, description="the app's metrics, appended to `/metrics`")
     staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
-    journal_mode: Literal["wal", "keep"] = Field("wal", description="`wal`: switch databases to WAL, or `keep` what they have")
+    journal_mode: Literal["wal", "keep"] = Field(
+        "wal", description="`wal`: switch databases to WAL, or `keep` what they have"
+    )
     integrity_check: Literal["none", "quick", "full"] = Field(
         "quick", description="SQLite's check after a restore: `quick`, `full` (indexes too, slower), `none`"
     )
@@ -334,9 +337,7 @@ def _require_known(name: str, shown: str, known: Mapping[str, str]) -> None:
     raise ConfigurationError(f"{shown} is not a setting", hint)
 
 
-def _explain(
-    error: ValidationError, sources: Mapping[str, str], given: Mapping[str, object]
-) -> ConfigurationError:
+def _explain(error: ValidationError, sources: Mapping[str, str], given: Mapping[str, object]) -> ConfigurationError:
     """One line for the first thing that is wrong, with the value as it was written."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
