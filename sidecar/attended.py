@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import anyio
 import structlog
 
-from sidecar.compose import CYCLE_PATIENCE, Parts, opened
+from sidecar.compose import Parts, opened
 from sidecar.config import Configuration
 from sidecar.pipeline import first_failure
+from sidecar.ports import FIRST_WORD
+from sidecar.store import Patience
 
 log = structlog.get_logger()
 
@@ -18,23 +19,29 @@ _ANSWERS = {"ok", "not_found", "precondition_failed"}
 
 
 @asynccontextmanager
-async def attended(configuration: Configuration, patience: timedelta | None = None) -> AsyncIterator[Parts]:
-    """When the store is silent that is logged once.
+async def attended(configuration: Configuration, *, as_boot: bool = False) -> AsyncIterator[Parts]:
+    """When the store is silent that is logged once, with the time after which the command ends.
 
-    `patience` is how long the first request is tried, if not as long as a cycle's.
+    `as_boot` says that the first request is made with a boot's patience, else with a cycle's.
     """
     try:
         async with opened(configuration) as parts, anyio.create_task_group() as group:
-            group.start_soon(_tell_of_silence, parts, patience or timedelta(seconds=CYCLE_PATIENCE))
+            group.start_soon(_tell_of_silence, parts, parts.boot_patience if as_boot else parts.patience)
             yield parts
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
 
 
-async def _tell_of_silence(parts: Parts, patience: timedelta) -> None:
+async def _tell_of_silence(parts: Parts, patience: Patience) -> None:
     await anyio.sleep(SILENCE_SECONDS)
     status = parts.status
     asked = status.in_flight or status.requests
     if asked and not any(outcome in _ANSWERS for _, outcome in status.requests):
-        log.warning("the store does not answer yet", store=status.store, tried_for_seconds=patience.total_seconds())
+        most = _at_most(patience, refused=bool(status.requests))
+        log.warning(f"the store {status.store} does not answer yet; giving up within {most:.0f} s")
+
+
+def _at_most(patience: Patience, *, refused: bool) -> float:
+    """Seconds until the first request is given up: the last attempt begins within the patience, and may wait for a word."""
+    return patience.give_up_after + (0.0 if refused or patience.cut else FIRST_WORD)

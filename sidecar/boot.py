@@ -171,11 +171,7 @@ class Boot:
             except DamagedRestorePoint as damage:
                 first = first or damage
                 self._shout(case.database, damage)
-        raise DamagedRestorePoint(
-            f"no restore point of {case.database.name} is good; the newest: {first.message if first else 'none'}",
-            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
-            "if all were deleted on purpose, delete lease.json too",
-        )
+        raise none_good(case.database, first.message if first else "none")
 
     async def _newest_first(self, case: "_Case") -> AsyncIterator[RestorePoint]:
         if case.newest is None:
@@ -278,6 +274,15 @@ def refused(decision: Decision, database: Database, store: str, newest: str) -> 
             "move the file away to restore, or set on_conflict to remote or local",
         )
     return None
+
+
+def none_good(database: Database, newest: str) -> DamagedRestorePoint:
+    """Why a boot does not start the app where a restore point is needed; `newest` is what is wrong with the newest."""
+    return DamagedRestorePoint(
+        f"no restore point of {database.name} is good; the newest: {newest}",
+        "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
+        "if all were deleted on purpose, delete lease.json too",
+    )
 
 
 def said(point: RestorePoint) -> str:

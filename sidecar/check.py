@@ -101,7 +101,7 @@ async def _app_user(setting: str | None) -> str:
 
 
 async def _boot(parts: Parts, trial: Trial, database: Database) -> Finding:
-    return foretell(parts, database, trial.newest.get(database.name))
+    return await foretell(parts, database, trial.newest.get(database.name))
 
 
 async def _database(parts: Parts, trial: Trial, database: Database) -> str:
@@ -113,7 +113,7 @@ async def _database(parts: Parts, trial: Trial, database: Database) -> str:
             return f"{format_size(snapshot.size)}, {snapshot.tables} tables; a snapshot was staged on {where}"
     missing = "does not exist, or has zero bytes"
     newest = trial.newest.get(database.name)
-    if newest is None or not database.path.parent.is_dir():
+    if newest is None or newest.gone or not database.path.parent.is_dir():
         return missing
     _, contents = await parts.restorer(parts.replica()).contents(newest)
     size = contents.index.database_size

@@ -82,6 +82,15 @@ def _help(name: str, description: str | None) -> str:
     return f"{description}{'; repeatable' if name in REPEATABLE else ''}"
 
 
+_METAVARS = {
+    "databases": "PATH",
+    "alert_growth": "SIZE|PERCENT",
+    "app_metrics_url": "URL",
+    "notify": "URL",
+    "heartbeat_url": "URL",
+}
+
+
 def _metavar(name: str, field: FieldInfo) -> str:
     """What a value looks like: choices where there are some, else its kind."""
     if choices := choices_of(field):
@@ -90,7 +99,7 @@ def _metavar(name: str, field: FieldInfo) -> str:
         return "DURATION"
     if name in SIZES:
         return "SIZE"
-    return "NUMBER" if field.annotation is int else "VALUE"
+    return "NUMBER" if field.annotation is int else _METAVARS.get(name, "VALUE")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=False)

@@ -50,7 +50,7 @@ async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
 
 async def backup(configuration: Configuration) -> int:
     """Ask this machine's daemon for a cycle of every database, or do one without it."""
-    async with attended(configuration, configuration.settings.restore_timeout) as parts:
+    async with attended(configuration, as_boot=True) as parts:
         answer = await ask_daemon(configuration, parts.store.url, "backup")
         if answer is None:
             answer = await _backup_here(parts)

@@ -68,11 +68,15 @@ class Parts:
         """Who we are in the store."""
         return self.configuration.environment.holder
 
+    @property
+    def patience(self) -> Patience:
+        """That of a cycle's requests."""
+        return Patience(min(CYCLE_PATIENCE, max(1.0, self.configuration.settings.interval.total_seconds() / 4)))
+
     def replica(self, patience: Patience | None = None) -> Replica:
         """The store's restore points, its requests retried with this patience, by default a cycle's."""
         settings = self.configuration.settings
-        seconds = min(CYCLE_PATIENCE, max(1.0, settings.interval.total_seconds() / 4))
-        store = Retrying(self.store, self.clock, patience or Patience(seconds))
+        store = Retrying(self.store, self.clock, patience or self.patience)
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
     def fence(self, *, returning: bool = True) -> Lease | NoLease:
@@ -80,15 +84,17 @@ class Parts:
         settings = self.configuration.settings
         later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
-            return NoLease(self.replica(self._boot_patience()).store)
-        patient = Retrying(self.store, self.clock, self._boot_patience())
+            return NoLease(self.replica(self.boot_patience).store)
+        patient = Retrying(self.store, self.clock, self.boot_patience)
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
         names = [database.name for database in self.databases]
-        known = partial(self.replica(self._boot_patience()).highest_epoch, names)
+        known = partial(self.replica(self.boot_patience).highest_epoch, names)
         return Lease(later, patient, self.clock, self.status.lease, me, known)
 
-    def _boot_patience(self) -> Patience:
+    @property
+    def boot_patience(self) -> Patience:
+        """That of a boot's requests, and of a command that needs the lease."""
         return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)
 
     def locks(self, control: Path | None) -> AbstractContextManager[None]:
@@ -125,7 +131,7 @@ class Parts:
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
         settings = self.configuration.settings
-        replica = self.replica(self._boot_patience())
+        replica = self.replica(self.boot_patience)
         return Boot(
             replica,
             self.restorer(replica),

@@ -32,7 +32,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
 from sidecar.lease import OnLeaseLost
 from sidecar.outbox import Growth
-from sidecar.quantities import format_size, parse_duration, parse_size
+from sidecar.quantities import format_duration, format_size, parse_duration, parse_size
 from sidecar.replica import RESERVED_NAMES
 from sidecar.restore import OnConflict, OnEmptyStore
 from sidecar.setting_errors import said_of
@@ -70,10 +70,23 @@ def _positive(value: timedelta) -> timedelta:
 
 
 def _url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_http(value.get_secret_value()):
         raise ValueError("not a URL like https://example.com/hook")
     return value
+
+
+def _metrics_url(value: str) -> str:
+    if value and not _is_http(value):
+        raise ValueError("not a URL like http://127.0.0.1:8000/metrics")
+    return value
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _growth(value: object) -> object:
@@ -108,6 +121,7 @@ Size = Annotated[int, BeforeValidator(parse_size)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_comma_separated)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_url)]
+MetricsUrl = Annotated[str, AfterValidator(_metrics_url)]
 SecretUrls = Annotated[tuple[SecretUrl, ...], BeforeValidator(_comma_separated)]
 
 
@@ -133,13 +147,16 @@ class Settings(BaseModel):
         OnEmptyStore.START, description="nothing to restore: `start`, or `fail` with exit 66"
     )
     on_conflict: OnConflict = Field(
-        OnConflict.REMOTE, description="local file and newest restore point disagree: who wins, or `fail`"
+        OnConflict.REMOTE,
+        description="local file and newest restore point disagree: `remote` or `local` wins, or `fail`",
     )
     on_lease_lost: OnLeaseLost = Field(
         OnLeaseLost.STOP,
         description="another machine took over: `stop` the app, or let it `continue` with nothing but copies under diverged/",
     )
-    lease: Literal["on", "off"] = Field("on", description="one writer at a time; `off` only if there is never a second")
+    lease: Literal["on", "off"] = Field(
+        "on", description="`on`: one writer at a time; `off` only if there is never a second"
+    )
     lease_ttl: PositiveDuration = Field(
         timedelta(minutes=2), description="after this long without a renewal another machine may take over"
     )
@@ -150,9 +167,11 @@ class Settings(BaseModel):
     listen: str = Field(
         "0.0.0.0:9180", description="`host:port` of the status page /, /livez /readyz /metrics /status, or `off`"
     )
-    app_metrics_url: str | None = Field(None, description="the app's metrics, appended to `/metrics`")
+    app_metrics_url: MetricsUrl | None = Field(None, description="the app's metrics, appended to `/metrics`")
     staging_dir: str = Field("auto", description="where snapshots lie until published; `auto`: tmpfs if it fits")
-    journal_mode: Literal["wal", "keep"] = Field("wal", description="switch databases to WAL, or `keep` what they have")
+    journal_mode: Literal["wal", "keep"] = Field(
+        "wal", description="`wal`: switch databases to WAL, or `keep` what they have"
+    )
     integrity_check: Literal["none", "quick", "full"] = Field(
         "quick", description="SQLite's check after a restore: `quick`, `full` (indexes too, slower), `none`"
     )
@@ -165,7 +184,7 @@ class Settings(BaseModel):
     durability: Durability = Field(Durability.AUTO, description="fsync restored files: `auto`, `always`, `never`")
     fly_api_socket: str = Field("/.fly/api", description="fly.io's machine API, for tokens where no file has them")
     app_credentials: Literal["inherit", "withhold"] = Field(
-        "inherit", description="whether the app's environment has the AWS credential variables"
+        "inherit", description="the AWS credential variables: the app may `inherit` them, or `withhold` them from it"
     )
     app_user: str | None = Field(
         None, description="`user`, `user:group`, `uid` or `uid:gid` that the app runs as and that owns the databases"
@@ -194,7 +213,8 @@ class Settings(BaseModel):
             raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
         if self.lease_ttl < SHORTEST_TTL:
             raise ValueError(
-                f"lease_ttl: shorter than {SHORTEST_TTL.total_seconds():.0f} s, the resolution of S3's clock"
+                f"lease_ttl: {format_duration(self.lease_ttl)!r} is shorter than {SHORTEST_TTL.total_seconds():.0f} s, "
+                "the resolution of S3's clock"
             )
         return self
 
@@ -224,7 +244,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) 
     try:
         settings = Settings(**merged)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise _explain(error, sources) from error
+        raise _explain(error, sources, merged) from error
     environment = read_environment(environ)
     if store_parts(settings.store)[0] == "s3":
         check_credentials(environment)
@@ -317,8 +337,8 @@ def _require_known(name: str, shown: str, known: Mapping[str, str]) -> None:
     raise ConfigurationError(f"{shown} is not a setting", hint)
 
 
-def _explain(error: ValidationError, sources: Mapping[str, str]) -> ConfigurationError:
-    """One line for the first thing that is wrong."""
+def _explain(error: ValidationError, sources: Mapping[str, str], given: Mapping[str, object]) -> ConfigurationError:
+    """One line for the first thing that is wrong, with the value as it was written."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     reason = _reason(name, first["type"], first["msg"], first["input"])
@@ -327,8 +347,9 @@ def _explain(error: ValidationError, sources: Mapping[str, str]) -> Configuratio
             f"no {name} given", f"set {PREFIX}{name.upper()} or --database to the path of the SQLite file"
         )
     if not name:
-        return ConfigurationError(reason, "see the settings in README")
-    value = "***" if name in SECRETS else without_password(str(first["input"]))
+        return ConfigurationError(reason, f"it comes from: {sources[reason.partition(':')[0]]}")
+    written = given[name] if len(first["loc"]) == 1 else first["input"]
+    value = "***" if name in SECRETS else without_password(str(written))
     return ConfigurationError(f"{name}: {value!r}: {reason}", f"it comes from: {sources[name]}")
 
 

@@ -68,6 +68,11 @@ class RestorePoint:
     metadata: dict[str, str] = field(default_factory=dict, compare=False)
     diverged_holder: str | None = None
 
+    @property
+    def gone(self) -> bool:
+        """Whether only its name is known: the lease object says that it was the newest, and the store does not have it."""
+        return not self.etag and not self.size
+
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:

@@ -1,41 +1,72 @@
 """What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
 
-from sidecar.boot import refused, said
+from sidecar.boot import none_good, refused, said
 from sidecar.compose import Parts
 from sidecar.domain import Database, RestorePoint
+from sidecar.errors import DatabaseBusy
+from sidecar.files import require_unused
+from sidecar.lineage import Marker
 from sidecar.locks import holder_of
 from sidecar.restore import Decision, decide
 from sidecar.trial import Finding
 
 
-def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> Finding:
+async def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> Finding:
     """Raises what the boot would raise, with its exit code."""
     if holder := holder_of(database):
         return Finding(f"a sidecar (pid {holder.pid}) protects it now, and has decided")
     settings = parts.configuration.settings
     local = parts.snapshotter.signature(database.path) is not None
+    marker = parts.lineage(database).read() if local else None
     decision = decide(
         newest.key if newest else None,
         local=local,
-        marker=parts.lineage(database).read() if local else None,
+        marker=marker,
         on_empty=settings.on_empty_store,
         on_conflict=settings.on_conflict,
     )
     key = newest.key if newest else ""
-    if newest and not newest.size:
-        text = f"the newest restore point {key} is gone from the store: an older good one is restored, if there is one"
-        return Finding(f"{text}; a local file is kept if it descends from that one" if local else text, "warning")
     if refusal := refused(decision, database, parts.store.url, key):
         raise refusal
-    return _finding(decision, f"{key} of {said(newest)}" if newest else "")
+    if newest and newest.gone:
+        older = [point async for point in parts.replica().points(database.name) if point.key < key]
+        return _after_loss(decision, database, newest, older, marker)
+    return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
 
 
-def _finding(decision: Decision, newest: str) -> Finding:
+def _after_loss(
+    decision: Decision, database: Database, newest: RestorePoint, older: list[RestorePoint], marker: Marker | None
+) -> Finding:
+    """The newest restore point is gone: a local file that descends from what is left is kept, else that is restored."""
+    lost = f"the newest restore point {newest.key} is gone from the store"
+    restores = decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
+    if restores and not older:
+        raise none_good(database, lost)
+    if not restores or (marker and marker.names(older[-1].key)):
+        return Finding(f"{lost}: the local file is kept and published", "warning")
+    aside = f"{_moved(database)}, and " if decision is Decision.CONFLICT_REMOTE else ""
+    left = f"{older[-1].key} of {said(older[-1])}"
+    return Finding(f"{lost}: {aside}{left} is restored, or an older one if that is damaged", "warning")
+
+
+def _moved(database: Database) -> str:
+    """What becomes of the local file that loses; whoever has it open now would be in the way."""
+    moved = "the local file is moved aside and published under diverged/"
+    try:
+        require_unused(database.path)
+    except DatabaseBusy as error:
+        return f"{moved} (not now: {error.message}, and a start would end with {int(error.exit_code)})"
+    return moved
+
+
+def _finding(decision: Decision, database: Database, newest: str) -> Finding:
     unrelated = f"the local file does not descend from the newest restore point {newest}"
     match decision:
         case Decision.START_EMPTY:
             text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"
-            return Finding(text, "warning")
+            directory = database.path.parent
+            missing = "" if directory.is_dir() else f" {directory} does not exist: the app has to make it first"
+            return Finding(f"{text}{missing}", "warning")
         case Decision.PUBLISH_LOCAL:
             return Finding("the local file is kept and published: the store has no restore point of it")
         case Decision.KEEP_LOCAL:
@@ -43,6 +74,6 @@ def _finding(decision: Decision, newest: str) -> Finding:
         case Decision.CONFLICT_LOCAL:
             return Finding(f"{unrelated}: it is kept and published above it (on_conflict=local)", "warning")
         case Decision.CONFLICT_REMOTE:
-            text = f"{unrelated}: it is moved aside and published under diverged/, and that one restored (on_conflict=remote)"
+            text = f"{unrelated}: {_moved(database)}, and that restore point is restored (on_conflict=remote)"
             return Finding(text, "warning")
     return Finding(f"{newest} is restored")

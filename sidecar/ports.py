@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
 
+FIRST_WORD = 20.0  # seconds that a store over the network has to say anything before a request has failed
+
 
 class Clock(Protocol):
     """Wall time for names and messages, monotonic time for durations. Never mix the two."""

@@ -60,6 +60,10 @@ async def _choose(replica: Replica, database: Database, at: Timestamp | None, ke
         raise NothingToRestore(
             f"{replica.store.url} has no restore point of {database.name}", "check `store` and the database's name"
         )
+    if newest.gone:
+        left = [point.key async for point in replica.points(database.name) if point.key < newest.key]
+        hint = f"`--key {left[-1]}` restores the newest one that is left" if left else "no older one is left"
+        raise DamagedRestorePoint(f"the newest restore point {newest.key} is gone from the store", hint)
     return newest
 
 

@@ -4,7 +4,7 @@ The JSON is documented in README. Fields are only ever added to it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sidecar.attended import attended
 from sidecar.commands import ask_daemon
 from sidecar.compose import Parts
 from sidecar.config import Configuration
-from sidecar.domain import Database
+from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
 from sidecar.errors import ExitCode
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
@@ -132,25 +132,35 @@ _STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 async def _status_of_store(parts: Parts) -> dict[str, Any]:
     replica = parts.replica()
     interval = parts.configuration.settings.drill_interval
-    databases = [await _database_in_store(replica, each, interval) for each in parts.databases]
+    newest = {each.name: await replica.newest(each.name) for each in parts.databases}
+    databases = [await _database_in_store(replica, each, newest[each.name], interval) for each in parts.databases]
     shown: dict[str, Any] = {"source": "store", "store": parts.status.store, "databases": databases}
-    missing = [str(each["name"]) for each in databases if each["restore_point"] is None]
-    gone = [
-        str(each["restore_point"]) for each in databases if each["restore_point"] and not each["restore_point_size"]
-    ]
-    if gone:
-        reason = f"the newest restore point is gone from the store: {', '.join(gone)}"
-        hint = "a running sidecar publishes a new one; `sidecar list` shows which others are left"
-        shown["verdict"] = Verdict(Level.BAD, "Not protected", None, reason, hint).as_dict()
-    if missing:  # the only thing about protection that is known without a daemon
-        reason = f"there is no restore point of {', '.join(missing)} in {_place(parts.status.store)}"
-        hint = "are `store` and the database's name right, and does a daemon run?"
-        shown["verdict"] = Verdict(Level.BAD, "Not protected", None, reason, hint).as_dict()
+    if verdict := _unprotected(newest, parts.status.store):
+        shown["verdict"] = verdict.as_dict()
     return shown
 
 
-async def _database_in_store(replica: Replica, database: Database, interval: timedelta) -> dict[str, object]:
-    newest = await replica.newest(database.name)
+def _unprotected(newest: Mapping[str, RestorePoint | None], store: str) -> Verdict | None:
+    """The only thing about protection that is known without a daemon: whether the newest restore points are there."""
+    gone = [point.key for point in newest.values() if point and point.gone]
+    missing = [name for name, point in newest.items() if point is None]
+    reasons = [
+        *([f"the newest restore point is gone from the store: {', '.join(gone)}"] if gone else []),
+        *([f"there is no restore point of {', '.join(missing)} in {_place(store)}"] if missing else []),
+    ]
+    if not reasons:
+        return None
+    hint = (
+        "`sidecar list` shows which older ones are left; a running sidecar publishes a new one, else `sidecar backup` does"
+        if gone
+        else "are `store` and the database's name right, and does a daemon run?"
+    )
+    return Verdict(Level.BAD, "Not protected", None, "; ".join(reasons), hint)
+
+
+async def _database_in_store(
+    replica: Replica, database: Database, newest: RestorePoint | None, interval: timedelta
+) -> dict[str, object]:
     now = await replica.store.now()
     drilled = await last_drill(replica, newest, interval) if newest else None
     good = drilled[1] if drilled and drilled[1].verdict == "good" else None

@@ -102,7 +102,9 @@ class Trial:
         for each in self._parts.databases:
             if newest := await self._replica.newest(each.name):
                 self.newest[each.name] = newest
-        found = [f"{point.database}: {point.key}" for point in self.newest.values()]
+        found = [
+            f"{point.database}: {point.key}{', which is gone' if point.gone else ''}" for point in self.newest.values()
+        ]
         return f"{self._parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
 
     async def _clock(self) -> Finding:

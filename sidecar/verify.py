@@ -28,6 +28,10 @@ class _Result:
     newer: bool = False
     lost: bool = False
 
+    @property
+    def good(self) -> bool:
+        return not self.problem and not self.gone
+
     def __str__(self) -> str:
         if self.lost:
             return "GONE: it was the newest, and is not in the store any more"
@@ -50,31 +54,60 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
         for database in parts.databases:
             points = await _chosen(replica, database, every=every)
             with progress_bar(f"verify {database.name}") as progress:
-                results += await _Verification(parts, replica, database, points, progress).results()
+                found = await _Verification(parts, replica, database, points, progress).results()
+                if not every and found and found[0].lost:
+                    found += await _down_to_a_good_one(parts, replica, found[0].point, database, progress)
+            results += found
         url = parts.store.url
     if not results:
         raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
     _show(results, as_table=every)
-    lost = [result.point.key for result in results if result.lost]
+    _require_good(results)
+    return ExitCode.OK
+
+
+async def _down_to_a_good_one(
+    parts: Parts, replica: Replica, lost: RestorePoint, database: Database, progress: Progress
+) -> list[_Result]:
+    """What there is instead of the newest one, the next older first, up to the first that is good."""
+    results: list[_Result] = []
+    older = [point async for point in replica.points(database.name) if point.key < lost.key]
+    while older and not (results and results[-1].good):
+        results += await _Verification(parts, replica, database, [older.pop()], progress).results()
+    return results
+
+
+def _require_good(results: list[_Result]) -> None:
+    """Raise what is to be said of those that are not."""
+    lost = [result.point for result in results if result.lost]
     newer = [result for result in results if result.newer]
     damaged = sum(bool(result.problem) for result in results) - len(newer) - len(lost)
     if lost:
         others = f"; {damaged} of {len(results)} restore points are damaged" if damaged else ""
         raise DamagedRestorePoint(
-            f"the newest restore point is gone from the store: {', '.join(lost)}{others}",
-            "a running sidecar publishes a new one, else `sidecar backup` does; `sidecar list` shows which older ones are left",
+            f"the newest restore point is gone from the store: {', '.join(point.key for point in lost)}{others}",
+            f"a running sidecar publishes a new one, else `sidecar backup` does; {_instead(results, lost)}",
         )
     if damaged:
         raise DamagedRestorePoint(
             f"{damaged} of {len(results)} restore points are damaged",
-            "restore another one with `sidecar restore --key`",
+            _instead(results, [result.point for result in results if result.problem]),
         )
     if newer:
         raise UnsupportedRestorePoint(
             f"{len(newer)} of {len(results)} restore points are of a newer format, and not verified",
             "verify them with the sidecar version that wrote them or a newer one",
         )
-    return ExitCode.OK
+
+
+def _instead(results: list[_Result], wanting: list[RestorePoint]) -> str:
+    """What can be restored in place of these, as far as others were looked at."""
+    names = {point.database for point in wanting}
+    others = [result for result in results if result.point.database in names and result.point not in wanting]
+    good = {result.point.database: result.point.key for result in others if result.good}  # the newest comes last
+    if good:
+        return f"the newest good one: {', '.join(f'`sidecar restore --key {key}`' for key in good.values())}"
+    return "no older one is good" if others else "`sidecar verify --all` looks for one that is good"
 
 
 class _Verification:

@@ -35,7 +35,7 @@ from sidecar.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
-from sidecar.ports import Credentials, Upload
+from sidecar.ports import FIRST_WORD, Credentials, Upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ class S3Store:
             http_session_cls=_OneAttempt,
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=5,
-            read_timeout=20,
+            read_timeout=FIRST_WORD,
             max_pool_connections=self._connections,
             s3={"addressing_style": addressing},
             user_agent_extra="sqlite-sidecar",

@@ -300,31 +300,27 @@ def test_empty_history_is_listed_as_such(local: Machine) -> None:
     assert local.cli("status").returncode == 0
 
 
-def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) -> None:
-    """Each setting, its value and where it comes from; then a try of what a daemon needs."""
-    (machine / "sidecar.toml").write_text('part_size = "16MiB"\n')
-    done = machine.cli("check", "--interval", "7m")
-    assert done.returncode == 0, done.stderr
-    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
-    assert rows["interval"] == ["7m", "flag"]
-    assert rows["part_size"] == ["16.0", "MiB", "sidecar.toml"]
-    assert rows["store"] == [machine.store, "environment"]
-    assert rows["concurrency"] == ["4", "default"]
-    assert machine.env["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
-    wrong = machine.cli("check", store="s3://no-such-bucket")
-    assert wrong.returncode == 69
-    assert "FAILED  store" in wrong.stdout
-
-
-@pytest.mark.parametrize("refuses", [False, True], ids=["silent", "refuses"])
-def test_command_says_that_it_waits_for_a_store(proxied: Machine, proxy: FaultProxy, refuses: bool) -> None:
-    """Once, in the log on stderr, while it is tried; stdout is for programs."""
+@pytest.mark.parametrize(
+    ("command", "refuses", "settings", "most"),
+    [
+        ("list --json", False, {}, 50),
+        ("list --json", True, {}, 30),
+        ("status --json", False, {"interval": "16s"}, 24),
+        ("backup", False, {"restore_timeout": "35s"}, 35),
+        ("backup", True, {"restore_timeout": "35s"}, 35),
+    ],
+)
+def test_command_says_that_it_waits_for_a_store(
+    command: str, refuses: bool, settings: dict[str, str], most: int, proxied: Machine, proxy: FaultProxy
+) -> None:
+    """Once, in the log on stderr, while it is tried, and for how long; stdout is for programs."""
+    write_note(proxied.database, "row")
     if refuses:
         proxy.down()
     else:
         proxy.rule(Stall(60, 0, "reply"))
-    with proxied.start("list", "--json") as process:
-        process.wait_for_log('"the store does not answer yet".*"tried_for_seconds": 30.0')
+    with proxied.start(*command.split(), **settings) as process:
+        process.wait_for_log(f'"the store s3://[^ ]* does not answer yet; giving up within {most} s"')
         assert process.stdout() == ""
         assert process.stderr().count("does not answer yet") == 1
 
@@ -341,54 +337,55 @@ def test_status_without_a_restore_point_is_not_protected(local: Machine) -> None
     assert "nothing has diverged" in local.cli("list", "--diverged").stdout
 
 
-def test_verify_says_what_is_gone(local: Machine) -> None:
-    """The newest was deleted: 65, and no word of damage or of restoring it."""
-    write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+def backed_up(machine: Machine, *notes: str) -> list[str]:
+    """Keys of one restore point for each note."""
+    for note in notes:
+        write_note(machine.database, note)
+        assert machine.cli("backup").returncode == 0
+    return keys(machine)
+
+
+def test_newest_that_is_gone_is_called_so_and_a_good_one_named(local: Machine) -> None:
+    """65, and no word of damage: by verify, which looks for one that is good, by restore, and by status without a daemon."""
+    good, bad, lost = backed_up(local, "one", "two", "three")
+    (local.points()[2]).unlink()
+    local.points()[1].write_bytes(b"no restore point")
+    for arguments in (["verify"], ["verify", "--all"]):
+        verified = local.cli(*arguments)
+        assert verified.returncode == 65
+        assert f"the newest restore point is gone from the store: {lost}; 1 of 3 " in complaint(verified.stderr)
+        assert f"the newest good one: `sidecar restore --key {good}`" in verified.stderr
+    restored = local.cli("restore", "--output", str(local / "copy.db"))
+    assert restored.returncode == 65
+    assert f"the newest restore point {lost} is gone from the store (`--key {bad}`" in complaint(restored.stderr)
+    shown = local.cli("status").stdout
+    assert "Not protected" in shown
+    assert f"the newest restore point is gone from the store: {lost}" in shown
+    assert json.loads(local.cli("status", "--json").stdout)["verdict"]["level"] == "bad"
+    assert local.cli("restore", "--key", good, "--output", str(local / "copy.db")).returncode == 0
+    assert notes(local / "copy.db") == ["one"]
+    assert "published" in local.cli("backup").stdout
+    assert "Not protected" not in local.cli("status").stdout
+
+
+def test_verify_without_any_that_is_left(local: Machine) -> None:
+    """The only one was deleted: no other is promised, and nothing is called damaged."""
+    backed_up(local, "row")
     local.points()[0].unlink()
     done = local.cli("verify")
     assert done.returncode == 65
     assert "GONE" in done.stdout
     assert "is gone from the store" in complaint(done.stderr)
     assert "sidecar backup" in done.stderr
+    assert "--key" not in done.stderr
     assert "damaged" not in done.stdout + done.stderr
 
 
-def test_check_foretells_the_boot(local: Machine) -> None:
-    """What the boot table would do, without doing it; what would stop a boot is its exit code here, too."""
-
-    def files() -> dict[str, str]:
-        """All but what the first reader of a database in WAL mode makes."""
-        return {name: digest for name, digest in local.disk().items() if not name.endswith(("-wal", "-shm"))}
-
-    def foretold(code: int = 0, **settings: str) -> str:
-        before = files()
-        done = local.cli("check", env={f"SIDECAR_{name.upper()}": value for name, value in settings.items()})
-        assert done.returncode == code, done.stdout
-        assert files() == before
-        return next(line for line in done.stdout.splitlines() if "next boot, app.db" in line)
-
-    assert foretold().startswith("warning next boot, app.db: there is neither a file nor a restore point")
-    assert foretold(66, on_empty_store="fail").startswith("FAILED")
-    write_note(local.database, "row")
-    assert "kept and published" in foretold()
-    assert local.cli("backup").returncode == 0
-    key = f"app.db/{local.points()[0].name}"
-    assert f"it descends from the newest restore point {key} of 2" in foretold()
-    with local.run(*CALM_APP) as process:
-        process.wait_ready()
-        assert f"a sidecar (pid {process.pid}) protects it now" in foretold()
-        assert process.terminate() == 0
-    (local.data / "app.db.sidecar.json").unlink()
-    assert foretold().startswith("warning next boot, app.db: the local file does not descend from")
-    assert foretold(on_conflict="local").startswith("warning")
-    assert foretold(78, on_conflict="fail").startswith("FAILED")
-    local.lose_disk()
-    assert f"{key} of 2" in foretold()
-
-
-def test_check_says_where_restore_points_die_with_the_machine(local: Machine) -> None:
-    """In a directory on the database's own disk, by default all the more; no failure, for it may be meant."""
-    assert "warning place:" in local.cli("check").stdout
-    default = local.cli("check", prefix=("env", "-u", "SIDECAR_STORE"))
-    assert (default.returncode, "is the default, on this machine's own disk" in default.stdout) == (0, True)
+def test_verify_names_a_good_one_instead_of_a_damaged_one(local: Machine) -> None:
+    """Where it has looked at others; else it says what does."""
+    good, _ = backed_up(local, "one", "two")
+    local.points()[1].write_bytes(b"no restore point")
+    done = local.cli("verify", "--all")
+    assert done.returncode == 65
+    assert f"`sidecar restore --key {good}`" in complaint(done.stderr)
+    assert "`sidecar verify --all`" in complaint(local.cli("verify").stderr)
