@@ -25,8 +25,9 @@ def translate(error: Exception, path: Path) -> SidecarError:
     words = str(error)
     if is_busy(error):
         return DatabaseBusy(
-            f"{path} is locked by another process: {words}",
-            "a long write of the app, or a shell with an open transaction? It is tried again; `fuser` names who has it open",
+            f"{path} is locked by another process",
+            "a long transaction of the app, or one that a shell left open? "
+            f"`fuser {path}` names who has it open; a running sidecar tries again by itself",
         )
     if "disk is full" in words:
         return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")

@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -110,3 +113,15 @@ def test_check_says_where_restore_points_die_with_the_machine(local: Machine) ->
     assert "warning place:" in local.cli("check").stdout
     default = local.cli("check", prefix=("env", "-u", "SIDECAR_STORE"))
     assert (default.returncode, "is the default, on this machine's own disk" in default.stdout) == (0, True)
+
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="no second file system here")
+def test_check_has_nothing_against_a_directory_on_another_file_system(local: Machine) -> None:
+    """Which may well be a volume that outlives the machine."""
+    with TemporaryDirectory(dir=SHARED_MEMORY) as elsewhere:
+        if os.stat(elsewhere).st_dev == local.data.stat().st_dev:
+            pytest.skip("the database is on the same file system")
+        assert "ok      place:" in replace(local, store=f"file://{elsewhere}/store").cli("check").stdout

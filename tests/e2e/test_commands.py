@@ -325,6 +325,18 @@ def test_command_says_that_it_waits_for_a_store(
         assert process.stderr().count("does not answer yet") == 1
 
 
+def test_database_that_is_locked(local: Machine) -> None:
+    """75, with what may hold the lock and how to find it, and nothing of SQLite's own words."""
+    write_note(local.database, "row")
+    with closing(sqlite3.connect(local.database)) as connection:
+        connection.execute("PRAGMA locking_mode=exclusive")
+        connection.execute("INSERT INTO notes VALUES ('locked')")
+        done = local.cli("backup")
+    assert done.returncode == 75
+    assert f"{local.database} is locked by another process (a long transaction" in complaint(done.stderr)
+    assert f"`fuser {local.database}`" in done.stderr
+
+
 def test_status_without_a_restore_point_is_not_protected(local: Machine) -> None:
     """No daemon, nothing in the store: a mistyped name must not look like a quiet day."""
     assert "Not protected" in local.cli("status").stdout
