@@ -412,5 +412,5 @@ class Backup:
             return "waiting"
         raise DatabaseMissing(
             f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
-            "has the app deleted it? `sidecar restore` brings it back",
+            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped",
         )

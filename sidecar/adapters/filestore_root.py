@@ -35,9 +35,7 @@ class Root:
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
         elif found != known:
             what = "is not the one that was there" if self.path.exists() else "is gone"
-            hint = (
-                f"{_MOUNTED} When it is back all goes on; another directory in its place is used after a new start only"
-            )
+            hint = f"{_MOUNTED} When it is back all goes on; do not restart sidecar before, it would begin another history there"
             raise StoreMissing(f"the store {self.path} {what}", hint)
 
     def prepare(self) -> None:
