@@ -31,6 +31,11 @@ async def foretell(parts: Parts, database: Database, newest: RestorePoint | None
     if newest and newest.gone:
         older = [point async for point in parts.replica().points(database.name) if point.key < key]
         return _after_loss(decision, database, newest, older, marker)
+    if decision is Decision.PUBLISH_LOCAL and marker and marker.last:
+        lost = f"the store has no restore point any more, and the local file descends from {marker.last}"
+        return Finding(
+            f"{lost}: it would be kept and published. Is the store's disk mounted? Mount it first", "warning"
+        )
     return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
 
 

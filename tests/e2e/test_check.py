@@ -125,3 +125,14 @@ def test_check_has_nothing_against_a_directory_on_another_file_system(local: Mac
         if os.stat(elsewhere).st_dev == local.data.stat().st_dev:
             pytest.skip("the database is on the same file system")
         assert "ok      place:" in replace(local, store=f"file://{elsewhere}/store").cli("check").stdout
+
+
+def test_check_warns_of_a_store_that_has_lost_all_that_the_local_file_descends_from(local: Machine) -> None:
+    """As a mount point without its disk: a start would begin another history there."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    Path(local.store.removeprefix("file://")).rename(local / "elsewhere")
+    done = local.cli("check")
+    line = next(line for line in done.stdout.splitlines() if "next boot, app.db" in line)
+    assert line.startswith("warning"), line
+    assert "Is the store's disk mounted?" in line
