@@ -24,7 +24,7 @@ from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.pipeline import Turns
 from sidecar.ports import Clock, Fence, Prunable, Snapshotter
-from sidecar.presence import Presence, Sight
+from sidecar.presence import LOOK_EVERY, Presence, Sight
 from sidecar.protection import Protection
 from sidecar.publish import Parent, Published, Publisher
 from sidecar.replica import Replica, key_of
@@ -52,6 +52,7 @@ class Tools:
     fence: Fence
     turn: Turns
     prunable: Prunable | None = None
+    look_every: float = LOOK_EVERY
 
 
 @dataclass(slots=True)
@@ -85,7 +86,12 @@ class Backup:
         self._base: Parent | RestorePoint | None = None
         self._protection = Protection(self._status)
         self._presence = Presence(
-            database.name, tools.replica, tools.status, tools.clock, exclusive=tools.fence.exclusive
+            database.name,
+            tools.replica,
+            tools.status,
+            tools.clock,
+            exclusive=tools.fence.exclusive,
+            look_every=tools.look_every,
         )
         self._seen_last: Sight | None = None
         self._woken = anyio.Event()

@@ -1,14 +1,17 @@
 """What happens to one database before the app starts: decide, then carry the decision out."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import anyio
 import structlog
 from anyio import to_thread
 
 from sidecar.backup import Backup, Tools
+from sidecar.boot_notices import BootNotices
 from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
     ConfigurationError,
@@ -23,14 +26,11 @@ from sidecar.lineage import Lineage, Marker
 from sidecar.publish import Parent
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
-from sidecar.status import Kind
 
 log = structlog.get_logger()
 
-FALLBACK_HINT = (
-    "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
-    "copy it back, then see README, 'Go back to another restore point'"
-)
+OTHERS_SECONDS = 3.0  # only to say what else the store has
+OTHERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class _Case:
     marker: Marker | None
     newest: RestorePoint | None
     progress: Progress | None
+    tell: BootNotices
 
 
 class Boot:
@@ -95,7 +96,8 @@ class Boot:
             on_empty=self._on_empty,
             on_conflict=self._on_conflict,
         )
-        booted, restored = await self._carry_out(decision, _Case(database, lineage, marker, newest, progress))
+        tell = BootNotices(database, self._replica.store.url, self._status)
+        booted, restored = await self._carry_out(decision, _Case(database, lineage, marker, newest, progress, tell))
         seconds = self._clock.monotonic() - started
         await self._prepare(database)
         if restored:
@@ -115,27 +117,24 @@ class Boot:
             raise refusal
         match decision:
             case Decision.START_EMPTY:
+                what.tell.started_empty(await self._others())
                 return Booted("started_empty"), None
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
+                what.tell.from_elsewhere(what.lineage.elsewhere())
                 if decision is Decision.PUBLISH_LOCAL:
-                    self._miss(what)
-                if decision is Decision.CONFLICT_LOCAL:
-                    message = f"conflict: the local database wins, {newest} becomes an older restore point"
-                    hint = "`sidecar restore --key` gets what it has"
-                    self._status.report(what.database.name, message, hint, Kind.DIVERGENCE)
+                    what.tell.lost_from_store(what.marker)
+                else:
+                    what.tell.local_won(newest)
                 return Booted("kept_local", at_once=True, force=True), None
             case Decision.KEEP_LOCAL:
                 return Booted("kept_local", at_once=True), None
         return await self._restore(what)
 
-    def _miss(self, case: _Case) -> None:
-        """The store is empty: for the first time, or it has lost what the local database descends from."""
-        if case.marker is None or case.marker.last is None:
-            return
-        message = f"{self._replica.store.url} has no restore point of {case.database.name} any more; the last was {case.marker.last}"
-        hint = "the local database is kept and published; were they deleted, is another file system mounted there?"
-        self._status.damaged(case.database.name, message, hint)
-        log.error(message, database=case.database.name, hint=hint)
+    async def _others(self) -> tuple[str, ...]:
+        """Databases that the store has: a misspelt name is found out by them."""
+        with suppress(SidecarError), anyio.move_on_after(OTHERS_SECONDS):
+            return await self._replica.names(OTHERS)
+        return ()
 
     async def _restore(self, case: "_Case") -> tuple[Booted, Restored | None]:
         """Restore the newest good point; whatever is in its place is kept aside first, at the last moment."""
@@ -144,7 +143,7 @@ class Boot:
             database.path.parent.mkdir(parents=True, exist_ok=True)
         found = await self._newest_good(case)
         if found is None:
-            self._tell_kept(case)
+            case.tell.kept_below_damaged(case.newest)
             return Booted("kept_local", at_once=True, force=True), None
         restored, staged = found
         try:
@@ -154,7 +153,7 @@ class Boot:
             staged.unlink(missing_ok=True)
         fell_back = case.newest is None or restored.point.key != case.newest.key
         if fell_back:
-            self._tell_fallback(case, restored)
+            case.tell.fell_back(case.newest, restored.point)
         return Booted("fell_back" if fell_back else "restored", fell_back, fell_back), restored
 
     async def _newest_good(self, case: "_Case") -> tuple[Restored, Path] | None:
@@ -170,7 +169,7 @@ class Boot:
                 return await self._restorer.stage(point, case.database, case.progress)
             except DamagedRestorePoint as damage:
                 first = first or damage
-                self._shout(case.database, damage)
+                case.tell.skipped(damage)
         raise none_good(case.database, first.message if first else "none")
 
     async def _newest_first(self, case: "_Case") -> AsyncIterator[RestorePoint]:
@@ -181,45 +180,28 @@ class Boot:
         for point in reversed(older):
             yield point
 
-    def _shout(self, database: Database, damage: DamagedRestorePoint) -> None:
-        hint = "the next older restore point is tried"
-        self._status.restores["damaged"] += 1
-        self._status.report(database.name, damage.message, hint)
-        log.error("damaged restore point skipped", database=database.name, error=damage.message, hint=hint)
-
-    def _tell_kept(self, case: _Case) -> None:
-        newest = f"{case.newest.key} of {said(case.newest)}" if case.newest else "the newest restore point"
-        message = (
-            f"{newest} is damaged, and the local database, which goes on from an older one, is kept: "
-            "what another machine wrote after that is missing from it"
-        )
-        self._status.report(case.database.name, message, FALLBACK_HINT, Kind.DAMAGED)
-        log.error(message, database=case.database.name, hint=FALLBACK_HINT)
-
-    def _tell_fallback(self, case: _Case, restored: Restored) -> None:
-        newest = f"{case.newest.key} of {said(case.newest)} is damaged" if case.newest else "the newest is gone"
-        message = (
-            f"restored from {restored.point.key} of {said(restored.point)}, because {newest}: "
-            "what was written between the two is missing from the database"
-        )
-        self._status.report(case.database.name, message, FALLBACK_HINT, Kind.DAMAGED)
-        log.error(message, database=case.database.name, hint=FALLBACK_HINT)
-
     async def _put_in_place(self, case: _Case, restored: Restored, staged: Path) -> None:
         """Move what lies at the database's path aside, and the restored file in its place."""
-        database = case.database
+        database, lineage = case.database, case.lineage
         at = Timestamp.of(await self._replica.store.now())
+        newer, origin = self._was_written_after(database.path, restored.point), lineage.elsewhere()
         kept = await self._way_out(database, at)
+        if kept is None:
+            case.tell.was_missing(lineage, restored.point)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
-        mark = partial(case.lineage.descends, restored.point.key, restored.contents.index.root)
+        mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
         what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)
         for orphan in await to_thread.run_sync(swap, what):
             log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
         if kept:
-            message = "conflict: the local database gave way to the newest restore point"
-            hint = "it is published under diverged/ too; `sidecar list --diverged` shows it"
-            self._status.report(database.name, f"{message}; it is kept at {kept}", hint, Kind.DIVERGENCE)
-            log.warning(message, database=database.name, kept_at=str(kept), hint=hint)
+            case.tell.remote_won(kept, newer, origin)
+
+    def _was_written_after(self, path: Path, point: RestorePoint) -> bool:
+        """Whether a local database is the newer one, by this machine's clock."""
+        signature = self._snapshotter.signature(path)
+        files = (signature.database, signature.wal) if signature else ()
+        written = max((each.mtime_ns for each in files if each), default=0) / 1e9
+        return written > point.timestamp.instant.timestamp() + 1
 
     async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
         """Where the local database is to be kept, made whole in one file; None when there is none."""
@@ -283,8 +265,3 @@ def none_good(database: Database, newest: str) -> DamagedRestorePoint:
         "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
         "if all were deleted on purpose, delete lease.json too",
     )
-
-
-def said(point: RestorePoint) -> str:
-    """When a restore point was made, for people."""
-    return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"

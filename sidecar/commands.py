@@ -22,6 +22,8 @@ from sidecar.errors import (
 )
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
+from sidecar.notices import forget_notices
+from sidecar.ondemand import no_database
 from sidecar.output import progress_bar, say
 from sidecar.pipeline import first_failure
 from sidecar.restore import OnConflict
@@ -74,11 +76,10 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
     tools = parts.tools(fence, progress_bar)
     for database in parts.databases:
         if parts.snapshotter.signature(database.path) is None:
-            raise ConfigurationError(
-                f"there is no database at {database.path}, or it has zero bytes", "correct --database"
-            )
+            raise no_database(str(database.path))
     with parts.locks(None):
         try:
+            await parts.require_origin()
             await fence.acquire(_lease_patience(parts.configuration))
             async with fence.kept():
                 return await _publish_all(parts, tools)
@@ -88,18 +89,23 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
 
 async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
     services = [parts.backup(database, tools) for database in parts.databases]
-    latest = {}
+    latest, decided = {}, []
     for service in services:
+        marker = parts.lineage(service.database).read()
+        if marker and marker.by_hand:
+            decided.append(service.database.name)
         if newest := await tools.replica.newest(service.database.name):
-            marker = parts.lineage(service.database).read()
             _require_descent(parts.configuration, service.database, newest, marker)
             service.continues(newest, marker)
             latest[service.database.name] = newest.key
     await tools.fence.settle(latest)
-    return {
+    answer = {
         service.database.name: {"outcome": await service.cycle(), "restore_point": service.newest_key}
         for service in services
     }
+    for name in decided:  # whoever chose a restore point has read what there was to decide
+        await forget_notices(tools.replica.store, name, parts.clock.now())
+    return answer
 
 
 def _lease_patience(configuration: Configuration) -> timedelta:

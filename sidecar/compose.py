@@ -30,11 +30,24 @@ from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
 from sidecar.nolease import NoLease
+from sidecar.notices import Notices
 from sidecar.notify import Notifier
+from sidecar.origin import require_origin
 from sidecar.output import progress_log
 from sidecar.ownership import hand_over
 from sidecar.pipeline import Turns
-from sidecar.ports import Clock, Credentials, Fence, ObjectStore, Probe, Prunable, Snapshotter, TokenSource
+from sidecar.ports import (
+    Clock,
+    Credentials,
+    Fence,
+    Identified,
+    ObjectStore,
+    Probe,
+    Prunable,
+    Snapshotter,
+    TokenSource,
+)
+from sidecar.presence import LOOK_EVERY
 from sidecar.publish import Origin, Publisher, Show
 from sidecar.record import Identity
 from sidecar.replica import Replica
@@ -60,6 +73,7 @@ class Parts:
     staging: Staging
     turn: Turns
     prunable: Prunable | None
+    identified: Identified | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
 
@@ -117,7 +131,16 @@ class Parts:
         publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level, show=show)
         restorer = self.restorer(replica)
         return Tools(
-            replica, publisher, restorer, self.snapshotter, self.status, self.clock, fence, self.turn, self.prunable
+            replica,
+            publisher,
+            restorer,
+            self.snapshotter,
+            self.status,
+            self.clock,
+            fence,
+            self.turn,
+            self.prunable,
+            LOOK_EVERY if self.prunable is None else 0.0,  # a directory is looked at by every cycle: that costs nothing
         )
 
     def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
@@ -175,7 +198,20 @@ class Parts:
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
-        return Lineage(database.path, self.store.url, durable=self.durable(database.path))
+        durable = self.durable(database.path)
+        return Lineage(database.path, self.store.url, durable=durable, identity=self._identity)
+
+    def _identity(self) -> str | None:
+        return self.identified.identity if self.identified else None
+
+    async def require_origin(self) -> None:
+        """See that the local databases come from this very store. Raises `StoreMissing`."""
+        lineages = {database: self.lineage(database) for database in self.databases}
+        await require_origin(lineages, self.replica(self.boot_patience), self.identified)
+
+    def notices(self, tools: Tools) -> Notices:
+        """What is to be decided, over restarts."""
+        return Notices(tools.replica, self.status, tools.fence)
 
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""
@@ -206,11 +242,23 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         store, probe = await _store(configuration, credentials, stack)
         metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
+        identified = store if isinstance(store, Identified) else None
         # All is imported: it lives as long as the process, and no collection needs to look at it. `__main__` switched it off.
         gc.freeze()
         gc.enable()
         yield Parts(
-            configuration, databases, clock, status, metered, snapshotter, staging, turn, prunable, credentials, probe
+            configuration,
+            databases,
+            clock,
+            status,
+            metered,
+            snapshotter,
+            staging,
+            turn,
+            prunable,
+            identified,
+            credentials,
+            probe,
         )
 
 

@@ -76,7 +76,9 @@ class _Daemon:
         self._fence = parts.fence()
         self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
-        self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
+        self._notices = parts.notices(self._tools)
+        limit = self._settings.final_backup_timeout
+        self._watching = Watching(self._backups, self._fence, self._tools, self._notices, limit)
         self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
         self._started = anyio.Event()
         self._signals = Signals()
@@ -127,6 +129,7 @@ class _Daemon:
         self._status.enter("restoring")
         ask = self._settings.lease_handoff == "request"
         try:
+            await self._unless_stopped(self._parts.require_origin)  # before the lease is written to another store
             await self._unless_stopped(partial(self._fence.acquire, self._settings.lease_wait, ask=ask))
             if self._signals.stop.is_set():
                 return self._never_started()
@@ -168,11 +171,13 @@ class _Daemon:
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
         if not protected and not self._fence.lost.is_set():  # of that was told what became of the state
-            self._status.report("", *self._ending.not_published(), Kind.FAILURE)
-        log.info(
+            self._ending.tell_not_published()
+        await self._notices.keep_last()
+        waiting = self._waiting()
+        (log.warning if waiting or not protected else log.info)(
             "shutdown",
             app_status=status if self._command else None,
-            protected=protected and not self._waiting(),
+            protected=protected and not waiting,
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
@@ -194,6 +199,7 @@ class _Daemon:
                     self._watching.keep_counting_storage,
                     self._watching.keep_observing,
                     self._watching.look_when_doubted,
+                    self._notices.run,
                     self._ending.publish_diverged,
                 ):
                     group.start_soon(self._guarded, watch)

@@ -211,7 +211,7 @@ class Drill:
             return
         hint = error.hint if isinstance(error, SidecarError) else "please report it with the log"
         if verdict is Verdict.DAMAGED:
-            hint = "a whole new one is published now; `sidecar verify --all` shows which older ones are good"
+            hint = "a whole new one is published in its place at once; `sidecar verify --all` shows which older ones are good"
         self._status.drill_error = message
         self._tools.status.report(self._name, f"drill: {verdict}: {message}", hint, Kind.DRILL)
         log.error(f"drill: {verdict}", database=self._name, key=key, error=message, hint=hint)

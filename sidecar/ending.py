@@ -58,6 +58,17 @@ class Ending:
                 self._tools.status.report("", *NOT_KEPT, Kind.DIVERGENCE)
         return len(protected) == len(self._backups) + len(self.diverged) and all(protected)
 
+    def tell_not_published(self) -> None:
+        """A database that is gone is to be decided about, over restarts: its last changes are in no file any more."""
+        gone = [backup for backup in self._backups if backup.is_gone()]
+        for backup in gone:
+            since = f"; what was written after {backup.newest_key} is lost" if backup.newest_key else ""
+            message = f"{backup.database.path} was gone when the app had stopped{since}"
+            hint = "has the app deleted it? Every start brings back the newest restore point"
+            self._tools.status.report(backup.database.name, message, hint, Kind.DAMAGED)
+        if len(gone) < len(self._backups):
+            self._tools.status.report("", *self.not_published(), Kind.FAILURE)
+
     def not_published(self) -> tuple[str, str]:
         """When the final backup failed: what is lost and what is not, and what to do."""
         gone = [backup for backup in self._backups if backup.is_gone()]

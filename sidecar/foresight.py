@@ -1,9 +1,10 @@
 """What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
 
-from sidecar.boot import none_good, refused, said
+from sidecar.boot import none_good, refused
+from sidecar.boot_notices import said
 from sidecar.compose import Parts
 from sidecar.domain import Database, RestorePoint
-from sidecar.errors import DatabaseBusy
+from sidecar.errors import DamagedRestorePoint, DatabaseBusy
 from sidecar.files import require_unused
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
@@ -31,12 +32,33 @@ async def foretell(parts: Parts, database: Database, newest: RestorePoint | None
     if newest and newest.gone:
         older = [point async for point in parts.replica().points(database.name) if point.key < key]
         return _after_loss(decision, database, newest, older, marker)
-    if decision is Decision.PUBLISH_LOCAL and marker and marker.last:
-        lost = f"the store has no restore point any more, and the local file descends from {marker.last}"
-        return Finding(
-            f"{lost}: it would be kept and published. Is the store's disk mounted? Mount it first", "warning"
-        )
+    elsewhere = parts.lineage(database).elsewhere() if local else None
+    if decision is Decision.PUBLISH_LOCAL and (marker or elsewhere):
+        return _begun_anew(marker, elsewhere)
+    if newest and decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE} and (damage := await _damage(parts, newest)):
+        return Finding(f"{damage}: it is left out, and the newest good one before it is restored", "warning")
     return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
+
+
+async def _damage(parts: Parts, newest: RestorePoint) -> str:
+    """What is wrong with a restore point as far as its index tells; `sidecar verify` reads all of it."""
+    try:
+        await parts.restorer(parts.replica()).contents(newest)
+    except DamagedRestorePoint as damage:
+        return damage.message
+    return ""
+
+
+def _begun_anew(marker: Marker | None, elsewhere: Marker | None) -> Finding:
+    """The local file is published to a store that has nothing of it, and comes from one that had."""
+    kept = Finding("the local file is kept and published: the store has no restore point of it")
+    if elsewhere and elsewhere.last:
+        text = f"{kept.text}; it comes from another store, {elsewhere.store}: is `store` right?"
+        return Finding(text, "warning")
+    if marker and marker.last:
+        lost = f"the store has no restore point any more, and the local file descends from {marker.last}"
+        return Finding(f"{lost}: it would be kept and published. Were they deleted?", "warning")
+    return kept
 
 
 def _after_loss(

@@ -38,7 +38,7 @@ class Entry:
     @property
     def uploaded(self) -> int | None:
         """Bytes that were sent for it; the store copied the others from the one before it."""
-        return None if self.reused is None else self.point.size - self.reused
+        return None if self.reused is None or self.reused > self.point.size else self.point.size - self.reused
 
     def as_dict(self, now: datetime) -> dict[str, object]:
         """The JSON of `list --json`."""

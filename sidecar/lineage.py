@@ -6,6 +6,7 @@ marker is not taken for a conflict.
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ PENDING_KEPT = 1000
 class Marker:
     """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of.
 
-    `by_hand` says that somebody chose this restore point, with `sidecar restore`.
+    `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity` is that of the store, where it
+    has one: its URL may lead to another one, like a directory whose file system is not mounted.
     """
 
     store: str
@@ -32,10 +34,15 @@ class Marker:
     device: int = 0
     inode: int = 0
     by_hand: bool = False
+    identity: str | None = None
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
         return key == self.last or key in self.pending
+
+
+def _no_identity() -> None:
+    """Of a store that has none."""
 
 
 def _bounded(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -53,29 +60,57 @@ def _parse(text: str) -> Marker:
 class Lineage:
     """Reads and writes the marker of one database."""
 
-    def __init__(self, database: Path, store: str, *, durable: bool) -> None:
+    def __init__(
+        self, database: Path, store: str, *, durable: bool, identity: Callable[[], str | None] = _no_identity
+    ) -> None:
+        """`identity` tells the store's, as it is known by then."""
         self._database = database
         self._store = store
         self._durable = durable
+        self._identity = identity
         self.path = database.with_name(f"{database.name}.sidecar.json")
 
     def read(self) -> Marker | None:
         """The marker, or None when there is none that speaks of this very file and this store."""
-        try:
-            marker = _parse(self.path.read_text())
-            inode = os.stat(self._database).st_ino
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
+        marker = self._of_this_file()
+        return marker if marker and marker.store == self._store else None
+
+    def elsewhere(self) -> Marker | None:
+        """The marker of this very file, when it speaks of another store: that is where the database comes from."""
+        marker = self._of_this_file()
+        return marker if marker and marker.store != self._store else None
+
+    def left_behind(self) -> Marker | None:
+        """A marker for this store without its database, which was there once on this disk."""
+        marker = self._parsed()
+        return marker if marker and marker.store == self._store and self._inode() is None else None
+
+    def _of_this_file(self) -> Marker | None:
         # The inode alone: device numbers change when a volume is attached anew. A file that takes the place of a
         # removed one may get its inode; it is then published as the newest, and the older restore points stay.
-        return marker if (marker.store, marker.inode) == (self._store, inode) else None
+        marker = self._parsed()
+        return marker if marker and marker.inode == self._inode() else None
+
+    def _parsed(self) -> Marker | None:
+        try:
+            return _parse(self.path.read_text())
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _inode(self) -> int | None:
+        """That of the database; None when there is none, or one of zero bytes."""
+        try:
+            status = os.stat(self._database)
+        except OSError:
+            return None
+        return status.st_ino if status.st_size else None
 
     def descends(self, key: str, root: str, file: Path | None = None, *, by_hand: bool = False) -> None:
         """The database has the content of this restore point, or descends from it.
 
         `file` is where the database lies before it is renamed to its place: its inode stays.
         """
-        self._write(Marker(self._store, key, root=root, by_hand=by_hand), file)
+        self._write(Marker(self._store, key, root=root, by_hand=by_hand, identity=self._identity()), file)
 
     def pending(self, key: str) -> None:
         """A publish under this key begins. Earlier ones that failed may have succeeded without our being told."""

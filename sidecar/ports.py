@@ -146,6 +146,16 @@ class Prunable(Protocol):
         ...
 
 
+@runtime_checkable
+class Identified(Protocol):
+    """What a store has beside `ObjectStore` that may be another one under the same URL: a name of its own."""
+
+    @property
+    def identity(self) -> str | None:
+        """As it was when it was last asked for anything; None before that, and before anything was written to it."""
+        ...
+
+
 class Fence(Protocol):
     """What lets one machine publish and no other; `exclusive` says that it does."""
 

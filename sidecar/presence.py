@@ -25,7 +25,7 @@ LIST_SECONDS = 3.0  # only to say how many are left
 GONE = "is gone from the store"
 UNKNOWN = "is unknown"
 HINT = (
-    "a whole one is published now; a person, or a lifecycle rule without a tag filter, may have deleted it: "
+    "a whole one is published in its place at once; a person, or a lifecycle rule without a tag filter, may have deleted it: "
     "a bucket with versioning still has it"
 )
 
@@ -42,13 +42,26 @@ class Sight:
 class Presence:
     """What is known of one database's newest restore point. Not for use by two tasks at once."""
 
-    def __init__(self, database: str, replica: Replica, status: Status, clock: Clock, *, exclusive: bool) -> None:
-        """`exclusive` says that no other machine publishes: then nothing but a mistake deletes the newest one."""
+    def __init__(
+        self,
+        database: str,
+        replica: Replica,
+        status: Status,
+        clock: Clock,
+        *,
+        exclusive: bool,
+        look_every: float = LOOK_EVERY,
+    ) -> None:
+        """`exclusive` says that no other machine publishes: then nothing but a mistake deletes the newest one.
+
+        What was seen is believed for `look_every` seconds.
+        """
         self._database = database
         self._replica = replica
         self._status = status
         self._clock = clock
         self._exclusive = exclusive
+        self._look_every = look_every
         self._seen: float | None = None
 
     def confirm(self) -> None:
@@ -71,7 +84,7 @@ class Presence:
 
     async def look(self, key: str, size: int, within: float = math.inf) -> Sight:
         """If it is time to: what the store says of it, within so many seconds."""
-        if self._seen is not None and self._clock.monotonic() - self._seen < LOOK_EVERY:
+        if self._seen is not None and self._clock.monotonic() - self._seen < self._look_every:
             return Sight()
         trouble: str | None = UNKNOWN
         with anyio.move_on_after(within):

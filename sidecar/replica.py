@@ -145,9 +145,27 @@ class Replica:
         except NotFound:
             return None
 
-    def points(self, database: str, *, diverged: bool = False) -> AsyncIterator[RestorePoint]:
-        """Every restore point of a database, oldest first."""
-        return self._points(folder_of(database, diverged=diverged), "")
+    def points(
+        self, database: str, *, diverged: bool = False, after: Timestamp | None = None
+    ) -> AsyncIterator[RestorePoint]:
+        """Every restore point of a database, or of those later than `after`, oldest first."""
+        folder = folder_of(database, diverged=diverged)
+        return self._points(folder, f"{folder}{after}" if after else "")
+
+    async def names(self, limit: int) -> tuple[str, ...]:
+        """Databases that have restore points, in the order of keys: a request for each, and one more."""
+        found: list[str] = []
+        after = ""
+        while len(found) < limit:
+            page = await self.store.list("", start_after=after, limit=1)
+            for info in page.objects:
+                point = point_of(info)
+                if point and not point.diverged_holder:
+                    found.append(point.database)
+                after = f"{info.key.partition('/')[0]}0" if "/" in info.key else info.key  # "0" is next to "/"
+            if not page.more:
+                break
+        return tuple(found)
 
     async def since(self, database: str, key: str) -> list[RestorePoint]:
         """The restore points above a key, oldest first: one request, as a rule, when there are few."""

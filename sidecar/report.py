@@ -5,6 +5,7 @@ The JSON is documented in README. Fields are only ever added to it.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
-from sidecar.errors import ExitCode
+from sidecar.errors import DamagedLease, ExitCode
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.notices import read_notices
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
+from sidecar.record import read
 from sidecar.replica import Replica
 from sidecar.verdict import Level, Verdict
 
@@ -134,14 +137,38 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     interval = parts.configuration.settings.drill_interval
     newest = {each.name: await replica.newest(each.name) for each in parts.databases}
     databases = [await _database_in_store(replica, each, newest[each.name], interval) for each in parts.databases]
-    shown: dict[str, Any] = {"source": "store", "store": parts.status.store, "databases": databases}
-    if verdict := _unprotected(newest, parts.status.store):
-        shown["verdict"] = verdict.as_dict()
-    return shown
+    verdict = _unprotected(newest, parts.status.store) or await _to_decide(parts, replica) or await _at_rest(replica)
+    return {"source": "store", "store": parts.status.store, "databases": databases, "verdict": verdict.as_dict()}
+
+
+async def _to_decide(parts: Parts, replica: Replica) -> Verdict | None:
+    """What the last daemon, wherever it ran, left for a person to decide."""
+    for database in parts.databases:
+        if notices := await read_notices(replica.store, database.name, parts.clock.now()):
+            last = notices[-1]
+            return Verdict(Level.LOOK, "To be looked at", last.at, f"{database.name}: {last.message}", last.hint)
+    return None
+
+
+async def _at_rest(replica: Replica) -> Verdict:
+    """Whether there is a machine whose own page knows more."""
+    title, seen = "The store has what was published", None
+    with suppress(DamagedLease):
+        seen = await read(replica.store)
+    if seen is None or seen.record.released:
+        who = f"{seen.record.holder}, the last one, has stopped in order" if seen else "no machine is known"
+        return Verdict(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
+    age = _duration(seen.age.total_seconds())
+    if seen.age.total_seconds() <= seen.record.ttl:
+        hint = "its own page, and `sidecar status` on it, say whether it is protected"
+        return Verdict(Level.WAIT, title, None, f"{seen.record.holder} runs: it renewed its lease {age} ago", hint)
+    reason = f"{seen.record.holder} has not renewed its lease for {age}, and did not stop in order"
+    hint = "what it wrote after its newest restore point is on its disk only, if that is still there: start it again"
+    return Verdict(Level.LOOK, title, None, reason, hint)
 
 
 def _unprotected(newest: Mapping[str, RestorePoint | None], store: str) -> Verdict | None:
-    """The only thing about protection that is known without a daemon: whether the newest restore points are there."""
+    """Whether the newest restore points are there."""
     gone = [point.key for point in newest.values() if point and point.gone]
     missing = [name for name, point in newest.items() if point is None]
     reasons = [

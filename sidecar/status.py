@@ -113,6 +113,7 @@ class DatabaseStatus:
     wal_size: int = 0
     restore_point: str | None = None
     restore_point_size: int = 0
+    others: tuple[str, ...] = ()  # databases that the store had when it had nothing of this one
     last_success: datetime | None = None
     protected_since: datetime | None = None
     last_outcome: str | None = None
@@ -283,6 +284,14 @@ class Status:
             passing = (each for each in self.problems if each.kind in _PASSING)
             self.problems.remove(next(passing, self.problems[0]))
         self.tell(kind, name, message, hint, reason)
+
+    def remember(self, problem: Problem) -> None:
+        """Show, before all others, one of which people were told by another process."""
+        same = (problem.kind, problem.database, problem.message)
+        if len(self.problems) < PROBLEMS and same not in [
+            (each.kind, each.database, each.message) for each in self.problems
+        ]:
+            self.problems.appendleft(problem)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
         """Tell the listener alone."""

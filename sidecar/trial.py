@@ -7,6 +7,7 @@ name `.sidecar/`, the same one each time, tagged so that the bucket's lifecycle 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sidecar.compose import Parts
@@ -61,10 +62,10 @@ class Trial:
             ("store", self._list),
             *([("place", self._place)] if self._parts.probe is None else []),
             ("clock", self._clock),
-            ("conditional write", self._write),
-            ("read", self._read),
+            ("conditional write", partial(self._unless_new, self._write)),
+            ("read", partial(self._unless_new, self._read)),
             ("part copy", self._copy),
-            ("tag", self._tag),
+            ("tag", partial(self._unless_new, self._tag)),
         ]
         if probe := self._parts.probe:
             found += [("no deletes", lambda: self._delete(probe))]
@@ -98,14 +99,23 @@ class Trial:
             return Finding(f"{self._parts.store.url} is on the same file system as the database: {_LOST}", "warning")
         return Finding(f"{self._parts.status.store} is apart from the databases")
 
-    async def _list(self) -> str:
+    async def _unless_new(self, attempt: Callable[[], Awaitable[Finding | str]]) -> Finding | str:
+        """A directory that is no store yet is not made one by a look: it may be that nothing is mounted there."""
+        identified = self._parts.identified
+        if identified and identified.identity is None and not self.newest:
+            return Finding("the directory is no store yet; the first start makes it one", "skipped")
+        return await attempt()
+
+    async def _list(self) -> Finding:
+        await self._parts.require_origin()
         for each in self._parts.databases:
             if newest := await self._replica.newest(each.name):
                 self.newest[each.name] = newest
         found = [
             f"{point.database}: {point.key}{', which is gone' if point.gone else ''}" for point in self.newest.values()
         ]
-        return f"{self._parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
+        text = f"{self._parts.status.store} answers; newest restore points: {', '.join(found) or 'none'}"
+        return Finding(text, "warning" if any(point.gone for point in self.newest.values()) else "ok")
 
     async def _clock(self) -> Finding:
         skew = datetime.now(UTC) - await self._store.now()

@@ -10,6 +10,7 @@ from sidecar.status import DatabaseStatus, Kind, Problem, Status
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
 _LOOK = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH}
+TO_DECIDE = frozenset({*_LOOK, Kind.DAMAGED})
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
@@ -57,7 +58,20 @@ def overall(status: Status) -> Verdict:
 def of_database(status: Status, database: DatabaseStatus) -> Verdict:
     """The first thing that is to be said about a database."""
     found = next(_findings(status, database), None)
-    return found or Verdict(Level.GOOD, "Protected", database.protected_since)
+    return found or Verdict(Level.GOOD, "Protected", database.protected_since, *_beginning(status, database))
+
+
+def _beginning(status: Status, database: DatabaseStatus) -> tuple[str, str]:
+    """What a mistyped store looks like from here, and a first start as well: reason and hint."""
+    if database.restore_outcome != "started_empty" or status.now() - status.started > LOOK_FOR:
+        return "", ""
+    reason = f"it started empty at {status.started:%Y-%m-%d %H:%M} UTC: {status.store} had no restore point of {database.name}"
+    hint = "all is well if that was its first start; if not, stop it and correct `store` or the name of the database"
+    return f"{reason}{_others(database)}", hint
+
+
+def _others(database: DatabaseStatus) -> str:
+    return f", only of {', '.join(database.others)}" if database.others else ""
 
 
 def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
@@ -74,7 +88,10 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         yield _booting(status)
     if database.last_outcome == "waiting":
         hint = "the app may create it later; is `databases` right?"
-        yield Verdict(Level.WAIT, "Nothing to protect yet", status.started, f"{database.path} does not exist yet", hint)
+        reason = f"{database.path} does not exist yet, or has zero bytes"
+        if database.restore_outcome == "started_empty":
+            reason += f", and {status.store} has no restore point of {database.name}{_others(database)}"
+        yield Verdict(Level.WAIT, "Nothing to protect yet", status.started, reason, hint)
     if status.phase == "stopping":
         yield Verdict(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
     if _overdue(status, database):

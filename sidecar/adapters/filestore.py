@@ -23,7 +23,7 @@ from sidecar.ports import Upload
 
 
 class FileStore:
-    """Implements `ports.ObjectStore` and `ports.Prunable` on a directory, which is made when it is first written to.
+    """Implements `ports.ObjectStore`, `ports.Prunable`, `ports.Identified` on a directory, made when it is first written to.
 
     Every method raises `StoreMissing` when it, or the directory above a new one, is not there.
     """
@@ -39,6 +39,11 @@ class FileStore:
     def url(self) -> str:
         """See `ports.ObjectStore`."""
         return f"file://{self._root}"
+
+    @property
+    def identity(self) -> str | None:
+        """See `ports.Identified`."""
+        return self._directory.identity
 
     async def now(self) -> datetime:
         """The clock of its file system, which several machines may share; before the first object this machine's."""

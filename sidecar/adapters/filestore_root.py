@@ -25,6 +25,11 @@ class Root:
         self.private = path / PRIVATE
         self._identity: bytes | None = None
 
+    @property
+    def identity(self) -> str | None:
+        """The name that was seen last; asks nobody."""
+        return self._identity.decode(errors="replace") if self._identity else None
+
     def require(self) -> None:
         """Raise `StoreMissing` unless this is the store that was here before; a new one may be made of nothing."""
         known = self._identity  # before it is read: another thread may be making it

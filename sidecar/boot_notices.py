@@ -1,0 +1,120 @@
+"""What people are told of a boot that was not the ordinary one: in the log, on the page, by notifications."""
+
+from pathlib import Path
+
+import structlog
+
+from sidecar.domain import Database, RestorePoint
+from sidecar.errors import DamagedRestorePoint
+from sidecar.lineage import Lineage, Marker
+from sidecar.status import Kind, Status
+
+log = structlog.get_logger()
+
+FALLBACK_HINT = (
+    "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
+    "copy it back, then see README, 'Go back to another restore point'"
+)
+
+
+def said(point: RestorePoint) -> str:
+    """When a restore point was made, for people."""
+    return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"
+
+
+class BootNotices:
+    """Of one database, whose restore points are in `store`."""
+
+    def __init__(self, database: Database, store: str, status: Status) -> None:
+        self._database = database
+        self._store = store
+        self._status = status
+
+    def started_empty(self, others: tuple[str, ...]) -> None:
+        """There was nothing to restore; `others` are databases that the store does have."""
+        self._status.databases[self._database.name].others = others
+        hint = "not its first start? Then stop it: `store` or the database's name is wrong; on_empty_store=fail never starts empty"
+        log.warning(
+            "the app starts with an empty database: the store has no restore point of it",
+            database=self._database.name,
+            store=self._status.store,
+            others=list(others),
+            hint=hint,
+        )
+
+    def lost_from_store(self, marker: Marker | None) -> None:
+        """The store is empty: for the first time, or it has lost what the local database descends from."""
+        if marker is None or marker.last is None:
+            return
+        message = f"{self._store} has no restore point of {self._database.name} any more; the last was {marker.last}"
+        hint = "the local database is kept and published; were they deleted, is another file system mounted there?"
+        self._status.damaged(self._database.name, message, hint)
+        log.error(message, database=self._database.name, hint=hint)
+
+    def from_elsewhere(self, marker: Marker | None) -> None:
+        """The local database descends from a restore point of another store."""
+        if marker is None or marker.last is None:
+            return
+        message = f"{self._database.path} comes from {marker.last} in {marker.store}; from now on it is published to {self._store}"
+        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one"
+        self._decide(message, hint, Kind.DIVERGENCE)
+
+    def was_missing(self, lineage: Lineage, restored: RestorePoint) -> None:
+        """This disk had the database once, and has its marker still."""
+        if lineage.left_behind() is None:
+            return
+        message = (
+            f"{self._database.path} was gone, or had zero bytes, and {lineage.path.name} was still there: "
+            f"restored from {restored.key} of {said(restored)}; what was written after that is lost"
+        )
+        self._decide(
+            message, "did the app, or a person, delete the file? Nothing to do if it was meant", Kind.DIVERGENCE
+        )
+
+    def skipped(self, damage: DamagedRestorePoint) -> None:
+        """A damaged restore point was found on the way to a good one."""
+        hint = "the next older restore point is tried"
+        self._status.restores["damaged"] += 1
+        self._status.report(self._database.name, damage.message, hint)
+        log.error("damaged restore point skipped", database=self._database.name, error=damage.message, hint=hint)
+
+    def kept_below_damaged(self, newest: RestorePoint | None) -> None:
+        """The newest is damaged, and the local database descends from the one that would be restored."""
+        what = f"{newest.key} of {said(newest)}" if newest else "the newest restore point"
+        self._decide(
+            f"{what} is damaged, and the local database, which goes on from an older one, is kept: "
+            "what another machine wrote after that is missing from it",
+            FALLBACK_HINT,
+            Kind.DAMAGED,
+        )
+
+    def fell_back(self, newest: RestorePoint | None, restored: RestorePoint) -> None:
+        """An older restore point had to do."""
+        why = f"{newest.key} of {said(newest)} is damaged" if newest else "the newest is gone"
+        self._decide(
+            f"restored from {restored.key} of {said(restored)}, because {why}: "
+            "what was written between the two is missing from the database",
+            FALLBACK_HINT,
+            Kind.DAMAGED,
+        )
+
+    def remote_won(self, kept: Path, newer: bool, origin: Marker | None) -> None:
+        """The local database gave way to the newest restore point, and is kept at this path."""
+        message = f"conflict: the local database gave way to the newest restore point; it is kept at {kept}"
+        if origin:
+            message += f"; it comes from another store, {origin.store}"
+        hint = "it is published under diverged/ too; `sidecar list --diverged` shows it"
+        if newer:
+            message += ", and was written later than that restore point"
+            hint += "; to make it the live one: README, 'What another machine wrote'"
+        self._decide(message, hint, Kind.DIVERGENCE)
+
+    def local_won(self, newest: str) -> None:
+        """The local database goes on, above a restore point that it does not descend from."""
+        message = f"conflict: the local database wins, {newest} becomes an older restore point"
+        self._decide(message, "`sidecar restore --key` gets what it has", Kind.DIVERGENCE)
+
+    def _decide(self, message: str, hint: str, kind: Kind) -> None:
+        self._status.report(self._database.name, message, hint, kind)
+        say = log.error if kind is Kind.DAMAGED else log.warning
+        say(message, database=self._database.name, hint=hint)
