@@ -9,7 +9,7 @@ from sidecar.backup import Backup, Tools
 from sidecar.diverged import Diverged, FencedState
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
-from sidecar.status import Kind
+from sidecar.status import Kind, Problem
 
 log = structlog.get_logger()
 
@@ -59,15 +59,13 @@ class Ending:
         return len(protected) == len(self._backups) + len(self.diverged) and all(protected)
 
     def tell_not_published(self) -> None:
-        """A database that is gone is to be decided about, over restarts: its last changes are in no file any more."""
-        gone = [backup for backup in self._backups if backup.is_gone()]
-        for backup in gone:
-            since = f"; what was written after {backup.newest_key} is lost" if backup.newest_key else ""
-            message = f"{backup.database.path} was gone when the app had stopped{since}"
+        """To people now; of a database that is gone to those, too, who look after the next start: that brings it back."""
+        status = self._tools.status
+        status.report("", *self.not_published(), Kind.FAILURE)
+        for backup in filter(Backup.is_gone, self._backups):
+            message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.newest_key} is lost"
             hint = "has the app deleted it? Every start brings back the newest restore point"
-            self._tools.status.report(backup.database.name, message, hint, Kind.DAMAGED)
-        if len(gone) < len(self._backups):
-            self._tools.status.report("", *self.not_published(), Kind.FAILURE)
+            status.remember(Problem(status.now(), backup.database.name, message, hint, Kind.DAMAGED))
 
     def not_published(self) -> tuple[str, str]:
         """When the final backup failed: what is lost and what is not, and what to do."""

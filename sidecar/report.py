@@ -86,7 +86,7 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     for each in databases if isinstance(databases, list) else []:
         say(f"\n{each['name']}")
         for label, name, form in _STATUS_LINES:
-            if each.get(name) is not None:
+            if each.get(name) is not None and (name, each[name]) != ("unprotected_seconds", 0):
                 say(f"  {label:<22}{form(each[name])}")
     for problem in shown.get("problems", [])[-3:]:
         about = f"{problem['database']}: " if problem["database"] else ""

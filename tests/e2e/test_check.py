@@ -1,6 +1,7 @@
 """`sidecar check`: what it shows, and what it says of the boot that comes next."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,11 +129,13 @@ def test_check_has_nothing_against_a_directory_on_another_file_system(local: Mac
 
 
 def test_check_warns_of_a_store_that_has_lost_all_that_the_local_file_descends_from(local: Machine) -> None:
-    """As a mount point without its disk: a start would begin another history there."""
+    """It is the same store, and somebody has deleted its objects."""
     write_note(local.database, "row")
     assert local.cli("backup").returncode == 0
-    Path(local.store.removeprefix("file://")).rename(local / "elsewhere")
+    store = Path(local.store.removeprefix("file://"))
+    shutil.rmtree(store / "app.db")
+    (store / "lease.json").unlink()
     done = local.cli("check")
     line = next(line for line in done.stdout.splitlines() if "next boot, app.db" in line)
     assert line.startswith("warning"), line
-    assert "Is the store's disk mounted?" in line
+    assert "the store has no restore point any more" in line

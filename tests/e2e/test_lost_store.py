@@ -177,10 +177,12 @@ def test_final_backup_looks_once_more(local: Machine) -> None:
 
 
 def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:
-    """The local database is all there is: kept and published, and a person is to look."""
+    """Its objects were deleted, and it is the same store: the local database is kept and published, a person is to look."""
     write_note(local.database, "one")
     assert local.cli("backup").returncode == 0
-    shutil.rmtree(local.store.removeprefix("file://"))
+    store = Path(local.store.removeprefix("file://"))
+    shutil.rmtree(store / "app.db")
+    (store / "lease.json").unlink()
     with local.run(*CALM_APP) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert verdict(process)["level"] == "look"

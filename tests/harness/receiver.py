@@ -40,15 +40,14 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self._answered():
-                receiver.gets.append(self.path)
+            self._answer(receiver.gets, self.path)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self._answered():
-                receiver.posts.append(json.loads(body))
+            self._answer(receiver.posts, json.loads(body))
 
-        def _answered(self) -> bool:
+        def _answer(self, kept: list[Any], content: object) -> None:
+            """What was accepted is kept before the sender knows: it may look at once."""
             receiver.calls += 1
             if receiver.slow:
                 receiver.released.wait(30)
@@ -57,10 +56,12 @@ def receiving() -> Iterator[Receiver]:
                 if receiver.status == 302:
                     self.send_header("Location", f"http://{LOOPBACK}:{server.server_port}/elsewhere")
                 self.send_header("Content-Length", "0")
+                if receiver.status < 300:
+                    kept.append(content)
                 self.end_headers()
             except OSError:
-                return False
-            return receiver.status < 300
+                if content in kept:
+                    kept.remove(content)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -276,6 +276,25 @@ async def test_every_fault_at_every_request(name: str, lanes: list[Lane]) -> Non
 
 async def run(case: Case, operation: Operation, lane: Lane) -> None:
     """The operation with a fault, what it leaves behind, and what comes after."""
+    hits, failure = await under_fault(case, operation, lane)
+    if not hits and failure and case.place is None:  # a busy machine: it gave up before it came that far
+        await ready_again(lane)
+        hits, failure = await under_fault(case, operation, lane)
+    assert hits, failure
+    if failure:
+        assert case.place is None, f"a single fault is not healed: {failure}"
+        assert failure.exit_code is not ExitCode.BUG
+        assert "\n" not in str(failure)
+    await lane.require_sound()
+    if failure:
+        await ready_again(lane)
+        await operation.run(lane)
+        await lane.require_sound()
+    await ready_again(lane)
+
+
+async def under_fault(case: Case, operation: Operation, lane: Lane) -> tuple[int, SidecarError | None]:
+    """The operation with a fault: how often that befell it, and how it failed."""
     patience = lane.machine.store._patience
     if case.place is None:
         lane.machine.store._patience = replace(patience, give_up_after=GIVES_UP)
@@ -290,17 +309,7 @@ async def run(case: Case, operation: Operation, lane: Lane) -> None:
     hits = rule.hits
     lane.proxy.clear()
     lane.machine.store._patience = patience
-    assert hits
-    if failure:
-        assert case.place is None, f"a single fault is not healed: {failure}"
-        assert failure.exit_code is not ExitCode.BUG
-        assert "\n" not in str(failure)
-    await lane.require_sound()
-    if failure:
-        await ready_again(lane)
-        await operation.run(lane)
-        await lane.require_sound()
-    await ready_again(lane)
+    return hits, failure
 
 
 async def ready_again(lane: Lane) -> None:

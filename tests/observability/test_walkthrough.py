@@ -10,7 +10,7 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,6 +273,54 @@ def test_app_deletes_all_rows(machine: Machine) -> None:
             assert process.terminate() == 0
         assert any("suspicious snapshot" in line for line in told(process))
         print(f"LIST {machine.cli('list').stdout}")
+
+
+def test_app_deletes_its_database(local: Machine) -> None:
+    """Red at once, 74 in the end; the next start brings the newest restore point back, and stays amber."""
+    with local.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        write_note(local.database, "published")
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        with watching(local, process) as watch:
+            for path in local.data.glob("app.db*"):
+                if path.suffix != ".json":
+                    path.unlink()
+            watch.fires("SidecarBackupsFail", "SidecarNoRecentSuccess")
+            problem(process)
+            page(process, "bad", "Not protected")
+            code = process.terminate()
+            assert code == 74
+            watch.ended(code)
+            watch.fires("SidecarFinalBackupLost")
+        told(process)
+    with local.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        eventually(lambda: json.loads(process.http("/status")[1])["problems"], 20, "what was told is shown again")
+        page(process, "look", "Protected, but changes were lost")
+        told(process)
+        assert process.terminate() == 0
+
+
+def test_store_or_database_is_mistyped(local: Machine) -> None:
+    """Of the name nothing is ever protected; of the store all is, from a first row on: the heading says that it began empty."""
+    write_note(local.database, "published")
+    assert local.cli("backup").returncode == 0
+    local.lose_disk()
+    with local.run(*CALM_APP, databases=local.data / "ap.db", **FAST) as process:
+        process.wait_ready()
+        with watching(local, process) as watch:
+            watch.fires("SidecarNoRecentSuccess")
+            page(process, "wait", "Nothing to protect yet")
+            assert process.terminate() == 0
+        assert any("starts with an empty database" in line for line in told(process))
+    wrong = replace(local, store=f"{local.store}-mistyped")
+    with wrong.run(*CALM_APP, **FAST) as process:
+        process.wait_ready()
+        write_note(local.database, "another beginning")
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        page(process, "good", "Protected")
+        told(process)
+        assert process.terminate() == 0
 
 
 def second(machine: Machine) -> Machine:

@@ -172,3 +172,54 @@ def test_a_link_under_the_markers_temporary_name_is_not_followed(database: Path,
     assert victim.read_text() == "root's"
     assert not lineage(database).path.is_symlink()
     assert lineage(database).read()
+
+
+def test_a_marker_of_another_store_says_where_the_database_comes_from(database: Path) -> None:
+    lineage(database, "s3://elsewhere").descends(KEY, "root")
+    marker = lineage(database).elsewhere()
+    assert marker
+    assert (marker.store, marker.last) == ("s3://elsewhere", KEY)
+    lineage(database).descends(NEXT, "root")
+    assert lineage(database).elsewhere() is None
+
+
+def test_of_a_replaced_file_nobody_knows_where_it_comes_from(database: Path) -> None:
+    lineage(database, "s3://elsewhere").descends(KEY, "root")
+    other = database.with_name("other.db")
+    other.write_bytes(b"a database")
+    os.replace(other, database)
+    assert lineage(database).elsewhere() is None
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["no-file", "zero-bytes"])
+def test_a_marker_without_its_database_says_that_there_was_one(database: Path, empty: bool) -> None:
+    assert lineage(database).left_behind() is None
+    lineage(database).descends(KEY, "root")
+    assert lineage(database).left_behind() is None
+    database.unlink()
+    if empty:
+        database.touch()
+    marker = lineage(database).left_behind()
+    assert marker
+    assert marker.last == KEY
+    assert lineage(database, "s3://elsewhere").left_behind() is None
+
+
+def test_the_stores_own_name_is_written_down_and_stays(database: Path) -> None:
+    """A publish that begins says nothing new about the store."""
+    known = Lineage(database, STORE, durable=False, identity=lambda: "abc")
+    known.descends(KEY, "root")
+    lineage(database).pending(NEXT)
+    marker = lineage(database).read()
+    assert marker
+    assert marker.identity == "abc"
+
+
+def test_a_marker_of_an_older_version_knows_no_name(database: Path) -> None:
+    lineage(database).descends(KEY, "root")
+    values = json.loads(lineage(database).path.read_text())
+    del values["identity"]
+    lineage(database).path.write_text(json.dumps(values))
+    marker = lineage(database).read()
+    assert marker
+    assert marker.identity is None

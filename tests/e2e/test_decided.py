@@ -1,0 +1,299 @@
+"""What a person has to decide stays in sight: over restarts, on another disk, and from the store alone."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machine import CALM_APP, Machine, complaint, notes, python_app, write_note
+from tests.harness.eventually import eventually
+from tests.harness.receiver import receiving
+from tests.harness.seaweed import Seaweed
+from tests.harness.sidecar_process import SidecarProcess
+
+FILL = "INSERT INTO notes SELECT hex(randomblob(500)) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION SELECT i+1 FROM n LIMIT 500) SELECT i FROM n)"
+
+
+def verdict(process: SidecarProcess) -> dict[str, str]:
+    """What the page says."""
+    found: dict[str, str] = json.loads(process.http("/status")[1])["verdict"]
+    return found
+
+
+def wait_level(process: SidecarProcess, level: str) -> dict[str, str]:
+    """Until the page says so."""
+    eventually(lambda: verdict(process)["level"] == level, 20, f"the page is {level}")
+    return verdict(process)
+
+
+def execute(path: Path, statement: str) -> None:
+    """Commit one statement."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("at_the_end", [False, True], ids=["while-running", "final-backup"])
+def test_deleted_rows_are_to_be_decided_about_on_the_next_machine_too(machine: Machine, at_the_end: bool) -> None:
+    """
+    1. The app deletes all rows; that is published, by a cycle or by the final backup. The machine goes, with its disk.
+    2. The next one is amber from the start, names the restore point that is held, and tells no receiver again.
+    3. From the store alone `sidecar status` says so. Going back, by hand, decides it: then all is green.
+    """
+    write_note(machine.database, "row")
+    execute(machine.database, FILL)
+    with machine.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        execute(machine.database, "DELETE FROM notes")
+        if not at_the_end:
+            assert "published" in machine.cli("backup").stdout
+            wait_level(process, "look")
+        assert process.terminate() == 0
+    machine.lose_disk()
+    said = json.loads(machine.cli("status", "--json").stdout)["verdict"]
+    assert (said["level"], "suspicious snapshot" in said["reason"]) == ("look", True)
+    with receiving() as receiver, machine.run(*CALM_APP, notify=receiver.url) as process:
+        process.wait_ready()
+        said = wait_level(process, "look")
+        assert "suspicious snapshot" in said["reason"]
+        assert "sidecar restore --key app.db/" in said["hint"]
+        assert process.terminate() == 0
+    assert receiver.kinds() == []
+    held = said["hint"].split("--key ")[1].split(";")[0]
+    assert machine.cli("restore", "--key", held, "--force").returncode == 0
+    assert "published" in machine.cli("backup").stdout
+    with machine.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")
+        assert verdict(process)["level"] == "good"
+        assert process.terminate() == 0
+    assert len(notes(machine.database)) == 501
+
+
+def test_fallback_is_to_be_decided_about_after_a_restart(local: Machine) -> None:
+    """A boot took an older restore point: what is missing is still missing when the machine has restarted."""
+    for text in ("one", "two"):
+        write_note(local.database, text)
+        assert local.cli("backup").returncode == 0
+    local.points()[-1].write_bytes(b"damaged")
+    local.lose_disk()
+    for _ in range(2):
+        with local.run(*CALM_APP) as process:
+            process.wait_ready()
+            assert wait_level(process, "look")["title"] == "Protected, but changes were lost"
+            assert process.terminate() == 0
+        local.lose_disk()
+
+
+def test_deleted_database_is_told_at_the_end_and_by_the_next_start(local: Machine) -> None:
+    """
+    1. The app deletes its database and ends: 74.
+    2. The next start brings back the newest restore point, and says what is missing, on this disk and on another.
+    """
+    write_note(local.database, "published")
+    with receiving() as receiver, local.run(*CALM_APP, notify=receiver.url) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        for path in local.data.glob("app.db*"):
+            if path.suffix != ".json":
+                path.unlink()
+        assert process.terminate() == 74
+    assert set(receiver.kinds()) == {"failure"}
+    for lost in (False, True):
+        if lost:
+            local.lose_disk()
+        with local.run(*CALM_APP) as process:
+            process.wait_ready()
+            said = wait_level(process, "look")
+            assert said["title"] == "Protected, but changes were lost"
+            assert "was gone when the app had stopped" in said["reason"]
+            assert process.terminate() == 0
+    assert notes(local.database) == ["published"]
+
+
+@pytest.mark.parametrize("remains", ["nothing", "zero-bytes"])
+def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, remains: str) -> None:
+    """Its marker is still there, so there was one; a machine with a new disk has nothing to tell."""
+    write_note(local.database, "published")
+    assert local.cli("backup").returncode == 0
+    local.database.unlink()
+    if remains == "zero-bytes":
+        local.database.touch()
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        assert "app.db was gone, or had zero bytes" in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+    assert notes(local.database) == ["published"]
+
+
+def test_new_disk_is_no_deleted_database(local: Machine) -> None:
+    write_note(local.database, "published")
+    assert local.cli("backup").returncode == 0
+    local.lose_disk()
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        assert wait_level(process, "good")["reason"] == ""
+        assert process.terminate() == 0
+
+
+def test_database_of_another_store_is_told_of(local: Machine) -> None:
+    """A mistyped store on a machine whose disk stayed: kept and published, as the boot table says, and amber."""
+    write_note(local.database, "published")
+    assert local.cli("backup").returncode == 0
+    wrong = replace(local, store=f"{local.store}-mistyped")
+    assert "comes from another store" in wrong.cli("check").stdout
+    for _ in range(2):
+        with wrong.run(*CALM_APP) as process:
+            process.wait_metric("sidecar_last_backup_success_timestamp_seconds", 1)
+            said = wait_level(process, "look")
+            assert f"in {local.store}; from now on it is published to {wrong.store}" in said["reason"]
+            assert process.terminate() == 0
+
+
+def test_start_with_nothing_says_so_and_what_the_store_has_instead(local: Machine) -> None:
+    """
+    1. A mistyped name, of a database that the app has never made: what the store does have is in the heading.
+    2. A mistyped store whose app begins empty: green, and the heading says that nothing was restored, and from where not.
+    """
+    write_note(local.database, "published")
+    assert local.cli("backup").returncode == 0
+    local.lose_disk()
+    with local.run(*CALM_APP, databases=local.data / "ap.db", interval="1s") as process:
+        process.wait_ready()
+        said = wait_level(process, "wait")
+        assert said["title"] == "Nothing to protect yet" or eventually(
+            lambda: verdict(process)["title"] == "Nothing to protect yet", 20, "a cycle has looked"
+        )
+        assert "has no restore point of ap.db, only of app.db" in verdict(process)["reason"]
+        refused = local.cli("backup", databases=local.data / "ap.db")
+        assert (refused.returncode, "there is no database" in complaint(refused.stderr.splitlines()[-1])) == (78, True)
+        assert process.terminate() == 0
+    wrong = replace(local, store=f"{local.store}-mistyped")
+    with wrong.run(*CALM_APP, interval="1s") as process:
+        process.wait_ready()
+        write_note(local.database, "first")
+        said = wait_level(process, "good")
+        assert f"{wrong.store} had no restore point of app.db" in said["reason"]
+        assert "first start" in said["hint"]
+        assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("remains", ["nothing", "empty-mount-point"])
+@pytest.mark.parametrize("command", ["run", "backup", "check"])
+def test_nothing_is_begun_where_the_stores_disk_is_not_mounted(local: Machine, remains: str, command: str) -> None:
+    """
+    1. The store's disk is away when the machine starts; the database is there.
+    2. 69, before anything is written to what is in its place.
+    3. It is back: all goes on in the same history, without a conflict.
+    """
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    write_note(local.database, "two")
+    store, disk = Path(local.store.removeprefix("file://")), local / "disk"
+    store.rename(disk)
+    if remains == "empty-mount-point":
+        store.mkdir()
+    arguments = ["run", "--", "true"] if command == "run" else [command]
+    refused = local.cli(*arguments)
+    assert refused.returncode == 69
+    assert "mounted" in (refused.stdout if command == "check" else complaint(refused.stderr))
+    assert not store.exists() or list(store.iterdir()) == []
+    shutil.rmtree(store, ignore_errors=True)
+    disk.rename(store)
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert verdict(process)["level"] == "good"
+        assert process.terminate() == 0
+    assert notes(local.restore_copy()) == ["one", "two"]
+    assert not list(local.data.glob("*diverged*"))
+
+
+def test_store_that_is_lost_for_good_is_begun_anew_by_a_persons_word(local: Machine) -> None:
+    """As the hint says: without the marker, the local database is kept and published."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    shutil.rmtree(local.store.removeprefix("file://"))
+    refused = local.cli("run", "--", "true")
+    assert refused.returncode == 69
+    marker = local.data / "app.db.sidecar.json"
+    assert f"remove {marker}" in complaint(refused.stderr)
+    marker.unlink()
+    assert local.cli("run", "--", "true").returncode == 0
+    assert notes(local.restore_copy()) == ["one"]
+
+
+def test_look_at_a_directory_that_is_no_store_makes_none(local: Machine) -> None:
+    """`check` before the first start: the mount point may be empty because nothing is mounted."""
+    store = Path(local.store.removeprefix("file://"))
+    for exists in (False, True):
+        if exists:
+            store.mkdir()
+        done = local.cli("check")
+        assert done.returncode == 0, done.stdout
+        assert "skipped conditional write: the directory is no store yet" in done.stdout
+        assert not store.exists() or list(store.iterdir()) == []
+
+
+@pytest.mark.s3
+def test_status_without_a_daemon_says_who_knows_more(machine: Machine, seaweed: Seaweed) -> None:
+    """A machine that runs, one that was stopped, and one that was killed."""
+
+    def said() -> dict[str, str]:
+        found: dict[str, str] = json.loads(desk.cli("status", "--json").stdout)["verdict"]
+        return found
+
+    (machine / "desk").mkdir()
+    for name in ("data", "logs"):
+        (machine / "desk" / name).mkdir()
+    desk = replace(machine, root=machine / "desk").with_env(FLY_MACHINE_ID="desk")
+    running = machine.with_env(FLY_MACHINE_ID="m1")
+    write_note(machine.database, "one")
+    with running.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert (said()["level"], "m1 runs" in said()["reason"]) == ("wait", True)
+        assert process.terminate() == 0
+    assert (said()["level"], "m1, the last one, has stopped in order" in said()["reason"]) == ("wait", True)
+    with running.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")
+        process.kill()
+    eventually(lambda: said()["level"] == "look", 20, "the lease has not been renewed for its ttl")
+    assert "m1 has not renewed its lease for" in said()["reason"]
+
+
+@pytest.mark.s3
+def test_what_lost_a_conflict_is_told_by_the_next_machine_and_can_be_made_the_live_one(machine: Machine) -> None:
+    """README, 'What another machine wrote': its steps, as they stand there."""
+    first = machine.with_env(FLY_MACHINE_ID="m1")
+    write_note(machine.database, "both")
+    with first.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert process.terminate() == 0
+    write_note(machine.database, "only m1 knows")
+    for name in ("data", "logs", "t"):
+        (machine / "m2" / name).mkdir(parents=True)
+    second = replace(machine, root=machine / "m2").with_env(FLY_MACHINE_ID="m2")
+    append = (
+        "import sqlite3; c = sqlite3.connect('data/app.db'); c.execute(\"INSERT INTO notes VALUES ('m2')\"); c.commit()"
+    )
+    assert second.cli("run", "--", *python_app(append)).returncode == 0
+    with first.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert "gave way" in wait_level(process, "look")["reason"]
+        eventually(lambda: "app.db" in machine.cli("list", "--diverged").stdout, 20, "it is kept in the store")
+        assert process.terminate() == 0
+    with second.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert "gave way" in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+    key = machine.cli("list", "--diverged").stdout.split()[-1]
+    assert key.startswith("diverged/app.db/")
+    assert second.cli("restore", "--key", key, "--force").returncode == 0
+    assert notes(second.database) == ["both", "only m1 knows"]
+    assert "published" in second.cli("backup").stdout
+    first.lose_disk()
+    with first.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert process.terminate() == 0
+    assert notes(machine.database) == ["both", "only m1 knows"]

@@ -1,0 +1,245 @@
+"""What is to be decided: kept in the store for its day, shown by the next process, written by the holder alone."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sidecar.domain import Database
+from sidecar.errors import LeaseLost, StoreUnavailable
+from sidecar.notices import Notices, forget_notices, notices_key, read_notices
+from sidecar.replica import Replica
+from sidecar.status import PROBLEMS, Event, Kind, Problem, Status
+from sidecar.verdict import LOOK_FOR, Level, overall
+from tests.fakes import START, FakeClock, MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+NAME = "app.db"
+KEY = ".sidecar/notices/app.db.json"
+
+
+class Fence:
+    """Implements what `Notices` asks of `ports.Fence`."""
+
+    exclusive = True
+    epoch = 1
+    lost = False
+
+    def require(self) -> None:
+        if self.lost:
+            raise LeaseLost("lost")
+
+    async def ensure(self) -> datetime:
+        return START
+
+    async def settle(self, latest: object) -> None: ...
+
+    async def confirm(self, database: str, key: str) -> None: ...
+
+
+class Process:
+    """A daemon, as far as notices go."""
+
+    def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
+        self.status = Status((Database(NAME, Path("/data/app.db")),), "s3://bucket", "1", clock.now)
+        self.told: list[Event] = []
+        self.status.listener = self.told.append
+        self.fence = Fence()
+        self.notices = Notices(Replica(store), self.status, self.fence)
+
+    @property
+    def level(self) -> Level:
+        """What the page says."""
+        self.status.enter("running", ready=True)
+        self.status.succeeded(NAME, "published")
+        return overall(self.status).level
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH])
+async def test_the_next_process_shows_what_the_last_one_left(store: MemoryStore, clock: FakeClock, kind: Kind) -> None:
+    """With its words and its time, on whatever machine; receivers were told already."""
+    first = Process(store, clock)
+    first.status.report(NAME, "it looks lost", "look", kind)
+    assert await first.notices.keep()
+    clock.advance(3600)
+    second = Process(store, clock)
+    assert await second.notices.keep()
+    assert list(second.status.problems) == [Problem(START, NAME, "it looks lost", "look", kind)]
+    assert second.told == []
+    assert second.level is Level.LOOK
+
+
+@pytest.mark.parametrize("kind", [Kind.FAILURE, Kind.NOTICE, Kind.RECOVERY])
+async def test_what_passes_by_itself_is_not_kept(store: MemoryStore, clock: FakeClock, kind: Kind) -> None:
+    """A failure is over, or comes again, with the process."""
+    first = Process(store, clock)
+    first.status.report(NAME, "the store is away", "", kind)
+    assert await first.notices.keep()
+    assert store.objects == {}
+
+
+async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock: FakeClock) -> None:
+    """One GET for a process that has nothing to tell, one PUT for what is told again and again."""
+    process = Process(store, clock)
+    for _ in range(5):
+        assert await process.notices.keep()
+        clock.advance(1)
+    assert store.requests == [("get", KEY)]
+    for _ in range(5):
+        process.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
+        assert await process.notices.keep()
+        clock.advance(1)
+    assert store.requests == [("get", KEY), ("put", KEY)]
+
+
+async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClock) -> None:
+    first = Process(store, clock)
+    first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
+    await first.notices.keep()
+    clock.advance(LOOK_FOR.total_seconds() + 1)
+    await first.notices.keep()
+    assert json.loads(store.objects[KEY].data) == {"notices": []}
+    second = Process(store, clock)
+    await second.notices.keep()
+    assert second.level is Level.GOOD
+
+
+async def test_what_a_silent_store_keeps_is_not_overwritten_unread(store: MemoryStore, clock: FakeClock) -> None:
+    """The first reads fail, something new comes meanwhile: in the end both are kept."""
+    first = Process(store, clock)
+    first.status.report(NAME, "old", "", Kind.DIVERGENCE)
+    await first.notices.keep()
+    second = Process(store, clock)
+    second.status.report(NAME, "new", "", Kind.SUSPICION)
+    store.fail("get", times=2)
+    assert not await second.notices.keep()
+    assert not await second.notices.keep()
+    assert await second.notices.keep()
+    kept = await read_notices(store, NAME, clock.now())
+    assert [each.message for each in kept] == ["old", "new"]
+
+
+async def test_what_could_not_be_written_is_written_later(store: MemoryStore, clock: FakeClock) -> None:
+    process = Process(store, clock)
+    await process.notices.keep()
+    process.status.report(NAME, "new", "", Kind.SUSPICION)
+    store.fail("put", times=1)
+    assert not await process.notices.keep()
+    assert await process.notices.keep()
+    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["new"]
+
+
+async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, clock: FakeClock) -> None:
+    """What is kept is the new holder's."""
+    fenced = Process(store, clock)
+    await fenced.notices.keep()
+    fenced.fence.lost = True
+    fenced.status.report(NAME, "mine", "", Kind.DIVERGENCE)
+    assert not await fenced.notices.keep()
+    await fenced.notices.keep_last()
+    assert store.count("put") == 0
+
+
+async def test_the_last_seconds_keep_what_is_new_and_ask_nothing_otherwise(
+    store: MemoryStore, clock: FakeClock
+) -> None:
+    """A store that is silent at the end costs time only when there is something to lose."""
+    process = Process(store, clock)
+    await process.notices.keep_last()
+    assert store.requests == []
+    process.status.report(NAME, "the app deleted all rows", "", Kind.SUSPICION)
+    await process.notices.keep_last()
+    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["the app deleted all rows"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"notices": 7}',
+        b'{"notices": [7]}',
+        b'{"notices": [{"at": "yesterday"}]}',
+        b'{"notices": [{"at": "2026-11-20T14:00:00+00:00", "kind": "unheard of", "message": "", "hint": ""}]}',
+        b'{"notices": [{"at": 5, "kind": "drill", "message": "", "hint": ""}]}',
+    ],
+)
+async def test_garbage_is_nothing_and_is_replaced(store: MemoryStore, clock: FakeClock, content: bytes) -> None:
+    store.add(KEY, content)
+    process = Process(store, clock)
+    process.status.report(NAME, "new", "", Kind.SUSPICION)
+    assert await process.notices.keep()
+    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["new"]
+
+
+async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: FakeClock) -> None:
+    """A clock that was years ahead must not keep the page amber for years."""
+    at = START + timedelta(days=4000)
+    notice = {"at": at.isoformat(), "kind": "drill", "message": "m", "hint": "h"}
+    store.add(KEY, json.dumps({"notices": [notice]}).encode())
+    assert [each.at for each in await read_notices(store, NAME, clock.now())] == [START]
+
+
+async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: FakeClock) -> None:
+    first = Process(store, clock)
+    for number in range(PROBLEMS):
+        first.status.report(NAME, f"old {number}", "", Kind.DIVERGENCE)
+    await first.notices.keep()
+    second = Process(store, clock)
+    second.status.report(NAME, "new", "", Kind.SUSPICION)
+    await second.notices.keep()
+    assert len(second.status.problems) == PROBLEMS
+    assert second.status.problems[-1].message == "new"
+    assert second.status.problems[0].message == "old 1"
+
+
+async def test_forgotten_is_what_somebody_decided(store: MemoryStore, clock: FakeClock) -> None:
+    process = Process(store, clock)
+    process.status.report(NAME, "it looks lost", "", Kind.SUSPICION)
+    await process.notices.keep()
+    await forget_notices(store, NAME, clock.now())
+    assert await read_notices(store, NAME, clock.now()) == ()
+    before = store.count("put")
+    await forget_notices(store, NAME, clock.now())
+    assert store.count("put") == before
+    store.fail("get", StoreUnavailable("away"))
+    await forget_notices(store, NAME, clock.now())
+
+
+async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock: FakeClock) -> None:
+    """Those of the last day, one notice for each machine; not what this machine told of itself when it moved it aside."""
+    for text in (
+        "20261118T145503.123Z-m0",
+        "20261120T105503.123Z-m1",
+        "20261120T115503.123Z-m1",
+        "20261120T125503.123Z-m2",
+    ):
+        store.add(f"diverged/app.db/{text}.sqlite3.zst")
+    process = Process(store, clock)
+    process.status.report(NAME, "it is kept at /data/app.db.diverged-20261120T125503.123Z", "", Kind.DIVERGENCE)
+    await process.notices.look_for_diverged()
+    await process.notices.look_for_diverged()
+    assert [each.message.split()[0] for each in process.status.problems] == ["m1", "it"]
+    assert process.status.problems[0].at < START
+    assert process.level is Level.LOOK
+    assert [each.kind for each in process.told] == [Kind.DIVERGENCE, Kind.PROTECTED], "others were told by others"
+
+
+@pytest.mark.parametrize("name", ["app.db", "a b.db", "ü.db", ".."])
+def test_keys_stay_below_the_reserved_name(name: str) -> None:
+    assert notices_key(name).startswith(".sidecar/notices/")
+    assert notices_key(name).count("/") == 2
