@@ -137,6 +137,8 @@ async def ask_daemon(configuration: Configuration, store: str, what: str) -> dic
                 f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.store}",
                 f"give it --store {holder.store}, or stop that sidecar",
             )
+        if holder.control is None and what == "status":  # another command, or `control_socket=off`: the store knows
+            continue
         client = ControlClient(Path(holder.control)) if holder.control else None
         answer = await _asked(client, what) if client else None
         if answer is None:

@@ -209,6 +209,9 @@ class Settings(BaseModel):
         _check_names(self.databases)
         _check_store(self.store)
         listen_address(self.listen)
+        for name in ("staging_dir", "fly_api_socket", "control_socket"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: '' is no path; leave it out")
         if self.app_user is not None and not _ACCOUNT.fullmatch(self.app_user):
             raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
         if self.lease_ttl < SHORTEST_TTL:

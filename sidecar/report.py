@@ -18,6 +18,7 @@ from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
 from sidecar.errors import DamagedLease, ExitCode
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.locks import holder_of
 from sidecar.notices import read_notices
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
@@ -69,11 +70,13 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     """The daemon's view, else the store's."""
     async with attended(configuration) as parts:
         shown = await ask_daemon(configuration, parts.store.url, "status") or await _status_of_store(parts)
+        holder = next(filter(None, map(holder_of, parts.databases)), None)
+        silent = f"a sidecar (pid {holder.pid}) runs here, without a control socket" if holder else "none runs here"
     if as_json:
         say(json.dumps(shown, indent=2))
         return ExitCode.OK
     say(f"store     {shown['store']}")
-    say(f"daemon    {shown.get('phase', 'none runs here; this is what the store says')}")
+    say(f"daemon    {shown.get('phase', f'{silent}; this is what the store says')}")
     if verdict := shown.get("verdict"):
         since = f" since {_instant(verdict['since'])}" if verdict["since"] else ""
         say(f"verdict   {verdict['title']}{since}")

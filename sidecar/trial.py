@@ -15,6 +15,7 @@ from sidecar.config import store_parts
 from sidecar.domain import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.ports import Credentials, Probe
+from sidecar.record import read
 
 KEY = ".sidecar/check"
 CONTENT = b"written by sidecar check\n"
@@ -62,6 +63,7 @@ class Trial:
             ("store", self._list),
             *([("place", self._place)] if self._parts.probe is None else []),
             ("clock", self._clock),
+            *([("lease", self._lease)] if self._parts.configuration.settings.lease == "on" else []),
             ("conditional write", partial(self._unless_new, self._write)),
             ("read", partial(self._unless_new, self._read)),
             ("part copy", self._copy),
@@ -123,6 +125,19 @@ class Trial:
         if abs(skew) > SKEW_REFUSED and self._parts.probe:
             raise AccessDenied(words, "set the machine's clock: S3 refuses requests beyond 15 minutes")
         return Finding(words, "warning" if abs(skew) > SKEW_NOTED else "ok")
+
+    async def _lease(self) -> Finding:
+        """Who has it, and whether a start here would wait for that one."""
+        seen = await read(self._store)
+        if seen is None or seen.record.released:
+            return Finding(f"free; {seen.record.holder} had it last" if seen else "free, and was never taken")
+        holder, age = seen.record.holder, seen.age.total_seconds()
+        left = seen.record.ttl - age
+        if holder == self._parts.holder:
+            return Finding(f"this machine's, {holder}, renewed {age:.0f} s ago")
+        if left <= 0:
+            return Finding(f"{holder} has not renewed it for {age:.0f} s: a start takes it over")
+        return Finding(f"{holder} holds it: a start waits until it stops, or for {left:.0f} s if it is gone", "warning")
 
     async def _write(self) -> str:
         """If-None-Match and If-Match, each obeyed both when it holds and when it does not."""

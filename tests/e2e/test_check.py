@@ -28,6 +28,24 @@ def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) 
     assert "FAILED  store" in wrong.stdout
 
 
+def test_check_says_who_holds_the_lease(machine: Machine) -> None:
+    """Another machine, for which a start would wait; nobody; this one."""
+    m1, desk = (machine.with_env(FLY_MACHINE_ID=name) for name in ("m1", "desk"))
+
+    def said(asking: Machine) -> str:
+        lines = asking.cli("check", listen="off", databases=machine / "elsewhere" / "app.db").stdout.splitlines()
+        return next(line for line in lines if " lease: " in line)
+
+    (machine / "elsewhere").mkdir()
+    assert said(desk) == "ok      lease: free, and was never taken"
+    with m1.run(*CALM_APP) as process:
+        process.wait_ready()
+        assert said(desk).startswith("warning lease: m1 holds it: a start waits until it stops, or for ")
+        assert said(m1).startswith("ok      lease: this machine's, m1, renewed ")
+        assert process.terminate() == 0
+    assert said(desk) == "ok      lease: free; m1 had it last"
+
+
 Foretold = Callable[..., str]
 
 

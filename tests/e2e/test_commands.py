@@ -121,6 +121,18 @@ def test_status_does_not_wait_for_a_daemon_that_is_frozen(local: Machine) -> Non
         assert process.terminate() == 0
 
 
+def test_status_without_a_control_socket_is_what_the_store_says(local: Machine) -> None:
+    """Of a daemon without one, or beside another command: it is not taken for nobody, nor waited for."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, control_socket="off") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        shown = local.cli("status")
+        assert shown.returncode == 0
+        assert f"a sidecar (pid {process.pid}) runs here, without a control socket" in shown.stdout
+        assert f"newest restore point  app.db/{local.points()[-1].name}" in shown.stdout
+        assert process.terminate() == 0
+
+
 def write_much(machine: Machine) -> None:
     """24 MB that nothing compresses."""
     with closing(sqlite3.connect(machine.database)) as connection:

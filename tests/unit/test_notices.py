@@ -104,6 +104,17 @@ async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock:
     assert store.requests == [("get", KEY), ("put", KEY)]
 
 
+async def test_what_was_read_is_not_written_again(store: MemoryStore, clock: FakeClock) -> None:
+    first = Process(store, clock)
+    first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
+    await first.notices.keep()
+    before = store.count("put")
+    second = Process(store, clock)
+    await second.notices.keep()
+    await second.notices.keep()
+    assert store.count("put") == before
+
+
 async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)

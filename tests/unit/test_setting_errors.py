@@ -36,6 +36,7 @@ NONSENSE = "\u2603 nonsense"
 CASES = [
     *((name, value) for name in sorted(Settings.model_fields) for value in NOT_TEXT),
     *((name, NONSENSE) for name in sorted(Settings.model_fields) if name not in {*ANY_TEXT, "databases"}),
+    *((name, "") for name in sorted(ANY_TEXT)),
     ("databases", "data/diverged"),
     ("lease_ttl", "10ms"),
     ("part_size", "1KiB"),
