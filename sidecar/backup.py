@@ -1,175 +1,35 @@
-"""One backup cycle of one database, and the loop around it."""
+"""The loop around backup cycles: when one comes, what becomes of a failure, and the last one."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
 import anyio
 import structlog
 
-from sidecar.domain import Database, RestorePoint, Snapshot, Timestamp
+from sidecar.cycle import Cycle, Timing
+from sidecar.domain import Database
 from sidecar.errors import (
-    DamagedRestorePoint,
     DatabaseMissing,
     LeaseLost,
-    PreconditionFailed,
     SidecarError,
-    StoreUnavailable,
     Transient,
-    UnsupportedRestorePoint,
 )
-from sidecar.format import Index
-from sidecar.lineage import Lineage, Marker
-from sidecar.pipeline import Turns
-from sidecar.ports import Clock, Fence, Prunable, Snapshotter
-from sidecar.presence import LOOK_EVERY, Presence, Sight
-from sidecar.protection import Protection
-from sidecar.publish import Parent, Published, Publisher
-from sidecar.replica import Replica, key_of
-from sidecar.restore import Restorer
-from sidecar.status import Kind, Status
-from sidecar.supersede import Predecessors
+from sidecar.lineage import Lineage
+from sidecar.status import Kind
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 
 FIRST_RETRY = 2.0
-LAST_LOOK_SECONDS = 10.0
-OUTCOMES = ("published", "unchanged")
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every database's backup works with."""
-
-    replica: Replica
-    publisher: Publisher
-    restorer: Restorer
-    snapshotter: Snapshotter
-    status: Status
-    clock: Clock
-    fence: Fence
-    turn: Turns
-    prunable: Prunable | None = None
-    look_every: float = LOOK_EVERY
-
-
-@dataclass(slots=True)
-class _Timing:
-    """Seconds of a cycle, by phase."""
-
-    clock: Callable[[], float]
-    started: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
-
-    def elapsed(self) -> float:
-        return self.clock() - self.started
-
-
-class Backup:
-    """Keeps one database protected. Its cycles never overlap, and few of all databases run at once (`Tools.turn`)."""
+class Backup(Cycle):
+    """Keeps one database protected."""
 
     def __init__(self, database: Database, lineage: Lineage, tools: Tools) -> None:
-        self.database = database
-        self._lineage = lineage
-        self._tools = tools
-        self._status = tools.status.databases[database.name]
-        self._predecessors = Predecessors(database.name, tools.replica, tools.status, tools.clock, tools.prunable)
-        self._newest: Timestamp | None = None
-        self._parent: str | None = None
-        self._root: str | None = None
-        self._must_publish = False
-        self._mine = anyio.Lock()
-        self._base: Parent | RestorePoint | None = None
-        self._protection = Protection(self._status)
-        self._presence = Presence(
-            database.name,
-            tools.replica,
-            tools.status,
-            tools.clock,
-            exclusive=tools.fence.exclusive,
-            look_every=tools.look_every,
-        )
-        self._seen_last: Sight | None = None
+        super().__init__(database, lineage, tools)
         self._woken = anyio.Event()
-
-    def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
-        """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
-        self._parent, self._newest, self._root = key, timestamp, root
-        self._status.restore_point = key
-        if unchanged:
-            self._protection.holds(self._tools.snapshotter.signature(self.database.path), self._tools.clock.now())
-            self._presence.confirm()
-
-    def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
-        """Go on after this restore point, from which the local database may or may not descend."""
-        if marker and marker.names(newest.key):
-            root = marker.root if marker.last == newest.key else None
-            self.descends_from(newest.key, newest.timestamp, root, unchanged=False)
-        self._status.restore_point_size = newest.size
-        self._newest = max(newest.timestamp, self._newest or newest.timestamp)
-        self._base = self._base or newest
-        self._protection.held_at(newest.timestamp.instant)
-
-    def reuses(self, base: Parent) -> None:
-        """The next publish may copy from this restore point."""
-        self._base = base
-
-    @property
-    def alone(self) -> anyio.Lock:
-        """To be held by whoever copies this database beside the cycles: a process has one place to stage it."""
-        return self._mine
-
-    @property
-    def newest_key(self) -> str | None:
-        """The key of the restore point that the local database descends from."""
-        return self._parent
-
-    def observe(self) -> None:
-        """Look, by stat alone, whether the database has changes that no restore point holds, and since when."""
-        signature = self._tools.snapshotter.signature(self.database.path)
-        if signature is None:
-            return
-        self._status.size = signature.database.size
-        self._status.wal_size = signature.wal.size if signature.wal else 0
-        self._protection.look(signature, self._tools.clock.now())
-
-    def changed(self) -> bool:
-        """Whether the database may have something that no restore point, nor a diverged one, holds."""
-        signature = self._tools.snapshotter.signature(self.database.path)
-        return signature is not None and self._protection.changed_since(signature)
-
-    def is_gone(self) -> bool:
-        """Whether there was a database and there is none any more."""
-        with suppress(SidecarError):
-            return self._parent is not None and self._tools.snapshotter.signature(self.database.path) is None
-        return False
-
-    def kept(self, snapshot: Snapshot) -> None:
-        """What this snapshot holds is in the store, if not as a restore point."""
-        self._protection.kept(snapshot.signature)
-
-    def must_publish(self) -> None:
-        """The next cycle publishes even what seems to be published already."""
-        self._must_publish = True
-
-    async def distrust(self, damaged: RestorePoint) -> None:
-        """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
-        async with self._mine:
-            self._distrust(damaged)
-
-    def _distrust(self, damaged: RestorePoint) -> None:
-        self._base = None
-        self._must_publish = True
-        self._protection.lost(damaged.timestamp.instant)
-        self._predecessors.forget(damaged.key)
-
-    def doubt(self) -> None:
-        """The next cycle looks whether the newest restore point is still there."""
-        self._presence.doubt()
 
     async def look(self) -> None:
         """Look at once, whether there are changes or not, and publish what is gone. It fails as a cycle does.
@@ -190,11 +50,6 @@ class Backup:
         elif self._must_publish:
             await self.attempt()
 
-    async def mark(self, key: str, name: str, value: str) -> None:
-        """Give a restore point a tag beside those it has; between cycles, because these tag, too. Raises `SidecarError`."""
-        async with self._mine:
-            await self._predecessors.mark(key, name, value)
-
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
         clock = self._tools.clock
@@ -204,7 +59,7 @@ class Backup:
         while True:
             self._status.next_backup = clock.now() + timedelta(seconds=delay)
             await self._sleep(delay)
-            timing = _Timing(clock.monotonic)
+            timing = Timing(clock.monotonic)
             if await self.attempt() is None:
                 failures = 0
                 delay = max(interval.total_seconds() - timing.elapsed(), interval.total_seconds() / 10)
@@ -264,159 +119,3 @@ class Backup:
             hint = f"{hint}{'' if hint.endswith(('?', '.')) else '.'} {only}" if hint else only
         kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
         self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)
-
-    async def cycle(self, *, last: bool = False) -> str:
-        """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
-
-        when the app has not created the database yet. The `last` one leaves the tags of what it supersedes to the next
-        boot: a shutdown has no time for them.
-
-        Raises `SidecarError` of any kind; the database is then as protected as before.
-        """
-        async with self._mine:
-            self._seen_last = await self._look_once_more() if last else None  # before the turn: all databases at once
-            async with self._tools.turn:
-                outcome = await self._cycle(last=last)
-            if outcome in OUTCOMES and not last:
-                await self._predecessors.settle()
-            return outcome
-
-    async def _cycle(self, *, last: bool) -> str:
-        self._tools.fence.require()
-        self.observe()
-        signature = self._tools.snapshotter.signature(self.database.path)
-        if signature is None:
-            return self._without_database()
-        if not self._protection.changed_since(signature) and await self._is_held(last=last):
-            return self._unchanged()
-        return await self._snapshot_and_publish(last=last)
-
-    def _unchanged(self) -> str:
-        """Said to be protected only when the restore point was seen; a last cycle may have to do without."""
-        if self._presence.is_known:
-            self._tools.status.succeeded(self.database.name, "unchanged")
-        return "unchanged"
-
-    async def _look_once_more(self) -> Sight:
-        """The last look of all: the disk may go with the machine."""
-        if self._parent is None or self._must_publish:
-            return Sight()
-        timeout = self._tools.status.final_backup_timeout
-        limit = min(LAST_LOOK_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_LOOK_SECONDS
-        self.doubt()
-        return await self._presence.look(self._parent, self._status.restore_point_size, limit)
-
-    async def _is_held(self, *, last: bool) -> bool:
-        """Whether what did not change needs no restore point: there is one, and it is still there.
-
-        Raises `SidecarError` when that cannot be known for long. A store that does not answer is no reason for the `last`
-        cycle to fail, if all was well before.
-        """
-        if self._parent is None or self._must_publish:
-            return not self._must_publish
-        sight = self._seen_last or await self._presence.look(self._parent, self._status.restore_point_size)
-        if sight.lost:
-            await self._presence.tell(sight)
-            self._distrust(sight.lost)
-            return False
-        if sight.error:
-            well = last and self._status.failing_since is None and isinstance(sight.error, Transient)
-            if not well and not self._presence.is_believed(sight.error):
-                raise sight.error
-        return True
-
-    async def _snapshot_and_publish(self, *, last: bool) -> str:
-        timing = _Timing(self._tools.clock.monotonic)
-        self._protection.begin()
-        try:
-            async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
-                self._protection.copied(snapshot, self._tools.clock.now())
-                index = await self._tools.publisher.index(snapshot, self.database.name)
-                if index.root == self._root and await self._is_held(last=last):
-                    self._protection.settle()
-                    self.observe()
-                    return self._unchanged()
-                uploading = _Timing(self._tools.clock.monotonic)
-                published = await self._publish(snapshot, index)
-                self._tell(snapshot, published, uploading.elapsed(), timing.elapsed())
-                self._settle("published")
-                return "published"
-        finally:
-            self._protection.end()
-
-    async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
-        await self._predecessors.guard(snapshot)
-        fence = self._tools.fence
-        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure(), self._newest)
-        key = key_of(self.database.name, timestamp)
-        self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
-        self._lineage.pending(key)
-        named = replace(index, timestamp=str(timestamp), parent=self._parent, epoch=fence.epoch)
-        try:
-            base = await self._reusable()
-            published = await self._tools.publisher.publish(snapshot, named, key, base, fence.ensure)
-        except PreconditionFailed as error:
-            self._newest = None
-            raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
-        self._base = published.as_parent
-        await fence.confirm(self.database.name, key)  # before it is, it may be in nobody's history and protects nothing
-        self._presence.confirm()
-        self._lineage.descends(key, named.root)
-        self._predecessors.superseded_by(published.info, snapshot)
-        self._must_publish = False
-        self._parent, self._newest, self._root = key, timestamp, named.root
-        return published
-
-    async def _reusable(self) -> Parent | None:
-        """The restore point to copy from; its index is read once, when this process neither made nor restored it."""
-        if isinstance(self._base, RestorePoint):
-            try:
-                self._base = Parent(*await self._tools.restorer.contents(self._base))
-            except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
-                log.warning(
-                    "the newest restore point cannot be reused", database=self.database.name, error=error.message
-                )
-                self._base = None
-        return self._base
-
-    def _settle(self, outcome: str) -> None:
-        """What the snapshot holds is protected now; what was written since is not."""
-        self._protection.settle()
-        self._tools.status.succeeded(self.database.name, outcome)
-        self.observe()
-
-    def _tell(self, snapshot: Snapshot, published: Published, upload: float, total: float) -> None:
-        seconds = {**snapshot.seconds, "upload": upload}
-        for phase, value in seconds.items():
-            self._status.phases[phase].observe(value)
-        self._status.final_estimate = total
-        info, name = published.info, self.database.name
-        self._tools.status.published(
-            name, info.key, info.size, published.uploaded, published.reused, snapshot.size, seconds
-        )
-        log.info(
-            "restore point published",
-            database=name,
-            key=info.key,
-            database_bytes=snapshot.size,
-            object_bytes=info.size,
-            uploaded_bytes=published.uploaded,
-            reused_bytes=published.reused,
-            staged_on_tmpfs=snapshot.on_tmpfs,
-            **{f"{phase}_seconds": round(value, 3) for phase, value in seconds.items()},
-            seconds=round(total, 3),
-        )
-
-    def _without_database(self) -> str:
-        """No file, or one of zero bytes: fine as long as there never was one."""
-        if self._parent is None:
-            if self._status.last_outcome is None:
-                hint = "the app may create it later; is `databases` right?"
-                log.warning("there is no database yet: nothing is protected", path=str(self.database.path), hint=hint)
-                self._tools.status.report(self.database.name, f"{self.database.path} does not exist yet", hint)
-            self._status.last_outcome = "waiting"
-            return "waiting"
-        raise DatabaseMissing(
-            f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
-            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped",
-        )

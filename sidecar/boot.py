@@ -10,7 +10,7 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.boot_notices import BootNotices
 from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
@@ -26,6 +26,7 @@ from sidecar.lineage import Lineage, Marker
 from sidecar.publish import Parent
 from sidecar.replica import Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

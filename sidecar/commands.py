@@ -10,7 +10,6 @@ import anyio
 
 from sidecar.adapters.control import ControlClient
 from sidecar.attended import attended
-from sidecar.backup import Tools
 from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
@@ -27,6 +26,7 @@ from sidecar.ondemand import no_database
 from sidecar.output import progress_bar, say
 from sidecar.pipeline import first_failure
 from sidecar.restore import OnConflict
+from sidecar.tools import Tools
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.domain import Database, Timestamp
 from sidecar.errors import (
     DamagedDatabase,
@@ -20,6 +20,7 @@ from sidecar.errors import (
 from sidecar.files import mark_done
 from sidecar.replica import diverged_key_of, point_of
 from sidecar.status import Kind
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

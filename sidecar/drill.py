@@ -18,7 +18,7 @@ import anyio
 import structlog
 from anyio import from_thread
 
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.domain import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.pipeline import Turns, gathered
@@ -26,6 +26,7 @@ from sidecar.ports import Clock, Staging
 from sidecar.replica import Replica, key_of, point_of
 from sidecar.restore import Manner, Progress, Restorer
 from sidecar.status import Kind
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import anyio
 import structlog
 
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.diverged import Diverged, FencedState
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
 from sidecar.status import Kind, Problem
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

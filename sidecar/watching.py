@@ -8,12 +8,13 @@ import anyio
 import structlog
 
 from sidecar.adapters.memory import return_free_pages
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.errors import SidecarError
 from sidecar.inventory import stored_by_tier
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
 from sidecar.notices import Notices
+from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -191,6 +191,20 @@ def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:
     assert notes(local.restore_copy()) == ["one"]
 
 
+def test_directory_is_looked_at_by_every_idle_cycle(local: Machine) -> None:
+    """Restore points deleted by hand, the lease left: a look costs nothing there, so nobody waits ten minutes for it."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP, interval="1s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")
+        (point,) = local.points()
+        point.unlink()
+        process.wait_metric("sidecar_backups_total", 2, outcome="published")
+        assert f"{point.name} is gone from the store" in verdict(process)["reason"]
+        assert process.terminate() == 0
+    assert len(local.points()) == 1
+
+
 def test_without_a_store_of_its_own_the_page_is_not_green(local: Machine) -> None:
     """SIDECAR_STORE forgotten: restore points beside the database die with it."""
     write_note(local.database, "one")

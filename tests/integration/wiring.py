@@ -12,7 +12,7 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.filestore import FileStore
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.boot import Boot, Booted
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import Drill, Prover
@@ -27,6 +27,7 @@ from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
+from sidecar.tools import Tools
 from tests.harness.writers import create_ledger, open_database, transfer
 
 NAME = "app.db"

@@ -14,7 +14,7 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.domain import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.errors import StoreUnavailable
 from sidecar.lineage import Lineage
@@ -24,6 +24,7 @@ from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status import Status
+from sidecar.tools import Tools
 from tests.fakes import FakeClock, MemoryStore
 
 NAME = "app.db"

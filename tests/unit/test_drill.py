@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from sidecar.adapters.staging import Staging
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.domain import Database, Signature, Snapshot, Timestamp
 from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
@@ -22,6 +22,7 @@ from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
 from sidecar.status import Status
+from sidecar.tools import Tools
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode
 

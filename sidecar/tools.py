@@ -1,0 +1,31 @@
+"""What every database's backup works with."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from sidecar.pipeline import Turns
+from sidecar.ports import Clock, Fence, Prunable, Snapshotter
+from sidecar.presence import LOOK_EVERY
+from sidecar.publish import Publisher
+from sidecar.replica import Replica
+from sidecar.restore import Restorer
+from sidecar.status import Status
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every database's backup works with."""
+
+    replica: Replica
+    publisher: Publisher
+    restorer: Restorer
+    snapshotter: Snapshotter
+    status: Status
+    clock: Clock
+    fence: Fence
+    turn: Turns
+    prunable: Prunable | None = None
+    look_every: float = LOOK_EVERY
