@@ -19,7 +19,7 @@ from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.adapters.webhook import Webhook
-from sidecar.backup import Backup, Tools
+from sidecar.backup import Backup
 from sidecar.boot import Boot
 from sidecar.config import Configuration, store_parts, without_password
 from sidecar.domain import Account, Database
@@ -54,6 +54,7 @@ from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
+from sidecar.tools import Tools
 
 CYCLE_PATIENCE = 30.0
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
