@@ -21,7 +21,7 @@ from sidecar.errors import (
 )
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
-from sidecar.notices import forget_notices
+from sidecar.notices import decide_notices
 from sidecar.ondemand import no_database
 from sidecar.output import progress_bar, say
 from sidecar.pipeline import first_failure
@@ -104,7 +104,7 @@ async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
         for service in services
     }
     for name in decided:  # whoever chose a restore point has read what there was to decide
-        await forget_notices(tools.replica.store, name, parts.clock.now())
+        await decide_notices(tools.replica.store, name)
     return answer
 
 

@@ -16,7 +16,7 @@ from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
-from sidecar.errors import DamagedLease, ExitCode
+from sidecar.errors import AccessDenied, DamagedLease, ExitCode
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
 from sidecar.notices import read_notices
@@ -147,8 +147,11 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
 async def _to_decide(parts: Parts, replica: Replica) -> Verdict | None:
     """What the last daemon, wherever it ran, left for a person to decide."""
     for database in parts.databases:
-        if notices := await read_notices(replica.store, database.name, parts.clock.now()):
-            last = notices[-1]
+        last = None
+        with suppress(AccessDenied):  # of somebody who may read restore points and nothing else
+            kept = await read_notices(replica.store, database.name, parts.clock.now())
+            last = kept.notices[-1] if kept.notices else None
+        if last:
             return Verdict(Level.LOOK, "To be looked at", last.at, f"{database.name}: {last.message}", last.hint)
     return None
 

@@ -294,6 +294,7 @@ def test_what_lost_a_conflict_is_told_by_the_next_machine_and_can_be_made_the_li
     assert "published" in second.cli("backup").stdout
     first.lose_disk()
     with first.run(*CALM_APP, lease_ttl="6s") as process:
-        process.wait_ready()
+        process.wait_metric("sidecar_store_requests_total", 3, operation="list")
+        assert verdict(process)["level"] == "good", "it is decided"
         assert process.terminate() == 0
     assert notes(machine.database) == ["both", "only m1 knows"]

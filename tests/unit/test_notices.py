@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.domain import Database
 from sidecar.errors import LeaseLost, StoreUnavailable
-from sidecar.notices import Notices, forget_notices, notices_key, read_notices
+from sidecar.notices import Kept, Notices, decide_notices, notices_key, read_notices
 from sidecar.replica import Replica
 from sidecar.status import PROBLEMS, Event, Kind, Problem, Status
 from sidecar.verdict import LOOK_FOR, Level, overall
@@ -121,7 +121,7 @@ async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClo
     await first.notices.keep()
     clock.advance(LOOK_FOR.total_seconds() + 1)
     await first.notices.keep()
-    assert json.loads(store.objects[KEY].data) == {"notices": []}
+    assert json.loads(store.objects[KEY].data) == {"notices": [], "decided": None}
     second = Process(store, clock)
     await second.notices.keep()
     assert second.level is Level.GOOD
@@ -139,7 +139,7 @@ async def test_what_a_silent_store_keeps_is_not_overwritten_unread(store: Memory
     assert not await second.notices.keep()
     assert await second.notices.keep()
     kept = await read_notices(store, NAME, clock.now())
-    assert [each.message for each in kept] == ["old", "new"]
+    assert [each.message for each in kept.notices] == ["old", "new"]
 
 
 async def test_what_could_not_be_written_is_written_later(store: MemoryStore, clock: FakeClock) -> None:
@@ -149,7 +149,7 @@ async def test_what_could_not_be_written_is_written_later(store: MemoryStore, cl
     store.fail("put", times=1)
     assert not await process.notices.keep()
     assert await process.notices.keep()
-    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["new"]
+    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
 
 
 async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, clock: FakeClock) -> None:
@@ -172,7 +172,9 @@ async def test_the_last_seconds_keep_what_is_new_and_ask_nothing_otherwise(
     assert store.requests == []
     process.status.report(NAME, "the app deleted all rows", "", Kind.SUSPICION)
     await process.notices.keep_last()
-    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["the app deleted all rows"]
+    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == [
+        "the app deleted all rows"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ async def test_garbage_is_nothing_and_is_replaced(store: MemoryStore, clock: Fak
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
     assert await process.notices.keep()
-    assert [each.message for each in await read_notices(store, NAME, clock.now())] == ["new"]
+    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
 
 
 async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: FakeClock) -> None:
@@ -202,7 +204,7 @@ async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: F
     at = START + timedelta(days=4000)
     notice = {"at": at.isoformat(), "kind": "drill", "message": "m", "hint": "h"}
     store.add(KEY, json.dumps({"notices": [notice]}).encode())
-    assert [each.at for each in await read_notices(store, NAME, clock.now())] == [START]
+    assert [each.at for each in (await read_notices(store, NAME, clock.now())).notices] == [START]
 
 
 async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: FakeClock) -> None:
@@ -218,17 +220,28 @@ async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: F
     assert second.status.problems[0].message == "old 1"
 
 
-async def test_forgotten_is_what_somebody_decided(store: MemoryStore, clock: FakeClock) -> None:
-    process = Process(store, clock)
-    process.status.report(NAME, "it looks lost", "", Kind.SUSPICION)
-    await process.notices.keep()
-    await forget_notices(store, NAME, clock.now())
-    assert await read_notices(store, NAME, clock.now()) == ()
-    before = store.count("put")
-    await forget_notices(store, NAME, clock.now())
-    assert store.count("put") == before
-    store.fail("get", StoreUnavailable("away"))
-    await forget_notices(store, NAME, clock.now())
+async def test_what_somebody_decided_is_not_shown_again(store: MemoryStore, clock: FakeClock) -> None:
+    """Neither the notices nor what lies under `diverged/` from before; what comes later is, and does not undo it."""
+    first = Process(store, clock)
+    first.status.report(NAME, "it looks lost", "", Kind.SUSPICION)
+    await first.notices.keep()
+    store.add("diverged/app.db/20261120T115503.123Z-m1.sqlite3.zst")
+    store.fail("put", StoreUnavailable("away"))
+    await decide_notices(store, NAME)
+    assert len((await read_notices(store, NAME, clock.now())).notices) == 1, (
+        "it could not be written, and nothing was raised"
+    )
+    await decide_notices(store, NAME)
+    assert await read_notices(store, NAME, clock.now()) == Kept((), store.time)
+    second = Process(store, clock)
+    await second.notices.keep()
+    await second.notices.look_for_diverged()
+    assert second.level is Level.GOOD
+    second.status.report(NAME, "new", "", Kind.SUSPICION)
+    await second.notices.keep()
+    store.add("diverged/app.db/20261120T145504.123Z-m2.sqlite3.zst")
+    await second.notices.look_for_diverged()
+    assert [each.message.split()[0] for each in second.status.problems] == ["m2", "new"]
 
 
 async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock: FakeClock) -> None:
