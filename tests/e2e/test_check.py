@@ -28,6 +28,18 @@ def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) 
     assert "FAILED  store" in wrong.stdout
 
 
+def test_check_foretells_a_boot_past_a_damaged_newest(local: Machine, foretold: "Foretold") -> None:
+    """As far as its index tells: what a boot leaves out is not said to be restored."""
+    for text in ("one", "two"):
+        write_note(local.database, text)
+        assert local.cli("backup").returncode == 0
+    local.points()[-1].write_bytes(b"damaged")
+    local.lose_disk()
+    said = foretold(65)  # not that of the boot, which goes on: somebody has to look at what is damaged
+    assert said.startswith(f"warning next boot, app.db: restore point app.db/{local.points()[-1].name}")
+    assert "it is left out" in said
+
+
 def test_check_says_who_holds_the_lease(machine: Machine) -> None:
     """Another machine, for which a start would wait; nobody; this one."""
     m1, desk = (machine.with_env(FLY_MACHINE_ID=name) for name in ("m1", "desk"))

@@ -210,6 +210,20 @@ def test_nothing_is_begun_where_the_stores_disk_is_not_mounted(local: Machine, r
     assert not list(local.data.glob("*diverged*"))
 
 
+def test_what_a_fenced_machine_left_is_shown_by_the_one_that_runs(local: Machine) -> None:
+    """It may have been put under `diverged/` long after this one took over: nobody but the store tells of it."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    (point,) = local.points()
+    aside = Path(local.store.removeprefix("file://"), "diverged", "app.db")
+    aside.mkdir(parents=True)
+    shutil.copy(point, aside / f"{point.name.removesuffix('.sqlite3.zst')}-m9.sqlite3.zst")
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        assert "m9 wrote what is not in this database" in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+
+
 def test_store_that_is_lost_for_good_is_begun_anew_by_a_persons_word(local: Machine) -> None:
     """As the hint says: without the marker, the local database is kept and published."""
     write_note(local.database, "one")
