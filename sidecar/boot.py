@@ -128,6 +128,7 @@ class Boot:
                     what.tell.local_won(newest)
                 return Booted("kept_local", at_once=True, force=True), None
             case Decision.KEEP_LOCAL:
+                what.lineage.refresh()
                 return Booted("kept_local", at_once=True), None
         return await self._restore(what)
 
@@ -142,6 +143,7 @@ class Boot:
         database = case.database
         with local_errors(database.path):
             database.path.parent.mkdir(parents=True, exist_ok=True)
+        was_there = case.lineage.left_behind() is not None
         found = await self._newest_good(case)
         if found is None:
             case.tell.kept_below_damaged(case.newest)
@@ -152,6 +154,8 @@ class Boot:
                 await self._put_in_place(case, restored, staged)
         finally:
             staged.unlink(missing_ok=True)
+        if was_there:
+            case.tell.was_missing(case.lineage.path, restored.point)
         fell_back = case.newest is None or restored.point.key != case.newest.key
         if fell_back:
             case.tell.fell_back(case.newest, restored.point)
@@ -187,8 +191,6 @@ class Boot:
         at = Timestamp.of(await self._replica.store.now())
         newer, origin = self._was_written_after(database.path, restored.point), lineage.elsewhere()
         kept = await self._way_out(database, at)
-        if kept is None:
-            case.tell.was_missing(lineage, restored.point)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
         mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
         what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)

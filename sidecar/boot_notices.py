@@ -6,7 +6,7 @@ import structlog
 
 from sidecar.domain import Database, RestorePoint
 from sidecar.errors import DamagedRestorePoint
-from sidecar.lineage import Lineage, Marker
+from sidecar.lineage import Marker
 from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
@@ -56,15 +56,13 @@ class BootNotices:
         if marker is None or marker.last is None:
             return
         message = f"{self._database.path} comes from {marker.last} in {marker.store}; from now on it is published to {self._store}"
-        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one"
+        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and what is written meanwhile is kept as a conflict"
         self._decide(message, hint, Kind.DIVERGENCE)
 
-    def was_missing(self, lineage: Lineage, restored: RestorePoint) -> None:
+    def was_missing(self, marker: Path, restored: RestorePoint) -> None:
         """This disk had the database once, and has its marker still."""
-        if lineage.left_behind() is None:
-            return
         message = (
-            f"{self._database.path} was gone, or had zero bytes, and {lineage.path.name} was still there: "
+            f"{self._database.path} was gone, or had zero bytes, and {marker.name} was still there: "
             f"restored from {restored.key} of {said(restored)}; what was written after that is lost"
         )
         self._decide(

@@ -22,7 +22,6 @@ from sidecar.errors import (
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
 from sidecar.notices import decide_notices
-from sidecar.ondemand import no_database
 from sidecar.output import progress_bar, say
 from sidecar.pipeline import first_failure
 from sidecar.restore import OnConflict
@@ -63,11 +62,20 @@ async def backup(configuration: Configuration) -> int:
             say(f"{name}: failed")
             code = ExitCode(int(outcome["exit_code"]))
             failures.append(SidecarError(f"{name}: {outcome['error']}", str(outcome["hint"]), exit_code=code))
+        elif outcome["outcome"] == "waiting":
+            say(f"{name}: nothing to back up: it does not exist yet, or has zero bytes")
         else:
             say(f"{name}: {outcome['outcome']}: {outcome['restore_point']}")
     if failures:
         raise failures[0]
+    if all(outcome["outcome"] == "waiting" for outcome in answer.values()):
+        raise no_database(", ".join(str(database.path) for database in parts.databases))
     return ExitCode.OK
+
+
+def no_database(path: str) -> ConfigurationError:
+    """Why there is nothing to back up."""
+    return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
 
 
 async def _backup_here(parts: Parts) -> dict[str, Any]:
@@ -89,22 +97,22 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
 
 async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
     services = [parts.backup(database, tools) for database in parts.databases]
-    latest, decided = {}, []
+    latest, chosen = {}, set()
     for service in services:
-        marker = parts.lineage(service.database).read()
-        if marker and marker.by_hand:
-            decided.append(service.database.name)
         if newest := await tools.replica.newest(service.database.name):
+            marker = parts.lineage(service.database).read()
             _require_descent(parts.configuration, service.database, newest, marker)
             service.continues(newest, marker)
             latest[service.database.name] = newest.key
+            if marker and marker.by_hand and marker.last != newest.key:
+                chosen.add(service.database.name)
     await tools.fence.settle(latest)
-    answer = {
-        service.database.name: {"outcome": await service.cycle(), "restore_point": service.newest_key}
-        for service in services
-    }
-    for name in decided:  # whoever chose a restore point has read what there was to decide
-        await decide_notices(tools.replica.store, name)
+    answer = {}
+    for service in services:
+        name, outcome = service.database.name, await service.cycle()
+        answer[name] = {"outcome": outcome, "restore_point": service.newest_key}
+        if outcome == "published" and name in chosen:  # whoever chose another one has read what there was to decide
+            await decide_notices(tools.replica.store, name)
     return answer
 
 

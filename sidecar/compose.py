@@ -40,7 +40,7 @@ from sidecar.ports import (
     Clock,
     Credentials,
     Fence,
-    Identified,
+    Located,
     ObjectStore,
     Probe,
     Prunable,
@@ -74,7 +74,7 @@ class Parts:
     staging: Staging
     turn: Turns
     prunable: Prunable | None
-    identified: Identified | None = None
+    located: Located | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
 
@@ -199,16 +199,12 @@ class Parts:
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
-        durable = self.durable(database.path)
-        return Lineage(database.path, self.store.url, durable=durable, identity=self._identity)
-
-    def _identity(self) -> str | None:
-        return self.identified.identity if self.identified else None
+        return Lineage(database.path, self.store.url, durable=self.durable(database.path), located=self.located)
 
     async def require_origin(self) -> None:
-        """See that the local databases come from this very store. Raises `StoreMissing`."""
+        """See that the store's file system is there, where the local databases say that it was. Raises `StoreMissing`."""
         lineages = {database: self.lineage(database) for database in self.databases}
-        await require_origin(lineages, self.replica(self.boot_patience), self.identified)
+        await require_origin(lineages, self.replica(self.boot_patience), self.located)
 
     def notices(self, tools: Tools) -> Notices:
         """What is to be decided, over restarts."""
@@ -243,7 +239,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         store, probe = await _store(configuration, credentials, stack)
         metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
-        identified = store if isinstance(store, Identified) else None
+        located = store if isinstance(store, Located) else None
         # All is imported: it lives as long as the process, and no collection needs to look at it. `__main__` switched it off.
         gc.freeze()
         gc.enable()
@@ -257,7 +253,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
             staging,
             turn,
             prunable,
-            identified,
+            located,
             credentials,
             probe,
         )

@@ -23,6 +23,7 @@ from sidecar.presence import Presence, Sight
 from sidecar.protection import Protection
 from sidecar.publish import Parent, Published
 from sidecar.replica import key_of
+from sidecar.status import Kind
 from sidecar.supersede import Predecessors
 from sidecar.tools import Tools
 
@@ -71,6 +72,7 @@ class Cycle:
             look_every=tools.look_every,
         )
         self._seen_last: Sight | None = None
+        self._inode: int | None = None
 
     def descends_from(self, key: str, timestamp: Timestamp, root: str | None, *, unchanged: bool) -> None:
         """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
@@ -218,6 +220,7 @@ class Cycle:
         try:
             async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
                 self._protection.copied(snapshot, self._tools.clock.now())
+                self._notice_another(snapshot.signature.database.inode)
                 index = await self._tools.publisher.index(snapshot, self.database.name)
                 if index.root == self._root and await self._is_held(last=last):
                     self._protection.settle()
@@ -230,6 +233,16 @@ class Cycle:
                 return "published"
         finally:
             self._protection.end()
+
+    def _notice_another(self, inode: int) -> None:
+        """An app that has the file before this one open writes to what has no name any more, and no backup sees it."""
+        before, self._inode = self._inode, inode
+        if before in {None, inode}:
+            return
+        message = f"{self.database.path} is another file than before: it was deleted and made anew, or replaced, while sidecar ran"
+        hint = "if the app was not restarted then, it may still write to the old one, which is in no backup: restart it"
+        self._tools.status.report(self.database.name, message, hint, Kind.SUSPICION)
+        log.warning(message, database=self.database.name, hint=hint)
 
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         await self._predecessors.guard(snapshot)

@@ -77,8 +77,7 @@ class _Daemon:
         self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._notices = parts.notices(self._tools)
-        limit = self._settings.final_backup_timeout
-        self._watching = Watching(self._backups, self._fence, self._tools, self._notices, limit)
+        self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
         self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
         self._started = anyio.Event()
         self._signals = Signals()
@@ -200,6 +199,7 @@ class _Daemon:
                     self._watching.keep_observing,
                     self._watching.look_when_doubted,
                     self._notices.run,
+                    self._notices.keep_looking_for_diverged,
                     self._ending.publish_diverged,
                 ):
                     group.start_soon(self._guarded, watch)

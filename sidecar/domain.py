@@ -106,7 +106,8 @@ class Signature:
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
-    `size` and `live` are bytes: of the file, and of its pages that are in use. `signature` is the live database's, read
+    `size`, `live` and `bare` are bytes: of the file, of its pages that are in use, and of those that its schema takes without
+    a row. `rows` counts those of all tables, where the database is small enough for that. `signature` is the live database's, read
     before the copy began: a difference from it means newer writes. `file` is its descriptor, open for as long as the
     snapshot is there.
     """
@@ -121,6 +122,8 @@ class Snapshot:
     on_tmpfs: bool
     seconds: dict[str, float] = field(default_factory=dict)
     file: int | None = None
+    bare: int | None = None
+    rows: int | None = None
 
     @property
     def content(self) -> Path:

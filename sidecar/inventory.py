@@ -10,6 +10,7 @@ from sidecar.domain import RestorePoint
 from sidecar.drill import Drilled, drilled_of
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound
 from sidecar.pipeline import gathered
+from sidecar.quantities import whole_number
 from sidecar.replica import Replica
 from sidecar.retention import TIER_TAG, tier_of
 
@@ -85,11 +86,11 @@ async def described(replica: Replica, points: Sequence[RestorePoint]) -> list[En
             return None
         return Entry(
             point,
-            _number(metadata.get("size")),
-            _number(metadata.get("live")),
-            _number(metadata.get("reused")),
+            whole_number(metadata.get("size")),
+            whole_number(metadata.get("live")),
+            whole_number(metadata.get("reused")),
             unquote(metadata["holder"]) if "holder" in metadata else point.diverged_holder,
-            _number(metadata.get("epoch")),
+            whole_number(metadata.get("epoch")),
             tags.get(TIER_TAG),
             drilled_of(tags),
         )
@@ -107,7 +108,3 @@ def stored_by_tier(points: Sequence[RestorePoint]) -> dict[str, int]:
     if points:
         stored[NEWEST] = points[-1].size
     return stored
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None

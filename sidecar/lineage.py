@@ -6,13 +6,13 @@ marker is not taken for a conflict.
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import structlog
 
-from sidecar.files import sync, write_new
+from sidecar.files import sync, temporary, write_new
+from sidecar.ports import Located
 
 log = structlog.get_logger()
 
@@ -23,8 +23,8 @@ PENDING_KEPT = 1000
 class Marker:
     """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of.
 
-    `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity` is that of the store, where it
-    has one: its URL may lead to another one, like a directory whose file system is not mounted.
+    `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity` and `mount` are those of a store
+    that is a directory (`ports.Located`): it may have moved, and another one may be in its place.
     """
 
     store: str
@@ -35,14 +35,11 @@ class Marker:
     inode: int = 0
     by_hand: bool = False
     identity: str | None = None
+    mount: str | None = None
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
         return key == self.last or key in self.pending
-
-
-def _no_identity() -> None:
-    """Of a store that has none."""
 
 
 def _bounded(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,36 +57,60 @@ def _parse(text: str) -> Marker:
 class Lineage:
     """Reads and writes the marker of one database."""
 
-    def __init__(
-        self, database: Path, store: str, *, durable: bool, identity: Callable[[], str | None] = _no_identity
-    ) -> None:
-        """`identity` tells the store's, as it is known by then."""
+    def __init__(self, database: Path, store: str, *, durable: bool, located: Located | None = None) -> None:
         self._database = database
         self._store = store
         self._durable = durable
-        self._identity = identity
+        self._located = located
         self.path = database.with_name(f"{database.name}.sidecar.json")
 
     def read(self) -> Marker | None:
         """The marker, or None when there is none that speaks of this very file and this store."""
         marker = self._of_this_file()
-        return marker if marker and marker.store == self._store else None
+        return marker if marker and self._is_here(marker) else None
 
     def elsewhere(self) -> Marker | None:
         """The marker of this very file, when it speaks of another store: that is where the database comes from."""
         marker = self._of_this_file()
-        return marker if marker and marker.store != self._store else None
+        return None if marker is None or self._is_here(marker) else marker
+
+    def on_this_disk(self) -> Marker | None:
+        """A marker for this store, whether its database is there, is another file by now, or is gone."""
+        marker = self._parsed()
+        return marker if marker and self._is_here(marker) else None
 
     def left_behind(self) -> Marker | None:
         """A marker for this store without its database, which was there once on this disk."""
-        marker = self._parsed()
-        return marker if marker and marker.store == self._store and self._inode() is None else None
+        if self._inode(self._database) is not None:
+            return None
+        marker = self.on_this_disk()
+        staged = self._inode(temporary(self._database))
+        return (
+            None if marker is None or marker.inode == staged else marker
+        )  # staged: a boot was killed before its rename
+
+    def refresh(self) -> None:
+        """Write down where the store is now, unless that is known: a marker of an older version, or a store that has moved."""
+        marker = self.read()
+        if marker and marker != (fresh := self._here(marker)):
+            self._write(fresh)
+
+    def _is_here(self, marker: Marker) -> bool:
+        """Whether it speaks of this store: by its URL, or of a directory that has moved by its name."""
+        identity = self._located.identity if self._located else None
+        return marker.store == self._store or (identity is not None and marker.identity == identity)
+
+    def _here(self, marker: Marker) -> Marker:
+        where = self._located
+        if where is None:
+            return replace(marker, store=self._store)
+        return replace(marker, store=self._store, identity=where.identity, mount=where.mount)
 
     def _of_this_file(self) -> Marker | None:
         # The inode alone: device numbers change when a volume is attached anew. A file that takes the place of a
         # removed one may get its inode; it is then published as the newest, and the older restore points stay.
         marker = self._parsed()
-        return marker if marker and marker.inode == self._inode() else None
+        return marker if marker and marker.inode == self._inode(self._database) else None
 
     def _parsed(self) -> Marker | None:
         try:
@@ -97,10 +118,11 @@ class Lineage:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _inode(self) -> int | None:
-        """That of the database; None when there is none, or one of zero bytes."""
+    @staticmethod
+    def _inode(path: Path) -> int | None:
+        """None when there is no file, or one of zero bytes."""
         try:
-            status = os.stat(self._database)
+            status = os.stat(path)
         except OSError:
             return None
         return status.st_ino if status.st_size else None
@@ -110,7 +132,7 @@ class Lineage:
 
         `file` is where the database lies before it is renamed to its place: its inode stays.
         """
-        self._write(Marker(self._store, key, root=root, by_hand=by_hand, identity=self._identity()), file)
+        self._write(self._here(Marker(self._store, key, root=root, by_hand=by_hand)), file)
 
     def pending(self, key: str) -> None:
         """A publish under this key begins. Earlier ones that failed may have succeeded without our being told."""

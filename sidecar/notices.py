@@ -5,18 +5,19 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import anyio
 import structlog
 
-from sidecar.domain import Timestamp
-from sidecar.errors import NotFound, SidecarError
+from sidecar.domain import IfAbsent, IfMatch, Timestamp
+from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.ports import Fence, ObjectStore
 from sidecar.replica import Replica
-from sidecar.status import PROBLEMS, Kind, Problem, Status
+from sidecar.status import Kind, Problem, Status
 from sidecar.verdict import LOOK_FOR, TO_DECIDE
 
 log = structlog.get_logger()
@@ -24,7 +25,11 @@ log = structlog.get_logger()
 KEEP_SECONDS = 1.0
 FIRST_RETRY = 30.0
 LONGEST_RETRY = 3600.0
-LAST_SECONDS = 5.0
+LONGEST_LOOK = 600.0
+LAST_SECONDS = 2.0
+ATTEMPTS = 3
+KEPT = 20
+SAID_AGAIN = timedelta(hours=1)
 DIVERGED_HINT = "`sidecar list --diverged` shows it; to look at it, or to make it the live one: README, 'What another machine wrote'"
 
 
@@ -35,42 +40,48 @@ def notices_key(database: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the store has of one database: notices, oldest first, and the instant before which all is decided."""
+    """What the store has of one database: notices, oldest first, the instant before which all is decided, the object's ETag."""
 
     notices: tuple[Problem, ...] = ()
     decided: datetime | None = None
+    etag: str | None = None
 
 
 async def read_notices(store: ObjectStore, database: str, now: datetime) -> Kept:
     """Those of the last day before `now`. Raises what the store does; what is no JSON of ours is nothing."""
     try:
-        data = (await store.get(notices_key(database))).data
+        blob = await store.get(notices_key(database))
     except NotFound:
         return Kept()
     try:
-        values = json.loads(bytes(data))
+        values = json.loads(bytes(blob.data))
         found = [_parse(database, each, now) for each in values["notices"]]
         decided = min(_instant(values["decided"]), now) if values.get("decided") else None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("the notices in the store cannot be read", database=database, error=repr(error))
-        return Kept()
-    return Kept(tuple(each for each in found if now - each.at < LOOK_FOR)[-PROBLEMS:], decided)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        log.warning("the notices in the store cannot be read", database=database, error=type(error).__name__)
+        return Kept(etag=blob.info.etag)
+    recent = tuple(each for each in found if now - each.at < LOOK_FOR)
+    return Kept(recent[-KEPT:], decided, blob.info.etag)
 
 
-async def write_notices(store: ObjectStore, database: str, kept: Kept) -> None:
-    """Put these in the place of what is there."""
+async def write_notices(store: ObjectStore, database: str, kept: Kept) -> Kept:
+    """Put these in the place of what has the ETag, or where nothing is. Raises `PreconditionFailed` when it is not so."""
     notices = [
         {"at": each.at.isoformat(), "kind": each.kind, "message": each.message, "hint": each.hint}
         for each in kept.notices
     ]
     decided = kept.decided.isoformat() if kept.decided else None
-    await store.put(notices_key(database), json.dumps({"notices": notices, "decided": decided}, indent=1).encode())
+    content = json.dumps({"notices": notices, "decided": decided}, indent=1).encode()
+    condition = IfMatch(kept.etag) if kept.etag else IfAbsent()
+    return replace(kept, etag=(await store.put(notices_key(database), content, condition=condition)).etag)
 
 
 async def decide_notices(store: ObjectStore, database: str) -> None:
     """Somebody has decided. Never raises: at worst they are shown for the rest of their day."""
     try:
-        await write_notices(store, database, Kept(decided=await store.now()))
+        now = await store.now()
+        there = await read_notices(store, database, now)
+        await write_notices(store, database, Kept((), now, there.etag))
     except SidecarError as error:
         log.info("what was to be decided is not forgotten", database=database, error=error.message)
 
@@ -83,13 +94,6 @@ def _parse(database: str, value: dict[str, str], now: datetime) -> Problem:
 
 def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def _to_decide(status: Status, database: str) -> list[Problem]:
-    since = status.now() - LOOK_FOR
-    return [
-        each for each in status.problems if each.database == database and each.kind in TO_DECIDE and each.at > since
-    ]
 
 
 class Notices:
@@ -114,50 +118,86 @@ class Notices:
 
     async def keep(self) -> bool:
         """See that the store has what is shown. Asks it for nothing when nothing is new; False when it failed."""
-        try:
-            for database in self._status.databases:
+        kept = True
+        for database in self._status.databases:
+            try:
                 await self._keep(database)
-        except SidecarError as error:
-            if not self._failures:
-                log.info("what is to be decided is not kept in the store yet", error=error.message)
-            return False
-        return True
+            except SidecarError as error:
+                kept = False
+                if not self._failures:
+                    log.info("what is to be decided is not kept in the store yet", error=error.message)
+        return kept
 
     async def keep_last(self) -> None:
-        """At the end, in a few seconds, and only if there is anything new: the store may be silent."""
-        with anyio.move_on_after(LAST_SECONDS, shield=True):
-            if any(
-                _said(_to_decide(self._status, each)) - _said(self._kept.get(each, Kept()).notices)
-                for each in self._status.databases
-            ):
-                await self.keep()
+        """At the end, in a few seconds, and only if there is anything new: the store may be silent. Never raises."""
+        try:
+            with anyio.move_on_after(LAST_SECONDS, shield=True):
+                if any(self._is_new(database) for database in self._status.databases):
+                    await self.keep()
+        except Exception:  # the exit status is decided, and the lease is to be released
+            log.exception("what is to be decided could not be kept, by a bug")
+
+    def _is_new(self, database: str) -> bool:
+        return _differ(self._kept.get(database, Kept()).notices, self._to_decide(database))
+
+    def _to_decide(self, database: str) -> tuple[Problem, ...]:
+        since = self._status.now() - LOOK_FOR
+        recent = [each for each in self._status.problems if each.database == database and each.at > since]
+        return tuple(each for each in recent if each.kind in TO_DECIDE)
 
     async def _keep(self, database: str) -> None:
-        if database not in self._kept:
-            kept = await read_notices(self._store, database, self._status.now())
-            for notice in reversed(kept.notices):
-                self._status.remember(notice)
-            self._kept[database] = kept
-        notices = _to_decide(self._status, database)
-        if _said(notices) != _said(self._kept[database].notices):
+        for _ in range(ATTEMPTS):
+            kept = self._kept.get(database) or await self._read(database)
+            notices = self._to_decide(database)
+            if not _differ(kept.notices, notices):
+                return
             self._fence.require()
-            kept = replace(self._kept[database], notices=tuple(notices))
-            await write_notices(self._store, database, kept)
-            self._kept[database] = kept
+            try:
+                self._kept[database] = await write_notices(self._store, database, replace(kept, notices=notices))
+            except PreconditionFailed:  # another machine's are there now: both are kept
+                there = await self._read(database)
+                for notice in kept.notices if there.decided != kept.decided else ():
+                    self._status.forget(notice)
+            else:
+                return
+
+    async def _read(self, database: str) -> Kept:
+        kept = self._kept[database] = await read_notices(self._store, database, self._status.now())
+        for notice in kept.notices:
+            self._status.remember(notice)
+        return kept
+
+    async def keep_looking_for_diverged(self) -> None:
+        """Often at first: a machine that was paused, and finds this one in its place, puts its state there soon after."""
+        pause = FIRST_RETRY
+        while True:
+            with suppress(SidecarError):  # the cycles report what is wrong with the store
+                await self.look_for_diverged()
+            await anyio.sleep(pause)
+            pause = min(LONGEST_LOOK, 2 * pause)
 
     async def look_for_diverged(self) -> None:
         """What other machines put under `diverged/` in the last day is theirs to decide who read this one's page."""
-        since = await self._store.now() - LOOK_FOR
+        now = await self._store.now()
         for database in self._status.databases:
             await self._keep(database)  # what is decided is to be known
-            after = max(since, self._kept[database].decided or since)
-            async for point in self._replica.points(database, diverged=True, after=Timestamp.of(after)):
-                if any(str(point.timestamp) in each.message for each in self._status.problems):
-                    continue  # told when it was moved aside, here
-                message = f"{point.diverged_holder} wrote what is not in this database: it is kept under diverged/"
-                at = min(point.timestamp.instant, self._status.now())
-                self._status.remember(Problem(at, database, message, DIVERGED_HINT, Kind.DIVERGENCE))
+            after = max(now - LOOK_FOR, self._kept[database].decided or now - LOOK_FOR)
+            for notice in await diverged_since(self._replica, database, after):
+                if not any(str(Timestamp.of(notice.at)) in each.message for each in self._status.problems):
+                    self._status.remember(replace(notice, at=min(notice.at, self._status.now())))
 
 
-def _said(notices: Iterable[Problem]) -> set[tuple[Kind, str]]:
-    return {(each.kind, each.message) for each in notices}
+async def diverged_since(replica: Replica, database: str, after: datetime) -> tuple[Problem, ...]:
+    """For each machine that put something under `diverged/` later than this, one notice, of its last."""
+    found: dict[str, Problem] = {}
+    async for point in replica.points(database, diverged=True, after=Timestamp.of(after)):
+        holder = str(point.diverged_holder)
+        message = f"{holder} wrote what is not in this database: it is kept under diverged/"
+        found[holder] = Problem(point.timestamp.instant, database, message, DIVERGED_HINT, Kind.DIVERGENCE)
+    return tuple(found.values())
+
+
+def _differ(kept: Iterable[Problem], shown: Iterable[Problem]) -> bool:
+    """Whether there are others, or one was said again long after."""
+    before, now = ({(each.kind, each.message): each.at for each in some} for some in (kept, shown))
+    return before.keys() != now.keys() or any(now[key] - at > SAID_AGAIN for key, at in before.items())

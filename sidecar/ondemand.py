@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import anyio
 
 from sidecar.backup import Backup
-from sidecar.errors import ConfigurationError, ExitCode, SidecarError
+from sidecar.errors import ExitCode, SidecarError
 from sidecar.output import Progress, progress_log
 from sidecar.status import Status
 
@@ -24,11 +24,6 @@ def shown_in(status: Status, title: str) -> Iterator[Progress]:
             yield tell
         finally:
             status.publishing.pop(title, None)
-
-
-def no_database(path: str) -> ConfigurationError:
-    """Why there is nothing to back up."""
-    return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
 
 
 class OnDemand:
@@ -65,8 +60,6 @@ class OnDemand:
         failure = await backup.attempt()
         if failure is None:
             database = self._status.databases[backup.database.name]
-            if database.last_outcome != "waiting":
-                return {"outcome": database.last_outcome, "restore_point": database.restore_point}
-            failure = no_database(database.path)
+            return {"outcome": database.last_outcome, "restore_point": database.restore_point}
         known = failure if isinstance(failure, SidecarError) else SidecarError(f"bug: {failure!r}", "see its log")
         return {"outcome": "failed", "error": known.message, "hint": known.hint, "exit_code": int(known.exit_code)}

@@ -1,7 +1,8 @@
-"""Whether this is the store that the local databases come from: nothing is begun in another one that looks like it.
+"""Whether the store's file system is there: nothing is begun in what it leaves behind, which looks like an empty store.
 
-Where a file system is not mounted there is an empty directory, or none. A history that is begun in it would be a second one:
-once the first is back, the local database loses a conflict with it.
+A history that is begun there would be a second one: once the first is back, the local database loses a conflict with it.
+A directory that was never a mount of its own (in a container's image, on the database's volume) is just lost when it is not there: the local
+database is kept and published then, as the boot table says.
 """
 
 from collections.abc import Mapping
@@ -9,24 +10,29 @@ from collections.abc import Mapping
 from sidecar.domain import Database
 from sidecar.errors import StoreMissing
 from sidecar.lineage import Lineage
-from sidecar.ports import Identified
+from sidecar.ports import Located
 from sidecar.replica import Replica
 
 
-async def require_origin(lineages: Mapping[Database, Lineage], replica: Replica, identified: Identified | None) -> None:
-    """Ask the store for what it has of each database that comes from a store with a name of its own.
+async def require_origin(lineages: Mapping[Database, Lineage], replica: Replica, located: Located | None) -> None:
+    """Look at the markers on this disk, and at the store where one was written below another mount point.
 
-    Raises `StoreMissing` when it has nothing and another name, or none; else what asking raises.
+    Raises `StoreMissing` when the store has nothing of that database; else what asking it raises.
     """
-    for database, lineage in lineages.items() if identified else ():
-        marker = lineage.read()
-        if identified is None or marker is None or marker.last is None or marker.identity is None:
-            continue
-        newest = await replica.newest(database.name)
-        if newest is None and identified.identity != marker.identity:
-            what = "is another one" if identified.identity else "is empty, or not there"
-            raise StoreMissing(
-                f"{database.path} comes from the store {replica.store.url}, with {marker.last}, and what is there now {what}",
-                f"is the store's file system mounted? Nothing was written to it. If the store is lost for good, "
-                f"remove {lineage.path} to begin a new one from the local database",
-            )
+    if located is None:
+        return
+    here = located.mount
+    apart = {
+        database: lineage
+        for database, lineage in lineages.items()
+        if (marker := lineage.on_this_disk()) and marker.last and marker.mount not in {None, "/", here}
+    }
+    if not apart or any([await replica.newest(database.name) for database in lineages]):
+        return
+    first = next(iter(apart.values())).on_this_disk()
+    markers = ", ".join(str(lineage.path) for lineage in apart.values())
+    raise StoreMissing(
+        f"the store {replica.store.url} is empty, or not there: it was on the file system at {first.mount if first else here}, "
+        f"and {' and '.join(database.name for database in apart)} came from it",
+        f"is that mounted? Nothing was written. Is it lost for good, remove {markers}: the local database begins a new store then",
+    )

@@ -147,12 +147,21 @@ class Prunable(Protocol):
 
 
 @runtime_checkable
-class Identified(Protocol):
-    """What a store has beside `ObjectStore` that may be another one under the same URL: a name of its own."""
+class Located(Protocol):
+    """What a store has beside `ObjectStore` that another one may take the place of, under the same URL: a directory."""
 
     @property
     def identity(self) -> str | None:
-        """As it was when it was last asked for anything; None before that, and before anything was written to it."""
+        """Its own name, as it was when it was last asked for anything; None before that, and before anything was written to it."""
+        ...
+
+    @property
+    def mount(self) -> str | None:
+        """The mount point that it lies below now; None where that cannot be known."""
+        ...
+
+    async def rehearse(self) -> None:
+        """See that something could be written there, and leave nothing. Raises what a write would."""
         ...
 
 

@@ -20,6 +20,7 @@ from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index,
 from sidecar.pipeline import Spares, ordered
 from sidecar.plan import Fresh, Reused, Segment, plan
 from sidecar.replica import Permit, Replica, always
+from sidecar.retention import Extent
 
 log = structlog.get_logger()
 
@@ -121,9 +122,7 @@ class Publisher:
         part_size = self._replica.part_size_for(snapshot.size, copies=copies)
         sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         metadata = {
-            "size": str(index.database_size),
-            "live": str(snapshot.live),
-            "tables": str(snapshot.tables),
+            **Extent.of(snapshot).to_metadata(),
             "root": index.root,
             "epoch": str(index.epoch),
             "format": str(FORMAT_VERSION),

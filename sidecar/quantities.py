@@ -56,3 +56,8 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number as metadata has it; None for everything else."""
+    return int(text) if text and text.isascii() and text.isdigit() else None

@@ -10,21 +10,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from sidecar.attended import attended
 from sidecar.commands import ask_daemon
 from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
-from sidecar.errors import AccessDenied, DamagedLease, ExitCode
+from sidecar.errors import DamagedLease, ExitCode, SidecarError
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
-from sidecar.notices import read_notices
+from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say
 from sidecar.quantities import format_duration, format_size
 from sidecar.record import read
 from sidecar.replica import Replica
-from sidecar.verdict import Level, Verdict
+from sidecar.status import Kind, Problem
+from sidecar.verdict import LOOK_FOR, Level, Verdict
+
+log = structlog.get_logger()
 
 _UNKNOWN = "-"
 
@@ -140,24 +145,36 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     interval = parts.configuration.settings.drill_interval
     newest = {each.name: await replica.newest(each.name) for each in parts.databases}
     databases = [await _database_in_store(replica, each, newest[each.name], interval) for each in parts.databases]
-    verdict = _unprotected(newest, parts.status.store) or await _to_decide(parts, replica) or await _at_rest(replica)
+    verdict = _unprotected(newest, parts.status.store) or await _at_rest(parts, replica)
     return {"source": "store", "store": parts.status.store, "databases": databases, "verdict": verdict.as_dict()}
 
 
-async def _to_decide(parts: Parts, replica: Replica) -> Verdict | None:
-    """What the last daemon, wherever it ran, left for a person to decide."""
-    for database in parts.databases:
-        last = None
-        with suppress(AccessDenied):  # of somebody who may read restore points and nothing else
-            kept = await read_notices(replica.store, database.name, parts.clock.now())
-            last = kept.notices[-1] if kept.notices else None
-        if last:
-            return Verdict(Level.LOOK, "To be looked at", last.at, f"{database.name}: {last.message}", last.hint)
-    return None
+async def _at_rest(parts: Parts, replica: Replica) -> Verdict:
+    """Whether a machine runs whose own page knows more, and what the last one left for a person to decide."""
+    machine = await _machine(replica)
+    notices = [notice for database in parts.databases for notice in await _to_decide(parts, replica, database)]
+    notices.sort(key=lambda each: (each.kind is Kind.DAMAGED, each.at))
+    if not notices:
+        return machine
+    last = notices[-1]
+    reason, hint = f"{last.database}: {last.message}", last.hint
+    if machine.level is Level.LOOK:  # its disk may be the only copy of something
+        reason, hint = f"{machine.reason}; {reason}", f"{machine.hint}; {hint}"
+    return Verdict(Level.LOOK, "To be looked at", last.at, reason, hint)
 
 
-async def _at_rest(replica: Replica) -> Verdict:
-    """Whether there is a machine whose own page knows more."""
+async def _to_decide(parts: Parts, replica: Replica, database: Database) -> tuple[Problem, ...]:
+    now = parts.clock.now()
+    try:
+        kept = await read_notices(replica.store, database.name, now)
+        diverged = await diverged_since(replica, database.name, max(now - LOOK_FOR, kept.decided or now - LOOK_FOR))
+    except SidecarError as error:  # of somebody who may read restore points and nothing else
+        log.info("it is not known what is to be decided", database=database.name, error=error.message)
+        return ()
+    return (*diverged, *kept.notices)
+
+
+async def _machine(replica: Replica) -> Verdict:
     title, seen = "The store has what was published", None
     with suppress(DamagedLease):
         seen = await read(replica.store)

@@ -6,14 +6,15 @@ has none: lifecycle rules count an object's own age and know no "keep the newest
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html), and an app may sleep for a year.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from typing import Self
 
-from sidecar.domain import Timestamp
-from sidecar.quantities import format_size
+from sidecar.domain import Snapshot, Timestamp
+from sidecar.quantities import format_size, whole_number
 
 TIER_TAG = "sidecar-tier"
 
@@ -45,22 +46,54 @@ PROOF = timedelta(days=1)
 SHRUNKEN = 10
 """A snapshot is suspicious below one part in this many of what the previous restore point's database has in use."""
 
+TELLING = 64 << 10
+"""Bytes of content below which a few pages more or less say nothing: rows do, there."""
+
+METADATA = ("size", "live", "tables", "bare", "rows")
+
 MEMORY = timedelta(days=1)
 """For how long a larger restore point is remembered: less than any tier keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is in a database: bytes of its file, how many tables, and bytes in use. None is what is not known."""
+    """How much is in a database, as `Snapshot` says it. None is what is not known."""
 
     size: int
     tables: int | None
     live: int | None = None
+    bare: int | None = None
+    rows: int | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Self:
+        """That of a snapshot."""
+        return cls(snapshot.size, snapshot.tables, snapshot.live, snapshot.bare, snapshot.rows)
+
+    @classmethod
+    def written(cls, metadata: Mapping[str, str], size: int) -> Self:
+        """What a restore point's metadata has of it; `size` is that of the object.
+
+        Without our metadata (copied there by hand) its own size: a database is hardly ever smaller than compressed.
+        """
+        found = {name: whole_number(metadata.get(name)) for name in METADATA}
+        known = found.pop("size")
+        return cls(size if known is None else known, **found)
+
+    def to_metadata(self) -> dict[str, str]:
+        """For a restore point; read again by `written`."""
+        values = asdict(self)
+        return {name: str(values[name]) for name in METADATA if values[name] is not None}
 
     @property
     def in_use(self) -> int:
         """Bytes that are not known to be unused."""
         return self.size if self.live is None else self.live
+
+    @property
+    def content(self) -> int:
+        """Bytes in use beyond those of empty tables: none is left when all rows are deleted."""
+        return max(0, self.in_use - (self.bare or 0))
 
 
 def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
@@ -79,8 +112,9 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     """Why a snapshot looks as if the database had been lost, or None.
 
     Bytes in use are compared: rows that were deleted leave the file as large as it was until VACUUM, which then takes
-    nothing more. Where they are not known of the previous one (older sidecars did not write them down), sizes are: what
-    it had unused would look like a loss. In bytes, so that a new page size neither hides a loss nor looks like one.
+    nothing more. Each table and index keeps a page when all is deleted: what a schema takes is left out, and rows are
+    compared, too, where they are counted: in small databases. Where bytes in use are not known of the previous one (older sidecars did not write
+    them down), sizes are: what it had unused would look like a loss. In bytes, so that a new page size neither hides a loss nor looks like one.
     Nothing is lost with a database that had no table.
     """
     if previous.tables == 0:
@@ -92,12 +126,21 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     if left * SHRUNKEN < previous.in_use:
         what = " in use" if known else ""
         return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
-    return None
+    if previous.rows and now.rows is not None and now.rows * SHRUNKEN < previous.rows:
+        return f"it has {now.rows} rows, the previous restore point's database {previous.rows}"
+    if previous.bare is None or now.bare is None or previous.content < TELLING:
+        return None
+    if now.content * SHRUNKEN >= previous.content:
+        return None
+    return (
+        f"without its empty tables it has {format_size(now.content)} in use, "
+        f"the previous restore point's database {format_size(previous.content)}"
+    )
 
 
 def had_shed(largest: Extent, previous: Extent) -> bool:
     """Whether a database had lost more than half before the loss that is noticed: the rows were deleted bit by bit."""
-    return largest.in_use > 2 * previous.in_use
+    return largest.content > 2 * previous.content
 
 
 @dataclass(frozen=True, slots=True)

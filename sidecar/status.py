@@ -280,18 +280,35 @@ class Status:
         if same:  # said again and again, it must not push the others out of sight
             self.problems.remove(same)
         self.problems.append(Problem(self._now(), name, message, hint, kind))
-        if len(self.problems) > PROBLEMS:  # a failure comes again while it is true; a suspicion is said once
-            passing = (each for each in self.problems if each.kind in _PASSING)
-            self.problems.remove(next(passing, self.problems[0]))
+        self._trim()
         self.tell(kind, name, message, hint, reason)
 
+    def _trim(self) -> None:
+        """A failure comes again while it is true; a suspicion is said once, and that of one database must not push out another's."""
+        while len(self.problems) > max(PROBLEMS, 2 * len(self.databases)):
+            passing = next((each for each in self.problems if each.kind in _PASSING), None)
+            most = Counter(each.database for each in self.problems).most_common(1)[0][0]
+            of_most = [each for each in self.problems if each.database == most]
+            least = next((each for each in of_most if each.kind is not Kind.DAMAGED), of_most[0])
+            self.problems.remove(passing or least)
+
     def remember(self, problem: Problem) -> None:
-        """Show, before all others, one of which people were told by another process."""
-        same = (problem.kind, problem.database, problem.message)
-        if len(self.problems) < PROBLEMS and same not in [
-            (each.kind, each.database, each.message) for each in self.problems
-        ]:
-            self.problems.appendleft(problem)
+        """Show, in its place by time, one of which people were told by another process; one that is shown gets the later time."""
+        key = (problem.kind, problem.database, problem.message)
+        same = next((each for each in self.problems if (each.kind, each.database, each.message) == key), None)
+        if same:
+            if same.at >= problem.at:
+                return
+            self.problems.remove(same)
+        later = sum(each.at >= problem.at for each in self.problems)
+        self.problems.insert(len(self.problems) - later, problem)
+        self._trim()
+
+    def forget(self, problem: Problem) -> None:
+        """Somebody has decided about it."""
+        key = (problem.kind, problem.database, problem.message)
+        for same in [each for each in self.problems if (each.kind, each.database, each.message) == key]:
+            self.problems.remove(same)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
         """Tell the listener alone."""

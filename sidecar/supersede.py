@@ -77,7 +77,7 @@ class Predecessors:
         previous = await self._previous()
         if previous is None or previous.point.key in self._held:
             return
-        now = Extent(snapshot.size, snapshot.tables, snapshot.live)
+        now = Extent.of(snapshot)
         if reason := suspicion(previous.extent, now):
             larger = await self._hold_largest(previous, lambda extent: had_shed(extent, previous.extent))
             await self._hold(previous.point.key)
@@ -96,7 +96,7 @@ class Predecessors:
         point = point_of(published)
         if point is None:
             raise ValueError(f"{published.key} is no restore point")
-        this = _Newest(point, Extent(snapshot.size, snapshot.tables, snapshot.live), ours=True)
+        this = _Newest(point, Extent.of(snapshot), ours=True)
         if self._newest is not None:
             older, this = sorted((self._newest, this), key=lambda each: each.point.timestamp)
             self._supersede(older.point, this.point, ours=older.ours)
@@ -158,14 +158,12 @@ class Predecessors:
             info = await self._store.head(point.key)
         except NotFound:
             return None
-        # Without our metadata (copied there by hand) its own size: a database is hardly ever smaller than compressed.
-        size, tables, live = (_number(info.metadata.get(name)) for name in ("size", "tables", "live"))
-        return _Newest(point, Extent(info.size if size is None else size, tables, live), ours=False)
+        return _Newest(point, Extent.written(info.metadata, info.size), ours=False)
 
     def _remember(self, superseded: _Newest) -> None:
         if superseded.point.key in self._held:  # its loss was noticed
             return
-        while self._largest and self._largest[-1].extent.in_use <= superseded.extent.in_use:
+        while self._largest and self._largest[-1].extent.content <= superseded.extent.content:
             self._largest.pop()
         self._largest.append(superseded)
 
@@ -316,10 +314,6 @@ class Predecessors:
         if what not in self._told:
             self._told.add(what)
             self._warn(what, error)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None
 
 
 def _tier(tags: dict[str, str]) -> Tier | None:

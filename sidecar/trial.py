@@ -103,9 +103,12 @@ class Trial:
 
     async def _unless_new(self, attempt: Callable[[], Awaitable[Finding | str]]) -> Finding | str:
         """A directory that is no store yet is not made one by a look: it may be that nothing is mounted there."""
-        identified = self._parts.identified
-        if identified and identified.identity is None and not self.newest:
-            return Finding("the directory is no store yet; the first start makes it one", "skipped")
+        located = self._parts.located
+        if located and located.identity is None and not self.newest:
+            await located.rehearse()
+            return Finding(
+                "the directory is no store yet, and may be written to; the first start makes it one", "skipped"
+            )
         return await attempt()
 
     async def _list(self) -> Finding:

@@ -13,7 +13,6 @@ from sidecar.errors import SidecarError
 from sidecar.inventory import stored_by_tier
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
-from sidecar.notices import Notices
 from sidecar.tools import Tools
 
 log = structlog.get_logger()
@@ -26,17 +25,11 @@ class Watching:
     """Of all databases."""
 
     def __init__(
-        self,
-        backups: Sequence[Backup],
-        fence: Lease | NoLease,
-        tools: Tools,
-        notices: Notices,
-        final_backup_timeout: timedelta,
+        self, backups: Sequence[Backup], fence: Lease | NoLease, tools: Tools, final_backup_timeout: timedelta
     ) -> None:
         self._backups = backups
         self._fence = fence
         self._tools = tools
-        self._notices = notices
         self._status = tools.status
         self._limit = final_backup_timeout.total_seconds()
 
@@ -72,15 +65,13 @@ class Watching:
         return backup.newest_key, sum(self._status.databases[backup.database.name].drills.values())
 
     async def keep_counting_storage(self) -> None:
-        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost; one for what diverged."""
+        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
         while True:
             for backup in self._backups:
                 name = backup.database.name
                 with suppress(SidecarError):  # the cycles report what is wrong with the store
                     points = [point async for point in self._tools.replica.points(name)]
                     self._status.stored[name] = stored_by_tier(points)
-            with suppress(SidecarError):
-                await self._notices.look_for_diverged()
             await anyio.sleep(COUNT_SECONDS)
 
     async def look_when_doubted(self) -> None:

@@ -17,13 +17,14 @@ from anyio import to_thread
 
 from sidecar.adapters.filestore_io import bounds, etag_of, modified_at, opened, sync, translated, write_all
 from sidecar.adapters.filestore_root import PRIVATE, Root
+from sidecar.adapters.mounts import mount_of
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import PreconditionFailed
 from sidecar.ports import Upload
 
 
 class FileStore:
-    """Implements `ports.ObjectStore`, `ports.Prunable`, `ports.Identified` on a directory, made when it is first written to.
+    """Implements `ports.ObjectStore`, `ports.Prunable`, `ports.Located` on a directory, made when it is first written to.
 
     Every method raises `StoreMissing` when it, or the directory above a new one, is not there.
     """
@@ -42,8 +43,17 @@ class FileStore:
 
     @property
     def identity(self) -> str | None:
-        """See `ports.Identified`."""
+        """See `ports.Located`."""
         return self._directory.identity
+
+    @property
+    def mount(self) -> str | None:
+        """See `ports.Located`."""
+        return mount_of(self._root)
+
+    async def rehearse(self) -> None:
+        """See `ports.Located`."""
+        await to_thread.run_sync(self._rehearse)
 
     async def now(self) -> datetime:
         """The clock of its file system, which several machines may share; before the first object this machine's."""
@@ -113,6 +123,10 @@ class FileStore:
             for directory in self._directory.folders(target):
                 sync(directory)
         return self._head(key)
+
+    def _rehearse(self) -> None:
+        with self._reading():
+            self._directory.rehearse()
 
     def _now(self) -> datetime:
         try:

@@ -40,14 +40,20 @@ class Root:
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
         elif found != known:
             what = "is not the one that was there" if self.path.exists() else "is gone"
-            hint = f"{_MOUNTED} When it is back all goes on; do not restart sidecar before, it would begin another history there"
-            raise StoreMissing(f"the store {self.path} {what}", hint)
+            raise StoreMissing(f"the store {self.path} {what}", f"{_MOUNTED} When it is back all goes on")
 
     def prepare(self) -> None:
         """See that it is there, to be written to. Raises `StoreMissing`."""
         self.require()
         if self._identity is None:
             self._identity = self._identity or self._create()
+
+    def rehearse(self) -> None:
+        """Make an entry where the first write would, and remove it."""
+        where = self.path if self.path.exists() else self.path.parent
+        tried = where / f"{PRIVATE}-{secrets.token_hex(8)}"
+        tried.mkdir()
+        tried.rmdir()
 
     def folder(self, folder: Path) -> None:
         """See that a folder is there, without making the root again. It may be new: its entry is not synced yet."""

@@ -18,6 +18,7 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread, to_thread
 
+from sidecar.adapters.sqlite_contents import Contents, contents_of
 from sidecar.adapters.sqlite_errors import is_busy, needs_the_app, translate
 from sidecar.domain import FileStamp, Signature, Snapshot
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
@@ -133,13 +134,15 @@ class SqliteSnapshotter:
             file = reserved.enter_context(_created(target))
             _copy(source, target, file, page_size)
         with _translated(path):
-            tables, unused = _contents(target, file)
+            contents = _contents(target, file)
         return Snapshot(
             path=target,
             size=page_size * pages,
-            live=page_size * max(0, pages - unused),
+            live=page_size * max(0, pages - contents.unused),
             page_size=page_size,
-            tables=tables,
+            tables=contents.tables,
+            bare=page_size * contents.roots,
+            rows=contents.rows,
             signature=signature,
             sqlite_version=self.sqlite_version(),
             on_tmpfs=on_tmpfs,
@@ -241,20 +244,12 @@ def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> No
         raise DatabaseBusy("the snapshot took more than an hour: given up, so that the WAL can be reset again")
 
 
-def _contents(path: Path, file: int | None = None) -> tuple[int, int]:
-    """How many tables a snapshot has, and how many unused pages; reading the schema also proves that it is a database.
-
-    SQLite's own tables are not counted: those of AUTOINCREMENT and ANALYZE stay when all others are dropped
-    (https://sqlite.org/fileformat2.html#internal_schema_objects). What is deleted leaves unused pages until VACUUM
-    (https://sqlite.org/fileformat2.html#the_freelist). `file`: that it is this one.
-    """
+def _contents(path: Path, file: int | None = None) -> Contents:
+    """What is in a snapshot; reading the schema also proves that it is a database. `file`: that it is this one."""
     with closing(_connect(path, "ro&immutable=1")) as connection:
         if file is not None:
             _require_opened(path, file)
-        tables = connection.execute(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
-        ).fetchone()[0]
-        return int(tables), _pragma(connection, "freelist_count")
+        return contents_of(connection)
 
 
 def _settle(path: Path) -> None:

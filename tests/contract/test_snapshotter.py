@@ -102,6 +102,56 @@ async def test_what_is_deleted_is_no_longer_in_use(snapshotter: SqliteSnapshotte
             assert (snapshot.size == before.size) == (vacuum == "none")
 
 
+@pytest.mark.parametrize("indexes", [0, 3])
+async def test_what_empty_tables_take_is_known_and_rows_are_counted(
+    snapshotter: SqliteSnapshotter, tmp_path: Path, indexes: int
+) -> None:
+    """When all rows are deleted that is what is left; tables of any name, and a virtual one, whose rows are in others."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        for number in range(20):
+            connection.execute(f'CREATE TABLE "a ""quoted"" {number}" (text UNIQUE, other)')
+            for index in range(indexes):
+                connection.execute(f'CREATE INDEX "by {index} {number}" ON "a ""quoted"" {number}" (other)')
+            rows = [(f"{each} {'x' * 500}", "y" * 500) for each in range(20)]
+            connection.executemany(f'INSERT INTO "a ""quoted"" {number}" VALUES (?, ?)', rows)
+        connection.commit()
+        async with snapshotter.snapshot(path) as snapshot:
+            full = snapshot
+            assert snapshot.rows == 400
+            assert snapshot.bare == (20 * (2 + indexes) + 1) * snapshot.page_size < snapshot.live
+        for number in range(20):
+            connection.execute(f'DELETE FROM "a ""quoted"" {number}"')
+        connection.commit()
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.rows == 0
+            assert snapshot.bare == full.bare
+            assert 0 <= snapshot.live - (snapshot.bare or 0) < (full.live - (full.bare or 0)) / 10, "but for the schema"
+
+
+async def test_rows_of_a_large_database_are_not_counted(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
+    """That would read all of it."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.execute("CREATE TABLE blobs AS SELECT randomblob(5 << 20) AS bytes")
+        connection.commit()
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.rows is None
+
+
+async def test_rows_that_need_the_app_are_not_counted(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
+    """A table whose key has a collation of the app's: no failure, and nothing is said of its rows."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.create_collation("ours", lambda one, other: (one > other) - (one < other))
+        connection.execute("CREATE TABLE odd (name TEXT COLLATE ours PRIMARY KEY) WITHOUT ROWID")
+        connection.execute("INSERT INTO odd VALUES ('x')")
+        connection.commit()
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.rows in {None, 1}
+            assert snapshot.tables == 1
+
+
 async def test_empty_schema_is_a_database(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
     with closing(open_database(tmp_path / "app.db")) as connection:
         connection.execute("PRAGMA user_version=7")

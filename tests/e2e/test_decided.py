@@ -180,36 +180,6 @@ def test_start_with_nothing_says_so_and_what_the_store_has_instead(local: Machin
         assert process.terminate() == 0
 
 
-@pytest.mark.parametrize("remains", ["nothing", "empty-mount-point"])
-@pytest.mark.parametrize("command", ["run", "backup", "check"])
-def test_nothing_is_begun_where_the_stores_disk_is_not_mounted(local: Machine, remains: str, command: str) -> None:
-    """
-    1. The store's disk is away when the machine starts; the database is there.
-    2. 69, before anything is written to what is in its place.
-    3. It is back: all goes on in the same history, without a conflict.
-    """
-    write_note(local.database, "one")
-    assert local.cli("backup").returncode == 0
-    write_note(local.database, "two")
-    store, disk = Path(local.store.removeprefix("file://")), local / "disk"
-    store.rename(disk)
-    if remains == "empty-mount-point":
-        store.mkdir()
-    arguments = ["run", "--", "true"] if command == "run" else [command]
-    refused = local.cli(*arguments)
-    assert refused.returncode == 69
-    assert "mounted" in (refused.stdout if command == "check" else complaint(refused.stderr))
-    assert not store.exists() or list(store.iterdir()) == []
-    shutil.rmtree(store, ignore_errors=True)
-    disk.rename(store)
-    with local.run(*CALM_APP) as process:
-        process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        assert verdict(process)["level"] == "good"
-        assert process.terminate() == 0
-    assert notes(local.restore_copy()) == ["one", "two"]
-    assert not list(local.data.glob("*diverged*"))
-
-
 def test_what_a_fenced_machine_left_is_shown_by_the_one_that_runs(local: Machine) -> None:
     """It may have been put under `diverged/` long after this one took over: nobody but the store tells of it."""
     write_note(local.database, "one")
@@ -222,32 +192,6 @@ def test_what_a_fenced_machine_left_is_shown_by_the_one_that_runs(local: Machine
         process.wait_ready()
         assert "m9 wrote what is not in this database" in wait_level(process, "look")["reason"]
         assert process.terminate() == 0
-
-
-def test_store_that_is_lost_for_good_is_begun_anew_by_a_persons_word(local: Machine) -> None:
-    """As the hint says: without the marker, the local database is kept and published."""
-    write_note(local.database, "one")
-    assert local.cli("backup").returncode == 0
-    shutil.rmtree(local.store.removeprefix("file://"))
-    refused = local.cli("run", "--", "true")
-    assert refused.returncode == 69
-    marker = local.data / "app.db.sidecar.json"
-    assert f"remove {marker}" in complaint(refused.stderr)
-    marker.unlink()
-    assert local.cli("run", "--", "true").returncode == 0
-    assert notes(local.restore_copy()) == ["one"]
-
-
-def test_look_at_a_directory_that_is_no_store_makes_none(local: Machine) -> None:
-    """`check` before the first start: the mount point may be empty because nothing is mounted."""
-    store = Path(local.store.removeprefix("file://"))
-    for exists in (False, True):
-        if exists:
-            store.mkdir()
-        done = local.cli("check")
-        assert done.returncode == 0, done.stdout
-        assert "skipped conditional write: the directory is no store yet" in done.stdout
-        assert not store.exists() or list(store.iterdir()) == []
 
 
 @pytest.mark.s3

@@ -6,6 +6,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from sidecar.domain import Timestamp
 from tests.e2e.machine import CALM_APP, Machine, write_note
 from tests.harness.seaweed import Seaweed
@@ -80,6 +82,49 @@ def test_lost_database_is_published_noticed_and_pushes_nothing_out(
     assert machine.cli("restore", "--key", key, "--force").returncode == 0
     with closing(sqlite3.connect(machine.database)) as connection:
         assert connection.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
+
+
+@pytest.mark.parametrize(("tables", "rows"), [(30, 20), (1, 12)], ids=["many-tables", "one-page"])
+def test_rows_deleted_from_a_small_database_are_noticed(local: Machine, tables: int, rows: int) -> None:
+    """Empty tables and indexes keep a page each: by pages, most of it would seem to be there."""
+    with closing(sqlite3.connect(local.database)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=wal")
+        for number in range(tables):
+            connection.execute(f"CREATE TABLE t{number} (a UNIQUE, b)")
+            connection.executemany(f"INSERT INTO t{number} VALUES (?, ?)", [(each, "x" * 100) for each in range(rows)])
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        with closing(sqlite3.connect(local.database)) as connection, connection:
+            for number in range(tables):
+                connection.execute(f"DELETE FROM t{number}")
+        assert local.cli("backup").returncode == 0
+        assert process.metric("sidecar_suspicious_snapshots_total") == 1
+        verdict = json.loads(process.http("/status")[1])["verdict"]
+        assert verdict["level"] == "look"
+        assert f"it has 0 rows, the previous restore point's database {tables * rows}" in verdict["reason"]
+        assert process.terminate() == 0
+    assert [
+        each["tier"] for each in json.loads(local.cli("list", "--json").stdout)["databases"][0]["restore_points"]
+    ] == [
+        "held",
+        None,
+    ]
+
+
+def test_file_that_takes_the_place_of_the_database_is_told_of(local: Machine) -> None:
+    """The app has the old one open, and goes on writing where no backup looks."""
+    write_note(local.database, "one")
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        with closing(sqlite3.connect(local / "new.db")) as connection, connection:
+            connection.execute("CREATE TABLE notes AS SELECT 'another' AS text")
+        for path in local.data.glob("app.db-*"):
+            path.unlink()
+        (local / "new.db").rename(local.database)
+        assert local.cli("backup").returncode == 0
+        problems = [each["message"] for each in json.loads(process.http("/status")[1])["problems"]]
+        assert [f"{local.database} is another file than before" in each for each in problems] == [True]
+        assert process.terminate() == 0
 
 
 def test_rows_deleted_without_vacuum_are_noticed_and_come_back(machine: Machine, bucket: str, seaweed: Seaweed) -> None:

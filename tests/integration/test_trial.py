@@ -66,7 +66,7 @@ async def found(
 ) -> dict[str, Finding | str | SidecarError]:
     """How each step ended."""
     outcomes: dict[str, Finding | str | SidecarError] = {}
-    for title, attempt in Trial(replace(parts, store=store, probe=probe, identified=None)).steps():
+    for title, attempt in Trial(replace(parts, store=store, probe=probe, located=None)).steps():
         try:
             outcomes[title] = await attempt()
         except SidecarError as error:

@@ -1,6 +1,7 @@
 """Which restore points may expire: for any history, and any daemon that lives through it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -9,7 +10,20 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.domain import Timestamp
-from sidecar.retention import GRACE, KEEP, OTHERS, PROOF, SILENCE, Extent, Tagged, Tier, plan_prune, suspicion, tier_of
+from sidecar.retention import (
+    GRACE,
+    KEEP,
+    OTHERS,
+    PROOF,
+    SILENCE,
+    TELLING,
+    Extent,
+    Tagged,
+    Tier,
+    plan_prune,
+    suspicion,
+    tier_of,
+)
 from tests.fakes import START
 
 DAY = timedelta(days=1)
@@ -201,18 +215,53 @@ def test_an_ordinary_pause_does_not_stop_pruning(days: int) -> None:
 def extents(draw: st.DrawFn) -> Extent:
     size = draw(st.integers(1, 1 << 40))
     live = draw(st.none() | st.integers(0, size) | st.sampled_from([size // 2, size // 11, size // 100]))
-    return Extent(size, draw(st.none() | st.integers(0, 5)), live)
+    bare = draw(st.none() | st.integers(0, live)) if live is not None else None
+    rows = draw(st.none() | st.integers(0, 1000))
+    return Extent(size, draw(st.none() | st.integers(0, 5)), live, bare, rows)
 
 
 @given(extents(), extents())
 def test_suspicion_is_of_loss_alone(previous: Extent, now: Extent) -> None:
-    """No table where there may have been some, or less than a tenth; never of a database that stays as it is or grows."""
+    """No table where there may have been some, or less than a tenth of something; never of a database that stays as it is."""
     left = now.size if previous.live is None else now.in_use
-    lost = previous.tables != 0 and (now.tables == 0 or left * 10 < previous.in_use)
+    fewer_rows = bool(previous.rows) and now.rows is not None and now.rows * 10 < (previous.rows or 0)
+    known = previous.bare is not None and now.bare is not None
+    emptied = known and previous.content >= TELLING and now.content * 10 < previous.content
+    lost = previous.tables != 0 and (now.tables == 0 or left * 10 < previous.in_use or fewer_rows or emptied)
     assert bool(suspicion(previous, now)) == lost
     assert suspicion(now, now) is None or now.tables is None
-    grown = Extent(now.size + previous.size, (now.tables or 0) + 1, now.live and now.live + previous.size)
+
+
+@given(extents(), st.integers(0, 1 << 30), st.integers(0, 1000), st.integers(0, 100))
+def test_a_database_that_grows_is_not_suspicious(now: Extent, more: int, rows: int, tables: int) -> None:
+    """By whatever: rows, new tables and their empty pages, or both."""
+    bare = None if now.bare is None else now.bare + (tables << 12)
+    live = None if now.live is None else now.live + (tables << 12) + more
+    grown = Extent(
+        now.size + more + (tables << 12),
+        (now.tables or 0) + tables + 1,
+        live,
+        bare,
+        None if now.rows is None else now.rows + rows,
+    )
     assert suspicion(now, grown) is None
+
+
+@given(st.integers(1, 1000), st.integers(0, 1 << 20), st.integers(1, 1000))
+def test_deleting_all_rows_is_suspicious_however_many_tables_there_are(tables: int, content: int, rows: int) -> None:
+    """Empty tables keep a page each, which may be most of what there was."""
+    bare = (tables + 1) << 12
+    full, empty = Extent(bare + content, tables, bare + content, bare, rows), Extent(bare, tables, bare, bare, 0)
+    assert suspicion(full, empty)
+    large = replace(full, rows=None)
+    assert bool(suspicion(large, replace(empty, rows=None))) == (content >= TELLING or bare * 10 < bare + content)
+
+
+@given(extents())
+def test_what_a_restore_point_has_is_read_as_it_was_written(extent: Extent) -> None:
+    assert Extent.written(extent.to_metadata(), 7) == extent
+    assert Extent.written({}, 7) == Extent(7, None)
+    assert Extent.written({"size": "x", "rows": "-1", "live": "²"}, 7) == Extent(7, None)
 
 
 @given(extents(), st.integers(0, 1 << 40))

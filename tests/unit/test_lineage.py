@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.files import temporary
 from sidecar.lineage import PENDING_KEPT, Lineage, Marker
 
 STORE = "s3://bucket/prefix"
@@ -205,21 +206,66 @@ def test_a_marker_without_its_database_says_that_there_was_one(database: Path, e
     assert lineage(database, "s3://elsewhere").left_behind() is None
 
 
-def test_the_stores_own_name_is_written_down_and_stays(database: Path) -> None:
-    """A publish that begins says nothing new about the store."""
-    known = Lineage(database, STORE, durable=False, identity=lambda: "abc")
-    known.descends(KEY, "root")
+class Place:
+    """Implements `ports.Located`."""
+
+    def __init__(self, identity: str | None, mount: str | None) -> None:
+        self.identity = identity
+        self.mount = mount
+
+    async def rehearse(self) -> None: ...
+
+
+def located(database: Path, store: str = STORE, identity: str | None = "abc", mount: str | None = "/mnt") -> Lineage:
+    return Lineage(database, store, durable=False, located=Place(identity, mount))
+
+
+def test_where_the_store_was_is_written_down_and_stays(database: Path) -> None:
+    """A publish that begins says nothing new about it."""
+    located(database).descends(KEY, "root")
     lineage(database).pending(NEXT)
     marker = lineage(database).read()
     assert marker
-    assert marker.identity == "abc"
+    assert (marker.identity, marker.mount) == ("abc", "/mnt")
 
 
-def test_a_marker_of_an_older_version_knows_no_name(database: Path) -> None:
+def test_a_marker_of_an_older_version_learns_where_the_store_is(database: Path) -> None:
+    """Without a publish: an idle database would never have it."""
     lineage(database).descends(KEY, "root")
     values = json.loads(lineage(database).path.read_text())
-    del values["identity"]
+    del values["identity"], values["mount"]
     lineage(database).path.write_text(json.dumps(values))
     marker = lineage(database).read()
     assert marker
     assert marker.identity is None
+    located(database).refresh()
+    marker = lineage(database).read()
+    assert marker
+    assert (marker.last, marker.root, marker.identity, marker.mount) == (KEY, "root", "abc", "/mnt")
+
+
+def test_a_directory_that_moved_is_the_same_store(database: Path) -> None:
+    located(database).descends(KEY, "root")
+    moved = located(database, "file:///elsewhere", mount="/")
+    assert moved.elsewhere() is None
+    marker = moved.read()
+    assert marker
+    assert marker.names(KEY)
+    moved.refresh()
+    assert lineage(database, "file:///elsewhere").read()
+    assert located(database, identity="another").elsewhere()
+
+
+def test_a_directory_without_a_name_is_no_other_one_without_a_name(database: Path) -> None:
+    lineage(database, "file:///one").descends(KEY, "root")
+    assert located(database, "file:///two", identity=None).read() is None
+
+
+def test_what_a_killed_boot_left_is_no_deleted_database(database: Path) -> None:
+    """The marker is written before the rename, of the file that is to get the name."""
+    staged = temporary(database)
+    database.rename(staged)
+    lineage(database).descends(KEY, "root", staged)
+    assert lineage(database).left_behind() is None
+    staged.unlink()
+    assert lineage(database).left_behind()
