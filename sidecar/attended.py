@@ -26,19 +26,21 @@ async def attended(configuration: Configuration, *, as_boot: bool = False) -> As
     """
     try:
         async with opened(configuration) as parts, anyio.create_task_group() as group:
-            group.start_soon(_tell_of_silence, parts, parts.boot_patience if as_boot else parts.patience)
+            group.start_soon(tell_of_silence, parts, parts.boot_patience if as_boot else parts.patience)
             yield parts
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failures:
         raise first_failure(failures) from failures
 
 
-async def _tell_of_silence(parts: Parts, patience: Patience) -> None:
+async def tell_of_silence(parts: Parts, patience: Patience) -> None:
+    """Once, in the log and on the page, when the store has answered nothing for a while."""
     await anyio.sleep(SILENCE_SECONDS)
     status = parts.status
     asked = status.in_flight or status.requests
     if asked and not any(outcome in _ANSWERS for _, outcome in status.requests):
         most = _at_most(patience, refused=bool(status.requests))
+        status.trouble = status.trouble or f"{status.store} does not answer"
         log.warning(f"the store {status.store} does not answer yet; giving up within {most:.0f} s")
 
 

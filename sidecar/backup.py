@@ -114,8 +114,7 @@ class Backup(Cycle):
         """Who took over is told by the lease, and a database that is gone is on no disk."""
         hint, since = error.hint, self._status.unprotected_since
         if since and not isinstance(error, DatabaseMissing | LeaseLost):
-            only = f"do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
-            only = f"The app goes on; {only}" if self._tools.status.ready else f"D{only[1:]}"
+            only = f"Do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
             hint = f"{hint}{'' if hint.endswith(('?', '.')) else '.'} {only}" if hint else only
         kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
         self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)

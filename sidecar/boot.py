@@ -78,6 +78,7 @@ class Boot:
         self._snapshotter = tools.snapshotter
         self._status = tools.status
         self._clock = tools.clock
+        self._fence = tools.fence
         self._durable = durable
         self._on_empty = on_empty
         self._on_conflict = on_conflict
@@ -156,6 +157,8 @@ class Boot:
             staged.unlink(missing_ok=True)
         if was_there:
             case.tell.was_missing(case.lineage.path, restored.point)
+        elif self._fence.unfinished:
+            case.tell.was_unfinished(self._fence.unfinished, restored.point)
         fell_back = case.newest is None or restored.point.key != case.newest.key
         if fell_back:
             case.tell.fell_back(case.newest, restored.point)

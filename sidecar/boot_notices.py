@@ -69,6 +69,12 @@ class BootNotices:
             message, "did the app, or a person, delete the file? Nothing to do if it was meant", Kind.DIVERGENCE
         )
 
+    def was_unfinished(self, holder: str, restored: RestorePoint) -> None:
+        """The last machine did not give its lease back, and this disk does not have its database."""
+        message = f"{holder} did not stop in order: what it wrote after {restored.key} of {said(restored)} is not in this database"
+        hint = "nothing to do if it wrote nothing; if its disk is still there, start sidecar on it: its state goes to diverged/"
+        self._decide(message, hint, Kind.DIVERGENCE)
+
     def skipped(self, damage: DamagedRestorePoint) -> None:
         """A damaged restore point was found on the way to a good one."""
         hint = "the next older restore point is tried"

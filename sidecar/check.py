@@ -101,7 +101,10 @@ async def _app_user(setting: str | None) -> str:
 
 
 async def _boot(parts: Parts, trial: Trial, database: Database) -> Finding:
-    return await foretell(parts, database, trial.newest.get(database.name))
+    found = await foretell(parts, database, trial.newest.get(database.name))
+    if trial.other is None:
+        return found
+    return Finding(f"{found.text}; {trial.other} holds the lease, and may publish something newer before", "warning")
 
 
 async def _database(parts: Parts, trial: Trial, database: Database) -> str:

@@ -21,6 +21,7 @@ from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
+from sidecar.attended import tell_of_silence
 from sidecar.boot import Booted
 from sidecar.compose import Parts, opened
 from sidecar.config import Configuration, listen_address
@@ -126,6 +127,13 @@ class _Daemon:
             self._status.remark = ON_THIS_DISK
             log.warning(ON_THIS_DISK[0], store=self._parts.store.url, hint=ON_THIS_DISK[1])
         self._status.enter("restoring")
+        async with anyio.create_task_group() as group:
+            group.start_soon(tell_of_silence, self._parts, self._parts.boot_patience)
+            status = await self._with_lease()
+            group.cancel_scope.cancel()
+        return status
+
+    async def _with_lease(self) -> int:
         ask = self._settings.lease_handoff == "request"
         try:
             await self._unless_stopped(self._parts.require_origin)  # before the lease is written to another store
@@ -302,6 +310,6 @@ class _Daemon:
     def _exit_status(self, status: int, *, protected: bool) -> int:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
-        if not protected and status == 0:
+        if not protected and (status == 0 or self._signals.ended_app(status)):
             raise FinalBackupFailed(*self._ending.not_published())
         return status

@@ -62,7 +62,9 @@ class Ending:
     def tell_not_published(self) -> None:
         """To people now; of a database that is gone to those, too, who look after the next start: that brings it back."""
         status = self._tools.status
-        status.report("", *self.not_published(), Kind.FAILURE)
+        message, hint = self.not_published()
+        status.report("", message, hint, Kind.FAILURE)
+        log.error(message, hint=hint)
         for backup in filter(Backup.is_gone, self._backups):
             message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.newest_key} is lost"
             hint = "has the app deleted it? Every start brings back the newest restore point"

@@ -15,6 +15,7 @@ class NoLease:
     """Implements `ports.Fence` with `lease=off`: nobody else writes, by the user's word."""
 
     exclusive = False
+    unfinished = None
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store

@@ -37,6 +37,9 @@ class OnDemand:
     async def backup(self) -> dict[str, object]:
         """By the names of databases: outcome, and restore point or error, hint and exit code."""
         if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
+            if self._status.phase == "handed over":
+                other = self._status.lease.waiting_for or "another machine"
+                return self._refusal(f"this machine has handed over to {other}", f"ask {other} for it")
             return self._refusal(f"the daemon is {self._status.phase}", "try again later")
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)

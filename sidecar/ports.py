@@ -171,6 +171,11 @@ class Fence(Protocol):
     exclusive: bool
 
     @property
+    def unfinished(self) -> str | None:
+        """The machine that had the lease before us and did not give it back: it died, or its last changes are not published."""
+        ...
+
+    @property
     def epoch(self) -> int:
         """The number of our term, written into what we publish."""
         ...

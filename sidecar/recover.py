@@ -68,6 +68,7 @@ async def _choose(replica: Replica, database: Database, at: Timestamp | None, ke
 
 
 async def _by_key(replica: Replica, database: Database, key: str) -> RestorePoint:
+    key = key.removeprefix(f"{replica.store.url}/")  # as other tools write it
     try:
         point = point_of(await replica.store.head(key))
     except NotFound:

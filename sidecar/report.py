@@ -94,7 +94,7 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
     for each in databases if isinstance(databases, list) else []:
         say(f"\n{each['name']}")
         for label, name, form in _STATUS_LINES:
-            if each.get(name) is not None and (name, each[name]) != ("unprotected_seconds", 0):
+            if each.get(name) is not None and not (each[name] == 0 and name in _OMITTED_ZEROS):
                 say(f"  {label:<22}{form(each[name])}")
     for problem in shown.get("problems", [])[-3:]:
         about = f"{problem['database']}: " if problem["database"] else ""
@@ -123,6 +123,8 @@ def _coming(text: str) -> str:
 def _size(size: int | None) -> str:
     return _UNKNOWN if size is None else format_size(size)
 
+
+_OMITTED_ZEROS = {"unprotected_seconds", "restore_point_size"}
 
 _STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("newest restore point", "restore_point", str),

@@ -176,6 +176,7 @@ class Status:
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.in_flight = 0
+        self.trouble: str | None = None  # why the store's last answer was none
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
@@ -189,6 +190,9 @@ class Status:
     def enter(self, phase: str, *, ready: bool = False) -> None:
         """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
+        if phase in {"stopping", "stopped", "handed over"}:
+            for database in self.databases.values():
+                database.next_backup = database.next_drill = None
         if ready and self.boot is None:
             self.boot = self._measured()
 

@@ -156,7 +156,10 @@ class Metered(Decorated):
             outcome = "ok"
         except SidecarError as error:
             outcome = _OUTCOMES.get(type(error), "failed")
+            self._status.trouble = error.message if isinstance(error, Transient) else None
             raise
+        else:
+            self._status.trouble = None
         finally:
             self._status.in_flight -= 1
             self._status.count_request(operation, outcome, self._clock.monotonic() - started)

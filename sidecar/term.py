@@ -37,6 +37,7 @@ class Term:
         self._writing = anyio.Lock()
         self._why_lost: LeaseLost | None = None
         self._doubted = anyio.Event()
+        self.unfinished: str | None = None
         self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
@@ -114,6 +115,7 @@ class Term:
             retired = retired_with(self._record, self._me.holder) if self.handing_over else self._record.retired
             await self._update(released=True, retired=retired, drop_handoff=not self.handing_over)
         self._status.held = False
+        self._status.waiting_for = self.asked_by
         log.info("lease released", epoch=self.epoch, to=self.asked_by)
 
     async def _update(
@@ -174,6 +176,7 @@ class Term:
             "this machine publishes nothing any more; what it wrote meanwhile goes to diverged/",
         )
         self._status.held = False
+        self._status.waiting_for = seen.record.holder if seen else None
         self._status.renewals["lost"] += 1
         log.error("lease lost", to=by, our_epoch=self.epoch)
         self.lost.set()

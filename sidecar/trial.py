@@ -51,6 +51,7 @@ class Trial:
         self._replica = parts.replica()
         self._store = self._replica.store
         self.newest: dict[str, RestorePoint] = {}  # by database, once the store has told
+        self.other: str | None = None  # who holds the lease, if that is not this machine
 
     def steps(self) -> Steps:
         """Titles and what to do; each raises `SidecarError` when it fails."""
@@ -138,6 +139,7 @@ class Trial:
         left = seen.record.ttl - age
         if holder == self._parts.holder:
             return Finding(f"this machine's, {holder}, renewed {age:.0f} s ago")
+        self.other = holder
         if left <= 0:
             return Finding(f"{holder} has not renewed it for {age:.0f} s: a start takes it over")
         return Finding(f"{holder} holds it: a start waits until it stops, or for {left:.0f} s if it is gone", "warning")

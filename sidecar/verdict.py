@@ -52,7 +52,8 @@ def overall(status: Status) -> Verdict:
         return chosen
     which = names[0] if len(names) == 1 else f"{len(names)} of {len(each)} databases"
     reason = f"{which}: {chosen.reason}" if chosen.reason else which
-    return Verdict(worst, chosen.title, chosen.since, reason, chosen.hint)
+    title = f"{chosen.title}: {which}" if worst is Level.WAIT and len(names) < len(each) else chosen.title
+    return Verdict(worst, title, chosen.since, reason, chosen.hint)
 
 
 def of_database(status: Status, database: DatabaseStatus) -> Verdict:
@@ -122,6 +123,9 @@ def _booting(status: Status) -> Verdict:
         hint = "stop that machine, or wait until it is gone for lease_ttl"
         return Verdict(Level.WAIT, "Waiting for another machine", status.started, reason, hint)
     title = "Restoring" if status.phase == "restoring" else "Starting"
+    if status.trouble:
+        hint = "it is tried again until `restore_timeout`; the app is not started on an empty database"
+        return Verdict(Level.WAIT, title, status.started, status.trouble, hint)
     problem = status.problems[-1] if status.problems else None
     reason = problem.message if problem else "the app starts when its databases are there"
     return Verdict(Level.WAIT, title, status.started, reason, problem.hint if problem else "")
@@ -129,13 +133,14 @@ def _booting(status: Status) -> Verdict:
 
 def _fenced(status: Status, database: DatabaseStatus) -> Verdict:
     problem = next((each for each in reversed(status.problems) if each.kind is Kind.DIVERGENCE), None)
-    reason = problem.message if problem else "another machine has taken over"
+    reason = f"{status.lease.waiting_for or 'another machine'} has taken over: what this one writes is kept under diverged/ at most"
     since = database.unprotected_since or (problem.at if problem else None)
-    return Verdict(Level.BAD, "Fenced: not protected", since, reason, problem.hint if problem else "")
+    return Verdict(Level.BAD, "Fenced: not protected", since, reason, "see that one machine runs: stop one of the two")
 
 
 def _ended(status: Status) -> Verdict:
-    reason = "another machine goes on from here" if status.phase == "handed over" else "the app has ended"
+    other = status.lease.waiting_for or "another machine"
+    reason = f"{other} goes on from here" if status.phase == "handed over" else "the app has ended"
     return Verdict(Level.WAIT, _ENDED[status.phase], None, reason)
 
 

@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
 COUNT_SECONDS = 3600.0
+FIRST_COUNT_SECONDS = 60.0  # until there is anything
 
 
 class Watching:
@@ -72,7 +73,7 @@ class Watching:
                 with suppress(SidecarError):  # the cycles report what is wrong with the store
                     points = [point async for point in self._tools.replica.points(name)]
                     self._status.stored[name] = stored_by_tier(points)
-            await anyio.sleep(COUNT_SECONDS)
+            await anyio.sleep(COUNT_SECONDS if all(self._status.stored.values()) else FIRST_COUNT_SECONDS)
 
     async def look_when_doubted(self) -> None:
         """The lease object was deleted, or is out of reach for good: are the restore points still there?"""

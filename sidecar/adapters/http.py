@@ -203,7 +203,8 @@ class Http:
         if self._status.ready:
             return web.Response(text="ready\n")
         other = self._status.lease.waiting_for
-        waiting = f", waiting for the lease of {other}" if other else ""
+        waits = other and self._status.phase in {"starting", "restoring"}
+        waiting = f", waiting for the lease of {other}" if waits else ""
         return web.Response(status=503, text=f"{self._status.phase}{waiting}\n")
 
     async def _metrics(self, _request: web.Request) -> web.Response:

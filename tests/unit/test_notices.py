@@ -24,6 +24,7 @@ class Fence:
     """Implements what `Notices` asks of `ports.Fence`."""
 
     exclusive = True
+    unfinished = None
     epoch = 1
     lost = False
 
