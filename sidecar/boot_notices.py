@@ -73,6 +73,7 @@ class BootNotices:
         """The last machine did not give its lease back, and this disk does not have its database."""
         message = f"{holder} did not stop in order: what it wrote after {restored.key} of {said(restored)} is not in this database"
         hint = "nothing to do if it wrote nothing; if its disk is still there, start sidecar on it: its state goes to diverged/"
+        self._status.unfinished = holder
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def skipped(self, damage: DamagedRestorePoint) -> None:

@@ -310,6 +310,6 @@ class _Daemon:
     def _exit_status(self, status: int, *, protected: bool) -> int:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require()
-        if not protected and (status == 0 or self._signals.ended_app(status)):
+        if not protected and status == 0:
             raise FinalBackupFailed(*self._ending.not_published())
         return status

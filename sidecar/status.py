@@ -176,6 +176,7 @@ class Status:
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.in_flight = 0
+        self.unfinished: str | None = None  # the machine before this one, if what it wrote last is missing here
         self.trouble: str | None = None  # why the store's last answer was none
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None

@@ -52,11 +52,6 @@ class Signals:
         """When the grace ends, on the monotonic clock: it begins when the app was asked to stop, or now."""
         return (self._asked if self.stop.is_set() else time.monotonic()) + grace
 
-    def ended_app(self, status: int) -> bool:
-        """Whether the app died of a signal that it got from us: an app without a handler dies of every request to stop."""
-        ours = {128 + (self.first or signal.SIGTERM), 128 + signal.SIGKILL}
-        return self.stop.is_set() and status in ours
-
     def _stopping(self, number: int) -> None:
         if self.first is not None:
             self.hurry.set()

@@ -85,6 +85,11 @@ class Metrics:
         for outcome in RESTORE_OUTCOMES:
             outcomes.add_metric([outcome], self._status.restores[outcome])
         yield outcomes
+        yield GaugeMetricFamily(
+            "sidecar_predecessor_unfinished",
+            "1 when the machine before this one did not stop in order, and its last changes are missing here",
+            value=float(self._status.unfinished is not None),
+        )
         yield self._gauge("sidecar_restore_duration_seconds", "How long the boot of a database took", "restore_seconds")
         yield self._gauge("sidecar_restore_bytes", "Size of the database that was restored", "restore_bytes")
 

@@ -121,6 +121,31 @@ def test_status_does_not_wait_for_a_daemon_that_is_frozen(local: Machine) -> Non
         assert process.terminate() == 0
 
 
+def test_key_may_be_written_as_other_tools_do(local: Machine) -> None:
+    """With the store's URL before it, as in `aws s3 cp`."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    key = f"{local.store}/app.db/{local.points()[0].name}"
+    done = local.cli("restore", "--key", key, "--output", str(local / "copy.db"))
+    assert done.returncode == 0, done.stderr
+    assert notes(local / "copy.db") == ["one"]
+
+
+def test_backup_of_two_databases_of_which_one_is_not_there_yet(local: Machine) -> None:
+    """The one is published; of the other that is said. Nothing at all to back up is a mistake."""
+    write_note(local.database, "one")
+    both = f"{local.database},{local.data}/later.db"
+    with local.run(*CALM_APP, databases=both) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        write_note(local.database, "two")
+        done = local.cli("backup", databases=both)
+        assert done.returncode == 0
+        assert "later.db: nothing to back up: it does not exist yet" in done.stdout
+        verdict = json.loads(process.http("/status")[1])["verdict"]
+        assert (verdict["level"], verdict["title"]) == ("wait", "Nothing to protect yet: later.db")
+        assert process.terminate() == 0
+
+
 def test_status_without_a_control_socket_is_what_the_store_says(local: Machine) -> None:
     """Of a daemon without one, or beside another command: it is not taken for nobody, nor waited for."""
     write_note(local.database, "one")

@@ -128,6 +128,29 @@ def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, rema
     assert notes(local.database) == ["published"]
 
 
+@pytest.mark.parametrize("disk", ["lost", "kept"])
+def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(local: Machine, disk: str) -> None:
+    """It was killed: what it wrote after its last restore point is on its disk, if anywhere."""
+    write_note(local.database, "one")
+    first = local.with_env(FLY_MACHINE_ID="m1")
+    with first.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        write_note(local.database, "two")
+        process.kill()
+    if disk == "lost":
+        local.lose_disk()
+    second = local.with_env(FLY_MACHINE_ID="m2")
+    with second.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        if disk == "lost":
+            said = wait_level(process, "look")
+            assert "m1 did not stop in order: what it wrote after app.db/" in said["reason"]
+        else:
+            wait_level(process, "good")
+        assert process.terminate() == 0
+    assert notes(local.database) == (["one"] if disk == "lost" else ["one", "two"])
+
+
 def test_new_disk_is_no_deleted_database(local: Machine) -> None:
     write_note(local.database, "published")
     assert local.cli("backup").returncode == 0

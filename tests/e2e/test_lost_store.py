@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.machine import CALM_APP, Machine, notes, write_note
+from tests.e2e.machine import CALM_APP, Machine, calm_app, notes, write_note
 from tests.harness.eventually import eventually
 from tests.harness.receiver import receiving
 from tests.harness.seaweed import Seaweed
@@ -174,6 +174,28 @@ def test_final_backup_looks_once_more(local: Machine) -> None:
             point.unlink()
         assert process.terminate() == 0
     assert notes(local.restore_copy()) == ["one"]
+
+
+@pytest.mark.parametrize(("app", "code"), [(("sleep", "1000"), 143), (calm_app(3), 3), (CALM_APP, 74)], ids=str)
+def test_lost_final_backup_is_in_the_log_whatever_the_exit_code(
+    local: Machine, app: tuple[str, ...], code: int
+) -> None:
+    """Most apps have no handler: 143 is then what a stop looks like. The next machine without this disk says it, too."""
+    store = Path(local.store.removeprefix("file://"))
+    write_note(local.database, "one")
+    with local.run(*app, final_backup_timeout="2s", lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        store.rename(local / "elsewhere")
+        write_note(local.database, "two")
+        assert process.terminate() == code
+        assert "do not destroy this machine" in process.stderr()
+    (local / "elsewhere").rename(store)
+    local.lose_disk()
+    with local.with_env(FLY_MACHINE_ID="m2").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert "did not stop in order" in verdict(process)["reason"]
+        assert process.metric("sidecar_predecessor_unfinished") == 1
+        assert process.terminate() == 0
 
 
 def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:

@@ -1,13 +1,43 @@
 """A store that is away: at boot, during the run, and at the end."""
 
+from contextlib import suppress
+
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, calm_app, complaint, notes, write_note
+from tests.e2e.test_decided import verdict
 from tests.harness.eventually import eventually
 from tests.harness.proxy import Answer, FaultProxy, s3_error
 from tests.harness.seaweed import Seaweed
+from tests.harness.sidecar_process import SidecarProcess
 from tests.harness.writer_process import last_ack, writer_command
 from tests.harness.writers import check_ledger
+
+
+def reason(process: SidecarProcess) -> str:
+    """What the page says, once it is there."""
+    with suppress(OSError):
+        return verdict(process)["reason"]
+    return ""
+
+
+@pytest.mark.s3
+def test_page_says_what_a_boot_waits_for(proxied: Machine, proxy: FaultProxy) -> None:
+    """The store is away: what is wrong, and that the app is not started; then it is back, and all is restored."""
+    write_note(proxied.database, "one")
+    assert proxied.cli("backup").returncode == 0
+    proxied.lose_disk()
+    proxy.down()
+    with proxied.run(*CALM_APP) as process:
+        eventually(lambda: "cannot be reached" in reason(process), 20, "why it waits")
+        said = verdict(process)
+        assert (said["level"], said["title"]) == ("wait", "Restoring")
+        assert "not started on an empty database" in said["hint"]
+        assert process.http("/readyz")[0] == 503
+        proxy.up()
+        process.wait_ready()
+        assert process.terminate() == 0
+    assert notes(proxied.database) == ["one"]
 
 
 @pytest.mark.parametrize("fault", [None, s3_error(500, "InternalError")])

@@ -323,6 +323,22 @@ def test_store_or_database_is_mistyped(local: Machine) -> None:
         assert process.terminate() == 0
 
 
+def test_machine_is_killed_and_its_disk_lost(machine: Machine) -> None:
+    """What it wrote after its last restore point is gone; the next machine says so, for a day."""
+    write_note(machine.database, "published")
+    with machine.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, **FAST) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.kill()
+    with second(machine).run(*CALM_APP, **{**FAST, "lease_wait": "30s"}) as process:
+        process.wait_ready()
+        with watching(machine, process) as watch:
+            watch.fires("SidecarPredecessorUnfinished")
+            problem(process)
+            page(process, "look", "Protected, but look")
+        told(process)
+        assert process.terminate() == 0
+
+
 def second(machine: Machine) -> Machine:
     """Another machine of the same app, with a disk of its own."""
     (machine / "second").mkdir()

@@ -26,6 +26,7 @@ DOCUMENTED = {
     "sidecar_backups_total": "counter",
     "sidecar_backup_failures_total": "counter",
     "sidecar_backup_failing": "gauge",
+    "sidecar_predecessor_unfinished": "gauge",
     "sidecar_backup_duration_seconds": "histogram",
     "sidecar_last_backup_success_timestamp_seconds": "gauge",
     "sidecar_unprotected_seconds": "gauge",

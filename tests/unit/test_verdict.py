@@ -88,9 +88,46 @@ def test_a_machine_that_waits_names_the_holder(status: Status) -> None:
 def test_a_fenced_machine_is_not_protected(status: Status) -> None:
     running(status)
     status.lease.renewals["lost"] += 1
+    status.lease.waiting_for = "m2"
     status.report("", "taken over by m2", "it goes to diverged/", Kind.DIVERGENCE)
+    status.report("app.db", "what this machine wrote is kept", "", Kind.DIVERGENCE)
     verdict = overall(status)
-    assert (verdict.level, verdict.reason) == (Level.BAD, "taken over by m2")
+    assert (verdict.level, verdict.title) == (Level.BAD, "Fenced: not protected")
+    assert verdict.reason.startswith("m2 has taken over")
+    assert "stop one of the two" in verdict.hint
+
+
+def test_a_machine_that_handed_over_names_the_other_one_and_promises_nothing(status: Status) -> None:
+    running(status)
+    status.databases["app.db"].next_backup = status.databases["app.db"].next_drill = START
+    status.lease.waiting_for = "m2"
+    status.enter("handed over")
+    shown = as_json(status)["databases"]
+    assert isinstance(shown, list)
+    assert overall(status).reason == "m2 goes on from here"
+    assert (shown[0]["next_backup"], shown[0]["next_drill"]) == (None, None)
+
+
+def test_a_boot_says_what_is_wrong_with_the_store(status: Status) -> None:
+    """It is what the app waits for; the last problem is not."""
+    status.enter("restoring")
+    status.report("app.db", "of before", "")
+    status.trouble = "the store cannot be reached"
+    shown = overall(status)
+    assert (shown.level, shown.reason) == (Level.WAIT, "the store cannot be reached")
+    status.trouble = None
+    shown = overall(status)
+    assert shown.reason == "of before"
+
+
+def test_one_that_waits_beside_one_that_is_protected_is_named(clock: FakeClock) -> None:
+    """The heading must not say of all that there is nothing."""
+    databases = tuple(Database(name, Path("/data") / name) for name in ("a.db", "b.db"))
+    status = Status(databases, "s3://bucket", "1", clock.now)
+    status.enter("running", ready=True)
+    status.succeeded("a.db", "published")
+    status.databases["b.db"].last_outcome = "waiting"
+    assert (overall(status).level, overall(status).title) == (Level.WAIT, "Nothing to protect yet: b.db")
 
 
 @pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH])
