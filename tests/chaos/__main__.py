@@ -21,14 +21,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory, Seaweed(Path(directory, "seaweed")) as seaweed:
         seaweed.s3.make_bucket(BUCKET)
         chaos = Chaos(Path(directory), seaweed, BUCKET, options.seed)
-        for number in range(1, options.rounds + 1):
-            try:
+        try:
+            for number in range(1, options.rounds + 1):
                 chaos.round()
-            except (Violation, AssertionError) as violation:
-                print(f"VIOLATION in round {number} of seed {options.seed}: {violation}")
-                return 1
-            if number % 10 == 0:
-                print(chaos.tally, flush=True)
+                if number % 10 == 0:
+                    print(chaos.tally, flush=True)
+        except (Violation, AssertionError) as violation:
+            print(f"VIOLATION in round {number} of seed {options.seed}: {violation}")
+            return 1
+        finally:
+            chaos.sweep()
     print(f"no violation: {chaos.tally}")
     return 0
 

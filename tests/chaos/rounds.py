@@ -102,6 +102,11 @@ class Chaos:
         self.tally = Tally()
         fill(self._machines[0].database, MEGABYTES)
 
+    def sweep(self) -> None:
+        """Leave nothing in memory when there is no further round."""
+        for machine in self._machines:
+            machine.sweep_memory()
+
     def round(self) -> None:
         """Choose a machine, boot, look, let it live, end it. Raises `Violation`."""
         before, machine = self._last, self._choose()

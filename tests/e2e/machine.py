@@ -136,12 +136,18 @@ class Machine:
         assert done.returncode == 0, done.stderr
         return target
 
+    def sweep_memory(self) -> None:
+        """Remove the snapshots of processes that were killed: there is nobody who would, when no other one follows."""
+        for snapshot in self._snapshots_in_memory():
+            if self._is_mine(snapshot):
+                snapshot.unlink(missing_ok=True)
+
     def _environment(self, settings: Mapping[str, object]) -> dict[str, str]:
         chosen = {"databases": self.database, "store": self.store, **_DEFAULTS, **settings}
         return {**self.env, **{f"SIDECAR_{name.upper()}": str(value) for name, value in chosen.items()}}
 
     def _is_mine(self, snapshot: Path) -> bool:
-        bases = [str(path) for path in self.data.rglob("*.db")]
+        bases = [str(path) for path in (self.database, *self.data.rglob("*.db"), *self.data.rglob("*.diverged-*"))]
         names = [*bases, *(f"{base}.drill" for base in bases)]
         digests = [hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
         return any(digest in snapshot.name for digest in digests)

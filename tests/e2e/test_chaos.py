@@ -12,6 +12,9 @@ from tests.harness.seaweed import Seaweed
 def test_nothing_published_is_lost_whoever_is_killed_when(tmp_path: Path, seaweed: Seaweed, bucket: str) -> None:
     """Always the same rounds; `make chaos` has others every time."""
     chaos = Chaos(tmp_path, seaweed, bucket, seed=4)
-    while chaos.tally.rounds < 6:
-        chaos.round()
+    try:
+        while chaos.tally.rounds < 6:
+            chaos.round()
+    finally:
+        chaos.sweep()
     assert chaos.tally.looked

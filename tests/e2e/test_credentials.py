@@ -191,7 +191,18 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         done = machine.cli("check")
         assert done.returncode == 0, done.stdout
     found = {line[8:].partition(":")[0]: line for line in done.stdout.partition("\n\n")[2].splitlines()}
-    tried = ["sqlite", "listen", "shutdown budget", "token", "role", "store", "clock", "conditional write", "read"]
+    tried = [
+        "sqlite",
+        "listen",
+        "shutdown budget",
+        "token",
+        "role",
+        "store",
+        "clock",
+        "lease",
+        "conditional write",
+        "read",
+    ]
     assert list(found) == [*tried, "part copy", "tag", "no deletes", "next boot, app.db", "database app.db"], (
         done.stdout
     )

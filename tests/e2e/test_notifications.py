@@ -44,7 +44,7 @@ def test_outage_is_told_once_and_its_end_to_every_receiver_and_the_heart_pauses(
             proxy.up()
             receiver.wait(lambda each: len(each.posts) == 2 and len(each.gets) > beats)
             assert receiver.kinds() == ["failure", "recovery"]
-            assert "do not destroy this machine, only its disk has the changes since 2" in receiver.posts[0]["hint"]
+            assert "Do not destroy this machine, only its disk has the changes since 2" in receiver.posts[0]["hint"]
             text = receiver.posts[0]["text"]
             assert text.startswith("sidecar failure on ")
             assert "app.db: " in text
