@@ -81,6 +81,18 @@ def test_store_that_is_lost_for_good_is_begun_anew_by_a_persons_word(local: Mach
 
 
 @mounting
+def test_disk_that_is_mounted_and_was_emptied_does_not_keep_the_app_from_starting(local: Machine) -> None:
+    """A new disk in the old one's place: the local database is kept and published there, and that is told."""
+    write_note(local.database, "one")
+    assert local.cli("backup", prefix=mounted(local)).returncode == 0
+    shutil.rmtree(local / "disk")
+    with local.run(*CALM_APP, prefix=mounted(local)) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert "has no restore point of app.db any more" in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+
+
+@mounting
 def test_idle_database_of_an_older_version_learns_where_the_store_is(local: Machine) -> None:
     """A start that keeps it writes that down, although nothing is published."""
     write_note(local.database, "one")
