@@ -16,7 +16,7 @@ from sidecar.errors import (
     Transient,
 )
 from sidecar.lineage import Lineage
-from sidecar.status import Kind
+from sidecar.problems import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -7,7 +7,8 @@ import structlog
 from sidecar.domain import Database, RestorePoint
 from sidecar.errors import DamagedRestorePoint
 from sidecar.lineage import Marker
-from sidecar.status import Kind, Status
+from sidecar.problems import Kind
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

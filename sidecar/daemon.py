@@ -36,7 +36,7 @@ from sidecar.locks import control_path
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
 from sidecar.pipeline import first_failure
-from sidecar.status import Kind
+from sidecar.problems import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.watching import Watching
 

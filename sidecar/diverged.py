@@ -18,8 +18,8 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.files import mark_done
+from sidecar.problems import Kind
 from sidecar.replica import diverged_key_of, point_of
-from sidecar.status import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -23,9 +23,9 @@ from sidecar.domain import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.pipeline import Turns, gathered
 from sidecar.ports import Clock, Staging
+from sidecar.problems import Kind
 from sidecar.replica import Replica, key_of, point_of
 from sidecar.restore import Manner, Progress, Restorer
-from sidecar.status import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from sidecar.backup import Backup
 from sidecar.diverged import Diverged, FencedState
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
-from sidecar.status import Kind, Problem
+from sidecar.problems import Kind, Problem
 from sidecar.tools import Tools
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class Ending:
         for backup in filter(Backup.is_gone, self._backups):
             message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.newest_key} is lost"
             hint = "has the app deleted it? Every start brings back the newest restore point"
-            status.remember(Problem(status.now(), backup.database.name, message, hint, Kind.DAMAGED))
+            status.problems.remember(Problem(status.now(), backup.database.name, message, hint, Kind.DAMAGED))
 
     def not_published(self) -> tuple[str, str]:
         """When the final backup failed: what is lost and what is not, and what to do."""

@@ -16,8 +16,9 @@ import structlog
 from sidecar.domain import IfAbsent, IfMatch, Timestamp
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.ports import Fence, ObjectStore
+from sidecar.problems import Kind, Problem
 from sidecar.replica import Replica
-from sidecar.status import Kind, Problem, Status
+from sidecar.status import Status
 from sidecar.verdict import LOOK_FOR, TO_DECIDE
 
 log = structlog.get_logger()
@@ -46,6 +47,11 @@ class Kept:
     decided: datetime | None = None
     etag: str | None = None
 
+    def undecided_since(self, now: datetime) -> datetime:
+        """From when on something is to be decided, by the store's clock; a decision from the future hides nothing."""
+        decided = self.decided if self.decided and self.decided <= now else None
+        return max(now - LOOK_FOR, decided or now - LOOK_FOR)
+
 
 async def read_notices(store: ObjectStore, database: str, now: datetime) -> Kept:
     """Those of the last day before `now`. Raises what the store does; what is no JSON of ours is nothing."""
@@ -56,7 +62,7 @@ async def read_notices(store: ObjectStore, database: str, now: datetime) -> Kept
     try:
         values = json.loads(bytes(blob.data))
         found = [_parse(database, each, now) for each in values["notices"]]
-        decided = min(_instant(values["decided"]), now) if values.get("decided") else None
+        decided = _instant(values["decided"]) if values.get("decided") else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         log.warning("the notices in the store cannot be read", database=database, error=type(error).__name__)
         return Kept(etag=blob.info.etag)
@@ -138,17 +144,21 @@ class Notices:
             log.exception("what is to be decided could not be kept, by a bug")
 
     def _is_new(self, database: str) -> bool:
-        return _differ(self._kept.get(database, Kept()).notices, self._to_decide(database))
+        kept = self._kept.get(database, Kept())
+        return _differ(kept.notices, self._to_decide(database, kept))
 
-    def _to_decide(self, database: str) -> tuple[Problem, ...]:
+    def _to_decide(self, database: str, kept: Kept) -> tuple[Problem, ...]:
+        """What is shown, and what was kept and found no room to be shown."""
         since = self._status.now() - LOOK_FOR
-        recent = [each for each in self._status.problems if each.database == database and each.at > since]
-        return tuple(each for each in recent if each.kind in TO_DECIDE)
+        shown = [each for each in self._status.problems if each.database == database and each.kind in TO_DECIDE]
+        words = {each.words for each in shown}
+        every = sorted((*shown, *(each for each in kept.notices if each.words not in words)), key=lambda each: each.at)
+        return tuple(each for each in every if each.at > since)[-KEPT:]
 
     async def _keep(self, database: str) -> None:
         for _ in range(ATTEMPTS):
             kept = self._kept.get(database) or await self._read(database)
-            notices = self._to_decide(database)
+            notices = self._to_decide(database, kept)
             if not _differ(kept.notices, notices):
                 return
             self._fence.require()
@@ -157,14 +167,14 @@ class Notices:
             except PreconditionFailed:  # another machine's are there now: both are kept
                 there = await self._read(database)
                 for notice in kept.notices if there.decided != kept.decided else ():
-                    self._status.forget(notice)
+                    self._status.problems.forget(notice)
             else:
                 return
 
     async def _read(self, database: str) -> Kept:
         kept = self._kept[database] = await read_notices(self._store, database, self._status.now())
         for notice in kept.notices:
-            self._status.remember(notice)
+            self._status.problems.remember(notice)
         return kept
 
     async def keep_looking_for_diverged(self) -> None:
@@ -180,11 +190,12 @@ class Notices:
         """What other machines put under `diverged/` in the last day is theirs to decide who read this one's page."""
         now = await self._store.now()
         for database in self._status.databases:
-            await self._keep(database)  # what is decided is to be known
-            after = max(now - LOOK_FOR, self._kept[database].decided or now - LOOK_FOR)
-            for notice in await diverged_since(self._replica, database, after):
+            with suppress(SidecarError):  # what is decided would be good to know
+                await self._keep(database)
+            kept = self._kept.get(database, Kept())
+            for notice in await diverged_since(self._replica, database, kept.undecided_since(now)):
                 if not any(str(Timestamp.of(notice.at)) in each.message for each in self._status.problems):
-                    self._status.remember(replace(notice, at=min(notice.at, self._status.now())))
+                    self._status.problems.remember(replace(notice, at=min(notice.at, self._status.now())))
 
 
 async def diverged_since(replica: Replica, database: str, after: datetime) -> tuple[Problem, ...]:
@@ -199,5 +210,5 @@ async def diverged_since(replica: Replica, database: str, after: datetime) -> tu
 
 def _differ(kept: Iterable[Problem], shown: Iterable[Problem]) -> bool:
     """Whether there are others, or one was said again long after."""
-    before, now = ({(each.kind, each.message): each.at for each in some} for some in (kept, shown))
+    before, now = ({each.words: each.at for each in some} for some in (kept, shown))
     return before.keys() != now.keys() or any(now[key] - at > SAID_AGAIN for key, at in before.items())

@@ -10,8 +10,9 @@ from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.outbox import Growth, Message, Outbox, said_in, shortened
 from sidecar.pipeline import first_failure
 from sidecar.ports import Clock, Receiver
+from sidecar.problems import Kind
 from sidecar.quantities import format_size
-from sidecar.status import Event, Kind, Status
+from sidecar.status import Event, Status
 
 log = structlog.get_logger()
 

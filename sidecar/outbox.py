@@ -4,8 +4,9 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from sidecar.errors import Reason
+from sidecar.problems import Kind
 from sidecar.quantities import format_size
-from sidecar.status import Event, Kind
+from sidecar.status import Event
 
 TOLD = frozenset({Kind.FAILURE, Kind.RECOVERY, Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH})
 QUEUE = 50

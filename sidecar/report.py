@@ -23,11 +23,11 @@ from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
 from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say
+from sidecar.problems import Kind, Problem
 from sidecar.quantities import format_duration, format_size
 from sidecar.record import read
 from sidecar.replica import Replica
-from sidecar.status import Kind, Problem
-from sidecar.verdict import LOOK_FOR, Level, Verdict
+from sidecar.verdict import Level, Verdict
 
 log = structlog.get_logger()
 
@@ -169,7 +169,7 @@ async def _to_decide(parts: Parts, replica: Replica, database: Database) -> tupl
     now = parts.clock.now()
     try:
         kept = await read_notices(replica.store, database.name, now)
-        diverged = await diverged_since(replica, database.name, max(now - LOOK_FOR, kept.decided or now - LOOK_FOR))
+        diverged = await diverged_since(replica, database.name, kept.undecided_since(await replica.store.now()))
     except SidecarError as error:  # of somebody who may read restore points and nothing else
         log.info("it is not known what is to be decided", database=database.name, error=error.message)
         return ()

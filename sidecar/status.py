@@ -5,36 +5,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from sidecar.cost import Cost, Measured, estimate
 from sidecar.domain import Database
 from sidecar.errors import Reason
+from sidecar.problems import Kind, Problem, Problems
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
 COSTS = ("requests", "storage", "egress")
 DRILLS = ("good", "damaged", "failed")
 HISTORY = 50
-PROBLEMS = 20
-
-
-class Kind(StrEnum):
-    """What an event is: the first ones are told to people, `PUBLISHED` and `PROTECTED` are good news for programs."""
-
-    FAILURE = "failure"
-    RECOVERY = "recovery"
-    DIVERGENCE = "divergence"
-    SUSPICION = "suspicion"
-    DRILL = "drill"
-    DAMAGED = "damaged"
-    GROWTH = "growth"
-    NOTICE = "notice"
-    PUBLISHED = "published"
-    PROTECTED = "protected"
-
-
-_PASSING = {Kind.FAILURE, Kind.NOTICE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +51,6 @@ class Histogram:
             running += count
             pairs.append((bound, float(running)))
         return pairs
-
-
-@dataclass(slots=True)
-class Problem:
-    """A failure as people should see it."""
-
-    at: datetime
-    database: str
-    message: str
-    hint: str
-    kind: Kind = Kind.NOTICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +155,7 @@ class Status:
         self.publishing: dict[str, tuple[int, int]] = {}
         self.boot: Measured | None = None  # what was spent before the app started
         self.stored: dict[str, dict[str, int]] = {}
-        self.problems: deque[Problem] = deque()
+        self.problems = Problems(len(databases))
         self.remark: tuple[str, str] | None = None  # what stays to be decided as long as this process runs, and a hint
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
@@ -279,41 +249,8 @@ class Status:
         self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE, reason: Reason | None = None
     ) -> None:
         """Keep a problem for people to see, and tell the listener."""
-        same = next(
-            (each for each in self.problems if (each.kind, each.database, each.message) == (kind, name, message)), None
-        )
-        if same:  # said again and again, it must not push the others out of sight
-            self.problems.remove(same)
-        self.problems.append(Problem(self._now(), name, message, hint, kind))
-        self._trim()
+        self.problems.add(Problem(self._now(), name, message, hint, kind))
         self.tell(kind, name, message, hint, reason)
-
-    def _trim(self) -> None:
-        """A failure comes again while it is true; a suspicion is said once, and that of one database must not push out another's."""
-        while len(self.problems) > max(PROBLEMS, 2 * len(self.databases)):
-            passing = next((each for each in self.problems if each.kind in _PASSING), None)
-            most = Counter(each.database for each in self.problems).most_common(1)[0][0]
-            of_most = [each for each in self.problems if each.database == most]
-            least = next((each for each in of_most if each.kind is not Kind.DAMAGED), of_most[0])
-            self.problems.remove(passing or least)
-
-    def remember(self, problem: Problem) -> None:
-        """Show, in its place by time, one of which people were told by another process; one that is shown gets the later time."""
-        key = (problem.kind, problem.database, problem.message)
-        same = next((each for each in self.problems if (each.kind, each.database, each.message) == key), None)
-        if same:
-            if same.at >= problem.at:
-                return
-            self.problems.remove(same)
-        later = sum(each.at >= problem.at for each in self.problems)
-        self.problems.insert(len(self.problems) - later, problem)
-        self._trim()
-
-    def forget(self, problem: Problem) -> None:
-        """Somebody has decided about it."""
-        key = (problem.kind, problem.database, problem.message)
-        for same in [each for each in self.problems if (each.kind, each.database, each.message) == key]:
-            self.problems.remove(same)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
         """Tell the listener alone."""

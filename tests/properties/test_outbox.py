@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from sidecar.errors import Reason
 from sidecar.outbox import QUEUE, Message, Outbox
-from sidecar.status import Event, Kind
+from sidecar.problems import Kind
+from sidecar.status import Event
 from tests.fakes import START
 
 ARRIVES, LOST, REPLY_LOST, REFUSED = "arrives", "lost", "reply lost", "refused"

@@ -9,8 +9,9 @@ import pytest
 from sidecar.domain import Database
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.notices import Kept, Notices, decide_notices, notices_key, read_notices
+from sidecar.problems import SHOWN, Kind, Problem
 from sidecar.replica import Replica
-from sidecar.status import PROBLEMS, Event, Kind, Problem, Status
+from sidecar.status import Event, Status
 from sidecar.verdict import LOOK_FOR, Level, overall
 from tests.fakes import START, FakeClock, MemoryStore
 
@@ -210,13 +211,13 @@ async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: F
 
 async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
-    for number in range(PROBLEMS):
+    for number in range(SHOWN):
         first.status.report(NAME, f"old {number}", "", Kind.DIVERGENCE)
     await first.notices.keep()
     second = Process(store, clock)
     second.status.report(NAME, "new", "", Kind.SUSPICION)
     await second.notices.keep()
-    assert len(second.status.problems) == PROBLEMS
+    assert len(second.status.problems) == SHOWN
     assert second.status.problems[-1].message == "new"
 
 
@@ -359,11 +360,11 @@ async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s
     """However much one has to say: the other's loss stays in sight, here and after a restart."""
     first = Two(store, clock)
     first.status.report("b.db", "changes were lost", "", Kind.DAMAGED)
-    for number in range(2 * PROBLEMS):
+    for number in range(2 * SHOWN):
         first.status.report("a.db", f"it looks lost {number}", "", Kind.SUSPICION)
         assert await first.notices.keep()
     second = Two(store, clock)
-    for number in range(2 * PROBLEMS):
+    for number in range(2 * SHOWN):
         second.status.report("a.db", f"it looks lost again {number}", "", Kind.SUSPICION)
     assert await second.notices.keep()
     for each in (first, second):

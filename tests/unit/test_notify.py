@@ -12,7 +12,8 @@ from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliver
 from sidecar.notify import ATTEMPTS, Notifier
 from sidecar.outbox import Growth
 from sidecar.ports import Receiver
-from sidecar.status import Kind, Status
+from sidecar.problems import Kind
+from sidecar.status import Status
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

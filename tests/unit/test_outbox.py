@@ -4,7 +4,8 @@ import pytest
 
 from sidecar.errors import Reason
 from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Growth, Message, Outbox, said_in, shortened
-from sidecar.status import Event, Kind
+from sidecar.problems import Kind
+from sidecar.status import Event
 from tests.fakes import START
 
 

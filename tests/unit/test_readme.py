@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.domain import Database
-from sidecar.status import Kind, Status
+from sidecar.problems import Kind
+from sidecar.status import Status
 from sidecar.status_json import as_json
 from tests.readme import README, generated, undocumented
 

@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.domain import Database
 from sidecar.errors import Reason
-from sidecar.status import SECONDS, Histogram, Kind, Status
+from sidecar.problems import Kind
+from sidecar.status import SECONDS, Histogram, Status
 from sidecar.status_json import as_json
 from tests.fakes import START, FakeClock
 
