@@ -100,6 +100,9 @@ class Boot:
         )
         tell = BootNotices(database, self._replica.store.url, self._status)
         booted, restored = await self._carry_out(decision, _Case(database, lineage, marker, newest, progress, tell))
+        unfinished = self._fence.unfinished
+        if unfinished and not (local and unfinished == self._status.lease.holder):  # its own disk: nothing is missing
+            tell.was_unfinished(unfinished, restored.point if restored else newest)
         seconds = self._clock.monotonic() - started
         await self._prepare(database)
         if restored:
@@ -157,8 +160,6 @@ class Boot:
             staged.unlink(missing_ok=True)
         if was_there:
             case.tell.was_missing(case.lineage.path, restored.point)
-        elif self._fence.unfinished:
-            case.tell.was_unfinished(self._fence.unfinished, restored.point)
         fell_back = case.newest is None or restored.point.key != case.newest.key
         if fell_back:
             case.tell.fell_back(case.newest, restored.point)

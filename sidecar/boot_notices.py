@@ -70,10 +70,14 @@ class BootNotices:
             message, "did the app, or a person, delete the file? Nothing to do if it was meant", Kind.DIVERGENCE
         )
 
-    def was_unfinished(self, holder: str, restored: RestorePoint) -> None:
-        """The last machine did not give its lease back, and this disk does not have its database."""
-        message = f"{holder} did not stop in order: what it wrote after {restored.key} of {said(restored)} is not in this database"
-        hint = "nothing to do if it wrote nothing; if its disk is still there, start sidecar on it: its state goes to diverged/"
+    def was_unfinished(self, holder: str, point: RestorePoint | None) -> None:
+        """The last machine that ran the app did not give its lease back, and this is not its disk."""
+        after = f"after {point.key} of {said(point)}" if point else "without a restore point"
+        message = (
+            f"{holder} did not stop in order (killed, or the store was away): "
+            f"what it wrote {after} may be missing from this database"
+        )
+        hint = "if its disk is still there, start sidecar on it: what is missing goes to diverged/. Else what it wrote then is lost"
         self._status.unfinished = holder
         self._decide(message, hint, Kind.DIVERGENCE)
 

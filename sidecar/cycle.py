@@ -78,8 +78,10 @@ class Cycle:
         """The local database descends from this restore point; `unchanged` says that it was just restored from it."""
         self._parent, self._newest, self._root = key, timestamp, root
         self._status.restore_point = key
+        signature = self._tools.snapshotter.signature(self.database.path)
+        self._inode = signature.database.inode if signature else None
         if unchanged:
-            self._protection.holds(self._tools.snapshotter.signature(self.database.path), self._tools.clock.now())
+            self._protection.holds(signature, self._tools.clock.now())
             self._presence.confirm()
 
     def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
@@ -110,6 +112,7 @@ class Cycle:
         """Look, by stat alone, whether the database has changes that no restore point holds, and since when."""
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
+            self._status.size = self._status.wal_size = 0
             return
         self._status.size = signature.database.size
         self._status.wal_size = signature.wal.size if signature.wal else 0
@@ -273,6 +276,9 @@ class Cycle:
             try:
                 self._base = Parent(*await self._tools.restorer.contents(self._base))
             except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
+                if isinstance(error, DamagedRestorePoint):
+                    hint = "a whole one is published in its place now; `sidecar verify --all` shows which older ones are good"
+                    self._tools.status.damaged(self.database.name, error.message, hint)
                 log.warning(
                     "the newest restore point cannot be reused", database=self.database.name, error=error.message
                 )
@@ -318,5 +324,6 @@ class Cycle:
             return "waiting"
         raise DatabaseMissing(
             f"{self.database.path} is gone or has zero bytes; the newest restore point stays {self._parent}",
-            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped",
+            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped; what was "
+            "written after that restore point is lost then",
         )

@@ -248,7 +248,8 @@ class _Daemon:
             ]
             booted.append(how)
         names = (backup.database.name for backup in self._backups)
-        await self._fence.settle({name: how.newest for name, how in zip(names, booted, strict=True) if how.newest})
+        newest = {name: how.newest for name, how in zip(names, booted, strict=True) if how.newest}
+        await self._fence.settle(newest, running=True)
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something that a request to stop cancels."""

@@ -3,7 +3,6 @@
 import errno
 import glob
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from sidecar.domain import Timestamp
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
+from sidecar.mounts import Mount, mount_of
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVE = 1 << 20
-_OCTAL = re.compile(r"\\([0-7]{3})")
 _EPHEMERAL = {"overlay", "tmpfs", "ramfs", "aufs", "fuse-overlayfs"}
 
 
@@ -231,7 +230,7 @@ def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
     """
     if mode is not Durability.AUTO:
         return mode is Durability.ALWAYS
-    mount, kind = _mount_of(path)
+    mount, kind = mount_of(path) or Mount("", "")
     return kind not in _EPHEMERAL and not (ephemeral_root and mount == "/")
 
 
@@ -280,20 +279,3 @@ def _translate(error: OSError, target: Path) -> SidecarError:
     return ConfigurationError(
         f"cannot write {target}: {error.strerror}", "the directory must exist and be writable for sidecar and the app"
     )
-
-
-def _mount_of(path: Path) -> tuple[str, str]:
-    """The mount point that holds a path and its file system's type, from proc(5)'s mountinfo; unknown is ("", "")."""
-    best = ("", "")
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").split("\n")
-    except OSError:
-        return best
-    resolved = str(path.resolve())
-    for line in filter(None, lines):
-        fields, _, rest = line.partition(" - ")
-        mount = _OCTAL.sub(lambda escape: chr(int(escape[1], 8)), fields.split(" ")[4])
-        inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best[0]):
-            best = (mount, rest.split()[0])
-    return best

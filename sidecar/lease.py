@@ -174,7 +174,6 @@ class Lease(Term):
         if verdict.record.handoff:
             self.asked.set()
         self._latest = dict(verdict.record.latest)
-        self.unfinished = seen.record.holder if seen and not seen.record.released else None
         await self._probe()
         self._store = self._later
         self._status.waiting_for = None

@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from sidecar.files import sync, temporary, write_new
+from sidecar.mounts import mount_of
 from sidecar.ports import Located
 
 log = structlog.get_logger()
@@ -23,8 +24,8 @@ PENDING_KEPT = 1000
 class Marker:
     """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of.
 
-    `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity` and `mount` are those of a store
-    that is a directory (`ports.Located`): it may have moved, and another one may be in its place.
+    `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity`, `mount` and `filesystem` are those of a
+    store that is a directory (`ports.Located`): it may have moved, and another one may be in its place.
     """
 
     store: str
@@ -36,6 +37,7 @@ class Marker:
     by_hand: bool = False
     identity: str | None = None
     mount: str | None = None
+    filesystem: str | None = None
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
@@ -51,7 +53,11 @@ def _parse(text: str) -> Marker:
     """A marker, whatever other fields a newer version wrote into it. Raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
     known = {each.name: values[each.name] for each in fields(Marker) if each.name in values}
-    return Marker(**{**known, "pending": tuple(known["pending"])})
+    marker = Marker(**{**known, "pending": tuple(known["pending"])})
+    texts = (marker.store, marker.last, marker.root, marker.identity, marker.mount, marker.filesystem, *marker.pending)
+    if not all(text is None or isinstance(text, str) for text in texts):  # anybody may have written it
+        raise TypeError("a field is of another type")
+    return marker
 
 
 class Lineage:
@@ -104,7 +110,9 @@ class Lineage:
         where = self._located
         if where is None:
             return replace(marker, store=self._store)
-        return replace(marker, store=self._store, identity=where.identity, mount=where.mount)
+        mount = mount_of(where.directory)
+        point, kind = mount or (None, None)
+        return replace(marker, store=self._store, identity=where.identity, mount=point, filesystem=kind)
 
     def _of_this_file(self) -> Marker | None:
         # The inode alone: device numbers change when a volume is attached anew. A file that takes the place of a

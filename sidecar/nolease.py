@@ -30,7 +30,7 @@ class NoLease:
             seen = await read(self._store)
             self.epoch = seen.record.epoch if seen else 0
 
-    async def settle(self, latest: Mapping[str, str]) -> None:
+    async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
         """There is nothing to write down."""
 
     @asynccontextmanager

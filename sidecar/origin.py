@@ -6,10 +6,12 @@ database is kept and published then, as the boot table says.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sidecar.domain import Database
 from sidecar.errors import StoreMissing
-from sidecar.lineage import Lineage
+from sidecar.lineage import Lineage, Marker
+from sidecar.mounts import mount_of, mounts
 from sidecar.ports import Located
 from sidecar.replica import Replica
 
@@ -21,18 +23,28 @@ async def require_origin(lineages: Mapping[Database, Lineage], replica: Replica,
     """
     if located is None:
         return
-    here = located.mount
     apart = {
         database: lineage
         for database, lineage in lineages.items()
-        if (marker := lineage.on_this_disk()) and marker.last and marker.mount not in {None, "/", here}
+        if (marker := lineage.on_this_disk()) and marker.last and _is_away(marker, located.directory)
     }
     if not apart or any([await replica.newest(database.name) for database in lineages]):
         return
     first = next(iter(apart.values())).on_this_disk()
     markers = ", ".join(str(lineage.path) for lineage in apart.values())
     raise StoreMissing(
-        f"the store {replica.store.url} is empty, or not there: it was on the file system at {first.mount if first else here}, "
+        f"the store {replica.store.url} is empty, or not there: it was on the file system at {first.mount if first else ''}, "
         f"and {' and '.join(database.name for database in apart)} came from it",
         f"is that mounted? Nothing was written. Is it lost for good, remove {markers}: the local database begins a new store then",
     )
+
+
+def _is_away(marker: Marker, directory: Path) -> bool:
+    """Whether the mount of its own that the store lay below is not there, or is of another kind: the host's disk below a NAS."""
+    known = mounts()
+    if not known or marker.mount in {None, "/"}:
+        return False
+    if marker.mount not in {mount.point for mount in known}:
+        return True
+    here = mount_of(directory)
+    return here is not None and here.point == marker.mount and marker.filesystem not in {None, here.kind}

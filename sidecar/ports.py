@@ -156,8 +156,8 @@ class Located(Protocol):
         ...
 
     @property
-    def mount(self) -> str | None:
-        """The mount point that it lies below now; None where that cannot be known."""
+    def directory(self) -> Path:
+        """Where it is, or would be."""
         ...
 
     async def rehearse(self) -> None:
@@ -172,7 +172,7 @@ class Fence(Protocol):
 
     @property
     def unfinished(self) -> str | None:
-        """The machine that had the lease before us and did not give it back: it died, or its last changes are not published."""
+        """The last machine that ran an app and did not give its lease back, until `settle` says that ours is started."""
         ...
 
     @property
@@ -191,8 +191,11 @@ class Fence(Protocol):
         """
         ...
 
-    async def settle(self, latest: Mapping[str, str]) -> None:
-        """Write down from which restore points, by database, this term begins. Raises as `ensure`."""
+    async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
+        """Write down from which restore points, by database, this term begins, and whether an app is started now.
+
+        Raises as `ensure`.
+        """
         ...
 
     async def confirm(self, database: str, key: str) -> None:

@@ -39,7 +39,8 @@ class Record:
     `latest` has the newest key of each database, and `settled` the epoch of the last holder that began from there: what
     a holder of an earlier epoch publishes after that is none of the main line. `handoff` is the machine that asks to take over, `aged` the
     seconds without a renewal when it wrote that, which must not make the lease look fresh. `retired` are machines that
-    have handed over and never ask back.
+    have handed over and never ask back. `running` says that an app has been started in this term, and `unfinished` is the
+    last machine that ran one and did not give its lease back, until another one has started its app and said so.
     """
 
     epoch: int
@@ -52,6 +53,8 @@ class Record:
     handoff: str | None = None
     aged: float = 0.0
     retired: tuple[str, ...] = ()
+    running: bool = False
+    unfinished: str | None = None
 
     def to_bytes(self) -> bytes:
         """JSON, readable by people."""
@@ -129,6 +132,7 @@ def judge(seen: Seen | None, me: Identity, known: int = 0) -> Take | Wait:
             settled=record.settled,
             handoff=asked if mine else None,
             retired=tuple(name for name in record.retired if name != me.holder),
+            unfinished=record.holder if record.running and not record.released else record.unfinished,
         ),
         IfMatch(seen.etag),
     )
@@ -191,11 +195,20 @@ def _copied(metadata: Mapping[str, str]) -> bytes:
 def _require_sound(version: object, record: Record) -> None:
     if version != FORMAT:
         raise ValueError(f"its format is {version!r}")
-    texts = [record.holder, record.boot, *record.retired, record.handoff or "", *record.settled]
+    texts = [
+        record.holder,
+        record.boot,
+        *record.retired,
+        record.handoff or "",
+        record.unfinished or "",
+        *record.settled,
+    ]
     texts += [*record.latest, *record.latest.values()]
     epochs = [record.epoch, *record.settled.values()]
     seconds = [record.ttl, record.aged]
-    if not all(isinstance(text, str) for text in texts) or not isinstance(record.released, bool):
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(flag, bool) for flag in (record.released, record.running)
+    ):
         raise TypeError("a field is of another type")
     if not all(isinstance(number, int | float) and 0 <= number < LONGEST for number in seconds) or not record.ttl:
         raise ValueError("a time is out of its range")

@@ -49,6 +49,9 @@ SHRUNKEN = 10
 TELLING = 64 << 10
 """Bytes of content below which a few pages more or less say nothing: rows do, there."""
 
+TELLING_ROWS = 50
+"""Rows below which deleting them is what small queues and caches do all day."""
+
 METADATA = ("size", "live", "tables", "bare", "rows")
 
 MEMORY = timedelta(days=1)
@@ -126,7 +129,12 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     if left * SHRUNKEN < previous.in_use:
         what = " in use" if known else ""
         return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
-    if previous.rows and now.rows is not None and now.rows * SHRUNKEN < previous.rows:
+    if (
+        previous.rows is not None
+        and previous.rows >= TELLING_ROWS
+        and now.rows is not None
+        and now.rows * SHRUNKEN < previous.rows
+    ):
         return f"it has {now.rows} rows, the previous restore point's database {previous.rows}"
     if previous.bare is None or now.bare is None or previous.content < TELLING:
         return None
@@ -136,6 +144,12 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
         f"without its empty tables it has {format_size(now.content)} in use, "
         f"the previous restore point's database {format_size(previous.content)}"
     )
+
+
+def has_been(now: Extent, before: Extent) -> bool:
+    """Whether a database was as small before: one that is emptied again and again, like a queue, is told of once."""
+    rows = before.rows is None or now.rows is None or before.rows <= now.rows
+    return rows and before.content <= now.content and (before.tables or 0) <= (now.tables or 0)
 
 
 def had_shed(largest: Extent, previous: Extent) -> bool:

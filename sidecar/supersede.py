@@ -17,7 +17,19 @@ from sidecar.domain import ObjectInfo, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.ports import Clock, Prunable
 from sidecar.replica import Replica, folder_of, point_of
-from sidecar.retention import KEEP, MEMORY, TIER_TAG, Extent, Tagged, Tier, had_shed, plan_prune, suspicion, tier_of
+from sidecar.retention import (
+    KEEP,
+    MEMORY,
+    TIER_TAG,
+    Extent,
+    Tagged,
+    Tier,
+    had_shed,
+    has_been,
+    plan_prune,
+    suspicion,
+    tier_of,
+)
 from sidecar.status import Status
 
 log = structlog.get_logger()
@@ -64,6 +76,7 @@ class Predecessors:
         self._pending: deque[_Superseded] = deque(maxlen=PENDING)
         self._held: set[str] = set()
         self._largest: deque[_Newest] = deque(maxlen=PENDING)  # of the last day, each larger than those after it
+        self._told_of: list[tuple[datetime, Extent]] = []  # snapshots of the last day that were found suspicious
         self._caught_up = False
         self._looked: tuple[datetime, float] | None = None
         self._told: set[str] = set()
@@ -78,9 +91,12 @@ class Predecessors:
         if previous is None or previous.point.key in self._held:
             return
         now = Extent.of(snapshot)
+        if self._was_told(now):
+            return
         if reason := suspicion(previous.extent, now):
             larger = await self._hold_largest(previous, lambda extent: had_shed(extent, previous.extent))
             await self._hold(previous.point.key)
+            self._told_of.append((self._clock.now(), now))
             self._largest.clear()
             self._shout(previous.point.key, f"{reason}; the previous restore point is held", larger)
         elif key := await self._hold_largest(previous, lambda extent: suspicion(extent, now) is not None):
@@ -90,6 +106,12 @@ class Predecessors:
                 key,
                 "bit by bit it has lost nine tenths of what it had within a day; the restore point with most is held",
             )
+
+    def _was_told(self, now: Extent) -> bool:
+        """Whether it has been as small within a day, and that was told, and what was before it is held."""
+        since = self._clock.now() - MEMORY
+        self._told_of = [(at, extent) for at, extent in self._told_of if at >= since]
+        return any(has_been(now, extent) for _, extent in self._told_of)
 
     def superseded_by(self, published: ObjectInfo, snapshot: Snapshot) -> None:
         """A restore point of this snapshot now exists; `settle` tags the one before it."""

@@ -37,7 +37,6 @@ class Term:
         self._writing = anyio.Lock()
         self._why_lost: LeaseLost | None = None
         self._doubted = anyio.Event()
-        self.unfinished: str | None = None
         self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
@@ -46,6 +45,11 @@ class Term:
     def epoch(self) -> int:
         """See `ports.Fence`."""
         return self._record.epoch if self._record else 0
+
+    @property
+    def unfinished(self) -> str | None:
+        """See `ports.Fence`."""
+        return self._record.unfinished if self._record else None
 
     @property
     def held(self) -> bool:
@@ -62,11 +66,11 @@ class Term:
         """The machine that asks us to hand over, as of the last renewal."""
         return self._record.handoff if self._record else None
 
-    async def settle(self, latest: Mapping[str, str]) -> None:
-        """Write down what this term begins from, before the app starts. Raises `LeaseLost`, `Transient`."""
+    async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
+        """See `ports.Fence`."""
         self._latest.update(latest)
         async with self._writing:
-            await self._update(settled=latest)
+            await self._update(settled=latest, running=running)
 
     async def renew(self) -> None:
         """Prolong our term. Raises `LeaseLost` when somebody else took over, `Transient` when the store is away."""
@@ -122,6 +126,7 @@ class Term:
         self,
         *,
         settled: Mapping[str, str] | None = None,
+        running: bool = False,
         released: bool = False,
         retired: tuple[str, ...] | None = None,
         drop_handoff: bool = False,
@@ -138,6 +143,8 @@ class Term:
                 retired=self._record.retired if retired is None else retired,
                 handoff=None if drop_handoff else self._record.handoff,
                 aged=0.0,
+                running=(self._record.running or running) and not released,
+                unfinished=None if running else self._record.unfinished,
             )
             try:
                 await self._write(record, IfMatch(self._etag))

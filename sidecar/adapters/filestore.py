@@ -17,7 +17,6 @@ from anyio import to_thread
 
 from sidecar.adapters.filestore_io import bounds, etag_of, modified_at, opened, sync, translated, write_all
 from sidecar.adapters.filestore_root import PRIVATE, Root
-from sidecar.adapters.mounts import mount_of
 from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import PreconditionFailed
 from sidecar.ports import Upload
@@ -47,9 +46,9 @@ class FileStore:
         return self._directory.identity
 
     @property
-    def mount(self) -> str | None:
+    def directory(self) -> Path:
         """See `ports.Located`."""
-        return mount_of(self._root)
+        return self._root
 
     async def rehearse(self) -> None:
         """See `ports.Located`."""

@@ -28,7 +28,7 @@ def contents_of(connection: "sqlite3.Connection") -> Contents:
     (https://sqlite.org/fileformat2.html#the_freelist).
     """
     tables = connection.execute(
-        "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        "SELECT CAST(name AS BLOB), rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
     ).fetchall()
     roots = connection.execute("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0").fetchone()[0]
     unused, pages, page_size = (_pragma(connection, name) for name in ("freelist_count", "page_count", "page_size"))
@@ -37,15 +37,15 @@ def contents_of(connection: "sqlite3.Connection") -> Contents:
     return Contents(len(tables), int(roots) + 1, unused, rows)
 
 
-def _rows(connection: "sqlite3.Connection", tables: Iterable[str]) -> int | None:
-    """How many there are in all of these; None where SQLite cannot say: a table may need what only the app has."""
+def _rows(connection: "sqlite3.Connection", tables: Iterable[bytes]) -> int | None:
+    """How many there are in all of these; None where that cannot be asked: a table may need what only the app has."""
     counted = 0
     try:
         for table in tables:
-            name = table.replace('"', '""')
+            name = table.decode().replace('"', '""')
             # NOT INDEXED: an index may need a collation of the app's.
             counted += connection.execute(f'SELECT count(*) FROM "{name}" NOT INDEXED').fetchone()[0]  # noqa: S608
-    except connection.Error:  # of whichever of the two libraries it is
+    except (UnicodeDecodeError, connection.Error):  # of whichever of the two libraries it is
         return None
     return counted
 

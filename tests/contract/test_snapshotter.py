@@ -129,6 +129,23 @@ async def test_what_empty_tables_take_is_known_and_rows_are_counted(
             assert 0 <= snapshot.live - (snapshot.bare or 0) < (full.live - (full.bare or 0)) / 10, "but for the schema"
 
 
+async def test_a_table_whose_name_is_no_text_is_copied_all_the_same(
+    snapshotter: SqliteSnapshotter, tmp_path: Path
+) -> None:
+    """SQLite does not look at the bytes of a name; only its rows are not counted."""
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.execute("CREATE TABLE cafe (x)")
+        connection.execute("PRAGMA writable_schema=on")
+        connection.execute(
+            "UPDATE sqlite_schema SET name = CAST(x'636166e9' AS TEXT), tbl_name = CAST(x'636166e9' AS TEXT), "
+            "sql = CAST(x'435245415445205441424c452022636166e9222878 29' AS TEXT)".replace(" 29'", "29'")
+        )
+        connection.commit()
+    async with snapshotter.snapshot(path) as snapshot:
+        assert (snapshot.tables, snapshot.rows) == (1, None)
+
+
 async def test_rows_of_a_large_database_are_not_counted(snapshotter: SqliteSnapshotter, tmp_path: Path) -> None:
     """That would read all of it."""
     path = tmp_path / "app.db"

@@ -128,7 +128,10 @@ def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, rema
     assert notes(local.database) == ["published"]
 
 
-@pytest.mark.parametrize("disk", ["lost", "kept"])
+UNFINISHED = "m1 did not stop in order"
+
+
+@pytest.mark.parametrize("disk", ["lost", "kept", "lost-same-name"])
 def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(local: Machine, disk: str) -> None:
     """It was killed: what it wrote after its last restore point is on its disk, if anywhere."""
     write_note(local.database, "one")
@@ -137,18 +140,86 @@ def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(loc
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         write_note(local.database, "two")
         process.kill()
-    if disk == "lost":
+    if disk != "kept":
         local.lose_disk()
-    second = local.with_env(FLY_MACHINE_ID="m2")
-    with second.run(*CALM_APP, lease_ttl="6s") as process:
+    with local.with_env(FLY_MACHINE_ID="m2" if disk == "lost" else "m1").run(*CALM_APP, lease_ttl="6s") as process:
         process.wait_ready()
-        if disk == "lost":
-            said = wait_level(process, "look")
-            assert "m1 did not stop in order: what it wrote after app.db/" in said["reason"]
-        else:
+        if disk == "kept":
             wait_level(process, "good")
+        else:
+            assert (
+                f"{UNFINISHED} (killed, or the store was away): what it wrote after app.db/"
+                in wait_level(process, "look")["reason"]
+            )
+        assert process.metric("sidecar_predecessor_unfinished") == (disk != "kept")
         assert process.terminate() == 0
-    assert notes(local.database) == (["one"] if disk == "lost" else ["one", "two"])
+    assert notes(local.database) == (["one", "two"] if disk == "kept" else ["one"])
+    with local.with_env(FLY_MACHINE_ID="m3").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert process.metric("sidecar_predecessor_unfinished") == 0, "m2 has stopped in order"
+        wait_level(process, "good" if disk == "kept" else "look")
+        assert process.terminate() == 0
+
+
+def test_machine_that_comes_back_to_its_own_disk_tells_of_the_one_that_was_killed_meanwhile(local: Machine) -> None:
+    """Its database is kept, for nothing newer was published: what the other one wrote is nowhere."""
+    write_note(local.database, "one")
+    a = local.with_env(FLY_MACHINE_ID="a")
+    with a.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        assert process.terminate() == 0
+    for name in ("data", "logs", "t"):
+        (local / "b" / name).mkdir(parents=True)
+    b = replace(local, root=local / "b").with_env(FLY_MACHINE_ID="m1")
+    with b.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        write_note(b.database, "lost")
+        process.kill()
+    with a.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert UNFINISHED in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+
+
+@pytest.mark.parametrize("between", ["a start that fails", "a command"])
+def test_machine_that_did_not_stop_in_order_is_not_forgotten_by_who_runs_no_app(local: Machine, between: str) -> None:
+    """Neither a start that does not come to the app, nor a command that takes the lease for a moment."""
+    write_note(local.database, "one")
+    with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.kill()
+    local.lose_disk()
+    m2 = local.with_env(FLY_MACHINE_ID="m2")
+    if between == "a command":
+        eventually(lambda: m2.cli("restore").returncode == 0, 30, "restored")
+        eventually(lambda: m2.cli("backup", lease_ttl="6s").returncode == 0, 30, "the lease of m1 has ended")
+        local.lose_disk()
+    else:
+        both = f"{local.database},{local.data}/other.db"
+        failed = m2.cli("run", "--", "true", databases=both, on_empty_store="fail", lease_ttl="6s")
+        assert failed.returncode == 66
+        local.lose_disk()
+    with m2.run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert UNFINISHED in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+
+
+def test_machine_that_was_killed_before_its_first_restore_point_is_told_of(local: Machine) -> None:
+    """The next one starts empty, as the first one did."""
+    with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        write_note(local.database, "never published")
+        process.kill()
+    local.lose_disk()
+    with local.with_env(FLY_MACHINE_ID="m2").run(*CALM_APP, lease_ttl="6s", interval="1s") as process:
+        process.wait_ready()
+        write_note(local.database, "another beginning")
+        assert (
+            f"{UNFINISHED} (killed, or the store was away): what it wrote without a restore point"
+            in wait_level(process, "look")["reason"]
+        )
+        assert process.terminate() == 0
 
 
 def test_new_disk_is_no_deleted_database(local: Machine) -> None:

@@ -84,14 +84,14 @@ def test_lost_database_is_published_noticed_and_pushes_nothing_out(
         assert connection.execute("SELECT count(*) FROM notes").fetchone() == (5000,)
 
 
-@pytest.mark.parametrize(("tables", "rows"), [(30, 20), (1, 12)], ids=["many-tables", "one-page"])
+@pytest.mark.parametrize(("tables", "rows"), [(30, 20), (1, 60)], ids=["many-tables", "one-page"])
 def test_rows_deleted_from_a_small_database_are_noticed(local: Machine, tables: int, rows: int) -> None:
     """Empty tables and indexes keep a page each: by pages, most of it would seem to be there."""
     with closing(sqlite3.connect(local.database)) as connection, connection:
         connection.execute("PRAGMA journal_mode=wal")
         for number in range(tables):
             connection.execute(f"CREATE TABLE t{number} (a UNIQUE, b)")
-            connection.executemany(f"INSERT INTO t{number} VALUES (?, ?)", [(each, "x" * 100) for each in range(rows)])
+            connection.executemany(f"INSERT INTO t{number} VALUES (?, ?)", [(each, "x" * 10) for each in range(rows)])
     with local.run(*CALM_APP) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         with closing(sqlite3.connect(local.database)) as connection, connection:
@@ -111,11 +111,17 @@ def test_rows_deleted_from_a_small_database_are_noticed(local: Machine, tables: 
     ]
 
 
-def test_file_that_takes_the_place_of_the_database_is_told_of(local: Machine) -> None:
+@pytest.mark.parametrize("restored", [False, True], ids=["published", "just-restored"])
+def test_file_that_takes_the_place_of_the_database_is_told_of(local: Machine, restored: bool) -> None:
     """The app has the old one open, and goes on writing where no backup looks."""
     write_note(local.database, "one")
+    if restored:
+        assert local.cli("backup").returncode == 0
+        local.lose_disk()
     with local.run(*CALM_APP) as process:
-        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.wait_ready()
+        if not restored:
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
         with closing(sqlite3.connect(local / "new.db")) as connection, connection:
             connection.execute("CREATE TABLE notes AS SELECT 'another' AS text")
         for path in local.data.glob("app.db-*"):

@@ -17,6 +17,7 @@ from sidecar.retention import (
     PROOF,
     SILENCE,
     TELLING,
+    TELLING_ROWS,
     Extent,
     Tagged,
     Tier,
@@ -224,7 +225,7 @@ def extents(draw: st.DrawFn) -> Extent:
 def test_suspicion_is_of_loss_alone(previous: Extent, now: Extent) -> None:
     """No table where there may have been some, or less than a tenth of something; never of a database that stays as it is."""
     left = now.size if previous.live is None else now.in_use
-    fewer_rows = bool(previous.rows) and now.rows is not None and now.rows * 10 < (previous.rows or 0)
+    fewer_rows = (previous.rows or 0) >= TELLING_ROWS and now.rows is not None and now.rows * 10 < (previous.rows or 0)
     known = previous.bare is not None and now.bare is not None
     emptied = known and previous.content >= TELLING and now.content * 10 < previous.content
     lost = previous.tables != 0 and (now.tables == 0 or left * 10 < previous.in_use or fewer_rows or emptied)
@@ -247,7 +248,7 @@ def test_a_database_that_grows_is_not_suspicious(now: Extent, more: int, rows: i
     assert suspicion(now, grown) is None
 
 
-@given(st.integers(1, 1000), st.integers(0, 1 << 20), st.integers(1, 1000))
+@given(st.integers(1, 1000), st.integers(0, 1 << 20), st.integers(TELLING_ROWS, 1000))
 def test_deleting_all_rows_is_suspicious_however_many_tables_there_are(tables: int, content: int, rows: int) -> None:
     """Empty tables keep a page each, which may be most of what there was."""
     bare = (tables + 1) << 12

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar import files
+from sidecar import mounts as mounted
 from sidecar.domain import Timestamp
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
 from sidecar.files import COMPANIONS, Durability
@@ -171,7 +172,7 @@ def mountinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[byte
     def replaced(text: bytes) -> None:
         fake = tmp_path / "mountinfo"
         fake.write_bytes(text)
-        monkeypatch.setattr(files, "Path", lambda path: fake if path == "/proc/self/mountinfo" else Path(path))
+        monkeypatch.setattr(mounted, "Path", lambda path: fake if path == "/proc/self/mountinfo" else Path(path))
 
     return replaced
 

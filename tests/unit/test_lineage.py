@@ -209,15 +209,15 @@ def test_a_marker_without_its_database_says_that_there_was_one(database: Path, e
 class Place:
     """Implements `ports.Located`."""
 
-    def __init__(self, identity: str | None, mount: str | None) -> None:
+    def __init__(self, identity: str | None) -> None:
         self.identity = identity
-        self.mount = mount
+        self.directory = Path("/proc/sys")
 
     async def rehearse(self) -> None: ...
 
 
-def located(database: Path, store: str = STORE, identity: str | None = "abc", mount: str | None = "/mnt") -> Lineage:
-    return Lineage(database, store, durable=False, located=Place(identity, mount))
+def located(database: Path, store: str = STORE, identity: str | None = "abc") -> Lineage:
+    return Lineage(database, store, durable=False, located=Place(identity))
 
 
 def test_where_the_store_was_is_written_down_and_stays(database: Path) -> None:
@@ -226,7 +226,7 @@ def test_where_the_store_was_is_written_down_and_stays(database: Path) -> None:
     lineage(database).pending(NEXT)
     marker = lineage(database).read()
     assert marker
-    assert (marker.identity, marker.mount) == ("abc", "/mnt")
+    assert (marker.identity, marker.mount) == ("abc", "/proc")
 
 
 def test_a_marker_of_an_older_version_learns_where_the_store_is(database: Path) -> None:
@@ -241,12 +241,12 @@ def test_a_marker_of_an_older_version_learns_where_the_store_is(database: Path) 
     located(database).refresh()
     marker = lineage(database).read()
     assert marker
-    assert (marker.last, marker.root, marker.identity, marker.mount) == (KEY, "root", "abc", "/mnt")
+    assert (marker.last, marker.root, marker.identity, marker.mount) == (KEY, "root", "abc", "/proc")
 
 
 def test_a_directory_that_moved_is_the_same_store(database: Path) -> None:
     located(database).descends(KEY, "root")
-    moved = located(database, "file:///elsewhere", mount="/")
+    moved = located(database, "file:///elsewhere")
     assert moved.elsewhere() is None
     marker = moved.read()
     assert marker

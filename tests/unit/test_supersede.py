@@ -522,3 +522,43 @@ async def test_clock_that_jumps_prunes_nothing(pruning: Scene) -> None:
     pruning.store.time += timedelta(seconds=2 * PRUNE_EVERY)
     await pruning.predecessors.settle()
     assert len(pruning.store.objects) == 3, "it has gone on steadily since"
+
+
+async def test_a_queue_that_is_drained_again_and_again_is_told_of_once_a_day() -> None:
+    """It has been as small before, that was told, and what was before it is held; the next day it is told once more."""
+    scene = Scene()
+    keys = []
+    for hour in range(0, 20, 2):
+        keys.append(await scene.publish(f"21T{hour:02}:05"))
+        scene.clock.advance(3600)
+        await scene.publish(f"21T{hour + 1:02}:05", SMALL)
+        scene.clock.advance(3600)
+    assert [scene.store.marks[key] == HELD for key in keys] == [True] + [False] * 9
+    assert scene.status.databases[NAME].suspicious == 1
+    scene.clock.advance(6 * 3600)
+    again = await scene.publish("22T05:05")
+    await scene.publish("22T06:05", SMALL)
+    assert scene.store.marks[again] == HELD
+    assert scene.status.databases[NAME].suspicious == 2
+
+
+async def test_a_loss_below_what_a_queue_leaves_is_told_of_all_the_same() -> None:
+    """Drained it was never that empty."""
+    scene = Scene()
+    await scene.publish("21T10:05")
+    await scene.publish("21T11:05", SMALL)
+    full = await scene.publish("21T12:05")
+    await scene.publish("21T13:05", 1 << 12, 1)
+    assert scene.store.marks[full] == HELD
+    assert scene.status.databases[NAME].suspicious == 2
+
+
+async def test_a_loss_whose_hold_failed_is_not_taken_for_told() -> None:
+    """Else the next cycle would publish it without a hold."""
+    scene = Scene()
+    full = await scene.publish("21T10:05")
+    scene.store.fail("tag", StoreUnavailable("away"))
+    with pytest.raises(StoreUnavailable):
+        await scene.publish("21T11:05", SMALL)
+    await scene.publish("21T12:05", SMALL)
+    assert scene.store.marks[full] == HELD
