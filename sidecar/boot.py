@@ -24,14 +24,13 @@ from sidecar.errors import (
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
 from sidecar.publish import Parent
-from sidecar.replica import Replica
+from sidecar.replica import OTHERS, Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
 from sidecar.tools import Tools
 
 log = structlog.get_logger()
 
 OTHERS_SECONDS = 3.0  # only to say what else the store has
-OTHERS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,9 @@ class Boot:
         """Move what lies at the database's path aside, and the restored file in its place."""
         database, lineage = case.database, case.lineage
         at = Timestamp.of(await self._replica.store.now())
-        newer, origin = self._was_written_after(database.path, restored.point), lineage.elsewhere()
+        written, origin = self._written(database.path), lineage.elsewhere()
+        newer = written > restored.point.timestamp.instant.timestamp() + 1
+        published = case.marker.last if case.marker and written <= lineage.written() else None
         kept = await self._way_out(database, at)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
         mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
@@ -201,14 +202,13 @@ class Boot:
         for orphan in await to_thread.run_sync(swap, what):
             log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
         if kept:
-            case.tell.remote_won(kept, newer, origin)
+            case.tell.remote_won(kept, published=published, newer=newer, origin=origin)
 
-    def _was_written_after(self, path: Path, point: RestorePoint) -> bool:
-        """Whether a local database is the newer one, by this machine's clock."""
+    def _written(self, path: Path) -> float:
+        """When a local database was last written, in seconds by this machine's clock; 0 when there is none."""
         signature = self._snapshotter.signature(path)
         files = (signature.database, signature.wal) if signature else ()
-        written = max((each.mtime_ns for each in files if each), default=0) / 1e9
-        return written > point.timestamp.instant.timestamp() + 1
+        return max((each.mtime_ns for each in files if each), default=0) / 1e9
 
     async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
         """Where the local database is to be kept, made whole in one file; None when there is none."""

@@ -13,7 +13,7 @@ from sidecar.budget import shutdown_budget
 from sidecar.compose import Parts
 from sidecar.config import SIZES, Configuration, listen_address, without_password
 from sidecar.domain import Database
-from sidecar.errors import ConfigurationError, ExitCode, SidecarError
+from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
 from sidecar.files import require_room, require_writable
 from sidecar.foresight import foretell
 from sidecar.locks import holder_of
@@ -118,7 +118,10 @@ async def _database(parts: Parts, trial: Trial, database: Database) -> str:
     newest = trial.newest.get(database.name)
     if newest is None or newest.gone or not database.path.parent.is_dir():
         return missing
-    _, contents = await parts.restorer(parts.replica()).contents(newest)
+    try:
+        _, contents = await parts.restorer(parts.replica()).contents(newest)
+    except DamagedRestorePoint as damage:
+        raise DamagedRestorePoint(damage.message, "`sidecar verify --all` shows which ones are good") from damage
     size = contents.index.database_size
     require_room(database.path, size)
     with parts.staging.reserve(database.path, size) as (_, on_tmpfs):

@@ -188,7 +188,7 @@ class _Daemon:
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
-        self._fence.retain = not protected
+        self._fence.retain = self._ending.disk_has_more
         return self._exit_status(status, protected=protected)
 
     def _start_app(self, account: Account | None) -> App:

@@ -31,6 +31,7 @@ class Ending:
 
     def __init__(self, backups: Sequence[Backup], holder: str, fence: Lease | NoLease, tools: Tools) -> None:
         self.diverged: list[Diverged] = []
+        self.disk_has_more = True  # than the store, until the final backup says otherwise
         self._backups = backups
         self._holder = holder
         self._fence = fence
@@ -42,9 +43,12 @@ class Ending:
         When the lease is lost the state goes under `diverged/` instead.
         """
         protected: list[bool] = []
+        failed: list[Backup] = []
 
         async def one(backup: Backup) -> None:
             protected.append(await backup.final())
+            if not protected[-1]:
+                failed.append(backup)
 
         with anyio.move_on_after(timeout, shield=True) as scope:
             async with anyio.create_task_group() as group:
@@ -57,7 +61,9 @@ class Ending:
             log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
             if self._fence.lost.is_set():
                 self._tools.status.report("", *NOT_KEPT, Kind.DIVERGENCE)
-        return len(protected) == len(self._backups) + len(self.diverged) and all(protected)
+        every = len(protected) == len(self._backups) + len(self.diverged)
+        self.disk_has_more = not every or protected.count(False) > sum(backup.is_gone() for backup in failed)
+        return every and all(protected)
 
     def tell_not_published(self) -> None:
         """To people now; of a database that is gone to those, too, who look after the next start: that brings it back."""

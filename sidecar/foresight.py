@@ -4,7 +4,7 @@ from sidecar.boot import none_good, refused
 from sidecar.boot_notices import said
 from sidecar.compose import Parts
 from sidecar.domain import Database, RestorePoint
-from sidecar.errors import DamagedRestorePoint, DatabaseBusy
+from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
 from sidecar.files import require_unused
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
@@ -35,18 +35,34 @@ async def foretell(parts: Parts, database: Database, newest: RestorePoint | None
     elsewhere = parts.lineage(database).elsewhere() if local else None
     if decision is Decision.PUBLISH_LOCAL and (marker or elsewhere):
         return _begun_anew(marker, elsewhere)
-    if newest and decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE} and (damage := await _damage(parts, newest)):
-        return Finding(f"{damage}: it is left out, and the newest good one before it is restored", "warning")
+    if (
+        newest
+        and decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
+        and (damage := await damage_of(parts, newest))
+    ):
+        return await _past_damage(parts, database, newest, damage)
     return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
 
 
-async def _damage(parts: Parts, newest: RestorePoint) -> str:
+async def damage_of(parts: Parts, point: RestorePoint | None) -> str | None:
     """What is wrong with a restore point as far as its index tells; `sidecar verify` reads all of it."""
+    if point is None or point.gone:
+        return None
     try:
-        await parts.restorer(parts.replica()).contents(newest)
+        await parts.restorer(parts.replica()).contents(point)
     except DamagedRestorePoint as damage:
         return damage.message
-    return ""
+    except UnsupportedRestorePoint:
+        return None
+    return None
+
+
+async def _past_damage(parts: Parts, database: Database, newest: RestorePoint, damage: str) -> Finding:
+    older = [point async for point in parts.replica().points(database.name) if point.key < newest.key]
+    for point in reversed(older):
+        if await damage_of(parts, point) is None:
+            return Finding(f"{damage}: it is left out, and {point.key} of {said(point)} is restored", "warning")
+    raise none_good(database, damage)
 
 
 def _begun_anew(marker: Marker | None, elsewhere: Marker | None) -> Finding:

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 
@@ -75,9 +75,12 @@ def progress_bar(title: str) -> Iterator[Progress]:
     # Asked for by itself, tqdm shows nothing on a terminal without a size, such as a container's may be.
     width, height = shutil.get_terminal_size()
     style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
-    with tqdm(desc=title, ncols=width, nrows=height, **style) as bar:
+    with ExitStack() as shown:
+        bar: tqdm | None = None
 
         def tell(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))  # not for nothing
             bar.total = total
             bar.update(done - bar.n)
 

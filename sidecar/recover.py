@@ -23,7 +23,7 @@ from sidecar.errors import (
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.locks import local_locks
 from sidecar.output import progress_bar, say
-from sidecar.replica import Replica, point_of
+from sidecar.replica import OTHERS, Replica, only, point_of
 from sidecar.restore import Restored
 
 
@@ -57,8 +57,10 @@ async def _choose(replica: Replica, database: Database, at: Timestamp | None, ke
         return await replica.find(database.name, at)
     newest = await replica.newest(database.name)
     if newest is None:
+        others = only(await replica.names(OTHERS))
         raise NothingToRestore(
-            f"{replica.store.url} has no restore point of {database.name}", "check `store` and the database's name"
+            f"{replica.store.url} has no restore point of {database.name}{others}",
+            "check `store` and the database's name",
         )
     if newest.gone:
         left = [point.key async for point in replica.points(database.name) if point.key < newest.key]

@@ -39,6 +39,7 @@ DIVERGED = "diverged"
 RESERVED_NAMES = frozenset({DIVERGED, LEASE_KEY, ".sidecar"})
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 MARGIN = 1.15
+OTHERS = 5  # databases that are named when the one that was asked for is not there
 
 
 Permit = Callable[[], Awaitable[object]]
@@ -46,6 +47,12 @@ Permit = Callable[[], Awaitable[object]]
 
 async def always() -> None:
     """The permit of what nobody else can write."""
+
+
+def only(others: Iterable[str]) -> str:
+    """What a store has instead of a database that was asked for: a misspelt name is found out by it."""
+    names = ", ".join(others)
+    return f", only of {names}" if names else ""
 
 
 def folder_of(database: str, *, diverged: bool = False) -> str:

@@ -4,7 +4,7 @@ The JSON is documented in README. Fields are only ever added to it.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
 from sidecar.errors import DamagedLease, ExitCode, SidecarError
+from sidecar.foresight import damage_of
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
 from sidecar.notices import diverged_since, read_notices
@@ -26,7 +27,7 @@ from sidecar.output import Table, say
 from sidecar.problems import Kind, Problem
 from sidecar.quantities import format_duration, format_size
 from sidecar.record import read
-from sidecar.replica import Replica
+from sidecar.replica import OTHERS, Replica, only
 from sidecar.verdict import Level, Verdict
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
             points = [point async for point in replica.points(each.name, diverged=diverged)]
             found[each.name] = await described(replica, points)
         store, now = parts.store.url, await parts.store.now()
+        others = only(await replica.names(OTHERS)) if not (diverged or any(found.values())) else ""
     if as_json:
         shown = [
             {"name": name, "restore_points": [entry.as_dict(now) for entry in entries]}
@@ -56,7 +58,7 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
             age = _duration(age_of(entry.point, now))
             table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
     what = "nothing has diverged" if diverged else "no restore points"
-    table.show(empty=f"{what} of {', '.join(found)} in {_place(store)}")
+    table.show(empty=f"{what} of {', '.join(found)} in {_place(store)}{others}")
     return ExitCode.OK
 
 
@@ -147,7 +149,9 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     interval = parts.configuration.settings.drill_interval
     newest = {each.name: await replica.newest(each.name) for each in parts.databases}
     databases = [await _database_in_store(replica, each, newest[each.name], interval) for each in parts.databases]
-    verdict = _unprotected(newest, parts.status.store) or await _at_rest(parts, replica)
+    damaged = [found for point in newest.values() if (found := await damage_of(parts, point))]
+    others = await replica.names(OTHERS) if None in newest.values() else ()
+    verdict = _unprotected(newest, damaged, parts.status.store, others) or await _at_rest(parts, replica)
     return {"source": "store", "store": parts.status.store, "databases": databases, "verdict": verdict.as_dict()}
 
 
@@ -192,22 +196,28 @@ async def _machine(replica: Replica) -> Verdict:
     return Verdict(Level.LOOK, title, None, reason, hint)
 
 
-def _unprotected(newest: Mapping[str, RestorePoint | None], store: str) -> Verdict | None:
-    """Whether the newest restore points are there."""
+def _unprotected(
+    newest: Mapping[str, RestorePoint | None], damaged: Sequence[str], store: str, others: Sequence[str]
+) -> Verdict | None:
+    """Whether the newest restore points are there, as far as their index tells; `others` are databases that the store has."""
     gone = [point.key for point in newest.values() if point and point.gone]
     missing = [name for name, point in newest.items() if point is None]
     reasons = [
         *([f"the newest restore point is gone from the store: {', '.join(gone)}"] if gone else []),
-        *([f"there is no restore point of {', '.join(missing)} in {_place(store)}"] if missing else []),
+        *damaged,
+        *([f"there is no restore point of {', '.join(missing)} in {_place(store)}{only(others)}"] if missing else []),
     ]
     if not reasons:
         return None
-    hint = (
-        "`sidecar list` shows which older ones are left; a running sidecar publishes a new one, else `sidecar backup` does"
-        if gone
-        else "are `store` and the database's name right, and does a daemon run?"
-    )
-    return Verdict(Level.BAD, "Not protected", None, "; ".join(reasons), hint)
+    if gone:
+        hint = "`sidecar list` shows which older ones are left; a running sidecar publishes a new one, else `sidecar backup` does"
+    elif damaged:
+        hint = "`sidecar verify --all` shows which older ones are good; a running sidecar publishes a new one, else `sidecar backup` does"
+    else:
+        hint = "are `store` and the database's name right, is the store's file system mounted, and does a daemon run?"
+    some = not gone and not damaged and len(missing) < len(newest)
+    title = f"Nothing to protect yet: {', '.join(missing)}" if some else "Not protected"
+    return Verdict(Level.WAIT if some else Level.BAD, title, None, "; ".join(reasons), hint)
 
 
 async def _database_in_store(

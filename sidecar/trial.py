@@ -139,9 +139,11 @@ class Trial:
         left = seen.record.ttl - age
         if holder == self._parts.holder:
             return Finding(f"this machine's, {holder}, renewed {age:.0f} s ago")
-        self.other = holder
         if left <= 0:
-            return Finding(f"{holder} has not renewed it for {age:.0f} s: a start takes it over")
+            return Finding(
+                f"{holder} did not give it back, and has not renewed it for {age:.0f} s: a start takes it over"
+            )
+        self.other = holder
         return Finding(f"{holder} holds it: a start waits until it stops, or for {left:.0f} s if it is gone", "warning")
 
     async def _write(self) -> str:

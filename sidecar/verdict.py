@@ -24,7 +24,12 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-_SEVERITY = tuple(Level)
+_SEVERITY = (
+    Level.GOOD,
+    Level.WAIT,
+    Level.LOOK,
+    Level.BAD,
+)  # of several databases: one that is still to come hides no loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,8 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         yield Verdict(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
     if database.protected_since is None:
         hint = f"it comes at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
-        reason = "the first backup of this run is not done yet"
+        began, _ = _beginning(status, database)
+        reason = "; ".join(filter(None, ("the first backup of this run is not done yet", began)))
         yield Verdict(Level.WAIT, "Not protected yet", status.started, reason, hint)
     yield from _to_decide(status, database)
 
@@ -110,10 +116,14 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
     """It is protected, and somebody has to look."""
     recent = status.now() - LOOK_FOR
-    if problem := _latest(status, database, {Kind.DAMAGED}, since=recent):
-        yield Verdict(Level.LOOK, "Protected, but changes were lost", problem.at, problem.message, problem.hint)
-    if problem := _latest(status, database, _LOOK, since=recent):
-        yield Verdict(Level.LOOK, "Protected, but look", problem.at, problem.message, problem.hint)
+    found = [each for each in status.problems if each.kind in TO_DECIDE and each.at >= recent]
+    found = [each for each in found if each.database in {database.name, ""}]
+    if found:
+        last, more = found[-1], len(found) - 1
+        lost = any(each.kind is Kind.DAMAGED for each in found)
+        title = "Protected, but changes were lost" if lost else "Protected, but look"
+        hint = f"{last.hint}; {more} more below, under 'Last problems'" if more else last.hint
+        yield Verdict(Level.LOOK, title, last.at, last.message, hint)
     if status.remark:
         yield Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
 

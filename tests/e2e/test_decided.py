@@ -108,7 +108,8 @@ def test_deleted_database_is_told_at_the_end_and_by_the_next_start(local: Machin
             process.wait_ready()
             said = wait_level(process, "look")
             assert said["title"] == "Protected, but changes were lost"
-            assert "was gone when the app had stopped" in said["reason"]
+            assert "app.db was gone" in said["reason"]
+            assert "did not stop in order" not in str(json.loads(process.http("/status")[1])["problems"])
             assert process.terminate() == 0
     assert notes(local.database) == ["published"]
 

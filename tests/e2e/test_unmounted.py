@@ -80,6 +80,34 @@ def test_store_that_is_lost_for_good_is_begun_anew_by_a_persons_word(local: Mach
     assert notes(local.restore_copy()) == ["one"]
 
 
+def over(machine: Machine, mount: str, *first: str) -> tuple[str, ...]:
+    """Puts a program where there is an empty file system in memory at `mount`, on top of what `first` mounts."""
+    return (*first, "unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {mount} && exec "$@"', "-")
+
+
+@mounting
+def test_host_directory_below_a_missing_nas_is_no_store(local: Machine) -> None:
+    """A container's bind mount is always there: of the host's own disk when the NAS is not. The file system tells."""
+    write_note(local.database, "one")
+    assert local.cli("backup", prefix=mounted(local)).returncode == 0
+    refused = local.cli("run", "--", "true", prefix=over(local, str(directory(local))))
+    assert refused.returncode == 69
+    assert "mounted?" in complaint(refused.stderr)
+
+
+@mounting
+def test_new_disk_below_the_old_mount_point_is_no_missing_mount(local: Machine) -> None:
+    """Database and store were on one volume; that is still there, and the app starts."""
+    deeper = replace(local, store=f"{local.store}/deeper")
+    directory(deeper).mkdir(parents=True)
+    write_note(local.database, "one")
+    volume = mounted(local)
+    (local / "disk" / "deeper").mkdir()
+    assert deeper.cli("backup", prefix=volume).returncode == 0
+    started = deeper.cli("run", "--", "true", prefix=over(local, str(directory(deeper)), *volume))
+    assert started.returncode == 0, started.stderr
+
+
 @mounting
 def test_disk_that_is_mounted_and_was_emptied_does_not_keep_the_app_from_starting(local: Machine) -> None:
     """A new disk in the old one's place: the local database is kept and published there, and that is told."""

@@ -203,6 +203,14 @@ def test_files_are_synced_where_the_disk_outlives_the_machine(
     assert files.is_durable(Path(path), Durability.AUTO, ephemeral_root=ephemeral_root) is durable
 
 
+@pytest.mark.parametrize("name", ["My\u00a0Disk", "a\u3000b", "a\u2028b", "a\x85b", "a\x0bb", "a\rb"])
+def test_a_mount_point_with_unusual_spaces_is_found(name: str, mountinfo: Callable[[bytes], None]) -> None:
+    """The kernel escapes space, tab, newline and backslash alone."""
+    mountinfo(f"36 35 98:0 / / rw - overlay o rw\n36 35 98:0 / /{name} rw - ext4 d rw\n".encode())
+    assert mounted.mount_of(Path(f"/{name}/store")) == (f"/{name}", "ext4")
+    assert mounted.mount_of(Path("/elsewhere")) == ("/", "overlay")
+
+
 def test_a_mount_point_that_is_not_utf8_is_no_problem(mountinfo: Callable[[bytes], None]) -> None:
     mountinfo(mounts("/ rw - overlay o rw").encode() + b"36 35 98:0 / /\xff\x85x rw - ext4 d rw\n")
     assert files.is_durable(Path("/\udcff\udc85x/db"), Durability.AUTO, ephemeral_root=True)
