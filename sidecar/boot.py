@@ -192,9 +192,8 @@ class Boot:
         """Move what lies at the database's path aside, and the restored file in its place."""
         database, lineage = case.database, case.lineage
         at = Timestamp.of(await self._replica.store.now())
-        written, origin = self._written(database.path), lineage.elsewhere()
-        newer = written > restored.point.timestamp.instant.timestamp() + 1
-        published = case.marker.last if case.marker and written <= lineage.written() else None
+        newer = self._written(database.path) > restored.point.timestamp.instant.timestamp() + 1
+        origin = lineage.elsewhere()
         kept = await self._way_out(database, at)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
         mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
@@ -202,7 +201,7 @@ class Boot:
         for orphan in await to_thread.run_sync(swap, what):
             log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
         if kept:
-            case.tell.remote_won(kept, published=published, newer=newer, origin=origin)
+            case.tell.remote_won(kept, newer=newer, origin=origin)
 
     def _written(self, path: Path) -> float:
         """When a local database was last written, in seconds by this machine's clock; 0 when there is none."""

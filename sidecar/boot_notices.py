@@ -108,20 +108,15 @@ class BootNotices:
             Kind.DAMAGED,
         )
 
-    def remote_won(self, kept: Path, *, published: str | None, newer: bool, origin: Marker | None) -> None:
-        """The local database gave way to the newest restore point, and is kept at this path.
-
-        `published` is the restore point that has all of it, if that is known; `newer` that it was written after the one that won.
-        """
+    def remote_won(self, kept: Path, *, newer: bool, origin: Marker | None) -> None:
+        """The local database gave way to the newest restore point, and is kept; `newer`: it was written later than that."""
         message = f"conflict: the local database gave way to the newest restore point; it is kept at {kept}"
-        if origin:
-            message += f"; it comes from another store, {origin.store}"
-        if published:
-            hint = f"nothing to do: all that it has is in {published}, from where the database has gone on elsewhere"
-        else:
-            message += ", may have changes that no restore point holds"
-            message += ", and was written later than that restore point" if newer else ""
-            hint = "it is published under diverged/ too, `sidecar list --diverged` shows it; to make it the live one: README, 'What another machine wrote'"
+        message += f"; it comes from another store, {origin.store}" if origin else ""
+        message += ", and was written later than that restore point" if newer else ""
+        hint = (
+            "it may have changes that no restore point holds: it is published under diverged/ too, `sidecar list --diverged` shows it; "
+            "to make it the live one: README, 'What another machine wrote'. Nothing to do if nothing is missed"
+        )
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def local_won(self, newest: str) -> None:

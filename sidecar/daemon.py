@@ -166,9 +166,10 @@ class _Daemon:
             return self._never_started()
         started = self._parts.clock.monotonic()
         account = self._parts.entrust()
-        self._fence.retain = True  # until all is published, whatever ends this process
         if self._command:
             self._signals.app = self._start_app(account)
+        self._fence.retain = True  # until all is published, whatever ends this process
+        self._fence.started()
         self._status.enter("running", ready=True)
         self._started.set()
         status = await self._run_beside_backups(booted)

@@ -230,7 +230,7 @@ def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
     """
     if mode is not Durability.AUTO:
         return mode is Durability.ALWAYS
-    mount, kind = mount_of(path) or Mount("", "")
+    mount, kind = mount_of(path.resolve()) or Mount("", "")
     return kind not in _EPHEMERAL and not (ephemeral_root and mount == "/")
 
 

@@ -40,7 +40,7 @@ async def foretell(parts: Parts, database: Database, newest: RestorePoint | None
         and decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
         and (damage := await damage_of(parts, newest))
     ):
-        return await _past_damage(parts, database, newest, damage)
+        return await _past_damage(parts, database, newest, damage, marker)
     return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
 
 
@@ -57,9 +57,15 @@ async def damage_of(parts: Parts, point: RestorePoint | None) -> str | None:
     return None
 
 
-async def _past_damage(parts: Parts, database: Database, newest: RestorePoint, damage: str) -> Finding:
+async def _past_damage(
+    parts: Parts, database: Database, newest: RestorePoint, damage: str, marker: Marker | None
+) -> Finding:
     older = [point async for point in parts.replica().points(database.name) if point.key < newest.key]
     for point in reversed(older):
+        if marker and marker.names(point.key):
+            return Finding(
+                f"{damage}: it is left out, and the local file, which goes on from {point.key}, is kept", "warning"
+            )
         if await damage_of(parts, point) is None:
             return Finding(f"{damage}: it is left out, and {point.key} of {said(point)} is restored", "warning")
     raise none_good(database, damage)

@@ -95,13 +95,6 @@ class Lineage:
             None if marker is None or marker.inode == staged else marker
         )  # staged: a boot was killed before its rename
 
-    def written(self) -> float:
-        """When the marker was written, which is right after a publish or a restore; 0 when there is none."""
-        try:
-            return os.stat(self.path).st_mtime_ns / 1e9
-        except OSError:
-            return 0.0
-
     def refresh(self) -> None:
         """Write down where the store is now, unless that is known: a marker of an older version, or a store that has moved."""
         marker = self.read()

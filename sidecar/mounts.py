@@ -31,8 +31,11 @@ def mounts() -> list[Mount]:
 
 
 def mount_of(path: Path) -> Mount | None:
-    """The mount that a path lies below, or would if it existed; None where that is not known."""
-    resolved = str(path.resolve())
+    """The mount that a path without links lies below, or would if it existed; None where that is not known.
+
+    Looks at nothing but names: a file system that hangs does not hold it up.
+    """
+    resolved = str(path)
     best: Mount | None = None
     for mount in mounts():
         inside = resolved == mount.point or resolved.startswith(mount.point.rstrip("/") + "/")

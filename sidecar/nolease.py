@@ -30,6 +30,9 @@ class NoLease:
             seen = await read(self._store)
             self.epoch = seen.record.epoch if seen else 0
 
+    def started(self) -> None:
+        """There is nothing to write down."""
+
     async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
         """There is nothing to write down."""
 

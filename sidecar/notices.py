@@ -31,6 +31,7 @@ LAST_SECONDS = 2.0
 ATTEMPTS = 3
 KEPT = 20
 SAID_AGAIN = timedelta(hours=1)
+CLOCK_STEP = timedelta(seconds=10)  # S3 tells its time in whole seconds
 DIVERGED_HINT = "`sidecar list --diverged` shows it; to look at it, or to make it the live one: README, 'What another machine wrote'"
 
 
@@ -49,7 +50,7 @@ class Kept:
 
     def undecided_since(self, now: datetime) -> datetime:
         """From when on something is to be decided, by the store's clock; a decision from the future hides nothing."""
-        decided = self.decided if self.decided and self.decided <= now else None
+        decided = self.decided if self.decided and self.decided <= now + CLOCK_STEP else None
         return max(now - LOOK_FOR, decided or now - LOOK_FOR)
 
 

@@ -80,7 +80,9 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
         def tell(done: int, total: int) -> None:
             nonlocal bar
-            bar = bar or shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))  # not for nothing
+            bar = (
+                bar if bar is not None else shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))
+            )  # not for nothing
             bar.total = total
             bar.update(done - bar.n)
 

@@ -172,7 +172,7 @@ class Fence(Protocol):
 
     @property
     def unfinished(self) -> str | None:
-        """The last machine that ran an app and did not give its lease back, until `settle` says that ours is started."""
+        """The last machine that ran an app and did not give its lease back, until ours is `started`."""
         ...
 
     @property
@@ -191,8 +191,12 @@ class Fence(Protocol):
         """
         ...
 
+    def started(self) -> None:
+        """Our app is started: it has been said who was `unfinished`, and the next renewal writes that down."""
+        ...
+
     async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
-        """Write down from which restore points, by database, this term begins, and whether an app is started now.
+        """Write down from which restore points, by database, this term begins, and whether an app is started next.
 
         Raises as `ensure`.
         """

@@ -153,6 +153,8 @@ def parse(data: bytes | bytearray, url: str) -> Record:
     try:
         values = json.loads(data)
         known = {each.name: values[each.name] for each in fields(Record) if each.name in values}
+        # Of an older version that is not known: one that did not give it back may have been killed.
+        known.setdefault("running", not known.get("released", False))
         record = Record(**{**known, "retired": tuple(known.get("retired", ()))})
         _require_sound(values["format"], record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -200,7 +202,7 @@ def _require_sound(version: object, record: Record) -> None:
         record.boot,
         *record.retired,
         record.handoff or "",
-        record.unfinished or "",
+        "" if record.unfinished is None else record.unfinished,
         *record.settled,
     ]
     texts += [*record.latest, *record.latest.values()]

@@ -6,6 +6,7 @@ The JSON is documented in README. Fields are only ever added to it.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sidecar.compose import Parts
 from sidecar.config import Configuration
 from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
-from sidecar.errors import DamagedLease, ExitCode, SidecarError
+from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.foresight import damage_of
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
@@ -149,10 +150,29 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     interval = parts.configuration.settings.drill_interval
     newest = {each.name: await replica.newest(each.name) for each in parts.databases}
     databases = [await _database_in_store(replica, each, newest[each.name], interval) for each in parts.databases]
-    damaged = [found for point in newest.values() if (found := await damage_of(parts, point))]
+    damaged = [found for point in newest.values() if (found := await _damage(parts, point))]
     others = await replica.names(OTHERS) if None in newest.values() else ()
-    verdict = _unprotected(newest, damaged, parts.status.store, others) or await _at_rest(parts, replica)
+    verdict = _unprotected(newest, damaged, parts.status.store, others)
+    if verdict is None or verdict.level is not Level.BAD:
+        verdict = _joined(verdict, await _at_rest(parts, replica))
     return {"source": "store", "store": parts.status.store, "databases": databases, "verdict": verdict.as_dict()}
+
+
+async def _damage(parts: Parts, point: RestorePoint | None) -> str | None:
+    try:
+        return await damage_of(parts, point)
+    except AccessDenied:  # to somebody who may list and no more
+        return None
+
+
+def _joined(missing: Verdict | None, rest: Verdict) -> Verdict:
+    """A database of which the store has nothing hides nothing of the others."""
+    if missing is None:
+        return rest
+    worst = rest if rest.level is Level.LOOK else missing
+    return replace(
+        worst, reason=f"{missing.reason}; {rest.reason}", hint="; ".join(filter(None, (missing.hint, rest.hint)))
+    )
 
 
 async def _at_rest(parts: Parts, replica: Replica) -> Verdict:
@@ -216,8 +236,8 @@ def _unprotected(
     else:
         hint = "are `store` and the database's name right, is the store's file system mounted, and does a daemon run?"
     some = not gone and not damaged and len(missing) < len(newest)
-    title = f"Nothing to protect yet: {', '.join(missing)}" if some else "Not protected"
-    return Verdict(Level.WAIT if some else Level.BAD, title, None, "; ".join(reasons), hint)
+    title = f"The store has nothing of {', '.join(missing)}" if some else "Not protected"
+    return Verdict(Level.LOOK if some else Level.BAD, title, None, "; ".join(reasons), hint)
 
 
 async def _database_in_store(

@@ -146,10 +146,18 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     )
 
 
-def has_been(now: Extent, before: Extent) -> bool:
-    """Whether a database was as small before: one that is emptied again and again, like a queue, is told of once."""
-    rows = before.rows is None or now.rows is None or before.rows <= now.rows
-    return rows and before.content <= now.content and (before.tables or 0) <= (now.tables or 0)
+def is_like(before: Extent, now: Extent, told_before: Extent, told_now: Extent) -> bool:
+    """Whether a loss is like one that was told: a queue that is drained again and again is told of once.
+
+    What was there is not much more than was there then, and what is left is not less.
+    """
+    return _within(told_now, now) and _within(before, told_before, times=2)
+
+
+def _within(less: Extent, more: Extent, times: int = 1) -> bool:
+    """Whether one has no more of anything than so many times the other."""
+    pairs = ((less.content, more.content), (less.rows, more.rows), (less.tables, more.tables))
+    return all(one is None or other is None or one <= times * other for one, other in pairs)
 
 
 def had_shed(largest: Extent, previous: Extent) -> bool:

@@ -25,7 +25,7 @@ from sidecar.retention import (
     Tagged,
     Tier,
     had_shed,
-    has_been,
+    is_like,
     plan_prune,
     suspicion,
     tier_of,
@@ -76,7 +76,7 @@ class Predecessors:
         self._pending: deque[_Superseded] = deque(maxlen=PENDING)
         self._held: set[str] = set()
         self._largest: deque[_Newest] = deque(maxlen=PENDING)  # of the last day, each larger than those after it
-        self._told_of: list[tuple[datetime, Extent]] = []  # snapshots of the last day that were found suspicious
+        self._told_of: list[tuple[datetime, Extent, Extent]] = []  # losses of the last day: when, before and after
         self._caught_up = False
         self._looked: tuple[datetime, float] | None = None
         self._told: set[str] = set()
@@ -91,15 +91,14 @@ class Predecessors:
         if previous is None or previous.point.key in self._held:
             return
         now = Extent.of(snapshot)
-        if self._was_told(now):
-            return
-        if reason := suspicion(previous.extent, now):
+        reason = suspicion(previous.extent, now)
+        if reason and not self._was_told(previous.extent, now):
             larger = await self._hold_largest(previous, lambda extent: had_shed(extent, previous.extent))
             await self._hold(previous.point.key)
-            self._told_of.append((self._clock.now(), now))
+            self._told_of.append((self._clock.now(), previous.extent, now))
             self._largest.clear()
             self._shout(previous.point.key, f"{reason}; the previous restore point is held", larger)
-        elif key := await self._hold_largest(previous, lambda extent: suspicion(extent, now) is not None):
+        elif key := await self._hold_largest(previous, lambda extent: self._is_news(extent, now)):
             # Once for each loss: else every snapshot from now on would be as suspicious.
             self._largest.clear()
             self._shout(
@@ -107,11 +106,14 @@ class Predecessors:
                 "bit by bit it has lost nine tenths of what it had within a day; the restore point with most is held",
             )
 
-    def _was_told(self, now: Extent) -> bool:
-        """Whether it has been as small within a day, and that was told, and what was before it is held."""
+    def _is_news(self, before: Extent, now: Extent) -> bool:
+        return suspicion(before, now) is not None and not self._was_told(before, now)
+
+    def _was_told(self, before: Extent, now: Extent) -> bool:
+        """Whether no more was lost within a day, and left no less; that was told, and what was before it is held."""
         since = self._clock.now() - MEMORY
-        self._told_of = [(at, extent) for at, extent in self._told_of if at >= since]
-        return any(has_been(now, extent) for _, extent in self._told_of)
+        self._told_of = [each for each in self._told_of if each[0] >= since]
+        return any(is_like(before, now, *told) for _, *told in self._told_of)
 
     def superseded_by(self, published: ObjectInfo, snapshot: Snapshot) -> None:
         """A restore point of this snapshot now exists; `settle` tags the one before it."""

@@ -37,6 +37,7 @@ class Term:
         self._writing = anyio.Lock()
         self._why_lost: LeaseLost | None = None
         self._doubted = anyio.Event()
+        self._told = False
         self.handing_over = False
         self.lost = anyio.Event()
         self.asked = anyio.Event()
@@ -71,6 +72,10 @@ class Term:
         self._latest.update(latest)
         async with self._writing:
             await self._update(settled=latest, running=running)
+
+    def started(self) -> None:
+        """See `ports.Fence`."""
+        self._told = True
 
     async def renew(self) -> None:
         """Prolong our term. Raises `LeaseLost` when somebody else took over, `Transient` when the store is away."""
@@ -144,7 +149,7 @@ class Term:
                 handoff=None if drop_handoff else self._record.handoff,
                 aged=0.0,
                 running=(self._record.running or running) and not released,
-                unfinished=None if running else self._record.unfinished,
+                unfinished=None if self._told else self._record.unfinished,
             )
             try:
                 await self._write(record, IfMatch(self._etag))
@@ -174,7 +179,10 @@ class Term:
         if not ours or seen is None:
             self._lose(seen)
             raise self._why_lost or LeaseLost("the lease is lost")
-        self._record, self._etag = seen.record, seen.etag
+        # An older version that asks for it leaves out what it does not know.
+        mine = record or seen.record
+        self._record = replace(seen.record, running=mine.running, unfinished=mine.unfinished)
+        self._etag = seen.etag
 
     def _lose(self, seen: Seen | None) -> None:
         by = f"{seen.record.holder} (epoch {seen.record.epoch})" if seen else "nobody: the lease object is gone"

@@ -27,8 +27,9 @@ def contents_of(connection: "sqlite3.Connection") -> Contents:
     (https://sqlite.org/fileformat2.html#internal_schema_objects). What is deleted leaves unused pages until VACUUM
     (https://sqlite.org/fileformat2.html#the_freelist).
     """
+    connection.text_factory = bytes  # as UTF-8, whatever the database's encoding; a name need not be text at all
     tables = connection.execute(
-        "SELECT CAST(name AS BLOB), rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
     ).fetchall()
     roots = connection.execute("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0").fetchone()[0]
     unused, pages, page_size = (_pragma(connection, name) for name in ("freelist_count", "page_count", "page_size"))
@@ -45,7 +46,7 @@ def _rows(connection: "sqlite3.Connection", tables: Iterable[bytes]) -> int | No
             name = table.decode().replace('"', '""')
             # NOT INDEXED: an index may need a collation of the app's.
             counted += connection.execute(f'SELECT count(*) FROM "{name}" NOT INDEXED').fetchone()[0]  # noqa: S608
-    except (UnicodeDecodeError, connection.Error):  # of whichever of the two libraries it is
+    except (ValueError, connection.Error):  # of whichever of the two libraries it is
         return None
     return counted
 
