@@ -129,6 +129,20 @@ async def test_what_empty_tables_take_is_known_and_rows_are_counted(
             assert 0 <= snapshot.live - (snapshot.bare or 0) < (full.live - (full.bare or 0)) / 10, "but for the schema"
 
 
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16le", "UTF-16be"])
+async def test_rows_are_counted_in_every_encoding(
+    snapshotter: SqliteSnapshotter, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "app.db"
+    with closing(open_database(path)) as connection:
+        connection.execute(f"PRAGMA encoding='{encoding}'")
+        connection.execute('CREATE TABLE "größe 数" (text)')
+        connection.execute("""INSERT INTO "größe 数" VALUES ('one'), ('two')""")
+        connection.commit()
+    async with snapshotter.snapshot(path) as snapshot:
+        assert (snapshot.tables, snapshot.rows) == (1, 2)
+
+
 async def test_a_table_whose_name_is_no_text_is_copied_all_the_same(
     snapshotter: SqliteSnapshotter, tmp_path: Path
 ) -> None:

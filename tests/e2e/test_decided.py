@@ -206,6 +206,57 @@ def test_machine_that_did_not_stop_in_order_is_not_forgotten_by_who_runs_no_app(
         assert process.terminate() == 0
 
 
+def test_newest_restore_point_that_is_damaged_is_told_though_the_database_is_here(local: Machine) -> None:
+    """A whole one takes its place with the next change; elsewhere `status` says it before that."""
+    write_note(local.database, "one")
+    assert local.cli("backup").returncode == 0
+    (point,) = local.points()
+    point.write_bytes(point.read_bytes()[:-50] + bytes(50))
+    said = json.loads(local.cli("status", "--json").stdout)["verdict"]
+    assert (said["level"], f"{point.name} is damaged" in said["reason"]) == ("bad", True)
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        write_note(local.database, "two")
+        assert local.cli("backup").returncode == 0
+        assert f"{point.name} is damaged" in wait_level(process, "look")["reason"]
+        assert process.metric("sidecar_drills_total", outcome="damaged") == 1
+        assert process.terminate() == 0
+    assert notes(local.restore_copy()) == ["one", "two"]
+
+
+def test_database_of_which_the_store_has_nothing_hides_nothing_of_another(local: Machine) -> None:
+    """`sidecar status` without a daemon: a suspicion of the one is said beside what is missing of the other."""
+    both = f"{local.database},{local.data}/b.db"
+    write_note(local.database, *(f"row {number}" for number in range(100)))
+    assert local.cli("backup").returncode == 0
+    with local.run(*CALM_APP) as process:
+        process.wait_ready()
+        execute(local.database, "DELETE FROM notes")
+        assert process.terminate() == 0
+    said = json.loads(local.cli("status", "--json", databases=both).stdout)["verdict"]
+    assert said["level"] == "look"
+    assert "there is no restore point of b.db" in said["reason"]
+    assert "suspicious snapshot" in said["reason"]
+
+
+def test_start_that_never_runs_its_app_keeps_in_mind_who_did_not_stop_in_order(local: Machine) -> None:
+    """The command's interpreter is missing, which only the start of it tells."""
+    write_note(local.database, "one")
+    with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        process.kill()
+    local.lose_disk()
+    script = local / "app"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    assert local.with_env(FLY_MACHINE_ID="m2").cli("run", "--", str(script), lease_ttl="6s").returncode == 127
+    local.lose_disk()
+    with local.with_env(FLY_MACHINE_ID="m3").run(*CALM_APP, lease_ttl="6s") as process:
+        process.wait_ready()
+        assert UNFINISHED in wait_level(process, "look")["reason"]
+        assert process.terminate() == 0
+
+
 def test_machine_that_was_killed_before_its_first_restore_point_is_told_of(local: Machine) -> None:
     """The next one starts empty, as the first one did."""
     with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:

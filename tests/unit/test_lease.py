@@ -1,5 +1,6 @@
 """The lease's protocol: conditional writes only, in the store's time, whatever is lost on the way."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -432,3 +433,75 @@ async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None
     store.add(KEY, replace(record_in(store), boot="another").to_bytes())
     with pytest.raises(LeaseLost):
         await lease.renew()
+
+
+def die(store: MemoryStore, lease: Lease) -> None:
+    """Its process is gone, and its term as well."""
+    lease.retain = True
+    pass_time(store, 3600)
+
+
+async def test_who_ran_an_app_and_did_not_give_it_back_is_known_until_another_app_runs(store: MemoryStore) -> None:
+    """Carried on by a start that fails and by a command; said once, by the first that starts its app."""
+    first = lease_of(store, "a")
+    await first.acquire(AT_ONCE)
+    await first.settle({}, running=True)
+    first.started()
+    die(store, first)
+    failed = lease_of(store, "b")
+    await failed.acquire(AT_ONCE)
+    assert failed.unfinished == "a"
+    await failed.settle({}, running=True)
+    await failed.release()
+    command = lease_of(store, "c")
+    await command.acquire(AT_ONCE)
+    assert command.unfinished == "a"
+    await command.settle({})
+    await command.release()
+    second = lease_of(store, "d")
+    await second.acquire(AT_ONCE)
+    assert second.unfinished == "a"
+    await second.settle({}, running=True)
+    second.started()
+    await second.renew()
+    await second.release()
+    third = lease_of(store, "e")
+    await third.acquire(AT_ONCE)
+    assert third.unfinished is None
+
+
+async def test_a_command_that_was_killed_ran_no_app(store: MemoryStore) -> None:
+    command = lease_of(store, "a")
+    await command.acquire(AT_ONCE)
+    await command.settle({})
+    die(store, command)
+    lease = lease_of(store, "b")
+    await lease.acquire(AT_ONCE)
+    assert lease.unfinished is None
+
+
+async def test_of_an_older_version_that_was_killed_it_is_not_known_and_so_it_is_told(store: MemoryStore) -> None:
+    """Its record does not say whether it ran an app. One that it gave back is fine."""
+    for released, told in ((False, "a"), (True, None)):
+        older = lease_of(store, "a")
+        await older.acquire(AT_ONCE)
+        values = json.loads(store.objects[KEY].data)
+        del values["running"], values["unfinished"]
+        store.add(KEY, json.dumps({**values, "released": released}).encode())
+        pass_time(store, 3600)
+        lease = lease_of(store, "b")
+        await lease.acquire(AT_ONCE)
+        assert lease.unfinished == told
+        await lease.release()
+
+
+async def test_an_older_version_that_asks_for_the_lease_does_not_make_the_holder_forget(store: MemoryStore) -> None:
+    """Its request has only what it knows."""
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    await lease.settle({}, running=True)
+    values = json.loads(store.objects[KEY].data)
+    del values["unfinished"]
+    store.add(KEY, json.dumps({**values, "running": False, "handoff": "b"}).encode())
+    await lease.renew()
+    assert (record_in(store).running, record_in(store).handoff) == (True, "b")

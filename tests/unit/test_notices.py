@@ -375,6 +375,43 @@ async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s
         ]
 
 
+async def test_what_finds_no_room_to_be_shown_stays_kept(store: MemoryStore, clock: FakeClock) -> None:
+    """A restart shows so many of all databases together; the store has so many of each."""
+    first = Two(store, clock)
+    for number in range(15):
+        for name in ("a.db", "b.db"):
+            first.status.report(name, f"of {name} {number}", "", Kind.SUSPICION)
+        await first.notices.keep()
+        clock.advance(1)
+    second = Two(store, clock)
+    second.status.report("a.db", "new", "", Kind.SUSPICION)
+    await second.notices.keep()
+    kept = [len((await read_notices(store, name, clock.now())).notices) for name in ("a.db", "b.db")]
+    assert kept == [16, 15]
+
+
+async def test_a_store_that_denies_notices_does_not_hide_what_diverged(store: MemoryStore, clock: FakeClock) -> None:
+    process = Process(store, clock)
+    store.add("diverged/app.db/20261120T115503.123Z-m1.sqlite3.zst")
+
+    def deny(_operation: str, key: str) -> None:
+        if "notices" in key:
+            raise AccessDenied("no")
+
+    store.hook = deny
+    await process.notices.look_for_diverged()
+    assert process.level is Level.LOOK
+
+
+async def test_a_decision_of_this_very_second_counts(store: MemoryStore, clock: FakeClock) -> None:
+    """S3 tells whole seconds: what was written just now may be ahead of what its next answer says."""
+    now = clock.now()
+    assert Kept((), now + timedelta(seconds=1)).undecided_since(now) > now
+    assert Kept((), now + timedelta(hours=1)).undecided_since(now) == now - LOOK_FOR, (
+        "one from the future hides nothing"
+    )
+
+
 async def test_one_that_cannot_be_read_does_not_hold_up_the_others(store: MemoryStore, clock: FakeClock) -> None:
     process = Two(store, clock)
 

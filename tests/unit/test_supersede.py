@@ -562,3 +562,14 @@ async def test_a_loss_whose_hold_failed_is_not_taken_for_told() -> None:
         await scene.publish("21T11:05", SMALL)
     await scene.publish("21T12:05", SMALL)
     assert scene.store.marks[full] == HELD
+
+
+async def test_a_large_loss_after_a_small_one_is_held_all_the_same() -> None:
+    """The small one was told of; it was of much less."""
+    scene = Scene()
+    await scene.publish("21T10:05", 100 << 12)
+    await scene.publish("21T11:05", SMALL)
+    full = await scene.publish("21T12:05", BIG)
+    await scene.publish("21T13:05", SMALL)
+    assert scene.store.marks[full] == HELD
+    assert scene.status.databases[NAME].suspicious == 2

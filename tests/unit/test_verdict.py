@@ -121,6 +121,27 @@ def test_a_boot_says_what_is_wrong_with_the_store(status: Status) -> None:
     assert shown.reason == "of before"
 
 
+def test_the_newest_of_several_notices_is_named_and_how_many_more_there_are(status: Status, clock: FakeClock) -> None:
+    """An older loss hides no newer one; that something was lost stays in the title."""
+    running(status)
+    status.report("app.db", "changes were lost", "go back", Kind.DAMAGED)
+    clock.advance(60)
+    status.report("app.db", "it looks lost", "restore", Kind.SUSPICION)
+    verdict = overall(status)
+    assert (verdict.title, verdict.reason) == ("Protected, but changes were lost", "it looks lost")
+    assert verdict.hint == "restore; 1 more below, under 'Last problems'"
+
+
+def test_one_that_is_still_to_come_hides_no_loss_of_another(clock: FakeClock) -> None:
+    databases = tuple(Database(name, Path("/data") / name) for name in ("a.db", "b.db"))
+    status = Status(databases, "s3://bucket", "1", clock.now)
+    status.enter("running", ready=True)
+    status.succeeded("a.db", "published")
+    status.databases["b.db"].last_outcome = "waiting"
+    status.report("a.db", "it looks lost", "", Kind.SUSPICION)
+    assert (overall(status).level, overall(status).reason) == (Level.LOOK, "a.db: it looks lost")
+
+
 def test_one_that_waits_beside_one_that_is_protected_is_named(clock: FakeClock) -> None:
     """The heading must not say of all that there is nothing."""
     databases = tuple(Database(name, Path("/data") / name) for name in ("a.db", "b.db"))
