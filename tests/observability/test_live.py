@@ -72,6 +72,7 @@ def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterat
             process.wait_metric("sidecar_lease_renewals_total", 2, outcome="ok")
             process.wait_metric("sidecar_drills_total", 1, outcome="good")
             yield Live(process, prometheus)
+    machine.sweep_memory()
     seaweed.ensure()
     seaweed.s3.drop_bucket(bucket)
 
