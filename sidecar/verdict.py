@@ -24,12 +24,8 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-_SEVERITY = (
-    Level.GOOD,
-    Level.WAIT,
-    Level.LOOK,
-    Level.BAD,
-)  # of several databases: one that is still to come hides no loss
+# Of several databases: one that is still to come hides no loss of another.
+_SEVERITY = (Level.GOOD, Level.WAIT, Level.LOOK, Level.BAD)
 
 
 @dataclass(frozen=True, slots=True)
