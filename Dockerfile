@@ -7,7 +7,7 @@
 FROM python:3.14-bookworm@sha256:bfb689a7986adc6d5f16722e06c78e755efe4062e56276715fef450cbad09436 AS build
 WORKDIR /src
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
-COPY bundle bundle
+COPY infra/bundle infra/bundle
 COPY sidecar sidecar
 RUN make bundle
 

@@ -30,7 +30,7 @@ bench: $(MEASURED)/.ready ## speed and memory, measured and printed
 
 bundle: $(BUNDLING)/.ready ## dist/sidecar: runs in any image with glibc, no Python needed (on Linux, with binutils)
 	@PYTHONHASHSEED=1 PYINSTALLER_CONFIG_DIR=build/pyinstaller $(BUNDLING)/bin/pyinstaller --noconfirm --clean --log-level ERROR \
-		--distpath dist --workpath build/pyinstaller bundle/sidecar.spec
+		--distpath dist --workpath build/pyinstaller infra/bundle/sidecar.spec
 	@dist/sidecar/sidecar --version
 	@echo "dist/sidecar: $$(du -s --apparent-size --block-size=MB dist/sidecar | cut -f1); needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
 
