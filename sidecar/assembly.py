@@ -6,9 +6,9 @@ from functools import partial
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from sidecar.domain import ObjectInfo, Span
+from sidecar.concurrency import Spares
 from sidecar.errors import ReuseFailed
-from sidecar.pipeline import Spares
+from sidecar.model import ObjectInfo, Span
 
 
 @dataclass(frozen=True, slots=True)

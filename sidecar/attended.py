@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from sidecar.compose import Parts, opened
+from sidecar.bootstrap import Parts, opened
+from sidecar.concurrency import first_failure
 from sidecar.config import Configuration
-from sidecar.pipeline import first_failure
 from sidecar.ports import FIRST_WORD
 from sidecar.store import Patience
 

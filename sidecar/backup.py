@@ -8,7 +8,6 @@ import anyio
 import structlog
 
 from sidecar.cycle import Cycle, Timing
-from sidecar.domain import Database
 from sidecar.errors import (
     DatabaseMissing,
     LeaseLost,
@@ -16,6 +15,7 @@ from sidecar.errors import (
     Transient,
 )
 from sidecar.lineage import Lineage
+from sidecar.model import Database
 from sidecar.problems import Kind
 from sidecar.tools import Tools
 

@@ -12,7 +12,6 @@ from anyio import to_thread
 
 from sidecar.backup import Backup
 from sidecar.boot_notices import BootNotices
-from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
     ConfigurationError,
     DamagedDatabase,
@@ -23,6 +22,7 @@ from sidecar.errors import (
 )
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
+from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.publish import Parent
 from sidecar.replica import OTHERS, Replica
 from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide

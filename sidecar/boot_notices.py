@@ -4,9 +4,9 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.domain import Database, RestorePoint
 from sidecar.errors import DamagedRestorePoint
 from sidecar.lineage import Marker
+from sidecar.model import Database, RestorePoint
 from sidecar.problems import Kind
 from sidecar.status import Status
 

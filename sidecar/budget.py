@@ -6,8 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError
-from sidecar.quantities import format_duration, parse_duration
 from sidecar.trial import Finding
+from sidecar.units import format_duration, parse_duration
 
 DEFAULT = timedelta(seconds=5)  # https://fly.io/docs/reference/configuration/#runtime-options
 LONGEST = timedelta(minutes=5)

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from sidecar.adapters.accounts import to_become
 from sidecar.attended import attended
+from sidecar.bootstrap import Parts
 from sidecar.budget import shutdown_budget
-from sidecar.compose import Parts
 from sidecar.config import SIZES, Configuration, listen_address, without_password
-from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
 from sidecar.files import require_room, require_writable
 from sidecar.foresight import foretell
 from sidecar.locks import holder_of
+from sidecar.model import Database
 from sidecar.output import Table, say
-from sidecar.quantities import format_duration, format_size
 from sidecar.trial import Finding, Trial
+from sidecar.units import format_duration, format_size
 
 
 @dataclass(frozen=True, slots=True)

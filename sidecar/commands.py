@@ -10,9 +10,9 @@ import anyio
 
 from sidecar.adapters.control import ControlClient
 from sidecar.attended import attended
-from sidecar.compose import Parts
+from sidecar.bootstrap import Parts
+from sidecar.concurrency import first_failure
 from sidecar.config import Configuration
-from sidecar.domain import Database, RestorePoint
 from sidecar.errors import (
     ConfigurationError,
     DatabaseBusy,
@@ -21,9 +21,9 @@ from sidecar.errors import (
 )
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
+from sidecar.model import Database, RestorePoint
 from sidecar.notices import decide_notices
 from sidecar.output import progress_bar, say
-from sidecar.pipeline import first_failure
 from sidecar.restore import OnConflict
 from sidecar.tools import Tools
 

@@ -26,16 +26,16 @@ from pydantic import (
     model_validator,
 )
 
-from sidecar.domain import Database
 from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.files import Durability
 from sidecar.lease import OnLeaseLost
+from sidecar.model import Database
 from sidecar.outbox import Growth
-from sidecar.quantities import format_duration, format_size, parse_duration, parse_size
 from sidecar.replica import RESERVED_NAMES
 from sidecar.restore import OnConflict, OnEmptyStore
 from sidecar.setting_errors import said_of
+from sidecar.units import format_duration, format_size, parse_duration, parse_size
 
 PREFIX = "SIDECAR_"
 CONFIG_VARIABLE = "SIDECAR_CONFIG"

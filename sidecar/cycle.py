@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import anyio
 import structlog
 
-from sidecar.domain import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import (
     DamagedRestorePoint,
     DatabaseMissing,
@@ -19,6 +18,7 @@ from sidecar.errors import (
 )
 from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
+from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.presence import Presence, Sight
 from sidecar.problems import Kind
 from sidecar.protection import Protection

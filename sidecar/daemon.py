@@ -23,19 +23,19 @@ from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.adapters.process import App, require_command, take_terminal_back
 from sidecar.attended import tell_of_silence
 from sidecar.boot import Booted
-from sidecar.compose import Parts, opened
+from sidecar.bootstrap import Parts, opened
+from sidecar.concurrency import first_failure
 from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
-from sidecar.domain import Account
 from sidecar.ending import Ending
 from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.files import kept_aside
 from sidecar.lease import OnLeaseLost
 from sidecar.locks import control_path
+from sidecar.model import Account
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
-from sidecar.pipeline import first_failure
 from sidecar.problems import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.watching import Watching

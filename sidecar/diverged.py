@@ -7,7 +7,6 @@ from pathlib import Path
 import structlog
 
 from sidecar.backup import Backup
-from sidecar.domain import Database, Timestamp
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -18,6 +17,7 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.files import mark_done
+from sidecar.model import Database, Timestamp
 from sidecar.problems import Kind
 from sidecar.replica import diverged_key_of, point_of
 from sidecar.tools import Tools

@@ -19,9 +19,9 @@ import structlog
 from anyio import from_thread
 
 from sidecar.backup import Backup
-from sidecar.domain import Database, ObjectInfo, RestorePoint, Timestamp
+from sidecar.concurrency import Turns, gathered
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
-from sidecar.pipeline import Turns, gathered
+from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.ports import Clock, Staging
 from sidecar.problems import Kind
 from sidecar.replica import Replica, key_of, point_of

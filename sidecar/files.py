@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sidecar.domain import Timestamp
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
+from sidecar.model import Timestamp
 from sidecar.mounts import Mount, mount_of
 
 COMPANIONS = ("-wal", "-shm", "-journal")

@@ -2,12 +2,12 @@
 
 from sidecar.boot import none_good, refused
 from sidecar.boot_notices import said
-from sidecar.compose import Parts
-from sidecar.domain import Database, RestorePoint
+from sidecar.bootstrap import Parts
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
 from sidecar.files import require_unused
 from sidecar.lineage import Marker
 from sidecar.locks import holder_of
+from sidecar.model import Database, RestorePoint
 from sidecar.restore import Decision, decide
 from sidecar.trial import Finding
 

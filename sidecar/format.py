@@ -20,8 +20,8 @@ from itertools import accumulate
 
 import zstandard
 
-from sidecar.domain import Bytes
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
+from sidecar.model import Bytes
 
 CHUNK_SIZE = 1 << 20
 FORMAT_VERSION = 1

@@ -6,13 +6,13 @@ from datetime import datetime
 from itertools import pairwise
 from urllib.parse import unquote
 
-from sidecar.domain import RestorePoint
+from sidecar.concurrency import gathered
 from sidecar.drill import Drilled, drilled_of
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound
-from sidecar.pipeline import gathered
-from sidecar.quantities import whole_number
+from sidecar.model import RestorePoint
 from sidecar.replica import Replica
 from sidecar.retention import TIER_TAG, tier_of
+from sidecar.units import whole_number
 
 AT_ONCE = 8
 NEWEST = "newest"

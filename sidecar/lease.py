@@ -16,7 +16,6 @@ from enum import StrEnum
 import anyio
 import structlog
 
-from sidecar.domain import IfAbsent, IfMatch
 from sidecar.errors import (
     LeaseHeld,
     LeaseLost,
@@ -26,6 +25,7 @@ from sidecar.errors import (
     StoreUnsuitable,
     Transient,
 )
+from sidecar.model import IfAbsent, IfMatch
 from sidecar.ports import Clock, ObjectStore
 from sidecar.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
 from sidecar.status import LeaseStatus

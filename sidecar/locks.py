@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sidecar.domain import Database
 from sidecar.errors import ConfigurationError, DatabaseBusy
+from sidecar.model import Database
 
 ATTEMPTS = 5
 

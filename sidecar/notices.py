@@ -13,8 +13,8 @@ from urllib.parse import quote
 import anyio
 import structlog
 
-from sidecar.domain import IfAbsent, IfMatch, Timestamp
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
+from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.ports import Fence, ObjectStore
 from sidecar.problems import Kind, Problem
 from sidecar.replica import Replica

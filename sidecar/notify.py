@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
+from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.outbox import Growth, Message, Outbox, said_in, shortened
-from sidecar.pipeline import first_failure
 from sidecar.ports import Clock, Receiver
 from sidecar.problems import Kind
-from sidecar.quantities import format_size
 from sidecar.status import Event, Status
+from sidecar.units import format_size
 
 log = structlog.get_logger()
 

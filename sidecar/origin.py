@@ -8,9 +8,9 @@ database is kept and published then, as the boot table says.
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.domain import Database
 from sidecar.errors import StoreMissing
 from sidecar.lineage import Lineage, Marker
+from sidecar.model import Database
 from sidecar.mounts import mount_of, mounts
 from sidecar.ports import Located
 from sidecar.replica import Replica

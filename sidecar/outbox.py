@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from sidecar.errors import Reason
 from sidecar.problems import Kind
-from sidecar.quantities import format_size
 from sidecar.status import Event
+from sidecar.units import format_size
 
 TOLD = frozenset({Kind.FAILURE, Kind.RECOVERY, Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH})
 QUEUE = 50

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 
-from sidecar.quantities import format_size
+from sidecar.units import format_size
 
 log = structlog.get_logger()
 

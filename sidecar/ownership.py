@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sidecar.domain import Account
 from sidecar.errors import ConfigurationError
 from sidecar.files import COMPANIONS, opened_alone, temporary
+from sidecar.model import Account
 
 LEFT_BY_MKFS = {"lost+found"}
 _MOST_LINKS = 40  # that the kernel follows in one path (path_resolution(7))

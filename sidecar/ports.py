@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
+from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
 
 FIRST_WORD = 20.0  # seconds that a store over the network has to say anything before a request has failed
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import anyio
 import structlog
 
-from sidecar.domain import ObjectInfo, RestorePoint
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
+from sidecar.model import ObjectInfo, RestorePoint
 from sidecar.ports import Clock
 from sidecar.replica import Replica, point_of
 from sidecar.status import Status

@@ -14,10 +14,10 @@ import structlog
 from anyio import from_thread
 
 from sidecar.assembly import Assembly, PartSizes
-from sidecar.domain import ObjectInfo, Snapshot
+from sidecar.concurrency import Spares, ordered
 from sidecar.errors import ReuseFailed
 from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
-from sidecar.pipeline import Spares, ordered
+from sidecar.model import ObjectInfo, Snapshot
 from sidecar.plan import Fresh, Reused, Segment, plan
 from sidecar.replica import Permit, Replica, always
 from sidecar.retention import Extent

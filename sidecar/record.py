@@ -16,8 +16,8 @@ from datetime import timedelta
 
 import structlog
 
-from sidecar.domain import Condition, IfAbsent, IfMatch, ObjectInfo
 from sidecar.errors import DamagedLease, NotFound
+from sidecar.model import Condition, IfAbsent, IfMatch, ObjectInfo
 from sidecar.ports import ObjectStore
 
 log = structlog.get_logger()

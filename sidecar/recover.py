@@ -9,9 +9,8 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.attended import attended
-from sidecar.compose import Parts
+from sidecar.bootstrap import Parts
 from sidecar.config import Configuration
-from sidecar.domain import Database, RestorePoint, Timestamp
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -22,6 +21,7 @@ from sidecar.errors import (
 )
 from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.locks import local_locks
+from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.output import progress_bar, say
 from sidecar.replica import OTHERS, Replica, only, point_of
 from sidecar.restore import Restored

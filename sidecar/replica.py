@@ -15,7 +15,7 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from sidecar.assembly import Assembly, FreshPart, Part, PartSizes
-from sidecar.domain import IfAbsent, ObjectInfo, RestorePoint, Timestamp
+from sidecar.concurrency import together
 from sidecar.errors import (
     ConfigurationError,
     DamagedLease,
@@ -26,7 +26,7 @@ from sidecar.errors import (
     StoreUnavailable,
     Transient,
 )
-from sidecar.pipeline import together
+from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
 from sidecar.plan import Rules
 from sidecar.ports import ObjectStore, Upload
 from sidecar.record import KEY as LEASE_KEY

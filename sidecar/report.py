@@ -14,21 +14,21 @@ from typing import Any
 import structlog
 
 from sidecar.attended import attended
+from sidecar.bootstrap import Parts
 from sidecar.commands import ask_daemon
-from sidecar.compose import Parts
 from sidecar.config import Configuration
-from sidecar.domain import Database, RestorePoint
 from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.foresight import damage_of
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.locks import holder_of
+from sidecar.model import Database, RestorePoint
 from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say
 from sidecar.problems import Kind, Problem
-from sidecar.quantities import format_duration, format_size
 from sidecar.record import read
 from sidecar.replica import OTHERS, Replica, only
+from sidecar.units import format_duration, format_size
 from sidecar.verdict import Level, Verdict
 
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Self
 
-from sidecar.domain import Snapshot, Timestamp
-from sidecar.quantities import format_size, whole_number
+from sidecar.model import Snapshot, Timestamp
+from sidecar.units import format_size, whole_number
 
 TIER_TAG = "sidecar-tier"
 

@@ -5,7 +5,7 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from sidecar.quantities import format_size
+from sidecar.units import format_size
 
 _NUMBERS = {"greater_than_equal", "less_than_equal", "int_parsing", "int_type", "int_from_float", "int_parsing_size"}
 

@@ -16,8 +16,8 @@ import anyio
 import structlog
 import tenacity
 
-from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled, Transient
+from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.ports import Clock, ObjectStore, Upload
 from sidecar.status import Status
 

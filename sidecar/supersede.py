@@ -13,8 +13,8 @@ from itertools import pairwise
 import anyio
 import structlog
 
-from sidecar.domain import ObjectInfo, RestorePoint, Snapshot, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
+from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
 from sidecar.ports import Clock, Prunable
 from sidecar.replica import Replica, folder_of, point_of
 from sidecar.retention import (

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import anyio
 import structlog
 
-from sidecar.domain import Condition, IfAbsent, IfMatch
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
+from sidecar.model import Condition, IfAbsent, IfMatch
 from sidecar.ports import Clock, ObjectStore
 from sidecar.record import Identity, Record, Seen, read, retired_with, write
 from sidecar.status import LeaseStatus

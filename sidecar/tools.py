@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from sidecar.pipeline import Turns
+from sidecar.concurrency import Turns
 from sidecar.ports import Clock, Fence, Prunable, Snapshotter
 from sidecar.presence import LOOK_EVERY
 from sidecar.publish import Publisher

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from sidecar.compose import Parts
+from sidecar.bootstrap import Parts
 from sidecar.config import store_parts
-from sidecar.domain import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
+from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.ports import Credentials, Probe
 from sidecar.record import read
 

@@ -7,15 +7,15 @@ from tempfile import gettempdir
 import anyio
 
 from sidecar.attended import attended
-from sidecar.compose import Parts
+from sidecar.bootstrap import Parts
+from sidecar.concurrency import gathered
 from sidecar.config import Configuration
-from sidecar.domain import Database, RestorePoint
 from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
+from sidecar.model import Database, RestorePoint
 from sidecar.output import Table, combined, progress_bar, say
-from sidecar.pipeline import gathered
-from sidecar.quantities import format_size
 from sidecar.replica import Replica
 from sidecar.restore import Progress
+from sidecar.units import format_size
 
 AT_ONCE = 4
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import anyio.lowlevel
 
-from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
+from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.ports import Upload
 
 T = TypeVar("T")

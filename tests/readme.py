@@ -10,9 +10,9 @@ from pydantic_core import PydanticUndefined
 
 from sidecar.adapters.metrics import Metrics
 from sidecar.config import Settings
-from sidecar.domain import Database
-from sidecar.quantities import format_duration, format_size
+from sidecar.model import Database
 from sidecar.status import Status
+from sidecar.units import format_duration, format_size
 
 README = Path(__file__).parent.parent / "README.md"
 

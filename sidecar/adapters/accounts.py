@@ -4,8 +4,8 @@ import grp
 import os
 import pwd
 
-from sidecar.domain import Account
 from sidecar.errors import ConfigurationError
+from sidecar.model import Account
 
 
 def account(setting: str) -> Account:

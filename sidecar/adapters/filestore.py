@@ -17,8 +17,8 @@ from anyio import to_thread
 
 from sidecar.adapters.filestore_io import bounds, etag_of, modified_at, opened, sync, translated, write_all
 from sidecar.adapters.filestore_root import PRIVATE, Root
-from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import PreconditionFailed
+from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.ports import Upload
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from anyio import from_thread
 
-from sidecar.domain import Bytes, Span
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -22,6 +21,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
 )
+from sidecar.model import Bytes, Span
 
 LOCK_PATIENCE = 10.0
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import aiohttp
 
-from sidecar.domain import Token
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.model import Token
 from sidecar.ports import Clock
 
 AUDIENCE = "sts.amazonaws.com"

@@ -15,8 +15,8 @@ from contextlib import suppress
 
 import anyio
 
-from sidecar.domain import Account
 from sidecar.errors import CommandNotExecutable, CommandNotFound
+from sidecar.model import Account
 
 POLL = 0.02
 KILL_GRACE = 2.0  # for the kernel to end what SIGKILL hit

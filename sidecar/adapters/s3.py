@@ -26,7 +26,6 @@ from sidecar.adapters.s3_body import Body, read_body
 from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
 from sidecar.adapters.s3_upload import ABORT_DEADLINE, DEADLINE, MIB, SLOWEST, S3Upload, etag_of, unless_hurried
 from sidecar.adapters.sdk import new_session
-from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.errors import (
     ConfigurationError,
     NotFound,
@@ -35,6 +34,7 @@ from sidecar.errors import (
     StoreUnavailable,
     TokenUnavailable,
 )
+from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.ports import FIRST_WORD, Credentials, Upload
 
 

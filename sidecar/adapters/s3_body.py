@@ -3,7 +3,7 @@
 import io
 from typing import Any
 
-from sidecar.domain import Bytes
+from sidecar.model import Bytes
 
 PIECE = 128 << 10
 

@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 
 from sidecar.adapters.s3_body import Body
-from sidecar.domain import Bytes, ObjectInfo, Span
 from sidecar.errors import OutcomeUnknown, SidecarError
+from sidecar.model import Bytes, ObjectInfo, Span
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from botocore.credentials import ReadOnlyCredentials
 
 from sidecar.adapters.sdk import new_session
 from sidecar.adapters.sts_errors import SDK_ERRORS, Refused, translate
-from sidecar.domain import Token
 from sidecar.errors import SidecarError, TokenUnavailable
+from sidecar.model import Token
 from sidecar.ports import Clock, TokenSource
 
 log = structlog.get_logger()

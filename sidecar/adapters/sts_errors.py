@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 from botocore import exceptions as boto
 
-from sidecar.domain import Token
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.model import Token
 
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
 

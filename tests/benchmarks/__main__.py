@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from sidecar.quantities import parse_size
+from sidecar.units import parse_size
 from tests.benchmarks import pictures, publishing, running
 from tests.benchmarks.publishing import Bench, make_base, publish_and_restore
 from tests.benchmarks.results import MIB, machine, show_size, write_json

@@ -12,8 +12,8 @@ from anyio import to_thread
 from sidecar.adapters import filestore
 from sidecar.adapters.filestore import FileStore
 from sidecar.adapters.filestore_root import PRIVATE
-from sidecar.domain import IfAbsent
 from sidecar.errors import ConfigurationError, NoRoom, NotFound, PreconditionFailed, StoreMissing, StoreUnavailable
+from sidecar.model import IfAbsent
 
 pytestmark = pytest.mark.anyio
 

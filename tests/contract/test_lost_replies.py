@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.s3 import S3Location, S3Store
-from sidecar.domain import IfAbsent, IfMatch, Span
 from sidecar.errors import AccessDenied, PreconditionFailed, StoreUnavailable
+from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.status import Status
 from sidecar.store import REQUEST_ID, Metered, Patience, Retrying
 from tests.harness.proxy import SLOW_DOWN, DropReply, Fault, FaultProxy, Refuse, ResetMidBody, TruncateReply, s3_error

@@ -6,8 +6,8 @@ from urllib.parse import quote
 import anyio
 import pytest
 
-from sidecar.domain import IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.errors import NotFound, PreconditionFailed
+from sidecar.model import IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.ports import ObjectStore
 from tests.fakes import MemoryStore
 

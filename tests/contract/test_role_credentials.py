@@ -14,8 +14,8 @@ from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.oidc import MachineApi, TokenFile
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.adapters.sts import EARLY, LAST_MOMENT, Role, RoleCredentials
-from sidecar.domain import Token
 from sidecar.errors import AccessDenied, SidecarError, TokenUnavailable
+from sidecar.model import Token
 from sidecar.ports import Clock, TokenSource
 from tests.harness.fly_machine import APP, FlyMachine
 from tests.harness.proxy import Answer, DropReply, FaultProxy, Refuse

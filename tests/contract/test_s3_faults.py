@@ -8,8 +8,8 @@ import pytest
 
 from sidecar.adapters import s3, s3_upload
 from sidecar.adapters.s3 import S3Location, S3Store
-from sidecar.domain import Span
 from sidecar.errors import OutcomeUnknown, StoreUnavailable, Transient
+from sidecar.model import Span
 from tests.contract.requests import DATA, KEY, NEW, REQUESTS, failure, use
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.proxy import (

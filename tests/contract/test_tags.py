@@ -12,7 +12,6 @@ from sidecar.adapters import filestore
 from sidecar.adapters.filestore import FileStore
 from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.adapters.s3 import S3Location, S3Store
-from sidecar.domain import Span
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -21,6 +20,7 @@ from sidecar.errors import (
     StoreUnavailable,
     Throttled,
 )
+from sidecar.model import Span
 from sidecar.ports import ObjectStore
 from tests.contract.requests import KEY, NEW, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, DropReply, Fault, FaultProxy, Refuse, s3_error

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import anyio
 import pytest
 
-from sidecar.domain import ObjectInfo, Span
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
+from sidecar.model import ObjectInfo, Span
 from sidecar.ports import ObjectStore, Upload
 from tests.contract.conftest import Subject
 from tests.fakes import MemoryStore

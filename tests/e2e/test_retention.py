@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Timestamp
+from sidecar.model import Timestamp
 from tests.e2e.machine import CALM_APP, Machine, write_note
 from tests.harness.seaweed import Seaweed
 

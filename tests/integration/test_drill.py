@@ -10,11 +10,11 @@ import pytest
 
 from sidecar import drill as drilling
 from sidecar.adapters.staging import Staging
-from sidecar.compose import opened
+from sidecar.bootstrap import opened
 from sidecar.config import load
-from sidecar.domain import RestorePoint
 from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
+from sidecar.model import RestorePoint
 from sidecar.ports import ObjectStore
 from sidecar.publish import Parent
 from sidecar.restore import Restorer

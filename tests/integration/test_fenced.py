@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.diverged import FencedState
-from sidecar.domain import Bytes, ObjectInfo
 from sidecar.errors import LeaseLost
+from sidecar.model import Bytes, ObjectInfo
 from tests.fakes import MemoryStore
 from tests.integration.wiring import NAME, Machine, write
 

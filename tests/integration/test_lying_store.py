@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.diverged import Diverged
-from sidecar.domain import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.errors import StoreUnavailable
+from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.ports import ObjectStore
 from sidecar.store import Decorated
 from sidecar.verdict import Level, overall

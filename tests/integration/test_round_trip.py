@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 from sidecar import restore
-from sidecar.domain import Database, IfMatch
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
 from sidecar.files import temporary
+from sidecar.model import Database, IfMatch
 from sidecar.ports import ObjectStore
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import Machine, write

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.compose import Parts, opened
+from sidecar.bootstrap import Parts, opened
 from sidecar.config import load
-from sidecar.domain import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
+from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.trial import KEY, Finding, Trial
 from tests.fakes import MemoryStore
 

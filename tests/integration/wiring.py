@@ -14,12 +14,12 @@ from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup
 from sidecar.boot import Boot, Booted
-from sidecar.domain import Database, RestorePoint
+from sidecar.concurrency import Turns
 from sidecar.drill import Drill, Prover
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
+from sidecar.model import Database, RestorePoint
 from sidecar.nolease import NoLease
-from sidecar.pipeline import Turns
 from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity

@@ -15,9 +15,9 @@ import anyio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.domain import IfAbsent, Timestamp
 from sidecar.errors import LeaseHeld, LeaseLost, PreconditionFailed, Transient
 from sidecar.lease import Lease
+from sidecar.model import IfAbsent, Timestamp
 from sidecar.replica import Replica, key_of
 from tests.fakes import MemoryStore
 from tests.leases import SharedClock, lease_of

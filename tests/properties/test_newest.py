@@ -6,7 +6,7 @@ import anyio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.domain import ObjectInfo, Timestamp
+from sidecar.model import ObjectInfo, Timestamp
 from sidecar.replica import Replica, diverged_key_of, key_of, point_of
 from tests.fakes import START, MemoryStore
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar import format as restore_point_format
 from sidecar import publish as publishing
-from sidecar.domain import FileStamp, Signature, Snapshot
+from sidecar.model import FileStamp, Signature, Snapshot
 from sidecar.publish import Origin, Published, Publisher
 from sidecar.replica import Replica
 from tests.fakes import MemoryStore

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sidecar.domain import Timestamp
+from sidecar.model import Timestamp
 from sidecar.retention import (
     GRACE,
     KEEP,

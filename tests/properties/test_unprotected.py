@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.backup import Backup
-from sidecar.domain import Database, FileStamp, Signature, Snapshot, Timestamp
+from sidecar.concurrency import Turns
 from sidecar.errors import StoreUnavailable
 from sidecar.lineage import Lineage
+from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.nolease import NoLease
-from sidecar.pipeline import Turns
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer

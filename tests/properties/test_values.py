@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import Settings, load
-from sidecar.domain import Timestamp
 from sidecar.errors import ConfigurationError
-from sidecar.quantities import format_duration, parse_duration, parse_size
+from sidecar.model import Timestamp
+from sidecar.units import format_duration, parse_duration, parse_size
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, 998_000)  # noqa: DTZ001 - Hypothesis wants its bounds naive
 instants = st.datetimes(max_value=LAST, timezones=st.just(UTC))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
-from sidecar.domain import Database
+from sidecar.model import Database
 from sidecar.status import Status
 from sidecar.status_json import as_json
 from tests.fakes import FakeClock

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.config import PREFIX, Settings, listen_address, load
-from sidecar.quantities import parse_duration
+from sidecar.units import parse_duration
 from tests.harness.environment import ROOT
 
 FLY_FILES = [ROOT / "fly.toml", ROOT / "infra" / "fly.bluegreen.toml"]

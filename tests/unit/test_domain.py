@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from sidecar.domain import FileStamp, Signature, Span, Timestamp
+from sidecar.model import FileStamp, Signature, Span, Timestamp
 
 NOON = datetime(2026, 11, 20, 14, 55, 3, 123456, UTC)
 DATABASE = FileStamp(inode=7, size=4096, mtime_ns=1_000)

@@ -12,12 +12,12 @@ import pytest
 
 from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup
-from sidecar.domain import Database, Signature, Snapshot, Timestamp
+from sidecar.concurrency import Turns
 from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lineage import Lineage
+from sidecar.model import Database, Signature, Snapshot, Timestamp
 from sidecar.nolease import NoLease
-from sidecar.pipeline import Turns
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer

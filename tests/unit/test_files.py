@@ -9,9 +9,9 @@ import pytest
 
 from sidecar import files
 from sidecar import mounts as mounted
-from sidecar.domain import Timestamp
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
 from sidecar.files import COMPANIONS, Durability
+from sidecar.model import Timestamp
 
 AT = Timestamp("20261120T145503.123Z")
 

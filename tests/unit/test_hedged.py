@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
+from sidecar.concurrency import hedged
 from sidecar.errors import StoreUnavailable
-from sidecar.pipeline import hedged
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from sidecar.domain import RestorePoint, Timestamp
 from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied
 from sidecar.inventory import AT_ONCE, described, stored_by_tier
+from sidecar.model import RestorePoint, Timestamp
 from sidecar.replica import Replica, diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 

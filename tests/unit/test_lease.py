@@ -8,7 +8,6 @@ from functools import partial
 import anyio.lowlevel
 import pytest
 
-from sidecar.domain import Bytes, Condition, ObjectInfo
 from sidecar.errors import (
     DamagedLease,
     LeaseHeld,
@@ -19,6 +18,7 @@ from sidecar.errors import (
     StoreUnsuitable,
 )
 from sidecar.lease import Lease
+from sidecar.model import Bytes, Condition, ObjectInfo
 from sidecar.nolease import NoLease
 from sidecar.record import KEY, Record
 from sidecar.replica import Replica

@@ -8,8 +8,8 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.adapters.metrics import Metrics, acceptable
-from sidecar.domain import Database
 from sidecar.errors import Reason
+from sidecar.model import Database
 from sidecar.status import PHASES, Status
 from tests.fakes import START, FakeClock
 

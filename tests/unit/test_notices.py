@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Database
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
+from sidecar.model import Database
 from sidecar.notices import Kept, Notices, decide_notices, notices_key, read_notices
 from sidecar.problems import SHOWN, Kind, Problem
 from sidecar.replica import Replica

@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.domain import Database
 from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliverable, Undelivered
+from sidecar.model import Database
 from sidecar.notify import ATTEMPTS, Notifier
 from sidecar.outbox import Growth
 from sidecar.ports import Receiver

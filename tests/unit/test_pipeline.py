@@ -7,8 +7,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from sidecar.concurrency import first_failure, ordered, together
 from sidecar.errors import StoreUnavailable
-from sidecar.pipeline import first_failure, ordered, together
 
 pytestmark = pytest.mark.anyio
 

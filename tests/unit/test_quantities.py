@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.quantities import format_duration, format_size, parse_duration, parse_size
+from sidecar.units import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

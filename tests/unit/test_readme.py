@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Database
+from sidecar.model import Database
 from sidecar.problems import Kind
 from sidecar.status import Status
 from sidecar.status_json import as_json

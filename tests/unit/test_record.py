@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.domain import IfAbsent, IfMatch
 from sidecar.errors import DamagedLease
+from sidecar.model import IfAbsent, IfMatch
 from sidecar.record import Identity, Record, Seen, Take, Wait, judge, may_ask, parse, retired_with
 
 TTL = timedelta(seconds=120)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.domain import Timestamp
 from sidecar.errors import NothingToRestore
+from sidecar.model import Timestamp
 from sidecar.record import KEY as LEASE_KEY
 from sidecar.record import Record
 from sidecar.replica import Replica, diverged_key_of, key_of

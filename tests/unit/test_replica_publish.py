@@ -7,7 +7,6 @@ import anyio
 import pytest
 
 from sidecar.assembly import Assembly, PartSizes
-from sidecar.domain import Span
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -19,6 +18,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
 )
+from sidecar.model import Span
 from sidecar.replica import Replica
 from sidecar.store import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore

@@ -10,9 +10,9 @@ import pytest
 
 from sidecar import format as restore_point_format
 from sidecar import restore as restore_module
-from sidecar.domain import RestorePoint, Signature, Snapshot, Timestamp
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 from sidecar.format import DIGEST_SIZE, Encoder, Index, encode_tail
+from sidecar.model import RestorePoint, Signature, Snapshot, Timestamp
 from sidecar.replica import Replica, key_of, point_of
 from sidecar.restore import Restorer
 from tests.fakes import MemoryStore

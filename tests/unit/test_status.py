@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Database
 from sidecar.errors import Reason
+from sidecar.model import Database
 from sidecar.problems import Kind
 from sidecar.status import SECONDS, Histogram, Status
 from sidecar.status_json import as_json

@@ -3,8 +3,8 @@
 import anyio
 import pytest
 
-from sidecar.domain import IfAbsent
 from sidecar.errors import AccessDenied, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled
+from sidecar.model import IfAbsent
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore

@@ -6,7 +6,6 @@ import anyio
 import pytest
 
 from sidecar.adapters.clock import SystemClock
-from sidecar.domain import IfAbsent, IfMatch, Span
 from sidecar.errors import (
     AccessDenied,
     NotFound,
@@ -18,6 +17,7 @@ from sidecar.errors import (
     Throttled,
     TokenUnavailable,
 )
+from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.ports import ObjectStore
 from sidecar.store import REQUEST_ID, Decorated, Patience, Retrying, T
 from tests.fakes import FakeClock, MemoryStore

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.domain import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.record import KEY, Record
 from sidecar.replica import Replica, key_of
 from sidecar.status import Status

@@ -21,21 +21,21 @@ from sidecar.adapters.staging import Staging
 from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup
 from sidecar.boot import Boot
+from sidecar.concurrency import Turns
 from sidecar.config import Configuration, store_parts, without_password
-from sidecar.domain import Account, Database
 from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.files import is_durable
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.locks import local_locks
+from sidecar.model import Account, Database
 from sidecar.nolease import NoLease
 from sidecar.notices import Notices
 from sidecar.notify import Notifier
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
 from sidecar.ownership import hand_over
-from sidecar.pipeline import Turns
 from sidecar.ports import (
     Clock,
     Credentials,
