@@ -20,7 +20,7 @@ from sidecar.errors import (
     NothingToRestore,
     SidecarError,
 )
-from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
+from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.publish import Parent

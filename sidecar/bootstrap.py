@@ -12,10 +12,6 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
-from sidecar.adapters.accounts import to_become
-from sidecar.adapters.clock import SystemClock
-from sidecar.adapters.lookups import wait_for_no_lookup
-from sidecar.adapters.memory import return_large_blocks
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.adapters.webhook import Webhook
@@ -25,17 +21,21 @@ from sidecar.concurrency import Turns
 from sidecar.config import Configuration, store_parts, without_password
 from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
-from sidecar.files import is_durable
+from sidecar.host.accounts import to_become
+from sidecar.host.clock import SystemClock
+from sidecar.host.files import is_durable
+from sidecar.host.locks import local_locks
+from sidecar.host.memory import return_large_blocks
+from sidecar.host.ownership import hand_over
+from sidecar.host.resolver import wait_for_no_lookup
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
-from sidecar.locks import local_locks
 from sidecar.model import Account, Database
 from sidecar.nolease import NoLease
 from sidecar.notices import Notices
 from sidecar.notify import Notifier
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
-from sidecar.ownership import hand_over
 from sidecar.ports import (
     Clock,
     Credentials,

@@ -7,15 +7,15 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from sidecar.adapters.accounts import to_become
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.budget import shutdown_budget
 from sidecar.config import SIZES, Configuration, listen_address, without_password
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
-from sidecar.files import require_room, require_writable
 from sidecar.foresight import foretell
-from sidecar.locks import holder_of
+from sidecar.host.accounts import to_become
+from sidecar.host.files import require_room, require_writable
+from sidecar.host.locks import holder_of
 from sidecar.model import Database
 from sidecar.output import Table, say
 from sidecar.trial import Finding, Trial

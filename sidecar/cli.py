@@ -202,7 +202,7 @@ def _become(command: tuple[str, ...]) -> int:
     """A release command or a test machine: be the command, and touch nothing else."""
     if not command:
         return ExitCode.OK
-    from sidecar.adapters.process import become
+    from sidecar.host.process import become
 
     become(command)
     return ExitCode.BUG

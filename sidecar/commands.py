@@ -8,7 +8,6 @@ from typing import Any
 
 import anyio
 
-from sidecar.adapters.control import ControlClient
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.concurrency import first_failure
@@ -19,8 +18,9 @@ from sidecar.errors import (
     ExitCode,
     SidecarError,
 )
+from sidecar.host.control import ControlClient
+from sidecar.host.locks import holder_of
 from sidecar.lineage import Marker
-from sidecar.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import decide_notices
 from sidecar.output import progress_bar, say

@@ -17,10 +17,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from sidecar.adapters.accounts import to_become
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import Metrics, acceptable
-from sidecar.adapters.process import App, require_command, take_terminal_back
 from sidecar.attended import tell_of_silence
 from sidecar.boot import Booted
 from sidecar.bootstrap import Parts, opened
@@ -30,9 +28,11 @@ from sidecar.diverged import Diverged
 from sidecar.ending import Ending
 from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
-from sidecar.files import kept_aside
+from sidecar.host.accounts import to_become
+from sidecar.host.files import kept_aside
+from sidecar.host.locks import control_path
+from sidecar.host.process import App, require_command, take_terminal_back
 from sidecar.lease import OnLeaseLost
-from sidecar.locks import control_path
 from sidecar.model import Account
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar

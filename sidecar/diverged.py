@@ -16,7 +16,7 @@ from sidecar.errors import (
     Transient,
     UnsupportedRestorePoint,
 )
-from sidecar.files import mark_done
+from sidecar.host.files import mark_done
 from sidecar.model import Database, Timestamp
 from sidecar.problems import Kind
 from sidecar.replica import diverged_key_of, point_of

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.files import sync, temporary, write_new
-from sidecar.mounts import mount_of
+from sidecar.host.files import sync, temporary, write_new
+from sidecar.host.mounts import mount_of
 from sidecar.ports import Located
 
 log = structlog.get_logger()

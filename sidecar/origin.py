@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.errors import StoreMissing
+from sidecar.host.mounts import mount_of, mounts
 from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database
-from sidecar.mounts import mount_of, mounts
 from sidecar.ports import Located
 from sidecar.replica import Replica
 

@@ -19,8 +19,8 @@ from sidecar.errors import (
     NothingToRestore,
     UsageError,
 )
-from sidecar.files import Swap, aside, local_errors, require_unused, require_writable, swap
-from sidecar.locks import local_locks
+from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
+from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.output import progress_bar, say
 from sidecar.replica import OTHERS, Replica, only, point_of

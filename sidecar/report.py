@@ -20,8 +20,8 @@ from sidecar.config import Configuration
 from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.foresight import damage_of
+from sidecar.host.locks import holder_of
 from sidecar.inventory import Entry, age_of, described, stored_by_tier
-from sidecar.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say

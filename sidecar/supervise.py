@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import anyio
 import structlog
 
-from sidecar.adapters.process import Reaper
+from sidecar.host.process import Reaper
 from sidecar.ports import Child
 from sidecar.status import Status
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from sidecar.adapters.memory import return_free_pages
 from sidecar.backup import Backup
 from sidecar.errors import SidecarError
+from sidecar.host.memory import return_free_pages
 from sidecar.inventory import stored_by_tier
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease

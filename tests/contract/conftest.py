@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.filestore import FileStore
 from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.adapters.s3 import S3Location, S3Store
+from sidecar.host.clock import SystemClock
 from sidecar.ports import ObjectStore
 from sidecar.status import Status
 from sidecar.store import Metered, Patience, Retrying

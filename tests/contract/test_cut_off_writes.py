@@ -8,9 +8,9 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.s3 import S3Store
 from sidecar.errors import Transient
+from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
 from sidecar.record import KEY, Identity, read
 from sidecar.status import LeaseStatus

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import AccessDenied, PreconditionFailed, StoreUnavailable
+from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.status import Status
 from sidecar.store import REQUEST_ID, Metered, Patience, Retrying

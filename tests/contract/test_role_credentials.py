@@ -10,11 +10,11 @@ import anyio
 import pytest
 import structlog.testing
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.oidc import MachineApi, TokenFile
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.adapters.sts import EARLY, LAST_MOMENT, Role, RoleCredentials
 from sidecar.errors import AccessDenied, SidecarError, TokenUnavailable
+from sidecar.host.clock import SystemClock
 from sidecar.model import Token
 from sidecar.ports import Clock, TokenSource
 from tests.harness.fly_machine import APP, FlyMachine

@@ -16,8 +16,8 @@ from typing import Any
 
 import anyio
 
-from sidecar.adapters.process import App, Reaper
 from sidecar.errors import SidecarError
+from sidecar.host.process import App, Reaper
 
 _SET_CHILD_SUBREAPER = 36
 READY = Path(os.environ.get("TMPDIR", "/tmp"), "ready")

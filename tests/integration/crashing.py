@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import anyio
 
-from sidecar import files, restore
+from sidecar import restore
 from sidecar.adapters.filestore import FileStore, _FileUpload
+from sidecar.host import files
 from sidecar.lineage import Lineage
 from tests.integration.wiring import Machine
 

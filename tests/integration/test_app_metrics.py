@@ -12,10 +12,10 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.adapters import http
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import acceptable
 from sidecar.errors import ConfigurationError
+from sidecar.host.clock import SystemClock
 from sidecar.status import Status
 from tests.harness.ports import LOOPBACK, free_port
 

@@ -13,9 +13,9 @@ from sidecar.adapters import sqlite
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
 from sidecar.errors import ConfigurationError, SidecarError
-from sidecar.files import Swap, swap, temporary
+from sidecar.host.files import Swap, swap, temporary
+from sidecar.host.ownership import belongs, hand_over
 from sidecar.model import Account, Timestamp
-from sidecar.ownership import belongs, hand_over
 from tests.harness.writers import check_ledger, create_ledger, fill, open_database
 
 pytestmark = [

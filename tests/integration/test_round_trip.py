@@ -12,7 +12,7 @@ import pytest
 
 from sidecar import restore
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
-from sidecar.files import temporary
+from sidecar.host.files import temporary
 from sidecar.model import Database, IfMatch
 from sidecar.ports import ObjectStore
 from tests.harness.writers import check_ledger, fill, open_database

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.adapters.filestore import FileStore
 from sidecar.adapters.sqlite import SqliteSnapshotter
 from sidecar.adapters.staging import Staging
@@ -16,6 +15,7 @@ from sidecar.backup import Backup
 from sidecar.boot import Boot, Booted
 from sidecar.concurrency import Turns
 from sidecar.drill import Drill, Prover
+from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
 from sidecar.lineage import Lineage
 from sidecar.model import Database, RestorePoint

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar import files
-from sidecar import mounts as mounted
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
-from sidecar.files import COMPANIONS, Durability
+from sidecar.host import files
+from sidecar.host import mounts as mounted
+from sidecar.host.files import COMPANIONS, Durability
 from sidecar.model import Timestamp
 
 AT = Timestamp("20261120T145503.123Z")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.files import temporary
+from sidecar.host.files import temporary
 from sidecar.lineage import PENDING_KEPT, Lineage, Marker
 
 STORE = "s3://bucket/prefix"

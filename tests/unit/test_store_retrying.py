@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from sidecar.adapters.clock import SystemClock
 from sidecar.errors import (
     AccessDenied,
     NotFound,
@@ -17,6 +16,7 @@ from sidecar.errors import (
     Throttled,
     TokenUnavailable,
 )
+from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.ports import ObjectStore
 from sidecar.store import REQUEST_ID, Decorated, Patience, Retrying, T

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import DatabaseBusy
-from sidecar.files import Swap, swap
+from sidecar.host.files import Swap, swap
 from sidecar.model import Timestamp
 
 AT = Timestamp("20261120T145503.123Z")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError
-from sidecar.files import COMPANIONS, opened_alone, temporary
+from sidecar.host.files import COMPANIONS, opened_alone, temporary
 from sidecar.model import Account
 
 LEFT_BY_MKFS = {"lost+found"}

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
+from sidecar.host.mounts import Mount, mount_of
 from sidecar.model import Timestamp
-from sidecar.mounts import Mount, mount_of
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVE = 1 << 20
