@@ -16,7 +16,7 @@ from sidecar.errors import (
 )
 from sidecar.lineage import Lineage
 from sidecar.model import Database
-from sidecar.problems import Kind
+from sidecar.status.problems import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -7,8 +7,8 @@ import structlog
 from sidecar.errors import DamagedRestorePoint
 from sidecar.lineage import Marker
 from sidecar.model import Database, RestorePoint
-from sidecar.problems import Kind
-from sidecar.status import Status
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
 

@@ -52,7 +52,7 @@ from sidecar.publish import Origin, Publisher, Show
 from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.store import Metered, Patience, Retrying
 from sidecar.tools import Tools
 

@@ -20,10 +20,10 @@ from sidecar.format import Index
 from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.presence import Presence, Sight
-from sidecar.problems import Kind
 from sidecar.protection import Protection
 from sidecar.publish import Parent, Published
 from sidecar.replica import key_of
+from sidecar.status.problems import Kind
 from sidecar.supersede import Predecessors
 from sidecar.tools import Tools
 

@@ -36,7 +36,7 @@ from sidecar.lease import OnLeaseLost
 from sidecar.model import Account
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
-from sidecar.problems import Kind
+from sidecar.status.problems import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.watching import Watching
 

@@ -18,8 +18,8 @@ from sidecar.errors import (
 )
 from sidecar.host.files import mark_done
 from sidecar.model import Database, Timestamp
-from sidecar.problems import Kind
 from sidecar.replica import diverged_key_of, point_of
+from sidecar.status.problems import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

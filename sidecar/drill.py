@@ -23,9 +23,9 @@ from sidecar.concurrency import Turns, gathered
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.ports import Clock, Staging
-from sidecar.problems import Kind
 from sidecar.replica import Replica, key_of, point_of
 from sidecar.restore import Manner, Progress, Restorer
+from sidecar.status.problems import Kind
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from sidecar.backup import Backup
 from sidecar.diverged import Diverged, FencedState
 from sidecar.lease import Lease
 from sidecar.nolease import NoLease
-from sidecar.problems import Kind, Problem
+from sidecar.status.problems import Kind, Problem
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

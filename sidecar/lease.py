@@ -28,7 +28,7 @@ from sidecar.errors import (
 from sidecar.model import IfAbsent, IfMatch
 from sidecar.ports import Clock, ObjectStore
 from sidecar.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
-from sidecar.status import LeaseStatus
+from sidecar.status.model import LeaseStatus
 from sidecar.term import Term
 
 log = structlog.get_logger()

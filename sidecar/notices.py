@@ -16,10 +16,10 @@ import structlog
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.ports import Fence, ObjectStore
-from sidecar.problems import Kind, Problem
 from sidecar.replica import Replica
-from sidecar.status import Status
-from sidecar.verdict import LOOK_FOR, TO_DECIDE
+from sidecar.status.health import LOOK_FOR, TO_DECIDE
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind, Problem
 
 log = structlog.get_logger()
 

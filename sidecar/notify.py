@@ -10,8 +10,8 @@ from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.outbox import Growth, Message, Outbox, said_in, shortened
 from sidecar.ports import Clock, Receiver
-from sidecar.problems import Kind
-from sidecar.status import Event, Status
+from sidecar.status.model import Event, Status
+from sidecar.status.problems import Kind
 from sidecar.units import format_size
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ import anyio
 from sidecar.backup import Backup
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.output import Progress, progress_log
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from sidecar.errors import Reason
-from sidecar.problems import Kind
-from sidecar.status import Event
+from sidecar.status.model import Event
+from sidecar.status.problems import Kind
 from sidecar.units import format_size
 
 TOLD = frozenset({Kind.FAILURE, Kind.RECOVERY, Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH})

@@ -15,7 +15,7 @@ from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.model import ObjectInfo, RestorePoint
 from sidecar.ports import Clock
 from sidecar.replica import Replica, point_of
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ the file), never the other way round; the next cycle compares contents and ends 
 from datetime import datetime, timedelta
 
 from sidecar.model import Signature, Snapshot
-from sidecar.status import DatabaseStatus
+from sidecar.status.model import DatabaseStatus
 
 
 class Protection:

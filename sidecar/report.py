@@ -25,11 +25,11 @@ from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say
-from sidecar.problems import Kind, Problem
 from sidecar.record import read
 from sidecar.replica import OTHERS, Replica, only
+from sidecar.status.health import Level, Verdict
+from sidecar.status.problems import Kind, Problem
 from sidecar.units import format_duration, format_size
-from sidecar.verdict import Level, Verdict
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ import tenacity
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled, Transient
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.ports import Clock, ObjectStore, Upload
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ from sidecar.retention import (
     suspicion,
     tier_of,
 )
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ import structlog
 
 from sidecar.host.process import Reaper
 from sidecar.ports import Child
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavail
 from sidecar.model import Condition, IfAbsent, IfMatch
 from sidecar.ports import Clock, ObjectStore
 from sidecar.record import Identity, Record, Seen, read, retired_with, write
-from sidecar.status import LeaseStatus
+from sidecar.status.model import LeaseStatus
 
 log = structlog.get_logger()
 

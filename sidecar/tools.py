@@ -10,7 +10,7 @@ from sidecar.presence import LOOK_EVERY
 from sidecar.publish import Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
-from sidecar.status import Status
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 

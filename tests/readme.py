@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 from sidecar.adapters.metrics import Metrics
 from sidecar.config import Settings
 from sidecar.model import Database
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.units import format_duration, format_size
 
 README = Path(__file__).parent.parent / "README.md"

@@ -16,9 +16,9 @@ from aiohttp import web
 from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
-from sidecar.status import Status
-from sidecar.status_json import as_json
-from sidecar.verdict import overall
+from sidecar.status.health import overall
+from sidecar.status.model import Status
+from sidecar.status.serialize import as_json
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.host.clock import SystemClock
 from sidecar.ports import ObjectStore
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.store import Metered, Patience, Retrying
 from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore

@@ -13,7 +13,7 @@ from sidecar.errors import Transient
 from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
 from sidecar.record import KEY, Identity, read
-from sidecar.status import LeaseStatus
+from sidecar.status.model import LeaseStatus
 from sidecar.store import Patience, Retrying
 from tests.harness.eventually import eventually
 from tests.harness.proxy import CloseMidBody, FaultProxy, Stall

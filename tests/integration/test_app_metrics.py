@@ -16,7 +16,7 @@ from sidecar.adapters.http import AppMetrics, Http
 from sidecar.adapters.metrics import acceptable
 from sidecar.errors import ConfigurationError
 from sidecar.host.clock import SystemClock
-from sidecar.status import Status
+from sidecar.status.model import Status
 from tests.harness.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.anyio

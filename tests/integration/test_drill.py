@@ -18,7 +18,7 @@ from sidecar.model import RestorePoint
 from sidecar.ports import ObjectStore
 from sidecar.publish import Parent
 from sidecar.restore import Restorer
-from sidecar.status_json import as_json
+from sidecar.status.serialize import as_json
 from tests.harness.writers import fill
 from tests.integration.test_reuse import change
 from tests.integration.wiring import Machine

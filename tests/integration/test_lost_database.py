@@ -12,7 +12,7 @@ import pytest
 from sidecar.errors import StoreUnavailable
 from sidecar.ports import ObjectStore
 from sidecar.restore import OnConflict
-from sidecar.status_json import as_json
+from sidecar.status.serialize import as_json
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 

@@ -12,8 +12,8 @@ from sidecar.diverged import Diverged
 from sidecar.errors import StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.ports import ObjectStore
+from sidecar.status.health import Level, overall
 from sidecar.store import Decorated
-from sidecar.verdict import Level, overall
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import NAME, Machine, write
 

@@ -25,7 +25,7 @@ from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.store import Metered, Patience, Retrying
 from sidecar.tools import Tools
 from tests.harness.writers import create_ledger, open_database, transfer

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from sidecar.errors import Reason
 from sidecar.outbox import QUEUE, Message, Outbox
-from sidecar.problems import Kind
-from sidecar.status import Event
+from sidecar.status.model import Event
+from sidecar.status.problems import Kind
 from tests.fakes import START
 
 ARRIVES, LOST, REPLY_LOST, REFUSED = "arrives", "lost", "reply lost", "refused"

@@ -23,7 +23,7 @@ from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.tools import Tools
 from tests.fakes import FakeClock, MemoryStore
 

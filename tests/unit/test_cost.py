@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
 from sidecar.model import Database
-from sidecar.status import Status
-from sidecar.status_json import as_json
+from sidecar.status.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
+from sidecar.status.model import Status
+from sidecar.status.serialize import as_json
 from tests.fakes import FakeClock
 
 

@@ -21,7 +21,7 @@ from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.tools import Tools
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode

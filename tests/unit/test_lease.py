@@ -22,7 +22,7 @@ from sidecar.model import Bytes, Condition, ObjectInfo
 from sidecar.nolease import NoLease
 from sidecar.record import KEY, Record
 from sidecar.replica import Replica
-from sidecar.status import LeaseStatus
+from sidecar.status.model import LeaseStatus
 from tests.fakes import START, MemoryStore
 from tests.leases import TTL, SharedClock, lease_of, record_in
 

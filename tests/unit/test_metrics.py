@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.status import PHASES, Status
+from sidecar.status.model import PHASES, Status
 from tests.fakes import START, FakeClock
 
 DOCUMENTED = {

@@ -9,10 +9,10 @@ import pytest
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
 from sidecar.notices import Kept, Notices, decide_notices, notices_key, read_notices
-from sidecar.problems import SHOWN, Kind, Problem
 from sidecar.replica import Replica
-from sidecar.status import Event, Status
-from sidecar.verdict import LOOK_FOR, Level, overall
+from sidecar.status.health import LOOK_FOR, Level, overall
+from sidecar.status.model import Event, Status
+from sidecar.status.problems import SHOWN, Kind, Problem
 from tests.fakes import START, FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ from sidecar.model import Database
 from sidecar.notify import ATTEMPTS, Notifier
 from sidecar.outbox import Growth
 from sidecar.ports import Receiver
-from sidecar.problems import Kind
-from sidecar.status import Status
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ import pytest
 
 from sidecar.errors import Reason
 from sidecar.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Growth, Message, Outbox, said_in, shortened
-from sidecar.problems import Kind
-from sidecar.status import Event
+from sidecar.status.model import Event
+from sidecar.status.problems import Kind
 from tests.fakes import START
 
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sidecar.problems import OLD, SHOWN, Kind, Problem, Problems
+from sidecar.status.problems import OLD, SHOWN, Kind, Problem, Problems
 from tests.fakes import START
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.model import Database
-from sidecar.problems import Kind
-from sidecar.status import Status
-from sidecar.status_json import as_json
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind
+from sidecar.status.serialize import as_json
 from tests.readme import README, generated, undocumented
 
 

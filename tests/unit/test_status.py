@@ -8,9 +8,9 @@ import pytest
 
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.problems import Kind
-from sidecar.status import SECONDS, Histogram, Status
-from sidecar.status_json import as_json
+from sidecar.status.model import SECONDS, Histogram, Status
+from sidecar.status.problems import Kind
+from sidecar.status.serialize import as_json
 from tests.fakes import START, FakeClock
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from sidecar.errors import AccessDenied, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled
 from sidecar.model import IfAbsent
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.store import Metered, Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 

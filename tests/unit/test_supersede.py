@@ -10,7 +10,7 @@ from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.record import KEY, Record
 from sidecar.replica import Replica, key_of
-from sidecar.status import Status
+from sidecar.status.model import Status
 from sidecar.supersede import PRUNE_EVERY, Predecessors
 from tests.fakes import START, FakeClock, MemoryStore
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.model import Database
-from sidecar.problems import Kind
-from sidecar.status import Status
-from sidecar.status_json import as_json
-from sidecar.verdict import Level, overall
+from sidecar.status.health import Level, overall
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind
+from sidecar.status.serialize import as_json
 from tests.fakes import START, FakeClock
 
 

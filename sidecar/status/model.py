@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sidecar.cost import Cost, Measured, estimate
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.problems import Kind, Problem, Problems
+from sidecar.status.cost import Cost, Measured, estimate
+from sidecar.status.problems import Kind, Problem, Problems
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sidecar.problems import Kind, Problem
-from sidecar.status import DatabaseStatus, Status
+from sidecar.status.model import DatabaseStatus, Status
+from sidecar.status.problems import Kind, Problem
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sidecar.status import COSTS, DRILLS, DatabaseStatus, Status
-from sidecar.verdict import of_database, overall
+from sidecar.status.health import of_database, overall
+from sidecar.status.model import COSTS, DRILLS, DatabaseStatus, Status
 
 _ELSEWHERE = {"phases", "backups", "failures", "drills", "history"}
 
