@@ -8,13 +8,13 @@ import anyio
 import structlog
 
 from sidecar.cycle import Cycle, Timing
+from sidecar.database.lineage import Lineage
 from sidecar.errors import (
     DatabaseMissing,
     LeaseLost,
     SidecarError,
     Transient,
 )
-from sidecar.lineage import Lineage
 from sidecar.model import Database
 from sidecar.status.problems import Kind
 from sidecar.tools import Tools

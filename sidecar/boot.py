@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from sidecar.backup import Backup
 from sidecar.boot_notices import BootNotices
+from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
     ConfigurationError,
     DamagedDatabase,
@@ -21,7 +22,6 @@ from sidecar.errors import (
     SidecarError,
 )
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
-from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.publish import Parent
 from sidecar.replica import OTHERS, Replica

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import structlog
 
+from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint
-from sidecar.lineage import Marker
 from sidecar.model import Database, RestorePoint
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind

@@ -12,13 +12,14 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
 from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup
 from sidecar.boot import Boot
 from sidecar.concurrency import Turns
 from sidecar.config import Configuration, store_parts, without_password
+from sidecar.database.lineage import Lineage
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.host.accounts import to_become
@@ -29,7 +30,6 @@ from sidecar.host.memory import return_large_blocks
 from sidecar.host.ownership import hand_over
 from sidecar.host.resolver import wait_for_no_lookup
 from sidecar.lease import Lease
-from sidecar.lineage import Lineage
 from sidecar.model import Account, Database
 from sidecar.nolease import NoLease
 from sidecar.notices import Notices

@@ -12,6 +12,7 @@ from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.concurrency import first_failure
 from sidecar.config import Configuration
+from sidecar.database.lineage import Marker
 from sidecar.errors import (
     ConfigurationError,
     DatabaseBusy,
@@ -20,7 +21,6 @@ from sidecar.errors import (
 )
 from sidecar.host.control import ControlClient
 from sidecar.host.locks import holder_of
-from sidecar.lineage import Marker
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import decide_notices
 from sidecar.output import progress_bar, say

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import anyio
 import structlog
 
+from sidecar.database.changes import Protection
+from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
     DamagedRestorePoint,
     DatabaseMissing,
@@ -17,10 +19,8 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.format import Index
-from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.presence import Presence, Sight
-from sidecar.protection import Protection
 from sidecar.publish import Parent, Published
 from sidecar.replica import key_of
 from sidecar.status.problems import Kind

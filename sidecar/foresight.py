@@ -3,10 +3,10 @@
 from sidecar.boot import none_good, refused
 from sidecar.boot_notices import said
 from sidecar.bootstrap import Parts
+from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
 from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
-from sidecar.lineage import Marker
 from sidecar.model import Database, RestorePoint
 from sidecar.restore import Decision, decide
 from sidecar.trial import Finding

@@ -8,9 +8,9 @@ database is kept and published then, as the boot table says.
 from collections.abc import Mapping
 from pathlib import Path
 
+from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import StoreMissing
 from sidecar.host.mounts import mount_of, mounts
-from sidecar.lineage import Lineage, Marker
 from sidecar.model import Database
 from sidecar.ports import Located
 from sidecar.replica import Replica

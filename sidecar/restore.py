@@ -13,10 +13,10 @@ from statistics import median
 from anyio import to_thread
 
 from sidecar.concurrency import Spares, hedged, together
+from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.host.files import local_errors, require_room, temporary, write_all
-from sidecar.lineage import Marker
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
 from sidecar.ports import Snapshotter
 from sidecar.replica import Replica

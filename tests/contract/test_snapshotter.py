@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from tests.harness.writers import check_ledger, create_ledger, fill, open_database, transfer
 

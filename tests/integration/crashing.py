@@ -14,8 +14,8 @@ import anyio
 
 from sidecar import restore
 from sidecar.adapters.filestore import FileStore, _FileUpload
+from sidecar.database.lineage import Lineage
 from sidecar.host import files
-from sidecar.lineage import Lineage
 from tests.integration.wiring import Machine
 
 

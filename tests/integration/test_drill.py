@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from sidecar import drill as drilling
-from sidecar.adapters.staging import Staging
 from sidecar.bootstrap import opened
 from sidecar.config import load
+from sidecar.database.staging import Staging
 from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint

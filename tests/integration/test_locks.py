@@ -11,8 +11,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.processes import Child
 from tests.harness.writers import check_ledger, open_database

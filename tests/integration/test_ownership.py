@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters import sqlite
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database import snapshot as sqlite
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, SidecarError
 from sidecar.host.files import Swap, swap, temporary
 from sidecar.host.ownership import belongs, hand_over

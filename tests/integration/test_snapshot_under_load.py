@@ -10,8 +10,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import DatabaseBusy
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.processes import Child

@@ -9,9 +9,9 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters import staging
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database import staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, NoRoom
 from tests.harness.writers import fill
 

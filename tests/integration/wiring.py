@@ -9,15 +9,15 @@ from pathlib import Path
 import anyio
 
 from sidecar.adapters.filestore import FileStore
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup
 from sidecar.boot import Boot, Booted
 from sidecar.concurrency import Turns
+from sidecar.database.lineage import Lineage
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.drill import Drill, Prover
 from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
-from sidecar.lineage import Lineage
 from sidecar.model import Database, RestorePoint
 from sidecar.nolease import NoLease
 from sidecar.ports import ObjectStore

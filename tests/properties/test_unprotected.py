@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from sidecar.backup import Backup
 from sidecar.concurrency import Turns
+from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
-from sidecar.lineage import Lineage
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher

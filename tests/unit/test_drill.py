@@ -10,12 +10,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.adapters.staging import Staging
 from sidecar.backup import Backup
 from sidecar.concurrency import Turns
+from sidecar.database.lineage import Lineage
+from sidecar.database.staging import Staging
 from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
-from sidecar.lineage import Lineage
 from sidecar.model import Database, Signature, Snapshot, Timestamp
 from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker
 from sidecar.host.files import temporary
-from sidecar.lineage import PENDING_KEPT, Lineage, Marker
 
 STORE = "s3://bucket/prefix"
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread, to_thread
 
-from sidecar.adapters.sqlite_contents import Contents, contents_of
-from sidecar.adapters.sqlite_errors import is_busy, needs_the_app, translate
+from sidecar.database.errors import is_busy, needs_the_app, translate
+from sidecar.database.statistics import Contents, contents_of
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from sidecar.model import FileStamp, Signature, Snapshot
 from sidecar.ports import Staging
