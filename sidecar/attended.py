@@ -9,8 +9,8 @@ import structlog
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
 from sidecar.config import Configuration
-from sidecar.ports import FIRST_WORD
-from sidecar.store import Patience
+from sidecar.storage.base import FIRST_WORD
+from sidecar.storage.retry import Patience
 
 log = structlog.get_logger()
 

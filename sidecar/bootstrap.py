@@ -36,7 +36,13 @@ from sidecar.notices import Notices
 from sidecar.notify import Notifier
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
-from sidecar.ports import (
+from sidecar.presence import LOOK_EVERY
+from sidecar.publish import Origin, Publisher, Show
+from sidecar.record import Identity
+from sidecar.replica import Replica
+from sidecar.restore import Restorer
+from sidecar.status.model import Status
+from sidecar.storage.base import (
     Clock,
     Credentials,
     Fence,
@@ -47,13 +53,7 @@ from sidecar.ports import (
     Snapshotter,
     TokenSource,
 )
-from sidecar.presence import LOOK_EVERY
-from sidecar.publish import Origin, Publisher, Show
-from sidecar.record import Identity
-from sidecar.replica import Replica
-from sidecar.restore import Restorer
-from sidecar.status.model import Status
-from sidecar.store import Metered, Patience, Retrying
+from sidecar.storage.retry import Metered, Patience, Retrying
 from sidecar.tools import Tools
 
 CYCLE_PATIENCE = 30.0
@@ -264,8 +264,8 @@ def _credentials(configuration: Configuration, clock: Clock, status: Status) -> 
     environment, settings = configuration.environment, configuration.settings
     if store_parts(settings.store)[0] != "s3" or not environment.role_arn:
         return None
-    from sidecar.adapters.oidc import MachineApi, TokenFile
-    from sidecar.adapters.sts import Role, RoleCredentials
+    from sidecar.storage.s3.credentials import Role, RoleCredentials
+    from sidecar.storage.s3.tokens import MachineApi, TokenFile
 
     socket = Path(settings.fly_api_socket)
     wanted = environment.on_fly or configuration.sources["fly_api_socket"] != "default"
@@ -290,12 +290,12 @@ async def _store(
 ) -> tuple[ObjectStore, Probe | None]:
     kind, bucket, rest = store_parts(configuration.settings.store)
     if kind == "file":
-        from sidecar.adapters.filestore import FileStore
+        from sidecar.storage.file.store import FileStore
 
         return FileStore(Path(rest).resolve()), None
     # Imported only when needed: the SDK costs a third of a second and 40 MB.
-    from sidecar.adapters.s3 import S3Location, S3Store
-    from sidecar.adapters.s3_probe import S3Probe
+    from sidecar.storage.s3.probe import S3Probe
+    from sidecar.storage.s3.store import S3Location, S3Store
 
     environment = configuration.environment
     location = S3Location(bucket, rest, environment.endpoint, environment.region)

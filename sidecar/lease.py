@@ -26,9 +26,9 @@ from sidecar.errors import (
     Transient,
 )
 from sidecar.model import IfAbsent, IfMatch
-from sidecar.ports import Clock, ObjectStore
 from sidecar.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
 from sidecar.status.model import LeaseStatus
+from sidecar.storage.base import Clock, ObjectStore
 from sidecar.term import Term
 
 log = structlog.get_logger()

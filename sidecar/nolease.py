@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import anyio
 
 from sidecar.errors import DamagedLease
-from sidecar.ports import ObjectStore
 from sidecar.record import read
+from sidecar.storage.base import ObjectStore
 
 
 class NoLease:

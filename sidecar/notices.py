@@ -15,11 +15,11 @@ import structlog
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.model import IfAbsent, IfMatch, Timestamp
-from sidecar.ports import Fence, ObjectStore
 from sidecar.replica import Replica
 from sidecar.status.health import LOOK_FOR, TO_DECIDE
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
+from sidecar.storage.base import Fence, ObjectStore
 
 log = structlog.get_logger()
 

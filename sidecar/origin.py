@@ -12,8 +12,8 @@ from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import StoreMissing
 from sidecar.host.mounts import mount_of, mounts
 from sidecar.model import Database
-from sidecar.ports import Located
 from sidecar.replica import Replica
+from sidecar.storage.base import Located
 
 
 async def require_origin(lineages: Mapping[Database, Lineage], replica: Replica, located: Located | None) -> None:

@@ -13,9 +13,9 @@ import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.model import ObjectInfo, RestorePoint
-from sidecar.ports import Clock
 from sidecar.replica import Replica, point_of
 from sidecar.status.model import Status
+from sidecar.storage.base import Clock
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ import structlog
 
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.model import Condition, IfAbsent, IfMatch, ObjectInfo
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
 
 log = structlog.get_logger()
 

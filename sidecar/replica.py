@@ -28,9 +28,9 @@ from sidecar.errors import (
 )
 from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
 from sidecar.plan import Rules
-from sidecar.ports import ObjectStore, Upload
 from sidecar.record import KEY as LEASE_KEY
 from sidecar.record import Record, read
+from sidecar.storage.base import ObjectStore, Upload
 
 log = structlog.get_logger()
 

@@ -18,8 +18,8 @@ from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, Preco
 from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
-from sidecar.ports import Snapshotter
 from sidecar.replica import Replica
+from sidecar.storage.base import Snapshotter
 
 TAIL = 256 << 10
 HEDGE_AFTER = 1.0

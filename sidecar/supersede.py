@@ -15,7 +15,6 @@ import structlog
 
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
-from sidecar.ports import Clock, Prunable
 from sidecar.replica import Replica, folder_of, point_of
 from sidecar.retention import (
     KEEP,
@@ -31,6 +30,7 @@ from sidecar.retention import (
     tier_of,
 )
 from sidecar.status.model import Status
+from sidecar.storage.base import Clock, Prunable
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ import anyio
 import structlog
 
 from sidecar.host.process import Reaper
-from sidecar.ports import Child
 from sidecar.status.model import Status
+from sidecar.storage.base import Child
 
 log = structlog.get_logger()
 

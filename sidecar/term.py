@@ -9,9 +9,9 @@ import structlog
 
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
 from sidecar.model import Condition, IfAbsent, IfMatch
-from sidecar.ports import Clock, ObjectStore
 from sidecar.record import Identity, Record, Seen, read, retired_with, write
 from sidecar.status.model import LeaseStatus
+from sidecar.storage.base import Clock, ObjectStore
 
 log = structlog.get_logger()
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.concurrency import Turns
-from sidecar.ports import Clock, Fence, Prunable, Snapshotter
 from sidecar.presence import LOOK_EVERY
 from sidecar.publish import Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status.model import Status
+from sidecar.storage.base import Clock, Fence, Prunable, Snapshotter
 
 log = structlog.get_logger()
 

@@ -14,8 +14,8 @@ from sidecar.bootstrap import Parts
 from sidecar.config import store_parts
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
-from sidecar.ports import Credentials, Probe
 from sidecar.record import read
+from sidecar.storage.base import Credentials, Probe
 
 KEY = ".sidecar/check"
 CONTENT = b"written by sidecar check\n"

@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.ports import Upload
+from sidecar.storage.base import Upload
 
 T = TypeVar("T")
 

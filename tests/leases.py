@@ -7,7 +7,7 @@ from itertools import count
 from sidecar.lease import Lease
 from sidecar.record import KEY, Identity, Record, parse
 from sidecar.status.model import LeaseStatus
-from sidecar.store import Patience, Retrying
+from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import START, FakeClock, MemoryStore
 
 TTL = timedelta(seconds=60)

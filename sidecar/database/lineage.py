@@ -13,7 +13,7 @@ import structlog
 
 from sidecar.host.files import sync, temporary, write_new
 from sidecar.host.mounts import mount_of
-from sidecar.ports import Located
+from sidecar.storage.base import Located
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from sidecar.database.errors import is_busy, needs_the_app, translate
 from sidecar.database.statistics import Contents, contents_of
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from sidecar.model import FileStamp, Signature, Snapshot
-from sidecar.ports import Staging
+from sidecar.storage.base import Staging
 
 if TYPE_CHECKING:
     import sqlite3

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sidecar.adapters.filestore import FileStore
-from sidecar.adapters.filestore_root import PRIVATE
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.host.clock import SystemClock
-from sidecar.ports import ObjectStore
 from sidecar.status.model import Status
-from sidecar.store import Metered, Patience, Retrying
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.file.root import PRIVATE
+from sidecar.storage.file.store import FileStore
+from sidecar.storage.retry import Metered, Patience, Retrying
+from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore
 from tests.harness.proxy import FaultProxy

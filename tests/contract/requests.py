@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from sidecar.adapters.s3 import S3Store
 from sidecar.errors import SidecarError
 from sidecar.model import IfAbsent, Span
+from sidecar.storage.s3.store import S3Store
 from tests.harness.seaweed import ADMIN, READER
 
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"

@@ -8,13 +8,13 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters.s3 import S3Store
 from sidecar.errors import Transient
 from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
 from sidecar.record import KEY, Identity, read
 from sidecar.status.model import LeaseStatus
-from sidecar.store import Patience, Retrying
+from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.s3.store import S3Store
 from tests.harness.eventually import eventually
 from tests.harness.proxy import CloseMidBody, FaultProxy, Stall
 from tests.harness.seaweed import Seaweed

@@ -9,11 +9,11 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters import filestore
-from sidecar.adapters.filestore import FileStore
-from sidecar.adapters.filestore_root import PRIVATE
 from sidecar.errors import ConfigurationError, NoRoom, NotFound, PreconditionFailed, StoreMissing, StoreUnavailable
 from sidecar.model import IfAbsent
+from sidecar.storage.file import store as filestore
+from sidecar.storage.file.root import PRIVATE
+from sidecar.storage.file.store import FileStore
 
 pytestmark = pytest.mark.anyio
 

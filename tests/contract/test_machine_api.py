@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.oidc import MachineApi
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.storage.s3.tokens import MachineApi
 from tests.harness.fly_machine import FlyMachine, Issuer, Reply
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.errors import NotFound, PreconditionFailed
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, Span
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
 from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -10,13 +10,13 @@ import anyio
 import pytest
 import structlog.testing
 
-from sidecar.adapters.oidc import MachineApi, TokenFile
-from sidecar.adapters.s3 import S3Location, S3Store
-from sidecar.adapters.sts import EARLY, LAST_MOMENT, Role, RoleCredentials
 from sidecar.errors import AccessDenied, SidecarError, TokenUnavailable
 from sidecar.host.clock import SystemClock
 from sidecar.model import Token
-from sidecar.ports import Clock, TokenSource
+from sidecar.storage.base import Clock, TokenSource
+from sidecar.storage.s3.credentials import EARLY, LAST_MOMENT, Role, RoleCredentials
+from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.tokens import MachineApi, TokenFile
 from tests.harness.fly_machine import APP, FlyMachine
 from tests.harness.proxy import Answer, DropReply, FaultProxy, Refuse
 from tests.harness.roles import BUCKET, OTHER_APP, role_arn

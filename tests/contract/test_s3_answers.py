@@ -4,7 +4,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -17,6 +16,7 @@ from sidecar.errors import (
     TokenUnavailable,
     Transient,
 )
+from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import DATA, KEY, READS, REQUESTS, WRITES, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, FaultProxy, s3_error
 from tests.harness.s3client import REGION

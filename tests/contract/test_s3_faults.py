@@ -6,10 +6,11 @@ from contextlib import AsyncExitStack
 import anyio
 import pytest
 
-from sidecar.adapters import s3, s3_upload
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import OutcomeUnknown, StoreUnavailable, Transient
 from sidecar.model import Span
+from sidecar.storage.s3 import store as s3
+from sidecar.storage.s3 import upload as s3_upload
+from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import DATA, KEY, NEW, REQUESTS, failure, use
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.proxy import (

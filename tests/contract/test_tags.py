@@ -8,10 +8,6 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from sidecar.adapters import filestore
-from sidecar.adapters.filestore import FileStore
-from sidecar.adapters.filestore_root import PRIVATE
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -21,7 +17,11 @@ from sidecar.errors import (
     Throttled,
 )
 from sidecar.model import Span
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.file import store as filestore
+from sidecar.storage.file.root import PRIVATE
+from sidecar.storage.file.store import FileStore
+from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import KEY, NEW, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, DropReply, Fault, FaultProxy, Refuse, s3_error
 from tests.harness.s3client import REGION

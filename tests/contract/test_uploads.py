@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.model import ObjectInfo, Span
-from sidecar.ports import ObjectStore, Upload
+from sidecar.storage.base import ObjectStore, Upload
 from tests.contract.conftest import Subject
 from tests.fakes import MemoryStore
 from tests.harness.eventually import eventually

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
 from tests.harness.seaweed import Seaweed
 from tests.integration.wiring import store_of
 

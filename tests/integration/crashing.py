@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import anyio
 
 from sidecar import restore
-from sidecar.adapters.filestore import FileStore, _FileUpload
 from sidecar.database.lineage import Lineage
 from sidecar.host import files
+from sidecar.storage.file.store import FileStore, _FileUpload
 from tests.integration.wiring import Machine
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.filestore import FileStore
+from sidecar.storage.file.store import FileStore
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.processes import Child
 from tests.harness.writers import check_ledger, fill

@@ -15,10 +15,10 @@ from sidecar.database.staging import Staging
 from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
-from sidecar.ports import ObjectStore
 from sidecar.publish import Parent
 from sidecar.restore import Restorer
 from sidecar.status.serialize import as_json
+from sidecar.storage.base import ObjectStore
 from tests.harness.writers import fill
 from tests.integration.test_reuse import change
 from tests.integration.wiring import Machine

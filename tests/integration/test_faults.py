@@ -21,9 +21,10 @@ from typing import Any
 import anyio
 import pytest
 
-from sidecar.adapters import s3, s3_upload
-from sidecar.adapters.s3 import S3Location, S3Store
 from sidecar.errors import ExitCode, FinalBackupFailed, SidecarError
+from sidecar.storage.s3 import store as s3
+from sidecar.storage.s3 import upload as s3_upload
+from sidecar.storage.s3.store import S3Location, S3Store
 from tests.harness.proxy import (
     SLOW_DOWN,
     Answer,

@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from sidecar.errors import StoreUnavailable
-from sidecar.ports import ObjectStore
 from sidecar.restore import OnConflict
 from sidecar.status.serialize import as_json
+from sidecar.storage.base import ObjectStore
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 

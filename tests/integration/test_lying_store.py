@@ -11,9 +11,9 @@ import pytest
 from sidecar.diverged import Diverged
 from sidecar.errors import StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
-from sidecar.ports import ObjectStore
 from sidecar.status.health import Level, overall
-from sidecar.store import Decorated
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.retry import Decorated
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import NAME, Machine, write
 

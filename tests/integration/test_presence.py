@@ -8,11 +8,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.adapters.filestore import FileStore
 from sidecar.errors import SidecarError, StoreUnavailable
-from sidecar.ports import ObjectStore
 from sidecar.presence import LOOK_EVERY
-from sidecar.store import Decorated
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.file.store import FileStore
+from sidecar.storage.retry import Decorated
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
 from tests.harness.s3client import s3_client
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine

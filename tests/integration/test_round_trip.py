@@ -14,7 +14,7 @@ from sidecar import restore
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
 from sidecar.host.files import temporary
 from sidecar.model import Database, IfMatch
-from sidecar.ports import ObjectStore
+from sidecar.storage.base import ObjectStore
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import Machine, write
 

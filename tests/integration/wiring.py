@@ -8,7 +8,6 @@ from pathlib import Path
 
 import anyio
 
-from sidecar.adapters.filestore import FileStore
 from sidecar.backup import Backup
 from sidecar.boot import Boot, Booted
 from sidecar.concurrency import Turns
@@ -20,13 +19,14 @@ from sidecar.host.clock import SystemClock
 from sidecar.lease import Lease
 from sidecar.model import Database, RestorePoint
 from sidecar.nolease import NoLease
-from sidecar.ports import ObjectStore
 from sidecar.publish import Origin, Publisher
 from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
 from sidecar.status.model import Status
-from sidecar.store import Metered, Patience, Retrying
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.file.store import FileStore
+from sidecar.storage.retry import Metered, Patience, Retrying
 from sidecar.tools import Tools
 from tests.harness.writers import create_ledger, open_database, transfer
 
@@ -100,7 +100,7 @@ async def store_of(place: str, endpoint: str | None = None) -> AsyncIterator[Obj
     if endpoint is None:
         yield FileStore(Path(place))
         return
-    from sidecar.adapters.s3 import S3Location, S3Store  # slow to import, and many children need none of it
+    from sidecar.storage.s3.store import S3Location, S3Store  # slow to import, and many children need none of it
     from tests.harness.s3client import REGION
 
     async with S3Store(S3Location(place, "pre fix", endpoint, REGION), connections=10) as store:

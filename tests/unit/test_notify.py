@@ -11,9 +11,9 @@ from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliver
 from sidecar.model import Database
 from sidecar.notify import ATTEMPTS, Notifier
 from sidecar.outbox import Growth
-from sidecar.ports import Receiver
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
+from sidecar.storage.base import Receiver
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,7 @@ from sidecar.errors import (
 )
 from sidecar.model import Span
 from sidecar.replica import Replica
-from sidecar.store import Patience, Retrying
+from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 from botocore.loaders import JSONFileLoader
 from botocore.regions import EndpointResolver
 
-from sidecar.adapters.sdk import new_session
+from sidecar.storage.s3.session import new_session
 
 DATA = Path(botocore.__file__).parent / "data"
 REGIONS = ["us-east-1", "eu-central-1", "ap-south-2", "cn-north-1", "us-gov-west-1", "us-iso-east-1", "xx-new-1"]

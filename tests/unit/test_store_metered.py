@@ -6,7 +6,7 @@ import pytest
 from sidecar.errors import AccessDenied, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled
 from sidecar.model import IfAbsent
 from sidecar.status.model import Status
-from sidecar.store import Metered, Patience, Retrying
+from sidecar.storage.retry import Metered, Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio

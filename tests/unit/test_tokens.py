@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.adapters.oidc import PATIENCE, TokenFile, decode
 from sidecar.errors import ConfigurationError, TokenUnavailable
+from sidecar.storage.s3.tokens import PATIENCE, TokenFile, decode
 from tests.fakes import FakeClock
 from tests.harness.fly_machine import Issuer
 

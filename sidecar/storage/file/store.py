@@ -15,11 +15,11 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.adapters.filestore_io import bounds, etag_of, modified_at, opened, sync, translated, write_all
-from sidecar.adapters.filestore_root import PRIVATE, Root
 from sidecar.errors import PreconditionFailed
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.ports import Upload
+from sidecar.storage.base import Upload
+from sidecar.storage.file.primitives import bounds, etag_of, modified_at, opened, sync, translated, write_all
+from sidecar.storage.file.root import PRIVATE, Root
 
 
 class FileStore:

@@ -22,10 +22,6 @@ from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.handlers import add_expect_header
 
-from sidecar.adapters.s3_body import Body, read_body
-from sidecar.adapters.s3_errors import SDK_ERRORS, doubts_session, translate
-from sidecar.adapters.s3_upload import ABORT_DEADLINE, DEADLINE, MIB, SLOWEST, S3Upload, etag_of, unless_hurried
-from sidecar.adapters.sdk import new_session
 from sidecar.errors import (
     ConfigurationError,
     NotFound,
@@ -35,7 +31,11 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.ports import FIRST_WORD, Credentials, Upload
+from sidecar.storage.base import FIRST_WORD, Credentials, Upload
+from sidecar.storage.s3.body import Body, read_body
+from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
+from sidecar.storage.s3.session import new_session
+from sidecar.storage.s3.upload import ABORT_DEADLINE, DEADLINE, MIB, SLOWEST, S3Upload, etag_of, unless_hurried
 
 
 @dataclass(frozen=True, slots=True)

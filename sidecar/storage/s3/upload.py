@@ -7,9 +7,9 @@ from typing import Any, Protocol, TypeVar
 import anyio
 import anyio.lowlevel
 
-from sidecar.adapters.s3_body import Body
 from sidecar.errors import OutcomeUnknown, SidecarError
 from sidecar.model import Bytes, ObjectInfo, Span
+from sidecar.storage.s3.body import Body
 
 T = TypeVar("T")
 

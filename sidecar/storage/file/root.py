@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sidecar.adapters.filestore_io import lock, sync
 from sidecar.errors import StoreMissing
+from sidecar.storage.file.primitives import lock, sync
 
 PRIVATE = ".sidecar"
 _MOUNTED = "is the store's file system mounted?"

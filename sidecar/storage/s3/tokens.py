@@ -21,7 +21,7 @@ import aiohttp
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
 from sidecar.model import Token
-from sidecar.ports import Clock
+from sidecar.storage.base import Clock
 
 AUDIENCE = "sts.amazonaws.com"
 URL = "http://localhost/v1/tokens/oidc"

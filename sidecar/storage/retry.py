@@ -18,8 +18,8 @@ import tenacity
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled, Transient
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span
-from sidecar.ports import Clock, ObjectStore, Upload
 from sidecar.status.model import Status
+from sidecar.storage.base import Clock, ObjectStore, Upload
 
 T = TypeVar("T")
 

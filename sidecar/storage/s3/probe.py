@@ -1,6 +1,6 @@
 """What `sidecar check` tries at an S3 store and the daemon has no method for."""
 
-from sidecar.adapters.s3 import S3Store
+from sidecar.storage.s3.store import S3Store
 
 
 class S3Probe:

@@ -20,11 +20,11 @@ from aiobotocore.credentials import AioCredentials
 from botocore import UNSIGNED
 from botocore.credentials import ReadOnlyCredentials
 
-from sidecar.adapters.sdk import new_session
-from sidecar.adapters.sts_errors import SDK_ERRORS, Refused, translate
 from sidecar.errors import SidecarError, TokenUnavailable
 from sidecar.model import Token
-from sidecar.ports import Clock, TokenSource
+from sidecar.storage.base import Clock, TokenSource
+from sidecar.storage.s3.session import new_session
+from sidecar.storage.s3.sts_errors import SDK_ERRORS, Refused, translate
 
 log = structlog.get_logger()
 
