@@ -29,16 +29,16 @@ from sidecar.host.locks import local_locks
 from sidecar.host.memory import return_large_blocks
 from sidecar.host.ownership import hand_over
 from sidecar.host.resolver import wait_for_no_lookup
-from sidecar.lease import Lease
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import Identity
 from sidecar.model import Account, Database
-from sidecar.nolease import NoLease
 from sidecar.notices import Notices
 from sidecar.notify import Notifier
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
 from sidecar.presence import LOOK_EVERY
 from sidecar.publish import Origin, Publisher, Show
-from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import Restorer
 from sidecar.status.model import Status

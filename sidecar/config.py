@@ -29,7 +29,7 @@ from pydantic import (
 from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.host.files import Durability
-from sidecar.lease import OnLeaseLost
+from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Database
 from sidecar.outbox import Growth
 from sidecar.replica import RESERVED_NAMES

@@ -32,7 +32,7 @@ from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
 from sidecar.host.locks import control_path
 from sidecar.host.process import App, require_command, take_terminal_back
-from sidecar.lease import OnLeaseLost
+from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Account
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar

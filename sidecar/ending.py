@@ -7,8 +7,8 @@ import structlog
 
 from sidecar.backup import Backup
 from sidecar.diverged import Diverged, FencedState
-from sidecar.lease import Lease
-from sidecar.nolease import NoLease
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.lease import Lease
 from sidecar.status.problems import Kind, Problem
 from sidecar.tools import Tools
 

@@ -26,10 +26,10 @@ from sidecar.errors import (
     StoreUnavailable,
     Transient,
 )
+from sidecar.lease.record import KEY as LEASE_KEY
+from sidecar.lease.record import Record, read
 from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
 from sidecar.plan import Rules
-from sidecar.record import KEY as LEASE_KEY
-from sidecar.record import Record, read
 from sidecar.storage.base import ObjectStore, Upload
 
 log = structlog.get_logger()

@@ -11,8 +11,8 @@ from sidecar.backup import Backup
 from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
 from sidecar.inventory import stored_by_tier
-from sidecar.lease import Lease
-from sidecar.nolease import NoLease
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.lease import Lease
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import count
 
-from sidecar.lease import Lease
-from sidecar.record import KEY, Identity, Record, parse
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import KEY, Identity, Record, parse
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import START, FakeClock, MemoryStore

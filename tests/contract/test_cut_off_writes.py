@@ -10,8 +10,8 @@ from anyio import to_thread
 
 from sidecar.errors import Transient
 from sidecar.host.clock import SystemClock
-from sidecar.lease import Lease
-from sidecar.record import KEY, Identity, read
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import KEY, Identity, read
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Patience, Retrying
 from sidecar.storage.s3.store import S3Store

@@ -16,11 +16,11 @@ from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.drill import Drill, Prover
 from sidecar.host.clock import SystemClock
-from sidecar.lease import Lease
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import Identity
 from sidecar.model import Database, RestorePoint
-from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher
-from sidecar.record import Identity
 from sidecar.replica import Replica
 from sidecar.restore import OnConflict, OnEmptyStore, Restorer
 from sidecar.status.model import Status

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import LeaseHeld, LeaseLost, PreconditionFailed, Transient
-from sidecar.lease import Lease
+from sidecar.lease.lease import Lease
 from sidecar.model import IfAbsent, Timestamp
 from sidecar.replica import Replica, key_of
 from tests.fakes import MemoryStore

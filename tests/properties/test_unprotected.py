@@ -18,8 +18,8 @@ from sidecar.backup import Backup
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
+from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica
 from sidecar.restore import Restorer

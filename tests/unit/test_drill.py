@@ -16,8 +16,8 @@ from sidecar.database.lineage import Lineage
 from sidecar.database.staging import Staging
 from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
+from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
-from sidecar.nolease import NoLease
 from sidecar.publish import Origin, Publisher
 from sidecar.replica import Replica, key_of
 from sidecar.restore import Restorer

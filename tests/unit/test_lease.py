@@ -17,10 +17,10 @@ from sidecar.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
-from sidecar.lease import Lease
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import KEY, Record
 from sidecar.model import Bytes, Condition, ObjectInfo
-from sidecar.nolease import NoLease
-from sidecar.record import KEY, Record
 from sidecar.replica import Replica
 from sidecar.status.model import LeaseStatus
 from tests.fakes import START, MemoryStore

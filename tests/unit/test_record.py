@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from sidecar.errors import DamagedLease
+from sidecar.lease.record import Identity, Record, Seen, Take, Wait, judge, may_ask, parse, retired_with
 from sidecar.model import IfAbsent, IfMatch
-from sidecar.record import Identity, Record, Seen, Take, Wait, judge, may_ask, parse, retired_with
 
 TTL = timedelta(seconds=120)
 ME = Identity("me", "boot-2", TTL)

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from sidecar.errors import NothingToRestore
+from sidecar.lease.record import KEY as LEASE_KEY
+from sidecar.lease.record import Record
 from sidecar.model import Timestamp
-from sidecar.record import KEY as LEASE_KEY
-from sidecar.record import Record
 from sidecar.replica import Replica, diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 

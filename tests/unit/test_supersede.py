@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
+from sidecar.lease.record import KEY, Record
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.record import KEY, Record
 from sidecar.replica import Replica, key_of
 from sidecar.status.model import Status
 from sidecar.supersede import PRUNE_EVERY, Predecessors

@@ -25,11 +25,11 @@ from sidecar.errors import (
     StoreUnsuitable,
     Transient,
 )
+from sidecar.lease.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
+from sidecar.lease.term import Term
 from sidecar.model import IfAbsent, IfMatch
-from sidecar.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.base import Clock, ObjectStore
-from sidecar.term import Term
 
 log = structlog.get_logger()
 

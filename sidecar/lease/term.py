@@ -8,8 +8,8 @@ import anyio
 import structlog
 
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
+from sidecar.lease.record import Identity, Record, Seen, read, retired_with, write
 from sidecar.model import Condition, IfAbsent, IfMatch
-from sidecar.record import Identity, Record, Seen, read, retired_with, write
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.base import Clock, ObjectStore
 

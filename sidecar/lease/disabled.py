@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from sidecar.errors import DamagedLease
-from sidecar.record import read
+from sidecar.lease.record import read
 from sidecar.storage.base import ObjectStore
 
 
