@@ -23,9 +23,9 @@ from sidecar.errors import (
 )
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.model import Database, RestorePoint, Timestamp
-from sidecar.publish import Parent
-from sidecar.replica import OTHERS, Replica
-from sidecar.restore import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
+from sidecar.repository.catalog import OTHERS, Replica
+from sidecar.repository.reader import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
+from sidecar.repository.writer import Parent
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -37,10 +37,10 @@ from sidecar.notices import Notices
 from sidecar.notify import Notifier
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
-from sidecar.presence import LOOK_EVERY
-from sidecar.publish import Origin, Publisher, Show
-from sidecar.replica import Replica
-from sidecar.restore import Restorer
+from sidecar.repository.catalog import Replica
+from sidecar.repository.existence import LOOK_EVERY
+from sidecar.repository.reader import Restorer
+from sidecar.repository.writer import Origin, Publisher, Show
 from sidecar.status.model import Status
 from sidecar.storage.base import (
     Clock,

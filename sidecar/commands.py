@@ -24,7 +24,7 @@ from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import decide_notices
 from sidecar.output import progress_bar, say
-from sidecar.restore import OnConflict
+from sidecar.repository.reader import OnConflict
 from sidecar.tools import Tools
 
 

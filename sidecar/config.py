@@ -32,8 +32,8 @@ from sidecar.host.files import Durability
 from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Database
 from sidecar.outbox import Growth
-from sidecar.replica import RESERVED_NAMES
-from sidecar.restore import OnConflict, OnEmptyStore
+from sidecar.repository.catalog import RESERVED_NAMES
+from sidecar.repository.reader import OnConflict, OnEmptyStore
 from sidecar.setting_errors import said_of
 from sidecar.units import format_duration, format_size, parse_duration, parse_size
 

@@ -18,13 +18,13 @@ from sidecar.errors import (
     Transient,
     UnsupportedRestorePoint,
 )
-from sidecar.format import Index
 from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
-from sidecar.presence import Presence, Sight
-from sidecar.publish import Parent, Published
-from sidecar.replica import key_of
+from sidecar.repository.catalog import key_of
+from sidecar.repository.existence import Presence, Sight
+from sidecar.repository.expiry import Predecessors
+from sidecar.repository.format.tail import Index
+from sidecar.repository.writer import Parent, Published
 from sidecar.status.problems import Kind
-from sidecar.supersede import Predecessors
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from sidecar.errors import (
 )
 from sidecar.host.files import mark_done
 from sidecar.model import Database, Timestamp
-from sidecar.replica import diverged_key_of, point_of
+from sidecar.repository.catalog import diverged_key_of, point_of
 from sidecar.status.problems import Kind
 from sidecar.tools import Tools
 

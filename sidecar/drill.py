@@ -22,8 +22,8 @@ from sidecar.backup import Backup
 from sidecar.concurrency import Turns, gathered
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
-from sidecar.replica import Replica, key_of, point_of
-from sidecar.restore import Manner, Progress, Restorer
+from sidecar.repository.catalog import Replica, key_of, point_of
+from sidecar.repository.reader import Manner, Progress, Restorer
 from sidecar.status.problems import Kind
 from sidecar.storage.base import Clock, Staging
 from sidecar.tools import Tools

@@ -8,7 +8,7 @@ from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestore
 from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
-from sidecar.restore import Decision, decide
+from sidecar.repository.reader import Decision, decide
 from sidecar.trial import Finding
 
 

@@ -15,7 +15,7 @@ import structlog
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.model import IfAbsent, IfMatch, Timestamp
-from sidecar.replica import Replica
+from sidecar.repository.catalog import Replica
 from sidecar.status.health import LOOK_FOR, TO_DECIDE
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem

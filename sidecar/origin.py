@@ -12,7 +12,7 @@ from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import StoreMissing
 from sidecar.host.mounts import mount_of, mounts
 from sidecar.model import Database
-from sidecar.replica import Replica
+from sidecar.repository.catalog import Replica
 from sidecar.storage.base import Located
 
 

@@ -23,8 +23,8 @@ from sidecar.host.files import Swap, aside, local_errors, require_unused, requir
 from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.output import progress_bar, say
-from sidecar.replica import OTHERS, Replica, only, point_of
-from sidecar.restore import Restored
+from sidecar.repository.catalog import OTHERS, Replica, only, point_of
+from sidecar.repository.reader import Restored
 
 
 async def restore(

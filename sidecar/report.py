@@ -21,12 +21,12 @@ from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.foresight import damage_of
 from sidecar.host.locks import holder_of
-from sidecar.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
 from sidecar.notices import diverged_since, read_notices
 from sidecar.output import Table, say
-from sidecar.replica import OTHERS, Replica, only
+from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.status.health import Level, Verdict
 from sidecar.status.problems import Kind, Problem
 from sidecar.units import format_duration, format_size

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.concurrency import Turns
-from sidecar.presence import LOOK_EVERY
-from sidecar.publish import Publisher
-from sidecar.replica import Replica
-from sidecar.restore import Restorer
+from sidecar.repository.catalog import Replica
+from sidecar.repository.existence import LOOK_EVERY
+from sidecar.repository.reader import Restorer
+from sidecar.repository.writer import Publisher
 from sidecar.status.model import Status
 from sidecar.storage.base import Clock, Fence, Prunable, Snapshotter
 

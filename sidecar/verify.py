@@ -13,8 +13,8 @@ from sidecar.config import Configuration
 from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
 from sidecar.output import Table, combined, progress_bar, say
-from sidecar.replica import Replica
-from sidecar.restore import Progress
+from sidecar.repository.catalog import Replica
+from sidecar.repository.reader import Progress
 from sidecar.units import format_size
 
 AT_ONCE = 4

@@ -10,9 +10,9 @@ import structlog
 from sidecar.backup import Backup
 from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
-from sidecar.inventory import stored_by_tier
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
+from sidecar.repository.inventory import stored_by_tier
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import anyio
 
-from sidecar import restore
 from sidecar.database.lineage import Lineage
 from sidecar.host import files
+from sidecar.repository import reader as restore
 from sidecar.storage.file.store import FileStore, _FileUpload
 from tests.integration.wiring import Machine
 

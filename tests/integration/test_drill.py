@@ -15,8 +15,8 @@ from sidecar.database.staging import Staging
 from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
-from sidecar.publish import Parent
-from sidecar.restore import Restorer
+from sidecar.repository.reader import Restorer
+from sidecar.repository.writer import Parent
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore
 from tests.harness.writers import fill

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from sidecar.errors import SidecarError, StoreUnavailable
-from sidecar.presence import LOOK_EVERY
+from sidecar.repository.existence import LOOK_EVERY
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.retry import Decorated

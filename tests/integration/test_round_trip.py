@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar import restore
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
 from sidecar.host.files import temporary
 from sidecar.model import Database, IfMatch
+from sidecar.repository import reader as restore
 from sidecar.storage.base import ObjectStore
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import Machine, write

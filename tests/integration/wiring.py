@@ -20,9 +20,9 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.record import Identity
 from sidecar.model import Database, RestorePoint
-from sidecar.publish import Origin, Publisher
-from sidecar.replica import Replica
-from sidecar.restore import OnConflict, OnEmptyStore, Restorer
+from sidecar.repository.catalog import Replica
+from sidecar.repository.reader import OnConflict, OnEmptyStore, Restorer
+from sidecar.repository.writer import Origin, Publisher
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore

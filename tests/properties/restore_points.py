@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from sidecar import format as restore_point_format
-from sidecar.format import Decoder, Encoder, Index, decode_tail, encode_tail
+from sidecar.repository.format import tail as restore_point_format
+from sidecar.repository.format.tail import Decoder, Encoder, Index, decode_tail, encode_tail
 
 SMALL_CHUNK = 512
 

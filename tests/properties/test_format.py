@@ -9,9 +9,9 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sidecar import format as restore_point_format
 from sidecar.errors import DamagedRestorePoint
-from sidecar.format import Contents, Decoder, Encoder, TailTooShort, decode_tail
+from sidecar.repository.format import tail as restore_point_format
+from sidecar.repository.format.tail import Contents, Decoder, Encoder, TailTooShort, decode_tail
 from tests.properties.restore_points import SMALL_CHUNK, databases, decode, encode, split
 
 MEBIBYTE = 1 << 20

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sidecar import format as restore_point_format
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
-from sidecar.format import decode_tail
+from sidecar.repository.format import tail as restore_point_format
+from sidecar.repository.format.tail import decode_tail
 from tests.properties.restore_points import SMALL_CHUNK, Encoded, databases, decode, encode
 
 UNUSED_BIT = 0x10  # of the frame header's descriptor, which follows the magic number: RFC 8878, 3.1.1.1.1

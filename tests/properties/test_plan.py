@@ -5,8 +5,8 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.format import CHUNK_SIZE, Contents, Index
-from sidecar.plan import Fresh, Reused, Rules, plan
+from sidecar.repository.format.tail import CHUNK_SIZE, Contents, Index
+from sidecar.repository.reuse import Fresh, Reused, Rules, plan
 
 MINIMUM = 50
 RULES = Rules(minimum_part=MINIMUM, copy_limit=200)

@@ -9,11 +9,11 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar import format as restore_point_format
-from sidecar import publish as publishing
 from sidecar.model import FileStamp, Signature, Snapshot
-from sidecar.publish import Origin, Published, Publisher
-from sidecar.replica import Replica
+from sidecar.repository import writer as publishing
+from sidecar.repository.catalog import Replica
+from sidecar.repository.format import tail as restore_point_format
+from sidecar.repository.writer import Origin, Published, Publisher
 from tests.fakes import MemoryStore
 from tests.properties.restore_points import SMALL_CHUNK, decode
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
-from sidecar.retention import (
+from sidecar.repository.retention import (
     GRACE,
     KEEP,
     OTHERS,

@@ -20,9 +20,9 @@ from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.publish import Origin, Publisher
-from sidecar.replica import Replica
-from sidecar.restore import Restorer
+from sidecar.repository.catalog import Replica
+from sidecar.repository.reader import Restorer
+from sidecar.repository.writer import Origin, Publisher
 from sidecar.status.model import Status
 from sidecar.tools import Tools
 from tests.fakes import FakeClock, MemoryStore

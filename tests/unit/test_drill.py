@@ -18,9 +18,9 @@ from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, las
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
-from sidecar.publish import Origin, Publisher
-from sidecar.replica import Replica, key_of
-from sidecar.restore import Restorer
+from sidecar.repository.catalog import Replica, key_of
+from sidecar.repository.reader import Restorer
+from sidecar.repository.writer import Origin, Publisher
 from sidecar.status.model import Status
 from sidecar.tools import Tools
 from tests.fakes import START, FakeClock, MemoryStore

@@ -8,9 +8,9 @@ import pytest
 
 from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied
-from sidecar.inventory import AT_ONCE, described, stored_by_tier
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.replica import Replica, diverged_key_of, key_of
+from sidecar.repository.catalog import Replica, diverged_key_of, key_of
+from sidecar.repository.inventory import AT_ONCE, described, stored_by_tier
 from tests.fakes import START, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -21,7 +21,7 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Bytes, Condition, ObjectInfo
-from sidecar.replica import Replica
+from sidecar.repository.catalog import Replica
 from sidecar.status.model import LeaseStatus
 from tests.fakes import START, MemoryStore
 from tests.leases import TTL, SharedClock, lease_of, record_in

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from sidecar.assembly import Assembly, PartSizes
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
@@ -19,7 +18,8 @@ from sidecar.errors import (
     StoreUnavailable,
 )
 from sidecar.model import Span
-from sidecar.replica import Replica
+from sidecar.repository.catalog import Replica
+from sidecar.repository.parts import Assembly, PartSizes
 from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 

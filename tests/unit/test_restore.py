@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sidecar import format as restore_point_format
-from sidecar import restore as restore_module
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
-from sidecar.format import DIGEST_SIZE, Encoder, Index, encode_tail
 from sidecar.model import RestorePoint, Signature, Snapshot, Timestamp
-from sidecar.replica import Replica, key_of, point_of
-from sidecar.restore import Restorer
+from sidecar.repository import reader as restore_module
+from sidecar.repository.catalog import Replica, key_of, point_of
+from sidecar.repository.format import tail as restore_point_format
+from sidecar.repository.format.tail import DIGEST_SIZE, Encoder, Index, encode_tail
+from sidecar.repository.reader import Restorer
 from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ import structlog
 
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
-from sidecar.replica import Replica, folder_of, point_of
-from sidecar.retention import (
+from sidecar.repository.catalog import Replica, folder_of, point_of
+from sidecar.repository.retention import (
     KEEP,
     MEMORY,
     TIER_TAG,

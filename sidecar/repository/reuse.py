@@ -11,8 +11,8 @@ by unchanged chunks that it takes from its neighbours: their compressed sizes ar
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sidecar.format import Contents, Index
 from sidecar.model import Span
+from sidecar.repository.format.tail import Contents, Index
 
 SAFETY = 1.02  # the same chunk may compress a little differently today
 

@@ -14,7 +14,6 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from sidecar.assembly import Assembly, FreshPart, Part, PartSizes
 from sidecar.concurrency import together
 from sidecar.errors import (
     ConfigurationError,
@@ -29,7 +28,8 @@ from sidecar.errors import (
 from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.lease.record import Record, read
 from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
-from sidecar.plan import Rules
+from sidecar.repository.parts import Assembly, FreshPart, Part, PartSizes
+from sidecar.repository.reuse import Rules
 from sidecar.storage.base import ObjectStore, Upload
 
 log = structlog.get_logger()

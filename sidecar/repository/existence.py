@@ -13,7 +13,7 @@ import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.model import ObjectInfo, RestorePoint
-from sidecar.replica import Replica, point_of
+from sidecar.repository.catalog import Replica, point_of
 from sidecar.status.model import Status
 from sidecar.storage.base import Clock
 

@@ -13,14 +13,14 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread
 
-from sidecar.assembly import Assembly, PartSizes
 from sidecar.concurrency import Spares, ordered
 from sidecar.errors import ReuseFailed
-from sidecar.format import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
 from sidecar.model import ObjectInfo, Snapshot
-from sidecar.plan import Fresh, Reused, Segment, plan
-from sidecar.replica import Permit, Replica, always
-from sidecar.retention import Extent
+from sidecar.repository.catalog import Permit, Replica, always
+from sidecar.repository.format.tail import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
+from sidecar.repository.parts import Assembly, PartSizes
+from sidecar.repository.retention import Extent
+from sidecar.repository.reuse import Fresh, Reused, Segment, plan
 
 log = structlog.get_logger()
 

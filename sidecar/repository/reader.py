@@ -15,10 +15,10 @@ from anyio import to_thread
 from sidecar.concurrency import Spares, hedged, together
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
-from sidecar.format import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
-from sidecar.replica import Replica
+from sidecar.repository.catalog import Replica
+from sidecar.repository.format.tail import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
 from sidecar.storage.base import Snapshotter
 
 TAIL = 256 << 10
