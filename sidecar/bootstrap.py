@@ -12,7 +12,6 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
-from sidecar.adapters.webhook import Webhook
 from sidecar.backup import Backup
 from sidecar.boot import Boot
 from sidecar.concurrency import Turns
@@ -33,8 +32,9 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.record import Identity
 from sidecar.model import Account, Database
-from sidecar.notices import Notices
-from sidecar.notify import Notifier
+from sidecar.monitoring.incidents import Notices
+from sidecar.monitoring.notifier import Notifier
+from sidecar.monitoring.webhook import Webhook
 from sidecar.origin import require_origin
 from sidecar.output import progress_log
 from sidecar.repository.catalog import Replica

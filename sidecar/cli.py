@@ -210,7 +210,7 @@ def _become(command: tuple[str, ...]) -> int:
 
 def _configured(flags: Mapping[str, object]) -> Configuration:
     configuration = load(flags)
-    from sidecar.adapters.logs import configure
+    from sidecar.monitoring.logs import configure
 
     configure(configuration.settings.log_format, configuration.settings.log_level)
     return configuration

@@ -22,7 +22,7 @@ from sidecar.errors import (
 from sidecar.host.control import ControlClient
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
-from sidecar.notices import decide_notices
+from sidecar.monitoring.incidents import decide_notices
 from sidecar.output import progress_bar, say
 from sidecar.repository.reader import OnConflict
 from sidecar.tools import Tools

@@ -31,7 +31,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.host.files import Durability
 from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Database
-from sidecar.outbox import Growth
+from sidecar.monitoring.outbox import Growth
 from sidecar.repository.catalog import RESERVED_NAMES
 from sidecar.repository.reader import OnConflict, OnEmptyStore
 from sidecar.setting_errors import said_of

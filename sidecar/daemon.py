@@ -17,8 +17,6 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from sidecar.adapters.http import AppMetrics, Http
-from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.attended import tell_of_silence
 from sidecar.boot import Booted
 from sidecar.bootstrap import Parts, opened
@@ -34,6 +32,8 @@ from sidecar.host.locks import control_path
 from sidecar.host.process import App, require_command, take_terminal_back
 from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Account
+from sidecar.monitoring.http import AppMetrics, Http
+from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
 from sidecar.status.problems import Kind

@@ -23,7 +23,7 @@ from sidecar.foresight import damage_of
 from sidecar.host.locks import holder_of
 from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
-from sidecar.notices import diverged_since, read_notices
+from sidecar.monitoring.incidents import diverged_since, read_notices
 from sidecar.output import Table, say
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.adapters import http
-from sidecar.adapters.http import AppMetrics, Http
-from sidecar.adapters.metrics import acceptable
 from sidecar.errors import ConfigurationError
 from sidecar.host.clock import SystemClock
+from sidecar.monitoring import http
+from sidecar.monitoring.http import AppMetrics, Http
+from sidecar.monitoring.metrics import acceptable
 from sidecar.status.model import Status
 from tests.harness.ports import LOOPBACK, free_port
 

@@ -7,8 +7,8 @@ import aiohttp
 import anyio
 import pytest
 
-from sidecar.adapters.webhook import Webhook
 from sidecar.errors import SidecarError, Undeliverable, Undelivered
+from sidecar.monitoring.webhook import Webhook
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.receiver import SECRET, Receiver, receiving
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import Reason
-from sidecar.outbox import QUEUE, Message, Outbox
+from sidecar.monitoring.outbox import QUEUE, Message, Outbox
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
 from tests.fakes import START

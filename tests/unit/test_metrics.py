@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.adapters.metrics import Metrics, acceptable
 from sidecar.errors import Reason
 from sidecar.model import Database
+from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.status.model import PHASES, Status
 from tests.fakes import START, FakeClock
 

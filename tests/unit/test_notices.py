@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
-from sidecar.notices import Kept, Notices, decide_notices, notices_key, read_notices
+from sidecar.monitoring.incidents import Kept, Notices, decide_notices, notices_key, read_notices
 from sidecar.repository.catalog import Replica
 from sidecar.status.health import LOOK_FOR, Level, overall
 from sidecar.status.model import Event, Status

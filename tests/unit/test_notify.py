@@ -9,8 +9,8 @@ import pytest
 
 from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.model import Database
-from sidecar.notify import ATTEMPTS, Notifier
-from sidecar.outbox import Growth
+from sidecar.monitoring.notifier import ATTEMPTS, Notifier
+from sidecar.monitoring.outbox import Growth
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 from sidecar.storage.base import Receiver

@@ -8,7 +8,7 @@ import structlog
 
 from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
-from sidecar.outbox import Growth, Message, Outbox, said_in, shortened
+from sidecar.monitoring.outbox import Growth, Message, Outbox, said_in, shortened
 from sidecar.status.model import Event, Status
 from sidecar.status.problems import Kind
 from sidecar.storage.base import Clock, Receiver
