@@ -8,7 +8,7 @@ import structlog
 
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
-from sidecar.config import Configuration
+from sidecar.settings.fields import Configuration
 from sidecar.storage.base import FIRST_WORD
 from sidecar.storage.retry import Patience
 

@@ -15,7 +15,6 @@ from sidecar import __version__
 from sidecar.backup import Backup
 from sidecar.boot import Boot
 from sidecar.concurrency import Turns
-from sidecar.config import Configuration, store_parts, without_password
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
@@ -41,6 +40,7 @@ from sidecar.repository.catalog import Replica
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher, Show
+from sidecar.settings.fields import Configuration, store_parts, without_password
 from sidecar.status.model import Status
 from sidecar.storage.base import (
     Clock,

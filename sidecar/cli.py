@@ -11,10 +11,10 @@ import click
 from pydantic.fields import FieldInfo
 
 from sidecar import __version__
-from sidecar.config import REPEATABLE, SIZES, Configuration, Settings, load
-from sidecar.environment import is_passthrough
 from sidecar.errors import ExitCode, SidecarError, UsageError
-from sidecar.setting_errors import choices_of
+from sidecar.settings.environment import is_passthrough
+from sidecar.settings.fields import REPEATABLE, SIZES, Configuration, Settings, load
+from sidecar.settings.messages import choices_of
 
 Command = Callable[..., Any]
 

@@ -11,7 +11,6 @@ import anyio
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.concurrency import first_failure
-from sidecar.config import Configuration
 from sidecar.database.lineage import Marker
 from sidecar.errors import (
     ConfigurationError,
@@ -25,6 +24,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import decide_notices
 from sidecar.output import progress_bar, say
 from sidecar.repository.reader import OnConflict
+from sidecar.settings.fields import Configuration
 from sidecar.tools import Tools
 
 

@@ -21,10 +21,8 @@ from sidecar.attended import tell_of_silence
 from sidecar.boot import Booted
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
-from sidecar.config import Configuration, listen_address
 from sidecar.diverged import Diverged
 from sidecar.ending import Ending
-from sidecar.environment import app_environment
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
@@ -36,6 +34,8 @@ from sidecar.monitoring.http import AppMetrics, Http
 from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
+from sidecar.settings.environment import app_environment
+from sidecar.settings.fields import Configuration, listen_address
 from sidecar.status.problems import Kind
 from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.watching import Watching

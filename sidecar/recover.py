@@ -10,7 +10,6 @@ from anyio import to_thread
 
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
-from sidecar.config import Configuration
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -25,6 +24,7 @@ from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.output import progress_bar, say
 from sidecar.repository.catalog import OTHERS, Replica, only, point_of
 from sidecar.repository.reader import Restored
+from sidecar.settings.fields import Configuration
 
 
 async def restore(

@@ -16,7 +16,6 @@ import structlog
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.commands import ask_daemon
-from sidecar.config import Configuration
 from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.foresight import damage_of
@@ -27,6 +26,7 @@ from sidecar.monitoring.incidents import diverged_since, read_notices
 from sidecar.output import Table, say
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.settings.fields import Configuration
 from sidecar.status.health import Level, Verdict
 from sidecar.status.problems import Kind, Problem
 from sidecar.units import format_duration, format_size

@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from sidecar.bootstrap import Parts
-from sidecar.config import store_parts
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease.record import read
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
+from sidecar.settings.fields import store_parts
 from sidecar.storage.base import Credentials, Probe
 
 KEY = ".sidecar/check"

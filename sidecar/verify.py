@@ -9,12 +9,12 @@ import anyio
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.concurrency import gathered
-from sidecar.config import Configuration
 from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
 from sidecar.output import Table, combined, progress_bar, say
 from sidecar.repository.catalog import Replica
 from sidecar.repository.reader import Progress
+from sidecar.settings.fields import Configuration
 from sidecar.units import format_size
 
 AT_ONCE = 4

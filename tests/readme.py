@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pydantic_core import PydanticUndefined
 
-from sidecar.config import Settings
 from sidecar.model import Database
 from sidecar.monitoring.metrics import Metrics
+from sidecar.settings.fields import Settings
 from sidecar.status.model import Status
 from sidecar.units import format_duration, format_size
 

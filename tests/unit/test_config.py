@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import Configuration, Settings, load
 from sidecar.errors import ConfigurationError, ExitCode
+from sidecar.settings.fields import Configuration, Settings, load
 
 DATABASE = {"SIDECAR_DATABASES": "/data/app.db"}
 

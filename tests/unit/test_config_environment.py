@@ -2,9 +2,9 @@
 
 import pytest
 
-from sidecar.config import listen_address, load
-from sidecar.environment import is_passthrough, read_environment
 from sidecar.errors import ConfigurationError
+from sidecar.settings.environment import is_passthrough, read_environment
+from sidecar.settings.fields import listen_address, load
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sidecar.config import load, store_parts, without_password
 from sidecar.errors import ConfigurationError
+from sidecar.settings.fields import load, store_parts, without_password
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # the example of AWS' documentation; secrets have slashes
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import PREFIX, Settings, listen_address, load
+from sidecar.settings.fields import PREFIX, Settings, listen_address, load
 from sidecar.units import parse_duration
 from tests.harness.environment import ROOT
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sidecar.config import load
-from sidecar.environment import CREDENTIAL_VARIABLES, app_environment, read_environment
 from sidecar.errors import ConfigurationError
+from sidecar.settings.environment import CREDENTIAL_VARIABLES, app_environment, read_environment
+from sidecar.settings.fields import load
 
 ROLE = "arn:aws:iam::123456789012:role/sidecar/sidecar-writer-shop"
 S3 = {"SIDECAR_DATABASES": "/data/app.db", "SIDECAR_STORE": "s3://bucket/shop"}

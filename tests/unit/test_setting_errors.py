@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.config import REPEATABLE, SECRETS, Settings, load
 from sidecar.errors import ConfigurationError
-from sidecar.setting_errors import choices_of
+from sidecar.settings.fields import REPEATABLE, SECRETS, Settings, load
+from sidecar.settings.messages import choices_of
 
 PATTERNS = ("Input should", "pydantic", "Value error", "unable to", "valid ", "type=")
 ANY_TEXT = {

@@ -26,7 +26,6 @@ from pydantic import (
     model_validator,
 )
 
-from sidecar.environment import Environment, check_credentials, read_environment
 from sidecar.errors import ConfigurationError
 from sidecar.host.files import Durability
 from sidecar.lease.lease import OnLeaseLost
@@ -34,7 +33,8 @@ from sidecar.model import Database
 from sidecar.monitoring.outbox import Growth
 from sidecar.repository.catalog import RESERVED_NAMES
 from sidecar.repository.reader import OnConflict, OnEmptyStore
-from sidecar.setting_errors import said_of
+from sidecar.settings.environment import Environment, check_credentials, read_environment
+from sidecar.settings.messages import said_of
 from sidecar.units import format_duration, format_size, parse_duration, parse_size
 
 PREFIX = "SIDECAR_"
