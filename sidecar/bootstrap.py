@@ -13,12 +13,10 @@ import anyio
 
 from sidecar import __version__
 from sidecar.backup import Backup
-from sidecar.boot import Boot
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
-from sidecar.drill import Drill, Prover
 from sidecar.errors import ConfigurationError
 from sidecar.host.accounts import to_become
 from sidecar.host.clock import SystemClock
@@ -34,12 +32,14 @@ from sidecar.model import Account, Database
 from sidecar.monitoring.incidents import Notices
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
-from sidecar.origin import require_origin
 from sidecar.output import progress_log
 from sidecar.repository.catalog import Replica
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher, Show
+from sidecar.restore.boot import Boot
+from sidecar.restore.drill import Drill, Prover
+from sidecar.restore.mount_guard import require_origin
 from sidecar.settings.fields import Configuration, store_parts, without_password
 from sidecar.status.model import Status
 from sidecar.storage.base import (

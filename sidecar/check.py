@@ -11,12 +11,12 @@ from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.budget import shutdown_budget
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
-from sidecar.foresight import foretell
 from sidecar.host.accounts import to_become
 from sidecar.host.files import require_room, require_writable
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
 from sidecar.output import Table, say
+from sidecar.restore.preview import foretell
 from sidecar.settings.fields import SIZES, Configuration, listen_address, without_password
 from sidecar.trial import Finding, Trial
 from sidecar.units import format_duration, format_size

@@ -18,7 +18,6 @@ import structlog
 from anyio.abc import TaskGroup
 
 from sidecar.attended import tell_of_silence
-from sidecar.boot import Booted
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
 from sidecar.diverged import Diverged
@@ -34,6 +33,7 @@ from sidecar.monitoring.http import AppMetrics, Http
 from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
+from sidecar.restore.boot import Booted
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import Configuration, listen_address
 from sidecar.status.problems import Kind

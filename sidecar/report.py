@@ -16,9 +16,7 @@ import structlog
 from sidecar.attended import attended
 from sidecar.bootstrap import Parts
 from sidecar.commands import ask_daemon
-from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
-from sidecar.foresight import damage_of
 from sidecar.host.locks import holder_of
 from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
@@ -26,6 +24,8 @@ from sidecar.monitoring.incidents import diverged_since, read_notices
 from sidecar.output import Table, say
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.restore.drill import last_drill
+from sidecar.restore.preview import damage_of
 from sidecar.settings.fields import Configuration
 from sidecar.status.health import Level, Verdict
 from sidecar.status.problems import Kind, Problem

@@ -7,11 +7,11 @@ from itertools import pairwise
 from urllib.parse import unquote
 
 from sidecar.concurrency import gathered
-from sidecar.drill import Drilled, drilled_of
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound
 from sidecar.model import RestorePoint
 from sidecar.repository.catalog import Replica
 from sidecar.repository.retention import TIER_TAG, tier_of
+from sidecar.restore.drill import Drilled, drilled_of
 from sidecar.units import whole_number
 
 AT_ONCE = 8

@@ -8,14 +8,14 @@ from typing import Any
 import anyio
 import pytest
 
-from sidecar import drill as drilling
 from sidecar.bootstrap import opened
 from sidecar.database.staging import Staging
-from sidecar.drill import Prover, Verdict, drilled_of
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Parent
+from sidecar.restore import drill as drilling
+from sidecar.restore.drill import Prover, Verdict, drilled_of
 from sidecar.settings.fields import load
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore

@@ -9,12 +9,10 @@ from pathlib import Path
 import anyio
 
 from sidecar.backup import Backup
-from sidecar.boot import Boot, Booted
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
-from sidecar.drill import Drill, Prover
 from sidecar.host.clock import SystemClock
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
@@ -23,6 +21,8 @@ from sidecar.model import Database, RestorePoint
 from sidecar.repository.catalog import Replica
 from sidecar.repository.reader import OnConflict, OnEmptyStore, Restorer
 from sidecar.repository.writer import Origin, Publisher
+from sidecar.restore.boot import Boot, Booted
+from sidecar.restore.drill import Drill, Prover
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore

@@ -14,13 +14,13 @@ from sidecar.backup import Backup
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.staging import Staging
-from sidecar.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
 from sidecar.repository.catalog import Replica, key_of
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
+from sidecar.restore.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.status.model import Status
 from sidecar.tools import Tools
 from tests.fakes import START, FakeClock, MemoryStore
@@ -245,8 +245,8 @@ async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pyte
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("sidecar.drill.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("sidecar.drill.time.sleep", sleep)
+    monkeypatch.setattr("sidecar.restore.drill.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("sidecar.restore.drill.time.sleep", sleep)
     breathe = Rest(scene.turns, scene.clock).manner(1).breathe
     assert breathe
     for _ in range(10):

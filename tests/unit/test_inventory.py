@@ -6,11 +6,11 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from sidecar.drill import last_drill
 from sidecar.errors import AccessDenied
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository.catalog import Replica, diverged_key_of, key_of
 from sidecar.repository.inventory import AT_ONCE, described, stored_by_tier
+from sidecar.restore.drill import last_drill
 from tests.fakes import START, MemoryStore
 
 pytestmark = pytest.mark.anyio

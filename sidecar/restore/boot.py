@@ -11,7 +11,6 @@ import structlog
 from anyio import to_thread
 
 from sidecar.backup import Backup
-from sidecar.boot_notices import BootNotices
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
     ConfigurationError,
@@ -26,6 +25,7 @@ from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.repository.catalog import OTHERS, Replica
 from sidecar.repository.reader import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
 from sidecar.repository.writer import Parent
+from sidecar.restore.boot_report import BootNotices
 from sidecar.tools import Tools
 
 log = structlog.get_logger()

@@ -1,7 +1,5 @@
 """What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
 
-from sidecar.boot import none_good, refused
-from sidecar.boot_notices import said
 from sidecar.bootstrap import Parts
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
@@ -9,6 +7,8 @@ from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.repository.reader import Decision, decide
+from sidecar.restore.boot import none_good, refused
+from sidecar.restore.boot_report import said
 from sidecar.trial import Finding
 
 
