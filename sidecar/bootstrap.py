@@ -12,7 +12,8 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -54,7 +55,6 @@ from sidecar.storage.base import (
     TokenSource,
 )
 from sidecar.storage.retry import Metered, Patience, Retrying
-from sidecar.tools import Tools
 
 CYCLE_PATIENCE = 30.0
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from sidecar.attended import attended
+from sidecar.backup.tools import Tools
 from sidecar.bootstrap import Parts
 from sidecar.concurrency import first_failure
 from sidecar.database.lineage import Marker
@@ -25,7 +26,6 @@ from sidecar.monitoring.incidents import decide_notices
 from sidecar.output import progress_bar, say
 from sidecar.repository.reader import OnConflict
 from sidecar.settings.fields import Configuration
-from sidecar.tools import Tools
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:

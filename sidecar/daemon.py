@@ -18,10 +18,11 @@ import structlog
 from anyio.abc import TaskGroup
 
 from sidecar.attended import tell_of_silence
+from sidecar.backup.diverged import Diverged
+from sidecar.backup.final import Ending
+from sidecar.backup.on_demand import OnDemand, shown_in
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
-from sidecar.diverged import Diverged
-from sidecar.ending import Ending
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
@@ -31,7 +32,6 @@ from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Account
 from sidecar.monitoring.http import AppMetrics, Http
 from sidecar.monitoring.metrics import Metrics, acceptable
-from sidecar.ondemand import OnDemand, shown_in
 from sidecar.output import progress_bar
 from sidecar.restore.boot import Booted
 from sidecar.settings.environment import app_environment

@@ -7,13 +7,13 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.repository.inventory import stored_by_tier
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -10,7 +10,8 @@ import anyio
 import structlog
 from anyio import to_thread
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
     ConfigurationError,
@@ -26,7 +27,6 @@ from sidecar.repository.catalog import OTHERS, Replica
 from sidecar.repository.reader import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
 from sidecar.repository.writer import Parent
 from sidecar.restore.boot_report import BootNotices
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -18,7 +18,8 @@ import anyio
 import structlog
 from anyio import from_thread
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns, gathered
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
@@ -26,7 +27,6 @@ from sidecar.repository.catalog import Replica, key_of, point_of
 from sidecar.repository.reader import Manner, Progress, Restorer
 from sidecar.status.problems import Kind
 from sidecar.storage.base import Clock, Staging
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

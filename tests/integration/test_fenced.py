@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.diverged import FencedState
+from sidecar.backup.diverged import FencedState
 from sidecar.errors import LeaseLost
 from sidecar.model import Bytes, ObjectInfo
 from tests.fakes import MemoryStore

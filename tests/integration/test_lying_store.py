@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.diverged import Diverged
+from sidecar.backup.diverged import Diverged
 from sidecar.errors import StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.status.health import Level, overall

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import anyio
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -27,7 +28,6 @@ from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.retry import Metered, Patience, Retrying
-from sidecar.tools import Tools
 from tests.harness.writers import create_ledger, open_database, transfer
 
 NAME = "app.db"

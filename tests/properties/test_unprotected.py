@@ -14,7 +14,8 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
@@ -24,7 +25,6 @@ from sidecar.repository.catalog import Replica
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
 from sidecar.status.model import Status
-from sidecar.tools import Tools
 from tests.fakes import FakeClock, MemoryStore
 
 NAME = "app.db"

@@ -10,7 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.staging import Staging
@@ -22,7 +23,6 @@ from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
 from sidecar.restore.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
 from sidecar.status.model import Status
-from sidecar.tools import Tools
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode
 

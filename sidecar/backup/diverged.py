@@ -6,7 +6,8 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -20,7 +21,6 @@ from sidecar.host.files import mark_done
 from sidecar.model import Database, Timestamp
 from sidecar.repository.catalog import diverged_key_of, point_of
 from sidecar.status.problems import Kind
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

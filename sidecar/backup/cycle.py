@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import anyio
 import structlog
 
+from sidecar.backup.tools import Tools
 from sidecar.database.changes import Protection
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
@@ -25,7 +26,6 @@ from sidecar.repository.expiry import Predecessors
 from sidecar.repository.format.tail import Index
 from sidecar.repository.writer import Parent, Published
 from sidecar.status.problems import Kind
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -7,7 +7,8 @@ from functools import partial
 import anyio
 import structlog
 
-from sidecar.cycle import Cycle, Timing
+from sidecar.backup.cycle import Cycle, Timing
+from sidecar.backup.tools import Tools
 from sidecar.database.lineage import Lineage
 from sidecar.errors import (
     DatabaseMissing,
@@ -17,7 +18,6 @@ from sidecar.errors import (
 )
 from sidecar.model import Database
 from sidecar.status.problems import Kind
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import anyio
 import structlog
 
-from sidecar.backup import Backup
-from sidecar.diverged import Diverged, FencedState
+from sidecar.backup.diverged import Diverged, FencedState
+from sidecar.backup.loop import Backup
+from sidecar.backup.tools import Tools
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.status.problems import Kind, Problem
-from sidecar.tools import Tools
 
 log = structlog.get_logger()
 

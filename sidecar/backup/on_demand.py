@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from sidecar.backup import Backup
+from sidecar.backup.loop import Backup
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.output import Progress, progress_log
 from sidecar.status.model import Status
