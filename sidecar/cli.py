@@ -116,7 +116,7 @@ def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
     if is_passthrough():
         return _become(command)
     configuration = _configured(flags)
-    from sidecar import daemon
+    from sidecar.daemon import run as daemon
 
     return anyio.run(daemon.run, configuration, command)
 

@@ -23,6 +23,8 @@ from sidecar.backup.final import Ending
 from sidecar.backup.on_demand import OnDemand, shown_in
 from sidecar.bootstrap import Parts, opened
 from sidecar.concurrency import first_failure
+from sidecar.daemon.background import Watching
+from sidecar.daemon.signals import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
@@ -37,8 +39,6 @@ from sidecar.restore.boot import Booted
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import Configuration, listen_address
 from sidecar.status.problems import Kind
-from sidecar.supervise import PASSED_ON, STOPPING, Signals, until_ended
-from sidecar.watching import Watching
 
 log = structlog.get_logger()
 
