@@ -17,7 +17,7 @@ def main() -> NoReturn:
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
     # Imports make no garbage worth looking for, and looking is a quarter of their time; `compose.opened` goes on with it.
     gc.disable()
-    from sidecar.cli import run_command_line
+    from sidecar.cli.main import run_command_line
     from sidecar.host.resolver import leave
 
     code = run_command_line()

@@ -14,6 +14,7 @@ import anyio
 from sidecar import __version__
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
+from sidecar.cli.output import progress_log
 from sidecar.concurrency import Turns
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -33,7 +34,6 @@ from sidecar.model import Account, Database
 from sidecar.monitoring.incidents import Notices
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
-from sidecar.output import progress_log
 from sidecar.repository.catalog import Replica
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Restorer

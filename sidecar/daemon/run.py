@@ -17,11 +17,12 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from sidecar.attended import tell_of_silence
 from sidecar.backup.diverged import Diverged
 from sidecar.backup.final import Ending
 from sidecar.backup.on_demand import OnDemand, shown_in
 from sidecar.bootstrap import Parts, opened
+from sidecar.cli.output import progress_bar
+from sidecar.cli.session import tell_of_silence
 from sidecar.concurrency import first_failure
 from sidecar.daemon.background import Watching
 from sidecar.daemon.signals import PASSED_ON, STOPPING, Signals, until_ended
@@ -34,7 +35,6 @@ from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Account
 from sidecar.monitoring.http import AppMetrics, Http
 from sidecar.monitoring.metrics import Metrics, acceptable
-from sidecar.output import progress_bar
 from sidecar.restore.boot import Booted
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import Configuration, listen_address

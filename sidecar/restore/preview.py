@@ -1,6 +1,7 @@
 """What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
 
 from sidecar.bootstrap import Parts
+from sidecar.cli.check.store import Finding
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
 from sidecar.host.files import require_unused
@@ -9,7 +10,6 @@ from sidecar.model import Database, RestorePoint
 from sidecar.repository.reader import Decision, decide
 from sidecar.restore.boot import none_good, refused
 from sidecar.restore.boot_report import said
-from sidecar.trial import Finding
 
 
 async def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> Finding:

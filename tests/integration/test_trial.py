@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.bootstrap import Parts, opened
+from sidecar.cli.check.store import KEY, Finding, Trial
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.settings.fields import load
-from sidecar.trial import KEY, Finding, Trial
 from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio

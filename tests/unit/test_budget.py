@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.budget import shutdown_budget
+from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.errors import ConfigurationError
 
 GRACE, DRAIN, FINAL = timedelta(seconds=10), timedelta(seconds=5), timedelta(minutes=2)

@@ -4,9 +4,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from sidecar import output
-from sidecar.cli import run_command_line
-from sidecar.output import Table, combined
+from sidecar.cli import output
+from sidecar.cli.main import run_command_line
+from sidecar.cli.output import Table, combined
 
 MIB = 1 << 20
 

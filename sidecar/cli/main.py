@@ -50,7 +50,7 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, hint: str, code: int) -> int:
-    from sidecar.output import complain
+    from sidecar.cli.output import complain
 
     complain(f"{message} ({hint})")
     return code
@@ -125,7 +125,7 @@ def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
 @_with_settings
 def backup(flags: Mapping[str, object]) -> int:
     """Publish a restore point now: through this machine's daemon if one runs, else by itself."""
-    from sidecar.commands import backup
+    from sidecar.cli.backup import backup
 
     return _command(flags, backup)
 
@@ -138,7 +138,7 @@ def backup(flags: Mapping[str, object]) -> int:
 @_with_settings
 def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:
     """Restore the newest restore point, or the one that is asked for."""
-    from sidecar.recover import restore
+    from sidecar.cli.restore import restore
 
     return _command(flags, restore, at=at, key=key, output=output, force=force)
 
@@ -149,7 +149,7 @@ def restore(flags: Mapping[str, object], at: str | None, key: str | None, output
 @_with_settings
 def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
     """List restore points, oldest first."""
-    from sidecar.report import list_points
+    from sidecar.cli.status import list_points
 
     return _command(flags, list_points, as_json=as_json, diverged=diverged)
 
@@ -159,7 +159,7 @@ def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> i
 @_with_settings
 def verify(flags: Mapping[str, object], every: bool) -> int:
     """Prove restore points: restore to a scratch directory, check every digest, run SQLite's integrity check."""
-    from sidecar.verify import verify
+    from sidecar.cli.verify import verify
 
     return _command(flags, verify, every=every)
 
@@ -169,7 +169,7 @@ def verify(flags: Mapping[str, object], every: bool) -> int:
 @_with_settings
 def status(flags: Mapping[str, object], as_json: bool) -> int:
     """Show what is protected: as the daemon of this machine says, else as the store does."""
-    from sidecar.report import status
+    from sidecar.cli.status import status
 
     return _command(flags, status, as_json=as_json)
 
@@ -181,7 +181,7 @@ def status(flags: Mapping[str, object], as_json: bool) -> int:
 @_with_settings
 def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
     """Show every effective setting and where it comes from, and try what a daemon would need."""
-    from sidecar.check import check
+    from sidecar.cli.check.command import check
 
     return _command(flags, check, fly_toml=fly_toml)
 
@@ -219,7 +219,7 @@ def _configured(flags: Mapping[str, object]) -> Configuration:
 def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]], **options: object) -> int:
     """Run one of the one-shot commands; a signal cancels it cleanly."""
     configuration = _configured(flags)
-    from sidecar.commands import interruptible
+    from sidecar.cli.backup import interruptible
 
     try:
         return anyio.run(interruptible, lambda: chosen(configuration, **options))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.attended import attended
 from sidecar.bootstrap import Parts
+from sidecar.cli.output import progress_bar, say
+from sidecar.cli.session import attended
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -21,7 +22,6 @@ from sidecar.errors import (
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
-from sidecar.output import progress_bar, say
 from sidecar.repository.catalog import OTHERS, Replica, only, point_of
 from sidecar.repository.reader import Restored
 from sidecar.settings.fields import Configuration

@@ -7,18 +7,18 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from sidecar.attended import attended
 from sidecar.bootstrap import Parts
-from sidecar.budget import shutdown_budget
+from sidecar.cli.check.shutdown import shutdown_budget
+from sidecar.cli.check.store import Finding, Trial
+from sidecar.cli.output import Table, say
+from sidecar.cli.session import attended
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
 from sidecar.host.accounts import to_become
 from sidecar.host.files import require_room, require_writable
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
-from sidecar.output import Table, say
 from sidecar.restore.preview import foretell
 from sidecar.settings.fields import SIZES, Configuration, listen_address, without_password
-from sidecar.trial import Finding, Trial
 from sidecar.units import format_duration, format_size
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import structlog
 
-from sidecar.attended import attended
 from sidecar.bootstrap import Parts
-from sidecar.commands import ask_daemon
+from sidecar.cli.backup import ask_daemon
+from sidecar.cli.output import Table, say
+from sidecar.cli.session import attended
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.host.locks import holder_of
 from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_notices
-from sidecar.output import Table, say
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier
 from sidecar.restore.drill import last_drill

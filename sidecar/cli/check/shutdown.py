@@ -5,8 +5,8 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 
+from sidecar.cli.check.store import Finding
 from sidecar.errors import ConfigurationError
-from sidecar.trial import Finding
 from sidecar.units import format_duration, parse_duration
 
 DEFAULT = timedelta(seconds=5)  # https://fly.io/docs/reference/configuration/#runtime-options

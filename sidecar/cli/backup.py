@@ -8,9 +8,10 @@ from typing import Any
 
 import anyio
 
-from sidecar.attended import attended
 from sidecar.backup.tools import Tools
 from sidecar.bootstrap import Parts
+from sidecar.cli.output import progress_bar, say
+from sidecar.cli.session import attended
 from sidecar.concurrency import first_failure
 from sidecar.database.lineage import Marker
 from sidecar.errors import (
@@ -23,7 +24,6 @@ from sidecar.host.control import ControlClient
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import decide_notices
-from sidecar.output import progress_bar, say
 from sidecar.repository.reader import OnConflict
 from sidecar.settings.fields import Configuration
 
