@@ -14,26 +14,28 @@ import anyio
 from sidecar import __version__
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.cli.output import progress_log
 from sidecar.concurrency import Turns
+from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError
 from sidecar.host.accounts import to_become
-from sidecar.host.clock import SystemClock
+from sidecar.host.clock import Clock, SystemClock
 from sidecar.host.files import is_durable
 from sidecar.host.locks import local_locks
 from sidecar.host.memory import return_large_blocks
 from sidecar.host.ownership import hand_over
 from sidecar.host.resolver import wait_for_no_lookup
 from sidecar.lease.disabled import NoLease
+from sidecar.lease.fence import Fence
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import Identity
+from sidecar.lease.rules import Identity
 from sidecar.model import Account, Database
 from sidecar.monitoring.incidents import Notices
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
+from sidecar.progress import progress_log
 from sidecar.repository.catalog import Replica
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Restorer
@@ -43,18 +45,9 @@ from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
 from sidecar.settings.fields import Configuration, store_parts, without_password
 from sidecar.status.model import Status
-from sidecar.storage.base import (
-    Clock,
-    Credentials,
-    Fence,
-    Located,
-    ObjectStore,
-    Probe,
-    Prunable,
-    Snapshotter,
-    TokenSource,
-)
-from sidecar.storage.retry import Metered, Patience, Retrying
+from sidecar.storage.base import Credentials, Located, ObjectStore, Probe, Prunable, TokenSource
+from sidecar.storage.metering import Metered
+from sidecar.storage.retry import Patience, Retrying
 
 CYCLE_PATIENCE = 30.0
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions

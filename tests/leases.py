@@ -5,7 +5,8 @@ from datetime import timedelta
 from itertools import count
 
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, Identity, Record, parse
+from sidecar.lease.record import KEY, Record, parse
+from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import START, FakeClock, MemoryStore

@@ -20,10 +20,10 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
-from sidecar.repository.catalog import key_of
 from sidecar.repository.existence import Presence, Sight
 from sidecar.repository.expiry import Predecessors
 from sidecar.repository.format.tail import Index
+from sidecar.repository.keys import key_of
 from sidecar.repository.writer import Parent, Published
 from sidecar.status.problems import Kind
 

@@ -19,7 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.host.files import mark_done
 from sidecar.model import Database, Timestamp
-from sidecar.repository.catalog import diverged_key_of, point_of
+from sidecar.repository.keys import diverged_key_of, point_of
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()

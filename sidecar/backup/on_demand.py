@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import anyio
 
 from sidecar.backup.loop import Backup
-from sidecar.cli.output import Progress, progress_log
 from sidecar.errors import ExitCode, SidecarError
+from sidecar.progress import Progress, progress_log
 from sidecar.status.model import Status
 
 

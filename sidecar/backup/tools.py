@@ -5,12 +5,15 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.concurrency import Turns
+from sidecar.database.base import Snapshotter
+from sidecar.host.clock import Clock
+from sidecar.lease.fence import Fence
 from sidecar.repository.catalog import Replica
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Publisher
 from sidecar.status.model import Status
-from sidecar.storage.base import Clock, Fence, Prunable, Snapshotter
+from sidecar.storage.base import Prunable
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ import anyio
 
 from sidecar.backup.tools import Tools
 from sidecar.bootstrap import Parts
-from sidecar.cli.output import progress_bar, say
+from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.concurrency import first_failure
 from sidecar.database.lineage import Marker
@@ -24,7 +24,8 @@ from sidecar.host.control import ControlClient
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import decide_notices
-from sidecar.repository.reader import OnConflict
+from sidecar.policies import OnConflict
+from sidecar.progress import progress_bar
 from sidecar.settings.fields import Configuration
 
 

@@ -149,7 +149,7 @@ def restore(flags: Mapping[str, object], at: str | None, key: str | None, output
 @_with_settings
 def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
     """List restore points, oldest first."""
-    from sidecar.cli.status import list_points
+    from sidecar.cli.list import list_points
 
     return _command(flags, list_points, as_json=as_json, diverged=diverged)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.bootstrap import Parts
-from sidecar.cli.output import progress_bar, say
+from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import (
     DamagedDatabase,
@@ -22,7 +22,9 @@ from sidecar.errors import (
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
-from sidecar.repository.catalog import OTHERS, Replica, only, point_of
+from sidecar.progress import progress_bar
+from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.keys import point_of
 from sidecar.repository.reader import Restored
 from sidecar.settings.fields import Configuration
 

@@ -15,7 +15,7 @@ import structlog
 
 from sidecar.bootstrap import Parts
 from sidecar.cli.backup import ask_daemon
-from sidecar.cli.output import Table, say
+from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.host.locks import holder_of
@@ -23,7 +23,7 @@ from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_notices
 from sidecar.repository.catalog import OTHERS, Replica, only
-from sidecar.repository.inventory import Entry, age_of, described, stored_by_tier
+from sidecar.repository.inventory import age_of, stored_by_tier
 from sidecar.restore.drill import last_drill
 from sidecar.restore.preview import damage_of
 from sidecar.settings.fields import Configuration
@@ -34,44 +34,6 @@ from sidecar.units import format_duration, format_size
 log = structlog.get_logger()
 
 _UNKNOWN = "-"
-
-
-async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
-    """Every restore point of every database, oldest first."""
-    async with attended(configuration) as parts:
-        replica = parts.replica()
-        found: dict[str, list[Entry]] = {}
-        for each in parts.databases:
-            points = [point async for point in replica.points(each.name, diverged=diverged)]
-            found[each.name] = await described(replica, points)
-        store, now = parts.store.url, await parts.store.now()
-        others = only(await replica.names(OTHERS)) if not (diverged or any(found.values())) else ""
-    if as_json:
-        shown = [
-            {"name": name, "restore_points": [entry.as_dict(now) for entry in entries]}
-            for name, entries in found.items()
-        ]
-        say(json.dumps({"store": store, "databases": shown}, indent=2))
-        return ExitCode.OK
-    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "KEY")
-    for name, entries in found.items():
-        for entry in entries:
-            age = _duration(age_of(entry.point, now))
-            table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
-    what = "nothing has diverged" if diverged else "no restore points"
-    table.show(empty=f"{what} of {', '.join(found)} in {_place(store)}{others}")
-    return ExitCode.OK
-
-
-def _cells(entry: Entry) -> tuple[str, ...]:
-    return (
-        format_size(entry.point.size),
-        _size(entry.uploaded),
-        _size(entry.reused),
-        entry.holder or _UNKNOWN,
-        entry.tier or _UNKNOWN,
-        entry.drilled.verdict.value if entry.drilled else _UNKNOWN,
-    )
 
 
 async def status(configuration: Configuration, *, as_json: bool) -> int:

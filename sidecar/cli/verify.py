@@ -7,11 +7,12 @@ from tempfile import gettempdir
 import anyio
 
 from sidecar.bootstrap import Parts
-from sidecar.cli.output import Table, combined, progress_bar, say
+from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
 from sidecar.concurrency import gathered
 from sidecar.errors import DamagedRestorePoint, ExitCode, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
+from sidecar.progress import combined, progress_bar
 from sidecar.repository.catalog import Replica
 from sidecar.repository.reader import Progress
 from sidecar.settings.fields import Configuration

@@ -21,7 +21,6 @@ from sidecar.backup.diverged import Diverged
 from sidecar.backup.final import Ending
 from sidecar.backup.on_demand import OnDemand, shown_in
 from sidecar.bootstrap import Parts, opened
-from sidecar.cli.output import progress_bar
 from sidecar.cli.session import tell_of_silence
 from sidecar.concurrency import first_failure
 from sidecar.daemon.background import Watching
@@ -31,10 +30,11 @@ from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
 from sidecar.host.locks import control_path
 from sidecar.host.process import App, require_command, take_terminal_back
-from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Account
 from sidecar.monitoring.http import AppMetrics, Http
 from sidecar.monitoring.metrics import Metrics, acceptable
+from sidecar.policies import OnLeaseLost
+from sidecar.progress import progress_bar
 from sidecar.restore.boot import Booted
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import Configuration, listen_address

@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 import anyio
 import structlog
 
-from sidecar.host.process import Reaper
+from sidecar.host.process import Child, Reaper
 from sidecar.status.model import Status
-from sidecar.storage.base import Child
 
 log = structlog.get_logger()
 

@@ -18,11 +18,11 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread, to_thread
 
+from sidecar.database.base import Staging
 from sidecar.database.errors import is_busy, needs_the_app, translate
 from sidecar.database.statistics import Contents, contents_of
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
 from sidecar.model import FileStamp, Signature, Snapshot
-from sidecar.storage.base import Staging
 
 if TYPE_CHECKING:
     import sqlite3

@@ -3,6 +3,7 @@
 import random
 import time
 from datetime import UTC, datetime
+from typing import Protocol
 
 import anyio
 
@@ -25,3 +26,23 @@ class SystemClock:
     def random(self) -> float:
         """See `ports.Clock`."""
         return random.random()  # noqa: S311 - jitter, no secret
+
+
+class Clock(Protocol):
+    """Wall time for names and messages, monotonic time for durations. Never mix the two."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall-clock time of this machine: for people; never decides anything between machines."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never going back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep, cancellably."""
+        ...
+
+    def random(self) -> float:
+        """A number in [0, 1), for jitter."""
+        ...

@@ -8,24 +8,16 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
 from sidecar.host.mounts import Mount, mount_of
 from sidecar.model import Timestamp
+from sidecar.policies import Durability
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVE = 1 << 20
 _EPHEMERAL = {"overlay", "tmpfs", "ramfs", "aufs", "fuse-overlayfs"}
-
-
-class Durability(StrEnum):
-    """When to fsync: `auto` means where the file system outlives the machine."""
-
-    AUTO = "auto"
-    ALWAYS = "always"
-    NEVER = "never"
 
 
 def temporary(target: Path) -> Path:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import anyio
 
@@ -194,3 +195,28 @@ def not_executable(name: str, error: OSError) -> CommandNotExecutable:
     return CommandNotExecutable(
         f"command cannot be executed: {name}: {error.strerror}", "check its mode and first line"
     )
+
+
+class Child(Protocol):
+    """The app."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, also its process group's."""
+        ...
+
+    async def wait(self) -> int:
+        """Its exit status as a shell would say it: 0-255, 128+n when killed by signal n."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the app alone; nothing happens when it is gone."""
+        ...
+
+    def kill_group(self) -> None:
+        """SIGKILL every process of the app's group."""
+        ...
+
+    async def stop_group(self, grace: float) -> None:
+        """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
+        ...

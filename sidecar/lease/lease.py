@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 
 import anyio
 import structlog
@@ -25,11 +24,13 @@ from sidecar.errors import (
     StoreUnsuitable,
     Transient,
 )
-from sidecar.lease.record import RESOLUTION, Identity, Seen, Take, Wait, judge, may_ask, read, write
+from sidecar.host.clock import Clock
+from sidecar.lease.record import RESOLUTION, Seen, read, write
+from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask
 from sidecar.lease.term import Term
 from sidecar.model import IfAbsent, IfMatch
 from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import Clock, ObjectStore
+from sidecar.storage.base import ObjectStore
 
 log = structlog.get_logger()
 
@@ -44,13 +45,6 @@ TAKES_AT_ONCE = 3  # refusals that are not yet a verdict: somebody wrote a reque
 
 async def _nothing_known() -> int:
     return 0
-
-
-class OnLeaseLost(StrEnum):
-    """What to do when another machine took over."""
-
-    STOP = "stop"
-    CONTINUE = "continue"
 
 
 class Lease(Term):

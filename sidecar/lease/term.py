@@ -8,10 +8,12 @@ import anyio
 import structlog
 
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
-from sidecar.lease.record import Identity, Record, Seen, read, retired_with, write
+from sidecar.host.clock import Clock
+from sidecar.lease.record import Record, Seen, read, write
+from sidecar.lease.rules import Identity, retired_with
 from sidecar.model import Condition, IfAbsent, IfMatch
 from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import Clock, ObjectStore
+from sidecar.storage.base import ObjectStore
 
 log = structlog.get_logger()
 

@@ -14,12 +14,13 @@ import anyio
 import structlog
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
+from sidecar.lease.fence import Fence
 from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.repository.catalog import Replica
 from sidecar.status.health import LOOK_FOR, TO_DECIDE
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
-from sidecar.storage.base import Fence, ObjectStore
+from sidecar.storage.base import ObjectStore
 
 log = structlog.get_logger()
 

@@ -8,10 +8,12 @@ import structlog
 
 from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
-from sidecar.monitoring.outbox import Growth, Message, Outbox, said_in, shortened
+from sidecar.host.clock import Clock
+from sidecar.monitoring.outbox import Message, Outbox, said_in, shortened
+from sidecar.monitoring.receiver import Receiver
+from sidecar.policies import Growth
 from sidecar.status.model import Event, Status
 from sidecar.status.problems import Kind
-from sidecar.storage.base import Clock, Receiver
 from sidecar.units import format_size
 
 log = structlog.get_logger()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from sidecar.errors import Reason
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
-from sidecar.units import format_size
 
 TOLD = frozenset({Kind.FAILURE, Kind.RECOVERY, Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH})
 QUEUE = 50
@@ -191,26 +190,6 @@ class Outbox:
         if self._refilled is not None:
             self._tokens = min(float(BURST), self._tokens + (now - self._refilled) / REFILL)
         self._refilled = now
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """`alert_growth`: a size that a database must not reach, or a factor by which no publish may make it larger."""
-
-    limit: int | None = None
-    factor: float | None = None
-
-    def __str__(self) -> str:
-        """As it is written in settings."""
-        return f"{100 * self.factor:g}%" if self.factor is not None else format_size(self.limit or 0)
-
-    def exceeded(self, before: int | None, size: int) -> bool:
-        """Whether this size, after the one before, is to be told: once when the limit is passed, not ever after."""
-        if self.limit is not None:
-            return size >= self.limit and (before is None or before < self.limit)
-        if self.factor is not None and before:
-            return size > before * (1.0 + self.factor)
-        return False
 
 
 def said_in(message: Message, holder: str, store: str) -> dict[str, object]:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from urllib.parse import quote, unquote
 
 import anyio
 import structlog
@@ -25,18 +24,15 @@ from sidecar.errors import (
     StoreUnavailable,
     Transient,
 )
-from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.lease.record import Record, read
 from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
+from sidecar.repository.keys import folder_of, point_of
 from sidecar.repository.parts import Assembly, FreshPart, Part, PartSizes
 from sidecar.repository.reuse import Rules
 from sidecar.storage.base import ObjectStore, Upload
 
 log = structlog.get_logger()
 
-SUFFIX = ".sqlite3.zst"
-DIVERGED = "diverged"
-RESERVED_NAMES = frozenset({DIVERGED, LEASE_KEY, ".sidecar"})
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 MARGIN = 1.15
 OTHERS = 5  # databases that are named when the one that was asked for is not there
@@ -53,40 +49,6 @@ def only(others: Iterable[str]) -> str:
     """What a store has instead of a database that was asked for: a misspelt name is found out by it."""
     names = ", ".join(others)
     return f", only of {names}" if names else ""
-
-
-def folder_of(database: str, *, diverged: bool = False) -> str:
-    """The prefix of a database's restore points, with its slash."""
-    return f"{DIVERGED}/{quote(database, safe='')}/" if diverged else f"{quote(database, safe='')}/"
-
-
-def key_of(database: str, timestamp: Timestamp) -> str:
-    """The key of a restore point."""
-    return f"{folder_of(database)}{timestamp}{SUFFIX}"
-
-
-def diverged_key_of(database: str, timestamp: Timestamp, holder: str) -> str:
-    """The key of a state that lost a conflict."""
-    return f"{folder_of(database, diverged=True)}{timestamp}-{quote(holder, safe='')}{SUFFIX}"
-
-
-def point_of(info: ObjectInfo) -> RestorePoint | None:
-    """The restore point behind an object, or None when its key is of another form."""
-    folder, _, name = info.key.rpartition("/")
-    stem, suffix = name[: -len(SUFFIX)], name[-len(SUFFIX) :]
-    text, _, holder = stem.partition("-")
-    diverged = folder.startswith(f"{DIVERGED}/")
-    if suffix != SUFFIX or bool(holder) != diverged:
-        return None
-    try:
-        timestamp = Timestamp(text)
-    except ValueError:
-        return None
-    database = unquote(folder.removeprefix(f"{DIVERGED}/") if diverged else folder)
-    ours = diverged_key_of(database, timestamp, unquote(holder)) if diverged else key_of(database, timestamp)
-    if not database or info.key != ours:  # a foreign object: deeper folders, another encoding
-        return None
-    return RestorePoint(info.key, database, timestamp, info.size, info.etag, info.metadata, unquote(holder) or None)
 
 
 class Replica:

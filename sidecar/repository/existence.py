@@ -12,10 +12,11 @@ import anyio
 import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
+from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint
-from sidecar.repository.catalog import Replica, point_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import point_of
 from sidecar.status.model import Status
-from sidecar.storage.base import Clock
 
 log = structlog.get_logger()
 

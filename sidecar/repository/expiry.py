@@ -14,23 +14,14 @@ import anyio
 import structlog
 
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
+from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica, folder_of, point_of
-from sidecar.repository.retention import (
-    KEEP,
-    MEMORY,
-    TIER_TAG,
-    Extent,
-    Tagged,
-    Tier,
-    had_shed,
-    is_like,
-    plan_prune,
-    suspicion,
-    tier_of,
-)
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import folder_of, point_of
+from sidecar.repository.retention import KEEP, TIER_TAG, Tagged, Tier, plan_prune, tier_of
+from sidecar.repository.suspicion import MEMORY, Extent, had_shed, is_like, suspicion
 from sidecar.status.model import Status
-from sidecar.storage.base import Clock, Prunable
+from sidecar.storage.base import Prunable
 
 log = structlog.get_logger()
 

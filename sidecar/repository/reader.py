@@ -5,7 +5,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum, StrEnum
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,68 +12,16 @@ from statistics import median
 from anyio import to_thread
 
 from sidecar.concurrency import Spares, hedged, together
-from sidecar.database.lineage import Marker
+from sidecar.database.base import Snapshotter
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
 from sidecar.repository.catalog import Replica
 from sidecar.repository.format.tail import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
-from sidecar.storage.base import Snapshotter
 
 TAIL = 256 << 10
 HEDGE_AFTER = 1.0
 HEDGE_SAMPLE = 4
-
-
-class OnEmptyStore(StrEnum):
-    """What to do when there is nothing to restore and no local database."""
-
-    START = "start"
-    FAIL = "fail"
-
-
-class OnConflict(StrEnum):
-    """Who wins when the local database does not descend from the newest restore point."""
-
-    REMOTE = "remote"
-    LOCAL = "local"
-    FAIL = "fail"
-
-
-class Decision(Enum):
-    """What a boot does with one database."""
-
-    START_EMPTY = "start empty"
-    NOTHING_TO_RESTORE = "fail: nothing to restore"
-    PUBLISH_LOCAL = "keep local, publish at once"
-    RESTORE = "restore"
-    KEEP_LOCAL = "keep local"
-    CONFLICT_REMOTE = "move local aside, restore"
-    CONFLICT_LOCAL = "keep local against the newest restore point, publish at once"
-    CONFLICT_FAIL = "fail: conflict"
-
-
-def decide(
-    newest: str | None, *, local: bool, marker: Marker | None, on_empty: OnEmptyStore, on_conflict: OnConflict
-) -> Decision:
-    """The boot table.
-
-    `newest` is the key of the newest restore point, `local` whether there is a database file of more than zero bytes,
-    `marker` the lineage marker that speaks of that file.
-    """
-    if newest is None:
-        if local:
-            return Decision.PUBLISH_LOCAL
-        return Decision.START_EMPTY if on_empty is OnEmptyStore.START else Decision.NOTHING_TO_RESTORE
-    if not local:
-        return Decision.RESTORE
-    if marker is not None and marker.names(newest):
-        return Decision.KEEP_LOCAL
-    return {
-        OnConflict.REMOTE: Decision.CONFLICT_REMOTE,
-        OnConflict.LOCAL: Decision.CONFLICT_LOCAL,
-        OnConflict.FAIL: Decision.CONFLICT_FAIL,
-    }[on_conflict]
 
 
 @dataclass(frozen=True, slots=True)

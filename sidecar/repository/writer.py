@@ -19,8 +19,8 @@ from sidecar.model import ObjectInfo, Snapshot
 from sidecar.repository.catalog import Permit, Replica, always
 from sidecar.repository.format.tail import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
 from sidecar.repository.parts import Assembly, PartSizes
-from sidecar.repository.retention import Extent
 from sidecar.repository.reuse import Fresh, Reused, Segment, plan
+from sidecar.repository.suspicion import Extent
 
 log = structlog.get_logger()
 

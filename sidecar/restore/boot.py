@@ -23,10 +23,12 @@ from sidecar.errors import (
 )
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.catalog import OTHERS, Replica
-from sidecar.repository.reader import Decision, OnConflict, OnEmptyStore, Progress, Restored, Restorer, decide
+from sidecar.repository.reader import Progress, Restored, Restorer
 from sidecar.repository.writer import Parent
 from sidecar.restore.boot_report import BootNotices
+from sidecar.restore.decision import Decision, decide
 
 log = structlog.get_logger()
 

@@ -21,12 +21,14 @@ from anyio import from_thread
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import Turns, gathered
+from sidecar.database.base import Staging
 from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
+from sidecar.host.clock import Clock
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
-from sidecar.repository.catalog import Replica, key_of, point_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import key_of, point_of
 from sidecar.repository.reader import Manner, Progress, Restorer
 from sidecar.status.problems import Kind
-from sidecar.storage.base import Clock, Staging
 
 log = structlog.get_logger()
 

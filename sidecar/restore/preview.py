@@ -7,9 +7,9 @@ from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestore
 from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
-from sidecar.repository.reader import Decision, decide
 from sidecar.restore.boot import none_good, refused
 from sidecar.restore.boot_report import said
+from sidecar.restore.decision import Decision, decide
 
 
 async def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> Finding:

@@ -27,12 +27,9 @@ from pydantic import (
 )
 
 from sidecar.errors import ConfigurationError
-from sidecar.host.files import Durability
-from sidecar.lease.lease import OnLeaseLost
 from sidecar.model import Database
-from sidecar.monitoring.outbox import Growth
-from sidecar.repository.catalog import RESERVED_NAMES
-from sidecar.repository.reader import OnConflict, OnEmptyStore
+from sidecar.policies import Durability, Growth, OnConflict, OnEmptyStore, OnLeaseLost
+from sidecar.repository.keys import RESERVED_NAMES
 from sidecar.settings.environment import Environment, check_credentials, read_environment
 from sidecar.settings.messages import said_of
 from sidecar.units import format_duration, format_size, parse_duration, parse_size

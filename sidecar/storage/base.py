@@ -1,34 +1,14 @@
 """What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Signature, Snapshot, Span, Token
+from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
 
 FIRST_WORD = 20.0  # seconds that a store over the network has to say anything before a request has failed
-
-
-class Clock(Protocol):
-    """Wall time for names and messages, monotonic time for durations. Never mix the two."""
-
-    def now(self) -> datetime:
-        """Aware UTC wall-clock time of this machine: for people; never decides anything between machines."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never going back."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, cancellably."""
-        ...
-
-    def random(self) -> float:
-        """A number in [0, 1), for jitter."""
-        ...
 
 
 class Upload(Protocol):
@@ -165,109 +145,6 @@ class Located(Protocol):
         ...
 
 
-class Fence(Protocol):
-    """What lets one machine publish and no other; `exclusive` says that it does."""
-
-    exclusive: bool
-
-    @property
-    def unfinished(self) -> str | None:
-        """The last machine that ran an app and did not give its lease back, until ours is `started`."""
-        ...
-
-    @property
-    def epoch(self) -> int:
-        """The number of our term, written into what we publish."""
-        ...
-
-    def require(self) -> None:
-        """Raise `LeaseLost` when another machine took over. Asks nobody."""
-        ...
-
-    async def ensure(self) -> datetime:
-        """Be inside our term, prolonging it if need be. Returns the instant, in the store's clock, to stamp with.
-
-        Raises `LeaseLost`, or `Transient` when the store is away.
-        """
-        ...
-
-    def started(self) -> None:
-        """Our app is started: it has been said who was `unfinished`, and the next renewal writes that down."""
-        ...
-
-    async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
-        """Write down from which restore points, by database, this term begins, and whether an app is started next.
-
-        Raises as `ensure`.
-        """
-        ...
-
-    async def confirm(self, database: str, key: str) -> None:
-        """A restore point is visible now: write it down, which proves that nobody had taken over by then.
-
-        Raises `LeaseLost` when somebody had, and may have begun from an older one; `Transient` when that is not known.
-        """
-        ...
-
-
-class Staging(Protocol):
-    """Where snapshots lie until they are published."""
-
-    def reserve(self, database: Path, size: int) -> AbstractContextManager[tuple[Path, bool]]:
-        """An empty private file for a snapshot of `size` bytes, and whether it is on tmpfs; removed at the end.
-
-        Leftovers of a killed predecessor for the same database are removed first. Raises `NoRoom`.
-        """
-        ...
-
-
-class Snapshotter(Protocol):
-    """SQLite, as far as backups are concerned."""
-
-    def sqlite_version(self) -> str:
-        """The version of the SQLite library in use, like 3.53.4."""
-        ...
-
-    def may_checkpoint(self) -> bool:
-        """Whether that version may checkpoint while another process does (sqlite.org/wal.html#walresetbug)."""
-        ...
-
-    def signature(self, path: Path) -> Signature | None:
-        """What stat says of the database and its WAL now; None when there is no database or it has zero bytes.
-
-        Raises `ConfigurationError` when the path is not a regular file or may not be read.
-        """
-        ...
-
-    async def prepare(self, path: Path) -> None:
-        """First contact, before the app runs: see that it is a database, and switch it to WAL unless told to keep.
-
-        Raises `DamagedDatabase`, `DatabaseBusy`.
-        """
-        ...
-
-    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
-        """A consistent copy in staging, removed at the end of the block, whoever writes meanwhile.
-
-        Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `DatabaseMissing`.
-        """
-        ...
-
-    async def settle(self, path: Path) -> None:
-        """Fold the WAL of a database that nobody uses into it, so that the file alone is the whole database.
-
-        Raises `DatabaseBusy` when somebody does use it, `DamagedDatabase`.
-        """
-        ...
-
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
-        """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words.
-
-        `breathe` is called every few milliseconds from the thread that checks, and may sleep.
-        """
-        ...
-
-
 class TokenSource(Protocol):
     """Where web-identity tokens come from; read anew at every refresh, never cached by us."""
 
@@ -318,45 +195,4 @@ class Probe(Protocol):
 
     async def delete(self, key: str) -> None:
         """Delete an object; with the right policy this is refused: `AccessDenied`."""
-        ...
-
-
-class Receiver(Protocol):
-    """Who is told of what happens. Its address is a secret: no error and no log line has it."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in logs, like `notify[1]`."""
-        ...
-
-    async def send(self, content: Mapping[str, object] | None) -> None:
-        """POST this as JSON, or without content call by GET. Bounded in time.
-
-        Raises `Undelivered` for what may succeed later, and `Undeliverable`.
-        """
-        ...
-
-
-class Child(Protocol):
-    """The app."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id, also its process group's."""
-        ...
-
-    async def wait(self) -> int:
-        """Its exit status as a shell would say it: 0-255, 128+n when killed by signal n."""
-        ...
-
-    def signal(self, number: int) -> None:
-        """Send a signal to the app alone; nothing happens when it is gone."""
-        ...
-
-    def kill_group(self) -> None:
-        """SIGKILL every process of the app's group."""
-        ...
-
-    async def stop_group(self, grace: float) -> None:
-        """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
         ...

@@ -13,7 +13,8 @@ from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
-from sidecar.storage.retry import Metered, Patience, Retrying
+from sidecar.storage.metering import Metered
+from sidecar.storage.retry import Patience, Retrying
 from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore

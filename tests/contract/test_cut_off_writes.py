@@ -11,7 +11,8 @@ from anyio import to_thread
 from sidecar.errors import Transient
 from sidecar.host.clock import SystemClock
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, Identity, read
+from sidecar.lease.record import KEY, read
+from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Patience, Retrying
 from sidecar.storage.s3.store import S3Store

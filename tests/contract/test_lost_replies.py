@@ -8,7 +8,8 @@ from sidecar.errors import AccessDenied, PreconditionFailed, StoreUnavailable
 from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.status.model import Status
-from sidecar.storage.retry import REQUEST_ID, Metered, Patience, Retrying
+from sidecar.storage.metering import Metered
+from sidecar.storage.retry import REQUEST_ID, Patience, Retrying
 from sidecar.storage.s3.store import S3Location, S3Store
 from tests.harness.proxy import SLOW_DOWN, DropReply, Fault, FaultProxy, Refuse, ResetMidBody, TruncateReply, s3_error
 from tests.harness.s3client import REGION

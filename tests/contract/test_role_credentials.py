@@ -11,9 +11,9 @@ import pytest
 import structlog.testing
 
 from sidecar.errors import AccessDenied, SidecarError, TokenUnavailable
-from sidecar.host.clock import SystemClock
+from sidecar.host.clock import Clock, SystemClock
 from sidecar.model import Token
-from sidecar.storage.base import Clock, TokenSource
+from sidecar.storage.base import TokenSource
 from sidecar.storage.s3.credentials import EARLY, LAST_MOMENT, Role, RoleCredentials
 from sidecar.storage.s3.store import S3Location, S3Store
 from sidecar.storage.s3.tokens import MachineApi, TokenFile

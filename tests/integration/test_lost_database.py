@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from sidecar.errors import StoreUnavailable
-from sidecar.repository.reader import OnConflict
+from sidecar.policies import OnConflict
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore
 from tests.harness.writers import fill

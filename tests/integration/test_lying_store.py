@@ -13,7 +13,7 @@ from sidecar.errors import StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Timestamp
 from sidecar.status.health import Level, overall
 from sidecar.storage.base import ObjectStore
-from sidecar.storage.retry import Decorated
+from sidecar.storage.decorator import Decorated
 from tests.harness.writers import check_ledger, fill, open_database
 from tests.integration.wiring import NAME, Machine, write
 

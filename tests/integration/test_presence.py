@@ -11,8 +11,8 @@ import pytest
 from sidecar.errors import SidecarError, StoreUnavailable
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.storage.base import ObjectStore
+from sidecar.storage.decorator import Decorated
 from sidecar.storage.file.store import FileStore
-from sidecar.storage.retry import Decorated
 from tests.harness.writers import fill
 from tests.integration.wiring import Machine, write
 

@@ -17,17 +17,19 @@ from sidecar.database.staging import Staging
 from sidecar.host.clock import SystemClock
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import Identity
+from sidecar.lease.rules import Identity
 from sidecar.model import Database, RestorePoint
+from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.catalog import Replica
-from sidecar.repository.reader import OnConflict, OnEmptyStore, Restorer
+from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
 from sidecar.restore.boot import Boot, Booted
 from sidecar.restore.drill import Drill, Prover
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
-from sidecar.storage.retry import Metered, Patience, Retrying
+from sidecar.storage.metering import Metered
+from sidecar.storage.retry import Patience, Retrying
 from tests.harness.writers import create_ledger, open_database, transfer
 
 NAME = "app.db"

@@ -5,7 +5,8 @@ from itertools import product
 import pytest
 
 from sidecar.database.lineage import Marker
-from sidecar.repository.reader import Decision, OnConflict, OnEmptyStore, decide
+from sidecar.policies import OnConflict, OnEmptyStore
+from sidecar.restore.decision import Decision, decide
 
 NEWEST, OLDER, PENDING = (f"app.db/2026112{day}T000000.000Z.sqlite3.zst" for day in (2, 1, 3))
 STORE = "s3://bucket"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from sidecar.errors import LeaseHeld, LeaseLost, PreconditionFailed, Transient
 from sidecar.lease.lease import Lease
 from sidecar.model import IfAbsent, Timestamp
-from sidecar.repository.catalog import Replica, key_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import key_of
 from tests.fakes import MemoryStore
 from tests.leases import SharedClock, lease_of
 

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import ObjectInfo, Timestamp
-from sidecar.repository.catalog import Replica, diverged_key_of, key_of, point_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import diverged_key_of, key_of, point_of
 from tests.fakes import START, MemoryStore
 
 NAMES = ["app.db", "app.db2", "app.d", "app.db-x", "größe 1", "a/b"]

@@ -10,21 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
-from sidecar.repository.retention import (
-    GRACE,
-    KEEP,
-    OTHERS,
-    PROOF,
-    SILENCE,
-    TELLING,
-    TELLING_ROWS,
-    Extent,
-    Tagged,
-    Tier,
-    plan_prune,
-    suspicion,
-    tier_of,
-)
+from sidecar.repository.retention import GRACE, KEEP, OTHERS, PROOF, SILENCE, Tagged, Tier, plan_prune, tier_of
+from sidecar.repository.suspicion import TELLING, TELLING_ROWS, Extent, suspicion
 from tests.fakes import START
 
 DAY = timedelta(days=1)

@@ -18,7 +18,8 @@ from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica, key_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import key_of
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
 from sidecar.restore.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill

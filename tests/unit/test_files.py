@@ -10,8 +10,9 @@ import pytest
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
 from sidecar.host import files
 from sidecar.host import mounts as mounted
-from sidecar.host.files import COMPANIONS, Durability
+from sidecar.host.files import COMPANIONS
 from sidecar.model import Timestamp
+from sidecar.policies import Durability
 
 AT = Timestamp("20261120T145503.123Z")
 

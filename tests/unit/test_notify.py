@@ -10,10 +10,10 @@ import pytest
 from sidecar.errors import FinalBackupFailed, LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.model import Database
 from sidecar.monitoring.notifier import ATTEMPTS, Notifier
-from sidecar.monitoring.outbox import Growth
+from sidecar.monitoring.receiver import Receiver
+from sidecar.policies import Growth
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
-from sidecar.storage.base import Receiver
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio

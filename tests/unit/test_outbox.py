@@ -3,19 +3,8 @@
 import pytest
 
 from sidecar.errors import Reason
-from sidecar.monitoring.outbox import (
-    BURST,
-    QUEUE,
-    REFILL,
-    REMIND,
-    REPEAT,
-    TOLD,
-    Growth,
-    Message,
-    Outbox,
-    said_in,
-    shortened,
-)
+from sidecar.monitoring.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Message, Outbox, said_in, shortened
+from sidecar.policies import Growth
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
 from tests.fakes import START

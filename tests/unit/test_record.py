@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from sidecar.errors import DamagedLease
-from sidecar.lease.record import Identity, Record, Seen, Take, Wait, judge, may_ask, parse, retired_with
+from sidecar.lease.record import Record, Seen, parse
+from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask, retired_with
 from sidecar.model import IfAbsent, IfMatch
 
 TTL = timedelta(seconds=120)

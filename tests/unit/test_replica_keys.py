@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sidecar.model import ObjectInfo, Timestamp
-from sidecar.repository.catalog import diverged_key_of, folder_of, key_of, point_of
+from sidecar.repository.keys import diverged_key_of, folder_of, key_of, point_of
 
 AT = Timestamp("20261120T145503.123Z")
 NAMES = [

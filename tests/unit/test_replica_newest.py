@@ -8,7 +8,8 @@ from sidecar.errors import NothingToRestore
 from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.lease.record import Record
 from sidecar.model import Timestamp
-from sidecar.repository.catalog import Replica, diverged_key_of, key_of
+from sidecar.repository.catalog import Replica
+from sidecar.repository.keys import diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 
 pytestmark = pytest.mark.anyio

@@ -11,9 +11,10 @@ import pytest
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 from sidecar.model import RestorePoint, Signature, Snapshot, Timestamp
 from sidecar.repository import reader as restore_module
-from sidecar.repository.catalog import Replica, key_of, point_of
+from sidecar.repository.catalog import Replica
 from sidecar.repository.format import tail as restore_point_format
 from sidecar.repository.format.tail import DIGEST_SIZE, Encoder, Index, encode_tail
+from sidecar.repository.keys import key_of, point_of
 from sidecar.repository.reader import Restorer
 from tests.fakes import MemoryStore
 

@@ -6,7 +6,8 @@ import pytest
 from sidecar.errors import AccessDenied, NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Throttled
 from sidecar.model import IfAbsent
 from sidecar.status.model import Status
-from sidecar.storage.retry import Metered, Patience, Retrying
+from sidecar.storage.metering import Metered
+from sidecar.storage.retry import Patience, Retrying
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio

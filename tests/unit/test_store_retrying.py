@@ -19,7 +19,8 @@ from sidecar.errors import (
 from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.storage.base import ObjectStore
-from sidecar.storage.retry import REQUEST_ID, Decorated, Patience, Retrying, T
+from sidecar.storage.decorator import Decorated
+from sidecar.storage.retry import REQUEST_ID, Patience, Retrying, T
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio

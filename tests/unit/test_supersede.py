@@ -9,8 +9,9 @@ import pytest
 from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica, key_of
+from sidecar.repository.catalog import Replica
 from sidecar.repository.expiry import PRUNE_EVERY, Predecessors
+from sidecar.repository.keys import key_of
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
 

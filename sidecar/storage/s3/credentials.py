@@ -21,8 +21,9 @@ from botocore import UNSIGNED
 from botocore.credentials import ReadOnlyCredentials
 
 from sidecar.errors import SidecarError, TokenUnavailable
+from sidecar.host.clock import Clock
 from sidecar.model import Token
-from sidecar.storage.base import Clock, TokenSource
+from sidecar.storage.base import TokenSource
 from sidecar.storage.s3.session import new_session
 from sidecar.storage.s3.sts_errors import SDK_ERRORS, Refused, translate
 

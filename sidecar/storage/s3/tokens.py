@@ -20,8 +20,8 @@ from typing import Any
 import aiohttp
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.host.clock import Clock
 from sidecar.model import Token
-from sidecar.storage.base import Clock
 
 AUDIENCE = "sts.amazonaws.com"
 URL = "http://localhost/v1/tokens/oidc"
