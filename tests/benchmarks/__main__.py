@@ -92,7 +92,9 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-peers", action="store_true", help="measure sidecar alone")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", default=HERE.parents[1] / "docs/images/benchmarks", help="where SVGs go")
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", default=HERE.parents[1] / "docs/images/benchmarks", help="where SVGs go"
+    )
     parser.add_argument(
         "--latency-seconds", type=float, default=20.0, help="how long commits are timed, at least (%(default)g)"
     )
