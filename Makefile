@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BUNDLING := build/venv-bundle
 MEASURED := build/venv-bench
 
-.PHONY: help demo test chaos check bench docs bundle format clean
+.PHONY: help demo test chaos check bench docs generate bundle format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -34,8 +34,13 @@ bundle: $(BUNDLING)/.ready ## dist/sidecar: runs in any image with glibc, no Pyt
 	@dist/sidecar/sidecar --version
 	@echo "dist/sidecar: $$(du -s --apparent-size --block-size=MB dist/sidecar | cut -f1); needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
 
-docs: $(READY) ## the generated tables of README, and the dashboard
-	@$(BIN)/python -m tests.readme
+docs: $(READY) ## build/site from docs/; a broken link or anchor, or a page that is not in the navigation, fails
+	@rm -rf build/site
+	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --write-all \
+		--builder dirhtml --doctree-dir build/doctrees docs build/site
+
+generate: $(READY) ## the generated parts of docs/, and the dashboard
+	@$(BIN)/python -m tests.docs
 	@$(BIN)/python -m tests.dashboard
 
 format: $(READY) ## what `check` would complain about, where a tool can mend it

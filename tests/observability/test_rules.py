@@ -55,7 +55,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def test_the_dashboard_is_the_one_that_is_generated() -> None:
-    assert DASHBOARD.read_text() == text(), "run `make docs`"
+    assert DASHBOARD.read_text() == text(), "run `make generate`"
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: str(panel["title"]))

@@ -43,7 +43,7 @@ def test_no_checkout_leaves_its_token_behind(workflow: Path) -> None:
     assert checkouts == ["false"] * text.count("actions/checkout@")
 
 
-@pytest.mark.parametrize("name", ["infra.yml", "deploy.yml", "release.yml"])
+@pytest.mark.parametrize("name", ["infra.yml", "deploy.yml", "release.yml", "pages.yml"])
 def test_what_changes_the_world_is_never_cancelled(name: str) -> None:
     text = (FOLDER / name).read_text()
     (cancel,) = re.findall(r"cancel-in-progress: (.+)", text)
