@@ -14,8 +14,8 @@ UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
 import anyio
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import SidecarError
 async def main():
     if os.getuid() == 0:  # here, when everything is imported: the interpreter may be root's own

@@ -20,8 +20,8 @@ SNAPSHOTS = """
 import random, sys
 from pathlib import Path
 import anyio
-from sidecar.adapters.sqlite import SqliteSnapshotter
-from sidecar.adapters.staging import Staging
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 async def main():
     source, staged, cancelled = random.Random(3), Path(sys.argv[2]), 0
     snapshotter = SqliteSnapshotter(Staging(staged))
