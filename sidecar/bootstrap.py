@@ -32,7 +32,7 @@ from sidecar.lease.fence import Fence
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Account, Database
-from sidecar.monitoring.incidents import Notices
+from sidecar.monitoring.incidents import Incidents
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import progress_log
@@ -199,9 +199,9 @@ class Parts:
         lineages = {database: self.lineage(database) for database in self.databases}
         await require_origin(lineages, self.replica(self.boot_patience), self.located)
 
-    def notices(self, tools: Tools) -> Notices:
-        """What is to be decided, over restarts."""
-        return Notices(tools.replica, self.status, tools.fence)
+    def incidents(self, tools: Tools) -> Incidents:
+        """The open incidents, kept over restarts."""
+        return Incidents(tools.replica, self.status, tools.fence)
 
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""

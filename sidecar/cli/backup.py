@@ -23,7 +23,7 @@ from sidecar.errors import (
 from sidecar.host.control import ControlClient
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
-from sidecar.monitoring.incidents import decide_notices
+from sidecar.monitoring.incidents import close_incidents
 from sidecar.policies import OnConflict
 from sidecar.progress import progress_bar
 from sidecar.settings.fields import Configuration
@@ -113,7 +113,7 @@ async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
         name, outcome = service.database.name, await service.cycle()
         answer[name] = {"outcome": outcome, "restore_point": service.newest_key}
         if outcome == "published" and name in chosen:  # whoever chose another one has read what there was to decide
-            await decide_notices(tools.replica.store, name)
+            await close_incidents(tools.replica.store, name)
     return answer
 
 

@@ -21,7 +21,7 @@ from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.host.locks import holder_of
 from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
-from sidecar.monitoring.incidents import diverged_since, read_notices
+from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.inventory import age_of, stored_by_tier
 from sidecar.restore.drill import last_drill
@@ -154,12 +154,12 @@ async def _at_rest(parts: Parts, replica: Replica) -> Verdict:
 async def _to_decide(parts: Parts, replica: Replica, database: Database) -> tuple[Problem, ...]:
     now = parts.clock.now()
     try:
-        kept = await read_notices(replica.store, database.name, now)
-        diverged = await diverged_since(replica, database.name, kept.undecided_since(await replica.store.now()))
+        kept = await read_incidents(replica.store, database.name, now)
+        diverged = await diverged_since(replica, database.name, kept.open_since(await replica.store.now()))
     except SidecarError as error:  # of somebody who may read restore points and nothing else
         log.info("it is not known what is to be decided", database=database.name, error=error.message)
         return ()
-    return (*diverged, *kept.notices)
+    return (*diverged, *kept.incidents)
 
 
 async def _machine(replica: Replica) -> Verdict:

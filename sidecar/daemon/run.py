@@ -24,6 +24,7 @@ from sidecar.bootstrap import Parts, opened
 from sidecar.cli.session import tell_of_silence
 from sidecar.concurrency import first_failure
 from sidecar.daemon.background import Watching
+from sidecar.daemon.control import control_socket
 from sidecar.daemon.signals import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.host.accounts import to_become
@@ -31,7 +32,8 @@ from sidecar.host.files import kept_aside
 from sidecar.host.locks import control_path
 from sidecar.host.process import App, require_command, take_terminal_back
 from sidecar.model import Account
-from sidecar.monitoring.http import AppMetrics, Http
+from sidecar.monitoring.app_metrics import AppMetrics
+from sidecar.monitoring.http import HttpInterface
 from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.policies import OnLeaseLost
 from sidecar.progress import progress_bar
@@ -77,7 +79,7 @@ class _Daemon:
         self._fence = parts.fence()
         self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
-        self._notices = parts.notices(self._tools)
+        self._incidents = parts.incidents(self._tools)
         self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
         self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
         self._started = anyio.Event()
@@ -107,16 +109,17 @@ class _Daemon:
         stack.enter_context(self._parts.locks(control))
         url = self._settings.app_metrics_url
         app_metrics = AppMetrics(url, acceptable) if url else None
-        http = Http(self._status, Metrics(self._status).render, self._watching.observe, app_metrics)
+        http = HttpInterface(self._status, Metrics(self._status).render, self._watching.observe, app_metrics)
         if address := listen_address(self._settings.listen):
             await stack.enter_async_context(http.listening(*address))
         if control:
             await self._control(stack, http, control)
 
-    async def _control(self, stack: AsyncExitStack, http: Http, path: Path) -> None:
+    async def _control(self, stack: AsyncExitStack, http: HttpInterface, path: Path) -> None:
         """The control socket; where it was not asked for by name, doing without is better than not starting."""
         try:
-            await stack.enter_async_context(http.controlled(path, self._on_demand.backup))
+            served = control_socket(path, http.application(), self._status, self._on_demand.backup)
+            await stack.enter_async_context(served)
         except ConfigurationError as error:
             if self._settings.control_socket != "auto":
                 raise
@@ -180,7 +183,7 @@ class _Daemon:
         self._status.enter("stopped")
         if not protected and not self._fence.lost.is_set():  # of that was told what became of the state
             self._ending.tell_not_published()
-        await self._notices.keep_last()
+        await self._incidents.store_last()
         waiting = self._waiting()
         (log.warning if waiting or not protected else log.info)(
             "shutdown",
@@ -207,8 +210,8 @@ class _Daemon:
                     self._watching.keep_counting_storage,
                     self._watching.keep_observing,
                     self._watching.look_when_doubted,
-                    self._notices.run,
-                    self._notices.keep_looking_for_diverged,
+                    self._incidents.run,
+                    self._incidents.keep_looking_for_diverged,
                     self._ending.publish_diverged,
                 ):
                     group.start_soon(self._guarded, watch)

@@ -1,38 +1,27 @@
-"""The daemon's HTTP: the page at /, /livez /readyz /metrics /status, read-only; and the control socket, for its owner alone."""
+"""The read-only HTTP interface: the status page at /, and /livez, /readyz, /metrics and /status."""
 
-import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from html import escape
 from pathlib import Path
 from string import Template
-from urllib.parse import urlsplit
 
-import aiohttp
-import anyio
-import structlog
 from aiohttp import web
-from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
+from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.status.health import overall
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
 
-log = structlog.get_logger()
-
-APP_METRICS_TIMEOUT = aiohttp.ClientTimeout(total=3)
-APP_METRICS_LIMIT = 2 << 20
-ANSWER_SECONDS = 10.0
-PROGRESS_SECONDS = 0.25
-IDLE_SECONDS = 75.0  # aiohttp's own is an hour: clients that vanished, or never ask, would use up the files we may open
+# aiohttp's default is an hour: clients that vanished would use up the files that this process may open.
+IDLE_SECONDS = 75.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PAGES = Path(__file__).parent / "page"
 AT = "%Y-%m-%d %H:%M:%S UTC"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-# Nothing inline and nothing from elsewhere: markup that slipped through could do nothing, and nobody can frame it.
+# Nothing inline and nothing from elsewhere: injected markup could do nothing, and no other site can frame the page.
 PAGE_HEADERS = {
     **NO_STORE,
     "Content-Security-Policy": (
@@ -42,69 +31,15 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-PAGE = {
+PAGE_FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
     "/parts.js": ("parts.js", "text/javascript"),
 }
 
 
-class AppMetrics:
-    """The app's metrics endpoint. Whatever is wrong with it costs its own samples and nothing else."""
-
-    def __init__(self, url: str, acceptable: Callable[[str], bool]) -> None:
-        """Raises `ConfigurationError` for a URL that is none."""
-        if not _is_http(url):
-            raise ConfigurationError(
-                f"app_metrics_url: {url!r} is no http URL", "for example http://127.0.0.1:8000/metrics"
-            )
-        self._url = url
-        self._acceptable = acceptable
-        self._complaint = ""
-        self._one = anyio.Lock(fast_acquire=True)
-        self._asked = 0
-        self._fetched = (0, "")
-
-    async def fetch(self) -> str:
-        """Their text in Prometheus' exposition format, or nothing; a change for the worse is logged once.
-
-        However many ask at once, the app is asked and its text parsed once at a time; who waited shares what came.
-        """
-        self._asked += 1
-        mine = self._asked
-        async with self._one:
-            if self._fetched[0] < mine:
-                self._fetched = (self._asked, await self._fetch())
-            return self._fetched[1]
-
-    async def _fetch(self) -> str:
-        try:
-            text, complaint = await self._get()
-        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
-            text, complaint = "", str(error) or type(error).__name__
-        if complaint and not self._complaint:
-            log.warning(
-                "the app's metrics are left out", url=self._url.rpartition("@")[2].partition("?")[0], error=complaint
-            )
-        self._complaint = complaint
-        return text
-
-    async def _get(self) -> tuple[str, str]:
-        async with aiohttp.ClientSession(timeout=APP_METRICS_TIMEOUT) as session:
-            headers = {"Accept": "text/plain;version=0.0.4"}
-            async with session.get(self._url, headers=headers, allow_redirects=False) as reply:
-                body = await reply.content.read(APP_METRICS_LIMIT + 1)
-                while len(body) <= APP_METRICS_LIMIT and (more := await reply.content.read(APP_METRICS_LIMIT)):
-                    body += more
-        if reply.status != 200 or len(body) > APP_METRICS_LIMIT:
-            return "", f"status {reply.status}, {len(body)} bytes"
-        text = body.decode()
-        good = await to_thread.run_sync(self._acceptable, text)  # parsing takes 0.4 s a megabyte
-        return (text, "") if good else ("", "not Prometheus text, or it uses our names")
-
-
-class Http:
-    """What is served over HTTP. `observe` refreshes the read-model before it is shown."""
+class HttpInterface:
+    """The read-model over HTTP. `observe` refreshes the read-model before it is shown."""
 
     def __init__(
         self, status: Status, render: Callable[[], bytes], observe: Callable[[], None], app: AppMetrics | None
@@ -113,14 +48,13 @@ class Http:
         self._render = render
         self._observe = observe
         self._app = app
-        self._index = Template(
-            (PAGES / "index.html").read_text()
-        )  # now: a volume that fails later does not take it away
+        # Read at the start: a volume that fails later does not take the page away.
+        self._index = Template((PAGES / "index.html").read_text())
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve on a TCP port and yield it. Raises `ConfigurationError` when the port is taken."""
-        async with _running(self._application()) as runner:
+        """Serve on a TCP port and yield its number. Raises `ConfigurationError` when the port is taken."""
+        async with serving(self.application()) as runner:
             site = web.TCPSite(runner, host, port)
             try:
                 await site.start()
@@ -131,48 +65,10 @@ class Http:
                 ) from error
             yield runner.addresses[0][1]
 
-    @asynccontextmanager
-    async def controlled(self, path: Path, backup: Callable[[], Awaitable[dict[str, object]]]) -> AsyncIterator[None]:
-        """Serve the control socket: `/status`, and POST `/backup`. Only the owner of the process may connect."""
-
-        async def on_backup(request: web.Request) -> web.StreamResponse:
-            """How far it is, a line of JSON each, and at last the answer. Who asked may vanish, or never read."""
-            reply = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-            try:
-                await reply.prepare(request)
-            except ConnectionError:
-                return reply
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._tell_progress, reply)
-                answer = await backup()
-                group.cancel_scope.cancel()
-            with anyio.move_on_after(ANSWER_SECONDS), suppress(ConnectionError):
-                await reply.write(json.dumps({"answer": answer}).encode() + b"\n")
-                await reply.write_eof()
-            return reply
-
-        application = self._application()
-        application.router.add_post("/backup", on_backup)
-        async with _running(application) as runner:
-            await _listen_privately(runner, path)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-
-    async def _tell_progress(self, reply: web.StreamResponse) -> None:
-        told = (0, 0)
-        with suppress(ConnectionError):
-            while True:
-                await anyio.sleep(PROGRESS_SECONDS)
-                done, total = (sum(each) for each in zip((0, 0), *self._status.publishing.values(), strict=True))
-                if total and (done, total) != told:
-                    told = (done, total)
-                    await reply.write(json.dumps({"done": done, "total": total}).encode() + b"\n")
-
-    def _application(self) -> web.Application:
+    def application(self) -> web.Application:
+        """A new application with every read-only route; the control socket adds its own to one of these."""
         application = web.Application()
-        for path, (name, kind) in PAGE.items():
+        for path, (name, kind) in PAGE_FILES.items():
             application.router.add_get(path, _file(PAGES / name, kind))
         application.router.add_get("/", self._page)
         application.router.add_get("/livez", self._livez)
@@ -182,10 +78,10 @@ class Http:
         return application
 
     async def _page(self, _request: web.Request) -> web.Response:
-        """With the verdict in it, for whoever has no JavaScript; with it, until the first answer to its own question."""
+        """The page with its heading filled in, so that it can be read without JavaScript."""
         self._observe()
         verdict = overall(self._status)
-        said = {
+        values = {
             "level": verdict.level.value,
             "title": verdict.title,
             "since": f"since {verdict.since:{AT}}" if verdict.since else "",
@@ -193,7 +89,7 @@ class Http:
             "hint": verdict.hint,
             "now": f"{self._status.now():{AT}}",
         }
-        body = self._index.substitute({name: escape(text) for name, text in said.items()})
+        body = self._index.substitute({name: escape(text) for name, text in values.items()})
         return web.Response(text=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS)
 
     async def _livez(self, _request: web.Request) -> web.Response:
@@ -220,41 +116,9 @@ class Http:
         return web.json_response(as_json(self._status), headers=NO_STORE)
 
 
-async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
-    """A unix socket that only its owner can reach. Raises `ConfigurationError`."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_uid != os.getuid():
-            raise ConfigurationError(f"{path.parent} belongs to somebody else", "set control_socket to another path")
-        path.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(path)).start()
-        path.chmod(0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on the control socket {path}: {error}", "set control_socket to a short path, or to off"
-        ) from error
-
-
-def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Serve one of our own files, read now: a volume that fails later does not take the page away."""
-    body, headers = path.read_bytes(), {**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
-
-    async def serve(_request: web.Request) -> web.Response:
-        return web.Response(body=body, headers=headers)
-
-    return serve
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
-
-
 @asynccontextmanager
-async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]:
+async def serving(application: web.Application) -> AsyncIterator[web.AppRunner]:
+    """Run an application until the block ends; the caller adds the sites that it listens on."""
     runner = web.AppRunner(
         application, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
     )
@@ -263,3 +127,13 @@ async def _running(application: web.Application) -> AsyncIterator[web.AppRunner]
         yield runner
     finally:
         await runner.cleanup()
+
+
+def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Serve one of the page's files, read at the start: a volume that fails later does not take it away."""
+    body, headers = path.read_bytes(), {**PAGE_HEADERS, "Content-Type": f"{kind}; charset=utf-8"}
+
+    async def serve(_request: web.Request) -> web.Response:
+        return web.Response(body=body, headers=headers)
+
+    return serve

@@ -336,7 +336,7 @@ def test_what_a_fenced_machine_left_is_shown_by_the_one_that_runs(local: Machine
     shutil.copy(point, aside / f"{point.name.removesuffix('.sqlite3.zst')}-m9.sqlite3.zst")
     with local.run(*CALM_APP) as process:
         process.wait_ready()
-        assert "m9 wrote what is not in this database" in wait_level(process, "look")["reason"]
+        assert "m9 wrote changes that are not in this database" in wait_level(process, "look")["reason"]
         assert process.terminate() == 0
 
 

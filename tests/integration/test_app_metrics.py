@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import ConfigurationError
 from sidecar.host.clock import SystemClock
-from sidecar.monitoring import http
-from sidecar.monitoring.http import AppMetrics, Http
+from sidecar.monitoring import app_metrics
+from sidecar.monitoring.app_metrics import AppMetrics
+from sidecar.monitoring.http import HttpInterface
 from sidecar.monitoring.metrics import acceptable
 from sidecar.status.model import Status
 from tests.harness.ports import LOOPBACK, free_port
@@ -82,7 +83,7 @@ async def app_port() -> AsyncIterator[int]:
 async def scrape(url: str) -> bytes:
     """Our `/metrics` with an app at this URL; AssertionError unless it is whole and quick."""
     status = Status((), "file:///x", "0", SystemClock().now)
-    served = Http(status, lambda: OURS, lambda: None, AppMetrics(url, acceptable))
+    served = HttpInterface(status, lambda: OURS, lambda: None, AppMetrics(url, acceptable))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(served.listening(LOOPBACK, 0))
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -109,7 +110,7 @@ async def test_bad_metrics_cost_only_themselves(app_port: int, name: str) -> Non
 
 @pytest.mark.parametrize("name", ["slow", "trickle"])
 async def test_slow_app_is_not_waited_for(app_port: int, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(http, "APP_METRICS_TIMEOUT", aiohttp.ClientTimeout(total=0.3))
+    monkeypatch.setattr(app_metrics, "TIMEOUT", aiohttp.ClientTimeout(total=0.3))
     started = time.monotonic()
     assert await scrape(f"http://{LOOPBACK}:{app_port}/{name}") == OURS
     assert time.monotonic() - started < 2

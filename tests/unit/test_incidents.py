@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
-from sidecar.monitoring.incidents import Kept, Notices, decide_notices, notices_key, read_notices
+from sidecar.monitoring.incidents import Incidents, StoredIncidents, close_incidents, incidents_key, read_incidents
 from sidecar.repository.catalog import Replica
 from sidecar.status.health import LOOK_FOR, Level, overall
 from sidecar.status.model import Event, Status
@@ -22,7 +22,7 @@ KEY = ".sidecar/notices/app.db.json"
 
 
 class Fence:
-    """Implements what `Notices` asks of `ports.Fence`."""
+    """Implements what `Incidents` asks of `lease.fence.Fence`."""
 
     exclusive = True
     unfinished = None
@@ -51,7 +51,7 @@ class Process:
         self.told: list[Event] = []
         self.status.listener = self.told.append
         self.fence = Fence()
-        self.notices = Notices(Replica(store), self.status, self.fence)
+        self.incidents = Incidents(Replica(store), self.status, self.fence)
 
     @property
     def level(self) -> Level:
@@ -76,10 +76,10 @@ async def test_the_next_process_shows_what_the_last_one_left(store: MemoryStore,
     """With its words and its time, on whatever machine; receivers were told already."""
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", kind)
-    assert await first.notices.keep()
+    assert await first.incidents.store_new()
     clock.advance(3600)
     second = Process(store, clock)
-    assert await second.notices.keep()
+    assert await second.incidents.store_new()
     assert list(second.status.problems) == [Problem(START, NAME, "it looks lost", "look", kind)]
     assert second.told == []
     assert second.level is Level.LOOK
@@ -90,7 +90,7 @@ async def test_what_passes_by_itself_is_not_kept(store: MemoryStore, clock: Fake
     """A failure is over, or comes again, with the process."""
     first = Process(store, clock)
     first.status.report(NAME, "the store is away", "", kind)
-    assert await first.notices.keep()
+    assert await first.incidents.store_new()
     assert store.objects == {}
 
 
@@ -98,12 +98,12 @@ async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock:
     """One GET for a process that has nothing to tell, one PUT for what is told again and again."""
     process = Process(store, clock)
     for _ in range(5):
-        assert await process.notices.keep()
+        assert await process.incidents.store_new()
         clock.advance(1)
     assert store.requests == [("get", KEY)]
     for _ in range(5):
         process.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
-        assert await process.notices.keep()
+        assert await process.incidents.store_new()
         clock.advance(1)
     assert store.requests == [("get", KEY), ("put", KEY)]
 
@@ -111,23 +111,23 @@ async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock:
 async def test_what_was_read_is_not_written_again(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
-    await first.notices.keep()
+    await first.incidents.store_new()
     before = store.count("put")
     second = Process(store, clock)
-    await second.notices.keep()
-    await second.notices.keep()
+    await second.incidents.store_new()
+    await second.incidents.store_new()
     assert store.count("put") == before
 
 
 async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
-    await first.notices.keep()
+    await first.incidents.store_new()
     clock.advance(LOOK_FOR.total_seconds() + 1)
-    await first.notices.keep()
+    await first.incidents.store_new()
     assert json.loads(store.objects[KEY].data) == {"notices": [], "decided": None}
     second = Process(store, clock)
-    await second.notices.keep()
+    await second.incidents.store_new()
     assert second.level is Level.GOOD
 
 
@@ -135,35 +135,35 @@ async def test_what_a_silent_store_keeps_is_not_overwritten_unread(store: Memory
     """The first reads fail, something new comes meanwhile: in the end both are kept."""
     first = Process(store, clock)
     first.status.report(NAME, "old", "", Kind.DIVERGENCE)
-    await first.notices.keep()
+    await first.incidents.store_new()
     second = Process(store, clock)
     second.status.report(NAME, "new", "", Kind.SUSPICION)
     store.fail("get", times=2)
-    assert not await second.notices.keep()
-    assert not await second.notices.keep()
-    assert await second.notices.keep()
-    kept = await read_notices(store, NAME, clock.now())
-    assert [each.message for each in kept.notices] == ["old", "new"]
+    assert not await second.incidents.store_new()
+    assert not await second.incidents.store_new()
+    assert await second.incidents.store_new()
+    kept = await read_incidents(store, NAME, clock.now())
+    assert [each.message for each in kept.incidents] == ["old", "new"]
 
 
 async def test_what_could_not_be_written_is_written_later(store: MemoryStore, clock: FakeClock) -> None:
     process = Process(store, clock)
-    await process.notices.keep()
+    await process.incidents.store_new()
     process.status.report(NAME, "new", "", Kind.SUSPICION)
     store.fail("put", times=1)
-    assert not await process.notices.keep()
-    assert await process.notices.keep()
-    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
+    assert not await process.incidents.store_new()
+    assert await process.incidents.store_new()
+    assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
 async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, clock: FakeClock) -> None:
     """What is kept is the new holder's."""
     fenced = Process(store, clock)
-    await fenced.notices.keep()
+    await fenced.incidents.store_new()
     fenced.fence.lost = True
     fenced.status.report(NAME, "mine", "", Kind.DIVERGENCE)
-    assert not await fenced.notices.keep()
-    await fenced.notices.keep_last()
+    assert not await fenced.incidents.store_new()
+    await fenced.incidents.store_last()
     assert store.count("put") == 0
 
 
@@ -172,11 +172,11 @@ async def test_the_last_seconds_keep_what_is_new_and_ask_nothing_otherwise(
 ) -> None:
     """A store that is silent at the end costs time only when there is something to lose."""
     process = Process(store, clock)
-    await process.notices.keep_last()
+    await process.incidents.store_last()
     assert store.requests == []
     process.status.report(NAME, "the app deleted all rows", "", Kind.SUSPICION)
-    await process.notices.keep_last()
-    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == [
+    await process.incidents.store_last()
+    assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == [
         "the app deleted all rows"
     ]
 
@@ -199,8 +199,8 @@ async def test_garbage_is_nothing_and_is_replaced(store: MemoryStore, clock: Fak
     store.add(KEY, content)
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
-    assert await process.notices.keep()
-    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
+    assert await process.incidents.store_new()
+    assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
 async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: FakeClock) -> None:
@@ -208,17 +208,17 @@ async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: F
     at = START + timedelta(days=4000)
     notice = {"at": at.isoformat(), "kind": "drill", "message": "m", "hint": "h"}
     store.add(KEY, json.dumps({"notices": [notice]}).encode())
-    assert [each.at for each in (await read_notices(store, NAME, clock.now())).notices] == [START]
+    assert [each.at for each in (await read_incidents(store, NAME, clock.now())).incidents] == [START]
 
 
 async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     for number in range(SHOWN):
         first.status.report(NAME, f"old {number}", "", Kind.DIVERGENCE)
-    await first.notices.keep()
+    await first.incidents.store_new()
     second = Process(store, clock)
     second.status.report(NAME, "new", "", Kind.SUSPICION)
-    await second.notices.keep()
+    await second.incidents.store_new()
     assert len(second.status.problems) == SHOWN
     assert second.status.problems[-1].message == "new"
 
@@ -227,23 +227,25 @@ async def test_what_somebody_decided_is_not_shown_again(store: MemoryStore, cloc
     """Neither the notices nor what lies under `diverged/` from before; what comes later is, and does not undo it."""
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "", Kind.SUSPICION)
-    await first.notices.keep()
+    await first.incidents.store_new()
     store.add("diverged/app.db/20261120T115503.123Z-m1.sqlite3.zst")
     store.fail("put", StoreUnavailable("away"))
-    await decide_notices(store, NAME)
-    assert len((await read_notices(store, NAME, clock.now())).notices) == 1, (
+    await close_incidents(store, NAME)
+    assert len((await read_incidents(store, NAME, clock.now())).incidents) == 1, (
         "it could not be written, and nothing was raised"
     )
-    await decide_notices(store, NAME)
-    assert await read_notices(store, NAME, clock.now()) == Kept((), store.time, store.objects[KEY].info.etag)
+    await close_incidents(store, NAME)
+    assert await read_incidents(store, NAME, clock.now()) == StoredIncidents(
+        (), store.time, store.objects[KEY].info.etag
+    )
     second = Process(store, clock)
-    await second.notices.keep()
-    await second.notices.look_for_diverged()
+    await second.incidents.store_new()
+    await second.incidents.look_for_diverged()
     assert second.level is Level.GOOD
     second.status.report(NAME, "new", "", Kind.SUSPICION)
-    await second.notices.keep()
+    await second.incidents.store_new()
     store.add("diverged/app.db/20261120T145504.123Z-m2.sqlite3.zst")
-    await second.notices.look_for_diverged()
+    await second.incidents.look_for_diverged()
     assert [each.message.split()[0] for each in second.status.problems] == ["m2", "new"]
 
 
@@ -258,8 +260,8 @@ async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock:
         store.add(f"diverged/app.db/{text}.sqlite3.zst")
     process = Process(store, clock)
     process.status.report(NAME, "it is kept at /data/app.db.diverged-20261120T125503.123Z", "", Kind.DIVERGENCE)
-    await process.notices.look_for_diverged()
-    await process.notices.look_for_diverged()
+    await process.incidents.look_for_diverged()
+    await process.incidents.look_for_diverged()
     assert [each.message.split()[0] for each in process.status.problems] == ["m1", "it"]
     assert process.status.problems[0].at < START
     assert process.level is Level.LOOK
@@ -269,28 +271,28 @@ async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock:
 async def test_two_that_write_keep_both(store: MemoryStore, clock: FakeClock) -> None:
     """A machine that does not know yet that it is fenced, or another one without a lease: nothing of the other is lost."""
     first, second = Process(store, clock), Process(store, clock)
-    await first.notices.keep()
-    await second.notices.keep()
+    await first.incidents.store_new()
+    await second.incidents.store_new()
     second.status.report(NAME, "of the second", "", Kind.SUSPICION)
-    await second.notices.keep()
+    await second.incidents.store_new()
     first.status.report(NAME, "of the first", "", Kind.SUSPICION)
-    assert await first.notices.keep()
-    kept = await read_notices(store, NAME, clock.now())
-    assert {each.message for each in kept.notices} == {"of the first", "of the second"}
+    assert await first.incidents.store_new()
+    kept = await read_incidents(store, NAME, clock.now())
+    assert {each.message for each in kept.incidents} == {"of the first", "of the second"}
     assert {each.message for each in first.status.problems} == {"of the first", "of the second"}
 
 
 async def test_what_was_decided_meanwhile_is_not_written_back(store: MemoryStore, clock: FakeClock) -> None:
     process = Process(store, clock)
     process.status.report(NAME, "old", "", Kind.SUSPICION)
-    await process.notices.keep()
+    await process.incidents.store_new()
     clock.advance(5)
     store.time = clock.now()
-    await decide_notices(store, NAME)
+    await close_incidents(store, NAME)
     clock.advance(5)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
-    await process.notices.keep()
-    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
+    await process.incidents.store_new()
+    assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
 async def test_what_is_said_again_a_day_later_is_kept_for_its_day(store: MemoryStore, clock: FakeClock) -> None:
@@ -298,10 +300,10 @@ async def test_what_is_said_again_a_day_later_is_kept_for_its_day(store: MemoryS
     first = Process(store, clock)
     for _ in range(8):
         first.status.report(NAME, "drill: failed", "", Kind.DRILL)
-        await first.notices.keep()
+        await first.incidents.store_new()
         clock.advance(6 * 3600)
     second = Process(store, clock)
-    await second.notices.keep()
+    await second.incidents.store_new()
     assert second.level is Level.LOOK
 
 
@@ -309,13 +311,13 @@ async def test_what_diverges_again_is_shown_again(store: MemoryStore, clock: Fak
     """By the same machine, after the first notice has had its day."""
     process = Process(store, clock)
     store.add("diverged/app.db/20261120T145503.000Z-m1.sqlite3.zst")
-    await process.notices.look_for_diverged()
+    await process.incidents.look_for_diverged()
     clock.advance(27 * 3600)
     store.time = clock.now()
-    await process.notices.look_for_diverged()
+    await process.incidents.look_for_diverged()
     before = process.level
     store.add("diverged/app.db/20261121T175400.000Z-m1.sqlite3.zst")
-    await process.notices.look_for_diverged()
+    await process.incidents.look_for_diverged()
     assert (before, process.level) == (Level.GOOD, Level.LOOK)
 
 
@@ -331,8 +333,8 @@ async def test_no_content_ends_a_daemon(store: MemoryStore, clock: FakeClock, co
     store.add(KEY, content)
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
-    await process.notices.keep_last()
-    assert [each.message for each in (await read_notices(store, NAME, clock.now())).notices] == ["new"]
+    await process.incidents.store_last()
+    assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
 async def test_a_bug_does_not_change_how_a_daemon_ends(store: MemoryStore, clock: FakeClock) -> None:
@@ -344,7 +346,7 @@ async def test_a_bug_does_not_change_how_a_daemon_ends(store: MemoryStore, clock
         raise RuntimeError("a bug")
 
     store.hook = fail
-    await process.notices.keep_last()
+    await process.incidents.store_last()
 
 
 class Two:
@@ -353,7 +355,7 @@ class Two:
     def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
         names = ("a.db", "b.db")
         self.status = Status(tuple(Database(name, Path("/data", name)) for name in names), "s3://b", "1", clock.now)
-        self.notices = Notices(Replica(store), self.status, Fence())
+        self.incidents = Incidents(Replica(store), self.status, Fence())
 
 
 async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s(
@@ -364,11 +366,11 @@ async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s
     first.status.report("b.db", "changes were lost", "", Kind.DAMAGED)
     for number in range(2 * SHOWN):
         first.status.report("a.db", f"it looks lost {number}", "", Kind.SUSPICION)
-        assert await first.notices.keep()
+        assert await first.incidents.store_new()
     second = Two(store, clock)
     for number in range(2 * SHOWN):
         second.status.report("a.db", f"it looks lost again {number}", "", Kind.SUSPICION)
-    assert await second.notices.keep()
+    assert await second.incidents.store_new()
     for each in (first, second):
         assert [problem.message for problem in each.status.problems if problem.database == "b.db"] == [
             "changes were lost"
@@ -381,12 +383,12 @@ async def test_what_finds_no_room_to_be_shown_stays_kept(store: MemoryStore, clo
     for number in range(15):
         for name in ("a.db", "b.db"):
             first.status.report(name, f"of {name} {number}", "", Kind.SUSPICION)
-        await first.notices.keep()
+        await first.incidents.store_new()
         clock.advance(1)
     second = Two(store, clock)
     second.status.report("a.db", "new", "", Kind.SUSPICION)
-    await second.notices.keep()
-    kept = [len((await read_notices(store, name, clock.now())).notices) for name in ("a.db", "b.db")]
+    await second.incidents.store_new()
+    kept = [len((await read_incidents(store, name, clock.now())).incidents) for name in ("a.db", "b.db")]
     assert kept == [16, 15]
 
 
@@ -399,15 +401,15 @@ async def test_a_store_that_denies_notices_does_not_hide_what_diverged(store: Me
             raise AccessDenied("no")
 
     store.hook = deny
-    await process.notices.look_for_diverged()
+    await process.incidents.look_for_diverged()
     assert process.level is Level.LOOK
 
 
 async def test_a_decision_of_this_very_second_counts(store: MemoryStore, clock: FakeClock) -> None:
     """S3 tells whole seconds: what was written just now may be ahead of what its next answer says."""
     now = clock.now()
-    assert Kept((), now + timedelta(seconds=1)).undecided_since(now) > now
-    assert Kept((), now + timedelta(hours=1)).undecided_since(now) == now - LOOK_FOR, (
+    assert StoredIncidents((), now + timedelta(seconds=1)).open_since(now) > now
+    assert StoredIncidents((), now + timedelta(hours=1)).open_since(now) == now - LOOK_FOR, (
         "one from the future hides nothing"
     )
 
@@ -421,11 +423,11 @@ async def test_one_that_cannot_be_read_does_not_hold_up_the_others(store: Memory
 
     store.hook = deny
     process.status.report("b.db", "it looks lost", "", Kind.SUSPICION)
-    assert not await process.notices.keep()
-    assert [each.message for each in (await read_notices(store, "b.db", clock.now())).notices] == ["it looks lost"]
+    assert not await process.incidents.store_new()
+    assert [each.message for each in (await read_incidents(store, "b.db", clock.now())).incidents] == ["it looks lost"]
 
 
 @pytest.mark.parametrize("name", ["app.db", "a b.db", "ü.db", ".."])
 def test_keys_stay_below_the_reserved_name(name: str) -> None:
-    assert notices_key(name).startswith(".sidecar/notices/")
-    assert notices_key(name).count("/") == 2
+    assert incidents_key(name).startswith(".sidecar/notices/")
+    assert incidents_key(name).count("/") == 2
