@@ -190,7 +190,7 @@ def test_a_link_that_the_app_planted_gives_it_nothing(machine: Machine) -> None:
 
 @needs_root
 def test_a_release_command_keeps_the_rights_that_it_does_not_drop_itself(machine: Machine) -> None:
-    """Section 4: it takes the place of sidecar, which touches nothing. README says how to drop them."""
+    """Section 4: it takes the place of sidecar, which touches nothing. docs/deploy/fly.md says how to drop them."""
     drop = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--init-groups")
     for command, uid in ((("id", "-u"), 0), ((*drop, "id", "-u"), NOBODY.pw_uid)):
         done = machine.cli("run", "--", *command, app_user="nobody", env={"RELEASE_COMMAND": "1"})

@@ -368,7 +368,7 @@ def test_status_without_a_daemon_says_who_knows_more(machine: Machine, seaweed: 
 
 @pytest.mark.s3
 def test_what_lost_a_conflict_is_told_by_the_next_machine_and_can_be_made_the_live_one(machine: Machine) -> None:
-    """README, 'What another machine wrote': its steps, as they stand there."""
+    """docs/restore.md, "What another machine wrote": its steps, as they stand there."""
     first = machine.with_env(FLY_MACHINE_ID="m1")
     write_note(machine.database, "both")
     with first.run(*CALM_APP, lease_ttl="6s") as process:

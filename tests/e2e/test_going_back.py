@@ -1,4 +1,4 @@
-"""README, "Go back to another restore point": its steps, as they stand there."""
+"""docs/restore.md, "Go back to another restore point": its steps, as they stand there."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What goes wrong in a life, with real processes and a real Prometheus: README's troubleshooting table says the same.
+"""What goes wrong in a life, with real processes and a real Prometheus: docs/troubleshooting.md says the same.
 
 `for:` is a second here, and intervals are; all else of the rules is what users load. `pytest -rP` prints what was said.
 """

@@ -14,7 +14,7 @@ from tests.harness.environment import ROOT
 
 FLY_FILES = [ROOT / "fly.toml", ROOT / "infra" / "fly.bluegreen.toml"]
 DOCKERFILE = ROOT / "Dockerfile"
-# What giving up an upload and releasing the lease take beyond the two timeouts; see README, "At the end".
+# What giving up an upload and releasing the lease take beyond the two timeouts; see docs/how-it-works.md, "Shutdown".
 GIVING_UP = timedelta(seconds=20)
 # fly.io lowers a longer grace of a service's check to this (flyctl, internal/appconfig/validation.go); a file that says more
 # promises what does not happen.
@@ -80,12 +80,13 @@ def test_image_has_known_settings_and_an_app_that_is_not_root() -> None:
     assert environment["GUESTBOOK_DB"] == environment["SIDECAR_DATABASES"]
 
 
-def test_published_image_is_the_bundle_where_the_readme_copies_it_from() -> None:
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/deploy/docker.md"])
+def test_published_image_is_the_bundle_where_the_docs_copy_it_from(page: str) -> None:
     text = DOCKERFILE.read_text()
     (published,) = re.findall(r"^ +target: (\w+)\b", (ROOT / ".github/workflows/release.yml").read_text(), re.MULTILINE)
     stage = re.split(r"^FROM ", text.split(f" AS {published}\n")[1], flags=re.MULTILINE)[0]
     assert re.search(r"^COPY --from=build \S+ /opt/sidecar$", stage, re.MULTILINE)
-    assert "COPY --from=ghcr.io/OWNER/sidecar:0.1.0 /opt/sidecar /opt/sidecar" in (ROOT / "README.md").read_text()
+    assert "COPY --from=ghcr.io/OWNER/sidecar:0.1.0 /opt/sidecar /opt/sidecar" in (ROOT / page).read_text()
     assert re.search(r'^ENTRYPOINT \["/opt/sidecar/sidecar", "run", "--"\]$', text, re.MULTILINE)
 
 
