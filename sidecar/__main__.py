@@ -15,7 +15,7 @@ def main() -> NoReturn:
     """
     for stopping in (signal.SIGTERM, signal.SIGINT) if sys.argv[1:2] == ["run"] else ():
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
-    # Imports make no garbage worth looking for, and looking is a quarter of their time; `compose.opened` goes on with it.
+    # Imports make no garbage worth looking for, and looking is a quarter of their time; `runtime.resume_collection` ends it.
     gc.disable()
     from sidecar.cli.main import run_command_line
     from sidecar.host.resolver import leave

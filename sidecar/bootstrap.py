@@ -1,6 +1,5 @@
-"""Composition root: the only place that knows concrete classes. `daemon` and `commands` get their parts here."""
+"""Composition root: the only place that builds services. The process that calls it stays as it is."""
 
-import gc
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
@@ -24,9 +23,7 @@ from sidecar.host.accounts import to_become
 from sidecar.host.clock import Clock, SystemClock
 from sidecar.host.files import is_durable
 from sidecar.host.locks import local_locks
-from sidecar.host.memory import return_large_blocks
 from sidecar.host.ownership import hand_over
-from sidecar.host.resolver import wait_for_no_lookup
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.fence import Fence
 from sidecar.lease.lease import Lease
@@ -55,7 +52,7 @@ AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold 
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """Everything a command works with, wired to one store."""
 
     configuration: Configuration
@@ -210,10 +207,8 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
-    """Parts for this configuration. Opens no connection yet: a store that is down fails at its first request."""
-    return_large_blocks()
-    wait_for_no_lookup()
+async def open_services(configuration: Configuration) -> AsyncIterator[Services]:
+    """Services for this configuration. Opens no connection yet: a store that is down fails at its first request."""
     settings = configuration.settings
     clock = SystemClock()
     databases = settings.database_list()
@@ -233,10 +228,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[Parts]:
         metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
         prunable = store if isinstance(store, Prunable) else None
         located = store if isinstance(store, Located) else None
-        # All is imported: it lives as long as the process, and no collection needs to look at it. `__main__` switched it off.
-        gc.freeze()
-        gc.enable()
-        yield Parts(
+        yield Services(
             configuration,
             databases,
             clock,

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from sidecar.backup.tools import Tools
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.concurrency import first_failure
@@ -79,7 +79,7 @@ def no_database(path: str) -> ConfigurationError:
     return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
 
 
-async def _backup_here(parts: Parts) -> dict[str, Any]:
+async def _backup_here(parts: Services) -> dict[str, Any]:
     """Become the holder for the time of one publish of each database."""
     fence = parts.fence(returning=False)
     tools = parts.tools(fence, progress_bar)
@@ -96,7 +96,7 @@ async def _backup_here(parts: Parts) -> dict[str, Any]:
             await fence.give_back()
 
 
-async def _publish_all(parts: Parts, tools: Tools) -> dict[str, Any]:
+async def _publish_all(parts: Services, tools: Tools) -> dict[str, Any]:
     services = [parts.backup(database, tools) for database in parts.databases]
     latest, chosen = {}, set()
     for service in services:

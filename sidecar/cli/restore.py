@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import (
@@ -85,7 +85,7 @@ async def _by_key(replica: Replica, database: Database, key: str) -> RestorePoin
 
 
 async def _onto_own_path(
-    parts: Parts, replica: Replica, database: Database, point: RestorePoint, *, force: bool
+    parts: Services, replica: Replica, database: Database, point: RestorePoint, *, force: bool
 ) -> None:
     """Never over a database that is in use; what was there stays beside it; the marker says what it is now.
 
@@ -105,7 +105,7 @@ async def _onto_own_path(
         )
 
 
-async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: RestorePoint, *, force: bool) -> None:
+async def _elsewhere(parts: Services, replica: Replica, target: Database, point: RestorePoint, *, force: bool) -> None:
     if target.path.is_dir():
         raise UsageError(f"--output {target.path} is a directory", "name a file")
     if target.path.exists():
@@ -115,7 +115,7 @@ async def _elsewhere(parts: Parts, replica: Replica, target: Database, point: Re
 
 
 async def _replace(
-    parts: Parts, replica: Replica, database: Database, point: RestorePoint, mark: Callable[[str, Path], None]
+    parts: Services, replica: Replica, database: Database, point: RestorePoint, mark: Callable[[str, Path], None]
 ) -> None:
     """Download and verify first, then swap. `mark` is told the root digest and the file before the rename."""
     with local_errors(database.path):
@@ -134,7 +134,7 @@ async def _replace(
         say(f"the database that was there is kept at {kept}")
 
 
-async def _stage(parts: Parts, replica: Replica, database: Database, point: RestorePoint) -> tuple[Restored, Path]:
+async def _stage(parts: Services, replica: Replica, database: Database, point: RestorePoint) -> tuple[Restored, Path]:
     with progress_bar(f"restore {point.key}") as progress:
         try:
             return await parts.restorer(replica).stage(point, database, progress)
@@ -143,7 +143,7 @@ async def _stage(parts: Parts, replica: Replica, database: Database, point: Rest
             raise DamagedRestorePoint(error.message, hint) from error
 
 
-async def _way_out(parts: Parts, database: Database, at: Timestamp) -> Path | None:
+async def _way_out(parts: Services, database: Database, at: Timestamp) -> Path | None:
     """Where what is there goes. Asked again whether it is in use: an app may have been started during the download."""
     if parts.snapshotter.signature(database.path) is None:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.backup import ask_daemon
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
@@ -107,7 +107,7 @@ _STATUS_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-async def _status_of_store(parts: Parts) -> dict[str, Any]:
+async def _status_of_store(parts: Services) -> dict[str, Any]:
     replica = parts.replica()
     interval = parts.configuration.settings.drill_interval
     newest = {each.name: await replica.newest(each.name) for each in parts.databases}
@@ -120,7 +120,7 @@ async def _status_of_store(parts: Parts) -> dict[str, Any]:
     return {"source": "store", "store": parts.status.store, "databases": databases, "verdict": verdict.as_dict()}
 
 
-async def _damage(parts: Parts, point: RestorePoint | None) -> str | None:
+async def _damage(parts: Services, point: RestorePoint | None) -> str | None:
     try:
         return await damage_of(parts, point)
     except AccessDenied:  # to somebody who may list and no more
@@ -137,7 +137,7 @@ def _joined(missing: Verdict | None, rest: Verdict) -> Verdict:
     )
 
 
-async def _at_rest(parts: Parts, replica: Replica) -> Verdict:
+async def _at_rest(parts: Services, replica: Replica) -> Verdict:
     """Whether a machine runs whose own page knows more, and what the last one left for a person to decide."""
     machine = await _machine(replica)
     notices = [notice for database in parts.databases for notice in await _to_decide(parts, replica, database)]
@@ -151,7 +151,7 @@ async def _at_rest(parts: Parts, replica: Replica) -> Verdict:
     return Verdict(Level.LOOK, "To be looked at", last.at, reason, hint)
 
 
-async def _to_decide(parts: Parts, replica: Replica, database: Database) -> tuple[Problem, ...]:
+async def _to_decide(parts: Services, replica: Replica, database: Database) -> tuple[Problem, ...]:
     now = parts.clock.now()
     try:
         kept = await read_incidents(replica.store, database.name, now)

@@ -6,7 +6,7 @@ from tempfile import gettempdir
 
 import anyio
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
 from sidecar.concurrency import gathered
@@ -68,7 +68,7 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
 
 
 async def _down_to_a_good_one(
-    parts: Parts, replica: Replica, lost: RestorePoint, database: Database, progress: Progress
+    parts: Services, replica: Replica, lost: RestorePoint, database: Database, progress: Progress
 ) -> list[_Result]:
     """What there is instead of the newest one, the next older first, up to the first that is good."""
     results: list[_Result] = []
@@ -115,7 +115,7 @@ class _Verification:
     """Of one database. In all there are as many ranges in flight as `concurrency` says, however many are proven at once."""
 
     def __init__(
-        self, parts: Parts, replica: Replica, database: Database, points: list[RestorePoint], progress: Progress
+        self, parts: Services, replica: Replica, database: Database, points: list[RestorePoint], progress: Progress
     ) -> None:
         self._replica = replica
         self._points = points

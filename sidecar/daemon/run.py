@@ -20,17 +20,18 @@ from anyio.abc import TaskGroup
 from sidecar.backup.diverged import Diverged
 from sidecar.backup.final import Ending
 from sidecar.backup.on_demand import OnDemand, shown_in
-from sidecar.bootstrap import Parts, opened
-from sidecar.cli.session import tell_of_silence
+from sidecar.bootstrap import Services, open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.background import Watching
 from sidecar.daemon.control import control_socket
 from sidecar.daemon.signals import PASSED_ON, STOPPING, Signals, until_ended
+from sidecar.daemon.silence import log_silence
 from sidecar.errors import ConfigurationError, FinalBackupFailed, LeaseLost
 from sidecar.host.accounts import to_become
 from sidecar.host.files import kept_aside
 from sidecar.host.locks import control_path
 from sidecar.host.process import App, require_command, take_terminal_back
+from sidecar.host.runtime import resume_collection, tune_process
 from sidecar.model import Account
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
@@ -61,7 +62,9 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     to_become(configuration.settings.app_user)
     try:
         with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
-            async with opened(configuration) as parts:
+            tune_process()
+            async with open_services(configuration) as parts:
+                resume_collection()
                 return await _Daemon(parts, command).run(received)
     except BaseExceptionGroup as group:
         raise first_failure(group) from group
@@ -71,7 +74,7 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
 
 
 class _Daemon:
-    def __init__(self, parts: Parts, command: Sequence[str]) -> None:
+    def __init__(self, parts: Services, command: Sequence[str]) -> None:
         self._parts = parts
         self._settings = parts.configuration.settings
         self._command = command
@@ -131,7 +134,7 @@ class _Daemon:
             log.warning(ON_THIS_DISK[0], store=self._parts.store.url, hint=ON_THIS_DISK[1])
         self._status.enter("restoring")
         async with anyio.create_task_group() as group:
-            group.start_soon(tell_of_silence, self._parts, self._parts.boot_patience)
+            group.start_soon(log_silence, self._status, self._parts.boot_patience)
             status = await self._with_lease()
             group.cancel_scope.cancel()
         return status

@@ -1,6 +1,6 @@
 """What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.check.store import Finding
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
@@ -12,7 +12,7 @@ from sidecar.restore.boot_report import said
 from sidecar.restore.decision import Decision, decide
 
 
-async def foretell(parts: Parts, database: Database, newest: RestorePoint | None) -> Finding:
+async def foretell(parts: Services, database: Database, newest: RestorePoint | None) -> Finding:
     """Raises what the boot would raise, with its exit code."""
     if holder := holder_of(database):
         return Finding(f"a sidecar (pid {holder.pid}) protects it now, and has decided")
@@ -44,7 +44,7 @@ async def foretell(parts: Parts, database: Database, newest: RestorePoint | None
     return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
 
 
-async def damage_of(parts: Parts, point: RestorePoint | None) -> str | None:
+async def damage_of(parts: Services, point: RestorePoint | None) -> str | None:
     """What is wrong with a restore point as far as its index tells; `sidecar verify` reads all of it."""
     if point is None or point.gone:
         return None
@@ -58,7 +58,7 @@ async def damage_of(parts: Parts, point: RestorePoint | None) -> str | None:
 
 
 async def _past_damage(
-    parts: Parts, database: Database, newest: RestorePoint, damage: str, marker: Marker | None
+    parts: Services, database: Database, newest: RestorePoint, damage: str, marker: Marker | None
 ) -> Finding:
     older = [point async for point in parts.replica().points(database.name) if point.key < newest.key]
     for point in reversed(older):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.bootstrap import Parts, opened
+from sidecar.bootstrap import Services, open_services
 from sidecar.cli.check.store import KEY, Finding, Trial
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
@@ -55,14 +55,14 @@ class Deletes:
 
 
 @pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
+async def parts(tmp_path: Path) -> AsyncIterator[Services]:
     settings = {"databases": (str(tmp_path / "app.db"),), "store": f"file://{tmp_path}/store", "interval": "1s"}
-    async with opened(load(settings, {})) as made:
+    async with open_services(load(settings, {})) as made:
         yield made
 
 
 async def found(
-    parts: Parts, store: MemoryStore, probe: Deletes | None = None
+    parts: Services, store: MemoryStore, probe: Deletes | None = None
 ) -> dict[str, Finding | str | SidecarError]:
     """How each step ended."""
     outcomes: dict[str, Finding | str | SidecarError] = {}
@@ -77,7 +77,7 @@ async def found(
 @pytest.mark.parametrize(("ignored", "name"), [(IfAbsent, "If-None-Match"), (IfMatch, "If-Match")])
 @pytest.mark.parametrize("existing", [False, True])
 async def test_a_store_that_ignores_conditions_is_refused(
-    ignored: type[IfAbsent | IfMatch], name: str, existing: bool, parts: Parts
+    ignored: type[IfAbsent | IfMatch], name: str, existing: bool, parts: Services
 ) -> None:
     """Two writers would overwrite each other there. Seen at the first check and at every later one."""
     store = Forgetful(ignored)
@@ -88,11 +88,11 @@ async def test_a_store_that_ignores_conditions_is_refused(
     assert name in outcome.message
 
 
-async def test_a_store_that_returns_other_bytes_is_refused(parts: Parts) -> None:
+async def test_a_store_that_returns_other_bytes_is_refused(parts: Services) -> None:
     assert isinstance((await found(parts, Forgetful(garbled=True)))["read"], ConfigurationError)
 
 
-async def test_the_copied_part_is_not_kept(parts: Parts) -> None:
+async def test_the_copied_part_is_not_kept(parts: Services) -> None:
     """From a restore point that is large enough, into an upload that is aborted; nothing else is written."""
     store = Forgetful()
     store.add(POINT, bytes((5 << 20) + 1))
@@ -103,7 +103,7 @@ async def test_the_copied_part_is_not_kept(parts: Parts) -> None:
     assert set(store.objects) == {POINT, KEY}
 
 
-async def test_a_restore_point_that_is_too_small_is_not_copied_from(parts: Parts) -> None:
+async def test_a_restore_point_that_is_too_small_is_not_copied_from(parts: Services) -> None:
     store = Forgetful()
     store.add(POINT, bytes(5 << 20))
     outcome = (await found(parts, store))["part copy"]
@@ -114,7 +114,7 @@ async def test_a_restore_point_that_is_too_small_is_not_copied_from(parts: Parts
 @pytest.mark.parametrize(
     ("minutes", "kind"), [(0, "ok"), (2, "warning"), (-2, "warning"), (20, "AccessDenied"), (-20, "AccessDenied")]
 )
-async def test_a_wrong_clock_is_noticed(minutes: int, kind: str, parts: Parts) -> None:
+async def test_a_wrong_clock_is_noticed(minutes: int, kind: str, parts: Services) -> None:
     """S3 refuses requests beyond 15 minutes."""
     store = Forgetful()
     store.time += timedelta(minutes=minutes)
@@ -124,7 +124,7 @@ async def test_a_wrong_clock_is_noticed(minutes: int, kind: str, parts: Parts) -
         assert ("behind" if minutes > 0 else "ahead of") in str(outcome)
 
 
-async def test_deletes_should_be_refused(parts: Parts) -> None:
+async def test_deletes_should_be_refused(parts: Services) -> None:
     """Allowed, that is a warning; and only what check wrote itself is tried."""
     outcomes = await found(parts, Forgetful(), Deletes(denied=True))
     assert outcomes["no deletes"] == Finding("refused, as it should be")
@@ -134,7 +134,7 @@ async def test_deletes_should_be_refused(parts: Parts) -> None:
     assert (deleting.kind, probe.done) == ("warning", [KEY])
 
 
-async def test_a_tag_that_is_denied_fails(parts: Parts) -> None:
+async def test_a_tag_that_is_denied_fails(parts: Services) -> None:
     """Without it nothing would ever expire."""
     store = Forgetful()
     store.fail("tag", AccessDenied("no"))

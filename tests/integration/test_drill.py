@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sidecar.bootstrap import opened
+from sidecar.bootstrap import open_services
 from sidecar.database.staging import Staging
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
@@ -128,7 +128,7 @@ async def test_a_drill_leaves_a_backup_its_room(tmp_path: Path, monkeypatch: pyt
     path, asked = tmp_path / "app.db", Asked()
     fill(path, 1)
     environment = {"SIDECAR_DATABASES": str(path), "SIDECAR_STORE": f"file://{tmp_path}/store", "SIDECAR_LEASE": "off"}
-    async with opened(load({}, environment)) as parts:
+    async with open_services(load({}, environment)) as parts:
         watched = replace(parts, staging=asked)
         tools = watched.tools(watched.fence())
         backup = watched.backup(watched.databases[0], tools)

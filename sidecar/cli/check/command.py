@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import Finding, Trial
 from sidecar.cli.output import Table, say
@@ -53,7 +53,7 @@ async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
     return worst
 
 
-def _steps(parts: Parts, fly_toml: str | None) -> list[_Step]:
+def _steps(parts: Services, fly_toml: str | None) -> list[_Step]:
     settings, trial = parts.configuration.settings, Trial(parts)
     return [
         _Step("sqlite", lambda: _sqlite(parts)),
@@ -69,7 +69,7 @@ def _steps(parts: Parts, fly_toml: str | None) -> list[_Step]:
     ]
 
 
-async def _listen(parts: Parts) -> str:
+async def _listen(parts: Services) -> str:
     listen = parts.configuration.settings.listen
     address = listen_address(listen)
     if address is None or any(holder_of(database) for database in parts.databases):
@@ -83,13 +83,13 @@ async def _listen(parts: Parts) -> str:
         ) from error
 
 
-async def _sqlite(parts: Parts) -> Finding:
+async def _sqlite(parts: Services) -> Finding:
     version, checkpoints = parts.snapshotter.sqlite_version(), parts.snapshotter.may_checkpoint()
     says = "checkpoints" if checkpoints else "has the WAL-reset bug: no checkpoints"
     return Finding(f"{version}, {says}", "ok" if checkpoints else "warning")
 
 
-async def _budget(parts: Parts, fly_toml: str | None) -> Finding:
+async def _budget(parts: Services, fly_toml: str | None) -> Finding:
     settings = parts.configuration.settings
     grace, drain, final_backup = settings.shutdown_grace, settings.drain, settings.final_backup_timeout
     return shutdown_budget(grace, drain, final_backup, Path(fly_toml) if fly_toml else None)
@@ -100,14 +100,14 @@ async def _app_user(setting: str | None) -> str:
     return f"uid {account.uid}, gid {account.gid}, groups {list(account.groups)}" if account else "is who we are"
 
 
-async def _boot(parts: Parts, trial: Trial, database: Database) -> Finding:
+async def _boot(parts: Services, trial: Trial, database: Database) -> Finding:
     found = await foretell(parts, database, trial.newest.get(database.name))
     if trial.other is None:
         return found
     return Finding(f"{found.text}; {trial.other} holds the lease, and may publish something newer before", "warning")
 
 
-async def _database(parts: Parts, trial: Trial, database: Database) -> str:
+async def _database(parts: Services, trial: Trial, database: Database) -> str:
     """A snapshot as a backup makes it; where there is no database yet, whether its restore would fit."""
     require_writable(database.path)
     if parts.snapshotter.signature(database.path) is not None:

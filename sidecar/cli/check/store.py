@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from sidecar.bootstrap import Parts
+from sidecar.bootstrap import Services
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease.record import read
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
@@ -46,7 +46,7 @@ Steps = list[tuple[str, Callable[[], Awaitable[Finding | str]]]]
 class Trial:
     """The steps, in the order in which each needs the one before."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Services) -> None:
         self._parts = parts
         self._replica = parts.replica()
         self._store = self._replica.store
