@@ -1,11 +1,11 @@
-"""How far a long piece of work is: a bar on a terminal, a log line every 10 s elsewhere."""
+"""Progress of long work: a bar on a terminal, a log line every 10 s elsewhere, or nothing."""
 
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import structlog
 
@@ -18,25 +18,34 @@ LOG_EVERY = 10.0
 
 Progress = Callable[[int, int], None]
 
+# Opens the progress of a piece of work under a title: `progress_log`, `progress_bar`, `no_progress`.
+Show = Callable[[str], AbstractContextManager[Progress]]
+
+
+@contextmanager
+def no_progress(_title: str) -> Iterator[Progress]:
+    """Progress that nobody watches."""
+    yield lambda _done, _total: None
+
 
 @contextmanager
 def progress_log(title: str) -> Iterator[Progress]:
-    """A function to tell (bytes done, bytes in all): a log line each 10 s. For a daemon, whose terminal is its app's."""
+    """Log (bytes done, total bytes) every 10 s. For a daemon, whose terminal belongs to its app."""
     yield _logged(title)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """A function to tell (bytes done, bytes in all): a bar with rate and time left, or a log line each 10 s."""
+    """Show (bytes done, total bytes) as a bar with rate and time left, or as a log line every 10 s without a terminal."""
     if not sys.stderr.isatty():
         yield _logged(title)
         return
-    # Imported only when somebody looks. Its own locks are for several processes: semaphores, and a thread that wakes up.
+    # Imported only for a terminal. tqdm's own locks are made for several processes: semaphores, and a monitor thread.
     from tqdm import tqdm
 
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
-    # Asked for by itself, tqdm shows nothing on a terminal without a size, such as a container's may be.
+    # tqdm shows nothing on a terminal that reports no size, as the one of a container may.
     width, height = shutil.get_terminal_size()
     style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
     with ExitStack() as shown:
@@ -46,7 +55,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
             nonlocal bar
             bar = (
                 bar if bar is not None else shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))
-            )  # not for nothing
+            )  # made with the first byte
             bar.total = total
             bar.update(done - bar.n)
 
@@ -54,7 +63,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
 
 def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progress]:
-    """Progress of several things at once as that of one: give it a thing's number, get what to tell about that one."""
+    """Combine the progress of several objects of these sizes into one; the result gives the progress of object `number`."""
     done = [0] * len(sizes)
 
     def of(number: int) -> Progress:
@@ -68,7 +77,7 @@ def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progre
 
 
 def _logged(title: str, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """A line each 10 s at most; none for what takes less."""
+    """Log at most one line every 10 s, and none for work that takes less."""
     started = last = clock()
 
     def tell(done: int, total: int) -> None:

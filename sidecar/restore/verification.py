@@ -1,0 +1,190 @@
+"""Verification: restore points are restored to scratch and checked, one or a whole history, a few at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from tempfile import gettempdir
+
+import anyio
+
+from sidecar.concurrency import gathered
+from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
+from sidecar.model import Database, RestorePoint
+from sidecar.progress import Progress, Show, combined
+from sidecar.repository.catalog import Replica
+from sidecar.restore.drill import Prover
+
+AT_ONCE = 4
+
+# Makes a prover: the repository, the database, a name for its scratch file, and how many share the room.
+Provers = Callable[[Replica, Database, str, int], Prover]
+
+
+class Outcome(StrEnum):
+    """How the verification of a restore point ended."""
+
+    GOOD = "good"
+    DAMAGED = "damaged"
+    UNSUPPORTED = "unsupported"  # of a newer format, and not verified
+    GONE = "gone"  # expired or deleted while this ran
+    LOST = "lost"  # the newest one, which cannot expire, is not in the store
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A restore point and the outcome of its verification; `problem` says why it is not good."""
+
+    point: RestorePoint
+    outcome: Outcome
+    problem: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether it was restored, and everything matched."""
+        return self.outcome is Outcome.GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What was verified: by database, oldest first; after a newest one that is lost, the older ones down to a good one."""
+
+    results: tuple[Verified, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is damaged, lost or of a newer format. What expired meanwhile is no failure."""
+        return all(result.outcome in {Outcome.GOOD, Outcome.GONE} for result in self.results)
+
+    def of(self, outcome: Outcome) -> tuple[Verified, ...]:
+        """The results with this outcome."""
+        return tuple(result for result in self.results if result.outcome is outcome)
+
+    def require_good(self) -> None:
+        """Raise `DamagedRestorePoint` or `UnsupportedRestorePoint` unless everything is good."""
+        lost, damaged, newer = (self.of(each) for each in (Outcome.LOST, Outcome.DAMAGED, Outcome.UNSUPPORTED))
+        count = f"{len(damaged)} of {len(self.results)} restore points are damaged"
+        if lost:
+            others = f"; {count}" if damaged else ""
+            keys = ", ".join(result.point.key for result in lost)
+            raise DamagedRestorePoint(
+                f"the newest restore point is gone from the store: {keys}{others}",
+                f"a running sidecar publishes a new one, else `sidecar backup` does; {self._instead_of(lost)}",
+            )
+        if damaged:
+            raise DamagedRestorePoint(count, self._instead_of((*damaged, *newer)))
+        if newer:
+            raise UnsupportedRestorePoint(
+                f"{len(newer)} of {len(self.results)} restore points are of a newer format, and not verified",
+                "verify them with the sidecar version that wrote them or a newer one",
+            )
+
+    def _instead_of(self, wanting: tuple[Verified, ...]) -> str:
+        """Which restore points can be restored in place of these, as far as others were verified."""
+        names = {result.point.database for result in wanting}
+        others = [result for result in self.results if result.point.database in names and result not in wanting]
+        good = {result.point.database: result.point.key for result in others if result.good}  # the newest comes last
+        if good:
+            return f"the newest good one: {', '.join(f'`sidecar restore --key {key}`' for key in good.values())}"
+        return "no older one is good" if others else "`sidecar verify --all` looks for one that is good"
+
+
+class Verification:
+    """Verifies restore points of databases."""
+
+    def __init__(self, replica: Replica, provers: Provers, show: Show) -> None:
+        self._replica = replica
+        self._provers = provers
+        self._show = show
+
+    async def verify(self, databases: tuple[Database, ...], *, every: bool) -> VerificationReport:
+        """Verify the newest restore point of each database, or every one. Raises `NothingToRestore` when there is none.
+
+        When the newest one is lost, the next older ones are verified too, until one is good.
+        """
+        results: list[Verified] = []
+        for database in databases:
+            points = await self._choose(database, every=every)
+            with self._show(f"verify {database.name}") as progress:
+                found = await self._verify(database, points, progress)
+                if not every and found and found[0].outcome is Outcome.LOST:
+                    found += await self._down_to_a_good_one(found[0].point, database, progress)
+            results += found
+        if not results:
+            url = self._replica.store.url
+            raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
+        return VerificationReport(tuple(results))
+
+    async def _choose(self, database: Database, *, every: bool) -> list[RestorePoint]:
+        points = [point async for point in self._replica.points(database.name)] if every else []
+        newest = await self._replica.newest(database.name)
+        if newest and newest.key not in {point.key for point in points}:  # deleted: a listing does not show it
+            points.append(newest)
+        return points
+
+    async def _down_to_a_good_one(self, lost: RestorePoint, database: Database, progress: Progress) -> list[Verified]:
+        results: list[Verified] = []
+        older = [point async for point in self._replica.points(database.name) if point.key < lost.key]
+        while older and not (results and results[-1].good):
+            results += await self._verify(database, [older.pop()], progress)
+        return results
+
+    async def _verify(self, database: Database, points: list[RestorePoint], progress: Progress) -> list[Verified]:
+        return await _Batch(self._replica, self._provers, database, points, progress).results()
+
+
+class _Batch:
+    """Points of one database. Together they have `concurrency` ranges in flight, however many are proven at a time."""
+
+    def __init__(
+        self, replica: Replica, provers: Provers, database: Database, points: list[RestorePoint], progress: Progress
+    ) -> None:
+        self._replica = replica
+        self._points = points
+        self._at_once = max(1, min(AT_ONCE, len(points), replica.concurrency))
+        self._progress = combined(progress, [point.size for point in points])
+        self._alone = anyio.Lock()
+        beside = database.path if database.path.parent.is_dir() else Path(gettempdir(), database.name)
+        scratch = replace(database, path=beside)
+        each = Replica(
+            replica.store, part_size=replica.part_size, concurrency=max(1, replica.concurrency // self._at_once)
+        )
+        self._free = [provers(each, scratch, f"verify-{number}", self._at_once) for number in range(self._at_once)]
+        self._whole = provers(each, scratch, "verify", 1)
+
+    async def results(self) -> list[Verified]:
+        """In the order of the points."""
+        return await gathered(enumerate(self._points), self._prove, at_once=self._at_once)
+
+    async def _prove(self, numbered: tuple[int, RestorePoint]) -> Verified:
+        number, point = numbered
+        prover = self._free.pop()
+        try:
+            try:
+                await prover.prove(point, self._progress(number))
+            except NoRoom:  # for all of them at once; one alone may have it
+                async with self._alone:
+                    await self._whole.prove(point, self._progress(number))
+        except UnsupportedRestorePoint as error:
+            return Verified(point, Outcome.UNSUPPORTED, error.message)
+        except DamagedRestorePoint as error:
+            return await self._failed(point, error.message)
+        finally:
+            self._free.append(prover)
+        return Verified(point, Outcome.GOOD)
+
+    async def _failed(self, point: RestorePoint, problem: str) -> Verified:
+        """One that expires meanwhile is not damaged; the newest one cannot expire."""
+        if await self._is_there(point):
+            return Verified(point, Outcome.DAMAGED, problem)
+        newest = await self._replica.newest(point.database)
+        if newest is not None and newest.key == point.key:
+            return Verified(point, Outcome.LOST, problem)
+        return Verified(point, Outcome.GONE)
+
+    async def _is_there(self, point: RestorePoint) -> bool:
+        try:
+            await self._replica.store.head(point.key)
+        except NotFound:
+            return False
+        return True
