@@ -46,5 +46,5 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         _size(entry.reused),
         entry.holder or _UNKNOWN,
         entry.tier or _UNKNOWN,
-        entry.drilled.verdict.value if entry.drilled else _UNKNOWN,
+        entry.drilled.outcome.value if entry.drilled else _UNKNOWN,
     )

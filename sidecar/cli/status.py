@@ -23,8 +23,8 @@ from sidecar.lease.record import read
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.drill_tag import last_drill
 from sidecar.repository.inventory import age_of, stored_by_tier
-from sidecar.restore.drill import last_drill
 from sidecar.restore.preview import damage_of
 from sidecar.settings.fields import Configuration
 from sidecar.status.health import Level, Verdict
@@ -207,13 +207,13 @@ async def _database_in_store(
 ) -> dict[str, object]:
     now = await replica.store.now()
     drilled = await last_drill(replica, newest, interval) if newest else None
-    good = drilled[1] if drilled and drilled[1].verdict == "good" else None
+    good = drilled[1] if drilled and drilled[1].outcome == "good" else None
     return {
         "name": database.name,
         "restore_point": newest.key if newest else None,
         "restore_point_size": newest.size if newest else None,
         "age_seconds": age_of(newest, now) if newest else None,
         "last_drill": good.at.instant.isoformat() if good else None,
-        "drill_outcome": drilled[1].verdict.value if drilled else None,
+        "drill_outcome": drilled[1].outcome.value if drilled else None,
         "stored_bytes": stored_by_tier([point async for point in replica.points(database.name)]),
     }

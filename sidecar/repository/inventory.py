@@ -10,8 +10,8 @@ from sidecar.concurrency import gathered
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound
 from sidecar.model import RestorePoint
 from sidecar.repository.catalog import Replica
+from sidecar.repository.drill_tag import Drilled, drilled_of
 from sidecar.repository.retention import TIER_TAG, tier_of
-from sidecar.restore.drill import Drilled, drilled_of
 from sidecar.units import whole_number
 
 AT_ONCE = 8
@@ -56,7 +56,7 @@ class Entry:
             "holder": self.holder,
             "epoch": self.epoch,
             "tier": self.tier,
-            "drill": self.drilled and {"outcome": self.drilled.verdict, "at": self.drilled.at.instant.isoformat()},
+            "drill": self.drilled and {"outcome": self.drilled.outcome, "at": self.drilled.at.instant.isoformat()},
             "diverged_holder": self.point.diverged_holder,
         }
 

@@ -4,15 +4,11 @@ What proves must not know what it is to find: `Prover` has the store and a scrat
 The app is not to notice: ranges come one at a time and at a bounded rate, SQLite's check works a quarter of the time,
 and both rest while a backup is under way.
 
-A proof is written to the restore point itself, as the tag `sidecar-drill`: `list` shows it, and a machine that boots
-again knows when the last one was. A tag needs no right that superseding does not need anyway.
+The outcome is written to the restore point itself, as a tag (`repository/drill_tag`).
 """
 
-import re
 import time
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 import anyio
 import structlog
@@ -20,57 +16,25 @@ from anyio import from_thread
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns, gathered
+from sidecar.concurrency import Turns
 from sidecar.database.base import Staging
-from sidecar.errors import AccessDenied, ConfigurationError, DamagedRestorePoint, SidecarError
+from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host.clock import Clock
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.catalog import Replica
-from sidecar.repository.keys import key_of, point_of
+from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
+from sidecar.repository.keys import point_of
 from sidecar.repository.reader import Manner, Progress, Restorer
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
 
-DRILL_TAG = "sidecar-drill"
 MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
 DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can (https://fly.io/docs/volumes/overview/)
 DUTY = 0.25
 PRIVATE = 0o600
 SOON = timedelta(minutes=10)
-LOOKED_BACK = 300
-LONGEST_LOOK = timedelta(days=7)
-AT_ONCE = 4
 TAG_PATIENCE = 10.0
-_TAG = re.compile(r"(good|damaged)@(.*)")
-
-
-class Verdict(StrEnum):
-    """How a drill ended; `FAILED` says nothing about the restore point."""
-
-    GOOD = "good"
-    DAMAGED = "damaged"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Drilled:
-    """What the tag of a restore point says: how its last drill ended, and when, in the store's clock."""
-
-    verdict: Verdict
-    at: Timestamp
-
-    def __str__(self) -> str:
-        return f"{self.verdict}@{self.at}"
-
-
-def drilled_of(tags: dict[str, str]) -> Drilled | None:
-    """What a restore point's tags say of drills; None for those that were never drilled."""
-    match = _TAG.fullmatch(tags.get(DRILL_TAG, ""))
-    try:
-        return Drilled(Verdict(match[1]), Timestamp(match[2])) if match else None
-    except ValueError:
-        return None
 
 
 class Prover:
@@ -147,11 +111,11 @@ class Drill:
             self._status.next_drill = self._clock.now() + timedelta(seconds=wait)
             await self._clock.sleep(wait)
             verdict = await self.drill()
-            failures = failures + 1 if verdict is Verdict.FAILED else 0
+            failures = failures + 1 if verdict is DrillOutcome.FAILED else 0
             longest = min(interval, SOON * 2 ** min(failures - 1, 20)) if failures else interval
             wait = longest.total_seconds() * (0.9 + 0.2 * self._clock.random())
 
-    async def drill(self) -> Verdict | None:
+    async def drill(self) -> DrillOutcome | None:
         """Prove the newest restore point. None when there is none yet. Every failure is told, none is raised.
 
         When it is damaged a whole new one is published at once.
@@ -162,32 +126,36 @@ class Drill:
             if verdict is None:
                 return None
             self._tell(verdict, point, self._clock.monotonic() - started, error)
-        if point and verdict is not Verdict.FAILED:
+        if point and verdict is not DrillOutcome.FAILED:
             await self._remember(point, verdict)
-        if point and verdict is Verdict.DAMAGED:
+        if point and verdict is DrillOutcome.DAMAGED:
             await self._backup.distrust(point)
             await self._backup.attempt()
         return verdict
 
-    async def _find_out(self) -> tuple[RestorePoint | None, Verdict | None, Exception | None]:
+    async def _find_out(self) -> tuple[RestorePoint | None, DrillOutcome | None, Exception | None]:
         point, expected = None, self._backup.newest_key  # read before the store is asked: a publish in between is newer
         try:
             await self._tools.turn.idle()
             point = await self._replica.newest(self._name)
             if expected and (point is None or point.key < expected):
                 point = point_of(ObjectInfo(expected, 0, "", self._clock.now()))
-                return point, Verdict.DAMAGED, DamagedRestorePoint(f"restore point {expected} is gone from the store")
+                return (
+                    point,
+                    DrillOutcome.DAMAGED,
+                    DamagedRestorePoint(f"restore point {expected} is gone from the store"),
+                )
             if point is None:
                 return None, None, None
             await self._prover.prove(point, rest=Rest(self._tools.turn, self._clock))
         except DamagedRestorePoint as damage:
-            return point, Verdict.DAMAGED, damage
+            return point, DrillOutcome.DAMAGED, damage
         except SidecarError as failure:
-            return point, Verdict.FAILED, failure
+            return point, DrillOutcome.FAILED, failure
         except Exception as bug:  # the loop boundary: a bug here must not stop the app
             log.exception("drill failed by a bug", database=self._name)
-            return point, Verdict.FAILED, bug
-        return point, Verdict.GOOD, None
+            return point, DrillOutcome.FAILED, bug
+        return point, DrillOutcome.GOOD, None
 
     async def _first_wait(self, interval: timedelta) -> float:
         """Seconds until the first drill: soon after the boot, unless the last one was less than an interval ago."""
@@ -199,27 +167,27 @@ class Drill:
         except SidecarError as error:
             log.info("it is not known when the last drill was", database=self._name, error=error.message)
             return soon
-        if last is None or last[1].verdict is not Verdict.GOOD:
+        if last is None or last[1].outcome is not DrillOutcome.GOOD:
             return soon
         age = (now - last[1].at.instant).total_seconds()
         self._status.proven, self._status.last_drill = last[0].key, last[1].at.instant
         return max(soon, interval.total_seconds() * (0.9 + 0.2 * self._clock.random()) - max(0.0, age))
 
-    def _tell(self, verdict: Verdict, point: RestorePoint | None, seconds: float, error: Exception | None) -> None:
+    def _tell(self, verdict: DrillOutcome, point: RestorePoint | None, seconds: float, error: Exception | None) -> None:
         key = point.key if point else None
         message = error.message if isinstance(error, SidecarError) else f"bug: {error!r}"
         self._tools.status.drilled(self._name, verdict, key, seconds)
-        if verdict is Verdict.GOOD:
+        if verdict is DrillOutcome.GOOD:
             log.info("drill: good", database=self._name, key=key, seconds=round(seconds, 3))
             return
         hint = error.hint if isinstance(error, SidecarError) else "please report it with the log"
-        if verdict is Verdict.DAMAGED:
+        if verdict is DrillOutcome.DAMAGED:
             hint = "a whole new one is published in its place at once; `sidecar verify --all` shows which older ones are good"
         self._status.drill_error = message
         self._tools.status.report(self._name, f"drill: {verdict}: {message}", hint, Kind.DRILL)
         log.error(f"drill: {verdict}", database=self._name, key=key, error=message, hint=hint)
 
-    async def _remember(self, point: RestorePoint, verdict: Verdict) -> None:
+    async def _remember(self, point: RestorePoint, verdict: DrillOutcome) -> None:
         """Tag the restore point; what cannot be written costs a line in `list`, and maybe a drill too many."""
         try:
             with anyio.move_on_after(TAG_PATIENCE):
@@ -227,21 +195,3 @@ class Drill:
                 await self._backup.mark(point.key, DRILL_TAG, str(Drilled(verdict, at)))
         except SidecarError as error:
             log.info("the drill is not noted in the store", key=point.key, error=error.message)
-
-
-async def last_drill(
-    replica: Replica, newest: RestorePoint, interval: timedelta
-) -> tuple[RestorePoint, Drilled] | None:
-    """The last drill of any machine, among the newest restore points of the last interval. None where tags cannot be read."""
-    after = Timestamp.of(newest.timestamp.instant - min(interval, LONGEST_LOOK))
-    points = (await replica.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
-
-    async def look(point: RestorePoint) -> tuple[RestorePoint, Drilled | None]:
-        return point, drilled_of(await replica.store.tags(point.key))
-
-    try:
-        looked = await gathered(points, look, at_once=AT_ONCE)
-    except (AccessDenied, ConfigurationError):
-        return None
-    found = [(point, drilled) for point, drilled in looked if drilled]
-    return max(found, key=lambda each: each[1].at, default=None)

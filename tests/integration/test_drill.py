@@ -12,10 +12,11 @@ from sidecar.bootstrap import open_services
 from sidecar.database.staging import Staging
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
+from sidecar.repository.drill_tag import DrillOutcome, drilled_of
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Parent
 from sidecar.restore import drill as drilling
-from sidecar.restore.drill import Prover, Verdict, drilled_of
+from sidecar.restore.drill import Prover
 from sidecar.settings.fields import load
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore
@@ -58,14 +59,14 @@ async def damage(machine: Machine, point: RestorePoint, place: int) -> None:
 async def verdicts(machine: Machine) -> list[str | None]:
     """What the tags say of each restore point, oldest first."""
     found = [drilled_of(await machine.store.tags(point.key)) for point in await machine.points()]
-    return [each.verdict.value if each else None for each in found]
+    return [each.outcome.value if each else None for each in found]
 
 
 async def test_good_restore_point_is_proven_and_says_so(machine: Machine, tmp_path: Path) -> None:
     """In `/status`, and in the store; its tags otherwise, and those of the one before it, are as they were."""
     await machine.store.tag((await machine.newest()).key, {"mine": "1"})
     before = [await machine.store.tags(point.key) for point in await machine.points()]
-    assert await machine.drill().drill() is Verdict.GOOD
+    assert await machine.drill().drill() is DrillOutcome.GOOD
     newest = await machine.newest()
     status = machine.status.databases["app.db"]
     assert (status.proven, status.drill_outcome, status.drills["good"]) == (newest.key, "good", 1)
@@ -94,7 +95,7 @@ async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
     await damage(machine, rotten, place)
     status = machine.status.databases["app.db"]
     reused, uploaded = status.reused, status.uploaded
-    assert await machine.drill().drill() is Verdict.DAMAGED
+    assert await machine.drill().drill() is DrillOutcome.DAMAGED
     newest = await machine.newest()
     assert newest.key > rotten.key
     assert (status.reused, status.uploaded) == (reused, uploaded + newest.size)
@@ -102,7 +103,7 @@ async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
     assert (status.drills["damaged"], status.drill_outcome, status.last_drill) == (1, "damaged", None)
     assert status.drill_error
     assert "drill: damaged" in json.dumps(as_json(machine.status)["problems"])
-    assert await machine.drill().drill() is Verdict.GOOD
+    assert await machine.drill().drill() is DrillOutcome.GOOD
     assert status.proven == newest.key
     change(machine.database.path, "CREATE TABLE another (x)")
     assert await machine.backup.cycle() == "published"
@@ -133,7 +134,7 @@ async def test_a_drill_leaves_a_backup_its_room(tmp_path: Path, monkeypatch: pyt
         tools = watched.tools(watched.fence())
         backup = watched.backup(watched.databases[0], tools)
         await backup.cycle()
-        assert await watched.drill(backup, tools, anyio.Lock()).drill() is Verdict.GOOD
+        assert await watched.drill(backup, tools, anyio.Lock()).drill() is DrillOutcome.GOOD
     assert asked.sizes == [3 * path.stat().st_size]
 
 
@@ -145,8 +146,8 @@ async def test_damage_that_was_copied_meanwhile_is_not_copied_on(machine: Machin
     machine.backup.reuses(Parent(*await machine.restorer.contents(await machine.newest())))
     change(machine.database.path, "CREATE TABLE another (x)")
     await machine.backup.cycle()
-    assert await drill.drill() is Verdict.DAMAGED
-    assert await drill.drill() is Verdict.GOOD
+    assert await drill.drill() is DrillOutcome.DAMAGED
+    assert await drill.drill() is DrillOutcome.GOOD
 
 
 async def test_while_the_database_cannot_be_published_it_is_unprotected(machine: Machine) -> None:
@@ -155,14 +156,14 @@ async def test_while_the_database_cannot_be_published_it_is_unprotected(machine:
     await damage(machine, point, 100_000)
     path = machine.database.path
     path.rename(path.with_name("gone"))
-    assert await machine.drill().drill() is Verdict.DAMAGED
+    assert await machine.drill().drill() is DrillOutcome.DAMAGED
     status = machine.status.databases["app.db"]
     assert status.unprotected_since == point.timestamp.instant
     assert status.last_outcome == "failed"
     path.with_name("gone").rename(path)
     assert await machine.backup.cycle() == "published"
     assert machine.status.unprotected("app.db") == 0
-    assert await machine.drill().drill() is Verdict.GOOD
+    assert await machine.drill().drill() is DrillOutcome.GOOD
 
 
 async def test_prover_does_without_the_database(machine: Machine, tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ async def test_cancelled_drill_leaves_nothing(machine: Machine, tmp_path: Path) 
         with anyio.move_on_after(seconds):
             await machine.drill().drill()
         assert list(tmp_path.glob("sidecar-*")) == []
-    assert await machine.drill().drill() is Verdict.GOOD
+    assert await machine.drill().drill() is DrillOutcome.GOOD
 
 
 async def test_a_restore_point_that_is_gone_is_damage(machine: Machine, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ async def test_a_restore_point_that_is_gone_is_damage(machine: Machine, tmp_path
         pytest.skip("the store has no delete")
     for path in Path(machine.store.url.removeprefix("file://")).glob("*/*.zst"):
         path.unlink()
-    assert await machine.drill().drill() is Verdict.DAMAGED
+    assert await machine.drill().drill() is DrillOutcome.DAMAGED
     newest = await machine.newest()
     assert newest.key > gone.key
-    assert await machine.drill().drill() is Verdict.GOOD
+    assert await machine.drill().drill() is DrillOutcome.GOOD

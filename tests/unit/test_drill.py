@@ -19,10 +19,11 @@ from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
 from sidecar.repository.catalog import Replica
+from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last_drill
 from sidecar.repository.keys import key_of
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
-from sidecar.restore.drill import Drill, Drilled, Prover, Rest, Verdict, drilled_of, last_drill
+from sidecar.restore.drill import Drill, Prover, Rest
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode
@@ -100,7 +101,7 @@ class Scene:
         async with anyio.create_task_group() as group:
             original = self.drill.drill
 
-            async def counted() -> Verdict | None:
+            async def counted() -> DrillOutcome | None:
                 verdict = await original()
                 ended.append(self.clock.elapsed / 3600)
                 self.store.time = START + timedelta(seconds=self.clock.elapsed)
@@ -189,18 +190,18 @@ async def test_failed_drills_are_repeated_ever_later(scene: Scene) -> None:
 
 async def test_every_drill_is_told(scene: Scene) -> None:
     key = scene.publish("120000")
-    assert await scene.drill.drill() is Verdict.GOOD
-    assert drilled_of(scene.store.marks[key]) == Drilled(Verdict.GOOD, Timestamp.of(START))
+    assert await scene.drill.drill() is DrillOutcome.GOOD
+    assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.GOOD, Timestamp.of(START))
     scene.checker.verdict = "row 7 missing from index"
-    assert await scene.drill.drill() is Verdict.DAMAGED
-    assert drilled_of(scene.store.marks[key]) == Drilled(Verdict.DAMAGED, Timestamp.of(START))
+    assert await scene.drill.drill() is DrillOutcome.DAMAGED
+    assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.DAMAGED, Timestamp.of(START))
     assert any("row 7 missing" in each.message for each in scene.status.problems)
 
 
 async def test_bug_in_a_drill_is_a_failed_drill(scene: Scene) -> None:
     scene.publish("120000")
     scene.checker.during = lambda: 1 // 0  # type: ignore[assignment]
-    assert await scene.drill.drill() is Verdict.FAILED
+    assert await scene.drill.drill() is DrillOutcome.FAILED
     assert "ZeroDivisionError" in (scene.status.databases[NAME].drill_error or "")
 
 
@@ -265,5 +266,5 @@ async def test_last_drill_is_found_among_many(scene: Scene) -> None:
     assert newest
     found = await last_drill(scene.replica, newest, DAY)
     assert found
-    assert (found[0].key, found[1].verdict) == (keys[17], Verdict.GOOD)
+    assert (found[0].key, found[1].outcome) == (keys[17], DrillOutcome.GOOD)
     assert scene.store.count("tags") == len(keys)

@@ -9,9 +9,9 @@ import pytest
 from sidecar.errors import AccessDenied
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository.catalog import Replica
+from sidecar.repository.drill_tag import last_drill
 from sidecar.repository.inventory import AT_ONCE, described, stored_by_tier
 from sidecar.repository.keys import diverged_key_of, key_of
-from sidecar.restore.drill import last_drill
 from tests.fakes import START, MemoryStore
 
 pytestmark = pytest.mark.anyio
