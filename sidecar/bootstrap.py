@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -40,14 +40,15 @@ from sidecar.repository.writer import Origin, Publisher, Show
 from sidecar.restore.boot import Boot
 from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
-from sidecar.settings.fields import Configuration, store_parts, without_password
+from sidecar.settings.fields import Configuration
 from sidecar.status.model import Status
-from sidecar.storage.base import Credentials, Located, ObjectStore, Probe, Prunable, TokenSource
+from sidecar.storage.base import Credentials, Located, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
 from sidecar.storage.metering import Metered
+from sidecar.storage.open import parse_location
 from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.urls import without_password
 
 CYCLE_PATIENCE = 30.0
-FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
 AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold up all others, and memory stays bounded
 
 
@@ -63,6 +64,7 @@ class Services:
     snapshotter: Snapshotter
     staging: Staging
     turn: Turns
+    location: StoreLocation
     prunable: Prunable | None
     located: Located | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
@@ -212,7 +214,8 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
     settings = configuration.settings
     clock = SystemClock()
     databases = settings.database_list()
-    status = Status(databases, without_password(settings.store), __version__, clock.now)
+    location, shown = parse_location(settings.store), without_password(settings.store)
+    status = Status(databases, shown, __version__, clock.now, billable=location.billable)
     if settings.staging_dir != "auto" and not Path(settings.staging_dir).is_dir():
         raise ConfigurationError(
             f"staging_dir: {settings.staging_dir} is no directory", "create it, or leave staging_dir out"
@@ -222,12 +225,8 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval = settings.drill_interval
-    async with AsyncExitStack() as stack:
-        credentials = _credentials(configuration, clock, status)
-        store, probe = await _store(configuration, credentials, stack)
-        metered, turn = Metered(store, clock, status), Turns(AT_ONCE)
-        prunable = store if isinstance(store, Prunable) else None
-        located = store if isinstance(store, Located) else None
+    async with location.open(_access(configuration, clock, status)) as found:
+        metered, turn = Metered(found.store, clock, status), Turns(AT_ONCE)
         yield Services(
             configuration,
             databases,
@@ -237,53 +236,30 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
             snapshotter,
             staging,
             turn,
-            prunable,
-            located,
-            credentials,
-            probe,
+            location,
+            found.prunable,
+            found.located,
+            found.credentials,
+            found.probe,
         )
 
 
-def _credentials(configuration: Configuration, clock: Clock, status: Status) -> Credentials | None:
-    """The role's credentials, where there is a role and a token for it; None leaves the search to the SDK."""
+def _access(configuration: Configuration, clock: Clock, status: Status) -> StoreAccess:
     environment, settings = configuration.environment, configuration.settings
-    if store_parts(settings.store)[0] != "s3" or not environment.role_arn:
-        return None
-    from sidecar.storage.s3.credentials import Role, RoleCredentials
-    from sidecar.storage.s3.tokens import MachineApi, TokenFile
-
-    socket = Path(settings.fly_api_socket)
-    wanted = environment.on_fly or configuration.sources["fly_api_socket"] != "default"
-    tokens: TokenSource
-    if environment.token_file:
-        tokens = TokenFile(Path(environment.token_file), clock)
-    elif wanted or socket.exists():
-        tokens = MachineApi(socket)
-    else:
-        return None
-    region = environment.region or FALLBACK_REGION
-    role = Role(environment.role_arn, environment.session_name, region, environment.sts_endpoint)
 
     def renewed(expires: datetime) -> None:
         status.credentials_expiry = expires
 
-    return RoleCredentials(role, tokens, clock, renewed)
-
-
-async def _store(
-    configuration: Configuration, credentials: Credentials | None, stack: AsyncExitStack
-) -> tuple[ObjectStore, Probe | None]:
-    kind, bucket, rest = store_parts(configuration.settings.store)
-    if kind == "file":
-        from sidecar.storage.file.store import FileStore
-
-        return FileStore(Path(rest).resolve()), None
-    # Imported only when needed: the SDK costs a third of a second and 40 MB.
-    from sidecar.storage.s3.probe import S3Probe
-    from sidecar.storage.s3.store import S3Location, S3Store
-
-    environment = configuration.environment
-    location = S3Location(bucket, rest, environment.endpoint, environment.region)
-    connections = 2 * configuration.settings.concurrency + 2
-    store = S3Store(location, connections=connections, credentials=credentials)
-    return await stack.enter_async_context(store), S3Probe(store)
+    return StoreAccess(
+        clock,
+        renewed,
+        endpoint=environment.endpoint,
+        region=environment.region,
+        connections=2 * settings.concurrency + 2,
+        role_arn=environment.role_arn,
+        session_name=environment.session_name,
+        sts_endpoint=environment.sts_endpoint,
+        token_file=Path(environment.token_file) if environment.token_file else None,
+        machine_api=Path(settings.fly_api_socket),
+        machine_api_expected=environment.on_fly or configuration.sources["fly_api_socket"] != "default",
+    )

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -29,6 +28,7 @@ from sidecar.restore.preview import damage_of
 from sidecar.settings.fields import Configuration
 from sidecar.status.health import Level, Verdict
 from sidecar.status.problems import Kind, Problem
+from sidecar.storage.open import parse_location
 from sidecar.units import format_duration, format_size
 
 log = structlog.get_logger()
@@ -69,8 +69,8 @@ async def status(configuration: Configuration, *, as_json: bool) -> int:
 
 def _place(store: str) -> str:
     """A store that is empty, and why that may be."""
-    directory = Path(store.removeprefix("file://"))
-    return store if store.startswith("s3://") or directory.exists() else f"{store}, which does not exist"
+    directory = parse_location(store).directory
+    return store if directory is None or directory.exists() else f"{store}, which does not exist"
 
 
 def _duration(seconds: float) -> str:

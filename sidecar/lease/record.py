@@ -19,6 +19,7 @@ import structlog
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.model import Condition, ObjectInfo
 from sidecar.storage.base import ObjectStore
+from sidecar.storage.open import removal_command
 
 log = structlog.get_logger()
 
@@ -85,10 +86,9 @@ def parse(data: bytes | bytearray, url: str) -> Record:
         record = Record(**{**known, "retired": tuple(known.get("retired", ()))})
         _require_sound(values["format"], record)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        remove = f"rm {url.removeprefix('file://')}/{KEY}" if url.startswith("file:") else f"aws s3 rm {url}/{KEY}"
         raise DamagedLease(
             f"{url}/{KEY} is {'no lease of this version of sidecar: ' + repr(error) if data else 'empty'}",
-            f"unless a newer version wrote it: stop every machine that uses this store, then `{remove}`; "
+            f"unless a newer version wrote it: stop every machine that uses this store, then `{removal_command(url, KEY)}`; "
             "the next start goes on from the epoch of the newest restore points",
         ) from error
     return record

@@ -1,7 +1,6 @@
 """The app's own metrics, fetched and checked before they are appended to ours."""
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
@@ -9,6 +8,7 @@ import structlog
 from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
+from sidecar.storage.urls import is_http, without_password
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ class AppMetrics:
 
     def __init__(self, url: str, acceptable: Callable[[str], bool]) -> None:
         """Raises `ConfigurationError` when the URL is not an http URL."""
-        if not _is_http(url):
+        if not is_http(url):
             raise ConfigurationError(
                 f"app_metrics_url: {url!r} is not an http URL", "for example http://127.0.0.1:8000/metrics"
             )
@@ -51,7 +51,7 @@ class AppMetrics:
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeDecodeError) as error:
             text, problem = "", str(error) or type(error).__name__
         if problem and not self._last_error:
-            log.warning("app metrics left out", url=self._url.rpartition("@")[2].partition("?")[0], error=problem)
+            log.warning("app metrics left out", url=without_password(self._url).partition("?")[0], error=problem)
         self._last_error = problem
         return text
 
@@ -67,11 +67,3 @@ class AppMetrics:
         text = body.decode()
         good = await to_thread.run_sync(self._acceptable, text)  # parsing takes 0.4 s a megabyte
         return (text, "") if good else ("", "it is not Prometheus text, or it uses metric names of sidecar")
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -32,6 +31,8 @@ from sidecar.policies import Durability, Growth, OnConflict, OnEmptyStore, OnLea
 from sidecar.repository.keys import RESERVED_NAMES
 from sidecar.settings.environment import Environment, check_credentials, read_environment
 from sidecar.settings.messages import said_of
+from sidecar.storage.open import parse_location
+from sidecar.storage.urls import is_http, without_password
 from sidecar.units import format_duration, format_size, parse_duration, parse_size
 
 PREFIX = "SIDECAR_"
@@ -42,9 +43,7 @@ SMALLEST_ALERT = 64 << 10
 SECRETS = frozenset({"notify", "heartbeat_url"})  # their values are shown nowhere, not even when they are wrong
 SIZES = frozenset({"part_size"})
 REPEATABLE = frozenset({"databases", "notify"})
-_S3_STORE = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
-_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
 
 
 def _resolved(path: Path) -> Path:
@@ -67,23 +66,15 @@ def _positive(value: timedelta) -> timedelta:
 
 
 def _url(value: SecretStr) -> SecretStr:
-    if not _is_http(value.get_secret_value()):
+    if not is_http(value.get_secret_value()):
         raise ValueError("not a URL like https://example.com/hook")
     return value
 
 
 def _metrics_url(value: str) -> str:
-    if value and not _is_http(value):
+    if value and not is_http(value):
         raise ValueError("not a URL like http://127.0.0.1:8000/metrics")
     return value
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _growth(value: object) -> object:
@@ -246,14 +237,9 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) 
     except ValidationError as error:
         raise _explain(error, sources, merged) from error
     environment = read_environment(environ)
-    if store_parts(settings.store)[0] == "s3":
+    if parse_location(settings.store).uses_credentials:
         check_credentials(environment)
     return Configuration(settings, sources, environment)
-
-
-def without_password(url: str) -> str:
-    """A URL that may be shown: user and password replaced."""
-    return _USER.sub("***@", url)
 
 
 def listen_address(listen: str) -> tuple[str, int] | None:
@@ -266,18 +252,8 @@ def listen_address(listen: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def store_parts(store: str) -> tuple[str, str, str]:
-    """Scheme, bucket and prefix of an s3 store; or "file", "" and the directory. Raises ValueError."""
-    if match := _S3_STORE.fullmatch(store):
-        return "s3", match[1], (match[2] or "").strip("/")
-    directory = store.removeprefix("file://")
-    if directory != store and directory.startswith(("/", "./", "../")):  # file://data/store is a typo for file:///data
-        return "file", "", directory
-    raise ValueError(f"store: {without_password(store)!r} is neither s3://bucket/prefix nor file:///directory")
-
-
 def _check_store(store: str) -> None:
-    store_parts(store)
+    parse_location(store)
 
 
 def _check_names(paths: Sequence[Path]) -> None:

@@ -129,8 +129,18 @@ class LeaseStatus:
 class Status:
     """The state of this daemon. `now` is injected so that reading it needs no clock."""
 
-    def __init__(self, databases: tuple[Database, ...], store: str, version: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        databases: tuple[Database, ...],
+        store: str,
+        version: str,
+        now: Callable[[], datetime],
+        *,
+        billable: bool = True,
+    ) -> None:
+        """`store` as it may be shown; `billable` says whether somebody pays for its requests and bytes."""
         self._now = now
+        self._billable = billable
         self.store = store
         self.version = version
         self.started = now()
@@ -270,8 +280,8 @@ class Status:
         return self.databases[name].unprotected_seconds(self._now())
 
     def cost(self) -> Cost | None:
-        """What a month like the time since the boot costs; None where nobody is paid: in a directory."""
-        if not self.store.startswith("s3://"):
+        """What a month like the time since the boot costs; None for a store that nobody pays for."""
+        if not self._billable:
             return None
         now = self._measured()
         boot = self.boot or now

@@ -1,11 +1,13 @@
-"""What the core needs from the outside world. Adapters implement these; one contract suite runs against each."""
+"""The contract of a store: objects with conditional writes. One suite of tests runs against every implementation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from sidecar.host.clock import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
 
 FIRST_WORD = 20.0  # seconds that a store over the network has to say anything before a request has failed
@@ -195,4 +197,71 @@ class Probe(Protocol):
 
     async def delete(self, key: str) -> None:
         """Delete an object; with the right policy this is refused: `AccessDenied`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """A store that can be used, and what this kind offers beside `ObjectStore`.
+
+    `credentials` is None where the SDK finds its own or none are needed.
+    """
+
+    store: ObjectStore
+    prunable: Prunable | None = None
+    located: Located | None = None
+    probe: Probe | None = None
+    credentials: Credentials | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """What settings and environment say about reaching a store over a network; one on this machine needs none of it.
+
+    `endpoint` and `sts_endpoint` None are the provider's own. `machine_api` is the socket that mints tokens; unless it
+    is expected, it is used only where it exists. `renewed` is called with the end of each new session.
+    """
+
+    clock: Clock
+    renewed: Callable[[datetime], None]
+    endpoint: str | None = None
+    region: str | None = None
+    connections: int = 10
+    role_arn: str | None = None
+    session_name: str = "sidecar"
+    sts_endpoint: str | None = None
+    token_file: Path | None = None
+    machine_api: Path | None = None
+    machine_api_expected: bool = False
+
+
+class StoreLocation(Protocol):
+    """Where a store is, read from its URL, and what its kind is like. Nothing was asked of the store itself."""
+
+    @property
+    def billable(self) -> bool:
+        """Whether requests and bytes are paid for."""
+        ...
+
+    @property
+    def uses_credentials(self) -> bool:
+        """Whether requests are signed with the credentials that the AWS_* variables lead to."""
+        ...
+
+    @property
+    def refuses_wrong_clocks(self) -> bool:
+        """Whether the store refuses requests from a machine whose clock is far off."""
+        ...
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the store is in this machine's file systems; None for one over the network."""
+        ...
+
+    def removal_command(self, key: str) -> str:
+        """What a person types to delete an object."""
+        ...
+
+    def open(self, access: StoreAccess) -> AbstractAsyncContextManager[OpenStore]:
+        """The store, without a request yet: one that is down fails at its first. Raises `ConfigurationError`."""
         ...

@@ -12,6 +12,7 @@ from sidecar.cli.check.store import KEY, Finding, Trial
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.settings.fields import load
+from sidecar.storage.open import parse_location
 from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +67,8 @@ async def found(
 ) -> dict[str, Finding | str | SidecarError]:
     """How each step ended."""
     outcomes: dict[str, Finding | str | SidecarError] = {}
-    for title, attempt in Trial(replace(parts, store=store, probe=probe, located=None)).steps():
+    location = parse_location("s3://bucket") if probe else parts.location
+    for title, attempt in Trial(replace(parts, store=store, location=location, probe=probe, located=None)).steps():
         try:
             outcomes[title] = await attempt()
         except SidecarError as error:

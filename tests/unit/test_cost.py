@@ -9,11 +9,13 @@ from sidecar.model import Database
 from sidecar.status.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
+from sidecar.storage.open import parse_location
 from tests.fakes import FakeClock
 
 
 def status_of(store: str, clock: FakeClock) -> Status:
-    return Status((Database("app.db", Path("/app.db")),), store, "0", clock.now)
+    billable = parse_location(store).billable
+    return Status((Database("app.db", Path("/app.db")),), store, "0", clock.now, billable=billable)
 
 
 def test_a_month_of_small_publishes_is_that_of_its_requests() -> None:

@@ -1,27 +1,34 @@
 """Where the store is: what is accepted, what is refused, and that a password is never shown."""
 
+from pathlib import Path
+
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.settings.fields import load, store_parts, without_password
+from sidecar.settings.fields import load
+from sidecar.storage.base import StoreLocation
+from sidecar.storage.file.location import DirectoryLocation
+from sidecar.storage.open import parse_location, removal_command
+from sidecar.storage.s3.location import BucketLocation
+from sidecar.storage.urls import is_http, without_password
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"  # the example of AWS' documentation; secrets have slashes
 
 
 @pytest.mark.parametrize(
-    ("store", "parts"),
+    ("store", "location"),
     [
-        ("s3://bucket", ("s3", "bucket", "")),
-        ("s3://bucket/", ("s3", "bucket", "")),
-        ("s3://bucket/a/b/", ("s3", "bucket", "a/b")),
-        ("s3://my.bucket-1/über @home", ("s3", "my.bucket-1", "über @home")),
-        ("file:///var/lib/x", ("file", "", "/var/lib/x")),
-        ("file://./sidecar-store", ("file", "", "./sidecar-store")),
-        ("file:///with space#1?", ("file", "", "/with space#1?")),
+        ("s3://bucket", BucketLocation("bucket", "")),
+        ("s3://bucket/", BucketLocation("bucket", "")),
+        ("s3://bucket/a/b/", BucketLocation("bucket", "a/b")),
+        ("s3://my.bucket-1/über @home", BucketLocation("my.bucket-1", "über @home")),
+        ("file:///var/lib/x", DirectoryLocation(Path("/var/lib/x"))),
+        ("file://./sidecar-store", DirectoryLocation(Path("./sidecar-store"))),
+        ("file:///with space#1?", DirectoryLocation(Path("/with space#1?"))),
     ],
 )
-def test_a_store_is_a_bucket_with_a_prefix_or_a_directory(store: str, parts: tuple[str, str, str]) -> None:
-    assert store_parts(store) == parts
+def test_a_store_is_a_bucket_with_a_prefix_or_a_directory(store: str, location: StoreLocation) -> None:
+    assert parse_location(store) == location
 
 
 @pytest.mark.parametrize(
@@ -81,3 +88,32 @@ def test_a_password_in_any_refused_value_is_not_shown() -> None:
 )
 def test_only_the_user_part_of_a_url_is_masked(url: str, shown: str) -> None:
     assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "command"),
+    [
+        ("s3://bucket", "aws s3 rm s3://bucket/lease.json"),
+        ("s3://bucket/a/b/", "aws s3 rm s3://bucket/a/b/lease.json"),
+        ("file:///var/store", "rm /var/store/lease.json"),
+        ("memory://x", "delete memory://x/lease.json"),
+    ],
+)
+def test_a_person_is_told_how_to_delete_an_object(url: str, command: str) -> None:
+    assert removal_command(url, "lease.json") == command
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.com/hook", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://[::1", False),
+        ("http://", False),
+        ("http://:8000/x", False),
+        ("ftp://example.com", False),
+        ("example.com", False),
+    ],
+)
+def test_a_receiver_is_a_url_of_an_http_server(url: str, expected: bool) -> None:
+    assert is_http(url) is expected

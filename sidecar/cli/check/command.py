@@ -18,7 +18,8 @@ from sidecar.host.files import require_room, require_writable
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
 from sidecar.restore.preview import foretell
-from sidecar.settings.fields import SIZES, Configuration, listen_address, without_password
+from sidecar.settings.fields import SIZES, Configuration, listen_address
+from sidecar.storage.urls import without_password
 from sidecar.units import format_duration, format_size
 
 

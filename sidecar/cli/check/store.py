@@ -14,7 +14,6 @@ from sidecar.bootstrap import Services
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease.record import read
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
-from sidecar.settings.fields import store_parts
 from sidecar.storage.base import Credentials, Probe
 
 KEY = ".sidecar/check"
@@ -56,13 +55,14 @@ class Trial:
     def steps(self) -> Steps:
         """Titles and what to do; each raises `SidecarError` when it fails."""
         found: Steps = []
+        directory = self._parts.location.directory
         if credentials := self._parts.credentials:
             found += [("token", lambda: self._token(credentials)), ("role", lambda: self._role(credentials))]
-        elif self._parts.probe:
+        elif self._parts.location.uses_credentials:
             found += [("credentials", self._credentials)]
         found += [
             ("store", self._list),
-            *([("place", self._place)] if self._parts.probe is None else []),
+            *([("place", partial(self._place, directory))] if directory else []),
             ("clock", self._clock),
             *([("lease", self._lease)] if self._parts.configuration.settings.lease == "on" else []),
             ("conditional write", partial(self._unless_new, self._write)),
@@ -93,12 +93,11 @@ class Trial:
             )
         return Finding("what the SDK finds by itself")
 
-    async def _place(self) -> Finding:
+    async def _place(self, directory: Path) -> Finding:
         """Of a directory: whether restore points outlive what they are made of."""
         if self._parts.configuration.sources["store"] == "default":
             return Finding(f"{self._parts.store.url} is the default, on this machine's own disk: {_LOST}", "warning")
-        place = store_parts(self._parts.configuration.settings.store)[2]
-        if any(_same_disk(Path(place).resolve(), each.path) for each in self._parts.databases):
+        if any(_same_disk(directory.resolve(), each.path) for each in self._parts.databases):
             return Finding(f"{self._parts.store.url} is on the same file system as the database: {_LOST}", "warning")
         return Finding(f"{self._parts.status.store} is apart from the databases")
 
@@ -126,7 +125,7 @@ class Trial:
     async def _clock(self) -> Finding:
         skew = datetime.now(UTC) - await self._store.now()
         words = f"this clock is {abs(skew).total_seconds():.0f} s {'ahead of' if skew > timedelta(0) else 'behind'} the store's"
-        if abs(skew) > SKEW_REFUSED and self._parts.probe:
+        if abs(skew) > SKEW_REFUSED and self._parts.location.refuses_wrong_clocks:
             raise AccessDenied(words, "set the machine's clock: S3 refuses requests beyond 15 minutes")
         return Finding(words, "warning" if abs(skew) > SKEW_NOTED else "ok")
 

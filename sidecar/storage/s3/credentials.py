@@ -26,6 +26,7 @@ from sidecar.model import Token
 from sidecar.storage.base import TokenSource
 from sidecar.storage.s3.session import new_session
 from sidecar.storage.s3.sts_errors import SDK_ERRORS, Refused, translate
+from sidecar.storage.urls import without_password
 
 log = structlog.get_logger()
 
@@ -226,8 +227,7 @@ class RoleCredentials:
     def _where(self) -> str:
         if not self._role.endpoint:
             return f"AWS STS in {self._role.region}"
-        scheme, _, rest = self._role.endpoint.partition("://")
-        return f"the token service {scheme}://{rest.rpartition('@')[2]}"
+        return f"the token service {without_password(self._role.endpoint)}"
 
 
 class _Provider(AioCredentials):  # type: ignore[misc] # aiobotocore has no types

@@ -20,6 +20,7 @@ from sidecar.errors import (
     Throttled,
     TokenUnavailable,
 )
+from sidecar.storage.urls import without_password
 
 # RecursionError: the SDK follows a bucket that redirects every request, HEAD included, until the stack ends.
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError, RecursionError)
@@ -43,7 +44,7 @@ _UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToke
 
 def translate(error: BaseException, bucket: str, endpoint: str | None, operation: str, key: str) -> SidecarError:
     """Our error for one of the SDK's. The message never contains credentials."""
-    where = _without_password(endpoint) if endpoint else "AWS S3"
+    where = without_password(endpoint) if endpoint else "AWS S3"
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, bucket, where, operation, key)
     if isinstance(error, _NO_CREDENTIALS):
@@ -139,11 +140,6 @@ def _skew(reply: Any) -> str:
     except (KeyError, ValueError, TypeError):
         return "is wrong"
     return f"is {abs(seconds) / 60:.0f} minutes {'ahead' if seconds > 0 else 'behind'}"
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _words(error: BaseException) -> str:

@@ -1,0 +1,38 @@
+"""`file:///directory`: a store in a directory, and how it is opened."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from sidecar.storage.base import OpenStore, StoreAccess
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryLocation:
+    """Implements `base.StoreLocation`. The directory may be relative to the working directory."""
+
+    form: ClassVar[str] = "file:///directory"
+    billable: ClassVar[bool] = False
+    uses_credentials: ClassVar[bool] = False
+    refuses_wrong_clocks: ClassVar[bool] = False
+    directory: Path
+
+    @classmethod
+    def parse(cls, url: str) -> Self | None:
+        """The location of a URL of this form, else None. `file://data/store` is a typo of `file:///data/store`."""
+        directory = url.removeprefix("file://")
+        return cls(Path(directory)) if directory != url and directory.startswith(("/", "./", "../")) else None
+
+    def removal_command(self, key: str) -> str:
+        """See `base.StoreLocation`."""
+        return f"rm {self.directory}/{key}"
+
+    @asynccontextmanager
+    async def open(self, access: StoreAccess) -> AsyncIterator[OpenStore]:
+        """See `base.StoreLocation`."""
+        from sidecar.storage.file.store import FileStore
+
+        store = FileStore(self.directory.resolve())
+        yield OpenStore(store, prunable=store, located=store)

@@ -1,0 +1,34 @@
+"""Which kinds of stores there are: the only list of them. A store's URL leads to its location, and that opens it.
+
+A new kind is a folder beside `s3` and `file` with a location (`base.StoreLocation`) in it, and one line here.
+"""
+
+from collections.abc import Callable
+
+from sidecar.storage.base import StoreLocation
+from sidecar.storage.file.location import DirectoryLocation
+from sidecar.storage.s3.location import BucketLocation
+from sidecar.storage.urls import without_password
+
+# The form of a URL, as people are told it, and what reads one. Nothing here imports an SDK: opening does.
+KINDS: dict[str, Callable[[str], StoreLocation | None]] = {
+    BucketLocation.form: BucketLocation.parse,
+    DirectoryLocation.form: DirectoryLocation.parse,
+}
+
+
+def parse_location(url: str) -> StoreLocation:
+    """Where a store is. Raises ValueError that says how URLs of stores look."""
+    if location := _parsed(url):
+        return location
+    raise ValueError(f"store: {without_password(url)!r} is neither {' nor '.join(KINDS)}")
+
+
+def removal_command(url: str, key: str) -> str:
+    """What a person types to delete an object of the store with this URL."""
+    location = _parsed(url)
+    return location.removal_command(key) if location else f"delete {url}/{key}"
+
+
+def _parsed(url: str) -> StoreLocation | None:
+    return next((location for parse in KINDS.values() if (location := parse(url))), None)

@@ -1,0 +1,20 @@
+"""URLs as people write them: which ones are HTTP, and how one is shown without the password in it."""
+
+import re
+from urllib.parse import urlsplit
+
+_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
+
+
+def without_password(url: str) -> str:
+    """A URL that may be shown: user and password are replaced."""
+    return _USER.sub("***@", url)
+
+
+def is_http(url: str) -> bool:
+    """Whether this is a URL of an HTTP server, with a host in it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
