@@ -13,7 +13,7 @@ import anyio
 from sidecar import __version__
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -42,10 +42,10 @@ from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
 from sidecar.settings.fields import Configuration
 from sidecar.status.model import Status
-from sidecar.storage.base import Credentials, Located, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
+from sidecar.storage.base import Credentials, FileBacked, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from sidecar.storage.urls import without_password
 
 CYCLE_PATIENCE = 30.0
@@ -63,10 +63,10 @@ class Services:
     store: ObjectStore
     snapshotter: Snapshotter
     staging: Staging
-    turn: Turns
+    turn: ConcurrencyLimit
     location: StoreLocation
     prunable: Prunable | None
-    located: Located | None = None
+    file_backed: FileBacked | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
 
@@ -76,33 +76,33 @@ class Services:
         return self.configuration.environment.holder
 
     @property
-    def patience(self) -> Patience:
-        """That of a cycle's requests."""
-        return Patience(min(CYCLE_PATIENCE, max(1.0, self.configuration.settings.interval.total_seconds() / 4)))
+    def retry_policy(self) -> RetryPolicy:
+        """The retry policy of a cycle's requests."""
+        return RetryPolicy(min(CYCLE_PATIENCE, max(1.0, self.configuration.settings.interval.total_seconds() / 4)))
 
-    def replica(self, patience: Patience | None = None) -> Replica:
-        """The store's restore points, its requests retried with this patience, by default a cycle's."""
+    def replica(self, policy: RetryPolicy | None = None) -> Replica:
+        """The store's restore points, its requests retried by this policy, by default a cycle's."""
         settings = self.configuration.settings
-        store = Retrying(self.store, self.clock, patience or self.patience)
+        store = Retrying(self.store, self.clock, policy or self.retry_policy)
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
     def fence(self, *, returning: bool = True) -> Lease | NoLease:
-        """What makes us the only writer: the lease, acquired with the patience of a boot; see `Identity.returning`."""
+        """What makes us the only writer: the lease, acquired with the retry policy of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
-        later = Retrying(self.store, self.clock, Patience(settings.lease_ttl.total_seconds() / 6))
+        later = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
-            return NoLease(self.replica(self.boot_patience).store)
-        patient = Retrying(self.store, self.clock, self.boot_patience)
+            return NoLease(self.replica(self.boot_retry_policy).store)
+        patient = Retrying(self.store, self.clock, self.boot_retry_policy)
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
         names = [database.name for database in self.databases]
-        known = partial(self.replica(self.boot_patience).highest_epoch, names)
+        known = partial(self.replica(self.boot_retry_policy).highest_epoch, names)
         return Lease(later, patient, self.clock, self.status.lease, me, known)
 
     @property
-    def boot_patience(self) -> Patience:
-        """That of a boot's requests, and of a command that needs the lease."""
-        return Patience(self.configuration.settings.restore_timeout.total_seconds(), cut=True)
+    def boot_retry_policy(self) -> RetryPolicy:
+        """The retry policy of a boot's requests, and of a command that needs the lease."""
+        return RetryPolicy(self.configuration.settings.restore_timeout.total_seconds(), hard_deadline=True)
 
     def locks(self, control: Path | None) -> AbstractContextManager[None]:
         """Be the only sidecar of these databases, and with a lease of this store, on this machine."""
@@ -147,7 +147,7 @@ class Services:
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
         settings = self.configuration.settings
-        replica = self.replica(self.boot_patience)
+        replica = self.replica(self.boot_retry_policy)
         return Boot(
             replica,
             self.restorer(replica),
@@ -191,12 +191,12 @@ class Services:
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
-        return Lineage(database.path, self.store.url, durable=self.durable(database.path), located=self.located)
+        return Lineage(database.path, self.store.url, durable=self.durable(database.path), file_backed=self.file_backed)
 
     async def require_origin(self) -> None:
         """See that the store's file system is there, where the local databases say that it was. Raises `StoreMissing`."""
         lineages = {database: self.lineage(database) for database in self.databases}
-        await require_origin(lineages, self.replica(self.boot_patience), self.located)
+        await require_origin(lineages, self.replica(self.boot_retry_policy), self.file_backed)
 
     def incidents(self, tools: Tools) -> Incidents:
         """The open incidents, kept over restarts."""
@@ -226,7 +226,7 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval = settings.drill_interval
     async with location.open(_access(configuration, clock, status)) as found:
-        metered, turn = Metered(found.store, clock, status), Turns(AT_ONCE)
+        metered, turn = Metered(found.store, clock, status), ConcurrencyLimit(AT_ONCE)
         yield Services(
             configuration,
             databases,
@@ -238,7 +238,7 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
             turn,
             location,
             found.prunable,
-            found.located,
+            found.file_backed,
             found.credentials,
             found.probe,
         )

@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Spares(Generic[T]):
+class Pool(Generic[T]):
     """What is costly to make, used again; for several threads.
 
     Above all memory: in a virtual machine a fresh page costs more than what is written into it. So a buffer is given
@@ -35,7 +35,7 @@ class Spares(Generic[T]):
         self._free.append(spare)
 
 
-class Turns:
+class ConcurrencyLimit:
     """Lets few work at once, as a context manager, and others wait until nobody does."""
 
     def __init__(self, at_once: int) -> None:
@@ -60,7 +60,7 @@ class Turns:
             await self._idle.wait()
 
 
-async def together(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def run_all(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run all at once; the first failure cancels the others and is raised as it is."""
     try:
         async with anyio.create_task_group() as group:
@@ -111,7 +111,7 @@ async def gathered(inputs: Iterable[T], work: Callable[[T], Awaitable[R]], *, at
         for number, item in waiting:
             results[number] = await work(item)
 
-    await together(*[worker] * at_once)
+    await run_all(*[worker] * at_once)
     return [results[number] for number in sorted(results)]
 
 

@@ -8,7 +8,7 @@ from sidecar.lease.lease import Lease
 from sidecar.lease.record import KEY, Record, parse
 from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.fakes import START, FakeClock, MemoryStore
 
 TTL = timedelta(seconds=60)
@@ -40,7 +40,7 @@ def lease_of(
 ) -> Lease:
     """A lease as a process of the machine `holder` has it; `patience` in seconds is that of its requests."""
     clock = clock or SharedClock(store)
-    retrying = Retrying(store, clock, Patience(patience, first=0.1))
+    retrying = Retrying(store, clock, RetryPolicy(patience, first=0.1))
     me = Identity(holder, boot or f"boot-{next(_boots)}", TTL, returning)
     highest = {"known": known} if known else {}
     return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me, **highest)

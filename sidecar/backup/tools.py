@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
 from sidecar.host.clock import Clock
 from sidecar.lease.fence import Fence
@@ -29,6 +29,6 @@ class Tools:
     status: Status
     clock: Clock
     fence: Fence
-    turn: Turns
+    turn: ConcurrencyLimit
     prunable: Prunable | None = None
     look_every: float = LOOK_EVERY

@@ -16,13 +16,15 @@ from sidecar.settings.fields import Configuration
 async def attended(configuration: Configuration, *, as_boot: bool = False) -> AsyncIterator[Services]:
     """When the store is silent that is logged once, with the time after which the command ends.
 
-    `as_boot` says that the first request is made with a boot's patience, else with a cycle's.
+    `as_boot` says that the first request is made with a boot's retry policy, else with a cycle's.
     """
     tune_process()
     try:
         async with open_services(configuration) as services, anyio.create_task_group() as group:
             resume_collection()
-            group.start_soon(log_silence, services.status, services.boot_patience if as_boot else services.patience)
+            group.start_soon(
+                log_silence, services.status, services.boot_retry_policy if as_boot else services.retry_policy
+            )
             yield services
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failures:

@@ -134,7 +134,7 @@ class _Daemon:
             log.warning(ON_THIS_DISK[0], store=self._parts.store.url, hint=ON_THIS_DISK[1])
         self._status.enter("restoring")
         async with anyio.create_task_group() as group:
-            group.start_soon(log_silence, self._status, self._parts.boot_patience)
+            group.start_soon(log_silence, self._status, self._parts.boot_retry_policy)
             status = await self._with_lease()
             group.cancel_scope.cancel()
         return status

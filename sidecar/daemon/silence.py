@@ -4,8 +4,8 @@ import anyio
 import structlog
 
 from sidecar.status.model import Status
-from sidecar.storage.base import FIRST_WORD
-from sidecar.storage.retry import Patience
+from sidecar.storage.base import FIRST_BYTE_TIMEOUT
+from sidecar.storage.retry import RetryPolicy
 
 log = structlog.get_logger()
 
@@ -13,16 +13,16 @@ SILENCE_SECONDS = 3.0
 _ANSWERS = {"ok", "not_found", "precondition_failed"}
 
 
-async def log_silence(status: Status, patience: Patience) -> None:
-    """Warn once, in the log and on the page, when the store stays silent. `patience` is that of the first request."""
+async def log_silence(status: Status, policy: RetryPolicy) -> None:
+    """Warn once, in the log and on the page, when the store stays silent. `policy` is that of the first request."""
     await anyio.sleep(SILENCE_SECONDS)
     asked = status.in_flight or status.requests
     if asked and not any(outcome in _ANSWERS for _, outcome in status.requests):
-        most = _at_most(patience, refused=bool(status.requests))
+        most = _at_most(policy, refused=bool(status.requests))
         status.trouble = status.trouble or f"{status.store} does not answer"
         log.warning(f"the store {status.store} does not answer yet; giving up within {most:.0f} s")
 
 
-def _at_most(patience: Patience, *, refused: bool) -> float:
-    """Seconds until the first request is given up: its last attempt starts within the patience and may then wait for a reply."""
-    return patience.give_up_after + (0.0 if refused or patience.cut else FIRST_WORD)
+def _at_most(policy: RetryPolicy, *, refused: bool) -> float:
+    """Seconds until the first request is given up: its last attempt starts within that time and may then wait for a reply."""
+    return policy.give_up_after + (0.0 if refused or policy.hard_deadline else FIRST_BYTE_TIMEOUT)

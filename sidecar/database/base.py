@@ -58,9 +58,9 @@ class Snapshotter(Protocol):
         """
         ...
 
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         """Check a file nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's words.
 
-        `breathe` is called every few milliseconds from the thread that checks, and may sleep.
+        `yield_to_app` is called every few milliseconds from the thread that checks, and may sleep.
         """
         ...

@@ -13,7 +13,7 @@ import structlog
 
 from sidecar.host.files import sync, temporary, write_new
 from sidecar.host.mounts import mount_of
-from sidecar.storage.base import Located
+from sidecar.storage.base import FileBacked
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class Marker:
     """Keys of restore points in `store`; `inode` and `device` are those of the database file it speaks of.
 
     `by_hand` says that somebody chose this restore point, with `sidecar restore`. `identity`, `mount` and `filesystem` are those of a
-    store that is a directory (`ports.Located`): it may have moved, and another one may be in its place.
+    store that is a directory (`ports.FileBacked`): it may have moved, and another one may be in its place.
     """
 
     store: str
@@ -63,11 +63,11 @@ def _parse(text: str) -> Marker:
 class Lineage:
     """Reads and writes the marker of one database."""
 
-    def __init__(self, database: Path, store: str, *, durable: bool, located: Located | None = None) -> None:
+    def __init__(self, database: Path, store: str, *, durable: bool, file_backed: FileBacked | None = None) -> None:
         self._database = database
         self._store = store
         self._durable = durable
-        self._located = located
+        self._located = file_backed
         self.path = database.with_name(f"{database.name}.sidecar.json")
 
     def read(self) -> Marker | None:

@@ -104,10 +104,10 @@ class SqliteSnapshotter:
         with ExitStack() as reserved:
             yield await to_thread.run_sync(self._snapshot, path, reserved)
 
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         """See `ports.Snapshotter`."""
         if mode != "none":
-            await to_thread.run_sync(_integrity, path, mode, breathe)
+            await to_thread.run_sync(_integrity, path, mode, yield_to_app)
 
     def _prepare(self, path: Path) -> None:
         with _translated(path), closing(_connect(path, "rw")) as connection:
@@ -265,11 +265,11 @@ def _settle(path: Path) -> None:
         connection.execute("ROLLBACK")
 
 
-def _integrity(path: Path, mode: str, breathe: Callable[[], None] | None) -> None:
+def _integrity(path: Path, mode: str, yield_to_app: Callable[[], None] | None) -> None:
     pragma = "integrity_check(1)" if mode == "full" else "quick_check(1)"
     with _translated(path), closing(_connect(path, "ro&immutable=1")) as connection:
         # Counted in pages of the check, too: 500 of them are a few milliseconds.
-        connection.set_progress_handler(partial(_interrupt, breathe), 500 if breathe else 100_000)
+        connection.set_progress_handler(partial(_interrupt, yield_to_app), 500 if yield_to_app else 100_000)
         try:
             verdict = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
         except sqlite3.OperationalError as error:
@@ -282,10 +282,10 @@ def _integrity(path: Path, mode: str, breathe: Callable[[], None] | None) -> Non
         raise DamagedDatabase(f"{path} fails SQLite's {mode} integrity check: {verdict}")
 
 
-def _interrupt(breathe: Callable[[], None] | None) -> int:
+def _interrupt(yield_to_app: Callable[[], None] | None) -> int:
     from_thread.check_cancelled()  # an exception here interrupts the statement
-    if breathe:
-        breathe()
+    if yield_to_app:
+        yield_to_app()
     return 0
 
 

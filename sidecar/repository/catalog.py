@@ -13,7 +13,7 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from sidecar.concurrency import together
+from sidecar.concurrency import run_all
 from sidecar.errors import (
     ConfigurationError,
     DamagedLease,
@@ -208,7 +208,7 @@ class Replica:
             published.append(await self._store_parts(receive, key, metadata, permit))
 
         with send, receive:
-            await together(feed, drain)
+            await run_all(feed, drain)
         await self._require(published[0])
         return published[0]
 
@@ -242,7 +242,7 @@ class Replica:
         try:
             async with self.store.upload(key, metadata=metadata) as upload:
                 # `begun` is emptied as parts are sent: every part is to be forgotten as soon as possible.
-                await together(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
+                await run_all(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
                 await permit()
                 return await upload.complete()
         except NotFound as error:

@@ -6,7 +6,7 @@ from functools import partial
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from sidecar.concurrency import Spares
+from sidecar.concurrency import Pool
 from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Span
 
@@ -52,7 +52,7 @@ class Assembly:
         self._send = send
         self._sizes = sizes
         self._room = sizes.part + sizes.reserve
-        self._spares = Spares(partial(bytearray, self._room))
+        self._spares = Pool(partial(bytearray, self._room))
         self._buffer = self._spares.take()
         self._held = 0
         self._number = 0

@@ -11,7 +11,7 @@ from statistics import median
 
 from anyio import to_thread
 
-from sidecar.concurrency import Spares, hedged, together
+from sidecar.concurrency import Pool, hedged, run_all
 from sidecar.database.base import Snapshotter
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
@@ -42,18 +42,18 @@ async def _at_once(_size: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How a download is done. `pace` is awaited before each range, with the bytes that it decompresses to.
+class DownloadOptions:
+    """How a download is done. `limit_rate` is awaited before each range, with the bytes that it decompresses to.
 
-    `breathe` is called between the steps of SQLite's check, in its thread; `mode` is that of the new file.
+    `yield_to_app` is called between the steps of SQLite's check, in its thread; `mode` is that of the new file.
     """
 
-    pace: Callable[[int], Awaitable[None]] = _at_once
-    breathe: Callable[[], None] | None = None
+    limit_rate: Callable[[int], Awaitable[None]] = _at_once
+    yield_to_app: Callable[[], None] | None = None
     mode: int = 0o666
 
 
-_ORDINARY = Manner()
+_ORDINARY = DownloadOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Restorer:
         return tail.info, contents
 
     async def download(
-        self, point: RestorePoint, target: Path, progress: Progress | None = None, manner: Manner = _ORDINARY
+        self, point: RestorePoint, target: Path, progress: Progress | None = None, options: DownloadOptions = _ORDINARY
     ) -> Restored:
         """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
 
@@ -91,12 +91,12 @@ class Restorer:
             require_room(target, contents.index.database_size)
             # A name of its own: what a killed predecessor left here may be linked to the live database.
             target.unlink(missing_ok=True)
-            with _created(target, manner.mode) as file:
+            with _created(target, options.mode) as file:
                 os.truncate(file, contents.index.database_size)
                 source = _Source(point, contents, tail)
-                await _Transfer(self._replica, source, file, manner).run(progress or _silent)
+                await _Transfer(self._replica, source, file, options).run(progress or _silent)
             try:
-                await self._snapshotter.integrity(target, self._integrity, manner.breathe)
+                await self._snapshotter.integrity(target, self._integrity, options.yield_to_app)
             except DamagedDatabase as error:
                 raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
         return Restored(point, tail.info, contents, contents.size)
@@ -142,13 +142,13 @@ async def _get(
 class _Transfer:
     """The ranges of one restore point on their way into a file, a few at once."""
 
-    def __init__(self, replica: Replica, source: _Source, file: int, manner: Manner) -> None:
+    def __init__(self, replica: Replica, source: _Source, file: int, options: DownloadOptions) -> None:
         self._replica = replica
         self._source = source
         self._file = file
-        self._manner = manner
+        self._options = options
         self._runs = iter(source.contents.group(replica.part_size))
-        self._buffers = Spares(partial(bytearray, replica.part_size))
+        self._buffers = Pool(partial(bytearray, replica.part_size))
         self._taken: list[float] = []
         self._done = len(source.tail.data)
 
@@ -157,11 +157,11 @@ class _Transfer:
 
         async def worker() -> None:
             for run in self._runs:
-                await self._manner.pace(len(run) * CHUNK_SIZE)
+                await self._options.limit_rate(len(run) * CHUNK_SIZE)
                 await self._take(run)
                 progress(self._done, self._source.contents.size)
 
-        await together(*[worker] * self._replica.concurrency)
+        await run_all(*[worker] * self._replica.concurrency)
 
     async def _take(self, run: range) -> None:
         contents, tail = self._source.contents, self._source.tail

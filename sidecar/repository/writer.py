@@ -13,7 +13,7 @@ from urllib.parse import quote
 import structlog
 from anyio import from_thread
 
-from sidecar.concurrency import Spares, ordered
+from sidecar.concurrency import Pool, ordered
 from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.repository.catalog import Permit, Replica, always
@@ -69,7 +69,7 @@ def _unseen(_title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 class Publisher:
-    """Turns snapshots into restore points."""
+    """ConcurrencyLimit snapshots into restore points."""
 
     def __init__(self, replica: Replica, origin: Origin, *, level: int = 1, show: Show = _unseen) -> None:
         """`show` makes, from a title, what is told (bytes of the database done, bytes in all)."""
@@ -175,7 +175,7 @@ class _Job:
         self.progress(min(size, len(self.sizes) * CHUNK_SIZE), size)
 
     async def _compress(self, chunks: range, assembly: Assembly) -> None:
-        benches = Spares(partial(_Bench, self._level))
+        benches = Pool(partial(_Bench, self._level))
 
         async def emit(frames: list[bytes]) -> None:
             for frame in frames:
@@ -205,7 +205,7 @@ def _digests(path: Path, chunks: range) -> bytes:
         return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks, buffer))
 
 
-def _encode(path: Path, benches: Spares[_Bench], chunks: range) -> list[bytes]:
+def _encode(path: Path, benches: Pool[_Bench], chunks: range) -> list[bytes]:
     bench = benches.take()
     with _opened(path) as file:
         frames = [bench.encoder.frame(chunk) for chunk in _read(file, chunks, bench.buffer)]

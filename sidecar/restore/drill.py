@@ -2,7 +2,7 @@
 
 What proves must not know what it is to find: `Prover` has the store and a scratch file, and nothing of the database here.
 The app is not to notice: ranges come one at a time and at a bounded rate, SQLite's check works a quarter of the time,
-and both rest while a backup is under way.
+and both pause while a backup is under way.
 
 The outcome is written to the restore point itself, as a tag (`repository/drill_tag`).
 """
@@ -16,7 +16,7 @@ from anyio import from_thread
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Staging
 from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host.clock import Clock
@@ -24,7 +24,7 @@ from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.catalog import Replica
 from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
 from sidecar.repository.keys import point_of
-from sidecar.repository.reader import Manner, Progress, Restorer
+from sidecar.repository.reader import DownloadOptions, Progress, Restorer
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
@@ -50,30 +50,34 @@ class Prover:
         self._share = share
         self._scratch = database.path.with_name(f"{database.name}.{name}")
 
-    async def prove(self, point: RestorePoint, progress: Progress | None = None, rest: "Rest | None" = None) -> None:
+    async def prove(
+        self, point: RestorePoint, progress: Progress | None = None, throttle: "Throttle | None" = None
+    ) -> None:
         """Return if it is good. Raises `DamagedRestorePoint`; other `SidecarError` when it could not be found out."""
         _, contents = await self._restorer.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
-            manner = rest.manner(MEMORY_RATE if on_tmpfs else DISK_RATE) if rest else Manner(mode=PRIVATE)
-            await self._restorer.download(point, file, progress, manner)
+            options = (
+                throttle.options(MEMORY_RATE if on_tmpfs else DISK_RATE) if throttle else DownloadOptions(mode=PRIVATE)
+            )
+            await self._restorer.download(point, file, progress, options)
 
 
-class Rest:
+class Throttle:
     """Holds a prover back: at most so many bytes a second, a part of the time, and not at all beside a backup."""
 
-    def __init__(self, turns: Turns, clock: Clock) -> None:
+    def __init__(self, turns: ConcurrencyLimit, clock: Clock) -> None:
         self._turns = turns
         self._clock = clock
         self._rate = MEMORY_RATE
         self._free = clock.monotonic()
         self._rested = time.monotonic()
 
-    def manner(self, rate: int) -> Manner:
+    def options(self, rate: int) -> DownloadOptions:
         """For one download of at most `rate` bytes of database a second."""
         self._rate = rate
-        return Manner(self._pace, self._breathe, PRIVATE)
+        return DownloadOptions(self._limit_rate, self._yield_to_app, PRIVATE)
 
-    async def _pace(self, size: int) -> None:
+    async def _limit_rate(self, size: int) -> None:
         now = self._clock.monotonic()
         begin = max(now, self._free)
         self._free = begin + size / self._rate
@@ -81,7 +85,7 @@ class Rest:
             await self._clock.sleep(begin - now)
         await self._turns.idle()
 
-    def _breathe(self) -> None:
+    def _yield_to_app(self) -> None:
         """In SQLite's thread. Never long without a look whether the drill is cancelled."""
         worked = time.monotonic() - self._rested
         time.sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
@@ -147,7 +151,7 @@ class Drill:
                 )
             if point is None:
                 return None, None, None
-            await self._prover.prove(point, rest=Rest(self._tools.turn, self._clock))
+            await self._prover.prove(point, throttle=Throttle(self._tools.turn, self._clock))
         except DamagedRestorePoint as damage:
             return point, DrillOutcome.DAMAGED, damage
         except SidecarError as failure:

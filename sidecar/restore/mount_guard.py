@@ -13,20 +13,22 @@ from sidecar.errors import StoreMissing
 from sidecar.host.mounts import mount_of, mounts
 from sidecar.model import Database
 from sidecar.repository.catalog import Replica
-from sidecar.storage.base import Located
+from sidecar.storage.base import FileBacked
 
 
-async def require_origin(lineages: Mapping[Database, Lineage], replica: Replica, located: Located | None) -> None:
+async def require_origin(
+    lineages: Mapping[Database, Lineage], replica: Replica, file_backed: FileBacked | None
+) -> None:
     """Look at the markers on this disk, and at the store where one was written below another mount point.
 
     Raises `StoreMissing` when the store has nothing of that database; else what asking it raises.
     """
-    if located is None:
+    if file_backed is None:
         return
     apart = {
         database: lineage
         for database, lineage in lineages.items()
-        if (marker := lineage.on_this_disk()) and marker.last and _is_away(marker, located.directory)
+        if (marker := lineage.on_this_disk()) and marker.last and _is_away(marker, file_backed.directory)
     }
     if not apart or any([await replica.newest(database.name) for database in lineages]):
         return

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from sidecar.host.clock import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
 
-FIRST_WORD = 20.0  # seconds that a store over the network has to say anything before a request has failed
+FIRST_BYTE_TIMEOUT = 20.0  # seconds that a store over the network has to say anything before a request has failed
 
 
 class Upload(Protocol):
@@ -129,7 +129,7 @@ class Prunable(Protocol):
 
 
 @runtime_checkable
-class Located(Protocol):
+class FileBacked(Protocol):
     """What a store has beside `ObjectStore` that another one may take the place of, under the same URL: a directory."""
 
     @property
@@ -209,7 +209,7 @@ class OpenStore:
 
     store: ObjectStore
     prunable: Prunable | None = None
-    located: Located | None = None
+    file_backed: FileBacked | None = None
     probe: Probe | None = None
     credentials: Credentials | None = None
 

@@ -28,22 +28,22 @@ REQUEST_ID = "sidecar-request"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long, in seconds, an operation is tried again, and the backoff between attempts (full jitter)."""
 
     give_up_after: float
     first: float = 0.2
     longest: float = 10.0
-    cut: bool = False  # whether an attempt under way ends with it too
+    hard_deadline: bool = False  # whether an attempt in progress is cut off too
 
 
 class Retrying(Decorated):
-    """Tries `Transient` failures again until patience ends; recognizes writes of its own whose reply was lost."""
+    """Tries `Transient` failures again until the policy gives up; recognizes writes of its own whose reply was lost."""
 
-    def __init__(self, inner: ObjectStore, clock: Clock, patience: Patience) -> None:
+    def __init__(self, inner: ObjectStore, clock: Clock, policy: RetryPolicy) -> None:
         super().__init__(inner)
         self._clock = clock
-        self._patience = patience
+        self._policy = policy
 
     async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         last: Transient | None = None
@@ -56,15 +56,15 @@ class Retrying(Decorated):
                 last = error
                 raise
 
-        policy = patiently(self._clock, self._patience, f"store request {operation}")
-        if not self._patience.cut:
-            return await policy(once)
-        with anyio.move_on_after(self._patience.give_up_after):
-            return await policy(once)
+        attempts = retry_transient(self._clock, self._policy, f"store request {operation}")
+        if not self._policy.hard_deadline:
+            return await attempts(once)
+        with anyio.move_on_after(self._policy.give_up_after):
+            return await attempts(once)
         if last:
             raise last
         raise StoreUnavailable(
-            f"{self.url} did not answer within {self._patience.give_up_after:.0f} s",
+            f"{self.url} did not answer within {self._policy.give_up_after:.0f} s",
             "check the network and the endpoint",
         )
 
@@ -109,15 +109,15 @@ class Retrying(Decorated):
         return found
 
 
-def patiently(clock: Clock, patience: Patience, what: str) -> tenacity.AsyncRetrying:
+def retry_transient(clock: Clock, policy: RetryPolicy, what: str) -> tenacity.AsyncRetrying:
     """A retry policy for the `Transient` family: exponential backoff, full jitter, bounded in time."""
     started = clock.monotonic()
 
     def wait(state: tenacity.RetryCallState) -> float:
-        return clock.random() * float(min(patience.longest, patience.first * 2 ** min(state.attempt_number, 30)))
+        return clock.random() * float(min(policy.longest, policy.first * 2 ** min(state.attempt_number, 30)))
 
     def out_of_time(state: tenacity.RetryCallState) -> bool:
-        return clock.monotonic() - started + state.upcoming_sleep > patience.give_up_after
+        return clock.monotonic() - started + state.upcoming_sleep > policy.give_up_after
 
     def tell(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

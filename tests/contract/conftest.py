@@ -14,7 +14,7 @@ from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.metering import Metered
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from sidecar.storage.s3.store import S3Location, S3Store
 from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore
@@ -84,7 +84,7 @@ async def _s3(kind: str, seaweed: Seaweed, stack: AsyncExitStack) -> Subject:
     if kind == "s3-decorated":
         clock = SystemClock()
         status = Status((), store.url, "0", clock.now)
-        store = Retrying(Metered(store, clock, status), clock, Patience(give_up_after=10.0, first=0.05))
+        store = Retrying(Metered(store, clock, status), clock, RetryPolicy(give_up_after=10.0, first=0.05))
     return Subject(store, lambda: seaweed.s3.open_uploads(bucket))
 
 

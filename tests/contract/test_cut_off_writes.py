@@ -14,7 +14,7 @@ from sidecar.lease.lease import Lease
 from sidecar.lease.record import KEY, read
 from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from sidecar.storage.s3.store import S3Store
 from tests.harness.eventually import eventually
 from tests.harness.proxy import CloseMidBody, FaultProxy, Stall
@@ -32,7 +32,7 @@ def lease(through: S3Store) -> Callable[..., Lease]:
 
     def make(holder: str, *, patience: float = 5.0) -> Lease:
         clock = SystemClock()
-        store = Retrying(through, clock, Patience(patience, first=0.02))
+        store = Retrying(through, clock, RetryPolicy(patience, first=0.02))
         return Lease(store, store, clock, LeaseStatus(True, holder), Identity(holder, holder, TTL))
 
     return make

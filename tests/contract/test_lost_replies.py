@@ -9,7 +9,7 @@ from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.status.model import Status
 from sidecar.storage.metering import Metered
-from sidecar.storage.retry import REQUEST_ID, Patience, Retrying
+from sidecar.storage.retry import REQUEST_ID, Retrying, RetryPolicy
 from sidecar.storage.s3.store import S3Location, S3Store
 from tests.harness.proxy import SLOW_DOWN, DropReply, Fault, FaultProxy, Refuse, ResetMidBody, TruncateReply, s3_error
 from tests.harness.s3client import REGION
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.s3]
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
 DATA = bytes(range(256)) * 4096
 LOST = [DropReply(), s3_error(500, "InternalError")]
-SOON = Patience(give_up_after=10.0, first=0.02, longest=0.1)
+SOON = RetryPolicy(give_up_after=10.0, first=0.02, longest=0.1)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_every_request_of_an_upload_is_tried_again(
 
 
 async def test_outage_longer_than_patience_is_told_as_it_is(proxy: FaultProxy, store: Retrying, status: Status) -> None:
-    store._patience = Patience(give_up_after=0.3, first=0.02, longest=0.05)
+    store._policy = RetryPolicy(give_up_after=0.3, first=0.02, longest=0.05)
     proxy.down()
     with pytest.raises(StoreUnavailable):
         await store.get(KEY)

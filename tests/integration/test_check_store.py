@@ -68,7 +68,7 @@ async def found(
     """How each step ended."""
     outcomes: dict[str, Finding | str | SidecarError] = {}
     location = parse_location("s3://bucket") if probe else parts.location
-    for title, attempt in Trial(replace(parts, store=store, location=location, probe=probe, located=None)).steps():
+    for title, attempt in Trial(replace(parts, store=store, location=location, probe=probe, file_backed=None)).steps():
         try:
             outcomes[title] = await attempt()
         except SidecarError as error:

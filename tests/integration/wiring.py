@@ -10,7 +10,7 @@ import anyio
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
@@ -29,7 +29,7 @@ from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.metering import Metered
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.harness.writers import create_ledger, open_database, transfer
 
 NAME = "app.db"
@@ -53,7 +53,7 @@ class Machine:
         clock = SystemClock()
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
-        self.store = Retrying(Metered(store, clock, self.status), clock, Patience(patience, first=0.05))
+        self.store = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
         self.replica = Replica(self.store, part_size=5 << 20)
         self.staging = Staging(staging)
         self.snapshotter = SqliteSnapshotter(self.staging)
@@ -61,7 +61,7 @@ class Machine:
         self.restorer = Restorer(self.replica, self.snapshotter)
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
-        fence, turn = self.lease or NoLease(self.store), Turns(2)
+        fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
         self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, fence, turn)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)

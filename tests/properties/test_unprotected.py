@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
@@ -89,7 +89,7 @@ class World:
             self.status,
             self.clock,
             NoLease(self.store),
-            Turns(2),
+            ConcurrencyLimit(2),
         )
         self.backup = Backup(Database(NAME, self.path), Lineage(self.path, "", durable=False), tools)
 
@@ -136,7 +136,7 @@ class World:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         raise NotImplementedError
 
     @asynccontextmanager

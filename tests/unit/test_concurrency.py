@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from sidecar.concurrency import first_failure, ordered, together
+from sidecar.concurrency import first_failure, ordered, run_all
 from sidecar.errors import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -137,7 +137,7 @@ async def test_the_first_failure_cancels_the_others_and_is_raised_plain() -> Non
         raise StoreUnavailable("no")
 
     with pytest.raises(StoreUnavailable, match="no"):
-        await together(patient, failing)
+        await run_all(patient, failing)
     assert cancelled
 
 
@@ -151,7 +151,7 @@ async def test_a_failure_keeps_its_cause() -> None:
             raise StoreUnavailable("no") from error
 
     with pytest.raises(StoreUnavailable) as caught:
-        await together(failing)
+        await run_all(failing)
     assert isinstance(caught.value.__cause__, OSError)
 
 
@@ -166,5 +166,5 @@ async def test_one_of_our_errors_is_preferred_to_its_consequences() -> None:
 async def test_cancellation_passes_through_together() -> None:
     with anyio.CancelScope() as scope:
         scope.cancel()
-        await together(anyio.sleep_forever, anyio.sleep_forever)
+        await run_all(anyio.sleep_forever, anyio.sleep_forever)
     assert scope.cancelled_caught

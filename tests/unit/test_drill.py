@@ -12,7 +12,7 @@ import pytest
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.concurrency import Turns
+from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.lineage import Lineage
 from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
@@ -23,7 +23,7 @@ from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last
 from sidecar.repository.keys import key_of
 from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Origin, Publisher
-from sidecar.restore.drill import Drill, Prover, Rest
+from sidecar.restore.drill import Drill, Prover, Throttle
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode
@@ -60,9 +60,9 @@ class Checker:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         assert (mode, path.stat().st_mode & 0o777) == ("full", 0o600)
-        assert breathe
+        assert yield_to_app
         self.during()
         if self.verdict:
             raise DamagedDatabase(self.verdict)
@@ -80,7 +80,7 @@ class Scene:
         self.checker = Checker()
         restorer = Restorer(self.replica, self.checker, integrity="full")
         publisher = Publisher(self.replica, Origin("holder", "0"))
-        self.turns = Turns(2)
+        self.turns = ConcurrencyLimit(2)
         self.tools = Tools(
             self.replica, publisher, restorer, self.checker, self.status, self.clock, NoLease(self.store), self.turns
         )
@@ -215,12 +215,12 @@ async def test_no_drill_beside_a_backup(scene: Scene) -> None:
     assert scene.status.databases[NAME].drills["good"] == 1
     paced = []
 
-    async def pace() -> None:
-        await Rest(scene.turns, scene.clock).manner(1).pace(1)
+    async def limit_rate() -> None:
+        await Throttle(scene.turns, scene.clock).options(1).limit_rate(1)
         paced.append(True)
 
     async with anyio.create_task_group() as group, scene.turns:
-        group.start_soon(pace)
+        group.start_soon(limit_rate)
         await anyio.wait_all_tasks_blocked()
         assert not paced
     assert paced
@@ -228,10 +228,10 @@ async def test_no_drill_beside_a_backup(scene: Scene) -> None:
 
 async def test_ranges_come_at_a_bounded_rate(scene: Scene) -> None:
     """Whoever asks: a hundred megabytes take at least as long as the rate says."""
-    pace = Rest(scene.turns, scene.clock).manner(2 << 20).pace
+    limit_rate = Throttle(scene.turns, scene.clock).options(2 << 20).limit_rate
 
     async def range_of_4_mib() -> None:
-        await pace(4 << 20)
+        await limit_rate(4 << 20)
 
     async with anyio.create_task_group() as group:
         for _ in range(25):
@@ -240,7 +240,7 @@ async def test_ranges_come_at_a_bounded_rate(scene: Scene) -> None:
 
 
 async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What SQLite worked since the last rest is rested three times."""
+    """What SQLite worked since the last pause is rested three times."""
     now, slept = [100.0], []
 
     def sleep(seconds: float) -> None:
@@ -249,11 +249,11 @@ async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pyte
 
     monkeypatch.setattr("sidecar.restore.drill.time.monotonic", lambda: now[0])
     monkeypatch.setattr("sidecar.restore.drill.time.sleep", sleep)
-    breathe = Rest(scene.turns, scene.clock).manner(1).breathe
-    assert breathe
+    yield_to_app = Throttle(scene.turns, scene.clock).options(1).yield_to_app
+    assert yield_to_app
     for _ in range(10):
         now[0] += 0.005
-        breathe()
+        yield_to_app()
     assert slept == pytest.approx([0.015] * 10)
 
 

@@ -207,7 +207,7 @@ def test_a_marker_without_its_database_says_that_there_was_one(database: Path, e
 
 
 class Place:
-    """Implements `ports.Located`."""
+    """Implements `ports.FileBacked`."""
 
     def __init__(self, identity: str | None) -> None:
         self.identity = identity
@@ -216,13 +216,13 @@ class Place:
     async def rehearse(self) -> None: ...
 
 
-def located(database: Path, store: str = STORE, identity: str | None = "abc") -> Lineage:
-    return Lineage(database, store, durable=False, located=Place(identity))
+def file_backed(database: Path, store: str = STORE, identity: str | None = "abc") -> Lineage:
+    return Lineage(database, store, durable=False, file_backed=Place(identity))
 
 
 def test_where_the_store_was_is_written_down_and_stays(database: Path) -> None:
     """A publish that begins says nothing new about it."""
-    located(database).descends(KEY, "root")
+    file_backed(database).descends(KEY, "root")
     lineage(database).pending(NEXT)
     marker = lineage(database).read()
     assert marker
@@ -238,27 +238,27 @@ def test_a_marker_of_an_older_version_learns_where_the_store_is(database: Path) 
     marker = lineage(database).read()
     assert marker
     assert marker.identity is None
-    located(database).refresh()
+    file_backed(database).refresh()
     marker = lineage(database).read()
     assert marker
     assert (marker.last, marker.root, marker.identity, marker.mount) == (KEY, "root", "abc", "/proc")
 
 
 def test_a_directory_that_moved_is_the_same_store(database: Path) -> None:
-    located(database).descends(KEY, "root")
-    moved = located(database, "file:///elsewhere")
+    file_backed(database).descends(KEY, "root")
+    moved = file_backed(database, "file:///elsewhere")
     assert moved.elsewhere() is None
     marker = moved.read()
     assert marker
     assert marker.names(KEY)
     moved.refresh()
     assert lineage(database, "file:///elsewhere").read()
-    assert located(database, identity="another").elsewhere()
+    assert file_backed(database, identity="another").elsewhere()
 
 
 def test_a_directory_without_a_name_is_no_other_one_without_a_name(database: Path) -> None:
     lineage(database, "file:///one").descends(KEY, "root")
-    assert located(database, "file:///two", identity=None).read() is None
+    assert file_backed(database, "file:///two", identity=None).read() is None
 
 
 def test_what_a_killed_boot_left_is_no_deleted_database(database: Path) -> None:

@@ -7,7 +7,7 @@ from sidecar.errors import AccessDenied, NotFound, PreconditionFailed, SidecarEr
 from sidecar.model import IfAbsent
 from sidecar.status.model import Status
 from sidecar.storage.metering import Metered
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_every_attempt_is_counted_not_every_operation(
 ) -> None:
     memory.fail("now", times=3)
     memory.fail("now", Throttled("slow down"), times=2)
-    await Retrying(metered, clock, Patience(give_up_after=1e9)).now()
+    await Retrying(metered, clock, RetryPolicy(give_up_after=1e9)).now()
     assert status.requests == {("now", "failed"): 3, ("now", "throttled"): 2, ("now", "ok"): 1}
     assert sum(status.request_seconds["now"].counts) == 6
     assert status.request_seconds["now"].total == 3.0  # the waits between attempts are not part of them
@@ -70,7 +70,7 @@ async def test_the_question_after_a_lost_reply_is_counted_too(
     memory: MemoryStore, metered: Metered, clock: FakeClock, status: Status
 ) -> None:
     memory.lose_reply("put")
-    await Retrying(metered, clock, Patience(give_up_after=1e9)).put("key", b"x", condition=IfAbsent())
+    await Retrying(metered, clock, RetryPolicy(give_up_after=1e9)).put("key", b"x", condition=IfAbsent())
     assert status.requests == {("put", "failed"): 1, ("put", "precondition_failed"): 1, ("head", "ok"): 1}
 
 
@@ -92,5 +92,5 @@ async def test_a_cancelled_request_is_counted_as_such(memory: MemoryStore, meter
 
 async def test_decorators_tell_what_the_store_behind_them_can_do(clock: FakeClock, status: Status) -> None:
     inner = MemoryStore(minimum_part=5, maximum_parts=7)
-    outer = Retrying(Metered(inner, clock, status), clock, Patience(1.0))
+    outer = Retrying(Metered(inner, clock, status), clock, RetryPolicy(1.0))
     assert (outer.url, outer.minimum_part, outer.maximum_parts) == ("memory://test", 5, 7)

@@ -49,7 +49,7 @@ class Inspector:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
-    async def integrity(self, path: Path, mode: str, breathe: Callable[[], None] | None = None) -> None:
+    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         self.asked.append(mode)
         if self.verdict:
             raise DamagedDatabase(self.verdict)

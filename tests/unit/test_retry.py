@@ -20,7 +20,7 @@ from sidecar.host.clock import SystemClock
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.decorator import Decorated
-from sidecar.storage.retry import REQUEST_ID, Patience, Retrying, T
+from sidecar.storage.retry import REQUEST_ID, Retrying, RetryPolicy, T
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ def memory() -> MemoryStore:
 
 @pytest.fixture
 def store(memory: MemoryStore, clock: FakeClock) -> Retrying:
-    return Retrying(memory, clock, Patience(give_up_after=60.0))
+    return Retrying(memory, clock, RetryPolicy(give_up_after=60.0))
 
 
 async def upload(store: ObjectStore, key: str = "key", data: bytes = b"data") -> str:
@@ -97,7 +97,7 @@ async def test_patience_ends_with_the_last_error_as_it_was(
     """No time is slept beyond the limit: a wait that would exceed it is not begun."""
     memory.fail("now", Throttled("the last word"), times=10_000)
     with pytest.raises(Throttled, match=r"^the last word$"):
-        await Retrying(memory, clock, Patience(give_up_after=patience)).now()
+        await Retrying(memory, clock, RetryPolicy(give_up_after=patience)).now()
     assert clock.elapsed <= patience
     assert clock.elapsed >= patience - 10
     assert memory.count() == len(clock.sleeps) + 1
@@ -108,7 +108,7 @@ async def test_time_spent_in_requests_counts(memory: MemoryStore, clock: FakeClo
     memory.fail("now", times=100)
     memory.hook = lambda _operation, _key: clock.advance(30)
     with pytest.raises(StoreUnavailable):
-        await Retrying(memory, clock, Patience(give_up_after=60.0)).now()
+        await Retrying(memory, clock, RetryPolicy(give_up_after=60.0)).now()
     assert memory.count() == 2
 
 
@@ -116,7 +116,7 @@ async def test_time_spent_in_requests_counts(memory: MemoryStore, clock: FakeClo
 async def test_waits_grow_exponentially_to_a_ceiling_with_full_jitter(memory: MemoryStore, randomness: float) -> None:
     clock = FakeClock(randomness=randomness)
     memory.fail("now", times=40)
-    await Retrying(memory, clock, Patience(give_up_after=1e9, first=0.2, longest=10.0)).now()
+    await Retrying(memory, clock, RetryPolicy(give_up_after=1e9, first=0.2, longest=10.0)).now()
     expected = [randomness * min(10.0, 0.2 * 2**attempt) for attempt in range(1, 41)]
     assert clock.sleeps == pytest.approx(expected)
     assert max(clock.sleeps) <= 10.0
@@ -125,7 +125,7 @@ async def test_waits_grow_exponentially_to_a_ceiling_with_full_jitter(memory: Me
 async def test_an_attempt_that_is_cut_off_ends_with_the_reason_of_the_one_before(memory: MemoryStore) -> None:
     """`restore_timeout` ends in the middle of an attempt: why the earlier ones failed is what there is to say."""
     memory.fail("get", StoreUnavailable("scripted: the reason"))
-    store = Retrying(_Slow(memory), SystemClock(), Patience(give_up_after=0.3, first=0.01, cut=True))
+    store = Retrying(_Slow(memory), SystemClock(), RetryPolicy(give_up_after=0.3, first=0.01, hard_deadline=True))
     with pytest.raises(StoreUnavailable, match="the reason"):
         await store.get("key")
     with pytest.raises(StoreUnavailable, match="did not answer within"):
@@ -157,7 +157,7 @@ async def test_a_wait_can_be_cancelled(memory: MemoryStore, clock: FakeClock) ->
     memory.fail("now", times=10_000)
     with anyio.CancelScope() as scope:
         memory.hook = lambda _operation, _key: scope.cancel() if memory.count() == 3 else None
-        await Retrying(memory, clock, Patience(give_up_after=1e9)).now()
+        await Retrying(memory, clock, RetryPolicy(give_up_after=1e9)).now()
     assert scope.cancelled_caught
     assert memory.count() == 3
 

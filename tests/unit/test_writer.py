@@ -20,7 +20,7 @@ from sidecar.errors import (
 from sidecar.model import Span
 from sidecar.repository.catalog import Replica
 from sidecar.repository.parts import Assembly, PartSizes
-from sidecar.storage.retry import Patience, Retrying
+from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.fakes import FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -201,7 +201,7 @@ async def test_a_key_that_exists_is_not_overwritten(store: MemoryStore, size: in
 async def test_a_reply_that_was_lost_is_not_taken_for_somebody_else(store: MemoryStore, size: int) -> None:
     store.lose_reply("put")
     store.lose_reply("complete_upload")
-    retrying = Retrying(store, FakeClock(), Patience(60.0))
+    retrying = Retrying(store, FakeClock(), RetryPolicy(60.0))
     info = await Replica(retrying, part_size=PART).publish(KEY, PartSizes(PART), METADATA, written(data(size)))
     assert (info.etag, info.size) == (store.objects[KEY].info.etag, size)
 

@@ -103,9 +103,9 @@ class Trial:
 
     async def _unless_new(self, attempt: Callable[[], Awaitable[Finding | str]]) -> Finding | str:
         """A directory that is no store yet is not made one by a look: it may be that nothing is mounted there."""
-        located = self._parts.located
-        if located and located.identity is None and not self.newest:
-            await located.rehearse()
+        file_backed = self._parts.file_backed
+        if file_backed and file_backed.identity is None and not self.newest:
+            await file_backed.rehearse()
             return Finding(
                 "the directory is no store yet, and may be written to; the first start makes it one", "skipped"
             )

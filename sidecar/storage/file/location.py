@@ -35,4 +35,4 @@ class DirectoryLocation:
         from sidecar.storage.file.store import FileStore
 
         store = FileStore(self.directory.resolve())
-        yield OpenStore(store, prunable=store, located=store)
+        yield OpenStore(store, prunable=store, file_backed=store)

@@ -23,7 +23,7 @@ from sidecar.storage.file.root import PRIVATE, Root
 
 
 class FileStore:
-    """Implements `ports.ObjectStore`, `ports.Prunable`, `ports.Located` on a directory, made when it is first written to.
+    """Implements `ports.ObjectStore`, `ports.Prunable`, `ports.FileBacked` on a directory, made when it is first written to.
 
     Every method raises `StoreMissing` when it, or the directory above a new one, is not there.
     """
@@ -42,16 +42,16 @@ class FileStore:
 
     @property
     def identity(self) -> str | None:
-        """See `ports.Located`."""
+        """See `ports.FileBacked`."""
         return self._directory.identity
 
     @property
     def directory(self) -> Path:
-        """See `ports.Located`."""
+        """See `ports.FileBacked`."""
         return self._root
 
     async def rehearse(self) -> None:
-        """See `ports.Located`."""
+        """See `ports.FileBacked`."""
         await to_thread.run_sync(self._rehearse)
 
     async def now(self) -> datetime:

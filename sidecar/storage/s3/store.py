@@ -31,7 +31,7 @@ from sidecar.errors import (
     TokenUnavailable,
 )
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
-from sidecar.storage.base import FIRST_WORD, Credentials, Upload
+from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials, Upload
 from sidecar.storage.s3.body import Body, read_body
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.session import new_session
@@ -252,7 +252,7 @@ class S3Store:
             http_session_cls=_OneAttempt,
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=5,
-            read_timeout=FIRST_WORD,
+            read_timeout=FIRST_BYTE_TIMEOUT,
             max_pool_connections=self._connections,
             s3={"addressing_style": addressing},
             user_agent_extra="sqlite-sidecar",
