@@ -12,6 +12,7 @@ from tests.harness.environment import ROOT
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(DOCS.rglob("*.md"))
+EVERY_PAGE = [README, *PAGES]
 
 _BLOCK = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
