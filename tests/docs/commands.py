@@ -58,6 +58,8 @@ def parse(arguments: Sequence[str]) -> click.Context:
 
 def unknown_options(arguments: Sequence[str]) -> set[str]:
     """The options of an incomplete command line that its command does not have. Raises `click.UsageError`."""
+    if arguments[0].startswith("-"):  # of the program itself
+        return {arguments[0]} - {option for each in cli.params for option in each.opts} - {"--help"}
     _, command, rest = cli.resolve_command(click.Context(cli, info_name="sidecar"), list(arguments))
     assert command is not None
     known = {option for each in command.params for option in each.opts} | {"--help"}

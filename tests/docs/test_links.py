@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs import DOCS, EVERY_PAGE, PAGES
 from tests.docs.markdown import Page
+from tests.harness.environment import ROOT
 
 
 @pytest.mark.parametrize("path", EVERY_PAGE, ids=lambda path: path.name)
@@ -27,6 +28,10 @@ def _leads_somewhere(path: Path, target: str) -> bool:
     parts = urlsplit(target)
     if parts.scheme:
         return parts.scheme in {"http", "https", "mailto"}
+    if workflow := re.fullmatch(
+        r"\.\./\.\./actions/workflows/([\w.]+)(/badge\.svg)?", target
+    ):  # beside GitHub's /blob/main
+        return (ROOT / ".github" / "workflows" / workflow[1]).is_file()
     file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if parts.fragment:
         return file.suffix == ".md" and file.is_file() and parts.fragment in Page(file).anchors

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sidecar
+from sidecar import errors
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.settings.fields import CONFIG_VARIABLE, PREFIX, Settings, load
 from tests.docs import EVERY_PAGE
@@ -60,7 +61,7 @@ def test_every_metric_and_alert_exists(path: Path) -> None:
     stems = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in metrics}
     assert set(re.findall(r"\bsidecar_[a-z_]*[a-z]\b", text)) - metrics - stems == set()
     named = {span.text for span in Page(path).spans if re.fullmatch(r"Sidecar[A-Z]\w+", span.text)}
-    assert named - set(alerts()) - ({"SidecarError"} if "internals" in path.parts else set()) == set()
+    assert {name for name in named - set(alerts()) if not hasattr(errors, name)} == set()
 
 
 @for_every_page
