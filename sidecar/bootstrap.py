@@ -30,6 +30,7 @@ from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Account, Database
 from sidecar.monitoring.incidents import Incidents
+from sidecar.monitoring.listing import StoreListing
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import progress_log
@@ -201,6 +202,14 @@ class Services:
     def incidents(self, tools: Tools) -> Incidents:
         """The open incidents, kept over restarts."""
         return Incidents(tools.replica, self.status, tools.fence)
+
+    def listing(self, tools: Tools) -> StoreListing:
+        """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
+        sources, store = self.configuration.sources, without_password(self.configuration.settings.store)
+        options = ["--store", store] if sources["store"] == "flag" else []
+        named = len(self.databases) > 1 or sources["databases"] == "flag"
+        each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in self.databases}
+        return StoreListing(tools.replica, self.status, self.holder, each)
 
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""

@@ -1,4 +1,4 @@
-"""What goes on beside the app, besides backups and drills: looks at what is unprotected, stored, and still there."""
+"""What goes on beside the app, besides backups and drills: looks at what is unprotected, and whether restore points are still there."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,13 +13,10 @@ from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
-from sidecar.repository.inventory import stored_by_tier
 
 log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
-COUNT_SECONDS = 3600.0
-FIRST_COUNT_SECONDS = 60.0  # until there is anything
 
 
 class Watching:
@@ -64,16 +61,6 @@ class Watching:
     def _done(self, backup: Backup) -> tuple[str | None, int]:
         """Changes with each publish and each drill."""
         return backup.newest_key, sum(self._status.databases[backup.database.name].drills.values())
-
-    async def keep_counting_storage(self) -> None:
-        """Every hour: one LIST for each thousand restore points, so that `/status` knows what they cost."""
-        while True:
-            for backup in self._backups:
-                name = backup.database.name
-                with suppress(SidecarError):  # the cycles report what is wrong with the store
-                    points = [point async for point in self._tools.replica.points(name)]
-                    self._status.stored[name] = stored_by_tier(points)
-            await anyio.sleep(COUNT_SECONDS if all(self._status.stored.values()) else FIRST_COUNT_SECONDS)
 
     async def look_when_doubted(self) -> None:
         """The lease object was deleted, or is out of reach for good: are the restore points still there?"""

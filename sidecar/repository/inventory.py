@@ -1,9 +1,9 @@
 """What is in the store, as people and programs are told: every restore point with what its metadata and tags say."""
 
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from urllib.parse import unquote
 
 from sidecar.concurrency import gathered
@@ -98,13 +98,36 @@ async def described(replica: Replica, points: Sequence[RestorePoint]) -> list[En
     return [entry for entry in await gathered(points, look, at_once=AT_ONCE) if entry]
 
 
-def stored_by_tier(points: Sequence[RestorePoint]) -> dict[str, int]:
-    """Bytes in the store by the tier that each has, or is about to get; a hold is not seen. Oldest first."""
-    stored: dict[str, int] = {}
-    for point, successor in pairwise(points):
-        tier = tier_of(point.timestamp, successor.timestamp)
-        name = tier.value if tier else UNTIERED
-        stored[name] = stored.get(name, 0) + point.size
-    if points:
-        stored[NEWEST] = points[-1].size
-    return stored
+class Inventory:
+    """What a listing of one database's restore points amounts to. Takes the same memory whatever the history's length."""
+
+    def __init__(self, newest: int = 1) -> None:
+        """Keeps as many of the newest restore points as `newest` says."""
+        self.count = 0
+        self.oldest: RestorePoint | None = None
+        self.newest: deque[RestorePoint] = deque(maxlen=newest)  # oldest first
+        self._superseded: Counter[str] = Counter()
+
+    def add(self, point: RestorePoint) -> None:
+        """Count the next restore point; they come oldest first."""
+        if self.newest:
+            previous = self.newest[-1]
+            tier = tier_of(previous.timestamp, point.timestamp)
+            self._superseded[tier.value if tier else UNTIERED] += previous.size
+        self.oldest = self.oldest or point
+        self.newest.append(point)
+        self.count += 1
+
+    @property
+    def by_tier(self) -> dict[str, int]:
+        """Bytes in the store by the tier that each restore point has, or is about to get; a hold is not seen."""
+        newest = {NEWEST: self.newest[-1].size} if self.newest else {}
+        return {**self._superseded, **newest}
+
+
+def stored_by_tier(points: Iterable[RestorePoint]) -> dict[str, int]:
+    """Bytes in the store by tier, see `Inventory`. Takes the restore points oldest first."""
+    inventory = Inventory()
+    for point in points:
+        inventory.add(point)
+    return inventory.by_tier

@@ -29,6 +29,11 @@ def diverged_key_of(database: str, timestamp: Timestamp, holder: str) -> str:
     return f"{folder_of(database, diverged=True)}{timestamp}-{quote(holder, safe='')}{SUFFIX}"
 
 
+def timestamp_of(key: str) -> Timestamp:
+    """The timestamp in the key of a restore point. Raises ValueError."""
+    return Timestamp(key.rpartition("/")[2].removesuffix(SUFFIX))
+
+
 def point_of(info: ObjectInfo) -> RestorePoint | None:
     """The restore point behind an object, or None when its key is of another form."""
     folder, _, name = info.key.rpartition("/")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.status.cost import Cost, Measured, estimate
+from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem, Problems
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -165,6 +166,7 @@ class Status:
         self.publishing: dict[str, tuple[int, int]] = {}
         self.boot: Measured | None = None  # what was spent before the app started
         self.stored: dict[str, dict[str, int]] = {}
+        self.listings: dict[str, Listing] = {}  # by database, once the store was listed
         self.problems = Problems(len(databases))
         self.remark: tuple[str, str] | None = None  # what stays to be decided as long as this process runs, and a hint
 

@@ -60,5 +60,6 @@ def _database(status: Status, database: DatabaseStatus) -> dict[str, object]:
         "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
         "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
         "history": [{**asdict(each), "at": each.at.isoformat()} for each in database.history],
+        "listing": listing.as_dict() if (listing := status.listings.get(database.name)) else None,
         "verdict": of_database(status, database).as_dict(),
     }

@@ -20,7 +20,7 @@ def test_the_fields_of_a_real_daemon_and_store_are_those_that_are_documented(mac
     with machine.run(*CALM_APP, drill_interval="1s", interval="1s") as process:
         process.wait_metric("sidecar_drills_total", 1, outcome="good")
         write_note(machine.database, "second")
-        eventually(lambda: full(process), 30, "cost, history and a problem are there")
+        eventually(lambda: full(process), 30, "cost, history, listing and a problem are there")
         by_daemon = json.loads(process.http("/status")[1])
         assert process.terminate() == 0
     shown = {"status": [by_daemon], "list": []}
@@ -35,4 +35,6 @@ def test_the_fields_of_a_real_daemon_and_store_are_those_that_are_documented(mac
 def full(process: SidecarProcess) -> bool:
     """Whether everything that may be null or empty in /status is not."""
     shown = json.loads(process.http("/status")[1])
-    return bool(shown["cost"] and shown["problems"] and shown["databases"][0]["history"])
+    database = shown["databases"][0]
+    listing = database["listing"]
+    return bool(shown["cost"] and shown["problems"] and database["history"] and listing and listing["oldest"])

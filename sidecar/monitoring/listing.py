@@ -1,0 +1,128 @@
+"""Lists the store every hour, so that the page, `/status` and the cost estimate know what it holds."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+
+from sidecar.errors import SidecarError
+from sidecar.model import RestorePoint, Timestamp
+from sidecar.repository.catalog import Replica
+from sidecar.repository.inventory import Entry, Inventory, described
+from sidecar.repository.keys import timestamp_of
+from sidecar.repository.retention import tier_of
+from sidecar.status.listing import Listing, StoredPoint
+from sidecar.status.model import DatabaseStatus, Status
+
+log = structlog.get_logger()
+
+SHOWN = 20
+LIST_SECONDS = 3600.0
+FIRST_LIST_SECONDS = 60.0  # until there is anything, and after a failure
+FOLLOW_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What a database's status was when its listing began."""
+
+    published: str  # the newest key of its history
+    alarms: int
+
+    @classmethod
+    def of(cls, database: DatabaseStatus) -> "_Mark":
+        """`alarms` changes when a restore point is held, or was found damaged or gone."""
+        published = database.history[-1].key if database.history else ""
+        return cls(published, database.suspicious + database.drills["damaged"])
+
+
+class StoreListing:
+    """Keeps `Status.listings` and `Status.stored` up to date: by a listing every hour, and in between by each publish."""
+
+    def __init__(self, replica: Replica, status: Status, holder: str, options: Mapping[str, Sequence[str]]) -> None:
+        """`holder` is this machine; `options` are those that `sidecar restore` needs to find each database."""
+        self._replica = replica
+        self._status = status
+        self._holder = holder
+        self._options = options
+        self._marks: dict[str, _Mark] = {}
+
+    async def run(self) -> None:
+        """List the store for as long as the daemon runs."""
+        while True:
+            listed = [await self.refresh(name) for name in self._status.databases]
+            with anyio.move_on_after(LIST_SECONDS if all(listed) else FIRST_LIST_SECONDS):
+                await self._follow()
+
+    async def refresh(self, name: str) -> bool:
+        """List one database: one request for each thousand restore points, and two for each that is shown.
+
+        Returns False when there is none, or when the store did not answer; the backup cycles report why.
+        """
+        self._marks[name] = _Mark.of(self._status.databases[name])
+        inventory = Inventory(SHOWN)
+        try:
+            async for point in self._replica.points(name):
+                inventory.add(point)
+        except SidecarError:
+            return False
+        self._status.stored[name] = inventory.by_tier
+        newest = [*reversed(inventory.newest)]
+        oldest = [inventory.oldest] if inventory.oldest else []
+        shown = {each.key: each for each in await self._described(name, [*newest, *oldest])}
+        self._status.listings[name] = Listing(
+            self._status.now(),
+            inventory.count,
+            tuple(shown[each.key] for each in newest if each.key in shown),
+            next((shown[each.key] for each in oldest if each.key in shown), None),
+        )
+        self.update(name)
+        return inventory.count > 0
+
+    async def _described(self, name: str, points: Sequence[RestorePoint]) -> list[StoredPoint]:
+        unique = list({each.key: each for each in points}.values())
+        try:
+            entries = await described(self._replica, unique)
+        except SidecarError as error:
+            log.info("restore points shown without holder and tier", database=name, error=error.message)
+            entries = [Entry(each, None, None, None, None, None, None, None) for each in unique]
+        return [
+            StoredPoint(
+                each.point.key,
+                each.point.timestamp.instant,
+                each.point.size,
+                each.holder,
+                each.tier,
+                self._command(name, each.point.key, each.point.timestamp),
+            )
+            for each in entries
+        ]
+
+    async def _follow(self) -> None:
+        """Add what is published, until the store must be listed again: something about its restore points was reported."""
+        while all(_Mark.of(each).alarms == self._marks[name].alarms for name, each in self._status.databases.items()):
+            for name in self._status.databases:
+                self.update(name)
+            await anyio.sleep(FOLLOW_SECONDS)
+
+    def update(self, name: str) -> None:
+        """Add the restore points that this process published since the listing. Asks the store for nothing."""
+        listing, database = self._status.listings.get(name), self._status.databases[name]
+        if listing is None:
+            return
+        for publication in database.history:
+            last = listing.newest[0] if listing.newest else None
+            if publication.key <= max(self._marks[name].published, last.key if last else ""):
+                continue
+            timestamp = timestamp_of(publication.key)
+            command = self._command(name, publication.key, timestamp)
+            point = StoredPoint(publication.key, timestamp.instant, publication.size, self._holder, None, command)
+            tier = tier_of(Timestamp.of(last.time), timestamp) if last and not database.untagged else None
+            listing = listing.with_newest(point, previous_tier=tier, limit=SHOWN)
+        self._status.listings[name] = listing
+
+    def _command(self, name: str, key: str, timestamp: Timestamp) -> str:
+        options = self._options.get(name, ())
+        return shlex.join(["sidecar", "restore", *options, "--key", key, "--output", f"{timestamp}.db"])

@@ -1,0 +1,54 @@
+"""The restore points that the store holds of a database, as of the last listing."""
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """A restore point in the store. `holder` and `tier` are None when they are not known; the newest has no tier.
+
+    `restore` is the shell command that restores it to a new file.
+    """
+
+    key: str
+    time: datetime
+    size: int
+    holder: str | None
+    tier: str | None
+    restore: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {**asdict(self), "time": self.time.isoformat()}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The newest restore points of a database, newest first, the oldest one, and how many there are.
+
+    `at` is when the store was listed; restore points that this process published later are added without asking the store.
+    """
+
+    at: datetime
+    count: int
+    newest: tuple[StoredPoint, ...]
+    oldest: StoredPoint | None
+
+    def with_newest(self, point: StoredPoint, *, previous_tier: str | None, limit: int) -> "Listing":
+        """The listing after a publish; the restore point that was the newest gets a tier."""
+        before = tuple(replace(each, tier=each.tier or previous_tier) for each in self.newest[:1])
+        oldest = self.oldest or point
+        if before and oldest.key == before[0].key:
+            oldest = before[0]
+        newest = (point, *before, *self.newest[1:])[:limit]
+        return Listing(self.at, self.count + 1, newest, oldest)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "at": self.at.isoformat(),
+            "count": self.count,
+            "oldest": self.oldest.as_dict() if self.oldest else None,
+            "newest": [each.as_dict() for each in self.newest],
+        }
