@@ -26,7 +26,7 @@ from sidecar.repository.drill_tag import last_drill
 from sidecar.repository.inventory import age_of, stored_by_tier
 from sidecar.restore.preview import damage_of
 from sidecar.settings.fields import Configuration
-from sidecar.status.health import Level, Verdict
+from sidecar.status.health import Health, Level
 from sidecar.status.problems import Kind, Problem
 from sidecar.storage.open import parse_location
 from sidecar.units import format_duration, format_size
@@ -127,17 +127,17 @@ async def _damage(parts: Services, point: RestorePoint | None) -> str | None:
         return None
 
 
-def _joined(missing: Verdict | None, rest: Verdict) -> Verdict:
+def _joined(missing: Health | None, rest: Health) -> Health:
     """A database of which the store has nothing hides nothing of the others."""
     if missing is None:
         return rest
-    worst = rest if rest.level is Level.LOOK else missing
+    worst = rest if rest.level is Level.ATTENTION else missing
     return replace(
         worst, reason=f"{missing.reason}; {rest.reason}", hint="; ".join(filter(None, (missing.hint, rest.hint)))
     )
 
 
-async def _at_rest(parts: Services, replica: Replica) -> Verdict:
+async def _at_rest(parts: Services, replica: Replica) -> Health:
     """Whether a machine runs whose own page knows more, and what the last one left for a person to decide."""
     machine = await _machine(replica)
     notices = [notice for database in parts.databases for notice in await _to_decide(parts, replica, database)]
@@ -146,9 +146,9 @@ async def _at_rest(parts: Services, replica: Replica) -> Verdict:
         return machine
     last = notices[-1]
     reason, hint = f"{last.database}: {last.message}", last.hint
-    if machine.level is Level.LOOK:  # its disk may be the only copy of something
+    if machine.level is Level.ATTENTION:  # its disk may be the only copy of something
         reason, hint = f"{machine.reason}; {reason}", f"{machine.hint}; {hint}"
-    return Verdict(Level.LOOK, "To be looked at", last.at, reason, hint)
+    return Health(Level.ATTENTION, "Needs attention", last.at, reason, hint)
 
 
 async def _to_decide(parts: Services, replica: Replica, database: Database) -> tuple[Problem, ...]:
@@ -162,25 +162,25 @@ async def _to_decide(parts: Services, replica: Replica, database: Database) -> t
     return (*diverged, *kept.incidents)
 
 
-async def _machine(replica: Replica) -> Verdict:
+async def _machine(replica: Replica) -> Health:
     title, seen = "The store has what was published", None
     with suppress(DamagedLease):
         seen = await read(replica.store)
     if seen is None or seen.record.released:
         who = f"{seen.record.holder}, the last one, has stopped in order" if seen else "no machine is known"
-        return Verdict(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
+        return Health(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
     age = _duration(seen.age.total_seconds())
     if seen.age.total_seconds() <= seen.record.ttl:
         hint = "its own page, and `sidecar status` on it, say whether it is protected"
-        return Verdict(Level.WAIT, title, None, f"{seen.record.holder} runs: it renewed its lease {age} ago", hint)
+        return Health(Level.WAIT, title, None, f"{seen.record.holder} runs: it renewed its lease {age} ago", hint)
     reason = f"{seen.record.holder} has not renewed its lease for {age}, and did not stop in order"
     hint = "what it wrote after its newest restore point is on its disk only, if that is still there: start it again"
-    return Verdict(Level.LOOK, title, None, reason, hint)
+    return Health(Level.ATTENTION, title, None, reason, hint)
 
 
 def _unprotected(
     newest: Mapping[str, RestorePoint | None], damaged: Sequence[str], store: str, others: Sequence[str]
-) -> Verdict | None:
+) -> Health | None:
     """Whether the newest restore points are there, as far as their index tells; `others` are databases that the store has."""
     gone = [point.key for point in newest.values() if point and point.gone]
     missing = [name for name, point in newest.items() if point is None]
@@ -199,7 +199,7 @@ def _unprotected(
         hint = "are `store` and the database's name right, is the store's file system mounted, and does a daemon run?"
     some = not gone and not damaged and len(missing) < len(newest)
     title = f"The store has nothing of {', '.join(missing)}" if some else "Not protected"
-    return Verdict(Level.LOOK if some else Level.BAD, title, None, "; ".join(reasons), hint)
+    return Health(Level.ATTENTION if some else Level.BAD, title, None, "; ".join(reasons), hint)
 
 
 async def _database_in_store(

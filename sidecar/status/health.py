@@ -10,26 +10,26 @@ from sidecar.status.problems import Kind, Problem
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
-_LOOK = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH}
-TO_DECIDE = frozenset({*_LOOK, Kind.DAMAGED})
+_ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH}
+TO_DECIDE = frozenset({*_ATTENTION, Kind.DAMAGED})
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
 class Level(StrEnum):
-    """From good to bad. `LOOK` is protected with something to decide, `WAIT` not protected with nothing wrong."""
+    """From good to bad. `ATTENTION` is protected with something to decide, `WAIT` not protected with nothing wrong."""
 
     GOOD = "good"
-    LOOK = "look"
+    ATTENTION = "look"
     WAIT = "wait"
     BAD = "bad"
 
 
 # Of several databases: one that is still to come hides no loss of another.
-_SEVERITY = (Level.GOOD, Level.WAIT, Level.LOOK, Level.BAD)
+_SEVERITY = (Level.GOOD, Level.WAIT, Level.ATTENTION, Level.BAD)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Health:
     """How things are, since when, why, and what to do about it."""
 
     level: Level
@@ -43,7 +43,7 @@ class Verdict:
         return {**asdict(self), "since": self.since.isoformat() if self.since else None}
 
 
-def overall(status: Status) -> Verdict:
+def overall(status: Status) -> Health:
     """The worst of all databases, and the oldest of the worst; it says which one when there are several."""
     each = [(name, of_database(status, database)) for name, database in status.databases.items()]
     worst = max(each, key=lambda pair: _SEVERITY.index(pair[1].level))[1].level
@@ -55,13 +55,13 @@ def overall(status: Status) -> Verdict:
     which = names[0] if len(names) == 1 else f"{len(names)} of {len(each)} databases"
     reason = f"{which}: {chosen.reason}" if chosen.reason else which
     title = f"{chosen.title}: {which}" if worst is Level.WAIT and len(names) < len(each) else chosen.title
-    return Verdict(worst, title, chosen.since, reason, chosen.hint)
+    return Health(worst, title, chosen.since, reason, chosen.hint)
 
 
-def of_database(status: Status, database: DatabaseStatus) -> Verdict:
+def of_database(status: Status, database: DatabaseStatus) -> Health:
     """The first thing that is to be said about a database."""
     found = next(_findings(status, database), None)
-    return found or Verdict(Level.GOOD, "Protected", database.protected_since, *_beginning(status, database))
+    return found or Health(Level.GOOD, "Protected", database.protected_since, *_beginning(status, database))
 
 
 def _beginning(status: Status, database: DatabaseStatus) -> tuple[str, str]:
@@ -77,7 +77,7 @@ def _others(database: DatabaseStatus) -> str:
     return f", only of {', '.join(database.others)}" if database.others else ""
 
 
-def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
+def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     """What is not as it should be, the most important first."""
     if status.phase in _ENDED:
         yield _ended(status)
@@ -86,7 +86,7 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
     if database.failing_since:
         since = min(database.unprotected_since or database.failing_since, database.failing_since)
         problem = _latest(status, database, {Kind.FAILURE})
-        yield Verdict(Level.BAD, "Not protected", since, database.last_error or "", problem.hint if problem else "")
+        yield Health(Level.BAD, "Not protected", since, database.last_error or "", problem.hint if problem else "")
     if status.phase in {"starting", "restoring"}:
         yield _booting(status)
     if database.last_outcome == "waiting":
@@ -94,22 +94,22 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
         reason = f"{database.path} does not exist yet, or has zero bytes"
         if database.restore_outcome == "started_empty":
             reason += f", and {status.store} has no restore point of {database.name}{_others(database)}"
-        yield Verdict(Level.WAIT, "Nothing to protect yet", status.started, reason, hint)
+        yield Health(Level.WAIT, "Nothing to protect yet", status.started, reason, hint)
     if status.phase == "stopping":
-        yield Verdict(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
+        yield Health(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
     if _overdue(status, database):
         reason = f"no restore point holds the changes of the last {status.unprotected(database.name):.0f} s"
         hint = "is a backup slower than the interval? see the durations, and the log"
-        yield Verdict(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
+        yield Health(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
     if database.protected_since is None:
         hint = f"it comes at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
         began, _ = _beginning(status, database)
         reason = "; ".join(filter(None, ("the first backup of this run is not done yet", began)))
-        yield Verdict(Level.WAIT, "Not protected yet", status.started, reason, hint)
+        yield Health(Level.WAIT, "Not protected yet", status.started, reason, hint)
     yield from _to_decide(status, database)
 
 
-def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
+def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     """It is protected, and somebody has to look."""
     recent = status.now() - LOOK_FOR
     found = [each for each in status.problems if each.kind in TO_DECIDE and each.at >= recent]
@@ -117,38 +117,38 @@ def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Verdict]:
     if found:
         last, more = found[-1], len(found) - 1
         lost = any(each.kind is Kind.DAMAGED for each in found)
-        title = "Protected, but changes were lost" if lost else "Protected, but look"
+        title = "Protected, but changes were lost" if lost else "Protected – needs attention"
         hint = f"{last.hint}; {more} more below, under 'Last problems'" if more else last.hint
-        yield Verdict(Level.LOOK, title, last.at, last.message, hint)
+        yield Health(Level.ATTENTION, title, last.at, last.message, hint)
     if status.remark:
-        yield Verdict(Level.LOOK, "Protected, but look", database.protected_since, *status.remark)
+        yield Health(Level.ATTENTION, "Protected – needs attention", database.protected_since, *status.remark)
 
 
-def _booting(status: Status) -> Verdict:
+def _booting(status: Status) -> Health:
     if holder := status.lease.waiting_for:
         reason = f"waiting for the lease of {holder}"
         hint = "stop that machine, or wait until it is gone for lease_ttl"
-        return Verdict(Level.WAIT, "Waiting for another machine", status.started, reason, hint)
+        return Health(Level.WAIT, "Waiting for another machine", status.started, reason, hint)
     title = "Restoring" if status.phase == "restoring" else "Starting"
     if status.trouble:
         hint = "it is tried again until `restore_timeout`; the app is not started on an empty database"
-        return Verdict(Level.WAIT, title, status.started, status.trouble, hint)
+        return Health(Level.WAIT, title, status.started, status.trouble, hint)
     problem = status.problems[-1] if status.problems else None
     reason = problem.message if problem else "the app starts when its databases are there"
-    return Verdict(Level.WAIT, title, status.started, reason, problem.hint if problem else "")
+    return Health(Level.WAIT, title, status.started, reason, problem.hint if problem else "")
 
 
-def _fenced(status: Status, database: DatabaseStatus) -> Verdict:
+def _fenced(status: Status, database: DatabaseStatus) -> Health:
     problem = next((each for each in reversed(status.problems) if each.kind is Kind.DIVERGENCE), None)
     reason = f"{status.lease.waiting_for or 'another machine'} has taken over: what this one writes is kept under diverged/ at most"
     since = database.unprotected_since or (problem.at if problem else None)
-    return Verdict(Level.BAD, "Fenced: not protected", since, reason, "see that one machine runs: stop one of the two")
+    return Health(Level.BAD, "Fenced: not protected", since, reason, "see that one machine runs: stop one of the two")
 
 
-def _ended(status: Status) -> Verdict:
+def _ended(status: Status) -> Health:
     other = status.lease.waiting_for or "another machine"
     reason = f"{other} goes on from here" if status.phase == "handed over" else "the app has ended"
-    return Verdict(Level.WAIT, _ENDED[status.phase], None, reason)
+    return Health(Level.WAIT, _ENDED[status.phase], None, reason)
 
 
 def _overdue(status: Status, database: DatabaseStatus) -> bool:

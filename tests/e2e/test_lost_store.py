@@ -233,7 +233,7 @@ def test_without_a_store_of_its_own_the_page_is_not_green(local: Machine) -> Non
     with local.run(*CALM_APP, prefix=("env", "-u", "SIDECAR_STORE")) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         said = verdict(process)
-        assert (said["level"], said["title"]) == ("look", "Protected, but look")
+        assert (said["level"], said["title"]) == ("look", "Protected – needs attention")
         assert "lost with it" in said["reason"]
         assert "SIDECAR_STORE" in said["hint"]
         assert process.terminate() == 0

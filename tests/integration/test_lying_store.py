@@ -118,7 +118,7 @@ async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, t
     assert str((await machine.points())[-1].timestamp) in fresh.status.problems[0].message
     fresh.status.enter("running", ready=True)
     verdict = overall(fresh.status)
-    assert (verdict.level, verdict.title) == (Level.LOOK, "Protected, but changes were lost")
+    assert (verdict.level, verdict.title) == (Level.ATTENTION, "Protected, but changes were lost")
     assert verdict.reason.startswith(f"restored from {first} of ")
     assert f"because {second} of " in verdict.reason
 

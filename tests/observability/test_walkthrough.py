@@ -228,7 +228,7 @@ def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bu
             watch.fires("SidecarDrillDamaged")
             assert "is gone from the store, with all others" in problem(process)
             settled(process)
-            page(process, "look", "Protected, but look")
+            page(process, "look", "Protected – needs attention")
             assert process.terminate() == 0
         assert any("the lease object is gone from the store" in line for line in told(process))
     assert seaweed.s3.restore_points(bucket)
@@ -266,7 +266,7 @@ def test_app_deletes_all_rows(machine: Machine) -> None:
             execute(machine, "DELETE FROM notes")
             watch.fires("SidecarSuspiciousSnapshot")
             problem(process)
-            page(process, "look", "Protected, but look")
+            page(process, "look", "Protected – needs attention")
             execute(machine, "VACUUM")
             settled(process)
             assert process.metric("sidecar_suspicious_snapshots_total") == 1
@@ -334,7 +334,7 @@ def test_machine_is_killed_and_its_disk_lost(machine: Machine) -> None:
         with watching(machine, process) as watch:
             watch.fires("SidecarPredecessorUnfinished")
             problem(process)
-            page(process, "look", "Protected, but look")
+            page(process, "look", "Protected – needs attention")
         told(process)
         assert process.terminate() == 0
 

@@ -139,7 +139,7 @@ def test_one_that_is_still_to_come_hides_no_loss_of_another(clock: FakeClock) ->
     status.succeeded("a.db", "published")
     status.databases["b.db"].last_outcome = "waiting"
     status.report("a.db", "it looks lost", "", Kind.SUSPICION)
-    assert (overall(status).level, overall(status).reason) == (Level.LOOK, "a.db: it looks lost")
+    assert (overall(status).level, overall(status).reason) == (Level.ATTENTION, "a.db: it looks lost")
 
 
 def test_one_that_waits_beside_one_that_is_protected_is_named(clock: FakeClock) -> None:
@@ -157,7 +157,7 @@ def test_what_somebody_must_look_at_stays_for_a_day(status: Status, clock: FakeC
     running(status)
     status.report("app.db", "look", "at it", kind)
     clock.advance(86_000)
-    assert (overall(status).level, overall(status).hint) == (Level.LOOK, "at it")
+    assert (overall(status).level, overall(status).hint) == (Level.ATTENTION, "at it")
     clock.advance(500)
     assert overall(status).level is Level.GOOD
 

@@ -82,7 +82,7 @@ async def test_the_next_process_shows_what_the_last_one_left(store: MemoryStore,
     assert await second.incidents.store_new()
     assert list(second.status.problems) == [Problem(START, NAME, "it looks lost", "look", kind)]
     assert second.told == []
-    assert second.level is Level.LOOK
+    assert second.level is Level.ATTENTION
 
 
 @pytest.mark.parametrize("kind", [Kind.FAILURE, Kind.NOTICE, Kind.RECOVERY])
@@ -264,7 +264,7 @@ async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock:
     await process.incidents.look_for_diverged()
     assert [each.message.split()[0] for each in process.status.problems] == ["m1", "it"]
     assert process.status.problems[0].at < START
-    assert process.level is Level.LOOK
+    assert process.level is Level.ATTENTION
     assert [each.kind for each in process.told] == [Kind.DIVERGENCE, Kind.PROTECTED], "others were told by others"
 
 
@@ -304,7 +304,7 @@ async def test_what_is_said_again_a_day_later_is_kept_for_its_day(store: MemoryS
         clock.advance(6 * 3600)
     second = Process(store, clock)
     await second.incidents.store_new()
-    assert second.level is Level.LOOK
+    assert second.level is Level.ATTENTION
 
 
 async def test_what_diverges_again_is_shown_again(store: MemoryStore, clock: FakeClock) -> None:
@@ -318,7 +318,7 @@ async def test_what_diverges_again_is_shown_again(store: MemoryStore, clock: Fak
     before = process.level
     store.add("diverged/app.db/20261121T175400.000Z-m1.sqlite3.zst")
     await process.incidents.look_for_diverged()
-    assert (before, process.level) == (Level.GOOD, Level.LOOK)
+    assert (before, process.level) == (Level.GOOD, Level.ATTENTION)
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ async def test_a_store_that_denies_notices_does_not_hide_what_diverged(store: Me
 
     store.hook = deny
     await process.incidents.look_for_diverged()
-    assert process.level is Level.LOOK
+    assert process.level is Level.ATTENTION
 
 
 async def test_a_decision_of_this_very_second_counts(store: MemoryStore, clock: FakeClock) -> None:
