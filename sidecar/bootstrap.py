@@ -15,7 +15,7 @@ from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
-from sidecar.database.lineage import Lineage
+from sidecar.database.lineage import Lineage, StorePlace
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError
@@ -23,6 +23,7 @@ from sidecar.host.accounts import to_become
 from sidecar.host.clock import Clock, SystemClock
 from sidecar.host.files import is_durable
 from sidecar.host.locks import local_locks
+from sidecar.host.mounts import mount_of
 from sidecar.host.ownership import hand_over
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.fence import Fence
@@ -192,7 +193,8 @@ class Services:
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
-        return Lineage(database.path, self.store.url, durable=self.durable(database.path), file_backed=self.file_backed)
+        durable = self.durable(database.path)
+        return Lineage(database.path, self.store.url, durable=durable, place=partial(_place_of, self.file_backed))
 
     async def require_origin(self) -> None:
         """See that the store's file system is there, where the local databases say that it was. Raises `StoreMissing`."""
@@ -251,6 +253,13 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
             found.credentials,
             found.probe,
         )
+
+
+def _place_of(store: FileBacked | None) -> StorePlace | None:
+    if store is None:
+        return None
+    mount = mount_of(store.directory)
+    return StorePlace(store.identity, *(mount or ()))
 
 
 def _access(configuration: Configuration, clock: Clock, status: Status) -> StoreAccess:

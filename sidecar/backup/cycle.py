@@ -8,7 +8,7 @@ import anyio
 import structlog
 
 from sidecar.backup.tools import Tools
-from sidecar.database.changes import Protection
+from sidecar.database.changes import ChangeTracker
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import (
     DamagedRestorePoint,
@@ -62,7 +62,7 @@ class Cycle:
         self._must_publish = False
         self._mine = anyio.Lock()
         self._base: Parent | RestorePoint | None = None
-        self._protection = Protection(self._status)
+        self._changes = ChangeTracker(self._status)
         self._presence = Presence(
             database.name,
             tools.replica,
@@ -81,7 +81,7 @@ class Cycle:
         signature = self._tools.snapshotter.signature(self.database.path)
         self._inode = signature.database.inode if signature else None
         if unchanged:
-            self._protection.holds(signature, self._tools.clock.now())
+            self._changes.mark_held(signature, self._tools.clock.now())
             self._presence.confirm()
 
     def continues(self, newest: RestorePoint, marker: Marker | None) -> None:
@@ -92,7 +92,7 @@ class Cycle:
         self._status.restore_point_size = newest.size
         self._newest = max(newest.timestamp, self._newest or newest.timestamp)
         self._base = self._base or newest
-        self._protection.held_at(newest.timestamp.instant)
+        self._changes.mark_held_at(newest.timestamp.instant)
 
     def reuses(self, base: Parent) -> None:
         """The next publish may copy from this restore point."""
@@ -116,12 +116,12 @@ class Cycle:
             return
         self._status.size = signature.database.size
         self._status.wal_size = signature.wal.size if signature.wal else 0
-        self._protection.look(signature, self._tools.clock.now())
+        self._changes.observe(signature, self._tools.clock.now())
 
     def changed(self) -> bool:
         """Whether the database may have something that no restore point, nor a diverged one, holds."""
         signature = self._tools.snapshotter.signature(self.database.path)
-        return signature is not None and self._protection.changed_since(signature)
+        return signature is not None and self._changes.has_changes(signature)
 
     def is_gone(self) -> bool:
         """Whether there was a database and there is none any more."""
@@ -131,7 +131,7 @@ class Cycle:
 
     def kept(self, snapshot: Snapshot) -> None:
         """What this snapshot holds is in the store, if not as a restore point."""
-        self._protection.kept(snapshot.signature)
+        self._changes.mark_kept(snapshot.signature)
 
     def must_publish(self) -> None:
         """The next cycle publishes even what seems to be published already."""
@@ -145,7 +145,7 @@ class Cycle:
     def _distrust(self, damaged: RestorePoint) -> None:
         self._base = None
         self._must_publish = True
-        self._protection.lost(damaged.timestamp.instant)
+        self._changes.mark_lost(damaged.timestamp.instant)
         self._predecessors.forget(damaged.key)
 
     def doubt(self) -> None:
@@ -179,7 +179,7 @@ class Cycle:
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
             return self._without_database()
-        if not self._protection.changed_since(signature) and await self._is_held(last=last):
+        if not self._changes.has_changes(signature) and await self._is_held(last=last):
             return self._unchanged()
         return await self._snapshot_and_publish(last=last)
 
@@ -219,14 +219,14 @@ class Cycle:
 
     async def _snapshot_and_publish(self, *, last: bool) -> str:
         timing = Timing(self._tools.clock.monotonic)
-        self._protection.begin()
+        self._changes.begin_copy()
         try:
             async with self._tools.snapshotter.snapshot(self.database.path) as snapshot:
-                self._protection.copied(snapshot, self._tools.clock.now())
+                self._changes.end_copy(snapshot, self._tools.clock.now())
                 self._notice_another(snapshot.signature.database.inode)
                 index = await self._tools.publisher.index(snapshot, self.database.name)
                 if index.root == self._root and await self._is_held(last=last):
-                    self._protection.settle()
+                    self._changes.mark_copy_held()
                     self.observe()
                     return self._unchanged()
                 uploading = Timing(self._tools.clock.monotonic)
@@ -235,7 +235,7 @@ class Cycle:
                 self._settle("published")
                 return "published"
         finally:
-            self._protection.end()
+            self._changes.discard_copy()
 
     def _notice_another(self, inode: int) -> None:
         """An app that has the file before this one open writes to what has no name any more, and no backup sees it."""
@@ -287,7 +287,7 @@ class Cycle:
 
     def _settle(self, outcome: str) -> None:
         """What the snapshot holds is protected now; what was written since is not."""
-        self._protection.settle()
+        self._changes.mark_copy_held()
         self._tools.status.succeeded(self.database.name, outcome)
         self.observe()
 

@@ -1,8 +1,8 @@
-"""Since when a database has changes that no restore point holds: from what stat says of it, look by look.
+"""Tracks, by stat alone, since when a database has changes that no restore point holds.
 
-A look every second dates a change to a second, and the file's own time of change dates it where nobody looked: before
-the daemon started, or while it was busy. It may call a database unprotected that is not (a checkpoint by the app touches
-the file), never the other way round; the next cycle compares contents and ends that.
+An observation every second dates a change to the second. Where nobody observed (before the daemon started, or while it
+was busy), the file's own modification time dates it. The tracker may report changes where there are none, because a
+checkpoint by the app touches the file, but never the other way round; the next cycle compares contents and corrects it.
 """
 
 from datetime import datetime, timedelta
@@ -11,82 +11,82 @@ from sidecar.model import Signature, Snapshot
 from sidecar.status.model import DatabaseStatus
 
 
-class Protection:
-    """What is known of one database; `status` gets `unprotected_since`. Instants are this machine's."""
+class ChangeTracker:
+    """Tracks the changes of one database and keeps `status.unprotected_since` current. Instants are this machine's."""
 
     def __init__(self, status: DatabaseStatus) -> None:
         self._status = status
-        self._held: Signature | None = None
+        self._held: Signature | None = None  # the state that a restore point, or a copy under diverged/, holds
         self._held_at: datetime | None = None
-        self._looks: list[tuple[datetime, Signature]] | None = None
-        self._copied: Signature | None = None
+        self._copied: Signature | None = None  # the state in the copy that is being published
         self._copied_at: datetime | None = None
-        self._changed: datetime | None = None
+        self._changed: datetime | None = None  # the first change after that copy
+        self._observed: list[tuple[datetime, Signature]] | None = None  # while a copy is being made
 
-    def look(self, signature: Signature, now: datetime) -> None:
-        """Take note of what stat says now."""
-        if _same(signature, self._held):
+    def observe(self, signature: Signature, now: datetime) -> None:
+        """Take note of what stat reports now."""
+        if _is_same(signature, self._held):
             self._held_at = now
         elif self._status.unprotected_since is None and not self._is_our_checkpoint(signature):
-            self._status.unprotected_since = _dated(signature, self._held_at, now)
-        if self._looks is not None:
-            self._looks.append((now, signature))
-        if self._copied and self._changed is None and not _same(signature, self._copied):
-            self._changed = _dated(signature, self._copied_at, now)
+            self._status.unprotected_since = _date_of_change(signature, self._held_at, now)
+        if self._observed is not None:
+            self._observed.append((now, signature))
+        if self._copied and self._changed is None and not _is_same(signature, self._copied):
+            self._changed = _date_of_change(signature, self._copied_at, now)
 
-    def _is_our_checkpoint(self, signature: Signature) -> bool:
-        """A cycle's own checkpoint writes the database's file, and leaves the WAL as it is."""
-        cycling = self._looks is not None or self._copied is not None
-        return cycling and self._held is not None and signature.wal is not None and signature.wal == self._held.wal
+    def has_changes(self, signature: Signature) -> bool:
+        """Whether the database may have something that is not held."""
+        return not signature.proves_unchanged_since(self._held)
 
-    def holds(self, signature: Signature | None, now: datetime) -> None:
-        """A restore point holds all of this: the database was just restored from it."""
+    def mark_held(self, signature: Signature | None, now: datetime) -> None:
+        """A restore point holds exactly this state: the database was just restored from it."""
         self._held, self._held_at, self._status.unprotected_since = signature, now, None
 
-    def held_at(self, instant: datetime) -> None:
-        """There is a restore point of this instant, that the database may have gone on from."""
+    def mark_held_at(self, instant: datetime) -> None:
+        """There is a restore point of this instant, which the database may have continued from."""
         self._held_at = self._held_at or instant
 
-    def kept(self, signature: Signature) -> None:
-        """What is there is kept, though not as a restore point: it stays unprotected, and need not be kept again."""
+    def mark_kept(self, signature: Signature) -> None:
+        """This state is kept, but not as a restore point: it stays unprotected, and need not be kept again."""
         self._held = signature
 
-    def lost(self, since: datetime) -> None:
-        """The restore point of this instant turned out damaged: what came with it is unprotected ever since."""
+    def mark_lost(self, since: datetime) -> None:
+        """The restore point of this instant is damaged: its content has been unprotected ever since."""
         self._held = None
         self._held_at = since
         self._status.unprotected_since = min(since, self._status.unprotected_since or since)
 
-    def begin(self) -> None:
-        """A copy is being made."""
-        self._looks, self._changed = [], None
+    def begin_copy(self) -> None:
+        """A copy is about to be made."""
+        self._observed, self._changed = [], None
 
-    def copied(self, snapshot: Snapshot, now: datetime) -> None:
-        """The copy is made; looks at something newer than what it was made of saw changes that are not in it."""
+    def end_copy(self, snapshot: Snapshot, now: datetime) -> None:
+        """The copy is complete. Observations of a newer state than the copied one date changes that are not in it."""
         self._copied = snapshot.signature
         self._copied_at = now - timedelta(seconds=snapshot.seconds.get("snapshot", 0.0))
-        looks, self._looks = self._looks or [], None
-        for at, signature in looks:
-            # Those from before the checkpoint are older; what is as old was written in the same tick of the clock.
-            if _written(signature) >= _written(snapshot.signature) and not _same(signature, snapshot.signature):
-                self._changed = _dated(signature, self._copied_at, at)
+        observed, self._observed = self._observed or [], None
+        for at, signature in observed:
+            # Observations from before the checkpoint are older; an equal time means the same tick of the clock.
+            if _written(signature) >= _written(snapshot.signature) and not _is_same(signature, snapshot.signature):
+                self._changed = _date_of_change(signature, self._copied_at, at)
                 return
 
-    def settle(self) -> None:
-        """A restore point holds what was copied."""
+    def mark_copy_held(self) -> None:
+        """A restore point holds the copied state."""
         self._held, self._held_at = self._copied, self._copied_at
         self._status.unprotected_since = self._changed
 
-    def end(self) -> None:
-        """The copy is gone."""
-        self._copied = self._looks = None
+    def discard_copy(self) -> None:
+        """The copy was removed."""
+        self._copied = self._observed = None
 
-    def changed_since(self, signature: Signature) -> bool:
-        """Whether there may be something that is not held."""
-        return not signature.proves_unchanged_since(self._held)
+    def _is_our_checkpoint(self, signature: Signature) -> bool:
+        """Whether a cycle's own checkpoint explains the change: it writes the database file and leaves the WAL alone."""
+        copying = self._observed is not None or self._copied is not None
+        return copying and self._held is not None and signature.wal is not None and signature.wal == self._held.wal
 
 
-def _same(one: Signature, other: Signature | None) -> bool:
+def _is_same(one: Signature, other: Signature | None) -> bool:
     return other is not None and (one.database, one.wal) == (other.database, other.wal)
 
 
@@ -95,8 +95,8 @@ def _written(signature: Signature) -> int:
     return max(each.mtime_ns for each in (signature.database, signature.wal) if each)
 
 
-def _dated(signature: Signature, after: datetime | None, now: datetime) -> datetime:
-    """When a change was made that is seen now: not before `after`, when it was not there, and not in the future."""
+def _date_of_change(signature: Signature, after: datetime | None, now: datetime) -> datetime:
+    """When a change that is seen now was made: not before `after`, when it was absent, and not in the future."""
     age = now.timestamp() - _written(signature) / 1e9
     written = now - timedelta(seconds=max(0.0, age))
     return max(written, min(after, now)) if after else written

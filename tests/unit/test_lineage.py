@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker
+from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker, StorePlace
 from sidecar.host.files import temporary
 
 STORE = "s3://bucket/prefix"
@@ -206,18 +206,8 @@ def test_a_marker_without_its_database_says_that_there_was_one(database: Path, e
     assert lineage(database, "s3://elsewhere").left_behind() is None
 
 
-class Place:
-    """Implements `ports.FileBacked`."""
-
-    def __init__(self, identity: str | None) -> None:
-        self.identity = identity
-        self.directory = Path("/proc/sys")
-
-    async def rehearse(self) -> None: ...
-
-
 def file_backed(database: Path, store: str = STORE, identity: str | None = "abc") -> Lineage:
-    return Lineage(database, store, durable=False, file_backed=Place(identity))
+    return Lineage(database, store, durable=False, place=lambda: StorePlace(identity, "/proc", "proc"))
 
 
 def test_where_the_store_was_is_written_down_and_stays(database: Path) -> None:
