@@ -26,7 +26,7 @@ from sidecar.host.locks import local_locks
 from sidecar.host.mounts import mount_of
 from sidecar.host.ownership import hand_over
 from sidecar.lease.disabled import NoLease
-from sidecar.lease.fence import Fence
+from sidecar.lease.fence import Fence, WriterLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Account, Database
@@ -88,7 +88,7 @@ class Services:
         store = Retrying(self.store, self.clock, policy or self.retry_policy)
         return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
-    def fence(self, *, returning: bool = True) -> Lease | NoLease:
+    def fence(self, *, returning: bool = True) -> WriterLease:
         """What makes us the only writer: the lease, acquired with the retry policy of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
         later = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))

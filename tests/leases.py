@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import count
 
+from sidecar.lease.document import parse_lease
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, Record, parse
+from sidecar.lease.record import KEY, Record
 from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Retrying, RetryPolicy
@@ -36,14 +37,14 @@ def lease_of(
     boot: str = "",
     patience: float = 5.0,
     returning: bool = True,
-    known: Callable[[], Awaitable[int]] | None = None,
+    highest_epoch: Callable[[], Awaitable[int]] | None = None,
 ) -> Lease:
     """A lease as a process of the machine `holder` has it; `patience` in seconds is that of its requests."""
     clock = clock or SharedClock(store)
     retrying = Retrying(store, clock, RetryPolicy(patience, first=0.1))
     me = Identity(holder, boot or f"boot-{next(_boots)}", TTL, returning)
-    highest = {"known": known} if known else {}
-    return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me, **highest)
+    known = {"highest_epoch": highest_epoch} if highest_epoch else {}
+    return Lease(retrying, retrying, clock, status or LeaseStatus(True, holder), me, **known)
 
 
 _boots = count()
@@ -51,4 +52,4 @@ _boots = count()
 
 def record_in(store: MemoryStore) -> Record:
     """What the lease object says."""
-    return parse(store.objects[KEY].data, store.url)
+    return parse_lease(store.objects[KEY].data, store.url)

@@ -174,7 +174,7 @@ class Cycle:
             return outcome
 
     async def _cycle(self, *, last: bool) -> str:
-        self._tools.fence.require()
+        self._tools.fence.require_held()
         self.observe()
         signature = self._tools.snapshotter.signature(self.database.path)
         if signature is None:
@@ -250,14 +250,14 @@ class Cycle:
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         await self._predecessors.guard(snapshot)
         fence = self._tools.fence
-        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure(), self._newest)
+        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure_held(), self._newest)
         key = key_of(self.database.name, timestamp)
         self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
         self._lineage.pending(key)
         named = replace(index, timestamp=str(timestamp), parent=self._parent, epoch=fence.epoch)
         try:
             base = await self._reusable()
-            published = await self._tools.publisher.publish(snapshot, named, key, base, fence.ensure)
+            published = await self._tools.publisher.publish(snapshot, named, key, base, fence.ensure_held)
         except PreconditionFailed as error:
             self._newest = None
             raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error

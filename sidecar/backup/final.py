@@ -8,8 +8,7 @@ import structlog
 from sidecar.backup.diverged import Diverged, FencedState
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
-from sidecar.lease.disabled import NoLease
-from sidecar.lease.lease import Lease
+from sidecar.lease.fence import Fence
 from sidecar.status.problems import Kind, Problem
 
 log = structlog.get_logger()
@@ -29,7 +28,7 @@ NOT_PUBLISHED = (
 class Ending:
     """Of all databases. `diverged` are local databases that lost a conflict at a boot."""
 
-    def __init__(self, backups: Sequence[Backup], holder: str, fence: Lease | NoLease, tools: Tools) -> None:
+    def __init__(self, backups: Sequence[Backup], holder: str, fence: Fence, tools: Tools) -> None:
         self.diverged: list[Diverged] = []
         self.disk_has_more = True  # than the store, until the final backup says otherwise
         self._backups = backups

@@ -39,7 +39,7 @@ class Backup(Cycle):
 
         async def held() -> None:
             async with self._mine:
-                self._tools.fence.require()
+                self._tools.fence.require_held()
                 await self._is_held(last=False)
 
         if self._status.failing_since:

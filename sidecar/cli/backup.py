@@ -90,10 +90,10 @@ async def _backup_here(parts: Services) -> dict[str, Any]:
         try:
             await parts.require_origin()
             await fence.acquire(_lease_patience(parts.configuration))
-            async with fence.kept():
+            async with fence.renewing():
                 return await _publish_all(parts, tools)
         finally:
-            await fence.give_back()
+            await fence.release()
 
 
 async def _publish_all(parts: Services, tools: Tools) -> dict[str, Any]:
@@ -107,7 +107,7 @@ async def _publish_all(parts: Services, tools: Tools) -> dict[str, Any]:
             latest[service.database.name] = newest.key
             if marker and marker.by_hand and marker.last != newest.key:
                 chosen.add(service.database.name)
-    await tools.fence.settle(latest)
+    await tools.fence.record_start(latest)
     answer = {}
     for service in services:
         name, outcome = service.database.name, await service.cycle()

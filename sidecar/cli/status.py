@@ -18,7 +18,7 @@ from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import AccessDenied, DamagedLease, ExitCode, SidecarError
 from sidecar.host.locks import holder_of
-from sidecar.lease.record import read
+from sidecar.lease.document import read_lease
 from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.repository.catalog import OTHERS, Replica, only
@@ -165,7 +165,7 @@ async def _to_decide(parts: Services, replica: Replica, database: Database) -> t
 async def _machine(replica: Replica) -> Health:
     title, seen = "The store has what was published", None
     with suppress(DamagedLease):
-        seen = await read(replica.store)
+        seen = await read_lease(replica.store)
     if seen is None or seen.record.released:
         who = f"{seen.record.holder}, the last one, has stopped in order" if seen else "no machine is known"
         return Health(Level.WAIT, title, None, f"no sidecar runs: {who}", "")

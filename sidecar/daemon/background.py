@@ -11,8 +11,7 @@ from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
-from sidecar.lease.disabled import NoLease
-from sidecar.lease.lease import Lease
+from sidecar.lease.fence import WriterLease
 
 log = structlog.get_logger()
 
@@ -23,7 +22,7 @@ class Watching:
     """Of all databases."""
 
     def __init__(
-        self, backups: Sequence[Backup], fence: Lease | NoLease, tools: Tools, final_backup_timeout: timedelta
+        self, backups: Sequence[Backup], fence: WriterLease, tools: Tools, final_backup_timeout: timedelta
     ) -> None:
         self._backups = backups
         self._fence = fence
@@ -65,6 +64,6 @@ class Watching:
     async def look_when_doubted(self) -> None:
         """The lease object was deleted, or is out of reach for good: are the restore points still there?"""
         while True:
-            await self._fence.doubted()
+            await self._fence.until_doubted()
             for backup in self._backups:
                 await backup.look()

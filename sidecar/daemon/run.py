@@ -147,13 +147,13 @@ class _Daemon:
             await self._unless_stopped(partial(self._fence.acquire, self._settings.lease_wait, ask=ask))
             if self._signals.stop.is_set():
                 return self._never_started()
-            async with self._fence.kept(), anyio.create_task_group() as watching:
+            async with self._fence.renewing(), anyio.create_task_group() as watching:
                 watching.start_soon(self._stop_when_lost)
                 watching.start_soon(self._stop_when_asked)
                 status = await self._as_holder()
                 watching.cancel_scope.cancel()
         finally:
-            await self._fence.give_back()
+            await self._fence.release()
         if self._fence.handed_over:
             await self._idle()
         return status
@@ -169,14 +169,14 @@ class _Daemon:
         booted: list[Booted] = []
         await self._unless_stopped(partial(self._boot, booted))
         if self._signals.stop.is_set():
-            self._fence.require()
+            self._fence.require_held()
             return self._never_started()
         started = self._parts.clock.monotonic()
         account = self._parts.entrust()
         if self._command:
             self._signals.app = self._start_app(account)
         self._fence.retain = True  # until all is published, whatever ends this process
-        self._fence.started()
+        self._fence.acknowledge_unfinished()
         self._status.enter("running", ready=True)
         self._started.set()
         status = await self._run_beside_backups(booted)
@@ -257,7 +257,7 @@ class _Daemon:
             booted.append(how)
         names = (backup.database.name for backup in self._backups)
         newest = {name: how.newest for name, how in zip(names, booted, strict=True) if how.newest}
-        await self._fence.settle(newest, running=True)
+        await self._fence.record_start(newest, running=True)
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something that a request to stop cancels."""
@@ -274,7 +274,7 @@ class _Daemon:
         """Another machine took over: the app stops, unless it is to go on without restore points."""
         await self._fence.lost.wait()
         try:
-            self._fence.require()
+            self._fence.require_held()
         except LeaseLost as error:
             self._status.report("", error.message, error.hint, Kind.DIVERGENCE)
         if self._settings.on_lease_lost is OnLeaseLost.STOP or not self._status.ready:
@@ -305,7 +305,7 @@ class _Daemon:
         while not self._signals.received.is_set():
             with anyio.move_on_after(IDLE_LOOK_SECONDS):
                 await self._signals.received.wait()
-            if not self._signals.received.is_set() and await self._fence.abandoned():
+            if not self._signals.received.is_set() and await self._fence.is_handoff_abandoned():
                 raise LeaseLost(
                     f"{self._fence.asked_by} asked for the lease and never took it",
                     "this machine ends, so that the platform starts it again, with the app",
@@ -318,7 +318,7 @@ class _Daemon:
 
     def _exit_status(self, status: int, *, protected: bool) -> int:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
-            self._fence.require()
+            self._fence.require_held()
         if not protected and status == 0:
             raise FinalBackupFailed(*self._ending.not_published())
         return status

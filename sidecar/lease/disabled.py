@@ -1,4 +1,4 @@
-"""With `lease=off`: nobody else writes, by the user's word."""
+"""The lease with `lease=off`: the user promises that nobody else writes."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -7,57 +7,59 @@ from datetime import datetime, timedelta
 import anyio
 
 from sidecar.errors import DamagedLease
-from sidecar.lease.record import read
+from sidecar.lease.document import read_lease
 from sidecar.storage.base import ObjectStore
 
 
 class NoLease:
-    """Implements `ports.Fence` with `lease=off`: nobody else writes, by the user's word."""
+    """Implements `WriterLease` without a lease: every question is answered as the only machine would."""
 
     exclusive = False
     unfinished = None
+    asked_by = None
+    handed_over = False
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.epoch = 0
         self.lost = self.asked = anyio.Event()  # never set
-        self.asked_by: str | None = None
-        self.retain = self.handing_over = self.handed_over = False
+        self.retain = False
+        self.handing_over = False
 
     async def acquire(self, _patience: timedelta, *, ask: bool = False) -> None:
-        """Learn the epoch of an earlier lease, so that what is published now is not taken for a fenced machine's."""
+        """Learn the epoch of an earlier lease, so that our restore points are not taken for a fenced machine's."""
         with suppress(DamagedLease):  # nobody reads it then
-            seen = await read(self._store)
-            self.epoch = seen.record.epoch if seen else 0
-
-    def started(self) -> None:
-        """There is nothing to write down."""
-
-    async def settle(self, latest: Mapping[str, str], *, running: bool = False) -> None:
-        """There is nothing to write down."""
+            stored = await read_lease(self._store)
+            self.epoch = stored.record.epoch if stored else 0
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """There is nothing to keep."""
+    async def renewing(self) -> AsyncIterator[None]:
+        """There is nothing to renew."""
         yield
 
-    async def give_back(self) -> None:
-        """There is nothing to give back."""
+    def require_held(self) -> None:
+        """There is nothing to lose."""
 
-    async def ensure(self) -> datetime:
-        """See `ports.Fence`."""
+    async def ensure_held(self) -> datetime:
+        """See `Fence`."""
         return await self._store.now()
 
-    def require(self) -> None:
-        """See `ports.Fence`."""
+    async def record_start(self, latest: Mapping[str, str], *, running: bool = False) -> None:
+        """There is nothing to write down."""
 
     async def confirm(self, database: str, key: str) -> None:
-        """See `ports.Fence`."""
+        """There is nothing to write down."""
 
-    async def doubted(self) -> None:
-        """Nothing is known of the store between publishes."""
+    def acknowledge_unfinished(self) -> None:
+        """There is nothing to clear."""
+
+    async def release(self) -> None:
+        """There is nothing to release."""
+
+    async def until_doubted(self) -> None:
+        """Nothing is known about the store between publishes."""
         await anyio.sleep_forever()
 
-    async def abandoned(self) -> bool:
-        """Nobody asked for it."""
+    async def is_handoff_abandoned(self) -> bool:
+        """There was no handoff."""
         return False

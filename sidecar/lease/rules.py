@@ -1,17 +1,21 @@
-"""Who may take the lease, decided from the lease record and the store's clock. Pure."""
+"""Who may take the lease, and what its next record is: decided from the last one and the store's clock. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sidecar.lease.record import RESOLUTION, RETIRED_KEPT, Record, Seen
-from sidecar.model import Condition, IfAbsent, IfMatch
+from sidecar.lease.record import RESOLUTION, Record, StoredLease
+from sidecar.model import IfAbsent, IfMatch
+
+LONGEST_MARGIN = timedelta(seconds=2)
+RETIRED_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are: the machine, this process of it, and the ttl of the leases we write.
+    """Who we are: the machine, this process of it, and the ttl of the leases that we write.
 
-    `returning` says that a holder of our name can only be our own past. A command beside a daemon does not know that.
+    `returning` means that a holder of our name can only be our own past. A command beside a daemon cannot assume that.
     """
 
     holder: str
@@ -19,37 +23,42 @@ class Identity:
     ttl: timedelta
     returning: bool = True
 
+    @property
+    def valid_for(self) -> timedelta:
+        """How long we may publish after a renewal: the ttl less a margin, so that terms of two machines are disjoint."""
+        return self.ttl - min(LONGEST_MARGIN, self.ttl / 4)
+
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """Write this record, under this condition."""
+    """The lease may be taken: write this record under this condition."""
 
     record: Record
-    condition: Condition
+    condition: IfAbsent | IfMatch
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Somebody else has it; for how long at most, if it is not renewed."""
+    """Another machine has the lease, for at most `remaining` if it does not renew."""
 
     holder: str
     remaining: timedelta
 
 
-def judge(seen: Seen | None, me: Identity, known: int = 0) -> Take | Wait:
-    """Whether the lease may be taken now. The epoch rises with each taking and is never reset.
+def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wait:
+    """Decide whether the lease may be taken now. The epoch rises with each acquisition and is never reset.
 
-    `known` is the highest epoch of restore points, for a lease object that is not there: it may have been deleted.
-    A lease that was handed over waits for the machine it was promised to, for a ttl: its last holder, should it come
-    back meanwhile, does not take it again.
+    `known` is the highest epoch of the restore points, for a lease object that is missing: it may have been deleted.
+    A lease that was handed over waits for the machine that asked, for a ttl. If its last holder comes back meanwhile,
+    it does not take the lease again.
     """
     ttl = me.ttl.total_seconds()
-    if seen is None:
+    if stored is None:
         return Take(Record(known + 1, me.holder, me.boot, ttl), IfAbsent())
-    record = seen.record
+    record = stored.record
     mine = record.holder == me.holder and me.returning
     promised = record.handoff if record.released else None
-    remaining = timedelta(seconds=record.ttl - record.aged) + RESOLUTION - seen.age
+    remaining = timedelta(seconds=record.ttl - record.aged) + RESOLUTION - stored.age
     free = promised == me.holder if promised else record.released or mine
     if not free and remaining > timedelta(0):
         return Wait(promised or record.holder, remaining)
@@ -66,15 +75,42 @@ def judge(seen: Seen | None, me: Identity, known: int = 0) -> Take | Wait:
             retired=tuple(name for name in record.retired if name != me.holder),
             unfinished=record.holder if record.running and not record.released else record.unfinished,
         ),
-        IfMatch(seen.etag),
+        IfMatch(stored.etag),
     )
 
 
 def may_ask(record: Record, holder: str) -> bool:
-    """Whether a waiting machine may ask for the lease: nobody else has, and it has not handed it over itself."""
+    """Whether a waiting machine may ask for the lease: nobody else has, and it has not handed the lease over itself."""
     return record.handoff is None and not record.released and holder not in record.retired
 
 
+def renewed(record: Record, latest: Mapping[str, str], *, acknowledged: bool) -> Record:
+    """The record of a renewal. `acknowledged` clears the machine that did not release its lease."""
+    unfinished = None if acknowledged else record.unfinished
+    return replace(record, latest=dict(latest), aged=0.0, unfinished=unfinished)
+
+
+def started_from(record: Record, databases: Iterable[str], *, running: bool) -> Record:
+    """The record of a holder whose restore points of these databases start the main line of its epoch."""
+    settled = {**record.settled, **dict.fromkeys(databases, record.epoch)}
+    return replace(record, settled=settled, running=record.running or running)
+
+
+def released(record: Record, *, handing_over: bool) -> Record:
+    """The tombstone of a released lease. With `handing_over` only the machine that asked may take it, for a ttl."""
+    if not handing_over:
+        return replace(record, released=True, running=False, handoff=None)
+    return replace(record, released=True, running=False, retired=retired_with(record, record.holder))
+
+
+def adopted(found: Record, ours: Record) -> Record:
+    """The record to continue from after another machine wrote its request into ours.
+
+    An older version that asks for the lease leaves out the fields that it does not know.
+    """
+    return replace(found, running=ours.running, unfinished=ours.unfinished)
+
+
 def retired_with(record: Record, holder: str) -> tuple[str, ...]:
-    """The machines that have handed over, with this one; the oldest are forgotten."""
+    """The machines that have handed over, with this one; the oldest are dropped."""
     return (*(name for name in record.retired if name != holder), holder)[-RETIRED_KEPT:]

@@ -176,7 +176,7 @@ class Incidents:
             incidents = self._open(database, stored)
             if not _differ(stored.incidents, incidents):
                 return
-            self._fence.require()
+            self._fence.require_held()
             try:
                 new = replace(stored, incidents=incidents)
                 self._stored[database] = await write_incidents(self._store, database, new)

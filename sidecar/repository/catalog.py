@@ -24,7 +24,8 @@ from sidecar.errors import (
     StoreUnavailable,
     Transient,
 )
-from sidecar.lease.record import Record, read
+from sidecar.lease.document import read_lease
+from sidecar.lease.record import Record
 from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.repository.parts import Assembly, FreshPart, Part, PartSizes
@@ -102,7 +103,7 @@ class Replica:
 
     async def _record(self) -> Record | None:
         try:
-            seen = await read(self.store)
+            seen = await read_lease(self.store)
         except DamagedLease as error:
             log.warning("the lease object is left aside", error=error.message)
             return None

@@ -10,8 +10,9 @@ from anyio import to_thread
 
 from sidecar.errors import Transient
 from sidecar.host.clock import SystemClock
+from sidecar.lease.document import read_lease
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, read
+from sidecar.lease.record import KEY
 from sidecar.lease.rules import Identity
 from sidecar.status.model import LeaseStatus
 from sidecar.storage.retry import Retrying, RetryPolicy
@@ -54,10 +55,10 @@ async def test_every_lease_write_of_a_killed_machine_leaves_a_lease_that_goes_on
     two = lease("two", patience=0)
     await two.acquire(LONG)
     assert two.epoch == 2
-    await two.settle({"app.db": "k"})
+    await two.record_start({"app.db": "k"})
     proxy.rule(CloseMidBody(), method="PUT", path_contains=KEY, times=1)
     with pytest.raises(Transient):
-        await two.renew()
+        await two.term.renew()
     await to_thread.run_sync(is_empty)
 
     three = lease("three", patience=0)
@@ -65,9 +66,9 @@ async def test_every_lease_write_of_a_killed_machine_leaves_a_lease_that_goes_on
     assert (three.epoch, three.held) == (3, True)
     proxy.rule(CloseMidBody(), method="PUT", path_contains=KEY, times=1)
     with pytest.raises(Transient):
-        await three.release()
+        await three.term.release()
     await to_thread.run_sync(is_empty)
-    seen = await read(through)
+    seen = await read_lease(through)
     assert seen
     assert (seen.record.epoch, seen.record.released, seen.record.settled) == (3, True, {"app.db": 2})
     four = lease("four")
@@ -93,11 +94,11 @@ async def test_the_end_of_a_daemon_does_not_cut_a_renewal_off(proxy: FaultProxy,
     await holder.acquire(timedelta(0))
     before = len(proxy.seen("PUT", KEY))
     proxy.rule(Stall(60, 1, "request", released), method="PUT", path_contains=KEY, times=1)
-    async with holder.kept():
+    async with holder.renewing():
         await to_thread.run_sync(lambda: proxy.wait_seen("PUT", KEY, count=before + 1))
         Timer(0.3, released.set).start()
     assert [seen.status for seen in proxy.seen("PUT", KEY)[before:]] == [200]
-    await holder.release()
+    await holder.term.release()
 
 
 async def test_a_cancelled_write_that_hangs_is_given_up(proxy: FaultProxy, through: S3Store) -> None:

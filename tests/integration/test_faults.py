@@ -165,7 +165,7 @@ async def hold(machine: Machine) -> None:
     assert machine.lease
     await machine.lease.acquire(timedelta(seconds=30))
     booted = await machine.boot()
-    await machine.lease.settle({NAME: booted.newest} if booted.newest else {})
+    await machine.lease.record_start({NAME: booted.newest} if booted.newest else {})
 
 
 async def boot(lane: Lane) -> None:
@@ -194,13 +194,13 @@ async def end(lane: Lane) -> None:
     if not protected:
         raise FinalBackupFailed("not in time")
     lane.acked = written
-    await lane.machine.lease.release()
+    await lane.machine.lease.term.release()
 
 
 async def renew(lane: Lane) -> None:
     """One renewal."""
     assert lane.machine.lease
-    await lane.machine.lease.renew()
+    await lane.machine.lease.term.renew()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ async def hold(machine: Machine) -> str:
     assert machine.lease
     await machine.lease.acquire(timedelta(0))
     booted = await machine.boot()
-    await machine.lease.settle({NAME: booted.newest} if booted.newest else {})
+    await machine.lease.record_start({NAME: booted.newest} if booted.newest else {})
     return booted.outcome
 
 

@@ -85,7 +85,7 @@ async def published(machine: Machine) -> list[str]:
             connection.execute("CREATE TABLE IF NOT EXISTS filler (noise BLOB)")
             connection.execute("UPDATE filler SET noise = randomblob(length(noise))")
         assert await machine.backup.cycle() == "published"
-    await machine.lease.release()
+    await machine.lease.term.release()
     return [point.key for point in await machine.points()]
 
 

@@ -230,7 +230,7 @@ def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bu
             settled(process)
             page(process, "look", "Protected – needs attention")
             assert process.terminate() == 0
-        assert any("the lease object is gone from the store" in line for line in told(process))
+        assert any("lease object rewritten" in line for line in told(process))
     assert seaweed.s3.restore_points(bucket)
 
 

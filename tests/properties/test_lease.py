@@ -64,7 +64,7 @@ class _World:
         with suppress(Transient, LeaseLost):
             newest = await Replica(self.store).newest(DATABASE)
             process.base = newest.key if newest else None
-            await lease.settle({DATABASE: process.base} if process.base else {})
+            await lease.record_start({DATABASE: process.base} if process.base else {})
             process.settled = True
             self.trunk, self.settled = process.base or self.trunk, lease.epoch
         self.processes[name] = process
@@ -73,7 +73,7 @@ class _World:
         if not process.settled:
             return
         with suppress(LeaseLost, Transient):
-            now = await process.lease.ensure()
+            now = await process.lease.ensure_held()
             above = Timestamp(process.base.split("/")[1].removesuffix(".sqlite3.zst")) if process.base else None
             stamp = await Replica(self.store).stamp(DATABASE, now, above)
             key = key_of(DATABASE, stamp)
@@ -89,7 +89,7 @@ class _World:
         process.upload = None
         with suppress(LeaseLost, Transient, PreconditionFailed):
             if asking:
-                await process.lease.ensure()
+                await process.lease.ensure_held()
             self.parents[key], self.terms[key] = process.base, epoch
             await self.store.put(key, b"x", condition=IfAbsent(), metadata={"epoch": str(epoch)})
             process.base = key
@@ -99,7 +99,7 @@ class _World:
         inside = {
             name
             for name, process in self.processes.items()
-            if process.lease.held and process.lease.ends and self.store.time <= process.lease.ends
+            if process.lease.held and self.store.time <= process.lease.term.ends
         }
         assert len(inside) <= 1, inside
         with suppress(Transient):
@@ -156,9 +156,8 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
         elif what == "finish":
             await world.finish(process, asking=flag)
         else:
-            process.lease.handing_over = flag
             with suppress(LeaseLost, Transient):
-                await (process.lease.renew() if what == "renew" else process.lease.release())
+                await (process.lease.term.renew() if what == "renew" else process.lease.term.release(handing_over=flag))
 
 
 @given(st.lists(steps, min_size=8, max_size=40))

@@ -4,6 +4,7 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
@@ -27,18 +28,18 @@ class Fence:
     exclusive = True
     unfinished = None
     epoch = 1
-    lost = False
 
-    def require(self) -> None:
-        if self.lost:
+    def __init__(self) -> None:
+        self.lost = anyio.Event()
+
+    def require_held(self) -> None:
+        if self.lost.is_set():
             raise LeaseLost("lost")
 
-    async def ensure(self) -> datetime:
+    async def ensure_held(self) -> datetime:
         return START
 
-    def started(self) -> None: ...
-
-    async def settle(self, latest: object, *, running: bool = False) -> None: ...
+    async def record_start(self, latest: object, *, running: bool = False) -> None: ...
 
     async def confirm(self, database: str, key: str) -> None: ...
 
@@ -160,7 +161,7 @@ async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, 
     """What is kept is the new holder's."""
     fenced = Process(store, clock)
     await fenced.incidents.store_new()
-    fenced.fence.lost = True
+    fenced.fence.lost.set()
     fenced.status.report(NAME, "mine", "", Kind.DIVERGENCE)
     assert not await fenced.incidents.store_new()
     await fenced.incidents.store_last()

@@ -44,7 +44,7 @@ def pass_time(store: MemoryStore, seconds: float) -> None:
 async def test_the_first_holder_has_epoch_one_and_the_next_one_two(store: MemoryStore) -> None:
     first = lease_of(store, "a")
     await first.acquire(AT_ONCE)
-    await first.release()
+    await first.term.release()
     second = lease_of(store, "b")
     await second.acquire(AT_ONCE)
     assert (first.epoch, second.epoch, record_in(store).epoch) == (1, 2, 2)
@@ -75,7 +75,7 @@ async def test_the_same_machine_takes_over_at_once_and_its_predecessor_is_fenced
     await after.acquire(AT_ONCE)
     assert after.epoch == 2
     with pytest.raises(LeaseLost, match=r"taken over by a \(epoch 2\)"):
-        await before.renew()
+        await before.term.renew()
     assert before.lost.is_set()
 
 
@@ -86,12 +86,12 @@ async def test_a_lost_lease_stays_lost(store: MemoryStore) -> None:
     other = lease_of(store, "a")
     await other.acquire(AT_ONCE)
     with pytest.raises(LeaseLost):
-        await lease.renew()
-    await other.release()
-    for ask in (lease.renew, lease.ensure):
+        await lease.term.renew()
+    await other.term.release()
+    for ask in (lease.term.renew, lease.ensure_held):
         with pytest.raises(LeaseLost):
             await ask()
-    await lease.give_back()
+    await lease.release()
     assert record_in(store).epoch == 2
 
 
@@ -99,7 +99,7 @@ async def test_an_outage_longer_than_the_ttl_is_survived_when_nobody_took_over(s
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     pass_time(store, 3600)
-    assert await lease.ensure() >= START + HOUR
+    assert await lease.ensure_held() >= START + HOUR
     assert (lease.epoch, lease.held) == (1, True)
 
 
@@ -109,10 +109,10 @@ async def test_nothing_is_stamped_after_the_term_without_a_renewal(store: Memory
     await lease.acquire(AT_ONCE)
     pass_time(store, 57)
     store.fail("put", times=20)
-    assert await lease.ensure() == store.time
+    assert await lease.ensure_held() == store.time
     pass_time(store, 2)
     with pytest.raises(StoreUnavailable):
-        await lease.ensure()
+        await lease.ensure_held()
     assert lease.held
 
 
@@ -120,8 +120,8 @@ async def test_a_renewal_whose_reply_was_lost_is_recognized(store: MemoryStore) 
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     store.lose_reply("put")
-    await lease.renew()
-    await lease.renew()
+    await lease.term.renew()
+    await lease.term.renew()
     assert not lease.lost.is_set()
 
 
@@ -131,8 +131,8 @@ async def test_a_renewal_whose_reply_never_came_is_recognized_at_the_next_one(st
     await lease.acquire(AT_ONCE)
     store.lose_reply("put")
     with pytest.raises(OutcomeUnknown):
-        await lease.renew()
-    await lease.renew()
+        await lease.term.renew()
+    await lease.term.renew()
     assert (lease.held, record_in(store).epoch) == (True, 1)
 
 
@@ -171,12 +171,28 @@ async def test_a_store_that_ignores_conditions_is_refused(store: MemoryStore, ig
         await lease_of(store, "a").acquire(AT_ONCE)
 
 
+async def test_a_start_that_is_cancelled_while_it_proves_the_store_gives_its_lease_back(store: MemoryStore) -> None:
+    """The lease is ours from the first write on: the next machine must not wait for the ttl."""
+    lease = lease_of(store, "a")
+
+    def script(operation: str, _key: str) -> None:
+        if operation == "put" and KEY in store.objects:
+            scope.cancel()
+
+    store.hook = script
+    with anyio.CancelScope() as scope:
+        await lease.acquire(AT_ONCE)
+    assert lease.held
+    await lease.release()
+    assert record_in(store).released
+
+
 async def test_a_lease_object_that_was_deleted_is_written_anew_with_its_epoch(store: MemoryStore) -> None:
     for _ in range(3):
         lease = lease_of(store, "a")
         await lease.acquire(AT_ONCE)
     del store.objects[KEY]
-    await lease.renew()
+    await lease.term.renew()
     assert record_in(store).epoch == 3
 
 
@@ -192,7 +208,7 @@ async def test_a_lease_write_that_was_cut_off_is_known_by_its_metadata(store: Me
     before = lease_of(store, "a")
     store.cut_off()
     await before.acquire(AT_ONCE)
-    await before.settle({"app.db": "k1"})
+    await before.record_start({"app.db": "k1"})
     store.cut_off()
     await before.confirm("app.db", "k2")
     kept = record_in(store)
@@ -203,7 +219,7 @@ async def test_a_lease_write_that_was_cut_off_is_known_by_its_metadata(store: Me
         await killed.acquire(AT_ONCE)
     assert store.objects[KEY].data == b""
     with pytest.raises(LeaseLost, match=f"epoch {before.epoch + 1}"):
-        await before.renew()
+        await before.term.renew()
     after = lease_of(store, "b")
     await after.acquire(2 * TTL)
     record = record_in(store)
@@ -213,31 +229,31 @@ async def test_a_lease_write_that_was_cut_off_is_known_by_its_metadata(store: Me
 async def test_a_request_that_was_cut_off_leaves_the_holder_its_lease(store: MemoryStore) -> None:
     holder = lease_of(store, "a")
     await holder.acquire(AT_ONCE)
-    await holder.settle({"app.db": "k1"})
+    await holder.record_start({"app.db": "k1"})
     store.cut_off()
     with pytest.raises(OutcomeUnknown):
         await lease_of(store, "b", patience=0.0).acquire(timedelta(seconds=3), ask=True)
-    await holder.renew()
+    await holder.term.renew()
     assert (holder.epoch, record_in(store).settled) == (1, {"app.db": 1})
 
 
 async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
-    await lease.settle({"app.db": "k1"})
+    await lease.record_start({"app.db": "k1"})
     await lease.confirm("app.db", "k2")
-    await lease.release()
+    await lease.term.release()
     record = record_in(store)
     assert (record.released, record.epoch, record.settled, record.latest) == (True, 1, {"app.db": 1}, {"app.db": "k2"})
     with pytest.raises(LeaseLost, match="not held"):
-        await lease.ensure()
+        await lease.ensure_held()
 
 
 async def test_a_machine_that_may_have_more_than_the_store_does_not_give_it_back(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     lease.retain = True
-    await lease.give_back()
+    await lease.release()
     assert not record_in(store).released
 
 
@@ -249,7 +265,7 @@ async def ask_and_get(store: MemoryStore, holder: Lease, asking: Lease) -> list[
         while record_in(store).handoff is None:
             await anyio.lowlevel.checkpoint()
         seen.append(record_in(store))
-        await holder.renew()
+        await holder.term.renew()
         seen.append(record_in(store))
         holder.handing_over = True
         await holder.release()
@@ -277,15 +293,15 @@ async def test_what_is_promised_to_one_machine_no_other_one_takes(store: MemoryS
     a = lease_of(store, "a")
     await a.acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), handoff="b").to_bytes())
-    await a.renew()
+    await a.term.renew()
     a.handing_over = True
     await a.release()
     for waiting in ("c", "a"):
         with pytest.raises(LeaseHeld, match="held by b"):
             await lease_of(store, waiting).acquire(AT_ONCE)
-    assert not await a.abandoned()
+    assert not await a.is_handoff_abandoned()
     pass_time(store, 62)
-    assert await a.abandoned()
+    assert await a.is_handoff_abandoned()
     again = lease_of(store, "a")
     await again.acquire(AT_ONCE)
     assert again.epoch == 2
@@ -298,7 +314,7 @@ async def test_who_handed_over_never_asks_back(store: MemoryStore) -> None:
     await ask_and_get(store, a, b)
     with pytest.raises(LeaseHeld):
         await lease_of(store, "a").acquire(timedelta(seconds=30), ask=True)
-    await b.renew()
+    await b.term.renew()
     assert not b.asked.is_set()
 
 
@@ -311,7 +327,7 @@ async def test_a_machine_that_waits_no_longer_takes_its_request_back(store: Memo
         await lease_of(store, "b").acquire(timedelta(seconds=3), ask=True)
     assert record_in(store).handoff is None
     assert record_in(store).aged >= 33
-    await a.renew()
+    await a.term.renew()
     assert not a.asked.is_set()
 
 
@@ -336,7 +352,8 @@ async def test_renewals_go_on_at_a_third_of_the_ttl_and_sooner_after_a_failure(s
 
     store.hook = script
     with anyio.CancelScope() as scope:
-        await lease.keep()
+        async with lease.renewing():
+            await anyio.sleep_forever()
     assert clock.sleeps[:2] == [20.0, 20.0]
     assert max(clock.sleeps[2:4]) < 5
     assert clock.sleeps[4] == 20.0
@@ -347,7 +364,8 @@ async def test_the_end_of_keeping_is_the_loss(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     await lease_of(store, "a").acquire(AT_ONCE)
-    await lease.keep()
+    async with lease.renewing():
+        await lease.lost.wait()
     assert (lease.lost.is_set(), lease.held) == (True, False)
 
 
@@ -358,7 +376,7 @@ async def test_without_a_lease_the_epoch_of_an_earlier_one_goes_on(store: Memory
     fence = NoLease(store)
     await fence.acquire(AT_ONCE)
     assert fence.epoch == 4
-    assert await fence.ensure() == store.time
+    assert await fence.ensure_held() == store.time
 
 
 async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStore) -> None:
@@ -369,7 +387,7 @@ async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStor
         await a.acquire(AT_ONCE)
     store.add("app.db/20261120T140000.000Z.sqlite3.zst", metadata={"epoch": str(a.epoch)})
     del store.objects[KEY]
-    b = lease_of(store, "b", known=partial(Replica(store).highest_epoch, ["app.db"]))
+    b = lease_of(store, "b", highest_epoch=partial(Replica(store).highest_epoch, ["app.db"]))
     await b.acquire(AT_ONCE)
     assert b.epoch == 4
     with pytest.raises(LeaseLost):
@@ -388,10 +406,10 @@ async def test_settling_some_databases_says_nothing_of_the_others(store: MemoryS
     """A machine that protects one of two must not make the other one's restore points a fenced machine's."""
     a = lease_of(store, "a")
     await a.acquire(AT_ONCE)
-    await a.settle({"one.db": "1", "two.db": "1"})
+    await a.record_start({"one.db": "1", "two.db": "1"})
     b = lease_of(store, "a")
     await b.acquire(AT_ONCE)
-    await b.settle({"one.db": "2"})
+    await b.record_start({"one.db": "2"})
     assert record_in(store).settled == {"one.db": 2, "two.db": 1}
 
 
@@ -408,7 +426,8 @@ async def test_a_bug_in_a_renewal_does_not_end_the_renewals(store: MemoryStore) 
 
     store.hook = script
     with anyio.CancelScope() as scope:
-        await lease.keep()
+        async with lease.renewing():
+            await anyio.sleep_forever()
     assert (status.renewals["failed"], lease.held) == (1, True)
 
 
@@ -432,7 +451,7 @@ async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None
     await lease.acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), boot="another").to_bytes())
     with pytest.raises(LeaseLost):
-        await lease.renew()
+        await lease.term.renew()
 
 
 def die(store: MemoryStore, lease: Lease) -> None:
@@ -445,26 +464,26 @@ async def test_who_ran_an_app_and_did_not_give_it_back_is_known_until_another_ap
     """Carried on by a start that fails and by a command; said once, by the first that starts its app."""
     first = lease_of(store, "a")
     await first.acquire(AT_ONCE)
-    await first.settle({}, running=True)
-    first.started()
+    await first.record_start({}, running=True)
+    first.acknowledge_unfinished()
     die(store, first)
     failed = lease_of(store, "b")
     await failed.acquire(AT_ONCE)
     assert failed.unfinished == "a"
-    await failed.settle({}, running=True)
-    await failed.release()
+    await failed.record_start({}, running=True)
+    await failed.term.release()
     command = lease_of(store, "c")
     await command.acquire(AT_ONCE)
     assert command.unfinished == "a"
-    await command.settle({})
-    await command.release()
+    await command.record_start({})
+    await command.term.release()
     second = lease_of(store, "d")
     await second.acquire(AT_ONCE)
     assert second.unfinished == "a"
-    await second.settle({}, running=True)
-    second.started()
-    await second.renew()
-    await second.release()
+    await second.record_start({}, running=True)
+    second.acknowledge_unfinished()
+    await second.term.renew()
+    await second.term.release()
     third = lease_of(store, "e")
     await third.acquire(AT_ONCE)
     assert third.unfinished is None
@@ -473,7 +492,7 @@ async def test_who_ran_an_app_and_did_not_give_it_back_is_known_until_another_ap
 async def test_a_command_that_was_killed_ran_no_app(store: MemoryStore) -> None:
     command = lease_of(store, "a")
     await command.acquire(AT_ONCE)
-    await command.settle({})
+    await command.record_start({})
     die(store, command)
     lease = lease_of(store, "b")
     await lease.acquire(AT_ONCE)
@@ -492,16 +511,16 @@ async def test_of_an_older_version_that_was_killed_it_is_not_known_and_so_it_is_
         lease = lease_of(store, "b")
         await lease.acquire(AT_ONCE)
         assert lease.unfinished == told
-        await lease.release()
+        await lease.term.release()
 
 
 async def test_an_older_version_that_asks_for_the_lease_does_not_make_the_holder_forget(store: MemoryStore) -> None:
     """Its request has only what it knows."""
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
-    await lease.settle({}, running=True)
+    await lease.record_start({}, running=True)
     values = json.loads(store.objects[KEY].data)
     del values["unfinished"]
     store.add(KEY, json.dumps({**values, "running": False, "handoff": "b"}).encode())
-    await lease.renew()
+    await lease.term.renew()
     assert (record_in(store).running, record_in(store).handoff) == (True, "b")

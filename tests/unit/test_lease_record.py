@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from sidecar.errors import DamagedLease
-from sidecar.lease.record import Record, Seen, parse
+from sidecar.lease.document import parse_lease
+from sidecar.lease.record import Record, StoredLease
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask, retired_with
 from sidecar.model import IfAbsent, IfMatch
 
@@ -18,8 +19,8 @@ HELD = Record(7, "other", "boot-1", 120.0, latest={"app.db": "app.db/1"}, settle
 MINE = replace(HELD, holder="me")
 
 
-def seen(record: Record, age: float) -> Seen:
-    return Seen(record, '"v"', timedelta(seconds=age))
+def seen(record: Record, age: float) -> StoredLease:
+    return StoredLease(record, '"v"', timedelta(seconds=age))
 
 
 def test_the_first_holder_creates_it() -> None:
@@ -102,12 +103,12 @@ def test_the_list_of_the_retired_stays_short() -> None:
 
 def test_a_record_is_read_back() -> None:
     record = replace(HELD, handoff="third", aged=1.5, retired=("a", "b"), released=True)
-    assert parse(record.to_bytes(), "s3://b") == record
+    assert parse_lease(record.to_bytes(), "s3://b") == record
 
 
 def test_fields_of_a_newer_version_of_the_same_format_are_left_alone() -> None:
     values = json.loads(HELD.to_bytes())
-    assert parse(json.dumps({**values, "colour": "blue"}).encode(), "s3://b") == HELD
+    assert parse_lease(json.dumps({**values, "colour": "blue"}).encode(), "s3://b") == HELD
 
 
 @pytest.mark.parametrize(
@@ -136,22 +137,22 @@ def test_fields_of_a_newer_version_of_the_same_format_are_left_alone() -> None:
 def test_what_is_no_lease_is_refused(change: dict[str, object]) -> None:
     """Guessing would reset the epoch, and a fenced machine would be believed again."""
     with pytest.raises(DamagedLease, match=r"s3://b/lease\.json is no lease"):
-        parse(json.dumps({"format": 1, **asdict(HELD), **change}).encode(), "s3://b")
+        parse_lease(json.dumps({"format": 1, **asdict(HELD), **change}).encode(), "s3://b")
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"null", b"not json", b"\xff\xfe", HELD.to_bytes()[:-5]])
 def test_a_torn_or_foreign_object_is_refused(data: bytes) -> None:
     with pytest.raises(DamagedLease):
-        parse(data, "s3://b")
+        parse_lease(data, "s3://b")
 
 
 def test_what_a_person_does_about_a_damaged_lease_is_a_command() -> None:
     """Where it is empty and has no metadata, as a person's mistake leaves it."""
     with pytest.raises(DamagedLease, match=r"lease\.json is empty") as empty:
-        parse(b"", "s3://b/p")
+        parse_lease(b"", "s3://b/p")
     assert "`aws s3 rm s3://b/p/lease.json`" in empty.value.hint
     with pytest.raises(DamagedLease) as local:
-        parse(b"{}", "file:///var/store")
+        parse_lease(b"{}", "file:///var/store")
     assert "`rm /var/store/lease.json`" in local.value.hint
 
 

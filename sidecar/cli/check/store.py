@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar.bootstrap import Services
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
-from sidecar.lease.record import read
+from sidecar.lease.document import read_lease
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.storage.base import Credentials, Probe
 
@@ -131,7 +131,7 @@ class Trial:
 
     async def _lease(self) -> Finding:
         """Who has it, and whether a start here would wait for that one."""
-        seen = await read(self._store)
+        seen = await read_lease(self._store)
         if seen is None or seen.record.released:
             return Finding(f"free; {seen.record.holder} had it last" if seen else "free, and was never taken")
         holder, age = seen.record.holder, seen.age.total_seconds()

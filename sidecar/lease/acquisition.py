@@ -1,0 +1,144 @@
+"""How a machine becomes the holder: it waits, may ask for the lease, and takes it."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import structlog
+
+from sidecar.errors import LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
+from sidecar.host.clock import Clock
+from sidecar.lease.document import read_lease, write_lease
+from sidecar.lease.record import Record, StoredLease, WrittenLease
+from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask
+from sidecar.model import IfAbsent, IfMatch
+from sidecar.status.model import LeaseStatus
+from sidecar.storage.base import ObjectStore
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 2.0
+LOG_EVERY_SECONDS = 30.0
+WITHDRAW_SECONDS = 2.0
+SHORTEST_PAUSE = 0.05
+REFUSALS_RETRIED_AT_ONCE = 3  # another machine wrote a request, or was faster and will be named
+
+
+class Acquisition:
+    """One attempt to become the holder, for as long as the caller is patient."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        status: LeaseStatus,
+        me: Identity,
+        highest_epoch: Callable[[], Awaitable[int]],
+    ) -> None:
+        """`highest_epoch` gives that of the restore points; it is called when the lease object is missing.
+
+        `previous` is the holder before us, once the lease is taken.
+        """
+        self._store = store
+        self._clock = clock
+        self._status = status
+        self._me = me
+        self._highest_epoch = highest_epoch
+        self.previous: str | None = None
+        self._last_logged = -LOG_EVERY_SECONDS
+        self._refused = 0
+        self._has_asked = False
+
+    async def run(self, patience: timedelta, *, ask: bool) -> WrittenLease:
+        """Wait until the lease is free, and take it. Raises what `WriterLease.acquire` raises."""
+        deadline = self._clock.monotonic() + patience.total_seconds()
+        try:
+            while True:
+                stored = await read_lease(self._store)
+                verdict = judge(stored, self._me, 0 if stored else await self._highest_epoch())
+                if isinstance(verdict, Take):
+                    if taken := await self._take(verdict):
+                        self.previous = stored.record.holder if stored else None
+                        self._has_asked = False  # answered: there is nothing to withdraw
+                        return taken
+                    verdict = self._after_refusal(stored)
+                await self._wait(verdict, stored, deadline, ask=ask)
+        finally:
+            await self._withdraw_request()
+
+    async def _take(self, verdict: Take) -> WrittenLease | None:
+        """Write our record; None when another machine was faster."""
+        try:
+            return await write_lease(self._store, verdict.record, verdict.condition)
+        except (PreconditionFailed, NotFound):
+            self._refused += 1
+            return None
+
+    def _after_refusal(self, stored: StoredLease | None) -> Wait:
+        again_at_once = self._refused <= REFUSALS_RETRIED_AT_ONCE
+        pause = timedelta(seconds=0 if again_at_once else POLL_SECONDS)
+        return Wait(stored.record.holder if stored else "another machine", pause)
+
+    async def _wait(self, verdict: Wait, stored: StoredLease | None, deadline: float, *, ask: bool) -> None:
+        """Sleep until the lease may be free. Raises `LeaseHeld` when the time is up."""
+        left = deadline - self._clock.monotonic()
+        self._status.waiting_for = verdict.holder
+        if left <= 0 and verdict.remaining > timedelta(0):
+            raise _held(self._store.url, verdict)
+        self._log_waiting(verdict, left)
+        if ask and stored and may_ask(stored.record, self._me.holder):
+            await self._ask(stored)
+        pause = min(max(left, 0.0), POLL_SECONDS, verdict.remaining.total_seconds() + self._clock.random() / 10)
+        await self._clock.sleep(max(SHORTEST_PAUSE, pause))
+
+    def _log_waiting(self, verdict: Wait, left: float) -> None:
+        now = self._clock.monotonic()
+        if now - self._last_logged >= LOG_EVERY_SECONDS:
+            self._last_logged = now
+            log.info("waiting for the lease", holder=verdict.holder, seconds_left=round(left, 1))
+
+    async def _ask(self, stored: StoredLease) -> None:
+        """Write our request into the holder's record, unless that changes meanwhile."""
+        asking = replace(stored.record, handoff=self._me.holder, aged=stored.unrenewed)
+        try:
+            await write_lease(self._store, asking, IfMatch(stored.etag))
+        except (PreconditionFailed, NotFound):
+            return
+        self._has_asked = True
+        log.info("handoff requested", holder=stored.record.holder)
+
+    async def _withdraw_request(self) -> None:
+        """Take our request back when we wait no longer: no holder must stop its app for a machine that is gone."""
+        if not self._has_asked:
+            return
+        with anyio.move_on_after(WITHDRAW_SECONDS, shield=True), suppress(SidecarError):
+            stored = await read_lease(self._store)
+            if stored and stored.record.handoff == self._me.holder and not stored.record.released:
+                without = replace(stored.record, handoff=None, aged=stored.unrenewed)
+                await write_lease(self._store, without, IfMatch(stored.etag))
+
+
+async def require_conditions(store: ObjectStore, held: Record) -> None:
+    """Prove that the store honours conditions, by writes that it must refuse. Raises `StoreUnsuitable`.
+
+    They write the record that is there already, so a store that carries them out loses nothing.
+    """
+    for condition in (IfAbsent(), IfMatch('"no-such-version"')):
+        try:
+            await write_lease(store, held, condition)
+        except (PreconditionFailed, NotFound):
+            continue
+        raise StoreUnsuitable(
+            f"{store.url} ignores conditional writes: two machines could overwrite each other",
+            "use a store that honours If-None-Match and If-Match, or lease=off with never more than one machine",
+        )
+
+
+def _held(url: str, wait: Wait) -> LeaseHeld:
+    seconds = wait.remaining.total_seconds()
+    return LeaseHeld(
+        f"{url} is held by {wait.holder}, for up to {seconds:.0f} s more if that machine is gone",
+        "two machines must never write to one store: stop the other one, or wait longer with lease_wait",
+    )

@@ -1,0 +1,46 @@
+"""Reading and writing the lease object. It is only ever written with a condition, and never deleted."""
+
+from datetime import timedelta
+
+import structlog
+
+from sidecar.errors import DamagedLease, NotFound
+from sidecar.lease.record import KEY, Record, StoredLease, WrittenLease, copy_in, parse
+from sidecar.model import IfAbsent, IfMatch
+from sidecar.storage.base import ObjectStore
+from sidecar.storage.open import removal_command
+
+log = structlog.get_logger()
+
+
+async def read_lease(store: ObjectStore) -> StoredLease | None:
+    """The lease object, or None when there is none. Raises `DamagedLease`."""
+    try:
+        blob = await store.get(KEY)
+    except NotFound:
+        return None
+    now = await store.now()
+    data = bytes(blob.data)
+    if not data and (data := copy_in(blob.info.metadata)):
+        log.warning("lease record read from metadata", key=KEY, cause="the object is empty: its last write was cut off")
+    record = parse_lease(data, store.url)
+    return StoredLease(record, blob.info.etag, max(timedelta(0), now - blob.info.last_modified))
+
+
+def parse_lease(data: bytes | bytearray, url: str) -> Record:
+    """Read the content of the lease object of this store. Raises `DamagedLease`: guessing would reset the epoch."""
+    try:
+        return parse(data)
+    except ValueError as error:
+        raise DamagedLease(
+            f"{url}/{KEY} is {f'no lease of this version of sidecar: {error}' if data else 'empty'}",
+            f"unless a newer version wrote it: stop every machine that uses this store, then `{removal_command(url, KEY)}`; "
+            "the next start continues from the epoch of the newest restore points",
+        ) from error
+
+
+async def write_lease(store: ObjectStore, record: Record, condition: IfAbsent | IfMatch) -> WrittenLease:
+    """Write the lease object. Raises what `ObjectStore.put` raises."""
+    before = await store.now()
+    info = await store.put(KEY, record.to_bytes(), condition=condition, metadata=record.to_metadata())
+    return WrittenLease(record, info.etag, before)

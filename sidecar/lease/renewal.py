@@ -1,0 +1,67 @@
+"""Keeping a lease: renewals in the background until it is lost."""
+
+from contextlib import suppress
+
+import structlog
+
+from sidecar.errors import LeaseLost, SidecarError, Transient
+from sidecar.host.clock import Clock
+from sidecar.lease.term import LeaseEvents, Term
+from sidecar.status.model import LeaseStatus
+from sidecar.storage.base import ObjectStore
+
+log = structlog.get_logger()
+
+FIRST_RETRY_SECONDS = 1.0
+
+
+class Renewal:
+    """Renews a term every third of its ttl; after a failure sooner, with exponential backoff and jitter."""
+
+    def __init__(self, term: Term, store: ObjectStore, clock: Clock, status: LeaseStatus, events: LeaseEvents) -> None:
+        self._term = term
+        self._store = store
+        self._clock = clock
+        self._status = status
+        self._events = events
+        self._third = term.record.ttl / 3
+
+    async def run(self) -> None:
+        """Renew until the lease is lost."""
+        delay, failures = self._third, 0
+        while True:
+            await self._clock.sleep(delay)
+            try:
+                renewed = await self._renew()
+            except LeaseLost:
+                return
+            failures = 0 if renewed else failures + 1
+            delay = self._third if renewed else self._backoff(failures)
+            if not renewed:
+                await self._count_failure()
+
+    async def _renew(self) -> bool:
+        """One renewal, whose failure is logged. Raises only `LeaseLost`."""
+        try:
+            await self._term.renew()
+        except LeaseLost:
+            raise
+        except SidecarError as error:
+            log.warning("lease not renewed", error=error.message, hint=error.hint)
+            if not isinstance(error, Transient):
+                self._events.doubt()
+        except Exception:  # a loop boundary: a bug here must not stop the app
+            log.exception("lease not renewed because of a bug")
+        else:
+            return True
+        return False
+
+    def _backoff(self, failures: int) -> float:
+        ceiling: float = min(self._third, FIRST_RETRY_SECONDS * 2 ** min(failures, 10))
+        return ceiling * (0.5 + 0.5 * self._clock.random())
+
+    async def _count_failure(self) -> None:
+        self._status.renewals["failed"] += 1
+        with suppress(SidecarError):
+            if await self._store.now() > self._term.ends:
+                self._status.held = False  # nothing is published until it is renewed
