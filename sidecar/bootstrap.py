@@ -42,7 +42,7 @@ from sidecar.repository.writer import Origin, Publisher, Show
 from sidecar.restore.boot import Boot
 from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.status.model import Status
 from sidecar.storage.base import Credentials, FileBacked, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
 from sidecar.storage.metering import Metered

@@ -26,7 +26,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.monitoring.incidents import close_incidents
 from sidecar.policies import OnConflict
 from sidecar.progress import progress_bar
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:

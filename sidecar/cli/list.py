@@ -8,7 +8,7 @@ from sidecar.cli.status import _UNKNOWN, _duration, _place, _size
 from sidecar.errors import ExitCode
 from sidecar.repository.catalog import OTHERS, only
 from sidecar.repository.inventory import Entry, age_of, described
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 
 

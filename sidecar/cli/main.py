@@ -3,18 +3,17 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 import anyio
 import click
-from pydantic.fields import FieldInfo
 
 from sidecar import __version__
 from sidecar.errors import ExitCode, SidecarError, UsageError
+from sidecar.settings.configuration import Configuration
 from sidecar.settings.environment import is_passthrough
-from sidecar.settings.fields import REPEATABLE, SIZES, Configuration, Settings, load
-from sidecar.settings.messages import choices_of
+from sidecar.settings.fields import Settings
+from sidecar.settings.kinds import kind_of
 
 Command = Callable[..., Any]
 
@@ -71,35 +70,11 @@ def _with_settings(command: Command) -> Command:
         decorated = click.option(
             option,
             name,
-            multiple=name in REPEATABLE,
-            help=_help(name, field.description),
-            metavar=_metavar(name, field),
+            multiple=kind_of(field).repeatable,
+            help=f"{field.description}{'; repeatable' if kind_of(field).repeatable else ''}",
+            metavar=kind_of(field).metavar,
         )(decorated)
     return decorated
-
-
-def _help(name: str, description: str | None) -> str:
-    return f"{description}{'; repeatable' if name in REPEATABLE else ''}"
-
-
-_METAVARS = {
-    "databases": "PATH",
-    "alert_growth": "SIZE|PERCENT",
-    "app_metrics_url": "URL",
-    "notify": "URL",
-    "heartbeat_url": "URL",
-}
-
-
-def _metavar(name: str, field: FieldInfo) -> str:
-    """What a value looks like: choices where there are some, else its kind."""
-    if choices := choices_of(field):
-        return f"[{'|'.join(choices)}]"
-    if field.annotation is timedelta:
-        return "DURATION"
-    if name in SIZES:
-        return "SIZE"
-    return "NUMBER" if field.annotation is int else _METAVARS.get(name, "VALUE")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=False)
@@ -209,6 +184,8 @@ def _become(command: tuple[str, ...]) -> int:
 
 
 def _configured(flags: Mapping[str, object]) -> Configuration:
+    from sidecar.settings.load import load
+
     configuration = load(flags)
     from sidecar.monitoring.logs import configure
 

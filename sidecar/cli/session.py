@@ -9,7 +9,7 @@ from sidecar.bootstrap import Services, open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.silence import log_silence
 from sidecar.host.runtime import resume_collection, tune_process
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 
 
 @asynccontextmanager

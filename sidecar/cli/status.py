@@ -25,7 +25,7 @@ from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.drill_tag import last_drill
 from sidecar.repository.inventory import age_of, stored_by_tier
 from sidecar.restore.preview import damage_of
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.status.health import Health, Level
 from sidecar.status.problems import Kind, Problem
 from sidecar.storage.open import parse_location

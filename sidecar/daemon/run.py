@@ -39,8 +39,9 @@ from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.policies import OnLeaseLost
 from sidecar.progress import progress_bar
 from sidecar.restore.boot import Booted
+from sidecar.settings.configuration import Configuration
 from sidecar.settings.environment import app_environment
-from sidecar.settings.fields import Configuration, listen_address
+from sidecar.settings.fields import listen_address
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()

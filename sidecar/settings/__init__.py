@@ -1,0 +1,1 @@
+"""Every setting: declared once (pydantic-settings), loaded, explained."""

@@ -1,4 +1,4 @@
-"""What we take from the environment beside our own settings: the standard names of the SDK and of the platform."""
+"""The variables that we read beside our own settings: the standard names of the SDK and of the platform."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sidecar.errors import ConfigurationError
 
 STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-# What leads the SDK to credentials; region and endpoints are none of it.
+# Variables that lead the SDK to credentials; region and endpoints do not.
 CREDENTIAL_VARIABLES = (
     *STATIC_KEYS,
     "AWS_SECURITY_TOKEN",
@@ -25,6 +25,10 @@ CREDENTIAL_VARIABLES = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
 )
+_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS")
+SDK_VARIABLES = (*_REGIONS, *_ENDPOINTS, *CREDENTIAL_VARIABLES)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
 _URL = re.compile(r"https?://[^\s/]+(/\S*)?$", re.IGNORECASE)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
@@ -32,7 +36,7 @@ _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What we take from the environment beside our own settings; the standard names of the SDK and the platform."""
+    """Values of the SDK's and the platform's variables, None where a variable is unset or empty."""
 
     region: str | None
     endpoint: str | None
@@ -45,35 +49,55 @@ class Environment:
     static_keys: tuple[str, ...] = ()  # names of variables, never their values
 
 
+def read_variable(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value without surrounding white space, "" when it is unset. Raises `ConfigurationError`.
+
+    A value that was read from a file or pasted into a form often ends in a newline. Taken literally it names another
+    directory, or makes a header that no server accepts.
+    """
+    value = environ.get(name, "").strip()
+    if _CONTROL.search(value):
+        raise ConfigurationError(
+            f"{name} contains a control character, such as a line break",
+            "set it to one line; separate several values by commas",
+        )
+    return value
+
+
 def read_environment(environ: Mapping[str, str]) -> Environment:
-    """The SDK's and the platform's variables. botocore itself reads only AWS_DEFAULT_REGION."""
-    machine = environ.get("FLY_MACHINE_ID") or socket.gethostname()
+    """The SDK's and the platform's variables. botocore itself reads only AWS_DEFAULT_REGION for the region."""
+    values = {name: environ.get(name, "").strip() for name in SDK_VARIABLES}
+    machine = read_variable(environ, "FLY_MACHINE_ID")
+    holder = machine or socket.gethostname()
+    session = _SESSION_NAME.sub("-", values["AWS_ROLE_SESSION_NAME"] or f"sidecar-{holder}")
+    shared = values["AWS_ENDPOINT_URL"]
     return Environment(
-        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None,
-        endpoint=environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or None,
-        holder=machine,
+        region=next((values[name] for name in _REGIONS if values[name]), None),
+        endpoint=values["AWS_ENDPOINT_URL_S3"] or shared or None,
+        holder=holder,
         on_fly="FLY_MACHINE_ID" in environ,
-        role_arn=environ.get("AWS_ROLE_ARN") or None,
-        token_file=environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") or None,
-        session_name=_SESSION_NAME.sub("-", environ.get("AWS_ROLE_SESSION_NAME") or f"sidecar-{machine}")[:64].ljust(
-            2, "-"
-        ),
-        sts_endpoint=environ.get("AWS_ENDPOINT_URL_STS") or environ.get("AWS_ENDPOINT_URL") or None,
-        static_keys=tuple(name for name in STATIC_KEYS if environ.get(name)),
+        role_arn=values["AWS_ROLE_ARN"] or None,
+        token_file=values["AWS_WEB_IDENTITY_TOKEN_FILE"] or None,
+        session_name=session[:64].ljust(2, "-"),
+        sts_endpoint=values["AWS_ENDPOINT_URL_STS"] or shared or None,
+        static_keys=tuple(name for name in STATIC_KEYS if values[name]),
     )
 
 
-def check_credentials(environment: Environment) -> None:
-    """Refuse what the SDK would decide silently, or in the middle of a request. Raises `ConfigurationError`."""
+def require_credentials(environment: Environment, environ: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for what the SDK would decide silently, or only in the middle of a request."""
+    for name in SDK_VARIABLES:
+        read_variable(environ, name)
     for name, url in (("S3", environment.endpoint), ("STS", environment.sts_endpoint)):
-        if url and not _URL.match(url):  # it is not shown: it may have a password in it
+        if url and not _URL.match(url):  # not shown: it may contain a password
             raise ConfigurationError(
-                f"AWS_ENDPOINT_URL_{name} (or AWS_ENDPOINT_URL) is no URL", "it reads like https://s3.example.com:8333"
+                f"AWS_ENDPOINT_URL_{name} (or AWS_ENDPOINT_URL) is not a URL",
+                "it reads like https://s3.example.com:8333",
             )
     role, keys = environment.role_arn, environment.static_keys
     if role and keys:
         raise ConfigurationError(
-            f"both AWS_ROLE_ARN and {' and '.join(keys)} are set, and only one can be meant",
+            f"both AWS_ROLE_ARN and {' and '.join(keys)} are set, and only one of them can be used",
             f"unset {', '.join(keys)} to use the role, or AWS_ROLE_ARN to use the keys",
         )
     if environment.token_file and not role and not keys:
@@ -86,12 +110,12 @@ def check_credentials(environment: Environment) -> None:
         )
     if role and not environment.region and not environment.sts_endpoint:
         raise ConfigurationError(
-            "AWS_ROLE_ARN is set, and no region is known for its token service", "set AWS_REGION to the bucket's region"
+            "AWS_ROLE_ARN is set, but no region is set for its token service", "set AWS_REGION to the bucket's region"
         )
 
 
 def app_environment(*, withhold: bool, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What the app gets: our environment, without the credential variables where they are to be withheld."""
+    """The app's environment: ours, without the credential variables if they are withheld."""
     environ = os.environ if environ is None else environ
     withheld = CREDENTIAL_VARIABLES if withhold else ()
     return {name: value for name, value in environ.items() if name not in withheld}

@@ -7,12 +7,14 @@ from enum import StrEnum
 from pathlib import Path
 
 import click
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sidecar.cli.main import cli
 from sidecar.model import Database
 from sidecar.monitoring.metrics import Metrics
-from sidecar.settings.fields import SIZES, Settings
+from sidecar.settings.fields import Settings
+from sidecar.settings.kinds import kind_of
 from sidecar.status.model import Status
 from sidecar.units import format_duration, format_size
 from tests.harness.environment import ROOT
@@ -26,17 +28,17 @@ def settings_table() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         unset = field.default in {None, (), PydanticUndefined}
-        default = "–" if unset else f"`{_format_default(name, field.default)}`"
+        default = "–" if unset else f"`{_format_default(field, field.default)}`"
         rows.append((f"`{name}`", default, _kind(options[name]), field.description or ""))
     return _table(("setting", "default", "value", "meaning"), rows)
 
 
-def _format_default(name: str, value: object) -> str:
+def _format_default(field: FieldInfo, value: object) -> str:
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, StrEnum):
         return value.value
-    return format_size(float(str(value))).replace(".0 ", "") if name in SIZES else str(value)
+    return format_size(float(str(value))).replace(".0 ", "") if kind_of(field).size else str(value)
 
 
 def _kind(option: click.Parameter) -> str:

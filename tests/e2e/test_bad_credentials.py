@@ -54,11 +54,11 @@ def _line(done: subprocess.CompletedProcess[str], code: int) -> str:
 SETTINGS: list[tuple[dict[str, str], tuple[str, ...]]] = [
     ({"AWS_ROLE_ARN": "sidecar-writer"}, ("AWS_ROLE_ARN", "'sidecar-writer'", "arn:aws:iam::")),
     ({"AWS_ROLE_ARN": "arn:aws:iam::123456789012:user/me"}, ("AWS_ROLE_ARN", "user/me")),
-    ({"AWS_ROLE_ARN": f"{role_arn()} "}, ("AWS_ROLE_ARN",)),
+    ({"AWS_ROLE_ARN": f"{role_arn()} x"}, ("AWS_ROLE_ARN",)),
     ({"AWS_ROLE_ARN": ""}, ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN")),
     ({"AWS_REGION": "", "AWS_ENDPOINT_URL_STS": ""}, ("region", "AWS_REGION")),
     ({"AWS_ACCESS_KEY_ID": "AKIAX", "AWS_SECRET_ACCESS_KEY": "hidden"}, ("AWS_ROLE_ARN", "AWS_SECRET_ACCESS_KEY")),
-    ({"AWS_ENDPOINT_URL_STS": "user:hidden@localhost:1"}, ("AWS_ENDPOINT_URL_STS", "no URL")),
+    ({"AWS_ENDPOINT_URL_STS": "user:hidden@localhost:1"}, ("AWS_ENDPOINT_URL_STS", "not a URL")),
     ({"AWS_ACCESS_KEY_ID": "AKIAX"}, ("AWS_ROLE_ARN", "AWS_ACCESS_KEY_ID")),
 ]
 

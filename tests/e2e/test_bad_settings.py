@@ -17,6 +17,9 @@ BAD_SETTINGS: list[tuple[dict[str, str], str]] = [
     ({"SIDECAR_LISTEN": "9180"}, "listen"),
     ({"SIDECAR_APP_METRICS_URL": "localhost:8000"}, "app_metrics_url"),
     ({"SIDECAR_CONFIG": "no-such-file.toml"}, "no-such-file.toml"),
+    ({"SIDECAR_CONFIG": "."}, "is a directory"),
+    ({"SIDECAR_STORE": "file:///a\nb"}, "SIDECAR_STORE"),
+    ({"SIDECAR_STORE": "s3://bucket", "AWS_SECRET_ACCESS_KEY": "a\rb"}, "AWS_SECRET_ACCESS_KEY"),
 ]
 BAD_USAGE: list[tuple[list[str], str]] = [
     (["backupp"], "backupp"),

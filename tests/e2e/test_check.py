@@ -15,13 +15,15 @@ from tests.e2e.machine import CALM_APP, Machine, notes, write_note
 def test_check_shows_settings_with_their_source_and_no_secret(machine: Machine) -> None:
     """Each setting, its value and where it comes from; then a try of what a daemon needs."""
     (machine / "sidecar.toml").write_text('part_size = "16MiB"\n')
-    done = machine.cli("check", "--interval", "7m")
+    done = machine.with_env(sidecar_drain="9s").cli("check", "--interval", "7m")
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.strip()}
     assert rows["interval"] == ["7m", "flag"]
     assert rows["part_size"] == ["16.0", "MiB", "sidecar.toml"]
     assert rows["store"] == [machine.store, "environment"]
     assert rows["concurrency"] == ["4", "default"]
+    assert rows["drain"] == ["5s", "default"]
+    assert "ignored sidecar_drain: " in done.stdout
     assert machine.env["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
     wrong = machine.cli("check", store="s3://no-such-bucket")
     assert wrong.returncode == 69

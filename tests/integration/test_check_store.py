@@ -11,7 +11,7 @@ from sidecar.bootstrap import Services, open_services
 from sidecar.cli.check.store import KEY, Finding, Trial
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
-from sidecar.settings.fields import load
+from sidecar.settings.load import load
 from sidecar.storage.open import parse_location
 from tests.fakes import MemoryStore
 

@@ -17,7 +17,7 @@ from sidecar.repository.reader import Restorer
 from sidecar.repository.writer import Parent
 from sidecar.restore import drill as drilling
 from sidecar.restore.drill import Prover
-from sidecar.settings.fields import load
+from sidecar.settings.load import load
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore
 from tests.harness.writers import fill

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sidecar.errors import ConfigurationError
 from sidecar.model import Timestamp
-from sidecar.settings.fields import Settings, load
+from sidecar.settings.fields import Settings
+from sidecar.settings.load import load
 from sidecar.units import format_duration, parse_duration, parse_size
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, 998_000)  # noqa: DTZ001 - Hypothesis wants its bounds naive

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.bootstrap import open_services
 from sidecar.host import memory
-from sidecar.settings.fields import load
+from sidecar.settings.load import load
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sidecar.settings.fields import PREFIX, Settings, listen_address, load
+from sidecar.settings.fields import Settings, listen_address
+from sidecar.settings.load import PREFIX, load
 from sidecar.units import parse_duration
 from tests.harness.environment import ROOT
 

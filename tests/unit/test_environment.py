@@ -3,8 +3,8 @@
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.settings.environment import CREDENTIAL_VARIABLES, app_environment, read_environment
-from sidecar.settings.fields import load
+from sidecar.settings.environment import CREDENTIAL_VARIABLES, SDK_VARIABLES, app_environment, read_environment
+from sidecar.settings.load import load
 
 ROLE = "arn:aws:iam::123456789012:role/sidecar/sidecar-writer-shop"
 S3 = {"SIDECAR_DATABASES": "/data/app.db", "SIDECAR_STORE": "s3://bucket/shop"}
@@ -28,7 +28,7 @@ def test_roles_of_every_partition_and_of_other_stores_are_taken(role: str) -> No
         ),
         ({**GOOD, "AWS_SESSION_TOKEN": "t"}, "AWS_SESSION_TOKEN"),
         ({**GOOD, "AWS_ROLE_ARN": "sidecar-writer"}, "'sidecar-writer' is not the ARN"),
-        ({**GOOD, "AWS_ROLE_ARN": ROLE + " "}, "is not the ARN"),
+        ({**GOOD, "AWS_ROLE_ARN": ROLE + " x"}, "is not the ARN"),
         ({**GOOD, "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/"}, "is not the ARN"),
         ({**GOOD, "AWS_ROLE_ARN": "arn:aws:iam::123456789012:user/x"}, "is not the ARN"),
         ({**GOOD, "AWS_REGION": ""}, "no region"),
@@ -42,8 +42,27 @@ def test_what_contradicts_itself_is_refused_by_name(environ: dict[str, str], wor
     assert caught.value.hint
 
 
+def test_surrounding_white_space_of_the_sdks_variables_does_not_count() -> None:
+    environ = {**GOOD, "AWS_ROLE_ARN": f" {ROLE}\n", "AWS_REGION": "eu-central-1\n", "AWS_ACCESS_KEY_ID": " \n"}
+    environment = load({}, environ | {"AWS_ENDPOINT_URL_S3": "http://x:1\n"}).environment
+    assert (environment.role_arn, environment.region, environment.static_keys) == (ROLE, "eu-central-1", ())
+    assert environment.endpoint == "http://x:1"
+
+
+@pytest.mark.parametrize("name", SDK_VARIABLES)
+def test_a_control_character_within_the_sdks_variables_is_refused_by_name(name: str) -> None:
+    """Found in the middle of a request otherwise, where it looks like a network that is down."""
+    with pytest.raises(ConfigurationError) as caught:
+        load({}, {**S3, name: "wJalr\nXUtn"})
+    assert str(caught.value).startswith(f"{name} contains a control character")
+    assert "wJalr" not in str(caught.value)
+
+
 def test_a_store_that_needs_no_credentials_does_not_mind() -> None:
-    load({}, {**GOOD, "SIDECAR_STORE": "file:///store", "AWS_ACCESS_KEY_ID": "k", "AWS_REGION": ""})
+    load(
+        {},
+        {**GOOD, "SIDECAR_STORE": "file:///store", "AWS_ACCESS_KEY_ID": "k", "AWS_REGION": "", "AWS_PROFILE": "a\nb"},
+    )
 
 
 def test_empty_variables_are_not_set() -> None:

@@ -59,3 +59,20 @@ def test_own_descriptions_are_still_found(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
     own = new_session().get_component("data_loader").load_service_model("s3", "own-1")
     assert own == {"documentation": "", "kept": [1]}
+
+
+async def _keys() -> tuple[str, str, str | None]:
+    credentials = await new_session().get_credentials()
+    found = await credentials.get_frozen_credentials()
+    return found.access_key, found.secret_key, found.token
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("space", ["", "\n", " \r\n"])
+async def test_static_keys_have_no_surrounding_white_space(space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was read from a file ends in a newline, with which no request can be sent."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", f"AKIA{space}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{space}secret")
+    assert await _keys() == ("AKIA", "secret", None)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", f"token{space}")
+    assert await _keys() == ("AKIA", "secret", "token")

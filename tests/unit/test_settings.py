@@ -1,5 +1,7 @@
 """Settings: where each value comes from, and that nothing wrong is accepted silently."""
 
+import os
+import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigurationError, ExitCode
-from sidecar.settings.fields import Configuration, Settings, load
+from sidecar.settings.configuration import Configuration
+from sidecar.settings.fields import Settings
+from sidecar.settings.load import load
 
 DATABASE = {"SIDECAR_DATABASES": "/data/app.db"}
 
@@ -147,9 +151,83 @@ def test_any_other_variable_with_our_prefix_is_an_error(variable: str) -> None:
     assert f"{variable} is not a setting" in refused(DATABASE | {variable: ""})
 
 
-def test_a_section_in_the_file_is_an_error() -> None:
-    Path("sidecar.toml").write_text('[sidecar]\ninterval = "1m"')
-    assert "sidecar.toml: sidecar is not a setting" in refused(DATABASE)
+@pytest.mark.parametrize("table", ["sidecar", "settings"])
+def test_a_table_in_the_file_is_an_error_that_says_where_settings_stand(table: str) -> None:
+    Path("sidecar.toml").write_text(f'[{table}]\ninterval = "1m"')
+    said = refused(DATABASE)
+    assert f"sidecar.toml: {table} is not a setting: [{table}] is a table" in said
+    assert "write settings at the top level" in said
+
+
+def test_names_in_the_file_are_read_exactly() -> None:
+    """pydantic-settings matches names without regard to case."""
+    Path("sidecar.toml").write_text('Interval = "1m"')
+    assert refused(DATABASE) == "sidecar.toml: Interval is not a setting (did you mean interval?)"
+
+
+def test_variables_in_lower_case_are_ignored_and_named() -> None:
+    """pydantic-settings would take `sidecar_interval` for SIDECAR_INTERVAL; `check` prints those that were ignored."""
+    environ = DATABASE | {"sidecar_interval": "7m", "Sidecar_Lease": "\n", "sidecar_config": "missing.toml"}
+    configuration = load({}, environ)
+    assert configuration.settings.interval == timedelta(minutes=5)
+    assert configuration.sources["interval"] == "default"
+    assert configuration.ignored == ("Sidecar_Lease", "sidecar_config", "sidecar_interval")
+
+
+def test_a_directory_in_the_place_of_the_file_is_an_error() -> None:
+    """pydantic-settings skips whatever is not a regular file."""
+    Path("sidecar.toml").mkdir()
+    assert "sidecar.toml is a directory, not a file of settings" in refused(DATABASE)
+    assert "sidecar.toml is a directory" in refused(DATABASE | {"SIDECAR_CONFIG": " ./sidecar.toml\n"})
+
+
+def test_a_pipe_is_read_as_a_file_is() -> None:
+    """`SIDECAR_CONFIG=<(...)`: pydantic-settings would skip it."""
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_text('interval = "1m"'))
+    writer.start()
+    configuration = load({}, DATABASE | {"SIDECAR_CONFIG": "pipe"})
+    writer.join()
+    assert (configuration.settings.interval, configuration.sources["interval"]) == (timedelta(minutes=1), "pipe")
+
+
+def test_surrounding_white_space_of_a_variable_is_not_part_of_its_value() -> None:
+    """`$(cat file)` of some shells and many forms leave a newline: it would name another store, which is empty."""
+    settings = load({}, environment(store="file://./store\n", interval="\t1m ", databases=" a.db ,b.db\r\n")).settings
+    assert (settings.store, settings.interval) == ("file://./store", timedelta(minutes=1))
+    assert [str(path) for path in settings.databases] == ["a.db", "b.db"]
+
+
+@pytest.mark.parametrize("character", ["\n", "\t", "\x1b", "\x7f", "\x85"])
+@pytest.mark.parametrize("name", ["databases", "store", "notify", "config"])
+def test_a_control_character_within_a_variable_is_refused_by_name(name: str, character: str) -> None:
+    said = refused(environment(**{name: f"a{character}b-secret"}))
+    assert said.startswith(f"SIDECAR_{name.upper()} contains a control character")
+    assert "secret" not in said
+
+
+def test_lists_of_the_environment_are_not_json() -> None:
+    """pydantic-settings reads tuples from JSON unless it is told not to."""
+    assert [str(path) for path in load({}, environment(databases='["a.db"]')).settings.databases] == ['["a.db"]']
+
+
+def test_a_table_as_a_value_is_not_merged_with_other_sources() -> None:
+    """pydantic-settings merges mappings of several sources."""
+    Path("sidecar.toml").write_text('databases = ["app.db"]\ninterval = {minutes = 1}')
+    assert "interval: \"{'minutes': 1}\": not a duration" in refused({})
+    assert load({}, {"SIDECAR_INTERVAL": "2m"}).settings.interval == timedelta(minutes=2)
+
+
+def test_settings_made_by_a_program_read_nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("sidecar.toml").write_text("concurrency = 7")
+    monkeypatch.setenv("SIDECAR_INTERVAL", "9m")
+    settings = Settings(databases=(Path("app.db"),))
+    assert (settings.interval, settings.concurrency) == (timedelta(minutes=5), 4)
+    assert type(settings).__mro__[1].__name__ == "BaseModel"
+
+
+def test_loaded_settings_are_settings() -> None:
+    assert isinstance(load({}, DATABASE).settings, Settings)
 
 
 def test_variables_of_others_are_none_of_our_business() -> None:
@@ -221,7 +299,7 @@ def test_a_name_that_is_not_utf8_is_refused() -> None:
 def test_a_nul_character_is_refused(line: str) -> None:
     """Only TOML can have one; no file can be called so."""
     Path("sidecar.toml").write_text(line)
-    assert "has a NUL character in it" in refused({})
+    assert "contains a NUL character" in refused({})
 
 
 @pytest.mark.parametrize("name", ["interval", "final_backup_timeout"])

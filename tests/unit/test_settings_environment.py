@@ -4,7 +4,8 @@ import pytest
 
 from sidecar.errors import ConfigurationError
 from sidecar.settings.environment import is_passthrough, read_environment
-from sidecar.settings.fields import listen_address, load
+from sidecar.settings.fields import listen_address
+from sidecar.settings.load import load
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.settings.fields import REPEATABLE, SECRETS, Settings, load
-from sidecar.settings.messages import choices_of
+from sidecar.settings.fields import Settings
+from sidecar.settings.kinds import choices_of, kind_of
+from sidecar.settings.load import load
 
+SECRETS = {name for name, field in Settings.model_fields.items() if kind_of(field).secret}
 PATTERNS = ("Input should", "pydantic", "Value error", "unable to", "valid ", "type=")
 ANY_TEXT = {
     "staging_dir",
@@ -59,7 +61,7 @@ def test_what_a_setting_cannot_be(name: str, value: object) -> None:
 def test_where_it_was_set_and_what_was_given(name: str, value: str) -> None:
     """As it was written, not as it was understood; of a secret neither."""
     others = {} if name == "databases" else {"SIDECAR_DATABASES": "app.db"}
-    flag = (value,) if name in REPEATABLE else value
+    flag = (value,) if kind_of(Settings.model_fields[name]).repeatable else value
     for source, flags, environ in (
         ("environment", {}, {**others, f"SIDECAR_{name.upper()}": value}),
         ("flag", {name: flag}, {"SIDECAR_DATABASES": "app.db"}),
@@ -83,17 +85,17 @@ def test_every_choice_is_in_the_description() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("lease", True, 'it is one of on, off: write "on", in quotes'),
+        ("lease", True, 'must be one of on, off: write "on", in quotes'),
         ("lease", False, 'write "off", in quotes'),
-        ("lease", "yes", "it is one of on, off"),
-        ("on_conflict", "merge", "it is one of remote, local, fail"),
-        ("part_size", "1KiB", "it is a size from 5.0 MiB to 5.0 GiB"),
-        ("part_size", "10GiB", "it is a size from 5.0 MiB to 5.0 GiB"),
-        ("concurrency", "four", "it is a whole number from 1 to 64"),
-        ("compression_level", 20, "it is a whole number from 1 to 19"),
-        ("alert_growth", "20KiB", "a size is at least 64.0 KiB"),
+        ("lease", "yes", "must be one of on, off"),
+        ("on_conflict", "merge", "must be one of remote, local, fail"),
+        ("part_size", "1KiB", "must be a size from 5.0 MiB to 5.0 GiB"),
+        ("part_size", "10GiB", "must be a size from 5.0 MiB to 5.0 GiB"),
+        ("concurrency", "four", "must be a whole number from 1 to 64"),
+        ("compression_level", 20, "must be a whole number from 1 to 19"),
+        ("alert_growth", "20KiB", "a size must be at least 64.0 KiB"),
         ("alert_growth", "much", "neither a size like 2GiB nor a growth like 50%"),
-        ("store", 7, "it is text: write it in quotes"),
+        ("store", 7, "must be a string: write it in quotes"),
         ("app_metrics_url", "localhost:8000", "not a URL like http://127.0.0.1:8000/metrics"),
     ],
 )

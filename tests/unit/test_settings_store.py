@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigurationError
-from sidecar.settings.fields import load
+from sidecar.settings.load import load
 from sidecar.storage.base import StoreLocation
 from sidecar.storage.file.location import DirectoryLocation
 from sidecar.storage.open import parse_location, removal_command

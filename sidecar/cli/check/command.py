@@ -3,7 +3,6 @@
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +17,10 @@ from sidecar.host.files import require_room, require_writable
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
 from sidecar.restore.preview import foretell
-from sidecar.settings.fields import SIZES, Configuration, listen_address
-from sidecar.storage.urls import without_password
-from sidecar.units import format_duration, format_size
+from sidecar.settings.configuration import Configuration
+from sidecar.settings.fields import Settings, listen_address
+from sidecar.settings.kinds import format_value
+from sidecar.units import format_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,11 @@ async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
     """Print settings and findings. Returns the exit code of the first thing that is wrong."""
     table = Table("SETTING", "VALUE", "SOURCE")
     for name, source in configuration.sources.items():
-        table.add(name, _shown(name, getattr(configuration.settings, name)), source)
+        table.add(name, format_value(Settings.model_fields[name], getattr(configuration.settings, name)), source)
     table.show(empty="")
+    if configuration.ignored:
+        say("")
+        say(f"ignored {', '.join(configuration.ignored)}: names of settings are in upper case, like SIDECAR_INTERVAL")
     say("")
     worst, broken = ExitCode.OK, False
     async with attended(configuration) as parts:
@@ -128,13 +131,3 @@ async def _database(parts: Services, trial: Trial, database: Database) -> str:
     with parts.staging.reserve(database.path, size) as (_, on_tmpfs):
         where = "tmpfs" if on_tmpfs else "disk"
     return f"{missing}; there is room for the {format_size(size)} of {newest.key}, and to stage it on {where}"
-
-
-def _shown(name: str, value: object) -> str:
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, tuple):
-        return ", ".join(str(part) for part in value) or "-"
-    if isinstance(value, int) and name in SIZES:
-        return format_size(value)
-    return "-" if value is None else without_password(str(value))

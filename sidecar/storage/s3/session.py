@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import JSONFileLoader
 
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _DOCUMENTATION = {"documentation", "documentationUrl"}
 # By the names that endpoints.json has for them: the store, and what the SDK's own search for credentials calls.
 _CALLED = ("s3", "sts", "oidc", "portal.sso")
@@ -17,6 +19,10 @@ def new_session() -> AioSession:
     """A session that loads of the SDK's descriptions what a client needs (see `_Descriptions`)."""
     session = get_session()
     session.get_component("data_loader").file_loader = _Descriptions()
+    keys = {name: os.environ[name] for name in _KEYS if name in os.environ}
+    if any(value != value.strip() for value in keys.values()):  # a newline makes a header that nobody can send
+        provider = session.get_component("credential_provider").get_provider("env")
+        provider.environ = {**os.environ, **{name: value.strip() for name, value in keys.items()}}
     return session
 
 

@@ -1,0 +1,124 @@
+"""The kinds of values that settings have: how each is read, checked, named on a command line and shown."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic.fields import FieldInfo
+
+from sidecar.policies import Growth
+from sidecar.storage.urls import is_http, without_password
+from sidecar.units import format_duration, format_size, parse_duration, parse_size
+
+SMALLEST_ALERT = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a field says about its values; pydantic keeps it with the field's metadata."""
+
+    metavar: str
+    secret: bool = False  # never shown, not even when it is wrong
+    repeatable: bool = False
+    size: bool = False
+
+
+def kind_of(field: FieldInfo) -> Kind:
+    """The kind that a field was declared with, or one for its choices."""
+    if choices := choices_of(field):
+        return Kind(f"[{'|'.join(choices)}]")
+    return next(each for each in field.metadata if isinstance(each, Kind))
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a setting may be, empty when it is not one of some."""
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
+        return tuple(field.annotation)
+    return ()
+
+
+def range_of(field: FieldInfo) -> tuple[int, int]:
+    """The smallest and the largest number that a setting may be."""
+    bounds = {name: int(getattr(each, name)) for each in field.metadata for name in ("ge", "le") if hasattr(each, name)}
+    return bounds["ge"], bounds["le"]
+
+
+def format_value(field: FieldInfo, value: object) -> str:
+    """A value for people: durations and sizes as they are written, secrets and passwords masked, `-` for none."""
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, tuple):
+        return ", ".join(str(part) for part in value) or "-"
+    if isinstance(value, int) and kind_of(field).size:
+        return format_size(value)
+    return "-" if value is None else without_password(str(value))
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _require_positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than zero")
+    return value
+
+
+def _require_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("it is a whole number")  # noqa: TRY004 - what pydantic catches
+    return value
+
+
+def _require_url(value: SecretStr) -> SecretStr:
+    if not is_http(value.get_secret_value()):
+        raise ValueError("not a URL like https://example.com/hook")
+    return value
+
+
+def _require_metrics_url(value: str) -> str:
+    if value and not is_http(value):
+        raise ValueError("not a URL like http://127.0.0.1:8000/metrics")
+    return value
+
+
+def _parse_growth(value: object) -> object:
+    if value is None or isinstance(value, Growth):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("neither a size like 2GiB nor a growth like 50%, in quotes")  # noqa: TRY004 - as above
+    percent = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())
+    if percent and float(percent[1]) > 0:
+        return Growth(factor=float(percent[1]) / 100)
+    if percent:
+        raise ValueError("a growth must be more than 0%")
+    try:
+        size = parse_size(value)
+    except ValueError:
+        raise ValueError("neither a size like 2GiB nor a growth like 50%") from None
+    if size < SMALLEST_ALERT:
+        raise ValueError(f"a size must be at least {format_size(SMALLEST_ALERT)}: every database soon exceeds less")
+    return Growth(limit=size)
+
+
+_Hook = Annotated[SecretStr, AfterValidator(_require_url)]
+
+StoreUrl = Annotated[str, Kind("URL")]
+Address = Annotated[str, Kind("HOST:PORT")]
+PathOrWord = Annotated[str, Kind("PATH")]
+User = Annotated[str | None, Kind("USER")]
+Number = Annotated[int, BeforeValidator(_require_number), Kind("NUMBER")]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Kind("DURATION")]
+PositiveDuration = Annotated[Duration, AfterValidator(_require_positive)]
+Size = Annotated[int, BeforeValidator(parse_size), Kind("SIZE", size=True)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_split), Kind("PATH", repeatable=True)]
+MetricsUrl = Annotated[Annotated[str, AfterValidator(_require_metrics_url)] | None, Kind("URL")]
+SecretUrl = Annotated[_Hook | None, Kind("URL", secret=True)]
+SecretUrls = Annotated[tuple[_Hook, ...], BeforeValidator(_split), Kind("URL", secret=True, repeatable=True)]
+GrowthLimit = Annotated[Growth | None, BeforeValidator(_parse_growth), Kind("SIZE|PERCENT")]
