@@ -9,7 +9,8 @@ from typing import NamedTuple
 import click
 
 from sidecar.cli.main import cli
-from sidecar.settings.fields import Settings, load
+from sidecar.settings.fields import Settings
+from sidecar.settings.load import load
 from tests.docs.markdown import Fence, Page
 
 SHELL = {"sh", "bash", "shell", "console", ""}

@@ -10,7 +10,8 @@ import pytest
 import sidecar
 from sidecar import errors
 from sidecar.errors import ExitCode, SidecarError
-from sidecar.settings.fields import CONFIG_VARIABLE, PREFIX, Settings, load
+from sidecar.settings.fields import Settings
+from sidecar.settings.load import CONFIG_VARIABLE, PREFIX, load
 from tests.docs import EVERY_PAGE
 from tests.docs.blocks import alerts, metric_names
 from tests.docs.json_fields import documented
