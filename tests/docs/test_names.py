@@ -94,6 +94,14 @@ def test_every_target_of_make_exists(path: Path) -> None:
 
 
 @for_every_page
+def test_every_yaml_can_be_read(path: Path) -> None:
+    yaml = pytest.importorskip("yaml", reason="it comes with Sphinx")
+    for fence in Page(path).fences:
+        if fence.language == "yaml":
+            assert all(isinstance(document, dict) for document in yaml.safe_load_all(fence.text)), fence.where
+
+
+@for_every_page
 def test_every_json_and_toml_can_be_read(path: Path, tmp_path: Path) -> None:
     for fence in Page(path).fences:
         if fence.language == "json":
