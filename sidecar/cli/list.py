@@ -1,42 +1,46 @@
-"""`sidecar list`: the restore points of the store."""
+"""`sidecar list`: the restore points in the store. Its JSON is documented in `docs/json.md`; fields are only added to it."""
 
 import json
 
-from sidecar.cli.output import Table, say
+from sidecar.api import History, Sidecar
+from sidecar.cli.output import UNKNOWN, Table, format_age, say
 from sidecar.cli.session import attended
-from sidecar.cli.status import _UNKNOWN, _duration, _place, _size
 from sidecar.errors import ExitCode
-from sidecar.repository.catalog import OTHERS, only
-from sidecar.repository.inventory import Entry, age_of, described
-from sidecar.settings.configuration import Configuration
+from sidecar.repository.catalog import only
+from sidecar.repository.inventory import Entry, age_of
+from sidecar.settings.fields import Configuration
 from sidecar.units import format_size
 
 
 async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
-    """Every restore point of every database, oldest first."""
-    async with attended(configuration) as parts:
-        replica = parts.replica()
-        found: dict[str, list[Entry]] = {}
-        for each in parts.databases:
-            points = [point async for point in replica.points(each.name, diverged=diverged)]
-            found[each.name] = await described(replica, points)
-        store, now = parts.store.url, await parts.store.now()
-        others = only(await replica.names(OTHERS)) if not (diverged or any(found.values())) else ""
+    """List every restore point of every database, oldest first."""
+    async with attended(configuration) as services:
+        session = Sidecar(services)
+        history, place = await session.list(diverged=diverged), session.place
     if as_json:
-        shown = [
-            {"name": name, "restore_points": [entry.as_dict(now) for entry in entries]}
-            for name, entries in found.items()
-        ]
-        say(json.dumps({"store": store, "databases": shown}, indent=2))
+        say(json.dumps(_as_dict(history), indent=2))
         return ExitCode.OK
-    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "KEY")
-    for name, entries in found.items():
-        for entry in entries:
-            age = _duration(age_of(entry.point, now))
-            table.add(name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
-    what = "nothing has diverged" if diverged else "no restore points"
-    table.show(empty=f"{what} of {', '.join(found)} in {_place(store)}{others}")
+    nothing = "nothing has diverged" if diverged else "no restore points"
+    names = ", ".join(each.name for each in history.databases)
+    _table(history).show(empty=f"{nothing} of {names} in {place}{only(history.others)}")
     return ExitCode.OK
+
+
+def _as_dict(history: History) -> dict[str, object]:
+    shown = [
+        {"name": each.name, "restore_points": [entry.as_dict(history.at) for entry in each.restore_points]}
+        for each in history.databases
+    ]
+    return {"store": history.store, "databases": shown}
+
+
+def _table(history: History) -> Table:
+    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "KEY")
+    for each in history.databases:
+        for entry in each.restore_points:
+            age = format_age(age_of(entry.point, history.at))
+            table.add(each.name, str(entry.point.timestamp), age, *_cells(entry), entry.point.key)
+    return table
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -44,7 +48,11 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         format_size(entry.point.size),
         _size(entry.uploaded),
         _size(entry.reused),
-        entry.holder or _UNKNOWN,
-        entry.tier or _UNKNOWN,
-        entry.drilled.outcome.value if entry.drilled else _UNKNOWN,
+        entry.holder or UNKNOWN,
+        entry.tier or UNKNOWN,
+        entry.drilled.outcome.value if entry.drilled else UNKNOWN,
     )
+
+
+def _size(size: int | None) -> str:
+    return UNKNOWN if size is None else format_size(size)

@@ -196,7 +196,7 @@ def _configured(flags: Mapping[str, object]) -> Configuration:
 def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]], **options: object) -> int:
     """Run one of the one-shot commands; a signal cancels it cleanly."""
     configuration = _configured(flags)
-    from sidecar.cli.backup import interruptible
+    from sidecar.cli.session import interruptible
 
     try:
         return anyio.run(interruptible, lambda: chosen(configuration, **options))

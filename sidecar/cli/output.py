@@ -1,40 +1,45 @@
-"""What commands print: lines, tables and progress; for people on a terminal, for logs and pipes elsewhere."""
+"""Output of commands: lines and tables, for people on a terminal, for logs and pipes elsewhere."""
 
 import re
 import sys
 from contextlib import suppress
+from datetime import timedelta
 
-import structlog
+from sidecar.units import format_duration
 
-log = structlog.get_logger()
-
+UNKNOWN = "-"  # in a table, for a value that is not known
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """Text without control characters but newlines: what others wrote to the store must not steer a terminal."""
+    """Replace control characters other than newlines: text that others wrote to the store must not control a terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def say(line: str) -> None:
-    """A line on stdout."""
+    """Print a line on stdout."""
     print(printable(line), flush=True)  # noqa: T201 - the output of a command
 
 
 def complain(line: str) -> None:
-    """A line on stderr, whether somebody reads it or not."""
+    """Print a line on stderr. Never fails, even when nobody reads it."""
     with suppress(OSError, ValueError):
         print(printable(" ".join(f"sidecar: {line}".split())), file=sys.stderr, flush=True)  # noqa: T201 - as above
 
 
+def format_age(seconds: float) -> str:
+    """A duration to the second."""
+    return format_duration(timedelta(seconds=round(seconds)))
+
+
 class Table:
-    """Columns for people. Never wraps or cuts a key, so that it can be copied, and read by `awk`."""
+    """Columns for people. It never wraps or cuts a key, so that keys can be copied and read by `awk`."""
 
     def __init__(self, *head: str) -> None:
         self._rows: list[tuple[str, ...]] = [head]
 
     def add(self, *cells: str) -> None:
-        """One row; as many cells as the head has."""
+        """Add a row with as many cells as the head has."""
         self._rows.append(cells)
 
     def show(self, *, empty: str) -> None:

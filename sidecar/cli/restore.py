@@ -1,16 +1,15 @@
 """`sidecar restore`: bring back a restore point by hand, onto the database's own path or elsewhere."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
-from sidecar.bootstrap import Services
+from sidecar.api import Sidecar
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode, UsageError
 from sidecar.model import Timestamp
 from sidecar.progress import progress_bar
-from sidecar.restore.by_hand import RestoreByHand, RestoreResult
-from sidecar.settings.configuration import Configuration
+from sidecar.restore.by_hand import RestoreResult
+from sidecar.settings.fields import Configuration
 
 
 async def restore(
@@ -20,27 +19,13 @@ async def restore(
     if at and key:
         raise UsageError("--at and --key exclude each other", "give one of them")
     instant = _parse_time(at) if at else None
-    target = Path(output).resolve() if output else None
     async with attended(configuration) as services:
-        if len(services.databases) > 1 and (key or output):
+        session = Sidecar(services, progress_bar)
+        if len(session.databases) > 1 and (key or output):
             raise UsageError("--key and --output are for one database", "name it with --database")
-        by_hand = _by_hand(services)
-        for database in services.databases:
-            _report(await by_hand.restore(database, at=instant, key=key, output=target, force=force))
+        for database in session.databases:
+            _report(await session.restore(database.name, at=instant, key=key, output=output, force=force))
     return ExitCode.OK
-
-
-def _by_hand(services: Services) -> RestoreByHand:
-    replica = services.replica()
-    return RestoreByHand(
-        replica,
-        services.restorer(replica),
-        services.snapshotter,
-        services.lineage,
-        durable=services.durable,
-        entrust=services.entrust,
-        show=progress_bar,
-    )
 
 
 def _report(result: RestoreResult) -> None:

@@ -1,6 +1,7 @@
 """Services for a command that a person waits for."""
 
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -12,9 +13,30 @@ from sidecar.host.runtime import resume_collection, tune_process
 from sidecar.settings.configuration import Configuration
 
 
+async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
+    """Run a command so that SIGINT and SIGTERM cancel it cleanly: nothing half-done stays behind."""
+    status, received = 0, 0
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        nonlocal received
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                received = number
+                scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch, group.cancel_scope)
+            status = await command()
+            group.cancel_scope.cancel()
+    except BaseExceptionGroup as failures:
+        raise first_failure(failures) from failures
+    return 128 + received if received else status
+
+
 @asynccontextmanager
 async def attended(configuration: Configuration, *, as_boot: bool = False) -> AsyncIterator[Services]:
-    """When the store is silent that is logged once, with the time after which the command ends.
+    """Open the services of a command. While the store stays silent, one warning says how long the command waits.
 
     `as_boot` says that the first request is made with a boot's retry policy, else with a cycle's.
     """

@@ -1,11 +1,12 @@
 """`sidecar verify`: prove restore points, the newest or all."""
 
+from sidecar.api import Sidecar
 from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
-from sidecar.restore.verification import Outcome, Verification, VerificationReport, Verified
-from sidecar.settings.configuration import Configuration
+from sidecar.restore.verification import Outcome, VerificationReport, Verified
+from sidecar.settings.fields import Configuration
 from sidecar.units import format_size
 
 
@@ -15,8 +16,7 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     The exit code is 65 when one is damaged, lost or of a newer format, and 66 when there is none.
     """
     async with attended(configuration) as services:
-        verification = Verification(services.replica(), services.prover, progress_bar)
-        report = await verification.verify(services.databases, every=every)
+        report = await Sidecar(services, progress_bar).verify(all=every)
     _show(report, as_table=every)
     report.require_good()
     return ExitCode.OK

@@ -1,18 +1,63 @@
-"""The other end of the daemon's control socket, for commands on the same machine."""
+"""The client of the daemon's control socket, for other processes on the same machine."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 
-from sidecar.errors import DatabaseBusy
+from sidecar.errors import ConfigurationError, DatabaseBusy
+from sidecar.host.locks import Holder, holder_of
+from sidecar.model import Database
+from sidecar.progress import Progress
 
 ANSWER_SECONDS = 10.0
 
 
+async def ask_for_status(databases: Sequence[Database], store: str) -> dict[str, object] | None:
+    """The status of the daemon that protects one of these databases, or None when no daemon has a control socket here.
+
+    Raises `ConfigurationError` when it uses another store, and `DatabaseBusy` when it does not answer.
+    """
+    for database in databases:
+        holder = _holder_of(database, store)
+        if holder and holder.control:  # without a socket it is another command, or `control_socket=off`
+            return await ControlClient(Path(holder.control)).status() or _no_answer(holder, database)
+    return None
+
+
+async def ask_for_backup(databases: Sequence[Database], store: str, progress: Progress) -> dict[str, object] | None:
+    """Have the daemon that protects one of these databases back up all of its own; None when none runs here.
+
+    Raises what `ask_for_status` does, and `DatabaseBusy` for a daemon without a control socket.
+    """
+    for database in databases:
+        if holder := _holder_of(database, store):
+            client = ControlClient(Path(holder.control)) if holder.control else None
+            return (await client.backup(progress) if client else None) or _no_answer(holder, database)
+    return None
+
+
+def _holder_of(database: Database, store: str) -> Holder | None:
+    holder = holder_of(database)
+    if holder and holder.store != store:
+        raise ConfigurationError(
+            f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.store}",
+            f"give it --store {holder.store}, or stop that sidecar",
+        )
+    return holder
+
+
+def _no_answer(holder: Holder, database: Database) -> NoReturn:
+    raise DatabaseBusy(
+        f"a sidecar (pid {holder.pid}) protects {database.path} and does not answer",
+        "is control_socket off, or is it another command that ends soon?",
+    )
+
+
 class ControlClient:
-    """The other end of the control socket."""
+    """Asks a daemon through its control socket."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,0 +1,276 @@
+"""The library: `sidecar.open` gives a session, whose methods do what the commands do and return values.
+
+A session changes nothing about the process that it runs in: no signal handler, no allocator or collector setting, no
+executor and no event loop of its own.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
+from sidecar.bootstrap import Services, open_services
+from sidecar.errors import UsageError
+from sidecar.host.control import ask_for_backup, ask_for_status
+from sidecar.model import Database, Timestamp
+from sidecar.monitoring.events import Events
+from sidecar.monitoring.incidents import close_incidents
+from sidecar.monitoring.store_status import StoreReader
+from sidecar.progress import Show, no_progress
+from sidecar.repository.catalog import OTHERS
+from sidecar.repository.inventory import Entry, described
+from sidecar.restore.by_hand import RestoreByHand, RestoreResult
+from sidecar.restore.verification import Verification, VerificationReport
+from sidecar.settings.fields import Configuration, Settings
+from sidecar.settings.given import configure
+from sidecar.status.health import Level, Verdict
+from sidecar.status.model import Event
+from sidecar.status.store import StoreStatus
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHistory:
+    """The restore points of one database, oldest first."""
+
+    name: str
+    restore_points: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when none was found."""
+
+    store: str
+    at: datetime
+    databases: tuple[DatabaseHistory, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def restore_points(self) -> tuple[Entry, ...]:
+        """Those of all databases."""
+        return tuple(entry for each in self.databases for entry in each.restore_points)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Whether the databases are protected, according to the daemon of this machine, else to the store.
+
+    `values` is everything that is known, as `sidecar status --json` prints it.
+    """
+
+    health: Verdict
+    values: Mapping[str, Any]
+
+    @property
+    def source(self) -> str:
+        """`daemon` or `store`."""
+        return str(self.values["source"])
+
+    @property
+    def databases(self) -> tuple[Mapping[str, Any], ...]:
+        """One mapping for each database."""
+        return tuple(self.values["databases"])
+
+
+class Sidecar:
+    """A session: databases and their store. Use `sidecar.open` to get one."""
+
+    def __init__(self, services: Services, show: Show = no_progress) -> None:
+        """`show` opens the progress of a piece of work under a title."""
+        self._services = services
+        self._show = show
+        self._alone = anyio.Lock()
+        self._listeners: list[Events] = []
+        services.status.listener = self._report
+
+    @property
+    def databases(self) -> tuple[Database, ...]:
+        """The databases, in the order of the settings."""
+        return self._services.databases
+
+    @property
+    def place(self) -> str:
+        """The store's URL without a password, and whether the directory is missing."""
+        directory, shown = self._services.location.directory, self._services.status.store
+        return shown if directory is None or directory.exists() else f"{shown}, which does not exist"
+
+    async def backup(self, *, check: bool = True) -> BackupResult:
+        """Publish a restore point of every database that has changed.
+
+        The daemon of this machine does it when one runs; else this session becomes the holder for the time of one
+        publish of each. Raises the first `SidecarError`; with `check=False` an outcome that a daemon reports as failed
+        is returned like the others.
+        """
+        async with self._alone:
+            url = self._services.store.url
+            with self._show("backup") as progress:
+                answer: Any = await ask_for_backup(self.databases, url, progress)
+            result = BackupResult.of_answer(answer, self.databases) if answer else await self._backup_here()
+        if check:
+            result.require_success()
+        return result
+
+    async def restore(
+        self,
+        database: str | None = None,
+        *,
+        at: datetime | Timestamp | None = None,
+        key: str | None = None,
+        output: str | os.PathLike[str] | None = None,
+        force: bool = False,
+    ) -> RestoreResult:
+        """Restore a database from its newest restore point, from the newest at or before `at`, or from the one with `key`.
+
+        It is written to `output`, by default to the database's own path. An existing file is replaced only with
+        `force`, and kept beside the new one. `database` may be left out where there is only one. Raises
+        `NothingToRestore`, `DamagedRestorePoint`, `UsageError`, and `DatabaseBusy` when a process has the file open,
+        this one included.
+        """
+        if at and key:
+            raise UsageError("a time and a key exclude each other", "give one of them")
+        chosen = self._database(database)
+        services = self._services
+        replica = services.replica()
+        by_hand = RestoreByHand(
+            replica,
+            services.restorer(replica),
+            services.snapshotter,
+            services.lineage,
+            durable=services.durable,
+            entrust=services.entrust,
+            show=self._show,
+        )
+        target = Path(output).resolve() if output else None
+        async with self._alone:
+            return await by_hand.restore(chosen, at=_timestamp(at), key=key, output=target, force=force)
+
+    async def list(self, *, diverged: bool = False) -> History:
+        """List the restore points of every database, or the states that lost a conflict."""
+        replica = self._services.replica()
+        found = []
+        for each in self.databases:
+            points = [point async for point in replica.points(each.name, diverged=diverged)]
+            found.append(DatabaseHistory(each.name, tuple(await described(replica, points))))
+        now = await self._services.store.now()
+        nothing = not diverged and not any(each.restore_points for each in found)
+        others = tuple(await replica.names(OTHERS)) if nothing else ()
+        return History(self._services.store.url, now, tuple(found), others)
+
+    async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
+        """Prove the newest restore point of every database, or all: restore it to scratch, check digests and SQLite's integrity.
+
+        Raises `NothingToRestore` when there is none; `VerificationReport.require_good` raises for those that are bad.
+        """
+        verification = Verification(self._services.replica(), self._services.prover, self._show)
+        return await verification.verify(self.databases, every=all)
+
+    async def status(self) -> StatusReport:
+        """Whether the databases are protected: as the daemon of this machine says, else as the store does."""
+        values: Any = await ask_for_status(self.databases, self._services.store.url)
+        values = values or (await self._status_of_store()).as_dict()
+        return StatusReport(_parse_health(values["verdict"]), values)
+
+    def events(self) -> Events:
+        """Iterate over the events of this session from now on, until it ends: publishes, failures and findings.
+
+        Events of a daemon are not among them: it sends them to its own webhooks.
+        """
+        events = Events()
+        self._listeners.append(events)
+        return events
+
+    def end(self) -> None:
+        """End the iterators of `events`."""
+        for each in self._listeners:
+            each.end()
+
+    def _report(self, event: Event) -> None:
+        for each in self._listeners:
+            each.add(event)
+
+    def _database(self, name: str | None) -> Database:
+        if name is None and len(self.databases) > 1:
+            raise UsageError("there are several databases", f"name one of {', '.join(self._names)}")
+        found = next((each for each in self.databases if name in {None, each.name}), None)
+        if found is None:
+            raise UsageError(f"{name} is not one of the databases", f"they are {', '.join(self._names)}")
+        return found
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.databases)
+
+    async def _backup_here(self) -> BackupResult:
+        """Become the holder for the time of one publish of each database."""
+        services = self._services
+        for database in self.databases:
+            if services.snapshotter.signature(database.path) is None:
+                raise no_database(str(database.path))
+        fence = services.fence(returning=False)
+        tools = services.tools(fence, self._show)
+        with services.locks(None):
+            try:
+                await services.require_origin()
+                await fence.acquire(_lease_patience(services.configuration))
+                async with fence.kept():
+                    return await publish_by_hand(
+                        [services.backup(database, tools) for database in self.databases],
+                        fence,
+                        tools.replica,
+                        services.lineage,
+                        on_conflict=services.configuration.settings.on_conflict,
+                        close_incidents=partial(close_incidents, tools.replica.store),
+                    )
+            finally:
+                await fence.give_back()
+
+    async def _status_of_store(self) -> StoreStatus:
+        services, replica = self._services, self._services.replica()
+        reader = StoreReader(replica, services.restorer(replica), services.configuration.settings.drill_interval)
+        return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
+
+
+@asynccontextmanager
+async def open_session(
+    settings: Settings | None = None, *, progress: Show = no_progress, **values: Any
+) -> AsyncIterator[Sidecar]:
+    """Open a session with these settings, or with settings given by name: `databases`, `store` and whatever else.
+
+    Neither `SIDECAR_*` variables nor `sidecar.toml` are read; credentials come from the `AWS_*` variables. Nothing is
+    connected yet: a store that is unreachable fails at the first request. `progress` is called with the title of a long
+    piece of work and returns a context manager for a function that takes (bytes done, total bytes). Needs asyncio.
+    Raises `ConfigurationError`.
+    """
+    if settings is not None and values:
+        raise UsageError("either a Settings object or settings by name", "not both")
+    async with open_services(configure(settings or values)) as services:
+        session = Sidecar(services, progress)
+        try:
+            yield session
+        finally:
+            session.end()
+
+
+def _lease_patience(configuration: Configuration) -> timedelta:
+    """Nobody waits minutes for another machine's lease, unless `lease_wait` says so."""
+    asked = configuration.sources["lease_wait"] != "default"
+    return configuration.settings.lease_wait if asked else timedelta(0)
+
+
+def _timestamp(at: datetime | Timestamp | None) -> Timestamp | None:
+    """An instant without a time zone is taken for UTC."""
+    if at is None or isinstance(at, Timestamp):
+        return at
+    return Timestamp.of(at if at.tzinfo else at.replace(tzinfo=UTC))
+
+
+def _parse_health(values: Mapping[str, Any]) -> Verdict:
+    since = datetime.fromisoformat(values["since"]) if values["since"] else None
+    return Verdict(Level(values["level"]), values["title"], since, values["reason"], values["hint"])

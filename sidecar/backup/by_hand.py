@@ -1,0 +1,109 @@
+"""A backup that a person asks for: one publish of each database, and nothing unrelated above the newest restore point."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sidecar.backup.loop import Backup
+from sidecar.database.lineage import Lineage, Marker
+from sidecar.errors import ConfigurationError, ExitCode, SidecarError
+from sidecar.lease.fence import Fence
+from sidecar.model import Database, RestorePoint
+from sidecar.policies import OnConflict
+from sidecar.repository.catalog import Replica
+
+
+class Outcome(StrEnum):
+    """How the backup of a database ended. `WAITING` means that there is no database yet, or an empty file."""
+
+    PUBLISHED = "published"
+    UNCHANGED = "unchanged"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBackup:
+    """The outcome for one database, and the key of the restore point that holds its state, or the error."""
+
+    database: Database
+    outcome: Outcome
+    restore_point: str | None = None
+    error: SidecarError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """The outcomes for all databases, in the order of the settings."""
+
+    databases: tuple[DatabaseBackup, ...]
+
+    @classmethod
+    def of_answer(cls, answer: Mapping[str, Mapping[str, Any]], databases: Sequence[Database]) -> "BackupResult":
+        """What a daemon has answered about these databases."""
+        return cls(tuple(_parse(each, answer[each.name]) for each in databases if each.name in answer))
+
+    def require_success(self) -> None:
+        """Raise the first error, and `ConfigurationError` when there was no database at all."""
+        for each in self.databases:
+            if each.error:
+                raise each.error
+        if all(each.outcome is Outcome.WAITING for each in self.databases):
+            raise no_database(", ".join(str(each.database.path) for each in self.databases))
+
+
+def no_database(path: str) -> ConfigurationError:
+    """Why there is nothing to back up."""
+    return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
+
+
+async def publish_by_hand(
+    backups: Sequence[Backup],
+    fence: Fence,
+    replica: Replica,
+    lineage: Callable[[Database], Lineage],
+    *,
+    on_conflict: OnConflict,
+    close_incidents: Callable[[str], Awaitable[None]],
+) -> BackupResult:
+    """Publish each database once, as the holder. Raises `ConfigurationError` for one of another lineage.
+
+    `close_incidents` is called with the name of a database whose state was chosen by hand and is the newest now: the
+    person who chose it has decided what there was to decide.
+    """
+    latest, chosen = {}, set()
+    for backup in backups:
+        if newest := await replica.newest(backup.database.name):
+            marker = lineage(backup.database).read()
+            _require_descent(on_conflict, backup.database, newest, marker)
+            backup.continues(newest, marker)
+            latest[backup.database.name] = newest.key
+            if marker and marker.by_hand and marker.last != newest.key:
+                chosen.add(backup.database.name)
+    await fence.settle(latest)
+    done = []
+    for backup in backups:
+        outcome = Outcome(await backup.cycle())
+        done.append(DatabaseBackup(backup.database, outcome, backup.newest_key))
+        if outcome is Outcome.PUBLISHED and backup.database.name in chosen:
+            await close_incidents(backup.database.name)
+    return BackupResult(tuple(done))
+
+
+def _require_descent(on_conflict: OnConflict, database: Database, newest: RestorePoint, marker: Marker | None) -> None:
+    """Never put an unrelated file above the newest restore point without being told to."""
+    chosen = marker is not None and (marker.names(newest.key) or marker.by_hand)
+    if not chosen and on_conflict is not OnConflict.LOCAL:
+        raise ConfigurationError(
+            f"{database.path} does not descend from the newest restore point {newest.key}: not published above it",
+            "`sidecar restore` brings the newest one; --on-conflict local publishes this file all the same",
+        )
+
+
+def _parse(database: Database, answer: Mapping[str, Any]) -> DatabaseBackup:
+    error = None
+    if answer["outcome"] == Outcome.FAILED:
+        code = ExitCode(int(answer["exit_code"]))
+        error = SidecarError(f"{database.name}: {answer['error']}", str(answer["hint"]), exit_code=code)
+    return DatabaseBackup(database, Outcome(answer["outcome"]), answer.get("restore_point"), error)

@@ -1,0 +1,100 @@
+"""Reads from the store what `sidecar status` shows where no daemon runs."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from sidecar.errors import (
+    AccessDenied,
+    DamagedLease,
+    DamagedRestorePoint,
+    SidecarError,
+    UnsupportedRestorePoint,
+)
+from sidecar.lease.record import read
+from sidecar.model import RestorePoint
+from sidecar.monitoring.incidents import diverged_since, read_incidents
+from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.drill_tag import DrillOutcome, last_drill
+from sidecar.repository.inventory import age_of, stored_by_tier
+from sidecar.repository.reader import Restorer
+from sidecar.status.problems import Problem
+from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
+
+log = structlog.get_logger()
+
+
+class StoreReader:
+    """Reads the state of databases from a store, with no more than the right to read it."""
+
+    def __init__(self, replica: Replica, restorer: Restorer, drill_interval: timedelta) -> None:
+        self._replica = replica
+        self._restorer = restorer
+        self._drill_interval = drill_interval
+
+    async def read(self, names: tuple[str, ...], *, store: str, place: str, now: datetime) -> StoreStatus:
+        """The status of these databases. Raises what the store does.
+
+        `store` is its URL as it may be shown, `place` the same with the reason why nothing may be there, `now` this
+        machine's clock.
+        """
+        databases = [await self._database(name) for name in names]
+        incidents = [each for name in names for each in await self._incidents(name, now)]
+        holder = await self._holder()
+        missing = any(each.restore_point is None for each in databases)
+        others = only(await self._replica.names(OTHERS)) if missing else ""
+        health = judge(databases, holder, incidents, place=f"{place}{others}")
+        return StoreStatus(store, tuple(databases), holder, health)
+
+    async def _database(self, name: str) -> StoredDatabase:
+        newest = await self._replica.newest(name)
+        if newest is None:
+            return StoredDatabase(name)
+        now = await self._replica.store.now()
+        drilled = await last_drill(self._replica, newest, self._drill_interval)
+        good = drilled and drilled[1].outcome is DrillOutcome.GOOD
+        points = [point async for point in self._replica.points(name)]
+        return StoredDatabase(
+            name,
+            newest.key,
+            newest.size,
+            age_of(newest, now),
+            last_drill=drilled[1].at.instant if drilled and good else None,
+            drill_outcome=drilled[1].outcome.value if drilled else None,
+            stored_bytes=stored_by_tier(points),
+            restore_points=len(points),
+            oldest_restore_point=points[0].key if points else None,
+            gone=newest.gone,
+            damage=await self._damage(newest),
+        )
+
+    async def _damage(self, point: RestorePoint) -> str | None:
+        """What is wrong with a restore point as far as its index shows; `sidecar verify` reads all of it."""
+        if point.gone:
+            return None
+        try:
+            await self._restorer.contents(point)
+        except DamagedRestorePoint as damage:
+            return damage.message
+        except (UnsupportedRestorePoint, AccessDenied):  # the second: these credentials may list and no more
+            return None
+        return None
+
+    async def _incidents(self, name: str, now: datetime) -> tuple[Problem, ...]:
+        """What is left for a person to decide, oldest first."""
+        store = self._replica.store
+        try:
+            found = await read_incidents(store, name, now)
+            diverged = await diverged_since(self._replica, name, found.open_since(await store.now()))
+        except SidecarError as error:  # these credentials may read restore points and no more
+            log.info("open incidents not read", database=name, error=error.message)
+            return ()
+        return (*diverged, *found.incidents)
+
+    async def _holder(self) -> LastHolder | None:
+        with suppress(DamagedLease):
+            if seen := await read(self._replica.store):
+                record, age = seen.record, seen.age.total_seconds()
+                return LastHolder(record.holder, record.epoch, record.released, age, record.ttl)
+        return None

@@ -1,0 +1,153 @@
+"""What a store alone says about databases, without a daemon: what it holds, who wrote there last, and whether that is good."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sidecar.status.health import Level, Verdict
+from sidecar.status.problems import Kind, Problem
+from sidecar.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDatabase:
+    """A database as the store has it. Sizes in bytes, ages in seconds by the store's clock.
+
+    `restore_point` is the newest key. It is `gone` when the lease object names it and the store does not have it;
+    `damage` is what its index shows to be wrong. `stored_bytes` are by tier.
+    """
+
+    name: str
+    restore_point: str | None = None
+    restore_point_size: int | None = None
+    age_seconds: float | None = None
+    last_drill: datetime | None = None
+    drill_outcome: str | None = None
+    stored_bytes: Mapping[str, int] | None = None
+    restore_points: int = 0
+    oldest_restore_point: str | None = None
+    gone: bool = False
+    damage: str | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON of `status --json`."""
+        return {
+            "name": self.name,
+            "restore_point": self.restore_point,
+            "restore_point_size": self.restore_point_size,
+            "age_seconds": self.age_seconds,
+            "last_drill": self.last_drill.isoformat() if self.last_drill else None,
+            "drill_outcome": self.drill_outcome,
+            "stored_bytes": dict(self.stored_bytes or {}),
+            "restore_points": self.restore_points,
+            "oldest_restore_point": self.oldest_restore_point,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LastHolder:
+    """The machine that has the lease, or had it last: how long ago it renewed it, and for how long that lasts, in seconds."""
+
+    holder: str
+    epoch: int
+    released: bool
+    age: float
+    ttl: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether its term has not ended."""
+        return not self.released and self.age <= self.ttl
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON of `status --json`."""
+        return {"holder": self.holder, "held": self.holds, "epoch": self.epoch}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """What the store says of all databases. `health` is the verdict on them."""
+
+    store: str
+    databases: tuple[StoredDatabase, ...]
+    holder: LastHolder | None
+    health: Verdict
+
+    def as_dict(self) -> dict[str, object]:
+        """The JSON of `status --json`."""
+        return {
+            "source": "store",
+            "store": self.store,
+            "lease": self.holder.as_dict() if self.holder else None,
+            "databases": [each.as_dict() for each in self.databases],
+            "verdict": self.health.as_dict(),
+        }
+
+
+def judge(
+    databases: Sequence[StoredDatabase], holder: LastHolder | None, incidents: Sequence[Problem], *, place: str
+) -> Verdict:
+    """The verdict: missing restore points first, then open incidents, then whether a machine runs.
+
+    `place` names the store, and says why databases may be missing there.
+    """
+    missing = _missing(databases, place)
+    if missing and missing.level is Level.BAD:
+        return missing
+    rest = _at_rest(holder, incidents)
+    if missing is None:
+        return rest
+    # A database without restore points hides nothing about the others.
+    worst = rest if rest.level is Level.LOOK else missing
+    hint = "; ".join(filter(None, (missing.hint, rest.hint)))
+    return replace(worst, reason=f"{missing.reason}; {rest.reason}", hint=hint)
+
+
+def _missing(databases: Sequence[StoredDatabase], place: str) -> Verdict | None:
+    """None when the newest restore point of every database is there and its index is whole."""
+    gone = [each.restore_point for each in databases if each.restore_point and each.gone]
+    damaged = [each.damage for each in databases if each.damage]
+    missing = [each.name for each in databases if each.restore_point is None]
+    reasons = [
+        *([f"the newest restore point is gone from the store: {', '.join(gone)}"] if gone else []),
+        *damaged,
+        *([f"there is no restore point of {', '.join(missing)} in {place}"] if missing else []),
+    ]
+    if not reasons:
+        return None
+    anew = "a running sidecar publishes a new one, else `sidecar backup` does"
+    if gone:
+        hint = f"`sidecar list` shows which older ones are left; {anew}"
+    elif damaged:
+        hint = f"`sidecar verify --all` shows which older ones are good; {anew}"
+    else:
+        hint = "are `store` and the database's name right, is the store's file system mounted, and does a daemon run?"
+    some = not gone and not damaged and len(missing) < len(databases)
+    title = f"The store has nothing of {', '.join(missing)}" if some else "Not protected"
+    return Verdict(Level.LOOK if some else Level.BAD, title, None, "; ".join(reasons), hint)
+
+
+def _at_rest(holder: LastHolder | None, incidents: Sequence[Problem]) -> Verdict:
+    """Whether a machine runs whose own page knows more, and what is left for a person to decide."""
+    machine = _machine(holder)
+    if not incidents:
+        return machine
+    last = max(reversed(incidents), key=lambda each: (each.kind is Kind.DAMAGED, each.at))
+    reason, hint = f"{last.database}: {last.message}", last.hint
+    if machine.level is Level.LOOK:  # its disk may be the only copy of something
+        reason, hint = f"{machine.reason}; {reason}", f"{machine.hint}; {hint}"
+    return Verdict(Level.LOOK, "Needs attention", last.at, reason, hint)
+
+
+def _machine(holder: LastHolder | None) -> Verdict:
+    title = "The store has what was published"
+    if holder is None or holder.released:
+        who = f"{holder.holder}, the last one, shut down cleanly" if holder else "no machine is known"
+        return Verdict(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
+    age = format_duration(timedelta(seconds=round(holder.age)))
+    if holder.holds:
+        hint = "its own page, and `sidecar status` on it, say whether it is protected"
+        return Verdict(Level.WAIT, title, None, f"{holder.holder} runs: it renewed its lease {age} ago", hint)
+    reason = f"{holder.holder} has not renewed its lease for {age}, and did not shut down cleanly"
+    hint = "what it wrote after its newest restore point is on its disk only, if that is still there: start it again"
+    return Verdict(Level.LOOK, title, None, reason, hint)
