@@ -30,7 +30,7 @@ from sidecar.restore.by_hand import RestoreByHand, RestoreResult
 from sidecar.restore.verification import Verification, VerificationReport
 from sidecar.settings.fields import Configuration, Settings
 from sidecar.settings.given import configure
-from sidecar.status.health import Level, Verdict
+from sidecar.status.health import Health, Level
 from sidecar.status.model import Event
 from sidecar.status.store import StoreStatus
 
@@ -65,7 +65,7 @@ class StatusReport:
     `values` is everything that is known, as `sidecar status --json` prints it.
     """
 
-    health: Verdict
+    health: Health
     values: Mapping[str, Any]
 
     @property
@@ -233,7 +233,8 @@ class Sidecar:
 
     async def _status_of_store(self) -> StoreStatus:
         services, replica = self._services, self._services.replica()
-        reader = StoreReader(replica, services.restorer(replica), services.configuration.settings.drill_interval)
+        drills = services.configuration.settings.drill_interval
+        reader = StoreReader(replica, services.restorer(replica), services.listing(replica), drills)
         return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
 
 
@@ -271,6 +272,6 @@ def _timestamp(at: datetime | Timestamp | None) -> Timestamp | None:
     return Timestamp.of(at if at.tzinfo else at.replace(tzinfo=UTC))
 
 
-def _parse_health(values: Mapping[str, Any]) -> Verdict:
+def _parse_health(values: Mapping[str, Any]) -> Health:
     since = datetime.fromisoformat(values["since"]) if values["since"] else None
-    return Verdict(Level(values["level"]), values["title"], since, values["reason"], values["hint"])
+    return Health(Level(values["level"]), values["title"], since, values["reason"], values["hint"])

@@ -205,13 +205,13 @@ class Services:
         """The open incidents, kept over restarts."""
         return Incidents(tools.replica, self.status, tools.fence)
 
-    def listing(self, tools: Tools) -> StoreListing:
+    def listing(self, replica: Replica) -> StoreListing:
         """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
         sources, store = self.configuration.sources, without_password(self.configuration.settings.store)
         options = ["--store", store] if sources["store"] == "flag" else []
         named = len(self.databases) > 1 or sources["databases"] == "flag"
         each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in self.databases}
-        return StoreListing(tools.replica, self.status, self.holder, each)
+        return StoreListing(replica, self.status, self.holder, each)
 
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""

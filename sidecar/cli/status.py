@@ -36,6 +36,8 @@ def _without_daemon(databases: tuple[Database, ...]) -> str:
 def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
     yield f"store     {shown['store']}"
     yield f"daemon    {shown.get('phase', f'{silent}; this is what the store says')}"
+    if lease := shown.get("lease"):
+        yield from _holder_lines(lease)
     verdict = shown["verdict"]
     since = f" since {_format_instant(verdict['since'])}" if verdict["since"] else ""
     yield f"verdict   {verdict['title']}{since}"
@@ -51,12 +53,29 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
         yield f"\n{_format_instant(problem['at'])}  {about}{problem['message']}\n  {problem['hint']}"
 
 
+def _holder_lines(lease: Mapping[str, Any]) -> Iterator[str]:
+    """The machine that may publish, by its lease; nothing where there is no lease."""
+    if lease["held"]:
+        yield f"holder    {lease['holder']}"
+    elif waiting := lease.get("waiting_for"):
+        yield f"holder    {waiting}"
+    elif "enabled" not in lease:
+        yield f"holder    none; {lease['holder']} was the last one"
+
+
 def _database_lines(database: Mapping[str, Any]) -> Iterator[str]:
     yield f"\n{database['name']}"
+    if listing := database.get("listing"):
+        database = {**database, "count": listing["count"], **_oldest(listing)}
     for label, name, form in _DATABASE_LINES:
         value = database.get(name)
         if value is not None and not (value == 0 and name in _OMITTED_ZEROS):
             yield f"  {label:<22}{form(value)}"
+
+
+def _oldest(listing: Mapping[str, Any]) -> Mapping[str, Any]:
+    oldest = listing["oldest"]
+    return {"oldest": oldest["key"]} if oldest and listing["count"] > 1 else {}
 
 
 def _format_instant(text: str) -> str:
@@ -73,6 +92,8 @@ _DATABASE_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("newest restore point", "restore_point", str),
     ("its size", "restore_point_size", format_size),
     ("its age", "age_seconds", format_age),
+    ("restore points", "count", str),
+    ("oldest restore point", "oldest", str),
     ("last success", "last_success", _format_instant),
     ("last outcome", "last_outcome", str),
     ("unprotected for", "unprotected_seconds", format_age),

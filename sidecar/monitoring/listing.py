@@ -62,24 +62,29 @@ class StoreListing:
         Returns False when there is none, or when the store did not answer; the backup cycles report why.
         """
         self._marks[name] = _Mark.of(self._status.databases[name])
-        inventory = Inventory(SHOWN)
         try:
-            async for point in self._replica.points(name):
-                inventory.add(point)
+            listing, self._status.stored[name] = await self.read(name)
         except SidecarError:
             return False
-        self._status.stored[name] = inventory.by_tier
+        self._status.listings[name] = listing
+        self.update(name)
+        return listing.count > 0
+
+    async def read(self, name: str, shown: int = SHOWN) -> tuple[Listing, dict[str, int]]:
+        """List one database now: as many of its newest restore points as `shown`, and bytes by tier. Raises `SidecarError`."""
+        inventory = Inventory(shown)
+        async for point in self._replica.points(name):
+            inventory.add(point)
         newest = [*reversed(inventory.newest)]
         oldest = [inventory.oldest] if inventory.oldest else []
-        shown = {each.key: each for each in await self._described(name, [*newest, *oldest])}
-        self._status.listings[name] = Listing(
+        known = {each.key: each for each in await self._described(name, [*newest, *oldest])}
+        listing = Listing(
             self._status.now(),
             inventory.count,
-            tuple(shown[each.key] for each in newest if each.key in shown),
-            next((shown[each.key] for each in oldest if each.key in shown), None),
+            tuple(known[each.key] for each in newest if each.key in known),
+            next((known[each.key] for each in oldest if each.key in known), None),
         )
-        self.update(name)
-        return inventory.count > 0
+        return listing, inventory.by_tier
 
     async def _described(self, name: str, points: Sequence[RestorePoint]) -> list[StoredPoint]:
         unique = list({each.key: each for each in points}.values())

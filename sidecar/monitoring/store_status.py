@@ -15,9 +15,10 @@ from sidecar.errors import (
 from sidecar.lease.record import read
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
+from sidecar.monitoring.listing import StoreListing
 from sidecar.repository.catalog import OTHERS, Replica, only
 from sidecar.repository.drill_tag import DrillOutcome, last_drill
-from sidecar.repository.inventory import age_of, stored_by_tier
+from sidecar.repository.inventory import age_of
 from sidecar.repository.reader import Restorer
 from sidecar.status.problems import Problem
 from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
@@ -28,8 +29,9 @@ log = structlog.get_logger()
 class StoreReader:
     """Reads the state of databases from a store, with no more than the right to read it."""
 
-    def __init__(self, replica: Replica, restorer: Restorer, drill_interval: timedelta) -> None:
+    def __init__(self, replica: Replica, restorer: Restorer, listing: StoreListing, drill_interval: timedelta) -> None:
         self._replica = replica
+        self._listing = listing
         self._restorer = restorer
         self._drill_interval = drill_interval
 
@@ -54,7 +56,7 @@ class StoreReader:
         now = await self._replica.store.now()
         drilled = await last_drill(self._replica, newest, self._drill_interval)
         good = drilled and drilled[1].outcome is DrillOutcome.GOOD
-        points = [point async for point in self._replica.points(name)]
+        listing, stored = await self._listing.read(name, shown=1)
         return StoredDatabase(
             name,
             newest.key,
@@ -62,9 +64,8 @@ class StoreReader:
             age_of(newest, now),
             last_drill=drilled[1].at.instant if drilled and good else None,
             drill_outcome=drilled[1].outcome.value if drilled else None,
-            stored_bytes=stored_by_tier(points),
-            restore_points=len(points),
-            oldest_restore_point=points[0].key if points else None,
+            stored_bytes=stored,
+            listing=listing,
             gone=newest.gone,
             damage=await self._damage(newest),
         )

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from sidecar.status.health import Level, Verdict
+from sidecar.status.health import Health, Level
+from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem
 from sidecar.units import format_duration
 
@@ -24,8 +25,7 @@ class StoredDatabase:
     last_drill: datetime | None = None
     drill_outcome: str | None = None
     stored_bytes: Mapping[str, int] | None = None
-    restore_points: int = 0
-    oldest_restore_point: str | None = None
+    listing: Listing | None = None
     gone: bool = False
     damage: str | None = None
 
@@ -39,8 +39,7 @@ class StoredDatabase:
             "last_drill": self.last_drill.isoformat() if self.last_drill else None,
             "drill_outcome": self.drill_outcome,
             "stored_bytes": dict(self.stored_bytes or {}),
-            "restore_points": self.restore_points,
-            "oldest_restore_point": self.oldest_restore_point,
+            "listing": self.listing.as_dict() if self.listing else None,
         }
 
 
@@ -71,7 +70,7 @@ class StoreStatus:
     store: str
     databases: tuple[StoredDatabase, ...]
     holder: LastHolder | None
-    health: Verdict
+    health: Health
 
     def as_dict(self) -> dict[str, object]:
         """The JSON of `status --json`."""
@@ -86,7 +85,7 @@ class StoreStatus:
 
 def judge(
     databases: Sequence[StoredDatabase], holder: LastHolder | None, incidents: Sequence[Problem], *, place: str
-) -> Verdict:
+) -> Health:
     """The verdict: missing restore points first, then open incidents, then whether a machine runs.
 
     `place` names the store, and says why databases may be missing there.
@@ -98,12 +97,12 @@ def judge(
     if missing is None:
         return rest
     # A database without restore points hides nothing about the others.
-    worst = rest if rest.level is Level.LOOK else missing
+    worst = rest if rest.level is Level.ATTENTION else missing
     hint = "; ".join(filter(None, (missing.hint, rest.hint)))
     return replace(worst, reason=f"{missing.reason}; {rest.reason}", hint=hint)
 
 
-def _missing(databases: Sequence[StoredDatabase], place: str) -> Verdict | None:
+def _missing(databases: Sequence[StoredDatabase], place: str) -> Health | None:
     """None when the newest restore point of every database is there and its index is whole."""
     gone = [each.restore_point for each in databases if each.restore_point and each.gone]
     damaged = [each.damage for each in databases if each.damage]
@@ -124,30 +123,30 @@ def _missing(databases: Sequence[StoredDatabase], place: str) -> Verdict | None:
         hint = "are `store` and the database's name right, is the store's file system mounted, and does a daemon run?"
     some = not gone and not damaged and len(missing) < len(databases)
     title = f"The store has nothing of {', '.join(missing)}" if some else "Not protected"
-    return Verdict(Level.LOOK if some else Level.BAD, title, None, "; ".join(reasons), hint)
+    return Health(Level.ATTENTION if some else Level.BAD, title, None, "; ".join(reasons), hint)
 
 
-def _at_rest(holder: LastHolder | None, incidents: Sequence[Problem]) -> Verdict:
+def _at_rest(holder: LastHolder | None, incidents: Sequence[Problem]) -> Health:
     """Whether a machine runs whose own page knows more, and what is left for a person to decide."""
     machine = _machine(holder)
     if not incidents:
         return machine
     last = max(reversed(incidents), key=lambda each: (each.kind is Kind.DAMAGED, each.at))
     reason, hint = f"{last.database}: {last.message}", last.hint
-    if machine.level is Level.LOOK:  # its disk may be the only copy of something
+    if machine.level is Level.ATTENTION:  # its disk may be the only copy of something
         reason, hint = f"{machine.reason}; {reason}", f"{machine.hint}; {hint}"
-    return Verdict(Level.LOOK, "Needs attention", last.at, reason, hint)
+    return Health(Level.ATTENTION, "Needs attention", last.at, reason, hint)
 
 
-def _machine(holder: LastHolder | None) -> Verdict:
+def _machine(holder: LastHolder | None) -> Health:
     title = "The store has what was published"
     if holder is None or holder.released:
         who = f"{holder.holder}, the last one, shut down cleanly" if holder else "no machine is known"
-        return Verdict(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
+        return Health(Level.WAIT, title, None, f"no sidecar runs: {who}", "")
     age = format_duration(timedelta(seconds=round(holder.age)))
     if holder.holds:
         hint = "its own page, and `sidecar status` on it, say whether it is protected"
-        return Verdict(Level.WAIT, title, None, f"{holder.holder} runs: it renewed its lease {age} ago", hint)
+        return Health(Level.WAIT, title, None, f"{holder.holder} runs: it renewed its lease {age} ago", hint)
     reason = f"{holder.holder} has not renewed its lease for {age}, and did not shut down cleanly"
     hint = "what it wrote after its newest restore point is on its disk only, if that is still there: start it again"
-    return Verdict(Level.LOOK, title, None, reason, hint)
+    return Health(Level.ATTENTION, title, None, reason, hint)

@@ -358,7 +358,7 @@ def test_status_without_a_daemon_says_who_knows_more(machine: Machine, seaweed: 
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert (said()["level"], "m1 runs" in said()["reason"]) == ("wait", True)
         assert process.terminate() == 0
-    assert (said()["level"], "m1, the last one, has stopped in order" in said()["reason"]) == ("wait", True)
+    assert (said()["level"], "m1, the last one, shut down cleanly" in said()["reason"]) == ("wait", True)
     with running.run(*CALM_APP, lease_ttl="6s") as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")
         process.kill()
