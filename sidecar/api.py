@@ -219,7 +219,7 @@ class Sidecar:
             try:
                 await services.require_origin()
                 await fence.acquire(_lease_patience(services.configuration))
-                async with fence.kept():
+                async with fence.renewing():
                     return await publish_by_hand(
                         [services.backup(database, tools) for database in self.databases],
                         fence,
@@ -229,7 +229,7 @@ class Sidecar:
                         close_incidents=partial(close_incidents, tools.replica.store),
                     )
             finally:
-                await fence.give_back()
+                await fence.release()
 
     async def _status_of_store(self) -> StoreStatus:
         services, replica = self._services, self._services.replica()

@@ -8,7 +8,7 @@ from typing import Any
 from sidecar.backup.loop import Backup
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
-from sidecar.lease.fence import Fence
+from sidecar.lease.fence import WriterLease
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict
 from sidecar.repository.catalog import Replica
@@ -60,7 +60,7 @@ def no_database(path: str) -> ConfigurationError:
 
 async def publish_by_hand(
     backups: Sequence[Backup],
-    fence: Fence,
+    fence: WriterLease,
     replica: Replica,
     lineage: Callable[[Database], Lineage],
     *,
@@ -81,7 +81,7 @@ async def publish_by_hand(
             latest[backup.database.name] = newest.key
             if marker and marker.by_hand and marker.last != newest.key:
                 chosen.add(backup.database.name)
-    await fence.settle(latest)
+    await fence.record_start(latest)
     done = []
     for backup in backups:
         outcome = Outcome(await backup.cycle())

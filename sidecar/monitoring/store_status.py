@@ -12,7 +12,7 @@ from sidecar.errors import (
     SidecarError,
     UnsupportedRestorePoint,
 )
-from sidecar.lease.record import read
+from sidecar.lease.document import read_lease
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.monitoring.listing import StoreListing
@@ -95,7 +95,7 @@ class StoreReader:
 
     async def _holder(self) -> LastHolder | None:
         with suppress(DamagedLease):
-            if seen := await read(self._replica.store):
+            if seen := await read_lease(self._replica.store):
                 record, age = seen.record, seen.age.total_seconds()
                 return LastHolder(record.holder, record.epoch, record.released, age, record.ttl)
         return None
