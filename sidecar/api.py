@@ -28,7 +28,8 @@ from sidecar.repository.catalog import OTHERS
 from sidecar.repository.inventory import Entry, described
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
 from sidecar.restore.verification import Verification, VerificationReport
-from sidecar.settings.fields import Configuration, Settings
+from sidecar.settings.configuration import Configuration
+from sidecar.settings.fields import Settings
 from sidecar.settings.given import configure
 from sidecar.status.health import Health, Level
 from sidecar.status.model import Event

@@ -8,7 +8,7 @@ from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.repository.catalog import only
 from sidecar.repository.inventory import Entry, age_of
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 
 

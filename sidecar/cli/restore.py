@@ -9,7 +9,7 @@ from sidecar.errors import ExitCode, UsageError
 from sidecar.model import Timestamp
 from sidecar.progress import progress_bar
 from sidecar.restore.by_hand import RestoreResult
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 
 
 async def restore(

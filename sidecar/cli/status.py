@@ -11,7 +11,7 @@ from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 
 

@@ -6,7 +6,7 @@ from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
 from sidecar.restore.verification import Outcome, VerificationReport, Verified
-from sidecar.settings.fields import Configuration
+from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 
 

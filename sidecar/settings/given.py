@@ -7,8 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidecar.errors import ConfigurationError
-from sidecar.settings.environment import check_credentials, read_environment
-from sidecar.settings.fields import SECRETS, Configuration, Settings
+from sidecar.settings.configuration import Configuration
+from sidecar.settings.environment import read_environment, require_credentials
+from sidecar.settings.fields import Settings
+from sidecar.settings.kinds import kind_of
+from sidecar.settings.messages import explain
 from sidecar.storage.open import parse_location
 from sidecar.storage.urls import without_password
 
@@ -17,11 +20,12 @@ SOURCE = "argument"
 
 def configure(given: Settings | Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Configuration:
     """The configuration of these settings; credentials come from the `AWS_*` variables. Raises `ConfigurationError`."""
+    environ = os.environ if environ is None else environ
     settings = given if isinstance(given, Settings) else _validate(given)
-    environment = read_environment(os.environ if environ is None else environ)
+    environment = read_environment(environ)
     if parse_location(settings.store).uses_credentials:
-        check_credentials(environment)
-    names = type(settings).model_fields
+        require_credentials(environment, environ)
+    names = Settings.model_fields
     sources = {name: SOURCE if name in settings.model_fields_set else "default" for name in names}
     return Configuration(settings, sources, environment)
 
@@ -30,10 +34,19 @@ def _validate(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
+        raise _explained(error, values) from error
+
+
+def _explained(error: ValidationError, values: Mapping[str, Any]) -> ConfigurationError:
+    """One line for the first argument that is wrong."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    field = Settings.model_fields.get(name)
+    if first["type"] == "missing":
+        return ConfigurationError(f"no {name} given", f"pass {name}=...")
+    if field is None:
         reason = first["msg"].removeprefix("Value error, ")
-        if not name:
-            raise ConfigurationError(reason, "correct this argument") from error
-        value = "" if name in SECRETS or first["type"] == "missing" else f": {without_password(str(values[name]))!r}"
-        raise ConfigurationError(f"{name}{value}: {reason}", "correct this argument") from error
+        return ConfigurationError(f"{name}: no such setting" if name else reason, "see `sidecar.Settings`")
+    value = "***" if kind_of(field).secret else without_password(str(values[name]))
+    reason = explain(field, first["type"], first["msg"], first["input"])
+    return ConfigurationError(f"{name}: {value!r}: {reason}", "correct this argument")
