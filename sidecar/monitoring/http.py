@@ -2,23 +2,19 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from html import escape
 from pathlib import Path
-from string import Template
 
 from aiohttp import web
 
 from sidecar.errors import ConfigurationError
 from sidecar.monitoring.app_metrics import AppMetrics
-from sidecar.status.health import overall
+from sidecar.monitoring.html import PAGE, PageTemplate
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
 
 # aiohttp's default is an hour: clients that vanished would use up the files that this process may open.
 IDLE_SECONDS = 75.0
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PAGES = Path(__file__).parent / "page"
-AT = "%Y-%m-%d %H:%M:%S UTC"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 # Nothing inline and nothing from elsewhere: injected markup could do nothing, and no other site can frame the page.
@@ -48,8 +44,7 @@ class HttpInterface:
         self._render = render
         self._observe = observe
         self._app = app
-        # Read at the start: a volume that fails later does not take the page away.
-        self._index = Template((PAGES / "index.html").read_text())
+        self._template = PageTemplate()
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[int]:
@@ -69,7 +64,7 @@ class HttpInterface:
         """A new application with every read-only route; the control socket adds its own to one of these."""
         application = web.Application()
         for path, (name, kind) in PAGE_FILES.items():
-            application.router.add_get(path, _file(PAGES / name, kind))
+            application.router.add_get(path, _file(PAGE / name, kind))
         application.router.add_get("/", self._page)
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
@@ -78,18 +73,8 @@ class HttpInterface:
         return application
 
     async def _page(self, _request: web.Request) -> web.Response:
-        """The page with its heading filled in, so that it can be read without JavaScript."""
         self._observe()
-        verdict = overall(self._status)
-        values = {
-            "level": verdict.level.value,
-            "title": verdict.title,
-            "since": f"since {verdict.since:{AT}}" if verdict.since else "",
-            "reason": verdict.reason,
-            "hint": verdict.hint,
-            "now": f"{self._status.now():{AT}}",
-        }
-        body = self._index.substitute({name: escape(text) for name, text in values.items()})
+        body = self._template.render(self._status)
         return web.Response(text=body, content_type="text/html", charset="utf-8", headers=PAGE_HEADERS)
 
     async def _livez(self, _request: web.Request) -> web.Response:

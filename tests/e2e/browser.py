@@ -23,9 +23,13 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 class Visitor:
     """A page in a browser. `close` fails for everything that a visitor's console would complain about."""
 
-    def __init__(self, browser: Browser, url: str, *, width: int, height: int, dark: bool) -> None:
+    def __init__(
+        self, browser: Browser, url: str, *, width: int, height: int, dark: bool, javascript: bool = True
+    ) -> None:
         self._context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=javascript,
         )
         self._context.set_default_timeout(PATIENCE)
         self._origin = url
@@ -93,9 +97,12 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-def visit(browser: Browser, port: int, *, width: int = 1000, height: int = 900, dark: bool = False) -> Visitor:
+def visit(
+    browser: Browser, port: int, *, width: int = 1000, height: int = 900, dark: bool = False, javascript: bool = True
+) -> Visitor:
     """Open the page of the daemon that listens on a port."""
-    return Visitor(browser, f"http://127.0.0.1:{port}/", width=width, height=height, dark=dark)
+    url = f"http://127.0.0.1:{port}/"
+    return Visitor(browser, url, width=width, height=height, dark=dark, javascript=javascript)
 
 
 def keep(visitor: Visitor, directory: Path, name: str) -> Path:

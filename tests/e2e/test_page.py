@@ -6,6 +6,7 @@ Screenshots of each state stay in the test's directory.
 import html
 import http.client
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +16,9 @@ from urllib.request import urlopen
 import pytest
 
 from tests.e2e.browser import chromium, keep, visit
-from tests.e2e.machine import CALM_APP, Machine, write_note
+from tests.e2e.machine import CALM_APP, Machine, notes, write_note
 from tests.harness.environment import clean_environment
+from tests.harness.eventually import eventually
 from tests.harness.proxy import FaultProxy
 from tests.harness.sidecar_process import SidecarProcess
 from tests.harness.writers import open_database
@@ -70,6 +72,8 @@ def test_protected_is_seen_at_a_glance(
     assert visitor.text("#pulse") == "live"
     databases = visitor.text("#databases")
     assert all(words in databases for words in ("Newest restore point", "Next backup", "in 5", "MiB"))
+    assert "4 restore points" in databases
+    assert visitor.page.locator(".point").count() == 4
     assert visitor.page.locator(".chart g").count() == 4
     assert visitor.page.locator("tbody tr").count() == 4
     assert "held by this machine" in visitor.text("#facts")
@@ -139,6 +143,54 @@ def test_without_javascript_the_heading_is_there(local: Machine) -> None:
         assert '<h1 id="title">Not protected</h1>' in page
         assert html.escape(HOSTILE) in page
         assert HOSTILE not in page
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_every_restore_point_of_the_store_has_a_command_that_restores_it(
+    browser: "Browser", local: Machine, tmp_path: Path, javascript: bool
+) -> None:
+    """Those of earlier processes too, on a phone; the command is run as it stands there and brings that state back."""
+    for note in ("one", "two"):
+        write_note(local.database, note)
+        assert local.cli("backup").returncode == 0
+    write_note(local.database, "three")
+    with local.run(*CALM_APP) as process:
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        eventually(lambda: process.http("/")[1].count('class="point"') == 3, 10, "three restore points on the page")
+        visitor = visit(browser, process.port, width=360, javascript=javascript)
+        visitor.wait_level("good")
+        assert "3 restore points" in visitor.text("#databases")
+        oldest = visitor.page.locator(".point").nth(2)
+        assert not oldest.locator("code").is_visible()
+        oldest.locator("summary").click()
+        keep(visitor, tmp_path, "commands")
+        program, *arguments = shlex.split(oldest.locator("code").inner_text())
+        assert not visitor.is_too_wide()
+        assert visitor.page.locator("button").count() == 3 * javascript
+        visitor.close()
+        done = local.cli(*arguments)
+    assert (program, done.returncode) == ("sidecar", 0), done.stderr
+    assert notes(local.root / arguments[-1]) == ["one"]
+
+
+def test_open_command_stays_open_when_a_restore_point_is_published(
+    protected: SidecarProcess, browser: "Browser"
+) -> None:
+    """The row that somebody is about to copy from does not close or become another one."""
+    status = json.loads(protected.http("/status")[1])
+    visitor = visit(browser, protected.port)
+    visitor.wait_level("good")
+    row = visitor.page.locator(".point").nth(1)
+    key = row.get_attribute("data-key")
+    row.locator("summary").click()
+    listing = status["databases"][0]["listing"]
+    listing["newest"].insert(0, {**listing["newest"][0], "key": "app.db/20991231T235959.999Z.sqlite3.zst"})
+    listing["count"] += 1
+    visitor.page.route("**/status", lambda route: route.fulfill(json=status))
+    visitor.page.get_by_text("5 restore points").wait_for()
+    assert visitor.page.locator("details[open]").count() == 1
+    assert visitor.page.locator("details[open]").get_attribute("data-key") == key
+    visitor.close()
 
 
 def test_waiting_for_the_lease_names_the_holder(browser: "Browser", local: Machine, tmp_path: Path) -> None:

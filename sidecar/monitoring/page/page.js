@@ -1,4 +1,4 @@
-// The status page: asks ./status every few seconds and shows the answer, and never shows an old one as if it were new.
+// The status page: asks ./status every few seconds, shows the answer, and never shows an old answer as if it were new.
 
 import { age, aged, database, extras, facts, folded, problems, setClock, span, theirTime } from "./parts.js";
 
@@ -8,17 +8,18 @@ const STALE = 12000;
 const COLOURS = { good: "#12704f", look: "#b97700", wait: "#4d5d73", bad: "#b3202f", unknown: "#6b7370" };
 
 const byId = (id) => document.getElementById(id);
-let answered = null; // when the daemon answered last, by this device's clock
+let answered = null; // time of the daemon's last answer, by this device's clock
 
 const drawn = {};
 
-// Draw a part anew only when what it shows has changed: a selection, an open list and the scroll position stay.
+// Redraw a part only when its data has changed: selections, open details and the scroll position are kept.
 function draw(id, data, build) {
   const now = JSON.stringify(data);
   if (drawn[id] === now) return;
-  const open = [...byId(id).querySelectorAll("details")].map((each) => each.open);
+  const lists = () => [...byId(id).querySelectorAll("details[data-key]")];
+  const open = new Set(lists().filter((each) => each.open).map((each) => each.dataset.key));
   byId(id).replaceChildren(...build(data));
-  byId(id).querySelectorAll("details").forEach((each, index) => { each.open = open[index] || false; });
+  for (const each of lists()) each.open = open.has(each.dataset.key);
   drawn[id] = now;
 }
 
@@ -45,16 +46,16 @@ function show(status) {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   draw("foot", [status.phase, status.version, status.sqlite_version, status.started, zone], () => [
     `sidecar ${status.version} · SQLite ${status.sqlite_version} · ${status.phase}, up `, age(status.started, "for"), ` · times are in ${zone}`]);
-  hero(level, title, since, reason, hint); // last: what cannot be shown whole is not shown green
+  hero(level, title, since, reason, hint); // last: an answer that cannot be shown completely is not shown as green
   document.body.dataset.live = "yes";
 }
 
-// Never a stale green: whatever was shown is grey from the first answer that does not come.
+// Never a stale green: everything turns grey with the first request that fails.
 function lost(why) {
   document.body.dataset.live = "no";
   const since = answered ? theirTime(answered) : null;
-  const reason = answered ? "What is below is what it said last, and may be wrong by now." : why;
-  hero("unknown", "No answer from the daemon", since, reason, "Has the machine stopped, or is it restarting? This page goes on asking.");
+  const reason = answered ? "Below is its last answer, which may be out of date." : why;
+  hero("unknown", "No answer from the daemon", since, reason, "Has the machine stopped, or is it restarting? This page keeps trying.");
 }
 
 function tick() {
@@ -64,7 +65,7 @@ function tick() {
   }
   const quiet = answered === null ? null : Date.now() - answered;
   if (quiet !== null && quiet > STALE) lost("");
-  const silent = document.body.dataset.live === "no" ? "no answer" : "asking …";
+  const silent = document.body.dataset.live === "no" ? "no answer" : "connecting …";
   byId("pulse").textContent = document.body.dataset.live === "yes" ? "live" : quiet === null ? silent : `no answer for ${span(quiet / 1000)}`;
 }
 
@@ -73,12 +74,12 @@ async function ask() {
   const timer = setTimeout(() => abort.abort(), PATIENCE);
   try {
     const reply = await fetch("status", { cache: "no-store", signal: abort.signal });
-    if (!reply.ok) throw new Error(`it answers with ${reply.status}`);
+    if (!reply.ok) throw new Error(`it answered with status ${reply.status}`);
     const status = await reply.json();
     show(status);
     answered = Date.now();
   } catch (error) {
-    lost(`It could not be asked: ${error.message}.`);
+    lost(`The request failed: ${error.message}.`);
   } finally {
     clearTimeout(timer);
     tick();

@@ -1,13 +1,13 @@
-// What an answer of /status looks like: elements made of data. Whatever the daemon says is text, never markup.
+// Turns an answer of /status into elements. Every value of the daemon becomes text, never markup.
 
 const PHASES = ["checkpoint", "snapshot", "upload"];
 const SHOWN = 6;
 
-let skew = 0; // the daemon's clock minus this device's: ages are by its clock, whatever ours says
+let skew = 0; // the daemon's clock minus this device's: ages are by the daemon's clock
 
 export function setClock(iso) {
   const theirs = Date.parse(iso);
-  if (Number.isNaN(theirs)) throw new Error("it is no status");
+  if (Number.isNaN(theirs)) throw new Error("the answer is not a status");
   skew = theirs - Date.now();
 }
 
@@ -56,7 +56,7 @@ function clock(instant, seconds) {
   return today ? text : `${instant.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${text}`;
 }
 
-// "ago" and "in" are kept up to date by `tick`; `form` says which.
+// `tick` keeps these up to date; `form` chooses the wording.
 export function age(iso, form) {
   const element = make("time", { datetime: iso, "data-form": form, title: iso });
   element.textContent = aged(element);
@@ -73,7 +73,7 @@ export function aged(element) {
     case "at": return clock(instant, true);
     case "for": return span(seconds);
     case "proven": return `a restore was proven ${span(seconds)} ago`;
-    case "looked": return `looked ${span(seconds)} ago`;
+    case "checked": return `checked ${span(seconds)} ago`;
     default: return `${span(seconds)} ago`;
   }
 }
@@ -90,15 +90,15 @@ function figure(label, value, ...small) {
 
 export function database(each, running) {
   const pending = each.unprotected_since;
-  const known = (word) => (running || each.last_outcome ? word : "not known yet"); // before the boot nobody has looked
+  const known = (word) => (running || each.last_outcome ? word : "not known yet"); // nothing is known before the boot
   const newest = instantOf(each.restore_point);
   const restored = instantOf(each.restored_from);
   const figures = make("dl", { class: "figures" },
     figure("Newest restore point", newest ? age(newest, "ago") : known("none"), newest ? age(newest, "at") : ""),
     figure("Changes not in it", pending ? age(pending, "for") : known("none"),
-      pending ? "the age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "looked") : ""),
+      pending ? "age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "checked") : ""),
     figure("Next backup", running && each.next_backup ? age(each.next_backup, "in") : "–",
-      each.failing_since ? "tried again and again" : running && each.next_backup ? age(each.next_backup, "at") : ""),
+      each.failing_since ? "retried until it succeeds" : running && each.next_backup ? age(each.next_backup, "at") : ""),
     figure("Database", size(each.size), each.wal_size ? `and ${size(each.wal_size)} WAL` : ""),
   );
   return make("section", { class: "card" },
@@ -106,27 +106,71 @@ export function database(each, running) {
       make("span", { class: "badge", "data-level": each.verdict.level }, each.verdict.title)),
     make("p", { class: "path" }, each.path),
     figures,
-    ...timeline(each.history || []),
-    restored ? make("p", { class: "note" }, "This machine began from the restore point of ", age(restored, "at"),
-      each.restore_seconds ? `, restored in ${duration(each.restore_seconds)}` : "", ".") : null,
+    make("h3", {}, "Restore points in the store"),
+    ...stored(each.name, each.listing),
+    ...timeline(each.name, each.history || []),
+    restored ? make("p", { class: "note" }, "At its start this machine restored the restore point of ", age(restored, "at"),
+      each.restore_seconds ? `, in ${duration(each.restore_seconds)}` : "", ".") : null,
   );
 }
 
-function timeline(history) {
+// The store's restore points: the newest ones, the oldest, and for each the command that restores it.
+function stored(name, listing) {
+  if (!listing) return [make("p", { class: "note" }, "The store is not listed yet.")];
+  const { newest, oldest } = listing;
+  const rows = newest.map((each, index) => point(each, index === 0));
+  const more = rows.slice(SHOWN);
+  const apart = oldest && !newest.some((each) => each.key === oldest.key);
+  const count = listing.count === 1 ? "1 restore point" : `${listing.count.toLocaleString("en-GB")} restore points`;
+  return [
+    make("p", { class: "note" }, count, oldest ? ", the oldest " : "", oldest ? age(oldest.time, "ago") : "", ". The store was listed ", age(listing.at, "ago"), ".",
+      rows.length ? " Open one for the command that restores it to a new file; it changes nothing else." : ""),
+    ...rows.slice(0, SHOWN),
+    more.length ? make("details", { class: "more", "data-key": `stored ${name}` }, make("summary", {}, `${more.length} older ones`), ...more) : null,
+    apart ? make("p", { class: "note gap" }, "… and the oldest:") : null,
+    apart ? point(oldest, false) : null,
+  ].filter((each) => each);
+}
+
+function point(each, newest) {
+  const command = make("code", {}, each.restore);
+  return make("details", { class: "point", "data-key": each.key },
+    make("summary", {}, make("span", { class: "age" }, age(each.time, "ago")), make("span", { class: "time" }, age(each.time, "at")),
+      make("span", { class: "size" }, size(each.size)), make("span", { class: "holder", title: "published by" }, each.holder),
+      make("span", { class: "tier", "data-tier": each.tier || "" }, newest ? "newest" : each.tier)),
+    make("p", { class: "command" }, command, copier(command)));
+}
+
+// The page is often served over plain HTTP, where browsers have no clipboard API: select the command and copy that.
+function copier(command) {
+  const button = make("button", { type: "button" }, "Copy");
+  button.addEventListener("click", async () => {
+    getSelection().selectAllChildren(command);
+    try {
+      await (navigator.clipboard ? navigator.clipboard.writeText(command.textContent) : document.execCommand("copy"));
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Selected";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  return button;
+}
+
+// What this process published: how much of each restore point was uploaded, and how long that took.
+function timeline(name, history) {
   if (!history.length) return [make("p", { class: "note" }, "No restore point was published since this daemon started.")];
   const newest = [...history].reverse();
-  const older = newest.slice(SHOWN);
   return [
-    make("h3", {}, "Restore points"),
+    make("h3", {}, "Published since this daemon started"),
     chart(history),
     make("div", { class: "axis" }, make("span", {}, age(history[0].at, "at"), history.length > 1 ? " – " : "", history.length > 1 ? age(newest[0].at, "at") : ""),
       `tallest ${size(Math.max(...history.map((each) => each.size)))}`),
     make("p", { class: "key" }, key("fresh", "uploaded"), key("reused", "reused: copied by the store")),
-    table(newest.slice(0, SHOWN)),
-    older.length ? make("details", {}, make("summary", {}, `${older.length} older ones`), table(older)) : null,
+    make("details", { "data-key": `published ${name}` }, make("summary", {}, "Sizes and durations"), table(newest)),
     make("h3", {}, "Durations of the newest"),
     phases(newest[0].seconds),
-  ].filter((each) => each);
+  ];
 }
 
 const key = (kind, text) => make("span", {}, make("i", { class: kind }), text);
@@ -145,7 +189,7 @@ function chart(history) {
       make("rect", { ...bar, y: height - whole, height: whole, class: "reused" }),
       make("rect", { ...bar, y: height - fresh, height: fresh, class: "fresh" }));
   });
-  const label = `sizes of the last ${history.length} restore points; the table says the same`;
+  const label = `sizes of the last ${history.length} restore points; the table has the numbers`;
   return make("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "chart", role: "img", "aria-label": label }, ...bars);
 }
 
@@ -177,7 +221,7 @@ function fact(title, big, ...notes) {
 
 export function facts({ lease, drills, cost, estimate }) {
   const parts = [];
-  if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps two machines apart"));
+  if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps a second machine from publishing"));
   else if (lease.waiting_for) parts.push(fact("Lease", "held by another machine", lease.waiting_for));
   else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0}\u00a0×`));
   for (const each of drills) {
@@ -186,7 +230,7 @@ export function facts({ lease, drills, cost, estimate }) {
     parts.push(fact("Last drill", proven, each.name, failed, each.next_drill ? make("span", {}, "the next one ", age(each.next_drill, "in")) : null));
   }
   if (cost) parts.push(fact("Cost, estimated", `$${cost.total.toFixed(2)} a month`, ...cost.parts));
-  if (typeof estimate === "number") parts.push(fact("Shutdown", duration(estimate), "what a final backup would take now"));
+  if (typeof estimate === "number") parts.push(fact("Shutdown", duration(estimate), "duration of a final backup now"));
   return parts;
 }
 
@@ -198,7 +242,7 @@ export function problems(list) {
   return [make("h2", {}, "Last problems"), ...shown];
 }
 
-// The same problem again and again is one line, with how often and since when.
+// A repeated problem becomes one line, with its count and the time of its first occurrence.
 export function folded(list) {
   const rows = [];
   for (const each of list) {
@@ -215,7 +259,7 @@ export function extras(status) {
   return { lease: status.lease, drills, cost: costOf(status.cost || {}), estimate: status.final_backup_estimate_seconds };
 }
 
-// Dollars a month: the sum, and what it is made of.
+// Dollars a month: the total and its parts.
 function costOf(cost) {
   if (typeof cost.total !== "number") return null;
   const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);

@@ -1,0 +1,105 @@
+"""The status page as the server renders it: all that it says without JavaScript. Every value is escaped."""
+
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from string import Template
+
+from sidecar.status.health import of_database, overall
+from sidecar.status.listing import Listing, StoredPoint
+from sidecar.status.model import DatabaseStatus, Status
+from sidecar.units import format_size
+
+PAGE = Path(__file__).parent / "page"
+AT = "%Y-%m-%d %H:%M:%S UTC"
+
+_DATABASE = Template("""<section class="card">
+<div class="head"><h2>$name</h2><span class="badge" data-level="$level">$title</span></div>
+<p class="path">$path</p>
+<h3>Restore points in the store</h3>
+$listing
+</section>
+""")
+_LISTING = Template("""<p class="note">$summary</p>
+$points""")
+_POINT = Template("""<details class="point">
+<summary><span class="age">$age</span><span class="time">$time</span><span class="size">$size</span>\
+<span class="holder" title="published by">$holder</span><span class="tier" data-tier="$tier">$label</span></summary>
+<p class="command"><code>$restore</code></p>
+</details>""")
+
+
+class PageTemplate:
+    """The page's template, read once: a volume that fails later does not take the page away."""
+
+    def __init__(self) -> None:
+        self._index = Template((PAGE / "index.html").read_text())
+
+    def render(self, status: Status) -> str:
+        """The page with the verdict, and each database with its restore points, as of now."""
+        verdict = overall(status)
+        return _filled(
+            self._index,
+            {"databases": "".join(_database(status, each) for each in status.databases.values())},
+            level=verdict.level.value,
+            title=verdict.title,
+            since=f"since {verdict.since:{AT}}" if verdict.since else "",
+            reason=verdict.reason,
+            hint=verdict.hint,
+            now=f"{status.now():{AT}}",
+        )
+
+
+def _database(status: Status, database: DatabaseStatus) -> str:
+    verdict = of_database(status, database)
+    listing = status.listings.get(database.name)
+    return _filled(
+        _DATABASE,
+        {"listing": _listing(listing, status.now()) if listing else '<p class="note">The store is not listed yet.</p>'},
+        name=database.name,
+        level=verdict.level.value,
+        title=verdict.title,
+        path=database.path,
+    )
+
+
+def _listing(listing: Listing, now: datetime) -> str:
+    shown = [_point(each, now, newest=number == 0) for number, each in enumerate(listing.newest)]
+    oldest = listing.oldest
+    if oldest and all(each.key != oldest.key for each in listing.newest):
+        shown += ['<p class="note gap">… and the oldest:</p>', _point(oldest, now, newest=False)]
+    since = f", the oldest from {oldest.time:%Y-%m-%d}" if oldest else ""
+    points = f"{listing.count} restore points" if listing.count != 1 else "1 restore point"
+    summary = f"{points}{since}. The store was listed {format_age(listing.at, now)} ago."
+    if shown:
+        summary += " Open one for the command that restores it to a new file; it changes nothing else."
+    return _filled(_LISTING, {"points": "\n".join(shown)}, summary=summary)
+
+
+def _point(point: StoredPoint, now: datetime, *, newest: bool) -> str:
+    return _filled(
+        _POINT,
+        {},
+        age=f"{format_age(point.time, now)} ago",
+        time=f"{point.time:{AT}}",
+        size=format_size(point.size),
+        holder=point.holder or "",
+        tier=point.tier or "",
+        label="newest" if newest else point.tier or "",
+        restore=point.restore,
+    )
+
+
+def format_age(then: datetime, now: datetime) -> str:
+    """How long ago something was, in one unit: `40 s`, `7 min`, `5 h`, `88 days`."""
+    seconds = max(0, round((now - then).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h" if seconds < 172_800 else f"{seconds // 86_400} days"
+
+
+def _filled(template: Template, markup: dict[str, str], **text: str) -> str:
+    """A template with its text escaped; `markup` is inserted as it is."""
+    return template.substitute(markup, **{name: escape(value) for name, value in text.items()})
