@@ -138,10 +138,10 @@ class Sidecar:
             raise UsageError("a time and a key exclude each other", "give one of them")
         chosen = self._database(database)
         services = self._services
-        replica = services.replica()
+        catalog = services.catalog()
         by_hand = RestoreByHand(
-            replica,
-            services.restorer(replica),
+            catalog,
+            services.reader(catalog),
             services.snapshotter,
             services.lineage,
             durable=services.durable,
@@ -154,14 +154,14 @@ class Sidecar:
 
     async def list(self, *, diverged: bool = False) -> History:
         """List the restore points of every database, or the states that lost a conflict."""
-        replica = self._services.replica()
+        catalog = self._services.catalog()
         found = []
         for each in self.databases:
-            points = [point async for point in replica.points(each.name, diverged=diverged)]
-            found.append(DatabaseHistory(each.name, tuple(await described(replica, points))))
+            points = [point async for point in catalog.points(each.name, diverged=diverged)]
+            found.append(DatabaseHistory(each.name, tuple(await described(catalog, points))))
         now = await self._services.store.now()
         nothing = not diverged and not any(each.restore_points for each in found)
-        others = tuple(await replica.names(OTHERS)) if nothing else ()
+        others = tuple(await catalog.names(OTHERS)) if nothing else ()
         return History(self._services.store.url, now, tuple(found), others)
 
     async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
@@ -169,7 +169,7 @@ class Sidecar:
 
         Raises `NothingToRestore` when there is none; `VerificationReport.require_good` raises for those that are bad.
         """
-        verification = Verification(self._services.replica(), self._services.prover, self._show)
+        verification = Verification(self._services.catalog(), self._services.prover, self._show)
         return await verification.verify(self.databases, every=all)
 
     async def status(self) -> StatusReport:
@@ -224,18 +224,18 @@ class Sidecar:
                     return await publish_by_hand(
                         [services.backup(database, tools) for database in self.databases],
                         fence,
-                        tools.replica,
+                        tools.catalog,
                         services.lineage,
                         on_conflict=services.configuration.settings.on_conflict,
-                        close_incidents=partial(close_incidents, tools.replica.store),
+                        close_incidents=partial(close_incidents, tools.catalog.store),
                     )
             finally:
                 await fence.release()
 
     async def _status_of_store(self) -> StoreStatus:
-        services, replica = self._services, self._services.replica()
+        services, catalog = self._services, self._services.catalog()
         drills = services.configuration.settings.drill_interval
-        reader = StoreReader(replica, services.restorer(replica), services.listing(replica), drills)
+        reader = StoreReader(catalog, services.reader(catalog), services.listing(catalog), drills)
         return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
 
 

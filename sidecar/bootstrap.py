@@ -35,10 +35,10 @@ from sidecar.monitoring.listing import StoreListing
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import progress_log
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.existence import LOOK_EVERY
-from sidecar.repository.reader import Restorer
-from sidecar.repository.writer import Origin, Publisher, Show
+from sidecar.repository.reader import Reader
+from sidecar.repository.writer import Publisher, PublisherIdentity, Show
 from sidecar.restore.boot import Boot
 from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
@@ -82,23 +82,23 @@ class Services:
         """The retry policy of a cycle's requests."""
         return RetryPolicy(min(CYCLE_PATIENCE, max(1.0, self.configuration.settings.interval.total_seconds() / 4)))
 
-    def replica(self, policy: RetryPolicy | None = None) -> Replica:
+    def catalog(self, policy: RetryPolicy | None = None) -> Catalog:
         """The store's restore points, its requests retried by this policy, by default a cycle's."""
         settings = self.configuration.settings
         store = Retrying(self.store, self.clock, policy or self.retry_policy)
-        return Replica(store, part_size=settings.part_size, concurrency=settings.concurrency)
+        return Catalog(store, part_size=settings.part_size, concurrency=settings.concurrency)
 
     def fence(self, *, returning: bool = True) -> WriterLease:
         """What makes us the only writer: the lease, acquired with the retry policy of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
         later = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
-            return NoLease(self.replica(self.boot_retry_policy).store)
+            return NoLease(self.catalog(self.boot_retry_policy).store)
         patient = Retrying(self.store, self.clock, self.boot_retry_policy)
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
         names = [database.name for database in self.databases]
-        known = partial(self.replica(self.boot_retry_policy).highest_epoch, names)
+        known = partial(self.catalog(self.boot_retry_policy).highest_epoch, names)
         return Lease(later, patient, self.clock, self.status.lease, me, known)
 
     @property
@@ -122,13 +122,15 @@ class Services:
     def tools(self, fence: Fence, show: Show = progress_log) -> Tools:
         """What backups work with; `show` is told how far a publish is."""
         settings = self.configuration.settings
-        replica = self.replica()
-        publisher = Publisher(replica, Origin(self.holder, __version__), level=settings.compression_level, show=show)
-        restorer = self.restorer(replica)
+        catalog = self.catalog()
+        publisher = Publisher(
+            catalog, PublisherIdentity(self.holder, __version__), level=settings.compression_level, show=show
+        )
+        reader = self.reader(catalog)
         return Tools(
-            replica,
+            catalog,
             publisher,
-            restorer,
+            reader,
             self.snapshotter,
             self.status,
             self.clock,
@@ -138,10 +140,10 @@ class Services:
             LOOK_EVERY if self.prunable is None else 0.0,  # a directory is looked at by every cycle: that costs nothing
         )
 
-    def restorer(self, replica: Replica, *, integrity: str | None = None) -> Restorer:
+    def reader(self, catalog: Catalog, *, integrity: str | None = None) -> Reader:
         """Downloads with the configured integrity check, or the given one."""
         check = integrity or self.configuration.settings.integrity_check
-        return Restorer(replica, self.snapshotter, integrity=check)
+        return Reader(catalog, self.snapshotter, integrity=check)
 
     def boot(self, tools: Tools, *, alone: bool) -> Boot:
         """What happens before the app starts, as patient with the store as `restore_timeout` says.
@@ -149,10 +151,10 @@ class Services:
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
         settings = self.configuration.settings
-        replica = self.replica(self.boot_retry_policy)
+        catalog = self.catalog(self.boot_retry_policy)
         return Boot(
-            replica,
-            self.restorer(replica),
+            catalog,
+            self.reader(catalog),
             tools,
             durable=self.durable,
             on_empty=settings.on_empty_store,
@@ -166,13 +168,13 @@ class Services:
 
     def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
         """The drills of one database: one range at a time, the full integrity check."""
-        replica = Replica(tools.replica.store, part_size=self.configuration.settings.part_size, concurrency=1)
-        prover = self.prover(replica, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
-        return Drill(backup, tools, replica, prover, alone)
+        catalog = Catalog(tools.catalog.store, part_size=self.configuration.settings.part_size, concurrency=1)
+        prover = self.prover(catalog, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
+        return Drill(backup, tools, catalog, prover, alone)
 
-    def prover(self, replica: Replica, database: Database, name: str, share: int = 1) -> Prover:
+    def prover(self, catalog: Catalog, database: Database, name: str, share: int = 1) -> Prover:
         """Restores to scratch; `name` keeps those apart that work at once, `share` says how many there are."""
-        return Prover(self.restorer(replica, integrity="full"), self.staging, database, name, share)
+        return Prover(self.reader(catalog, integrity="full"), self.staging, database, name, share)
 
     def notifier(self) -> Notifier:
         """Who is told of what `status` reports."""
@@ -199,19 +201,19 @@ class Services:
     async def require_origin(self) -> None:
         """See that the store's file system is there, where the local databases say that it was. Raises `StoreMissing`."""
         lineages = {database: self.lineage(database) for database in self.databases}
-        await require_origin(lineages, self.replica(self.boot_retry_policy), self.file_backed)
+        await require_origin(lineages, self.catalog(self.boot_retry_policy), self.file_backed)
 
     def incidents(self, tools: Tools) -> Incidents:
         """The open incidents, kept over restarts."""
-        return Incidents(tools.replica, self.status, tools.fence)
+        return Incidents(tools.catalog, self.status, tools.fence)
 
-    def listing(self, replica: Replica) -> StoreListing:
+    def listing(self, catalog: Catalog) -> StoreListing:
         """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
         sources, store = self.configuration.sources, without_password(self.configuration.settings.store)
         options = ["--store", store] if sources["store"] == "flag" else []
         named = len(self.databases) > 1 or sources["databases"] == "flag"
         each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in self.databases}
-        return StoreListing(replica, self.status, self.holder, each)
+        return StoreListing(catalog, self.status, self.holder, each)
 
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""

@@ -11,7 +11,7 @@ from sidecar.errors import ConfigurationError, ExitCode, SidecarError
 from sidecar.lease.fence import WriterLease
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 
 
 class Outcome(StrEnum):
@@ -61,7 +61,7 @@ def no_database(path: str) -> ConfigurationError:
 async def publish_by_hand(
     backups: Sequence[Backup],
     fence: WriterLease,
-    replica: Replica,
+    catalog: Catalog,
     lineage: Callable[[Database], Lineage],
     *,
     on_conflict: OnConflict,
@@ -74,7 +74,7 @@ async def publish_by_hand(
     """
     latest, chosen = {}, set()
     for backup in backups:
-        if newest := await replica.newest(backup.database.name):
+        if newest := await catalog.newest(backup.database.name):
             marker = lineage(backup.database).read()
             _require_descent(on_conflict, backup.database, newest, marker)
             backup.continues(newest, marker)

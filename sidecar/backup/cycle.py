@@ -22,7 +22,7 @@ from sidecar.errors import (
 from sidecar.model import Database, RestorePoint, Snapshot, Timestamp
 from sidecar.repository.existence import Presence, Sight
 from sidecar.repository.expiry import Predecessors
-from sidecar.repository.format.tail import Index
+from sidecar.repository.format.index import Index
 from sidecar.repository.keys import key_of
 from sidecar.repository.writer import Parent, Published
 from sidecar.status.problems import Kind
@@ -55,7 +55,7 @@ class Cycle:
         self._lineage = lineage
         self._tools = tools
         self._status = tools.status.databases[database.name]
-        self._predecessors = Predecessors(database.name, tools.replica, tools.status, tools.clock, tools.prunable)
+        self._predecessors = Predecessors(database.name, tools.catalog, tools.status, tools.clock, tools.prunable)
         self._newest: Timestamp | None = None
         self._parent: str | None = None
         self._root: str | None = None
@@ -65,7 +65,7 @@ class Cycle:
         self._changes = ChangeTracker(self._status)
         self._presence = Presence(
             database.name,
-            tools.replica,
+            tools.catalog,
             tools.status,
             tools.clock,
             exclusive=tools.fence.exclusive,
@@ -250,7 +250,7 @@ class Cycle:
     async def _publish(self, snapshot: Snapshot, index: Index) -> Published:
         await self._predecessors.guard(snapshot)
         fence = self._tools.fence
-        timestamp = await self._tools.replica.stamp(self.database.name, await fence.ensure_held(), self._newest)
+        timestamp = await self._tools.catalog.stamp(self.database.name, await fence.ensure_held(), self._newest)
         key = key_of(self.database.name, timestamp)
         self._newest = timestamp  # whatever becomes of it: its outcome may stay unknown, and the next one is above it
         self._lineage.pending(key)
@@ -274,7 +274,7 @@ class Cycle:
         """The restore point to copy from; its index is read once, when this process neither made nor restored it."""
         if isinstance(self._base, RestorePoint):
             try:
-                self._base = Parent(*await self._tools.restorer.contents(self._base))
+                self._base = Parent(*await self._tools.reader.contents(self._base))
             except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
                 if isinstance(error, DamagedRestorePoint):
                     hint = "a whole one is published in its place now; `sidecar verify --all` shows which older ones are good"

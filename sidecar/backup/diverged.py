@@ -84,9 +84,9 @@ class Diverged:
     async def _is_whole(self) -> bool | None:
         """Whether what lies under its key can be read: an earlier try may have left a part of it. None: not known now."""
         try:
-            point = point_of(await self._tools.replica.store.head(self._key))
+            point = point_of(await self._tools.catalog.store.head(self._key))
             if point:
-                await self._tools.restorer.contents(point)
+                await self._tools.reader.contents(point)
         except (DamagedRestorePoint, NotFound) as error:
             log.warning("what lies under a diverged database's key is not whole", key=self._key, error=error.message)
             return False
@@ -115,7 +115,7 @@ class FencedState:
             path = self._backup.database.path
             async with self._backup.alone, self._tools.turn, self._tools.snapshotter.snapshot(path) as snapshot:
                 index = await self._tools.publisher.index(snapshot, name)
-                at = Timestamp.of(await self._tools.replica.store.now())
+                at = Timestamp.of(await self._tools.catalog.store.now())
                 key = diverged_key_of(name, at, self._holder)
                 epoch = self._tools.fence.epoch
                 named = replace(index, timestamp=str(at), parent=self._backup.newest_key, epoch=epoch)

@@ -8,9 +8,9 @@ from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
 from sidecar.host.clock import Clock
 from sidecar.lease.fence import Fence
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.existence import LOOK_EVERY
-from sidecar.repository.reader import Restorer
+from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher
 from sidecar.status.model import Status
 from sidecar.storage.base import Prunable
@@ -22,9 +22,9 @@ log = structlog.get_logger()
 class Tools:
     """What every database's backup works with."""
 
-    replica: Replica
+    catalog: Catalog
     publisher: Publisher
-    restorer: Restorer
+    reader: Reader
     snapshotter: Snapshotter
     status: Status
     clock: Clock

@@ -84,7 +84,7 @@ class _Daemon:
         self._tools = parts.tools(self._fence, partial(shown_in, self._status))
         self._backups = [parts.backup(database, self._tools) for database in parts.databases]
         self._incidents = parts.incidents(self._tools)
-        self._listing = parts.listing(self._tools.replica)
+        self._listing = parts.listing(self._tools.catalog)
         self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
         self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
         self._started = anyio.Event()

@@ -17,7 +17,7 @@ import structlog
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.lease.fence import Fence
 from sidecar.model import IfAbsent, IfMatch, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.status.health import LOOK_FOR, TO_DECIDE
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
@@ -119,9 +119,9 @@ def _parse_instant(text: str) -> datetime:
 class Incidents:
     """The open incidents of one daemon: shows what its predecessor left in the store, and stores what is new."""
 
-    def __init__(self, replica: Replica, status: Status, fence: Fence) -> None:
-        self._replica = replica
-        self._store = replica.store
+    def __init__(self, catalog: Catalog, status: Status, fence: Fence) -> None:
+        self._catalog = catalog
+        self._store = catalog.store
         self._status = status
         self._fence = fence
         self._stored: dict[str, StoredIncidents] = {}  # by database, once read
@@ -209,15 +209,15 @@ class Incidents:
             with suppress(SidecarError):  # without the stored decision too much is shown, not too little
                 await self._synchronize(database)
             stored = self._stored.get(database, StoredIncidents())
-            for incident in await diverged_since(self._replica, database, stored.open_since(now)):
+            for incident in await diverged_since(self._catalog, database, stored.open_since(now)):
                 if not any(str(Timestamp.of(incident.at)) in each.message for each in self._status.problems):
                     self._status.problems.remember(replace(incident, at=min(incident.at, self._status.now())))
 
 
-async def diverged_since(replica: Replica, database: str, after: datetime) -> tuple[Problem, ...]:
+async def diverged_since(catalog: Catalog, database: str, after: datetime) -> tuple[Problem, ...]:
     """One incident for each machine that stored something under `diverged/` after this instant: its last state."""
     found: dict[str, Problem] = {}
-    async for point in replica.points(database, diverged=True, after=Timestamp.of(after)):
+    async for point in catalog.points(database, diverged=True, after=Timestamp.of(after)):
         holder = str(point.diverged_holder)
         message = f"{holder} wrote changes that are not in this database; they are kept under diverged/"
         found[holder] = Problem(point.timestamp.instant, database, message, DIVERGED_HINT, Kind.DIVERGENCE)

@@ -9,7 +9,7 @@ import structlog
 
 from sidecar.errors import SidecarError
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.inventory import Entry, Inventory, described
 from sidecar.repository.keys import timestamp_of
 from sidecar.repository.retention import tier_of
@@ -41,9 +41,9 @@ class _Mark:
 class StoreListing:
     """Keeps `Status.listings` and `Status.stored` up to date: by a listing every hour, and in between by each publish."""
 
-    def __init__(self, replica: Replica, status: Status, holder: str, options: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, catalog: Catalog, status: Status, holder: str, options: Mapping[str, Sequence[str]]) -> None:
         """`holder` is this machine; `options` are those that `sidecar restore` needs to find each database."""
-        self._replica = replica
+        self._catalog = catalog
         self._status = status
         self._holder = holder
         self._options = options
@@ -73,7 +73,7 @@ class StoreListing:
     async def read(self, name: str, shown: int = SHOWN) -> tuple[Listing, dict[str, int]]:
         """List one database now: as many of its newest restore points as `shown`, and bytes by tier. Raises `SidecarError`."""
         inventory = Inventory(shown)
-        async for point in self._replica.points(name):
+        async for point in self._catalog.points(name):
             inventory.add(point)
         newest = [*reversed(inventory.newest)]
         oldest = [inventory.oldest] if inventory.oldest else []
@@ -89,7 +89,7 @@ class StoreListing:
     async def _described(self, name: str, points: Sequence[RestorePoint]) -> list[StoredPoint]:
         unique = list({each.key: each for each in points}.values())
         try:
-            entries = await described(self._replica, unique)
+            entries = await described(self._catalog, unique)
         except SidecarError as error:
             log.info("restore points shown without holder and tier", database=name, error=error.message)
             entries = [Entry(each, None, None, None, None, None, None, None) for each in unique]

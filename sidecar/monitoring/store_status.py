@@ -16,10 +16,10 @@ from sidecar.lease.document import read_lease
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.monitoring.listing import StoreListing
-from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.catalog import OTHERS, Catalog, only
 from sidecar.repository.drill_tag import DrillOutcome, last_drill
 from sidecar.repository.inventory import age_of
-from sidecar.repository.reader import Restorer
+from sidecar.repository.reader import Reader
 from sidecar.status.problems import Problem
 from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
 
@@ -29,10 +29,10 @@ log = structlog.get_logger()
 class StoreReader:
     """Reads the state of databases from a store, with no more than the right to read it."""
 
-    def __init__(self, replica: Replica, restorer: Restorer, listing: StoreListing, drill_interval: timedelta) -> None:
-        self._replica = replica
+    def __init__(self, catalog: Catalog, reader: Reader, listing: StoreListing, drill_interval: timedelta) -> None:
+        self._catalog = catalog
         self._listing = listing
-        self._restorer = restorer
+        self._reader = reader
         self._drill_interval = drill_interval
 
     async def read(self, names: tuple[str, ...], *, store: str, place: str, now: datetime) -> StoreStatus:
@@ -45,16 +45,16 @@ class StoreReader:
         incidents = [each for name in names for each in await self._incidents(name, now)]
         holder = await self._holder()
         missing = any(each.restore_point is None for each in databases)
-        others = only(await self._replica.names(OTHERS)) if missing else ""
+        others = only(await self._catalog.names(OTHERS)) if missing else ""
         health = judge(databases, holder, incidents, place=f"{place}{others}")
         return StoreStatus(store, tuple(databases), holder, health)
 
     async def _database(self, name: str) -> StoredDatabase:
-        newest = await self._replica.newest(name)
+        newest = await self._catalog.newest(name)
         if newest is None:
             return StoredDatabase(name)
-        now = await self._replica.store.now()
-        drilled = await last_drill(self._replica, newest, self._drill_interval)
+        now = await self._catalog.store.now()
+        drilled = await last_drill(self._catalog, newest, self._drill_interval)
         good = drilled and drilled[1].outcome is DrillOutcome.GOOD
         listing, stored = await self._listing.read(name, shown=1)
         return StoredDatabase(
@@ -75,7 +75,7 @@ class StoreReader:
         if point.gone:
             return None
         try:
-            await self._restorer.contents(point)
+            await self._reader.contents(point)
         except DamagedRestorePoint as damage:
             return damage.message
         except (UnsupportedRestorePoint, AccessDenied):  # the second: these credentials may list and no more
@@ -84,10 +84,10 @@ class StoreReader:
 
     async def _incidents(self, name: str, now: datetime) -> tuple[Problem, ...]:
         """What is left for a person to decide, oldest first."""
-        store = self._replica.store
+        store = self._catalog.store
         try:
             found = await read_incidents(store, name, now)
-            diverged = await diverged_since(self._replica, name, found.open_since(await store.now()))
+            diverged = await diverged_since(self._catalog, name, found.open_since(await store.now()))
         except SidecarError as error:  # these credentials may read restore points and no more
             log.info("open incidents not read", database=name, error=error.message)
             return ()
@@ -95,7 +95,7 @@ class StoreReader:
 
     async def _holder(self) -> LastHolder | None:
         with suppress(DamagedLease):
-            if seen := await read_lease(self._replica.store):
+            if seen := await read_lease(self._catalog.store):
                 record, age = seen.record, seen.age.total_seconds()
                 return LastHolder(record.holder, record.epoch, record.released, age, record.ttl)
         return None

@@ -52,7 +52,7 @@ def only(others: Iterable[str]) -> str:
     return f", only of {names}" if names else ""
 
 
-class Replica:
+class Catalog:
     """Restore points in an object store."""
 
     def __init__(self, store: ObjectStore, *, part_size: int = 8 << 20, concurrency: int = 4) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from sidecar.concurrency import gathered
 from sidecar.errors import AccessDenied, ConfigurationError
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import key_of
 
 DRILL_TAG = "sidecar-drill"
@@ -50,14 +50,14 @@ def drilled_of(tags: dict[str, str]) -> Drilled | None:
 
 
 async def last_drill(
-    replica: Replica, newest: RestorePoint, interval: timedelta
+    catalog: Catalog, newest: RestorePoint, interval: timedelta
 ) -> tuple[RestorePoint, Drilled] | None:
     """The last drill by any machine among the restore points of the last interval. None when tags cannot be read."""
     after = Timestamp.of(newest.timestamp.instant - min(interval, LONGEST_LOOK))
-    points = (await replica.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
+    points = (await catalog.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
 
     async def look(point: RestorePoint) -> tuple[RestorePoint, Drilled | None]:
-        return point, drilled_of(await replica.store.tags(point.key))
+        return point, drilled_of(await catalog.store.tags(point.key))
 
     try:
         looked = await gathered(points, look, at_once=AT_ONCE)

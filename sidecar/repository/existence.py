@@ -14,7 +14,7 @@ import structlog
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import point_of
 from sidecar.status.model import Status
 
@@ -46,7 +46,7 @@ class Presence:
     def __init__(
         self,
         database: str,
-        replica: Replica,
+        catalog: Catalog,
         status: Status,
         clock: Clock,
         *,
@@ -58,7 +58,7 @@ class Presence:
         What was seen is believed for `look_every` seconds.
         """
         self._database = database
-        self._replica = replica
+        self._catalog = catalog
         self._status = status
         self._clock = clock
         self._exclusive = exclusive
@@ -117,7 +117,7 @@ class Presence:
     async def _trouble(self, key: str, size: int) -> str | None:
         """What became of it, in words."""
         try:
-            found = await self._replica.store.head(key)
+            found = await self._catalog.store.head(key)
         except NotFound:
             return GONE
         return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes and not {size}"
@@ -130,12 +130,12 @@ class Presence:
         if self._exclusive:
             return False
         with suppress(SidecarError):
-            newest = await self._replica.newest(self._database)
+            newest = await self._catalog.newest(self._database)
             return newest is not None and newest.key > key
         return False
 
     async def _left(self) -> str:
         with suppress(SidecarError), anyio.move_on_after(LIST_SECONDS):
-            left = [point async for point in self._replica.points(self._database)]
+            left = [point async for point in self._catalog.points(self._database)]
             return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", with all others"
         return ""

@@ -16,7 +16,7 @@ import structlog
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.repository.retention import KEEP, TIER_TAG, Tagged, Tier, plan_prune, tier_of
 from sidecar.repository.suspicion import MEMORY, Extent, had_shed, is_like, suspicion
@@ -54,12 +54,12 @@ class Predecessors:
     """Those of one database. Not for use by two tasks at once."""
 
     def __init__(
-        self, database: str, replica: Replica, status: Status, clock: Clock, prunable: Prunable | None = None
+        self, database: str, catalog: Catalog, status: Status, clock: Clock, prunable: Prunable | None = None
     ) -> None:
         """`prunable` is the store again, if expired restore points are ours to delete."""
         self._database = database
-        self._replica = replica
-        self._store = replica.store
+        self._catalog = catalog
+        self._store = catalog.store
         self._status = status
         self._clock = clock
         self._prunable = prunable
@@ -146,7 +146,7 @@ class Predecessors:
         """The newest restore point now; those that others published since we last looked are superseded in turn."""
         if self._newest is None:
             self._newest = await self._found()
-        elif newer := await self._replica.since(self._database, self._newest.point.key):
+        elif newer := await self._catalog.since(self._database, self._newest.point.key):
             found = await self._found()
             if found is None or found.point.timestamp <= self._newest.point.timestamp:
                 return self._newest  # what is above it is a fenced machine's, and supersedes nothing
@@ -159,12 +159,12 @@ class Predecessors:
 
     async def _found(self) -> _Newest | None:
         """The newest restore point that is there: the one that the lease names may have been deleted by hand."""
-        newest = await self._replica.newest(self._database)
+        newest = await self._catalog.newest(self._database)
         if newest is None:
             return None
         found = await self._looked_up(newest)
         if found is None:
-            older = [point for point in await self._replica.up_to(newest) if point.timestamp < newest.timestamp]
+            older = [point for point in await self._catalog.up_to(newest) if point.timestamp < newest.timestamp]
             found = await self._looked_up(older[-1]) if older else None
         return found
 
@@ -236,7 +236,7 @@ class Predecessors:
             await self._see_that_newest_stays(newest)
             known = {each.key for each in self._pending}
             found: list[_Superseded] = []
-            points = [point for point in await self._replica.up_to(newest) if point.timestamp <= newest.timestamp]
+            points = [point for point in await self._catalog.up_to(newest) if point.timestamp <= newest.timestamp]
             for older, newer in reversed(list(pairwise(points))[-LOOKED_BACK:]):
                 if older.key in known:
                     continue
@@ -310,7 +310,7 @@ class Predecessors:
         tags = await self._prunable.tagged(folder_of(self._database))
         points = [
             Tagged(point.key, point.timestamp, _tier(tags.get(point.key, {})))
-            async for point in self._replica.points(self._database)
+            async for point in self._catalog.points(self._database)
         ]
         pruned = await self._prunable.prune({key: tags[key] for key in plan_prune(points, now)})
         if pruned:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from sidecar.concurrency import gathered
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound
 from sidecar.model import RestorePoint
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
 from sidecar.repository.retention import TIER_TAG, tier_of
 from sidecar.units import whole_number
@@ -66,21 +66,21 @@ def age_of(point: RestorePoint, now: datetime) -> float:
     return round(max(0.0, (now - point.timestamp.instant).total_seconds()), 3)
 
 
-async def described(replica: Replica, points: Sequence[RestorePoint]) -> list[Entry]:
+async def described(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
     """Ask for each, few at once; those that are gone by now are left out."""
     denied = False
 
     async def tags_of(key: str) -> dict[str, str]:
         nonlocal denied
         try:
-            return {} if denied else await replica.store.tags(key)
+            return {} if denied else await catalog.store.tags(key)
         except (AccessDenied, ConfigurationError):  # a right of its own on AWS, that `list` can do without
             denied = True
             return {}
 
     async def look(point: RestorePoint) -> Entry | None:
         try:
-            metadata = (await replica.store.head(point.key)).metadata
+            metadata = (await catalog.store.head(point.key)).metadata
             tags = await tags_of(point.key)
         except NotFound:
             return None

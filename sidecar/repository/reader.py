@@ -16,8 +16,10 @@ from sidecar.database.base import Snapshotter
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
-from sidecar.repository.catalog import Replica
-from sidecar.repository.format.tail import CHUNK_SIZE, Contents, Decoder, TailTooShort, decode_tail
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.format.chunks import Decoder
+from sidecar.repository.format.index import CHUNK_SIZE
+from sidecar.repository.format.tail import Contents, TailTooShort, decode_tail
 
 TAIL = 256 << 10
 HEDGE_AFTER = 1.0
@@ -65,11 +67,11 @@ class _Source:
     tail: Blob
 
 
-class Restorer:
+class Reader:
     """Downloads and verifies restore points."""
 
-    def __init__(self, replica: Replica, snapshotter: Snapshotter, *, integrity: str = "quick") -> None:
-        self._replica = replica
+    def __init__(self, catalog: Catalog, snapshotter: Snapshotter, *, integrity: str = "quick") -> None:
+        self._catalog = catalog
         self._snapshotter = snapshotter
         self._integrity = integrity
 
@@ -94,7 +96,7 @@ class Restorer:
             with _created(target, options.mode) as file:
                 os.truncate(file, contents.index.database_size)
                 source = _Source(point, contents, tail)
-                await _Transfer(self._replica, source, file, options).run(progress or _silent)
+                await _Transfer(self._catalog, source, file, options).run(progress or _silent)
             try:
                 await self._snapshotter.integrity(target, self._integrity, options.yield_to_app)
             except DamagedDatabase as error:
@@ -110,9 +112,9 @@ class Restorer:
 
     async def _open(self, point: RestorePoint) -> tuple[Contents, Blob]:
         """Index and tail of a restore point; the tail is the whole object when that is small."""
-        wanted = point.size if point.size <= self._replica.part_size else TAIL
+        wanted = point.size if point.size <= self._catalog.part_size else TAIL
         while True:
-            blob = await _get(self._replica, point, Span(-wanted) if wanted < point.size else None)
+            blob = await _get(self._catalog, point, Span(-wanted) if wanted < point.size else None)
             try:
                 contents = decode_tail(blob.data, blob.info.size, point.key)
             except TailTooShort as short:
@@ -131,10 +133,10 @@ class Restorer:
 
 
 async def _get(
-    replica: Replica, point: RestorePoint, span: Span | None, etag: str | None = None, into: memoryview | None = None
+    catalog: Catalog, point: RestorePoint, span: Span | None, etag: str | None = None, into: memoryview | None = None
 ) -> Blob:
     try:
-        return await replica.store.get(point.key, span=span, if_match=etag, into=into)
+        return await catalog.store.get(point.key, span=span, if_match=etag, into=into)
     except (NotFound, PreconditionFailed) as error:
         raise DamagedRestorePoint(f"restore point {point.key} disappeared or changed while it was read") from error
 
@@ -142,13 +144,13 @@ async def _get(
 class _Transfer:
     """The ranges of one restore point on their way into a file, a few at once."""
 
-    def __init__(self, replica: Replica, source: _Source, file: int, options: DownloadOptions) -> None:
-        self._replica = replica
+    def __init__(self, catalog: Catalog, source: _Source, file: int, options: DownloadOptions) -> None:
+        self._catalog = catalog
         self._source = source
         self._file = file
         self._options = options
-        self._runs = iter(source.contents.group(replica.part_size))
-        self._buffers = Pool(partial(bytearray, replica.part_size))
+        self._runs = iter(source.contents.group(catalog.part_size))
+        self._buffers = Pool(partial(bytearray, catalog.part_size))
         self._taken: list[float] = []
         self._done = len(source.tail.data)
 
@@ -161,7 +163,7 @@ class _Transfer:
                 await self._take(run)
                 progress(self._done, self._source.contents.size)
 
-        await run_all(*[worker] * self._replica.concurrency)
+        await run_all(*[worker] * self._catalog.concurrency)
 
     async def _take(self, run: range) -> None:
         contents, tail = self._source.contents, self._source.tail
@@ -184,7 +186,7 @@ class _Transfer:
         async def attempt() -> tuple[Bytes, bytearray]:
             buffer = self._buffers.take()  # not given back by an attempt that is given up: it may still be written to
             etag = self._source.tail.info.etag
-            blob = await _get(self._replica, self._source.point, span, etag, memoryview(buffer))
+            blob = await _get(self._catalog, self._source.point, span, etag, memoryview(buffer))
             return blob.data, buffer
 
         started = time.monotonic()

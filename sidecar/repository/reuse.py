@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sidecar.model import Span
-from sidecar.repository.format.tail import Contents, Index
+from sidecar.repository.format.index import Index
+from sidecar.repository.format.tail import Contents
 
 SAFETY = 1.02  # the same chunk may compress a little differently today
 

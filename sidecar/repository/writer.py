@@ -16,8 +16,10 @@ from anyio import from_thread
 from sidecar.concurrency import Pool, ordered
 from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Snapshot
-from sidecar.repository.catalog import Permit, Replica, always
-from sidecar.repository.format.tail import CHUNK_SIZE, FORMAT_VERSION, Contents, Encoder, Index, encode_tail
+from sidecar.repository.catalog import Catalog, Permit, always
+from sidecar.repository.format.chunks import Encoder
+from sidecar.repository.format.index import CHUNK_SIZE, FORMAT_VERSION, Index
+from sidecar.repository.format.tail import Contents, encode_tail
 from sidecar.repository.parts import Assembly, PartSizes
 from sidecar.repository.reuse import Fresh, Reused, Segment, plan
 from sidecar.repository.suspicion import Extent
@@ -30,7 +32,7 @@ THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class PublisherIdentity:
     """Who publishes: repeated in every restore point's index."""
 
     holder: str
@@ -71,10 +73,10 @@ def _unseen(_title: str) -> Iterator[Callable[[int, int], None]]:
 class Publisher:
     """ConcurrencyLimit snapshots into restore points."""
 
-    def __init__(self, replica: Replica, origin: Origin, *, level: int = 1, show: Show = _unseen) -> None:
+    def __init__(self, catalog: Catalog, identity: PublisherIdentity, *, level: int = 1, show: Show = _unseen) -> None:
         """`show` makes, from a title, what is told (bytes of the database done, bytes in all)."""
-        self._replica = replica
-        self._origin = origin
+        self._catalog = catalog
+        self._identity = identity
         self._level = level
         self._show = show
 
@@ -94,8 +96,8 @@ class Publisher:
             database_size=snapshot.size,
             digests=bytes(digests),
             sqlite_version=snapshot.sqlite_version,
-            sidecar_version=self._origin.sidecar_version,
-            holder=self._origin.holder,
+            sidecar_version=self._identity.sidecar_version,
+            holder=self._identity.holder,
             epoch=0,
         )
 
@@ -104,7 +106,7 @@ class Publisher:
     ) -> Published:
         """Publish a snapshot under a key that must not exist yet, reusing what the parent has.
 
-        Raises what `Replica.publish` does, but for `ReuseFailed`: then everything is uploaded.
+        Raises what `Catalog.publish` does, but for `ReuseFailed`: then everything is uploaded.
         """
         if parent is not None:
             try:
@@ -116,10 +118,10 @@ class Publisher:
     async def _publish(
         self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None, permit: Permit
     ) -> Published:
-        rules = self._replica.rules_for(snapshot.size)
+        rules = self._catalog.rules_for(snapshot.size)
         segments = plan(index, parent.contents if parent else None, rules)
         copies = any(isinstance(segment, Reused) for segment in segments)
-        part_size = self._replica.part_size_for(snapshot.size, copies=copies)
+        part_size = self._catalog.part_size_for(snapshot.size, copies=copies)
         sizes = PartSizes(part_size, rules.minimum_part if copies else 0)
         metadata = {
             **Extent.of(snapshot).to_metadata(),
@@ -132,7 +134,7 @@ class Publisher:
         job = _Job(snapshot.content, index, segments, parent, self._level)
         with self._show(f"publish {key}") as progress:
             job.progress = progress
-            info = await self._replica.publish(key, sizes, metadata, job.produce, permit)
+            info = await self._catalog.publish(key, sizes, metadata, job.produce, permit)
         contents = Contents(index, tuple(accumulate(job.sizes, initial=0)), info.size)
         return Published(info, contents, job.uploaded, job.reused)
 

@@ -24,8 +24,8 @@ from sidecar.errors import (
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.policies import OnConflict, OnEmptyStore
-from sidecar.repository.catalog import OTHERS, Replica
-from sidecar.repository.reader import Progress, Restored, Restorer
+from sidecar.repository.catalog import OTHERS, Catalog
+from sidecar.repository.reader import Progress, Reader, Restored
 from sidecar.repository.writer import Parent
 from sidecar.restore.boot_report import BootNotices
 from sidecar.restore.decision import Decision, decide
@@ -65,8 +65,8 @@ class Boot:
 
     def __init__(
         self,
-        replica: Replica,
-        restorer: Restorer,
+        catalog: Catalog,
+        reader: Reader,
         tools: Tools,
         *,
         durable: Callable[[Path], bool],
@@ -74,8 +74,8 @@ class Boot:
         on_conflict: OnConflict,
         alone: bool,
     ) -> None:
-        self._replica = replica
-        self._restorer = restorer
+        self._catalog = catalog
+        self._reader = reader
         self._snapshotter = tools.snapshotter
         self._status = tools.status
         self._clock = tools.clock
@@ -90,7 +90,7 @@ class Boot:
         database, started = backup.database, self._clock.monotonic()
         require_writable(database.path)
         local = self._snapshotter.signature(database.path) is not None
-        newest = await self._replica.newest(database.name)
+        newest = await self._catalog.newest(database.name)
         marker = lineage.read() if local else None
         decision = decide(
             newest.key if newest else None,
@@ -99,7 +99,7 @@ class Boot:
             on_empty=self._on_empty,
             on_conflict=self._on_conflict,
         )
-        tell = BootNotices(database, self._replica.store.url, self._status)
+        tell = BootNotices(database, self._catalog.store.url, self._status)
         booted, restored = await self._carry_out(decision, _Case(database, lineage, marker, newest, progress, tell))
         unfinished = self._fence.unfinished
         if unfinished and not (local and unfinished == self._status.lease.holder):  # its own disk: nothing is missing
@@ -119,7 +119,7 @@ class Boot:
 
     async def _carry_out(self, decision: Decision, what: "_Case") -> tuple[Booted, Restored | None]:
         newest = what.newest.key if what.newest else ""
-        if refusal := refused(decision, what.database, self._replica.store.url, newest):
+        if refusal := refused(decision, what.database, self._catalog.store.url, newest):
             raise refusal
         match decision:
             case Decision.START_EMPTY:
@@ -140,7 +140,7 @@ class Boot:
     async def _others(self) -> tuple[str, ...]:
         """Databases that the store has: a misspelt name is found out by them."""
         with suppress(SidecarError), anyio.move_on_after(OTHERS_SECONDS):
-            return await self._replica.names(OTHERS)
+            return await self._catalog.names(OTHERS)
         return ()
 
     async def _restore(self, case: "_Case") -> tuple[Booted, Restored | None]:
@@ -176,7 +176,7 @@ class Boot:
             if case.marker and case.marker.names(point.key):
                 return None
             try:
-                return await self._restorer.stage(point, case.database, case.progress)
+                return await self._reader.stage(point, case.database, case.progress)
             except DamagedRestorePoint as damage:
                 first = first or damage
                 case.tell.skipped(damage)
@@ -186,14 +186,14 @@ class Boot:
         if case.newest is None:
             return
         yield case.newest
-        older = [point async for point in self._replica.points(case.database.name) if point.key < case.newest.key]
+        older = [point async for point in self._catalog.points(case.database.name) if point.key < case.newest.key]
         for point in reversed(older):
             yield point
 
     async def _put_in_place(self, case: _Case, restored: Restored, staged: Path) -> None:
         """Move what lies at the database's path aside, and the restored file in its place."""
         database, lineage = case.database, case.lineage
-        at = Timestamp.of(await self._replica.store.now())
+        at = Timestamp.of(await self._catalog.store.now())
         newer = self._written(database.path) > restored.point.timestamp.instant.timestamp() + 1
         origin = lineage.elsewhere()
         kept = await self._way_out(database, at)

@@ -24,9 +24,9 @@ from sidecar.host.files import Swap, aside, local_errors, require_unused, requir
 from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
-from sidecar.repository.catalog import OTHERS, Replica, only
+from sidecar.repository.catalog import OTHERS, Catalog, only
 from sidecar.repository.keys import point_of
-from sidecar.repository.reader import Restored, Restorer
+from sidecar.repository.reader import Reader, Restored
 
 log = structlog.get_logger()
 
@@ -51,8 +51,8 @@ class RestoreByHand:
 
     def __init__(
         self,
-        replica: Replica,
-        restorer: Restorer,
+        catalog: Catalog,
+        reader: Reader,
         snapshotter: Snapshotter,
         lineage: Callable[[Database], Lineage],
         *,
@@ -61,8 +61,8 @@ class RestoreByHand:
         show: Show,
     ) -> None:
         """`durable` decides whether a path is fsynced, `entrust` gives the databases to the app's user."""
-        self._replica = replica
-        self._restorer = restorer
+        self._catalog = catalog
+        self._reader = reader
         self._snapshotter = snapshotter
         self._lineage = lineage
         self._durable = durable
@@ -87,7 +87,7 @@ class RestoreByHand:
         point = await self._choose(database, at, key)
         target = Database(database.name, output or database.path)
         if target.path == database.path:
-            with local_locks([database], None, self._replica.store.url):
+            with local_locks([database], None, self._catalog.store.url):
                 return await self._onto_own_path(database, point, force=force)
         return await self._elsewhere(target, point, force=force)
 
@@ -95,28 +95,28 @@ class RestoreByHand:
         if key:
             return await self._by_key(database, key)
         if at:
-            return await self._replica.find(database.name, at)
+            return await self._catalog.find(database.name, at)
         return await self._newest(database)
 
     async def _newest(self, database: Database) -> RestorePoint:
-        newest = await self._replica.newest(database.name)
+        newest = await self._catalog.newest(database.name)
         if newest is None:
-            others = only(await self._replica.names(OTHERS))
+            others = only(await self._catalog.names(OTHERS))
             raise NothingToRestore(
-                f"{self._replica.store.url} has no restore point of {database.name}{others}",
+                f"{self._catalog.store.url} has no restore point of {database.name}{others}",
                 "check `store` and the database's name",
             )
         if newest.gone:
-            left = [point.key async for point in self._replica.points(database.name) if point.key < newest.key]
+            left = [point.key async for point in self._catalog.points(database.name) if point.key < newest.key]
             hint = f"`--key {left[-1]}` restores the newest one that is left" if left else "no older one is left"
             raise DamagedRestorePoint(f"the newest restore point {newest.key} is gone from the store", hint)
         return newest
 
     async def _by_key(self, database: Database, key: str) -> RestorePoint:
-        url = self._replica.store.url
+        url = self._catalog.store.url
         key = key.removeprefix(f"{url}/")  # as other tools write it
         try:
-            point = point_of(await self._replica.store.head(key))
+            point = point_of(await self._catalog.store.head(key))
         except NotFound:
             raise NothingToRestore(f"{key} does not exist in {url}", "see `sidecar list`") from None
         if point is None or point.database != database.name:
@@ -139,7 +139,7 @@ class RestoreByHand:
     async def _newer_than(self, point: RestorePoint) -> str | None:
         """The key of the newest restore point, if that is another one. The restore is done, whatever the store answers."""
         try:
-            newest = await self._replica.newest(point.database)
+            newest = await self._catalog.newest(point.database)
         except SidecarError as error:
             log.warning("newest restore point not read", database=point.database, error=error.message)
             return None
@@ -176,7 +176,7 @@ class RestoreByHand:
     async def _stage(self, target: Database, point: RestorePoint) -> tuple[Restored, Path]:
         with self._show(f"restore {point.key}") as progress:
             try:
-                return await self._restorer.stage(point, target, progress)
+                return await self._reader.stage(point, target, progress)
             except DamagedRestorePoint as error:
                 hint = error.hint or "restore an older one with --key; `sidecar list` shows them"
                 raise DamagedRestorePoint(error.message, hint) from error

@@ -21,10 +21,10 @@ from sidecar.database.base import Staging
 from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host.clock import Clock
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
 from sidecar.repository.keys import point_of
-from sidecar.repository.reader import DownloadOptions, Progress, Restorer
+from sidecar.repository.reader import DownloadOptions, Progress, Reader
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
@@ -44,8 +44,8 @@ class Prover:
     database's snapshots would.
     """
 
-    def __init__(self, restorer: Restorer, staging: Staging, database: Database, name: str, share: int = 1) -> None:
-        self._restorer = restorer
+    def __init__(self, reader: Reader, staging: Staging, database: Database, name: str, share: int = 1) -> None:
+        self._reader = reader
         self._staging = staging
         self._share = share
         self._scratch = database.path.with_name(f"{database.name}.{name}")
@@ -54,12 +54,12 @@ class Prover:
         self, point: RestorePoint, progress: Progress | None = None, throttle: "Throttle | None" = None
     ) -> None:
         """Return if it is good. Raises `DamagedRestorePoint`; other `SidecarError` when it could not be found out."""
-        _, contents = await self._restorer.contents(point)
+        _, contents = await self._reader.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
             options = (
                 throttle.options(MEMORY_RATE if on_tmpfs else DISK_RATE) if throttle else DownloadOptions(mode=PRIVATE)
             )
-            await self._restorer.download(point, file, progress, options)
+            await self._reader.download(point, file, progress, options)
 
 
 class Throttle:
@@ -98,13 +98,13 @@ class Throttle:
 class Drill:
     """The drills of one database; `alone` lets there be one of all databases at a time."""
 
-    def __init__(self, backup: Backup, tools: Tools, replica: Replica, prover: Prover, alone: anyio.Lock) -> None:
+    def __init__(self, backup: Backup, tools: Tools, catalog: Catalog, prover: Prover, alone: anyio.Lock) -> None:
         self._backup = backup
         self._name = backup.database.name
         self._tools = tools
         self._clock = tools.clock
         self._status = tools.status.databases[self._name]
-        self._replica = replica
+        self._catalog = catalog
         self._prover = prover
         self._alone = alone
 
@@ -141,7 +141,7 @@ class Drill:
         point, expected = None, self._backup.newest_key  # read before the store is asked: a publish in between is newer
         try:
             await self._tools.turn.idle()
-            point = await self._replica.newest(self._name)
+            point = await self._catalog.newest(self._name)
             if expected and (point is None or point.key < expected):
                 point = point_of(ObjectInfo(expected, 0, "", self._clock.now()))
                 return (
@@ -165,9 +165,9 @@ class Drill:
         """Seconds until the first drill: soon after the boot, unless the last one was less than an interval ago."""
         soon = min(interval, SOON).total_seconds() * (0.5 + self._clock.random())
         try:
-            newest = await self._replica.newest(self._name)
-            last = await last_drill(self._replica, newest, interval) if newest else None
-            now = await self._replica.store.now()
+            newest = await self._catalog.newest(self._name)
+            last = await last_drill(self._catalog, newest, interval) if newest else None
+            now = await self._catalog.store.now()
         except SidecarError as error:
             log.info("it is not known when the last drill was", database=self._name, error=error.message)
             return soon
@@ -195,7 +195,7 @@ class Drill:
         """Tag the restore point; what cannot be written costs a line in `list`, and maybe a drill too many."""
         try:
             with anyio.move_on_after(TAG_PATIENCE):
-                at = Timestamp.of(await self._replica.store.now())
+                at = Timestamp.of(await self._catalog.store.now())
                 await self._backup.mark(point.key, DRILL_TAG, str(Drilled(verdict, at)))
         except SidecarError as error:
             log.info("the drill is not noted in the store", key=point.key, error=error.message)

@@ -12,12 +12,12 @@ from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import StoreMissing
 from sidecar.host.mounts import mount_of, mounts
 from sidecar.model import Database
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.storage.base import FileBacked
 
 
 async def require_origin(
-    lineages: Mapping[Database, Lineage], replica: Replica, file_backed: FileBacked | None
+    lineages: Mapping[Database, Lineage], catalog: Catalog, file_backed: FileBacked | None
 ) -> None:
     """Look at the markers on this disk, and at the store where one was written below another mount point.
 
@@ -30,12 +30,12 @@ async def require_origin(
         for database, lineage in lineages.items()
         if (marker := lineage.on_this_disk()) and marker.last and _is_away(marker, file_backed.directory)
     }
-    if not apart or any([await replica.newest(database.name) for database in lineages]):
+    if not apart or any([await catalog.newest(database.name) for database in lineages]):
         return
     first = next(iter(apart.values())).on_this_disk()
     markers = ", ".join(str(lineage.path) for lineage in apart.values())
     raise StoreMissing(
-        f"the store {replica.store.url} is empty, or not there: it was on the file system at {first.mount if first else ''}, "
+        f"the store {catalog.store.url} is empty, or not there: it was on the file system at {first.mount if first else ''}, "
         f"and {' and '.join(database.name for database in apart)} came from it",
         f"is that mounted? Nothing was written. Is it lost for good, remove {markers}: the local database begins a new store then",
     )

@@ -30,7 +30,7 @@ async def foretell(parts: Services, database: Database, newest: RestorePoint | N
     if refusal := refused(decision, database, parts.store.url, key):
         raise refusal
     if newest and newest.gone:
-        older = [point async for point in parts.replica().points(database.name) if point.key < key]
+        older = [point async for point in parts.catalog().points(database.name) if point.key < key]
         return _after_loss(decision, database, newest, older, marker)
     elsewhere = parts.lineage(database).elsewhere() if local else None
     if decision is Decision.PUBLISH_LOCAL and (marker or elsewhere):
@@ -49,7 +49,7 @@ async def damage_of(parts: Services, point: RestorePoint | None) -> str | None:
     if point is None or point.gone:
         return None
     try:
-        await parts.restorer(parts.replica()).contents(point)
+        await parts.reader(parts.catalog()).contents(point)
     except DamagedRestorePoint as damage:
         return damage.message
     except UnsupportedRestorePoint:
@@ -60,7 +60,7 @@ async def damage_of(parts: Services, point: RestorePoint | None) -> str | None:
 async def _past_damage(
     parts: Services, database: Database, newest: RestorePoint, damage: str, marker: Marker | None
 ) -> Finding:
-    older = [point async for point in parts.replica().points(database.name) if point.key < newest.key]
+    older = [point async for point in parts.catalog().points(database.name) if point.key < newest.key]
     for point in reversed(older):
         if marker and marker.names(point.key):
             return Finding(

@@ -12,13 +12,13 @@ from sidecar.concurrency import gathered
 from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress, Show, combined
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.restore.drill import Prover
 
 AT_ONCE = 4
 
 # Makes a prover: the repository, the database, a name for its scratch file, and how many share the room.
-Provers = Callable[[Replica, Database, str, int], Prover]
+Provers = Callable[[Catalog, Database, str, int], Prover]
 
 
 class Outcome(StrEnum):
@@ -92,8 +92,8 @@ class VerificationReport:
 class Verification:
     """Verifies restore points of databases."""
 
-    def __init__(self, replica: Replica, provers: Provers, show: Show) -> None:
-        self._replica = replica
+    def __init__(self, catalog: Catalog, provers: Provers, show: Show) -> None:
+        self._catalog = catalog
         self._provers = provers
         self._show = show
 
@@ -111,43 +111,43 @@ class Verification:
                     found += await self._down_to_a_good_one(found[0].point, database, progress)
             results += found
         if not results:
-            url = self._replica.store.url
+            url = self._catalog.store.url
             raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
         return VerificationReport(tuple(results))
 
     async def _choose(self, database: Database, *, every: bool) -> list[RestorePoint]:
-        points = [point async for point in self._replica.points(database.name)] if every else []
-        newest = await self._replica.newest(database.name)
+        points = [point async for point in self._catalog.points(database.name)] if every else []
+        newest = await self._catalog.newest(database.name)
         if newest and newest.key not in {point.key for point in points}:  # deleted: a listing does not show it
             points.append(newest)
         return points
 
     async def _down_to_a_good_one(self, lost: RestorePoint, database: Database, progress: Progress) -> list[Verified]:
         results: list[Verified] = []
-        older = [point async for point in self._replica.points(database.name) if point.key < lost.key]
+        older = [point async for point in self._catalog.points(database.name) if point.key < lost.key]
         while older and not (results and results[-1].good):
             results += await self._verify(database, [older.pop()], progress)
         return results
 
     async def _verify(self, database: Database, points: list[RestorePoint], progress: Progress) -> list[Verified]:
-        return await _Batch(self._replica, self._provers, database, points, progress).results()
+        return await _Batch(self._catalog, self._provers, database, points, progress).results()
 
 
 class _Batch:
     """Points of one database. Together they have `concurrency` ranges in flight, however many are proven at a time."""
 
     def __init__(
-        self, replica: Replica, provers: Provers, database: Database, points: list[RestorePoint], progress: Progress
+        self, catalog: Catalog, provers: Provers, database: Database, points: list[RestorePoint], progress: Progress
     ) -> None:
-        self._replica = replica
+        self._catalog = catalog
         self._points = points
-        self._at_once = max(1, min(AT_ONCE, len(points), replica.concurrency))
+        self._at_once = max(1, min(AT_ONCE, len(points), catalog.concurrency))
         self._progress = combined(progress, [point.size for point in points])
         self._alone = anyio.Lock()
         beside = database.path if database.path.parent.is_dir() else Path(gettempdir(), database.name)
         scratch = replace(database, path=beside)
-        each = Replica(
-            replica.store, part_size=replica.part_size, concurrency=max(1, replica.concurrency // self._at_once)
+        each = Catalog(
+            catalog.store, part_size=catalog.part_size, concurrency=max(1, catalog.concurrency // self._at_once)
         )
         self._free = [provers(each, scratch, f"verify-{number}", self._at_once) for number in range(self._at_once)]
         self._whole = provers(each, scratch, "verify", 1)
@@ -177,14 +177,14 @@ class _Batch:
         """One that expires meanwhile is not damaged; the newest one cannot expire."""
         if await self._is_there(point):
             return Verified(point, Outcome.DAMAGED, problem)
-        newest = await self._replica.newest(point.database)
+        newest = await self._catalog.newest(point.database)
         if newest is not None and newest.key == point.key:
             return Verified(point, Outcome.LOST, problem)
         return Verified(point, Outcome.GONE)
 
     async def _is_there(self, point: RestorePoint) -> bool:
         try:
-            await self._replica.store.head(point.key)
+            await self._catalog.store.head(point.key)
         except NotFound:
             return False
         return True

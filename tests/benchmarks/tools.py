@@ -33,7 +33,7 @@ Command = Sequence[str]
 _CONFIG = """\
 dbs:
   - path: {database}
-    replica:
+    catalog:
       type: s3
       bucket: {bucket}
       path: {name}

@@ -131,7 +131,7 @@ async def test_missing_key_is_not_found(store: ObjectStore, folder: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_any_database_name_makes_a_key(store: ObjectStore, folder: str, name: str) -> None:
-    """Names arrive URL-encoded, as the replica does, so the store sees ASCII and percent signs."""
+    """Names arrive URL-encoded, as the catalog does, so the store sees ASCII and percent signs."""
     key = f"{folder}{quote(name, safe='')}/20261120T145503.123Z.sqlite3.zst"
     await store.put(key, DATA, condition=IfAbsent())
     assert bytes((await store.get(key)).data) == DATA

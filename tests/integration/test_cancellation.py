@@ -108,7 +108,7 @@ async def test_cycles_cancelled_at_random_instants_leave_only_good_restore_point
         machine = Machine(store, tmp_path / "scratch.db")
         points = await machine.points()
         for number, point in enumerate(points):
-            restored = await machine.restorer.download(point, tmp_path / f"{number}.db")
+            restored = await machine.reader.download(point, tmp_path / f"{number}.db")
             assert restored.contents.size == point.size
             assert 10 <= check_ledger(tmp_path / f"{number}.db") <= 60
             (tmp_path / f"{number}.db").unlink()
@@ -143,7 +143,7 @@ async def test_store_that_is_cut_off_and_back_loses_nothing(
         assert await machine.backup.cycle() == "published"
         points = await machine.points()
         assert confirmed in {point.key for point in points}
-        await machine.restorer.download(points[-1], tmp_path / "restored.db")
+        await machine.reader.download(points[-1], tmp_path / "restored.db")
     assert check_ledger(tmp_path / "restored.db") == 20
 
 

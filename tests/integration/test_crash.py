@@ -60,7 +60,7 @@ async def test_crash_in_a_backup_keeps_the_local_database(tmp_path: Path, step: 
     assert check_ledger(fresh.database.path) == numbers
     assert not list((tmp_path / "one").glob("*.snapshot"))
     for point in await fresh.points():
-        await fresh.restorer.download(point, tmp_path / "checked.db")
+        await fresh.reader.download(point, tmp_path / "checked.db")
 
 
 @pytest.mark.parametrize("step", crashing.RESTORE)

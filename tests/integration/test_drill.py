@@ -13,7 +13,7 @@ from sidecar.database.staging import Staging
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
 from sidecar.repository.drill_tag import DrillOutcome, drilled_of
-from sidecar.repository.reader import Restorer
+from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Parent
 from sidecar.restore import drill as drilling
 from sidecar.restore.drill import Prover
@@ -143,7 +143,7 @@ async def test_damage_that_was_copied_meanwhile_is_not_copied_on(machine: Machin
     await damage(machine, await machine.newest(), 9_000_000)
     drill = machine.drill()
     # The copy's condition (CopySourceIfMatch) would notice an object that was replaced, but not bits that rot in place.
-    machine.backup.reuses(Parent(*await machine.restorer.contents(await machine.newest())))
+    machine.backup.reuses(Parent(*await machine.reader.contents(await machine.newest())))
     change(machine.database.path, "CREATE TABLE another (x)")
     await machine.backup.cycle()
     assert await drill.drill() is DrillOutcome.DAMAGED
@@ -169,7 +169,7 @@ async def test_while_the_database_cannot_be_published_it_is_unprotected(machine:
 async def test_prover_does_without_the_database(machine: Machine, tmp_path: Path) -> None:
     """It proves what is in the store, and finds damage there, whatever is or is not on this machine."""
     prover = Prover(
-        Restorer(machine.replica, machine.snapshotter, integrity="full"), Staging(tmp_path), machine.database, "drill"
+        Reader(machine.catalog, machine.snapshotter, integrity="full"), Staging(tmp_path), machine.database, "drill"
     )
     machine.database.path.unlink()
     point = await machine.newest()

@@ -111,7 +111,7 @@ async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, t
     first, second = await published(machine)
     liar.swapped[second], liar.ranges_too = first, everything
     fresh = machine_on(liar, tmp_path / "fresh")
-    fresh.replica.part_size = 1 << 20  # several ranges
+    fresh.catalog.part_size = 1 << 20  # several ranges
     assert (await fresh.boot()).outcome == "fell_back"
     assert check_ledger(fresh.database.path) == 3
     assert fresh.status.restores["damaged"] == 1
@@ -153,9 +153,9 @@ async def test_half_of_a_diverged_database_is_not_taken_for_all_of_it(liar: Liar
     assert not await diverged.publish()
     liar.keeps = 1.0
     assert await diverged.publish()
-    points = [point async for point in machine.replica.points(NAME, diverged=True)]
+    points = [point async for point in machine.catalog.points(NAME, diverged=True)]
     assert len(points) == 2
-    await machine.restorer.contents(points[-1])
+    await machine.reader.contents(points[-1])
     again = Diverged(machine.database, kept, Timestamp("20261120T145503.124Z"), "machine", machine.tools)
     assert await again.publish(), "a whole one is left as it is"
-    assert len([point async for point in machine.replica.points(NAME, diverged=True)]) == 2
+    assert len([point async for point in machine.catalog.points(NAME, diverged=True)]) == 2

@@ -26,7 +26,7 @@ def change(path: Path, statement: str) -> None:
 
 async def restored(machine: Machine, target: Path) -> bytes:
     """The newest restore point's database, byte for byte."""
-    await machine.restorer.download(await machine.newest(), target)
+    await machine.reader.download(await machine.newest(), target)
     return target.read_bytes()
 
 
@@ -79,7 +79,7 @@ async def test_a_chain_of_changes_stays_restorable(machine: Machine, tmp_path: P
         assert await machine.backup.cycle() == "published"
         assert await restored(machine, tmp_path / "restored.db") == expected
     for point in await machine.points():
-        await machine.restorer.download(point, tmp_path / "each.db")
+        await machine.reader.download(point, tmp_path / "each.db")
 
 
 async def test_a_restored_machine_knows_what_it_may_reuse(machine: Machine, store: ObjectStore, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ async def test_cycles_publish_what_changed_and_restore_gives_it_back(machine: Ma
     write(fresh.database.path, 1)
     assert await fresh.backup.cycle() == "published"
     newest = await fresh.newest()
-    assert (await fresh.restorer.contents(newest))[1].index.parent == (await machine.points())[1].key
+    assert (await fresh.reader.contents(newest))[1].index.parent == (await machine.points())[1].key
 
 
 async def test_idle_database_is_unchanged_by_stat_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ async def test_object_that_changes_during_the_download_is_noticed(
 ) -> None:
     """Even if it would fit: what is put together is one version or nothing."""
     fill(machine.database.path, 20)
-    fresh.replica.concurrency = 1
+    fresh.catalog.concurrency = 1
     await machine.backup.cycle()
     point = await machine.newest()
     whole = bytes((await machine.store.get(point.key)).data)
@@ -245,7 +245,7 @@ async def test_cancelled_restore_leaves_nothing(machine: Machine, fresh: Machine
     point, target = await machine.newest(), Database("app.db", fresh.database.path)
     for number in range(10):
         with anyio.move_on_after(0.012 * number) as scope:
-            await fresh.restorer.stage(point, target)
+            await fresh.reader.stage(point, target)
         if scope.cancelled_caught:
             assert list(fresh.database.path.parent.iterdir()) == []
         temporary(target.path).unlink(missing_ok=True)

@@ -20,9 +20,9 @@ from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore
-from sidecar.repository.catalog import Replica
-from sidecar.repository.reader import Restorer
-from sidecar.repository.writer import Origin, Publisher
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.reader import Reader
+from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot, Booted
 from sidecar.restore.drill import Drill, Prover
 from sidecar.status.model import Status
@@ -54,23 +54,23 @@ class Machine:
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
         self.store = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
-        self.replica = Replica(self.store, part_size=5 << 20)
+        self.catalog = Catalog(self.store, part_size=5 << 20)
         self.staging = Staging(staging)
         self.snapshotter = SqliteSnapshotter(self.staging)
-        publisher = Publisher(self.replica, Origin("test-machine", "0"))
-        self.restorer = Restorer(self.replica, self.snapshotter)
+        publisher = Publisher(self.catalog, PublisherIdentity("test-machine", "0"))
+        self.reader = Reader(self.catalog, self.snapshotter)
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
         fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
-        self.tools = Tools(self.replica, publisher, self.restorer, self.snapshotter, self.status, clock, fence, turn)
+        self.tools = Tools(self.catalog, publisher, self.reader, self.snapshotter, self.status, clock, fence, turn)
         self.lineage = Lineage(path, store.url, durable=False)
         self.backup = Backup(self.database, self.lineage, self.tools)
 
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE) -> Booted:
         """What happens before the app starts."""
         boot = Boot(
-            self.replica,
-            self.restorer,
+            self.catalog,
+            self.reader,
             self.tools,
             durable=lambda _path: False,
             on_empty=OnEmptyStore.START,
@@ -81,19 +81,19 @@ class Machine:
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
-        restorer = Restorer(self.replica, self.snapshotter, integrity="full")
-        prover = Prover(restorer, self.staging, self.database, "drill")
-        return Drill(self.backup, self.tools, self.replica, prover, anyio.Lock())
+        reader = Reader(self.catalog, self.snapshotter, integrity="full")
+        prover = Prover(reader, self.staging, self.database, "drill")
+        return Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""
-        found = await self.replica.newest(self.database.name)
+        found = await self.catalog.newest(self.database.name)
         assert found is not None
         return found
 
     async def points(self) -> list[RestorePoint]:
         """All restore points, oldest first."""
-        return [point async for point in self.replica.points(self.database.name)]
+        return [point async for point in self.catalog.points(self.database.name)]
 
 
 @asynccontextmanager

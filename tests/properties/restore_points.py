@@ -1,4 +1,4 @@
-"""Restore points made and read with the format alone, as `Publisher` and `Restorer` do."""
+"""Restore points made and read with the format alone, as `Publisher` and `Reader` do."""
 
 import hashlib
 import random
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from sidecar.repository.format import tail as restore_point_format
-from sidecar.repository.format.tail import Decoder, Encoder, Index, decode_tail, encode_tail
+from sidecar.repository.format import index as restore_point_format
+from sidecar.repository.format.chunks import Decoder, Encoder
+from sidecar.repository.format.index import Index
+from sidecar.repository.format.tail import decode_tail, encode_tail
 
 SMALL_CHUNK = 512
 

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import DamagedRestorePoint
-from sidecar.repository.format import tail as restore_point_format
-from sidecar.repository.format.tail import Contents, Decoder, Encoder, TailTooShort, decode_tail
+from sidecar.repository.format import index as restore_point_format
+from sidecar.repository.format.chunks import Decoder, Encoder
+from sidecar.repository.format.tail import Contents, TailTooShort, decode_tail
 from tests.properties.restore_points import SMALL_CHUNK, databases, decode, encode, split
 
 MEBIBYTE = 1 << 20

@@ -16,8 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
-from sidecar.repository.format import tail as restore_point_format
-from sidecar.repository.format.tail import decode_tail
+from sidecar.repository.format import index as restore_point_format
+from sidecar.repository.format.tail import decode_tail, encode_tail
 from tests.properties.restore_points import SMALL_CHUNK, Encoded, databases, decode, encode
 
 UNUSED_BIT = 0x10  # of the frame header's descriptor, which follows the magic number: RFC 8878, 3.1.1.1.1
@@ -113,7 +113,7 @@ def test_a_frame_of_another_restore_point_is_damage(database: bytes, other: byte
     frames[draws.draw(st.integers(0, len(frames) - 1))] = draws.draw(st.sampled_from(foreign.frames))
     assume(tuple(frames) != encoded.frames)
     index = decode_tail(encoded.object, len(encoded.object), "x").index
-    tail = restore_point_format.encode_tail(index, [len(frame) for frame in frames])
+    tail = encode_tail(index, [len(frame) for frame in frames])
     assert is_found(b"".join(frames) + tail, database)
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sidecar.errors import LeaseHeld, LeaseLost, PreconditionFailed, Transient
 from sidecar.lease.lease import Lease
 from sidecar.model import IfAbsent, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import key_of
 from tests.fakes import MemoryStore
 from tests.leases import SharedClock, lease_of
@@ -62,7 +62,7 @@ class _World:
         self.epoch = lease.epoch
         process = _Process(lease)
         with suppress(Transient, LeaseLost):
-            newest = await Replica(self.store).newest(DATABASE)
+            newest = await Catalog(self.store).newest(DATABASE)
             process.base = newest.key if newest else None
             await lease.record_start({DATABASE: process.base} if process.base else {})
             process.settled = True
@@ -75,7 +75,7 @@ class _World:
         with suppress(LeaseLost, Transient):
             now = await process.lease.ensure_held()
             above = Timestamp(process.base.split("/")[1].removesuffix(".sqlite3.zst")) if process.base else None
-            stamp = await Replica(self.store).stamp(DATABASE, now, above)
+            stamp = await Catalog(self.store).stamp(DATABASE, now, above)
             key = key_of(DATABASE, stamp)
             if process.lease.epoch == self.epoch:
                 assert all(key > other for other in self.parents if other in self.store.objects)
@@ -103,7 +103,7 @@ class _World:
         }
         assert len(inside) <= 1, inside
         with suppress(Transient):
-            newest = await Replica(self.store).newest(DATABASE)
+            newest = await Catalog(self.store).newest(DATABASE)
             if self.trunk:
                 assert newest, "the main line was left out"
                 assert self.descends(newest.key), f"{newest.key} does not descend from {self.trunk}"

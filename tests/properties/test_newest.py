@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import ObjectInfo, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import diverged_key_of, key_of, point_of
 from tests.fakes import START, MemoryStore
 
@@ -52,8 +52,8 @@ def filled(
     return store
 
 
-async def everything(replica: Replica, name: str, *, diverged: bool = False) -> list[Timestamp]:
-    return [point.timestamp async for point in replica.points(name, diverged=diverged)]
+async def everything(catalog: Catalog, name: str, *, diverged: bool = False) -> list[Timestamp]:
+    return [point.timestamp async for point in catalog.points(name, diverged=diverged)]
 
 
 @given(st.lists(ours, max_size=25), st.lists(foreign_keys(), max_size=10), st.lists(ours, max_size=3), names)
@@ -64,16 +64,16 @@ def test_newest_and_listing_agree_with_a_model(
 ) -> None:
     """Whatever else lies in the store: other databases, diverged states, foreign objects."""
     store = filled(points, foreign, diverged)
-    replica = Replica(store)
+    catalog = Catalog(store)
     mine = sorted({time for each, time in points if each == name})
 
     async def run() -> None:
-        newest = await replica.newest(name)
+        newest = await catalog.newest(name)
         assert (newest.timestamp if newest else None) == (mine[-1] if mine else None)
         assert store.count("list") <= 4
-        assert await everything(replica, name) == mine
+        assert await everything(catalog, name) == mine
         aside = sorted({time for each, time in diverged if each == name})
-        assert await everything(replica, name, diverged=True) == aside
+        assert await everything(catalog, name, diverged=True) == aside
 
     anyio.run(run)
 
@@ -91,12 +91,12 @@ def test_pages_of_any_size_lose_nothing(points: list[Timestamp], at: Timestamp, 
     store.list = short  # type: ignore[method-assign, assignment]
 
     async def run() -> None:
-        replica = Replica(store)
-        assert await everything(replica, "app.db") == sorted(set(points))
-        newest = await replica.newest("app.db")
+        catalog = Catalog(store)
+        assert await everything(catalog, "app.db") == sorted(set(points))
+        newest = await catalog.newest("app.db")
         assert (newest.timestamp if newest else None) == max(points, default=None)
         if any(time <= at for time in points):
-            assert (await replica.find("app.db", at)).timestamp == max(time for time in points if time <= at)
+            assert (await catalog.find("app.db", at)).timestamp == max(time for time in points if time <= at)
 
     anyio.run(run)
 
@@ -107,7 +107,7 @@ def test_a_stamp_is_above_everything_and_not_before_the_stores_time(points: list
     store = filled([("app.db", time) for time in points], [], [])
 
     async def run() -> None:
-        stamp = await Replica(store).stamp("app.db", START, max(points) if known and points else None)
+        stamp = await Catalog(store).stamp("app.db", START, max(points) if known and points else None)
         assert all(time < stamp for time in points)
         assert stamp >= Timestamp.of(START)
 

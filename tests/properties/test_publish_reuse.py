@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from sidecar.model import FileStamp, Signature, Snapshot
 from sidecar.repository import writer as publishing
-from sidecar.repository.catalog import Replica
-from sidecar.repository.format import tail as restore_point_format
-from sidecar.repository.writer import Origin, Published, Publisher
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.format import index as restore_point_format
+from sidecar.repository.format.tail import decode_tail
+from sidecar.repository.writer import Published, Publisher, PublisherIdentity
 from tests.fakes import MemoryStore
 from tests.properties.restore_points import SMALL_CHUNK, decode
 
@@ -46,7 +47,7 @@ def histories(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 async def publish(store: MemoryStore, database: bytes, key: str, parent: Published | None) -> Published:
-    publisher = Publisher(Replica(store, part_size=2 * MINIMUM, concurrency=3), Origin("holder", "0"))
+    publisher = Publisher(Catalog(store, part_size=2 * MINIMUM, concurrency=3), PublisherIdentity("holder", "0"))
     with tempfile.NamedTemporaryFile() as file:
         file.write(database)
         file.flush()
@@ -72,7 +73,7 @@ def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history
             assert decode(data) == database
             assert published.uploaded + published.reused == len(data) == published.info.size
             assert store.objects[key].info.metadata["reused"] == str(published.reused), "written before it was known"
-            assert restore_point_format.decode_tail(data, len(data), key).offsets == published.contents.offsets
+            assert decode_tail(data, len(data), key).offsets == published.contents.offsets
         assert store.open_uploads == []
 
     with (

@@ -5,7 +5,8 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.repository.format.tail import CHUNK_SIZE, Contents, Index
+from sidecar.repository.format.index import CHUNK_SIZE, Index
+from sidecar.repository.format.tail import Contents
 from sidecar.repository.reuse import Fresh, Reused, Rules, plan
 
 MINIMUM = 50

@@ -21,9 +21,9 @@ from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica
-from sidecar.repository.reader import Restorer
-from sidecar.repository.writer import Origin, Publisher
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.reader import Reader
+from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.status.model import Status
 from tests.fakes import FakeClock, MemoryStore
 
@@ -79,12 +79,12 @@ class World:
 
     def boot(self) -> None:
         """A new daemon."""
-        replica = Replica(self.store)
+        catalog = Catalog(self.store)
         self.status = Status((Database(NAME, self.path),), "", "0", self.clock.now)
         tools = Tools(
-            replica,
-            Publisher(replica, Origin("holder", "0")),
-            Restorer(replica, self),
+            catalog,
+            Publisher(catalog, PublisherIdentity("holder", "0")),
+            Reader(catalog, self),
             self,
             self.status,
             self.clock,

@@ -8,7 +8,7 @@ from sidecar.errors import NothingToRestore
 from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.lease.record import Record
 from sidecar.model import Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 
@@ -30,7 +30,7 @@ def add(store: MemoryStore, *times: Timestamp, database: str = "app.db") -> None
 
 
 async def newest(store: MemoryStore, database: str = "app.db") -> Timestamp | None:
-    point = await Replica(store).newest(database)
+    point = await Catalog(store).newest(database)
     return point.timestamp if point else None
 
 
@@ -99,13 +99,13 @@ async def test_foreign_objects_alone_are_no_restore_points(store: MemoryStore) -
 async def test_points_are_listed_oldest_first(store: MemoryStore) -> None:
     times = [ago(days=number) for number in (400, 20, 3, 1, 0)]
     add(store, *reversed(times))
-    assert [point.timestamp async for point in Replica(store).points("app.db")] == times
+    assert [point.timestamp async for point in Catalog(store).points("app.db")] == times
 
 
 async def test_diverged_points_are_listed_apart(store: MemoryStore) -> None:
     add(store, ago())
     store.add(diverged_key_of("app.db", ago(days=1), "148e2"))
-    points = [point async for point in Replica(store).points("app.db", diverged=True)]
+    points = [point async for point in Catalog(store).points("app.db", diverged=True)]
     assert [(point.timestamp, point.diverged_holder) for point in points] == [(ago(days=1), "148e2")]
 
 
@@ -114,17 +114,17 @@ async def test_a_point_in_time_is_served_by_the_newest_that_is_not_newer(
     store: MemoryStore, at: Timestamp, expected: Timestamp
 ) -> None:
     add(store, ago(days=2), ago(days=1), ago())
-    assert (await Replica(store).find("app.db", at)).timestamp == expected
+    assert (await Catalog(store).find("app.db", at)).timestamp == expected
 
 
 async def test_before_the_first_restore_point_there_is_nothing(store: MemoryStore) -> None:
     add(store, ago(days=1))
     with pytest.raises(NothingToRestore, match=r"app\.db has no restore point at or before"):
-        await Replica(store).find("app.db", ago(days=2))
+        await Catalog(store).find("app.db", ago(days=2))
 
 
 async def test_a_stamp_is_the_stores_time_not_this_machines(store: MemoryStore) -> None:
-    assert await Replica(store).stamp("app.db", START, None) == Timestamp.of(START)
+    assert await Catalog(store).stamp("app.db", START, None) == Timestamp.of(START)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -132,7 +132,7 @@ async def test_a_stamp_is_above_every_point_already_there(store: MemoryStore, kn
     """A clock that went back, or two publishes in one tick, must not overtake: the newest key is the newest state."""
     ahead = ago(hours=-1)
     add(store, ago(days=1), ahead)
-    assert await Replica(store).stamp("app.db", START, ahead if known else None) == ahead.next()
+    assert await Catalog(store).stamp("app.db", START, ahead if known else None) == ahead.next()
     assert (store.count("list") == 0) == known
 
 
@@ -168,7 +168,7 @@ async def test_a_newest_that_was_deleted_is_not_silently_replaced(store: MemoryS
     """It is returned without a size: whoever reads it finds it damaged, and says so, before an older one is taken."""
     add(store, ago(days=1))
     named(store, key_of("app.db", ago(hours=1)))
-    point = await Replica(store).newest("app.db")
+    point = await Catalog(store).newest("app.db")
     assert point
     assert (point.timestamp, point.size) == (ago(hours=1), 0)
 

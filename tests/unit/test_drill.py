@@ -18,11 +18,11 @@ from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Signature, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last_drill
 from sidecar.repository.keys import key_of
-from sidecar.repository.reader import Restorer
-from sidecar.repository.writer import Origin, Publisher
+from sidecar.repository.reader import Reader
+from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.drill import Drill, Prover, Throttle
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
@@ -76,17 +76,17 @@ class Scene:
         self.clock = FakeClock()
         database = Database(NAME, directory / NAME)
         self.status = Status((database,), "", "0", self.clock.now)
-        self.replica = Replica(self.store, concurrency=1)
+        self.catalog = Catalog(self.store, concurrency=1)
         self.checker = Checker()
-        restorer = Restorer(self.replica, self.checker, integrity="full")
-        publisher = Publisher(self.replica, Origin("holder", "0"))
+        reader = Reader(self.catalog, self.checker, integrity="full")
+        publisher = Publisher(self.catalog, PublisherIdentity("holder", "0"))
         self.turns = ConcurrencyLimit(2)
         self.tools = Tools(
-            self.replica, publisher, restorer, self.checker, self.status, self.clock, NoLease(self.store), self.turns
+            self.catalog, publisher, reader, self.checker, self.status, self.clock, NoLease(self.store), self.turns
         )
         self.backup = Backup(database, Lineage(database.path, "", durable=False), self.tools)
-        prover = Prover(restorer, Staging(directory), database, "drill")
-        self.drill = Drill(self.backup, self.tools, self.replica, prover, anyio.Lock())
+        prover = Prover(reader, Staging(directory), database, "drill")
+        self.drill = Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
 
     def publish(self, at: str) -> str:
         """A good restore point."""
@@ -262,9 +262,9 @@ async def test_last_drill_is_found_among_many(scene: Scene) -> None:
     keys = [scene.publish(f"{hour:02d}{minute:02d}00") for hour in range(12) for minute in range(0, 60, 5)]
     scene.store.marks[keys[17]] = {"sidecar-drill": "good@20261120T090000.000Z"}
     scene.store.marks[keys[3]] = {"sidecar-drill": "damaged@20261120T070000.000Z"}
-    newest = await scene.replica.newest(NAME)
+    newest = await scene.catalog.newest(NAME)
     assert newest
-    found = await last_drill(scene.replica, newest, DAY)
+    found = await last_drill(scene.catalog, newest, DAY)
     assert found
     assert (found[0].key, found[1].outcome) == (keys[17], DrillOutcome.GOOD)
     assert scene.store.count("tags") == len(keys)

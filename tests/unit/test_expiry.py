@@ -9,7 +9,7 @@ import pytest
 from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.expiry import PRUNE_EVERY, Predecessors
 from sidecar.repository.keys import key_of
 from sidecar.status.model import Status
@@ -45,13 +45,13 @@ class Scene:
         self.store = store or MemoryStore()
         self.clock = FakeClock()
         self.status = Status((Database(NAME, Path("/app.db")),), "", "0", self.clock.now)
-        self.replica = Replica(self.store)
+        self.catalog = Catalog(self.store)
         self.restart()
 
     def restart(self) -> None:
         """Forget everything that is not in the store."""
         prunable = self.store if isinstance(self.store, Pruning) else None
-        self.predecessors = Predecessors(NAME, self.replica, self.status, self.clock, prunable)
+        self.predecessors = Predecessors(NAME, self.catalog, self.status, self.clock, prunable)
 
     def at(self, text: str) -> None:
         """Set the store's clock: `21T15:05` is of November 2026."""

@@ -10,7 +10,7 @@ import pytest
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
 from sidecar.monitoring.incidents import Incidents, StoredIncidents, close_incidents, incidents_key, read_incidents
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.status.health import LOOK_FOR, Level, overall
 from sidecar.status.model import Event, Status
 from sidecar.status.problems import SHOWN, Kind, Problem
@@ -52,7 +52,7 @@ class Process:
         self.told: list[Event] = []
         self.status.listener = self.told.append
         self.fence = Fence()
-        self.incidents = Incidents(Replica(store), self.status, self.fence)
+        self.incidents = Incidents(Catalog(store), self.status, self.fence)
 
     @property
     def level(self) -> Level:
@@ -356,7 +356,7 @@ class Two:
     def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
         names = ("a.db", "b.db")
         self.status = Status(tuple(Database(name, Path("/data", name)) for name in names), "s3://b", "1", clock.now)
-        self.incidents = Incidents(Replica(store), self.status, Fence())
+        self.incidents = Incidents(Catalog(store), self.status, Fence())
 
 
 async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s(

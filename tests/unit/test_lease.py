@@ -21,7 +21,7 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Bytes, Condition, ObjectInfo
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.status.model import LeaseStatus
 from tests.fakes import START, MemoryStore
 from tests.leases import TTL, SharedClock, lease_of, record_in
@@ -387,7 +387,7 @@ async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStor
         await a.acquire(AT_ONCE)
     store.add("app.db/20261120T140000.000Z.sqlite3.zst", metadata={"epoch": str(a.epoch)})
     del store.objects[KEY]
-    b = lease_of(store, "b", highest_epoch=partial(Replica(store).highest_epoch, ["app.db"]))
+    b = lease_of(store, "b", highest_epoch=partial(Catalog(store).highest_epoch, ["app.db"]))
     await b.acquire(AT_ONCE)
     assert b.epoch == 4
     with pytest.raises(LeaseLost):

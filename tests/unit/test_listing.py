@@ -11,7 +11,7 @@ import pytest
 from sidecar.errors import AccessDenied
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.listing import SHOWN, StoreListing
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import key_of
 from sidecar.status.listing import Listing
 from sidecar.status.model import Status
@@ -41,7 +41,7 @@ def status() -> Status:
 
 @pytest.fixture
 def listing(store: MemoryStore, status: Status) -> StoreListing:
-    return StoreListing(Replica(store), status, "m2", {NAME: ()})
+    return StoreListing(Catalog(store), status, "m2", {NAME: ()})
 
 
 def listed(status: Status) -> Listing:
@@ -190,7 +190,7 @@ async def test_the_store_is_listed_again_when_a_restore_point_was_held_or_lost(
 async def test_the_command_is_one_line_for_a_shell(
     store: MemoryStore, status: Status, options: tuple[str, ...], start: str
 ) -> None:
-    listing = StoreListing(Replica(store), status, "m2", {NAME: options})
+    listing = StoreListing(Catalog(store), status, "m2", {NAME: options})
     store.add(key(0))
     await listing.refresh(NAME)
     status.published(NAME, key(1), 7, 7, 0)

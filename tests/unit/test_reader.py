@@ -11,11 +11,13 @@ import pytest
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 from sidecar.model import RestorePoint, Signature, Snapshot, Timestamp
 from sidecar.repository import reader as restore_module
-from sidecar.repository.catalog import Replica
-from sidecar.repository.format import tail as restore_point_format
-from sidecar.repository.format.tail import DIGEST_SIZE, Encoder, Index, encode_tail
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.format import index as restore_point_format
+from sidecar.repository.format.chunks import Encoder
+from sidecar.repository.format.index import DIGEST_SIZE, Index
+from sidecar.repository.format.tail import encode_tail
 from sidecar.repository.keys import key_of, point_of
-from sidecar.repository.reader import Restorer
+from sidecar.repository.reader import Reader
 from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -84,15 +86,15 @@ def published(store: MemoryStore, data: bytes) -> RestorePoint:
     return point
 
 
-def restorer(store: MemoryStore, inspector: Inspector | None = None, part_size: int = 4 * CHUNK) -> Restorer:
-    return Restorer(Replica(store, part_size=part_size, concurrency=3), inspector or Inspector(), integrity="full")
+def reader(store: MemoryStore, inspector: Inspector | None = None, part_size: int = 4 * CHUNK) -> Reader:
+    return Reader(Catalog(store, part_size=part_size, concurrency=3), inspector or Inspector(), integrity="full")
 
 
 @pytest.mark.parametrize(("chunks", "extra"), [(1, 0), (2, 0), (3, 17), (20, 0), (100, 1)])
 async def test_a_database_of_any_size_is_restored_byte_for_byte(tmp_path: Path, chunks: int, extra: int) -> None:
     store, inspector, target = MemoryStore(), Inspector(), tmp_path / "app.db"
     data = database(chunks, extra=extra)
-    restored = await restorer(store, inspector).download(published(store, encoded(data)), target)
+    restored = await reader(store, inspector).download(published(store, encoded(data)), target)
     assert target.read_bytes() == data
     assert restored.contents.index.database_size == len(data)
     assert inspector.asked == ["full"]
@@ -100,14 +102,14 @@ async def test_a_database_of_any_size_is_restored_byte_for_byte(tmp_path: Path, 
 
 async def test_a_small_restore_point_is_one_request(tmp_path: Path) -> None:
     store = MemoryStore()
-    await restorer(store).download(published(store, encoded(database(2))), tmp_path / "app.db")
+    await reader(store).download(published(store, encoded(database(2))), tmp_path / "app.db")
     assert store.count() == 1
 
 
 async def test_a_large_one_is_read_once_in_ranges_of_a_part(tmp_path: Path) -> None:
     """The tail, again with its real length (the first guess was short), then runs of frames: no byte twice but the tail."""
     store = MemoryStore()
-    parts = restorer(store, part_size=8 * CHUNK)
+    parts = reader(store, part_size=8 * CHUNK)
     await parts.download(published(store, encoded(database(100))), tmp_path / "app.db")
     assert store.count() <= 3 + 100 // 7 + 1
 
@@ -115,7 +117,7 @@ async def test_a_large_one_is_read_once_in_ranges_of_a_part(tmp_path: Path) -> N
 async def test_progress_goes_up_to_the_whole_object(tmp_path: Path) -> None:
     store, told = MemoryStore(), list[tuple[int, int]]()
     point = published(store, encoded(database(50)))
-    await restorer(store).download(point, tmp_path / "app.db", lambda done, total: told.append((done, total)))
+    await reader(store).download(point, tmp_path / "app.db", lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (point.size, point.size)
     assert {total for _, total in told} == {point.size}
@@ -128,14 +130,14 @@ async def test_a_flipped_bit_is_found_and_nothing_is_left(tmp_path: Path, chunks
     broken = bytearray(encoded(database(chunks)))
     broken[int(where * len(broken)) + 30] ^= 1
     with pytest.raises(DamagedRestorePoint, match=r"restore point .* is damaged: "):
-        await restorer(store).download(published(store, bytes(broken)), target)
+        await reader(store).download(published(store, bytes(broken)), target)
     assert list(tmp_path.iterdir()) == []
 
 
 async def test_what_sqlite_finds_wrong_is_damage_of_the_restore_point(tmp_path: Path) -> None:
     store = MemoryStore()
     with pytest.raises(DamagedRestorePoint, match=r"app\.db/.*: row 7 missing from index"):
-        await restorer(store, Inspector("row 7 missing from index")).download(
+        await reader(store, Inspector("row 7 missing from index")).download(
             published(store, encoded(database(3))), tmp_path / "app.db"
         )
     assert list(tmp_path.iterdir()) == []
@@ -146,7 +148,7 @@ async def test_an_object_that_is_another_restore_point_is_refused(name: str, at:
     """A copied or renamed object, or a store that mixes up its answers."""
     store = MemoryStore()
     with pytest.raises(DamagedRestorePoint, match="its index says"):
-        await restorer(store).contents(published(store, encoded(database(2), name=name, at=at)))
+        await reader(store).contents(published(store, encoded(database(2), name=name, at=at)))
 
 
 async def test_an_object_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ async def test_an_object_that_changes_while_it_is_read_is_refused(tmp_path: Path
     point = published(store, encoded(database(50)))
     store.hook = lambda _operation, _key: published(store, encoded(database(50))) if store.count() == 5 else None
     with pytest.raises(DamagedRestorePoint, match="disappeared or changed while it was read"):
-        await restorer(store).download(point, tmp_path / "app.db")
+        await reader(store).download(point, tmp_path / "app.db")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -163,7 +165,7 @@ async def test_an_object_that_is_gone_is_refused() -> None:
     point = published(store, encoded(database(1)))
     store.objects.clear()
     with pytest.raises(DamagedRestorePoint, match="disappeared"):
-        await restorer(store).contents(point)
+        await reader(store).contents(point)
 
 
 @pytest.mark.parametrize("front", range(10))
@@ -174,5 +176,5 @@ async def test_a_seek_table_without_anything_before_it_is_damage_not_an_endless_
     table = 8 + 2 * 8 + 9
     store = MemoryStore()
     with pytest.raises(DamagedRestorePoint):
-        await restorer(store, part_size=8).contents(published(store, whole[len(whole) - table - front :]))
+        await reader(store, part_size=8).contents(published(store, whole[len(whole) - table - front :]))
     assert store.count() <= 3

@@ -18,7 +18,7 @@ from sidecar.errors import (
     StoreUnavailable,
 )
 from sidecar.model import Span
-from sidecar.repository.catalog import Replica
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.parts import Assembly, PartSizes
 from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.fakes import FakeClock, MemoryStore
@@ -66,8 +66,8 @@ def was_not_asked_to_publish(store: MemoryStore) -> bool:
 
 
 async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
-    replica = Replica(store, part_size=PART, concurrency=concurrency)
-    await replica.publish(KEY, PartSizes(part_size), METADATA, produce)
+    catalog = Catalog(store, part_size=PART, concurrency=concurrency)
+    await catalog.publish(KEY, PartSizes(part_size), METADATA, produce)
 
 
 def is_untouched(store: MemoryStore) -> bool:
@@ -202,7 +202,7 @@ async def test_a_reply_that_was_lost_is_not_taken_for_somebody_else(store: Memor
     store.lose_reply("put")
     store.lose_reply("complete_upload")
     retrying = Retrying(store, FakeClock(), RetryPolicy(60.0))
-    info = await Replica(retrying, part_size=PART).publish(KEY, PartSizes(PART), METADATA, written(data(size)))
+    info = await Catalog(retrying, part_size=PART).publish(KEY, PartSizes(PART), METADATA, written(data(size)))
     assert (info.etag, info.size) == (store.objects[KEY].info.etag, size)
 
 
@@ -239,21 +239,21 @@ async def test_cancellation_while_the_producer_waits_publishes_nothing(store: Me
 @pytest.mark.parametrize("size", [1, 10_000, 1 << 30, 50 << 30, 1 << 40, 5 << 40])
 def test_an_object_of_any_size_fits_into_the_parts_that_a_store_allows(size: int) -> None:
     """Even when it does not compress at all: frames, index and seek table are below the margin."""
-    replica = Replica(MemoryStore(minimum_part=5 << 20), part_size=8 << 20)
-    part_size = replica.part_size_for(size)
+    catalog = Catalog(MemoryStore(minimum_part=5 << 20), part_size=8 << 20)
+    part_size = catalog.part_size_for(size)
     incompressible = size + size // 100 + 4096
     assert -(-incompressible // part_size) <= 10_000
     assert part_size >= 8 << 20
 
 
 def test_parts_grow_only_when_there_would_be_too_many() -> None:
-    replica = Replica(MemoryStore(), part_size=8 << 20)
-    assert replica.part_size_for(60 << 30) == 8 << 20
-    assert replica.part_size_for(200 << 30) > 8 << 20
+    catalog = Catalog(MemoryStore(), part_size=8 << 20)
+    assert catalog.part_size_for(60 << 30) == 8 << 20
+    assert catalog.part_size_for(200 << 30) > 8 << 20
 
 
 def test_parts_are_never_smaller_than_the_store_allows() -> None:
-    assert Replica(MemoryStore(minimum_part=5 << 20), part_size=1 << 20).part_size_for(1) == 5 << 20
+    assert Catalog(MemoryStore(minimum_part=5 << 20), part_size=1 << 20).part_size_for(1) == 5 << 20
 
 
 PARENT = "app.db/20261120T145003.123Z.sqlite3.zst"
@@ -277,7 +277,7 @@ async def reusing(store: MemoryStore, sizes: list[tuple[str, int]]) -> bytes:
                 for start in range(0, size, 37):
                     await assembly.write(bytes(min(37, size - start)))
 
-    await Replica(store, part_size=2 * PART).publish(KEY, PartSizes(2 * PART, PART), METADATA, produce)
+    await Catalog(store, part_size=2 * PART).publish(KEY, PartSizes(2 * PART, PART), METADATA, produce)
     return bytes(whole)
 
 

@@ -123,7 +123,7 @@ async def _database(parts: Services, trial: Trial, database: Database) -> str:
     if newest is None or newest.gone or not database.path.parent.is_dir():
         return missing
     try:
-        _, contents = await parts.restorer(parts.replica()).contents(newest)
+        _, contents = await parts.reader(parts.catalog()).contents(newest)
     except DamagedRestorePoint as damage:
         raise DamagedRestorePoint(damage.message, "`sidecar verify --all` shows which ones are good") from damage
     size = contents.index.database_size

@@ -47,8 +47,8 @@ class Trial:
 
     def __init__(self, parts: Services) -> None:
         self._parts = parts
-        self._replica = parts.replica()
-        self._store = self._replica.store
+        self._catalog = parts.catalog()
+        self._store = self._catalog.store
         self.newest: dict[str, RestorePoint] = {}  # by database, once the store has told
         self.other: str | None = None  # who holds the lease, if that is not this machine
 
@@ -114,7 +114,7 @@ class Trial:
     async def _list(self) -> Finding:
         await self._parts.require_origin()
         for each in self._parts.databases:
-            if newest := await self._replica.newest(each.name):
+            if newest := await self._catalog.newest(each.name):
                 self.newest[each.name] = newest
         found = [
             f"{point.database}: {point.key}{', which is gone' if point.gone else ''}" for point in self.newest.values()

@@ -1,0 +1,1 @@
+"""The restore-point file as bytes: chunks, index and tail. Pure."""

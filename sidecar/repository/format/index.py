@@ -1,0 +1,123 @@
+"""The index of a restore point: what the file says about itself, and its bytes.
+
+One line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA-256 of everything before it. Pure.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
+
+CHUNK_SIZE = 1 << 20
+FORMAT_VERSION = 1
+DIGEST_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a restore point says of itself. `digests` is the concatenation of the chunks' SHA-256."""
+
+    database: str
+    timestamp: str
+    page_size: int
+    database_size: int
+    digests: bytes
+    sqlite_version: str = ""
+    sidecar_version: str = ""
+    holder: str = ""
+    epoch: int = 0
+    parent: str | None = None
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the database has."""
+        return len(self.digests) // DIGEST_SIZE
+
+    @property
+    def root(self) -> str:
+        """The root digest: SHA-256 over the chunk digests, in hex."""
+        return hashlib.sha256(self.digests).hexdigest()
+
+    def digest(self, chunk: int) -> bytes:
+        """The SHA-256 of one chunk."""
+        return self.digests[chunk * DIGEST_SIZE : (chunk + 1) * DIGEST_SIZE]
+
+    def chunk_size(self, chunk: int) -> int:
+        """The size in bytes of one chunk: 1 MiB, less for the last."""
+        return min(CHUNK_SIZE, self.database_size - chunk * CHUNK_SIZE)
+
+
+def encode_index(index: Index) -> bytes:
+    """The payload of the index frame."""
+    head = {
+        "format": FORMAT_VERSION,
+        "database": index.database,
+        "timestamp": index.timestamp,
+        "database_size": index.database_size,
+        "page_size": index.page_size,
+        "chunk_size": CHUNK_SIZE,
+        "root": index.root,
+        "sqlite": index.sqlite_version,
+        "sidecar": index.sidecar_version,
+        "holder": index.holder,
+        "epoch": index.epoch,
+        "parent": index.parent,
+    }
+    body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + index.digests
+    return body + hashlib.sha256(body).digest()
+
+
+def decode_index(payload: bytes, name: str) -> Index:
+    """Read the payload of the index frame; `name` is the restore point's, for messages.
+
+    Raises `DamagedRestorePoint`, and `UnsupportedRestorePoint` for a newer format.
+    """
+    body, checksum = payload[:-DIGEST_SIZE], payload[-DIGEST_SIZE:]
+    if hashlib.sha256(body).digest() != checksum:
+        raise damaged(name, "the index's checksum is wrong")
+    line, _, digests = body.partition(b"\n")
+    try:
+        head = json.loads(line)
+        version = int(head["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(name, f"the index cannot be read: {error}") from error
+    if version < FORMAT_VERSION:
+        raise damaged(name, f"its index has format version {version}, which never was")
+    if version > FORMAT_VERSION:
+        raise UnsupportedRestorePoint(
+            f"restore point {name} has format version {version}, this sidecar reads version {FORMAT_VERSION}",
+            "restore it with the sidecar version that wrote it or a newer one; `zstd -d` works too",
+        )
+    return _index_of(head, digests, name)
+
+
+def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
+    try:
+        index = Index(
+            database=str(head["database"]),
+            timestamp=str(head["timestamp"]),
+            page_size=int(str(head["page_size"])),
+            database_size=int(str(head["database_size"])),
+            digests=digests,
+            sqlite_version=str(head["sqlite"]),
+            sidecar_version=str(head["sidecar"]),
+            holder=str(head["holder"]),
+            epoch=int(str(head["epoch"])),
+            parent=None if head["parent"] is None else str(head["parent"]),
+        )
+    except (ValueError, KeyError) as error:
+        raise damaged(name, f"the index cannot be read: {error}") from error
+    whole = -(-index.database_size // CHUNK_SIZE)
+    if head.get("chunk_size") != CHUNK_SIZE or not whole or len(digests) != whole * DIGEST_SIZE:
+        raise damaged(
+            name, f"the index has {len(digests)} bytes of digests for {index.database_size} bytes of database"
+        )
+    if index.root != head.get("root"):
+        raise damaged(name, "the root digest is not that of the chunk digests")
+    return index
+
+
+def damaged(name: str, reason: str) -> DamagedRestorePoint:
+    """The error for a restore point that is not what was published."""
+    return DamagedRestorePoint(f"restore point {name} is damaged: {reason}")
