@@ -17,8 +17,10 @@ def printable(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line on stdout."""
-    print(printable(line), flush=True)  # noqa: T201 - the output of a command
+    """Print a line on stdout. A character that the terminal's encoding lacks becomes a question mark, never an error."""
+    encoding = sys.stdout.encoding or "utf-8"
+    text = printable(line).encode(encoding, "replace").decode(encoding)
+    print(text, flush=True)  # noqa: T201 - the output of a command
 
 
 def complain(line: str) -> None:

@@ -87,7 +87,7 @@ class Metrics:
         yield outcomes
         yield GaugeMetricFamily(
             "sidecar_predecessor_unfinished",
-            "1 when the machine before this one did not stop in order, and its last changes are missing here",
+            "1 when the machine before this one did not shut down cleanly, and its last changes are missing here",
             value=float(self._status.unfinished is not None),
         )
         yield self._gauge("sidecar_restore_duration_seconds", "How long the boot of a database took", "restore_seconds")

@@ -74,7 +74,7 @@ class BootNotices:
         """The last machine that ran the app did not give its lease back, and this is not its disk."""
         after = f"after {point.key} of {said(point)}" if point else "without a restore point"
         message = (
-            f"{holder} did not stop in order (killed, or the store was away): "
+            f"{holder} did not shut down cleanly (killed, or the store was unreachable): "
             f"what it wrote {after} may be missing from this database"
         )
         hint = "if its disk is still there, start sidecar on it: what is missing goes to diverged/. Else what it wrote then is lost"

@@ -109,7 +109,7 @@ def test_deleted_database_is_told_at_the_end_and_by_the_next_start(local: Machin
             said = wait_level(process, "look")
             assert said["title"] == "Protected, but changes were lost"
             assert "app.db was gone" in said["reason"]
-            assert "did not stop in order" not in str(json.loads(process.http("/status")[1])["problems"])
+            assert "did not shut down cleanly" not in str(json.loads(process.http("/status")[1])["problems"])
             assert process.terminate() == 0
     assert notes(local.database) == ["published"]
 
@@ -129,7 +129,7 @@ def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, rema
     assert notes(local.database) == ["published"]
 
 
-UNFINISHED = "m1 did not stop in order"
+UNFINISHED = "m1 did not shut down cleanly"
 
 
 @pytest.mark.parametrize("disk", ["lost", "kept", "lost-same-name"])
@@ -149,7 +149,7 @@ def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(loc
             wait_level(process, "good")
         else:
             assert (
-                f"{UNFINISHED} (killed, or the store was away): what it wrote after app.db/"
+                f"{UNFINISHED} (killed, or the store was unreachable): what it wrote after app.db/"
                 in wait_level(process, "look")["reason"]
             )
         assert process.metric("sidecar_predecessor_unfinished") == (disk != "kept")
@@ -157,7 +157,7 @@ def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(loc
     assert notes(local.database) == (["one", "two"] if disk == "kept" else ["one"])
     with local.with_env(FLY_MACHINE_ID="m3").run(*CALM_APP, lease_ttl="6s") as process:
         process.wait_ready()
-        assert process.metric("sidecar_predecessor_unfinished") == 0, "m2 has stopped in order"
+        assert process.metric("sidecar_predecessor_unfinished") == 0, "m2 shut down cleanly"
         wait_level(process, "good" if disk == "kept" else "look")
         assert process.terminate() == 0
 
@@ -268,7 +268,7 @@ def test_machine_that_was_killed_before_its_first_restore_point_is_told_of(local
         process.wait_ready()
         write_note(local.database, "another beginning")
         assert (
-            f"{UNFINISHED} (killed, or the store was away): what it wrote without a restore point"
+            f"{UNFINISHED} (killed, or the store was unreachable): what it wrote without a restore point"
             in wait_level(process, "look")["reason"]
         )
         assert process.terminate() == 0

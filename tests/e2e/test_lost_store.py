@@ -193,7 +193,7 @@ def test_lost_final_backup_is_in_the_log_whatever_the_exit_code(
     local.lose_disk()
     with local.with_env(FLY_MACHINE_ID="m2").run(*CALM_APP, lease_ttl="6s") as process:
         process.wait_ready()
-        assert "did not stop in order" in verdict(process)["reason"]
+        assert "did not shut down cleanly" in verdict(process)["reason"]
         assert process.metric("sidecar_predecessor_unfinished") == 1
         assert process.terminate() == 0
 

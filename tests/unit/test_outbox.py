@@ -51,7 +51,7 @@ def test_an_outage_that_goes_on_is_told_again_after_hours() -> None:
 
 
 def test_another_cause_is_told_at_once_and_each_only_once() -> None:
-    """The store was away, and now denies access: other words for whoever was told to wait."""
+    """The store was unreachable, and now denies access: other words for whoever was told to wait."""
     outbox = Outbox()
     causes = [Reason.UNAVAILABLE, Reason.UNAVAILABLE, Reason.ACCESS_DENIED, Reason.UNAVAILABLE, Reason.ACCESS_DENIED]
     found = []

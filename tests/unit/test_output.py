@@ -1,12 +1,15 @@
 """Progress: a bar for people, few lines for logs, and numbers that never go back."""
 
+import io
+import sys
+
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
 from sidecar import progress
 from sidecar.cli.main import run_command_line
-from sidecar.cli.output import Table
+from sidecar.cli.output import Table, say
 from sidecar.progress import combined
 
 MIB = 1 << 20
@@ -80,3 +83,16 @@ def test_what_others_wrote_steers_no_terminal(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr()
     assert not set(shown.out + shown.err) & {"\x1b", "\x07", "\r", "\x9b"}
     assert "größe" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("utf-8", "Protected – needs attention"), ("latin-1", "Protected ? needs attention")]
+)
+def test_a_character_that_the_terminal_lacks_fails_no_command(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heading with a dash, or a database with any name, on a terminal whose encoding is not UTF-8."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    say("Protected – needs attention")
+    assert written.getvalue().decode(encoding) == f"{shown}\n"

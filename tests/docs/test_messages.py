@@ -1,0 +1,45 @@
+"""docs/troubleshooting.md is found by the words of a message: each of them must be one that the program says."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from tests.docs import DOCS
+from tests.harness.environment import ROOT
+
+# Names and numbers are the example's. What stands between them, and between punctuation, is the program's.
+_WORDS = re.compile(r"(?<![\w./-])[a-zA-Z][a-z']*(?: (?!UTC\b|[KMG]iB\b)[a-zA-Z][a-z']*(?![\w./-]))+")
+_VALUES = re.compile(r"\b(?:UTC|[KMG]iB)\b")
+
+
+@cache
+def strings_of_the_program() -> str:
+    """Every string constant of the package, the pieces of f-strings too, a line each."""
+    found: list[str] = []
+    for path in (ROOT / "sidecar").rglob("*.py"):
+        constants = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        found += [" ".join(each.value.split()) for each in constants if isinstance(each.value, str)]
+    return "\n".join(found)
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Each heading, with each message that its section quotes."""
+    for section in (DOCS / "troubleshooting.md").read_text().split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        quoting = re.search(r"^- \*\*Message:\*\*(.+?)(?=^- \*\*)", body, re.MULTILINE | re.DOTALL)
+        assert quoting, heading
+        for quoted in re.findall(r"`([^`]+)`", quoting[1]):
+            yield heading, " ".join(_VALUES.sub("…", quoted).split())
+
+
+def phrases(message: str) -> list[str]:
+    """The runs of two words or more in a message that are no example's."""
+    return _WORDS.findall(message)
+
+
+@pytest.mark.parametrize(("heading", "message"), list(messages()))
+def test_a_message_in_the_docs_is_one_of_the_program(heading: str, message: str) -> None:
+    assert [phrase for phrase in phrases(message) if phrase not in strings_of_the_program()] == [], heading
