@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import TypeGuard
 
 import pytest
 
@@ -17,12 +18,17 @@ _VALUES = re.compile(r"\b(?:UTC|[KMG]iB)\b")
 
 @cache
 def strings_of_the_program() -> str:
-    """Every string constant of the package, the pieces of f-strings too, a line each."""
+    """Every string of the package that is no docstring, the pieces of f-strings too, a line each."""
     found: list[str] = []
     for path in (ROOT / "sidecar").rglob("*.py"):
-        constants = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
-        found += [" ".join(each.value.split()) for each in constants if isinstance(each.value, str)]
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        found += [" ".join(str(node.value).split()) for node in nodes if _is_text(node) and id(node) not in docstrings]
     return "\n".join(found)
+
+
+def _is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def messages() -> Iterator[tuple[str, str]]:
