@@ -14,6 +14,7 @@ from urllib.parse import quote
 import anyio
 import structlog
 
+from sidecar import documentation
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.lease.fence import Fence
 from sidecar.model import IfAbsent, IfMatch, Timestamp
@@ -35,8 +36,7 @@ KEPT = 20
 REPORTED_AGAIN = timedelta(hours=1)
 CLOCK_STEP = timedelta(seconds=10)  # S3 gives its time in whole seconds
 DIVERGED_HINT = (
-    "`sidecar list --diverged` shows it; to look at it, or to make it the live database, "
-    "see 'What another machine wrote' in docs/restore.md"
+    f"`sidecar list --diverged` shows it; to look at it, or to make it the live database, see {documentation.DIVERGED}"
 )
 
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 import anyio
 import structlog
 
+from sidecar import documentation
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreUnavailable
 from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint, Snapshot, Timestamp
@@ -218,7 +219,7 @@ class Predecessors:
         if larger:
             hint += f", or --key {larger}: of the last day it has most"
             message += f", and the largest of the last day: {larger}"
-        hint += "; how, and what before and after it: README, 'Go back to another restore point'"
+        hint += f"; what to do before and after that: {documentation.GO_BACK}"
         self._status.suspected(self._database, message, hint)
         held = {"held": key, "larger": larger} if larger else {"held": key}
         log.error("suspicious snapshot", database=self._database, reason=reason, hint=hint, **held)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import structlog
 
+from sidecar import documentation
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import Database, RestorePoint
@@ -14,7 +15,7 @@ log = structlog.get_logger()
 
 FALLBACK_HINT = (
     "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
-    "copy it back, then see README, 'Go back to another restore point'"
+    f"copy it back, then go back to it as {documentation.GO_BACK} says"
 )
 
 
@@ -115,7 +116,7 @@ class BootNotices:
         message += ", and was written later than that restore point" if newer else ""
         hint = (
             "it may have changes that no restore point holds: it is published under diverged/ too, `sidecar list --diverged` shows it; "
-            "to make it the live one: README, 'What another machine wrote'. Nothing to do if nothing is missed"
+            f"to make it the live database: {documentation.DIVERGED}. Nothing to do if nothing is missed"
         )
         self._decide(message, hint, Kind.DIVERGENCE)
 

@@ -1,4 +1,4 @@
-"""The JSON of `/status` and of `sidecar status --json`: documented in README, fields are only ever added."""
+"""The JSON of `/status` and of `sidecar status --json`: documented in docs/json.md, fields are only ever added."""
 
 from dataclasses import asdict
 from datetime import datetime, timedelta

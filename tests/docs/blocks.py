@@ -129,11 +129,15 @@ def _alert_section(name: str, rule: Mapping[str, str]) -> str:
     return "\n\n".join(
         [
             f"### {name}",
-            f"**{rule['severity']}**{pending}. {rule['description']}",
-            f"**What to do:** {rule['runbook']}",
+            f"**{rule['severity']}**{pending}. {_linked(rule['description'])}",
+            f"**What to do:** {_linked(rule['runbook'])}",
             f"```text\n{rule['expr']}\n```",
         ]
     )
+
+
+def _linked(text: str) -> str:
+    return re.sub(r"\bdocs/(([\w/-]+)\.md)", r"[\g<2>](\g<1>)", text)
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

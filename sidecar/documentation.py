@@ -1,0 +1,9 @@
+"""Pages of the documentation that hints name. A test looks for each page and heading in docs/."""
+
+from typing import Final
+
+# OWNER is the account on GitHub that releases sidecar, as in `ghcr.io/OWNER/sidecar`.
+BASE: Final = "https://OWNER.github.io/sidecar"
+
+GO_BACK: Final = f"{BASE}/restore/#go-back-to-another-restore-point"
+DIVERGED: Final = f"{BASE}/restore/#what-another-machine-wrote"
