@@ -72,19 +72,24 @@ def require_writable(target: Path) -> None:
         )
 
 
-def require_unused(path: Path) -> None:
-    """Raise `DatabaseBusy` when a process on this machine has the file open, as far as we may look (proc(5))."""
+def require_unused(path: Path, *, own: bool = False) -> None:
+    """Raise `DatabaseBusy` when a process on this machine has the file open, as far as we may look (proc(5)).
+
+    With `own` this process counts as well: the program that embeds us may have the database open.
+    """
     wanted = path.stat()
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name == str(os.getpid()):
-            continue
-        try:
-            for file in (process / "fd").iterdir():
-                found = file.stat()
-                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                    raise DatabaseBusy(f"{path} is open in process {process.name}", "stop it first")
-        except OSError:
-            continue  # gone meanwhile, or somebody else's
+        if (own or process.name != str(os.getpid())) and _has_open(process, wanted):
+            raise DatabaseBusy(f"{path} is open in process {process.name}", "stop it first")
+
+
+def _has_open(process: Path, wanted: os.stat_result) -> bool:
+    with suppress(OSError):  # the process is gone, or somebody else's
+        for file in (process / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile; the others count
+                if os.path.samestat(file.stat(), wanted):
+                    return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

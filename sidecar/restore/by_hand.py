@@ -129,7 +129,7 @@ class RestoreByHand:
         """The lineage marker names the restore point before the file has its name; the app's user owns it in the end."""
         if self._snapshotter.signature(database.path) is not None:
             _require_force(database.path, force=force)
-            require_unused(database.path)
+            require_unused(database.path, own=True)
         self._entrust()  # before anything is downloaded in vain
         mark = partial(self._lineage(database).descends, point.key, by_hand=True)
         kept = await self._replace(database, point, mark)
@@ -150,7 +150,7 @@ class RestoreByHand:
             raise UsageError(f"--output {target.path} is a directory", "name a file")
         if target.path.exists():
             _require_force(target.path, force=force)
-            require_unused(target.path)
+            require_unused(target.path, own=True)
         kept = await self._replace(target, point, lambda _root, _file: None)
         return RestoreResult(target.name, point, target.path, kept)
 
@@ -185,7 +185,7 @@ class RestoreByHand:
         """Where the database that is there goes. It is checked once more: an app may have opened it meanwhile."""
         if self._snapshotter.signature(path) is None:
             return None
-        require_unused(path)
+        require_unused(path, own=True)
         with suppress(DamagedDatabase):  # it is kept as it is
             await self._snapshotter.settle(path)
         return aside(path, "replaced", at)
