@@ -3,30 +3,27 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import anyio
 import click
 
 from sidecar import __version__
+from sidecar.cli.options import Command, Group, SettingsCommand
 from sidecar.errors import ExitCode, SidecarError, UsageError
-from sidecar.settings.configuration import Configuration
-from sidecar.settings.environment import is_passthrough
-from sidecar.settings.fields import Settings
-from sidecar.settings.kinds import kind_of
 
-Command = Callable[..., Any]
+if TYPE_CHECKING:
+    from sidecar.settings.configuration import Configuration
 
-# What to do next, for errors from so deep that they do not know who asked.
+# Hints for errors that bring none, because they come from code that does not know which command runs.
 _HINT = "`sidecar check` shows every setting and tries the store"
 _HINTS = {
     ExitCode.DAMAGED: "`sidecar verify --all` shows which restore points are good",
-    ExitCode.TRY_AGAIN: "try again; if it stays like this, `sidecar check` helps to find out why",
+    ExitCode.TRY_AGAIN: "try again; if the error persists, `sidecar check` helps to find the cause",
 }
 
 
 def run_command_line(arguments: Sequence[str] | None = None) -> int:
-    """Run it and return the exit code. Every expected failure is one line on stderr, without a traceback."""
+    """Run a command and return its exit code. An expected failure is one line on stderr, without a traceback."""
     try:
         return int(cli.main(args=arguments, prog_name="sidecar", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -55,73 +52,91 @@ def _fail(message: str, hint: str, code: int) -> int:
     return code
 
 
-def _with_settings(command: Command) -> Command:
-    """Give a command every setting as an option, collected in its argument `flags`."""
-
-    def wrapper(**given: Any) -> Any:
-        flags = {name: given.pop(name) for name in Settings.model_fields}
-        return command(flags={name: value for name, value in flags.items() if value not in {None, ()}}, **given)
-
-    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
-    wrapper.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    decorated: Command = wrapper
-    for name, field in reversed(Settings.model_fields.items()):
-        option = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
-        decorated = click.option(
-            option,
-            name,
-            multiple=kind_of(field).repeatable,
-            help=f"{field.description}{'; repeatable' if kind_of(field).repeatable else ''}",
-            metavar=kind_of(field).metavar,
-        )(decorated)
-    return decorated
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=False)
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=[
+        "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
+        "sidecar check --database app.db --store s3://my-bucket/app",
+        "sidecar COMMAND --help",
+    ],
+)
 @click.version_option(__version__, prog_name="sidecar")
 def cli() -> None:
-    """Restore SQLite before the app starts, back it up while it runs, once more when it stops."""
+    """Restore SQLite databases before the app starts, back them up to a store while it runs, and once more at the end."""
 
 
-@cli.command(context_settings={"allow_interspersed_args": False})
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@_with_settings
+@cli.command(
+    cls=SettingsCommand,
+    context_settings={"allow_interspersed_args": False},
+    examples=[
+        "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
+        "sidecar run --interval 1m -- sh -c 'migrate && exec server'",
+        "sidecar run",
+    ],
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARG]...]")
 def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
-    """Restore, start COMMAND, back up while it runs and once more when it has stopped."""
+    """Restore databases, start COMMAND, and back up while it runs.
+
+    A final restore point is published when COMMAND has exited, or has been stopped after SIGTERM. The exit status is
+    that of COMMAND.
+
+    `--` ends the options of sidecar: everything after it belongs to COMMAND, which is started without a shell. Without
+    COMMAND, sidecar protects databases that other containers write to.
+    """
+    from sidecar.settings.environment import is_passthrough
+
     if is_passthrough():
         return _become(command)
     configuration = _configured(flags)
+    import anyio
+
     from sidecar.daemon import run as daemon
 
     return anyio.run(daemon.run, configuration, command)
 
 
-@cli.command()
-@_with_settings
+@cli.command(
+    cls=SettingsCommand,
+    examples=["sidecar backup", "sidecar backup --database app.db --store s3://my-bucket/app"],
+)
 def backup(flags: Mapping[str, object]) -> int:
-    """Publish a restore point now: through this machine's daemon if one runs, else by itself."""
+    """Publish a restore point now.
+
+    The daemon makes the backup if one runs on this machine. Otherwise this command does, and holds the lease meanwhile.
+    """
     from sidecar.cli.backup import backup
 
     return _command(flags, backup)
 
 
-@cli.command()
-@click.option("--at", metavar="TIME", help="the newest restore point at or before this time (ISO 8601, UTC)")
-@click.option("--key", help="this restore point, by its key from `sidecar list`")
-@click.option("--output", metavar="PATH", help="write the database there, instead of to its own path")
-@click.option("--force", is_flag=True, help="replace an existing database, which is kept beside it")
-@_with_settings
+@cli.command(
+    cls=SettingsCommand,
+    examples=[
+        "sidecar restore",
+        "sidecar restore --at 2026-11-29T12:00:00Z --output yesterday.db",
+        "sidecar restore --key app.db/20261129T120000.000Z.sqlite3.zst --force",
+    ],
+)
+@click.option("--at", metavar="TIME", help="Restore the newest restore point at or before TIME (ISO 8601, UTC).")
+@click.option("--key", metavar="KEY", help="Restore the restore point with this key, from `sidecar list`.")
+@click.option("--output", metavar="PATH", help="Write the database to PATH instead of its own path.")
+@click.option("--force", is_flag=True, help="Replace an existing database, and keep the old file beside it.")
 def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:
-    """Restore the newest restore point, or the one that is asked for."""
+    """Restore the newest restore point, or an older one.
+
+    The database goes to its own path, unless --output names another. Its own path is refused while another process has
+    the database open.
+    """
     from sidecar.cli.restore import restore
 
     return _command(flags, restore, at=at, key=key, output=output, force=force)
 
 
-@cli.command("list")
-@click.option("--json", "as_json", is_flag=True, help="machine-readable")
-@click.option("--diverged", is_flag=True, help="states that lost a conflict instead")
-@_with_settings
+@cli.command("list", cls=SettingsCommand, examples=["sidecar list", "sidecar list --diverged", "sidecar list --json"])
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--diverged", is_flag=True, help="List the states that lost a conflict instead.")
 def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
     """List restore points, oldest first."""
     from sidecar.cli.list import list_points
@@ -129,41 +144,52 @@ def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> i
     return _command(flags, list_points, as_json=as_json, diverged=diverged)
 
 
-@cli.command()
-@click.option("--all", "every", is_flag=True, help="every restore point, not only the newest")
-@_with_settings
+@cli.command(cls=SettingsCommand, examples=["sidecar verify", "sidecar verify --all"])
+@click.option("--all", "every", is_flag=True, help="Verify every restore point, not only the newest.")
 def verify(flags: Mapping[str, object], every: bool) -> int:
-    """Prove restore points: restore to a scratch directory, check every digest, run SQLite's integrity check."""
+    """Prove that restore points can be restored.
+
+    Each one is restored to a scratch directory, every digest is compared, and SQLite checks the database. The exit code
+    is 65 if one is damaged.
+    """
     from sidecar.cli.verify import verify
 
     return _command(flags, verify, every=every)
 
 
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="machine-readable")
-@_with_settings
+@cli.command(cls=SettingsCommand, examples=["sidecar status", "sidecar status --json"])
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(flags: Mapping[str, object], as_json: bool) -> int:
-    """Show what is protected: as the daemon of this machine says, else as the store does."""
+    """Show what is protected, and how well.
+
+    The answer is the daemon's if one runs on this machine, otherwise what the store shows. The exit code is 0 whenever
+    there is an answer, even a bad one.
+    """
     from sidecar.cli.status import status
 
     return _command(flags, status, as_json=as_json)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand, examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml"])
 @click.option(
-    "--fly-toml", metavar="PATH", help="compare the shutdown's time with its kill_timeout  [default: ./fly.toml]"
+    "--fly-toml",
+    metavar="PATH",
+    help="Compare the time that a shutdown needs with kill_timeout in this file.  [default: ./fly.toml]",
 )
-@_with_settings
 def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
-    """Show every effective setting and where it comes from, and try what a daemon would need."""
+    """Show every setting and its source, and try what a daemon needs.
+
+    Tries the credentials, the store, the port and the databases, and says what the next boot would do. The exit code is
+    that of the first failure.
+    """
     from sidecar.cli.check.command import check
 
     return _command(flags, check, fly_toml=fly_toml)
 
 
-@cli.command()
+@cli.command(cls=Command, examples=["sidecar demo"])
 def demo() -> int:
-    """See the main job done: write, lose the machine, boot again, every row is back."""
+    """Show the main job: write, lose the machine, boot, find every row."""
     try:
         from sidecar.demo.tour import tour
     except ModuleNotFoundError as error:
@@ -174,7 +200,7 @@ def demo() -> int:
 
 
 def _become(command: tuple[str, ...]) -> int:
-    """A release command or a test machine: be the command, and touch nothing else."""
+    """Replace this process with the command of a release or a test machine, and touch nothing else."""
     if not command:
         return ExitCode.OK
     from sidecar.host.process import become
@@ -183,7 +209,7 @@ def _become(command: tuple[str, ...]) -> int:
     return ExitCode.BUG
 
 
-def _configured(flags: Mapping[str, object]) -> Configuration:
+def _configured(flags: Mapping[str, object]) -> "Configuration":
     from sidecar.settings.load import load
 
     configuration = load(flags)
@@ -196,6 +222,8 @@ def _configured(flags: Mapping[str, object]) -> Configuration:
 def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]], **options: object) -> int:
     """Run one of the one-shot commands; a signal cancels it cleanly."""
     configuration = _configured(flags)
+    import anyio
+
     from sidecar.cli.session import interruptible
 
     try:

@@ -1,0 +1,112 @@
+"""Settings as options of commands, and help that fits on a screen: a command's own options first, settings apart."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from sidecar.settings.fields import Settings
+from sidecar.settings.kinds import format_value, kind_of
+
+_INTRODUCTION = """\
+Every setting is an option of each command, a variable (SIDECAR_INTERVAL for --interval), or a line in sidecar.toml
+(interval = "5m"). An option overrides the variable, and the variable overrides the file."""
+
+
+class Group(click.Group):
+    """Commands in the order in which they were declared, then examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = examples
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands, the most important first."""
+        return list(self.commands)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _write_examples(self.examples, formatter)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples."""
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        _write_examples(self.examples, formatter)
+
+
+class SettingsCommand(Command):
+    """A command that takes every setting as an option. Its function gets those that were given as `flags`."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.params += [SettingOption(name, field) for name, field in Settings.model_fields.items()]
+        self.params.append(
+            click.Option(
+                ["--help-settings"],
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_print_settings,
+                help="Show every setting as an option, and exit.",
+            )
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the function of the command."""
+        given = {name: ctx.params.pop(name) for name in Settings.model_fields}
+        ctx.params["flags"] = {name: value for name, value in given.items() if value not in {None, ()}}
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of this command alone."""
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        own = [each for each in options if not isinstance(each, SettingOption)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for each in own if (record := each.get_help_record(ctx))])
+
+
+class SettingOption(click.Option):
+    """An option for one setting, named after it."""
+
+    def __init__(self, name: str, field: FieldInfo) -> None:
+        kind = kind_of(field)
+        flag = "--database" if name == "databases" else f"--{name.replace('_', '-')}"
+        repeatable = "; repeatable" if kind.repeatable else ""
+        super().__init__(
+            [flag, name],
+            multiple=kind.repeatable,
+            metavar=kind.metavar,
+            help=f"{field.description}{repeatable}{_default(field)}",
+        )
+
+
+def _default(field: FieldInfo) -> str:
+    unset = field.default in {None, (), PydanticUndefined}
+    return "" if unset else f"  [default: {format_value(field, field.default)}]"
+
+
+def _print_settings(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked:
+        formatter = ctx.make_formatter()
+        formatter.write_text(_INTRODUCTION)
+        options = [each for each in ctx.command.get_params(ctx) if isinstance(each, SettingOption)]
+        with formatter.section("Settings"):
+            formatter.write_dl([record for each in options if (record := each.get_help_record(ctx))])
+        click.echo(formatter.getvalue(), nl=False)
+        ctx.exit()
+
+
+def _write_examples(examples: Sequence[str], formatter: click.HelpFormatter) -> None:
+    if examples:
+        with formatter.section("Examples"):
+            for example in examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
