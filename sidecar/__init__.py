@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sidecar.api import open_session as open  # noqa: A004 - meant to be read as `sidecar.open`
     from sidecar.backup.by_hand import BackupResult, DatabaseBackup
     from sidecar.model import RestorePoint, Timestamp
+    from sidecar.monitoring.events import Events
     from sidecar.restore.by_hand import RestoreResult
     from sidecar.restore.verification import VerificationReport, Verified
     from sidecar.settings.fields import Settings
@@ -22,6 +23,7 @@ __all__ = [
     "DatabaseBackup",
     "DatabaseHistory",
     "Event",
+    "Events",
     "Health",
     "History",
     "RestorePoint",
@@ -43,6 +45,7 @@ _PLACES = {
     "DatabaseBackup": "backup.by_hand",
     "DatabaseHistory": "api",
     "Event": "status.model",
+    "Events": "monitoring.events",
     "Health": "status.health",
     "History": "api",
     "RestorePoint": "model",

@@ -17,6 +17,7 @@ import anyio
 
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, open_services
+from sidecar.concurrency import first_failure
 from sidecar.errors import UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
@@ -229,6 +230,8 @@ class Sidecar:
                         on_conflict=services.configuration.settings.on_conflict,
                         close_incidents=partial(close_incidents, tools.catalog.store),
                     )
+            except BaseExceptionGroup as failures:  # from the tasks that renew the lease
+                raise first_failure(failures) from failures
             finally:
                 await fence.release()
 
