@@ -15,6 +15,8 @@ from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
+from sidecar.database.driver import Driver, default_driver
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage, StorePlace
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
@@ -63,6 +65,7 @@ class Services:
     clock: Clock
     status: Status
     store: ObjectStore
+    driver: Driver
     snapshotter: Snapshotter
     staging: Staging
     turn: ConcurrencyLimit
@@ -143,7 +146,7 @@ class Services:
     def reader(self, catalog: Catalog, *, integrity: str | None = None) -> Reader:
         """Downloads with the configured integrity check, or the given one."""
         check = integrity or self.configuration.settings.integrity_check
-        return Reader(catalog, self.snapshotter, integrity=check)
+        return Reader(catalog, SqliteIntegrity(self.driver), integrity=check)
 
     def boot(self, tools: Tools, *, alone: bool) -> Boot:
         """What happens before the app starts, as patient with the store as `restore_timeout` says.
@@ -191,7 +194,7 @@ class Services:
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""
-        return SqliteSnapshotter(self.staging, switch_to_wal=False)
+        return SqliteSnapshotter(self.staging, driver=self.driver, switch_to_wal=False)
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
@@ -222,8 +225,12 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(configuration: Configuration) -> AsyncIterator[Services]:
-    """Services for this configuration. Opens no connection yet: a store that is down fails at its first request."""
+async def open_services(configuration: Configuration, driver: Driver | None = None) -> AsyncIterator[Services]:
+    """Services for this configuration. Opens no connection yet: a store that is down fails at its first request.
+
+    `driver` is the SQLite library that this process uses for the databases already, if it does (see `database.driver`).
+    """
+    driver = driver or default_driver()
     settings = configuration.settings
     clock = SystemClock()
     databases = settings.database_list()
@@ -234,7 +241,7 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
             f"staging_dir: {settings.staging_dir} is no directory", "create it, or leave staging_dir out"
         )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
-    snapshotter = SqliteSnapshotter(staging, switch_to_wal=settings.journal_mode == "wal")
+    snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=settings.journal_mode == "wal")
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval = settings.drill_interval
@@ -246,6 +253,7 @@ async def open_services(configuration: Configuration) -> AsyncIterator[Services]
             clock,
             status,
             metered,
+            driver,
             snapshotter,
             staging,
             turn,

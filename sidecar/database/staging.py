@@ -16,6 +16,7 @@ from sidecar.errors import ConfigurationError, NoRoom
 TMPFS = Path("/dev/shm")  # noqa: S108 - the point is that it is tmpfs
 MEMORY_SHARE = 4
 RESERVE = 1 << 20
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 class Staging:
@@ -56,6 +57,42 @@ class Staging:
                 "free some space, or set staging_dir to a larger file system",
             )
         return directory, False
+
+
+@contextmanager
+def created(target: Path) -> Iterator[int]:
+    """A new empty file of ours at this path, open for the length of the block."""
+    target.unlink(missing_ok=True)
+    try:
+        file = os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise _replaced(target) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def require_opened(target: Path, file: int) -> None:
+    """Raise `ConfigurationError` unless the connection just made to `target` has opened this very file.
+
+    The directory may belong to the app's user, who could have put a link there meanwhile, and SQLite opens by name.
+    """
+    if DESCRIPTORS.is_dir() and sum(_is_same(file, name) for name in os.listdir(DESCRIPTORS)) < 2:
+        raise _replaced(target)
+
+
+def _is_same(file: int, descriptor: str) -> bool:
+    with suppress(OSError):  # closed meanwhile
+        return os.path.samestat(os.fstat(file), os.fstat(int(descriptor)))
+    return False
+
+
+def _replaced(target: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{target} was replaced by another process while it was written",
+        f"which process writes in {target.parent}? Set staging_dir to a directory that only sidecar uses",
+    )
 
 
 def available_memory() -> int:

@@ -1,13 +1,14 @@
-"""How much is in a database, as suspicion needs it: tables, what they take without a row, what is unused, rows."""
+"""How much a database contains, which is what suspicion compares: tables, unused pages, rows."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    import sqlite3
+from sidecar.database.driver import Driver
+from sidecar.database.queries import OpenDatabase, reading
 
 ROWS_COUNTED = 4 << 20  # bytes in use, up to which counting rows takes a few milliseconds
+_AT_ONCE = 100  # tables whose rows one statement counts; SQLite allows 500 terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,36 +21,36 @@ class Contents:
     rows: int | None
 
 
-def contents_of(connection: "sqlite3.Connection") -> Contents:
-    """What is in a database that nobody writes to. Raises SQLite's errors when it is none.
+async def contents_of(driver: Driver, path: Path, file: int | None = None) -> Contents:
+    """Statistics of a database that nobody writes to. Raises SQLite's errors when it is not a database.
 
-    SQLite's own tables are not counted: those of AUTOINCREMENT and ANALYZE stay when all others are dropped
-    (https://sqlite.org/fileformat2.html#internal_schema_objects). What is deleted leaves unused pages until VACUUM
+    With `file` the path must lead to the file with this descriptor. SQLite's own tables are not counted: those of
+    AUTOINCREMENT and ANALYZE stay when all others are dropped
+    (https://sqlite.org/fileformat2.html#internal_schema_objects). Deleting leaves unused pages until VACUUM
     (https://sqlite.org/fileformat2.html#the_freelist).
     """
-    connection.text_factory = bytes  # as UTF-8, whatever the database's encoding; a name need not be text at all
-    tables = connection.execute(
-        "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
-    ).fetchall()
-    roots = connection.execute("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0").fetchone()[0]
-    unused, pages, page_size = (_pragma(connection, name) for name in ("freelist_count", "page_count", "page_size"))
-    small = (pages - unused) * page_size <= ROWS_COUNTED
-    rows = _rows(connection, (name for name, root in tables if root)) if small else None  # virtual tables have none
-    return Contents(len(tables), int(roots) + 1, unused, rows)
+    async with reading(driver, path, file=file) as database:
+        tables = await database.rows(
+            "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+        )
+        roots = await database.value("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")
+        unused = await database.value("PRAGMA freelist_count")
+        used = await database.value("PRAGMA page_count") - unused
+        rows = None
+        if used * await database.value("PRAGMA page_size") <= ROWS_COUNTED:
+            rows = await _rows(database, driver, [name for name, root in tables if root])  # virtual tables have none
+    return Contents(len(tables), roots + 1, unused, rows)
 
 
-def _rows(connection: "sqlite3.Connection", tables: Iterable[bytes]) -> int | None:
-    """How many there are in all of these; None where that cannot be asked: a table may need what only the app has."""
+async def _rows(database: OpenDatabase, driver: Driver, tables: Sequence[bytes]) -> int | None:
+    """The number of rows in all of these tables; None if SQLite cannot count them: one may need what only the app has."""
     counted = 0
     try:
-        for table in tables:
-            name = table.decode().replace('"', '""')
+        names = [table.decode().replace('"', '""') for table in tables]
+        for begin in range(0, len(names), _AT_ONCE):
             # NOT INDEXED: an index may need a collation of the app's.
-            counted += connection.execute(f'SELECT count(*) FROM "{name}" NOT INDEXED').fetchone()[0]  # noqa: S608
-    except (ValueError, connection.Error):  # of whichever of the two libraries it is
+            counts = [f'SELECT count(*) FROM "{name}" NOT INDEXED' for name in names[begin : begin + _AT_ONCE]]  # noqa: S608
+            counted += sum(count for (count,) in await database.rows(" UNION ALL ".join(counts)))
+    except (ValueError, driver.error):
         return None
     return counted
-
-
-def _pragma(connection: "sqlite3.Connection", name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

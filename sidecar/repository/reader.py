@@ -12,7 +12,7 @@ from statistics import median
 from anyio import to_thread
 
 from sidecar.concurrency import Pool, hedged, run_all
-from sidecar.database.base import Snapshotter
+from sidecar.database.base import IntegrityCheck, YieldToApp
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
@@ -51,7 +51,7 @@ class DownloadOptions:
     """
 
     limit_rate: Callable[[int], Awaitable[None]] = _at_once
-    yield_to_app: Callable[[], None] | None = None
+    yield_to_app: YieldToApp | None = None
     mode: int = 0o666
 
 
@@ -70,9 +70,9 @@ class _Source:
 class Reader:
     """Downloads and verifies restore points."""
 
-    def __init__(self, catalog: Catalog, snapshotter: Snapshotter, *, integrity: str = "quick") -> None:
+    def __init__(self, catalog: Catalog, checker: IntegrityCheck, *, integrity: str = "quick") -> None:
         self._catalog = catalog
-        self._snapshotter = snapshotter
+        self._checker = checker
         self._integrity = integrity
 
     async def contents(self, point: RestorePoint) -> tuple[ObjectInfo, Contents]:
@@ -98,7 +98,7 @@ class Reader:
                 source = _Source(point, contents, tail)
                 await _Transfer(self._catalog, source, file, options).run(progress or _silent)
             try:
-                await self._snapshotter.integrity(target, self._integrity, options.yield_to_app)
+                await self._checker.check(target, self._integrity, options.yield_to_app)
             except DamagedDatabase as error:
                 raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
         return Restored(point, tail.info, contents, contents.size)

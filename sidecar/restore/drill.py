@@ -8,11 +8,11 @@ The outcome is written to the restore point itself, as a tag (`repository/drill_
 """
 
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import anyio
 import structlog
-from anyio import from_thread
 
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
@@ -85,13 +85,12 @@ class Throttle:
             await self._clock.sleep(begin - now)
         await self._turns.idle()
 
-    def _yield_to_app(self) -> None:
-        """In SQLite's thread. Never long without a look whether the drill is cancelled."""
+    def _yield_to_app(self, sleep: Callable[[float], bool]) -> None:
+        """In SQLite's thread; `sleep` returns True when the drill is cancelled (`database.base.YieldToApp`)."""
         worked = time.monotonic() - self._rested
-        time.sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
-        while self._turns.under_way:
-            from_thread.check_cancelled()
-            time.sleep(0.05)
+        cancelled = sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
+        while self._turns.under_way and not cancelled:
+            cancelled = sleep(0.05)
         self._rested = time.monotonic()
 
 

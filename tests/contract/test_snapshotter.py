@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, DatabaseMissing
@@ -219,7 +220,7 @@ async def test_any_file_name_is_copied(tmp_path: Path, name: str) -> None:
         (tmp_path / "copy").write_bytes(snapshot.path.read_bytes())
         assert check_ledger(tmp_path / "copy") == 50
     await snapshotter.settle(path)
-    await snapshotter.integrity(path, "full")
+    await SqliteIntegrity().check(path, "full")
     assert {found.name for found in folder.iterdir()} <= {name, f"{name}-shm"}
 
 
@@ -363,13 +364,13 @@ async def test_file_that_is_no_database_is_damaged(
 
 
 @pytest.mark.parametrize("mode", ["quick", "full"])
-async def test_integrity_check_finds_damage_inside(snapshotter: SqliteSnapshotter, tmp_path: Path, mode: str) -> None:
+async def test_integrity_check_finds_damage_inside(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "app.db"
     fill(path, 2, journal_mode="delete")
-    await snapshotter.integrity(path, mode)
+    await SqliteIntegrity().check(path, mode)
     content = bytearray(path.read_bytes())
     content[300 * 4096 : 301 * 4096] = b"\xff" * 4096
     path.write_bytes(content)
-    await snapshotter.integrity(path, "none")
+    await SqliteIntegrity().check(path, "none")
     with pytest.raises(DamagedDatabase, match=r"integrity check|damaged"):
-        await snapshotter.integrity(path, mode)
+        await SqliteIntegrity().check(path, mode)

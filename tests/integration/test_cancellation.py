@@ -20,6 +20,7 @@ SNAPSHOTS = """
 import random, sys
 from pathlib import Path
 import anyio
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 async def main():
@@ -32,8 +33,58 @@ async def main():
         cancelled += scope.cancelled_caught
         assert not list(staged.iterdir()), "left in staging"
     async with snapshotter.snapshot(Path(sys.argv[1])) as snapshot:
-        await snapshotter.integrity(snapshot.path, "full")
+        await SqliteIntegrity().check(snapshot.path, "full")
     assert cancelled > 10, cancelled
+    print("survived")
+anyio.run(main)
+"""
+
+QUERIES = """
+import os, random, sys, threading, time
+from pathlib import Path
+import anyio
+from sidecar.database import statistics
+from sidecar.database.driver import default_driver
+from sidecar.database.integrity import SqliteIntegrity
+statistics.ROWS_COUNTED = 1 << 40  # rows are counted in a large database, too: that takes a while
+PATH, KIND = Path(sys.argv[1]), sys.argv[2]
+def throttled(sleep):
+    sleep(0.005)
+def stuck(sleep):
+    sleep(60)
+async def query():
+    if KIND == "statistics":
+        await statistics.contents_of(default_driver(), PATH)
+    else:
+        await SqliteIntegrity().check(PATH, "full", {"throttled": throttled, "stuck": stuck}.get(KIND))
+def is_open():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.path.samefile(f"/proc/self/fd/{name}", PATH):
+                return True
+        except OSError:
+            pass
+    return False
+async def main():
+    source, cancelled, longest = random.Random(6), 0, 0.0
+    threads = threading.active_count()
+    started = time.monotonic()
+    if KIND != "stuck":
+        await query()
+    whole = min(0.2, time.monotonic() - started) or 0.2
+    for _ in range(30):
+        with anyio.move_on_after(source.random() * (whole if KIND != "stuck" else 0.05)) as scope:
+            await query()
+        longest = max(longest, anyio.current_time() - scope.deadline)
+        cancelled += scope.cancelled_caught
+        assert not is_open(), "left open"
+    assert cancelled > 10, cancelled
+    assert longest < 2, f"it took {longest} s to end"
+    with anyio.fail_after(1):  # aiosqlite's thread says that it has closed and then ends
+        while threading.active_count() > threads:
+            await anyio.sleep(0.01)
+    if KIND != "stuck":
+        await query()
     print("survived")
 anyio.run(main)
 """
@@ -87,6 +138,14 @@ def test_snapshots_cancelled_at_random_instants_leave_nothing(tmp_path: Path) ->
     survive(tmp_path, SNAPSHOTS, str(tmp_path / "app.db"), str(staged))
     assert list(staged.iterdir()) == []
     assert check_ledger(tmp_path / "app.db") == 10
+
+
+@pytest.mark.parametrize("kind", ["integrity", "throttled", "stuck", "statistics"])
+def test_queries_cancelled_at_random_instants_leave_no_thread_and_no_open_file(tmp_path: Path, kind: str) -> None:
+    """In the middle of an integrity check, of one that gives way to the app, and of counting rows: each ends at once."""
+    fill(tmp_path / "app.db", 40, journal_mode="delete")
+    survive(tmp_path, QUERIES, str(tmp_path / "app.db"), kind)
+    assert {found.name for found in tmp_path.glob("app.db*")} == {"app.db"}
 
 
 @pytest.mark.anyio

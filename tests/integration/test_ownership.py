@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database import snapshot as sqlite
+from sidecar.database import staging
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, SidecarError
@@ -214,7 +214,7 @@ async def test_a_snapshot_is_never_made_of_or_in_another_file(
     """
     with closing(open_database(data / "app.db")) as connection:
         create_ledger(connection, 10)
-    before, created = state(secret), sqlite._created
+    before, created = state(secret), staging.created
 
     @contextmanager
     def planted(target: Path) -> Iterator[int]:
@@ -225,8 +225,8 @@ async def test_a_snapshot_is_never_made_of_or_in_another_file(
 
     snapshotter = SqliteSnapshotter(Staging(data))
     if when == "created":
-        monkeypatch.setattr(sqlite, "_created", planted)
-        with pytest.raises(SidecarError, match="replaced by somebody else"):
+        monkeypatch.setattr("sidecar.database.snapshot.created", planted)
+        with pytest.raises(SidecarError, match="replaced by another process"):
             async with snapshotter.snapshot(data / "app.db"):
                 pass
     else:

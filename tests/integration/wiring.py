@@ -11,6 +11,7 @@ import anyio
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
@@ -58,7 +59,8 @@ class Machine:
         self.staging = Staging(staging)
         self.snapshotter = SqliteSnapshotter(self.staging)
         publisher = Publisher(self.catalog, PublisherIdentity("test-machine", "0"))
-        self.reader = Reader(self.catalog, self.snapshotter)
+        self.checker = SqliteIntegrity()
+        self.reader = Reader(self.catalog, self.checker)
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
         fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
@@ -81,7 +83,7 @@ class Machine:
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
-        reader = Reader(self.catalog, self.snapshotter, integrity="full")
+        reader = Reader(self.catalog, self.checker, integrity="full")
         prover = Prover(reader, self.staging, self.database, "drill")
         return Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
 

@@ -5,7 +5,7 @@ machine restores. At every look the metric is the age of the oldest commit that 
 """
 
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
@@ -84,7 +85,7 @@ class World:
         tools = Tools(
             catalog,
             Publisher(catalog, PublisherIdentity("holder", "0")),
-            Reader(catalog, self),
+            Reader(catalog, SqliteIntegrity()),
             self,
             self.status,
             self.clock,
@@ -134,9 +135,6 @@ class World:
         raise NotImplementedError
 
     async def settle(self, path: Path) -> None:
-        raise NotImplementedError
-
-    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
         raise NotImplementedError
 
     @asynccontextmanager

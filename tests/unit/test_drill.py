@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +12,13 @@ import pytest
 from sidecar.backup.loop import Backup
 from sidecar.backup.tools import Tools
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.base import YieldToApp
 from sidecar.database.lineage import Lineage
+from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
 from sidecar.lease.disabled import NoLease
-from sidecar.model import Database, Signature, Snapshot, Timestamp
+from sidecar.model import Database, Timestamp
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last_drill
 from sidecar.repository.keys import key_of
@@ -36,31 +37,13 @@ DATABASE = os.urandom(3000)
 
 
 class Checker:
-    """Stands for `ports.Snapshotter`: there is no database here, and SQLite finds what `verdict` says."""
+    """Implements `base.IntegrityCheck`: there is no database here, and SQLite finds what `verdict` says."""
 
     def __init__(self) -> None:
         self.verdict = ""
         self.during: Callable[[], None] = lambda: None
 
-    def sqlite_version(self) -> str:
-        return "3.53.4"
-
-    def may_checkpoint(self) -> bool:
-        return True
-
-    def signature(self, path: Path) -> Signature | None:
-        return None
-
-    async def prepare(self, path: Path) -> None:
-        raise NotImplementedError
-
-    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
-        raise NotImplementedError
-
-    async def settle(self, path: Path) -> None:
-        raise NotImplementedError
-
-    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
         assert (mode, path.stat().st_mode & 0o777) == ("full", 0o600)
         assert yield_to_app
         self.during()
@@ -81,8 +64,9 @@ class Scene:
         reader = Reader(self.catalog, self.checker, integrity="full")
         publisher = Publisher(self.catalog, PublisherIdentity("holder", "0"))
         self.turns = ConcurrencyLimit(2)
+        snapshotter = SqliteSnapshotter(Staging(directory))  # there is no database to copy
         self.tools = Tools(
-            self.catalog, publisher, reader, self.checker, self.status, self.clock, NoLease(self.store), self.turns
+            self.catalog, publisher, reader, snapshotter, self.status, self.clock, NoLease(self.store), self.turns
         )
         self.backup = Backup(database, Lineage(database.path, "", durable=False), self.tools)
         prover = Prover(reader, Staging(directory), database, "drill")
@@ -243,17 +227,17 @@ async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pyte
     """What SQLite worked since the last pause is rested three times."""
     now, slept = [100.0], []
 
-    def sleep(seconds: float) -> None:
+    def sleep(seconds: float) -> bool:
         slept.append(seconds)
         now[0] += seconds
+        return False
 
     monkeypatch.setattr("sidecar.restore.drill.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("sidecar.restore.drill.time.sleep", sleep)
     yield_to_app = Throttle(scene.turns, scene.clock).options(1).yield_to_app
     assert yield_to_app
     for _ in range(10):
         now[0] += 0.005
-        yield_to_app()
+        yield_to_app(sleep)
     assert slept == pytest.approx([0.015] * 10)
 
 

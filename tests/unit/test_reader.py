@@ -1,15 +1,13 @@
 """Reading a restore point: in as few requests as its size needs, and never anything but the whole, right database."""
 
 import hashlib
-import sqlite3
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
+from sidecar.database.base import YieldToApp
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
-from sidecar.model import RestorePoint, Signature, Snapshot, Timestamp
+from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository import reader as restore_module
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.format import index as restore_point_format
@@ -27,31 +25,13 @@ CHUNK = 4096
 
 
 class Inspector:
-    """Stands for `ports.Snapshotter` where only the integrity check is asked for."""
+    """Implements `base.IntegrityCheck`: SQLite finds what `verdict` says."""
 
     def __init__(self, verdict: str = "") -> None:
         self.verdict = verdict
         self.asked: list[str] = []
 
-    def sqlite_version(self) -> str:
-        return sqlite3.sqlite_version
-
-    def may_checkpoint(self) -> bool:
-        return True
-
-    def signature(self, path: Path) -> Signature | None:
-        return None
-
-    async def prepare(self, path: Path) -> None:
-        raise NotImplementedError
-
-    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
-        raise NotImplementedError
-
-    async def settle(self, path: Path) -> None:
-        raise NotImplementedError
-
-    async def integrity(self, path: Path, mode: str, yield_to_app: Callable[[], None] | None = None) -> None:
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
         self.asked.append(mode)
         if self.verdict:
             raise DamagedDatabase(self.verdict)

@@ -1,0 +1,75 @@
+"""The SQLite library that opens databases, as a value that is handed in.
+
+One process must open one database with one library only. SQLite's locks are POSIX locks, which belong to the process: a
+second library does not know the descriptors of the first, and closing one of its own drops the locks of both
+(https://sqlite.org/howtocorrupt.html#posix_advisory_locks_canceled_by_a_separate_thread_doing_close_). The daemon has a
+process of its own and takes the newest library it finds. A program that embeds sidecar hands in the module that it
+already uses for its database.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from sidecar.database.errors import translate
+
+if TYPE_CHECKING:
+    import sqlite3
+
+LOCK_WAIT = 2.0  # seconds
+
+
+class Driver:
+    """A module with the interface of `sqlite3` (PEP 249), and what its version of SQLite can be trusted with."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+        self.error: type[Exception] = module.Error
+        self.version = str(module.sqlite_version)
+
+    @property
+    def may_checkpoint(self) -> bool:
+        """Whether this SQLite may checkpoint while another process does (https://sqlite.org/wal.html#walresetbug)."""
+        return is_fixed(self._module.sqlite_version_info)
+
+    def connect(self, path: Path, mode: str) -> "sqlite3.Connection":
+        """A connection that never creates a database. It waits for others' locks as long as it holds none itself."""
+        name = f"file:{quote(os.fsencode(path))}?mode={mode}"
+        connection: sqlite3.Connection = self._module.connect(name, uri=True, isolation_level=None, timeout=LOCK_WAIT)
+        return connection
+
+    @contextmanager
+    def translated(self, path: Path) -> Iterator[None]:
+        """The one place where SQLite's errors become ours."""
+        try:
+            yield
+        except self.error as error:
+            raise translate(error, path) from error
+
+
+def default_driver() -> Driver:
+    """pysqlite3 where a wheel of it is installed, for its SQLite without the WAL-reset bug; else the standard library."""
+    try:
+        from pysqlite3 import dbapi2
+    except ImportError:
+        import sqlite3 as dbapi2
+    return Driver(dbapi2)
+
+
+def is_fixed(version: tuple[int, ...]) -> bool:
+    """Whether this version is without the WAL-reset bug, and so may checkpoint while another process does."""
+    return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+
+
+def touch(connection: "sqlite3.Connection") -> None:
+    """Make a connection really open its file, and take its lock inside a transaction."""
+    connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+
+
+def pragma(connection: "sqlite3.Connection", name: str) -> int:
+    """The value of a numeric pragma."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
