@@ -170,7 +170,9 @@ class Sidecar:
 
         Raises `NothingToRestore` when there is none; `VerificationReport.require_good` raises for those that are bad.
         """
-        verification = Verification(self._services.catalog(), self._services.prover, self._show)
+        services, catalog = self._services, self._services.catalog()
+        concurrency = services.configuration.settings.concurrency
+        verification = Verification(catalog, partial(services.prover, catalog), self._show, concurrency=concurrency)
         return await verification.verify(self.databases, every=all)
 
     async def status(self) -> StatusReport:

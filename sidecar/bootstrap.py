@@ -36,11 +36,11 @@ from sidecar.monitoring.incidents import Incidents
 from sidecar.monitoring.listing import StoreListing
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
-from sidecar.progress import progress_log
+from sidecar.progress import Show, progress_log
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.existence import LOOK_EVERY
 from sidecar.repository.reader import Reader
-from sidecar.repository.writer import Publisher, PublisherIdentity, Show
+from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot
 from sidecar.restore.drill import Drill, Prover
 from sidecar.restore.mount_guard import require_origin
@@ -87,9 +87,7 @@ class Services:
 
     def catalog(self, policy: RetryPolicy | None = None) -> Catalog:
         """The store's restore points, its requests retried by this policy, by default a cycle's."""
-        settings = self.configuration.settings
-        store = Retrying(self.store, self.clock, policy or self.retry_policy)
-        return Catalog(store, part_size=settings.part_size, concurrency=settings.concurrency)
+        return Catalog(Retrying(self.store, self.clock, policy or self.retry_policy))
 
     def fence(self, *, returning: bool = True) -> WriterLease:
         """What makes us the only writer: the lease, acquired with the retry policy of a boot; see `Identity.returning`."""
@@ -127,7 +125,12 @@ class Services:
         settings = self.configuration.settings
         catalog = self.catalog()
         publisher = Publisher(
-            catalog, PublisherIdentity(self.holder, __version__), level=settings.compression_level, show=show
+            catalog.store,
+            PublisherIdentity(self.holder, __version__),
+            part_size=settings.part_size,
+            concurrency=settings.concurrency,
+            level=settings.compression_level,
+            show=show,
         )
         reader = self.reader(catalog)
         return Tools(
@@ -143,10 +146,16 @@ class Services:
             LOOK_EVERY if self.prunable is None else 0.0,  # a directory is looked at by every cycle: that costs nothing
         )
 
-    def reader(self, catalog: Catalog, *, integrity: str | None = None) -> Reader:
-        """Downloads with the configured integrity check, or the given one."""
-        check = integrity or self.configuration.settings.integrity_check
-        return Reader(catalog, SqliteIntegrity(self.driver), integrity=check)
+    def reader(self, catalog: Catalog, *, integrity: str | None = None, concurrency: int | None = None) -> Reader:
+        """Reads the restore points of this catalog, with the configured check and concurrency or the given ones."""
+        settings = self.configuration.settings
+        return Reader(
+            catalog.store,
+            SqliteIntegrity(self.driver),
+            part_size=settings.part_size,
+            concurrency=concurrency or settings.concurrency,
+            integrity=integrity or settings.integrity_check,
+        )
 
     def boot(self, tools: Tools, *, alone: bool) -> Boot:
         """What happens before the app starts, as patient with the store as `restore_timeout` says.
@@ -171,13 +180,15 @@ class Services:
 
     def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
         """The drills of one database: one range at a time, the full integrity check."""
-        catalog = Catalog(tools.catalog.store, part_size=self.configuration.settings.part_size, concurrency=1)
-        prover = self.prover(catalog, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
-        return Drill(backup, tools, catalog, prover, alone)
+        prover = self.prover(
+            tools.catalog, backup.database, "drill", share=3
+        )  # scratch, a snapshot, and room for the app
+        return Drill(backup, tools, tools.catalog, prover, alone)
 
-    def prover(self, catalog: Catalog, database: Database, name: str, share: int = 1) -> Prover:
-        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many there are."""
-        return Prover(self.reader(catalog, integrity="full"), self.staging, database, name, share)
+    def prover(self, catalog: Catalog, database: Database, name: str, share: int = 1, concurrency: int = 1) -> Prover:
+        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many need room there."""
+        reader = self.reader(catalog, integrity="full", concurrency=concurrency)
+        return Prover(reader, self.staging, database, name, share)
 
     def notifier(self) -> Notifier:
         """Who is told of what `status` reports."""

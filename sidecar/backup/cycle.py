@@ -24,7 +24,8 @@ from sidecar.repository.existence import Presence, Sight
 from sidecar.repository.expiry import Predecessors
 from sidecar.repository.format.index import Index
 from sidecar.repository.keys import key_of
-from sidecar.repository.writer import Parent, Published
+from sidecar.repository.reuse import Parent
+from sidecar.repository.writer import Published
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()

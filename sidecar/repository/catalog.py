@@ -4,46 +4,27 @@
 diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept aside
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
-from functools import partial
 
-import anyio
 import structlog
-from anyio.streams.memory import MemoryObjectReceiveStream
 
-from sidecar.concurrency import run_all
 from sidecar.errors import (
-    ConfigurationError,
     DamagedLease,
     NotFound,
     NothingToRestore,
-    PreconditionFailed,
-    ReuseFailed,
-    StoreUnavailable,
-    Transient,
 )
 from sidecar.lease.document import read_lease
 from sidecar.lease.record import Record
-from sidecar.model import IfAbsent, ObjectInfo, RestorePoint, Timestamp
+from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.keys import folder_of, point_of
-from sidecar.repository.parts import Assembly, FreshPart, Part, PartSizes
-from sidecar.repository.reuse import Rules
-from sidecar.storage.base import ObjectStore, Upload
+from sidecar.storage.base import ObjectStore
 
 log = structlog.get_logger()
 
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 MARGIN = 1.15
 OTHERS = 5  # databases that are named when the one that was asked for is not there
-
-
-Permit = Callable[[], Awaitable[object]]
-
-
-async def always() -> None:
-    """The permit of what nobody else can write."""
 
 
 def only(others: Iterable[str]) -> str:
@@ -55,10 +36,8 @@ def only(others: Iterable[str]) -> str:
 class Catalog:
     """Restore points in an object store."""
 
-    def __init__(self, store: ObjectStore, *, part_size: int = 8 << 20, concurrency: int = 4) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self.part_size = max(part_size, store.minimum_part)
-        self.concurrency = concurrency
 
     async def newest(self, database: str) -> RestorePoint | None:
         """The newest restore point of the main line, in few requests however long the history is.
@@ -169,86 +148,6 @@ class Catalog:
         stamp = Timestamp.of(now)
         return max(stamp, above.next()) if above else stamp
 
-    def part_size_for(self, database_size: int, *, copies: bool = False) -> int:
-        """The size of parts for an object of at most about this size, so that there are not too many of them.
-
-        With `copies` half of the allowed number is left for these.
-        """
-        parts = self.store.maximum_parts // 2 if copies else self.store.maximum_parts
-        return max(self.part_size, int(database_size * MARGIN) // parts + 1)
-
-    def rules_for(self, database_size: int) -> Rules:
-        """The store's rules for parts; of very large objects smaller parts are not worth having, there are too many."""
-        return Rules(max(self.store.minimum_part, int(database_size * MARGIN) // (self.store.maximum_parts // 8)))
-
-    async def publish(
-        self,
-        key: str,
-        sizes: PartSizes,
-        metadata: dict[str, str],
-        produce: Callable[["Assembly"], Awaitable[None]],
-        permit: Permit = always,
-    ) -> ObjectInfo:
-        """Publish what `produce` assembles, if `key` does not exist yet: in one PUT if it is small, else in parts.
-
-        `permit` is asked right before the object becomes visible; what it raises is raised. Raises `PreconditionFailed` when the key exists,
-        `ReuseFailed` when a copy is impossible. When this raises, nothing is visible under the key, unless the error is
-        `Transient`: then it may be there, or a part of it.
-        """
-        send, receive = anyio.create_memory_object_stream[Part](0)
-        published: list[ObjectInfo] = []
-
-        async def feed() -> None:
-            assembly = Assembly(send, sizes)
-            await produce(assembly)
-            await assembly.end()
-            # Closed only here: a producer that fails must never look like the end of the object.
-            await send.aclose()
-
-        async def drain() -> None:
-            published.append(await self._store_parts(receive, key, metadata, permit))
-
-        with send, receive:
-            await run_all(feed, drain)
-        await self._require(published[0])
-        return published[0]
-
-    async def _require(self, published: ObjectInfo) -> None:
-        """What the store says it has taken must be there, whole: a proxy may answer for it, a server before it has read all."""
-        try:
-            found = await self._head(published.key)
-        except Transient as error:
-            log.warning("it could not be seen that the store has what it took", key=published.key, error=error.message)
-            return
-        if found is None:
-            raise StoreUnavailable(
-                f"the store took {published.key} and does not have it",
-                "is it the store that answers, or something before it?",
-            )
-        if found.size != published.size:
-            raise StoreUnavailable(
-                f"the store keeps {found.size} of the {published.size} bytes of {published.key}",
-                "is it the store that answers, or something before it?",
-            )
-
-    async def _store_parts(
-        self, receive: MemoryObjectReceiveStream[Part], key: str, metadata: dict[str, str], permit: Permit
-    ) -> ObjectInfo:
-        begun = [await receive.receive()]
-        with suppress(anyio.EndOfStream):
-            begun.append(await receive.receive())
-        if len(begun) == 1 and isinstance(begun[0], FreshPart):
-            await permit()
-            return await self.store.put(key, begun[0].data, condition=IfAbsent(), metadata=metadata)
-        try:
-            async with self.store.upload(key, metadata=metadata) as upload:
-                # `begun` is emptied as parts are sent: every part is to be forgotten as soon as possible.
-                await run_all(*[partial(_send_parts, upload, begun, receive)] * self.concurrency)
-                await permit()
-                return await upload.complete()
-        except NotFound as error:
-            raise StoreUnavailable(f"the upload of {key} disappeared: {error.message}", "it is begun anew") from error
-
     async def _points(self, folder: str, after: str) -> AsyncIterator[RestorePoint]:
         while True:
             page = await self.store.list(folder, start_after=after)
@@ -264,23 +163,3 @@ def _epoch_of(info: ObjectInfo) -> int | None:
     """The term in which a restore point was published, or None: one that was copied here without its metadata."""
     text = info.metadata.get("epoch", "")
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-async def _send_parts(upload: Upload, begun: list[Part], receive: MemoryObjectReceiveStream[Part]) -> None:
-    """Send the parts that were received before, then whatever comes."""
-    while begun:
-        await _send_part(upload, begun.pop(0))
-    async for part in receive:
-        await _send_part(upload, part)
-        del part  # a part is large; the next one may be long in coming
-
-
-async def _send_part(upload: Upload, part: Part) -> None:
-    if isinstance(part, FreshPart):
-        await upload.put_part(part.number, part.offset, part.data)
-        part.release()  # not when it failed: whoever gave up may still be reading it
-        return
-    try:
-        await upload.copy_part(part.number, part.offset, part.source, part.span)
-    except (NotFound, PreconditionFailed, ConfigurationError) as error:
-        raise ReuseFailed(f"{part.source.key} cannot be copied from: {error.message}") from error

@@ -1,4 +1,4 @@
-"""What is written, cut into numbered parts of an object, between those that the store copies."""
+"""An object that is written, cut into numbered parts, between those that the store copies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,13 +9,17 @@ from anyio.streams.memory import MemoryObjectSendStream
 from sidecar.concurrency import Pool
 from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Span
+from sidecar.repository.reuse import PartLimits
+from sidecar.storage.base import ObjectStore
+
+MARGIN = 1.15  # an object may be larger than its database: frames, index and seek table of what does not compress
 
 
 @dataclass(frozen=True, slots=True)
-class FreshPart:
+class UploadPart:
     """A part that is uploaded: its number from 1, its place in the object, its bytes.
 
-    `release` is called by who has sent it, and only then: the memory is used for another part.
+    `release` is called once it was sent, and only then: the memory is used again for another part.
     """
 
     number: int
@@ -25,7 +29,7 @@ class FreshPart:
 
 
 @dataclass(frozen=True, slots=True)
-class CopiedPart:
+class CopyPart:
     """A part that the store copies from another object."""
 
     number: int
@@ -34,7 +38,7 @@ class CopiedPart:
     span: Span
 
 
-Part = FreshPart | CopiedPart
+Part = UploadPart | CopyPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +49,30 @@ class PartSizes:
     reserve: int = 0
 
 
-class Assembly:
-    """Cuts what is written into numbered parts, between those that the store copies; holds little more than one."""
+def limits_of(store: ObjectStore, database_size: int) -> PartLimits:
+    """The store's limits for copies. In very large objects small copies are not worth their parts: there are too many."""
+    return PartLimits(max(store.minimum_part, int(database_size * MARGIN) // (store.maximum_parts // 8)))
+
+
+def part_size_for(store: ObjectStore, part_size: int, database_size: int, *, copies: bool = False) -> int:
+    """The size of the parts of an object of about this size: `part_size`, or more if there would be too many parts.
+
+    With `copies` half of the allowed number is left for these.
+    """
+    parts = store.maximum_parts // 2 if copies else store.maximum_parts
+    return max(part_size, store.minimum_part, int(database_size * MARGIN) // parts + 1)
+
+
+class PartAssembler:
+    """Cuts what is written into numbered parts, between those that the store copies. Holds little more than one part."""
 
     def __init__(self, send: MemoryObjectSendStream[Part], sizes: PartSizes) -> None:
         self._send = send
         self._sizes = sizes
-        self._room = sizes.part + sizes.reserve
-        self._spares = Pool(partial(bytearray, self._room))
-        self._buffer = self._spares.take()
-        self._held = 0
+        self._capacity = sizes.part + sizes.reserve
+        self._buffers = Pool(partial(bytearray, self._capacity))
+        self._buffer = self._buffers.take()
+        self._filled = 0
         self._number = 0
         self._offset = 0
         self.uploaded = 0
@@ -64,33 +82,33 @@ class Assembly:
         """Append bytes to be uploaded; they are copied."""
         rest = memoryview(data)
         while rest:
-            count = min(len(rest), self._room - self._held)
-            memoryview(self._buffer)[self._held : self._held + count] = rest[:count]
-            self._held, rest = self._held + count, rest[count:]
-            if self._held == self._room:
+            count = min(len(rest), self._capacity - self._filled)
+            memoryview(self._buffer)[self._filled : self._filled + count] = rest[:count]
+            self._filled, rest = self._filled + count, rest[count:]
+            if self._filled == self._capacity:
                 await self._emit(self._sizes.part)
 
     async def copy(self, source: ObjectInfo, span: Span) -> None:
-        """Append bytes of another object. Raises `ReuseFailed` when what was written before is too small for a part."""
-        if 0 < self._held < self._sizes.reserve:
-            raise ReuseFailed(f"only {self._held} bytes to upload between two copies")
-        await self.end()
+        """Append bytes of another object. Raises `ReuseFailed` when the bytes written before are too few for a part."""
+        if 0 < self._filled < self._sizes.reserve:
+            raise ReuseFailed(f"only {self._filled} bytes to upload between two copies")
+        await self.flush()
         size = (span.end or source.size) - span.start
         self._number += 1
         offset, self._offset, self.reused = self._offset, self._offset + size, self.reused + size
-        await self._send.send(CopiedPart(self._number, offset, source, span))
+        await self._send.send(CopyPart(self._number, offset, source, span))
 
-    async def end(self) -> None:
-        """The object, or what is uploaded of it before a copy, ends here. Only the object's last part may be small."""
-        if self._held:
-            await self._emit(self._held)
+    async def flush(self) -> None:
+        """Send what is left as a part: at the object's end or before a copy. Only the object's last part may be small."""
+        if self._filled:
+            await self._emit(self._filled)
 
     async def _emit(self, size: int) -> None:
-        """Send the first bytes held; what is held beyond them goes on in another buffer."""
-        full, left = self._buffer, self._held - size
-        self._buffer, self._held = self._spares.take(), left
+        """Send the first bytes of the buffer; those beyond them move to another buffer."""
+        full, left = self._buffer, self._filled - size
+        self._buffer, self._filled = self._buffers.take(), left
         memoryview(self._buffer)[:left] = memoryview(full)[size : size + left]
         self._number += 1
         offset, self._offset, self.uploaded = self._offset, self._offset + size, self.uploaded + size
-        release = partial(self._spares.give, full)
-        await self._send.send(FreshPart(self._number, offset, memoryview(full)[:size], release))
+        release = partial(self._buffers.give, full)
+        await self._send.send(UploadPart(self._number, offset, memoryview(full)[:size], release))

@@ -4,14 +4,14 @@ The rules are those of multipart uploads (https://docs.aws.amazon.com/AmazonS3/l
 5 MiB to 5 GiB but for the last, at most 10,000 of them; and ranges can be copied only from objects of more than 5 MiB
 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html).
 
-What a changed chunk compresses to is not known beforehand, so an upload between two copies is only sure to reach 5 MiB
-by unchanged chunks that it takes from its neighbours: their compressed sizes are in the previous one's seek table.
+The compressed size of a changed chunk is not known beforehand. So an upload between two copies is only sure to reach 5 MiB
+by the unchanged chunks that it takes from its neighbours: their compressed sizes are in the previous one's seek table.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sidecar.model import Span
+from sidecar.model import ObjectInfo, Span
 from sidecar.repository.format.index import Index
 from sidecar.repository.format.tail import Contents
 
@@ -19,22 +19,30 @@ SAFETY = 1.02  # the same chunk may compress a little differently today
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The store's limits for parts, in bytes, and how large a single copy may be."""
+class Parent:
+    """A restore point whose chunks may be reused: the object, and where each of its frames is."""
+
+    info: ObjectInfo
+    contents: Contents
+
+
+@dataclass(frozen=True, slots=True)
+class PartLimits:
+    """The smallest part that the store allows, and the largest copy that we make, in bytes."""
 
     minimum_part: int
     copy_limit: int = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class NewChunks:
     """Chunks to be compressed and uploaded."""
 
     chunks: range
 
 
 @dataclass(frozen=True, slots=True)
-class Reused:
+class CopiedChunks:
     """Chunks whose frames are copied: these `span` bytes of the previous restore point, in one part."""
 
     chunks: range
@@ -42,18 +50,18 @@ class Reused:
     span: Span
 
 
-Segment = Fresh | Reused
+ChunkRun = NewChunks | CopiedChunks
 
 
-def plan(index: Index, parent: Contents | None, rules: Rules) -> list[Segment]:
-    """Segments that cover all chunks of `index` in order, ending with a fresh one (of no chunks, maybe): the tail's.
+def plan_reuse(index: Index, parent: Contents | None, limits: PartLimits) -> list[ChunkRun]:
+    """Runs that cover all chunks of `index` in order. The last one is of new chunks, maybe of none: the tail follows it.
 
-    Every fresh segment but the last is followed by a copy and compresses, as far as one can know, to `minimum_part` or
+    Every run of new chunks but the last is followed by a copy and compresses, as far as is known, to `minimum_part` or
     more; every copy has `minimum_part` to `copy_limit` bytes.
     """
-    if parent is None or parent.size <= rules.minimum_part:
-        return [Fresh(range(index.chunks))]
-    return list(_limited(_settled(_runs(index, parent), parent, rules), parent, rules, index.chunks))
+    if parent is None or parent.size <= limits.minimum_part:
+        return [NewChunks(range(index.chunks))]
+    return list(_limited(_enlarged(_runs(index, parent), parent, limits), parent, limits, index.chunks))
 
 
 @dataclass(slots=True)
@@ -101,22 +109,22 @@ def _continues(run: _Run, source: int | None) -> bool:
     return source == run.source + run.stop - run.start
 
 
-def _settled(runs: list[_Run], parent: Contents, rules: Rules) -> list[_Run]:
-    """Uploads that are sure to be large enough, and copies that are; the former take from the latter what they need."""
-    settled: list[_Run] = []
+def _enlarged(runs: list[_Run], parent: Contents, limits: PartLimits) -> list[_Run]:
+    """The runs with every upload and every copy large enough for a part: uploads take chunks from the copies after them."""
+    enlarged: list[_Run] = []
     for run in runs:
-        last = settled[-1] if settled else None
+        last = enlarged[-1] if enlarged else None
         if last and last.source is None:
-            _feed(last, run, parent, int(rules.minimum_part * SAFETY))
+            _feed(last, run, parent, int(limits.minimum_part * SAFETY))
         if run.start == run.stop:
             continue
-        if _copied_bytes(run, parent) < rules.minimum_part:
+        if _copied_bytes(run, parent) < limits.minimum_part:
             run.sure, run.source = (0 if run.source is None else _copied_bytes(run, parent)), None
         if last and last.source is None and run.source is None:
             last.stop, last.sure = run.stop, last.sure + run.sure
         else:
-            settled.append(run)
-    return settled
+            enlarged.append(run)
+    return enlarged
 
 
 def _feed(upload: _Run, run: _Run, parent: Contents, wanted: int) -> None:
@@ -134,28 +142,28 @@ def _copied_bytes(run: _Run, parent: Contents) -> int:
     return parent.offsets[run.source + run.stop - run.start] - parent.offsets[run.source]
 
 
-def _limited(runs: list[_Run], parent: Contents, rules: Rules, chunks: int) -> Iterator[Segment]:
-    """The runs as segments, long copies in several parts, and a fresh segment at the end."""
+def _limited(runs: list[_Run], parent: Contents, limits: PartLimits, chunks: int) -> Iterator[ChunkRun]:
+    """The runs with long copies in several parts, and new chunks at the end."""
     for run in runs:
         if run.source is None:
-            yield Fresh(range(run.start, run.stop))
+            yield NewChunks(range(run.start, run.stop))
         else:
-            yield from _copies(run, run.source, parent, rules)
+            yield from _copies(run, run.source, parent, limits)
     if not runs or runs[-1].source is not None:
-        yield Fresh(range(chunks, chunks))
+        yield NewChunks(range(chunks, chunks))
 
 
-def _copies(run: _Run, source: int, parent: Contents, rules: Rules) -> Iterator[Reused]:
+def _copies(run: _Run, source: int, parent: Contents, limits: PartLimits) -> Iterator[CopiedChunks]:
     """Parts of at most `copy_limit` bytes, and none of less than `minimum_part`."""
     start, end = source, source + run.stop - run.start
     while start < end:
         stop = start + 1
-        while stop < end and parent.offsets[stop + 1] - parent.offsets[start] <= rules.copy_limit:
+        while stop < end and parent.offsets[stop + 1] - parent.offsets[start] <= limits.copy_limit:
             stop += 1
-        if stop < end and parent.offsets[end] - parent.offsets[stop] < rules.minimum_part:
+        if stop < end and parent.offsets[end] - parent.offsets[stop] < limits.minimum_part:
             stop = _halved(start, end, parent)
         first = run.start + start - source
-        yield Reused(range(first, first + stop - start), start, Span(parent.offsets[start], parent.offsets[stop]))
+        yield CopiedChunks(range(first, first + stop - start), start, Span(parent.offsets[start], parent.offsets[stop]))
         start = stop
 
 

@@ -24,9 +24,10 @@ from sidecar.errors import (
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.policies import OnConflict, OnEmptyStore
+from sidecar.progress import Progress
 from sidecar.repository.catalog import OTHERS, Catalog
-from sidecar.repository.reader import Progress, Reader, Restored
-from sidecar.repository.writer import Parent
+from sidecar.repository.reader import Reader, Restored
+from sidecar.repository.reuse import Parent
 from sidecar.restore.boot_report import BootNotices
 from sidecar.restore.decision import Decision, decide
 

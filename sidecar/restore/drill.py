@@ -21,10 +21,11 @@ from sidecar.database.base import Staging
 from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host.clock import Clock
 from sidecar.model import Database, ObjectInfo, RestorePoint, Timestamp
+from sidecar.progress import Progress
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
 from sidecar.repository.keys import point_of
-from sidecar.repository.reader import DownloadOptions, Progress, Reader
+from sidecar.repository.reader import DownloadOptions, Reader
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()

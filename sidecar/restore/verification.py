@@ -18,7 +18,7 @@ from sidecar.restore.drill import Prover
 AT_ONCE = 4
 
 # Makes a prover: the repository, the database, a name for its scratch file, and how many share the room.
-Provers = Callable[[Catalog, Database, str, int], Prover]
+Provers = Callable[[Database, str, int, int], Prover]
 
 
 class Outcome(StrEnum):
@@ -92,10 +92,12 @@ class VerificationReport:
 class Verification:
     """Verifies restore points of databases."""
 
-    def __init__(self, catalog: Catalog, provers: Provers, show: Show) -> None:
+    def __init__(self, catalog: Catalog, provers: Provers, show: Show, *, concurrency: int) -> None:
+        """`provers` makes one from a database, a name, how many share the scratch space, and its concurrency."""
         self._catalog = catalog
         self._provers = provers
         self._show = show
+        self._concurrency = concurrency
 
     async def verify(self, databases: tuple[Database, ...], *, every: bool) -> VerificationReport:
         """Verify the newest restore point of each database, or every one. Raises `NothingToRestore` when there is none.
@@ -130,27 +132,33 @@ class Verification:
         return results
 
     async def _verify(self, database: Database, points: list[RestorePoint], progress: Progress) -> list[Verified]:
-        return await _Batch(self._catalog, self._provers, database, points, progress).results()
+        batch = _Batch(self._catalog, self._provers, database, points, progress, concurrency=self._concurrency)
+        return await batch.results()
 
 
 class _Batch:
     """Points of one database. Together they have `concurrency` ranges in flight, however many are proven at a time."""
 
     def __init__(
-        self, catalog: Catalog, provers: Provers, database: Database, points: list[RestorePoint], progress: Progress
+        self,
+        catalog: Catalog,
+        provers: Provers,
+        database: Database,
+        points: list[RestorePoint],
+        progress: Progress,
+        *,
+        concurrency: int,
     ) -> None:
         self._catalog = catalog
         self._points = points
-        self._at_once = max(1, min(AT_ONCE, len(points), catalog.concurrency))
+        self._at_once = max(1, min(AT_ONCE, len(points), concurrency))
         self._progress = combined(progress, [point.size for point in points])
         self._alone = anyio.Lock()
         beside = database.path if database.path.parent.is_dir() else Path(gettempdir(), database.name)
         scratch = replace(database, path=beside)
-        each = Catalog(
-            catalog.store, part_size=catalog.part_size, concurrency=max(1, catalog.concurrency // self._at_once)
-        )
-        self._free = [provers(each, scratch, f"verify-{number}", self._at_once) for number in range(self._at_once)]
-        self._whole = provers(each, scratch, "verify", 1)
+        each = max(1, concurrency // self._at_once)
+        self._free = [provers(scratch, f"verify-{number}", self._at_once, each) for number in range(self._at_once)]
+        self._whole = provers(scratch, "verify", 1, each)
 
     async def results(self) -> list[Verified]:
         """In the order of the points."""

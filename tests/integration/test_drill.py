@@ -14,7 +14,7 @@ from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint
 from sidecar.repository.drill_tag import DrillOutcome, drilled_of
 from sidecar.repository.reader import Reader
-from sidecar.repository.writer import Parent
+from sidecar.repository.reuse import Parent
 from sidecar.restore import drill as drilling
 from sidecar.restore.drill import Prover
 from sidecar.settings.load import load
@@ -169,7 +169,7 @@ async def test_while_the_database_cannot_be_published_it_is_unprotected(machine:
 async def test_prover_does_without_the_database(machine: Machine, tmp_path: Path) -> None:
     """It proves what is in the store, and finds damage there, whatever is or is not on this machine."""
     prover = Prover(
-        Reader(machine.catalog, machine.checker, integrity="full"), Staging(tmp_path), machine.database, "drill"
+        Reader(machine.store, machine.checker, integrity="full"), Staging(tmp_path), machine.database, "drill"
     )
     machine.database.path.unlink()
     point = await machine.newest()

@@ -171,7 +171,7 @@ async def hold(machine: Machine) -> None:
 async def boot(lane: Lane) -> None:
     """The machine has lost its disk; its new life takes the lease over from the old one."""
     machine = lane.elsewhere()
-    machine.catalog.part_size = 1 << 20  # several ranges
+    machine.reader.part_size = 1 << 20  # several ranges
     lane.machine.store._policy, machine.store._policy = machine.store._policy, lane.machine.store._policy
     lane.machine, before = machine, lane.machine
     await hold(machine)

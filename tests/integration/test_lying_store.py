@@ -111,7 +111,7 @@ async def test_body_of_another_object_is_noticed(everything: bool, liar: Liar, t
     first, second = await published(machine)
     liar.swapped[second], liar.ranges_too = first, everything
     fresh = machine_on(liar, tmp_path / "fresh")
-    fresh.catalog.part_size = 1 << 20  # several ranges
+    fresh.reader.part_size = 1 << 20  # several ranges
     assert (await fresh.boot()).outcome == "fell_back"
     assert check_ledger(fresh.database.path) == 3
     assert fresh.status.restores["damaged"] == 1

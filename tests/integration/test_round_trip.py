@@ -185,7 +185,7 @@ async def test_object_that_changes_during_the_download_is_noticed(
 ) -> None:
     """Even if it would fit: what is put together is one version or nothing."""
     fill(machine.database.path, 20)
-    fresh.catalog.concurrency = 1
+    fresh.reader.concurrency = 1
     await machine.backup.cycle()
     point = await machine.newest()
     whole = bytes((await machine.store.get(point.key)).data)

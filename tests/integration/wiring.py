@@ -55,12 +55,12 @@ class Machine:
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
         self.store = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
-        self.catalog = Catalog(self.store, part_size=5 << 20)
+        self.catalog = Catalog(self.store)
         self.staging = Staging(staging)
         self.snapshotter = SqliteSnapshotter(self.staging)
-        publisher = Publisher(self.catalog, PublisherIdentity("test-machine", "0"))
+        publisher = Publisher(self.store, PublisherIdentity("test-machine", "0"), part_size=5 << 20)
         self.checker = SqliteIntegrity()
-        self.reader = Reader(self.catalog, self.checker)
+        self.reader = Reader(self.store, self.checker, part_size=5 << 20)
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
         fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
@@ -83,7 +83,7 @@ class Machine:
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
-        reader = Reader(self.catalog, self.checker, integrity="full")
+        reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="full")
         prover = Prover(reader, self.staging, self.database, "drill")
         return Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
 

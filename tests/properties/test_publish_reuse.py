@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import FileStamp, Signature, Snapshot
-from sidecar.repository import writer as publishing
-from sidecar.repository.catalog import Catalog
+from sidecar.repository import encoding as publishing
 from sidecar.repository.format import index as restore_point_format
 from sidecar.repository.format.tail import decode_tail
 from sidecar.repository.writer import Published, Publisher, PublisherIdentity
@@ -47,7 +46,7 @@ def histories(draw: st.DrawFn) -> tuple[bytes, bytes]:
 
 
 async def publish(store: MemoryStore, database: bytes, key: str, parent: Published | None) -> Published:
-    publisher = Publisher(Catalog(store, part_size=2 * MINIMUM, concurrency=3), PublisherIdentity("holder", "0"))
+    publisher = Publisher(store, PublisherIdentity("holder", "0"), part_size=2 * MINIMUM, concurrency=3)
     with tempfile.NamedTemporaryFile() as file:
         file.write(database)
         file.flush()

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from sidecar.repository.format.index import CHUNK_SIZE, Index
 from sidecar.repository.format.tail import Contents
-from sidecar.repository.reuse import Fresh, Reused, Rules, plan
+from sidecar.repository.reuse import CopiedChunks, NewChunks, PartLimits, plan_reuse
 
 MINIMUM = 50
-RULES = Rules(minimum_part=MINIMUM, copy_limit=200)
+LIMITS = PartLimits(minimum_part=MINIMUM, copy_limit=200)
 
 # A chunk is a letter; its frame's size follows from the letter, so that equal chunks have equal frames.
 chunks = st.lists(st.integers(0, 25), min_size=1, max_size=60)
@@ -53,25 +53,25 @@ def test_the_assembled_object_is_the_next_database_and_keeps_every_rule(history:
     """Segments cover every chunk once and in order; copies are of equal chunks; all parts have allowed sizes."""
     old, new = history
     parent = contents_of(old)
-    segments = plan(index_of(new), parent, RULES)
+    runs = plan_reuse(index_of(new), parent, LIMITS)
 
-    assert [number for segment in segments for number in segment.chunks] == list(range(len(new)))
-    assert isinstance(segments[-1], Fresh), "the tail is uploaded"
-    for segment, following in zip(segments, [*segments[1:], None], strict=True):
-        if isinstance(segment, Reused):
-            span = segment.span
+    assert [number for run in runs for number in run.chunks] == list(range(len(new)))
+    assert isinstance(runs[-1], NewChunks), "the tail is uploaded"
+    for run, following in zip(runs, [*runs[1:], None], strict=True):
+        if isinstance(run, CopiedChunks):
+            span = run.span
             assert span.end is not None
-            copied = old[segment.first_in_parent : segment.first_in_parent + len(segment.chunks)]
-            assert copied == [new[number] for number in segment.chunks]
+            copied = old[run.first_in_parent : run.first_in_parent + len(run.chunks)]
+            assert copied == [new[number] for number in run.chunks]
             assert (span.start, span.end) == (
-                parent.offsets[segment.first_in_parent],
-                parent.offsets[segment.first_in_parent + len(copied)],
+                parent.offsets[run.first_in_parent],
+                parent.offsets[run.first_in_parent + len(copied)],
             )
             assert span.end - span.start >= MINIMUM
             assert span.end <= parent.offsets[-1], "the parent's own index is never copied"
         elif following is not None:
-            assert sum(size_of(new[number]) for number in segment.chunks) >= MINIMUM
-            assert isinstance(following, Reused), "two uploads in a row are one"
+            assert sum(size_of(new[number]) for number in run.chunks) >= MINIMUM
+            assert isinstance(following, CopiedChunks), "two uploads in a row are one"
 
 
 @given(histories())
@@ -81,29 +81,29 @@ def test_changed_chunks_that_compress_to_nothing_do_not_make_a_part_too_small(
     """An upload before a copy reaches the minimum by unchanged chunks alone, whatever the changed ones compress to."""
     old, new = history
     known = set(old)
-    for segment in plan(index_of(new), contents_of(old), RULES)[:-1]:
-        if isinstance(segment, Fresh):
-            assert sum(size_of(new[number]) for number in segment.chunks if new[number] in known) >= MINIMUM
+    for run in plan_reuse(index_of(new), contents_of(old), LIMITS)[:-1]:
+        if isinstance(run, NewChunks):
+            assert sum(size_of(new[number]) for number in run.chunks if new[number] in known) >= MINIMUM
 
 
 @given(chunks)
 def test_an_unchanged_database_is_all_copied_but_for_what_is_too_small(letters: list[int]) -> None:
     parent = contents_of(letters)
-    segments = plan(index_of(letters), parent, RULES)
+    runs = plan_reuse(index_of(letters), parent, LIMITS)
     total = parent.offsets[-1]
-    uploaded = sum(len(segment.chunks) for segment in segments if isinstance(segment, Fresh))
+    uploaded = sum(len(run.chunks) for run in runs if isinstance(run, NewChunks))
     assert uploaded == (len(letters) if total < MINIMUM or parent.size <= MINIMUM else 0)
 
 
 @given(chunks)
 def test_without_a_parent_everything_is_uploaded(letters: list[int]) -> None:
-    assert plan(index_of(letters), None, RULES) == [Fresh(range(len(letters)))]
+    assert plan_reuse(index_of(letters), None, LIMITS) == [NewChunks(range(len(letters)))]
 
 
 @given(st.integers(2, 400))
 def test_long_copies_are_cut_into_parts_of_allowed_size(length: int) -> None:
     letters = [number % 26 for number in range(length)]
-    for segment in plan(index_of(letters), contents_of(letters), RULES):
-        if isinstance(segment, Reused):
-            assert segment.span.end is not None
-            assert MINIMUM <= segment.span.end - segment.span.start <= RULES.copy_limit
+    for run in plan_reuse(index_of(letters), contents_of(letters), LIMITS):
+        if isinstance(run, CopiedChunks):
+            assert run.span.end is not None
+            assert MINIMUM <= run.span.end - run.span.start <= LIMITS.copy_limit

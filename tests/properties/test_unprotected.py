@@ -84,8 +84,8 @@ class World:
         self.status = Status((Database(NAME, self.path),), "", "0", self.clock.now)
         tools = Tools(
             catalog,
-            Publisher(catalog, PublisherIdentity("holder", "0")),
-            Reader(catalog, SqliteIntegrity()),
+            Publisher(self.store, PublisherIdentity("holder", "0")),
+            Reader(self.store, SqliteIntegrity()),
             self,
             self.status,
             self.clock,

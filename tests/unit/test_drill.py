@@ -59,10 +59,10 @@ class Scene:
         self.clock = FakeClock()
         database = Database(NAME, directory / NAME)
         self.status = Status((database,), "", "0", self.clock.now)
-        self.catalog = Catalog(self.store, concurrency=1)
+        self.catalog = Catalog(self.store)
         self.checker = Checker()
-        reader = Reader(self.catalog, self.checker, integrity="full")
-        publisher = Publisher(self.catalog, PublisherIdentity("holder", "0"))
+        reader = Reader(self.store, self.checker, concurrency=1, integrity="full")
+        publisher = Publisher(self.store, PublisherIdentity("holder", "0"))
         self.turns = ConcurrencyLimit(2)
         snapshotter = SqliteSnapshotter(Staging(directory))  # there is no database to copy
         self.tools = Tools(

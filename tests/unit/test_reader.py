@@ -9,7 +9,6 @@ from sidecar.database.base import YieldToApp
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository import reader as restore_module
-from sidecar.repository.catalog import Catalog
 from sidecar.repository.format import index as restore_point_format
 from sidecar.repository.format.chunks import Encoder
 from sidecar.repository.format.index import DIGEST_SIZE, Index
@@ -67,7 +66,7 @@ def published(store: MemoryStore, data: bytes) -> RestorePoint:
 
 
 def reader(store: MemoryStore, inspector: Inspector | None = None, part_size: int = 4 * CHUNK) -> Reader:
-    return Reader(Catalog(store, part_size=part_size, concurrency=3), inspector or Inspector(), integrity="full")
+    return Reader(store, inspector or Inspector(), part_size=part_size, concurrency=3, integrity="full")
 
 
 @pytest.mark.parametrize(("chunks", "extra"), [(1, 0), (2, 0), (3, 17), (20, 0), (100, 1)])

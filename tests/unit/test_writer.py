@@ -17,9 +17,11 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
 )
-from sidecar.model import Span
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.parts import Assembly, PartSizes
+from sidecar.model import ObjectInfo, Span
+from sidecar.repository.parts import PartAssembler, PartSizes, part_size_for
+from sidecar.repository.upload import ObjectUpload
+from sidecar.repository.writer import write_through
+from sidecar.storage.base import ObjectStore
 from sidecar.storage.retry import Retrying, RetryPolicy
 from tests.fakes import FakeClock, MemoryStore
 
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.anyio
 KEY = "app.db/20261120T145503.123Z.sqlite3.zst"
 METADATA = {"size": "1"}
 PART = 100
-Produce = Callable[[Assembly], Awaitable[None]]
+Produce = Callable[[PartAssembler], Awaitable[None]]
 
 
 def data(size: int) -> bytes:
@@ -38,9 +40,9 @@ def data(size: int) -> bytes:
 def written(whole: bytes, step: int = 37) -> Produce:
     """A producer of these bytes, in pieces that fit no part."""
 
-    async def produce(assembly: Assembly) -> None:
+    async def produce(assembler: PartAssembler) -> None:
         for start in range(0, len(whole), step):
-            await assembly.write(whole[start : start + step])
+            await assembler.write(whole[start : start + step])
 
     return produce
 
@@ -48,8 +50,8 @@ def written(whole: bytes, step: int = 37) -> Produce:
 def failing(whole: bytes, error: BaseException) -> Produce:
     """A producer that writes all of these bytes, and then fails."""
 
-    async def produce(assembly: Assembly) -> None:
-        await written(whole)(assembly)
+    async def produce(assembler: PartAssembler) -> None:
+        await written(whole)(assembler)
         raise error
 
     return produce
@@ -65,9 +67,14 @@ def was_not_asked_to_publish(store: MemoryStore) -> bool:
     return is_untouched(store) and store.count("put", "complete_upload") == 0
 
 
+async def upload(store: ObjectStore, sizes: PartSizes, produce: Produce, *, concurrency: int = 4) -> ObjectInfo:
+    """Upload what `produce` writes, as a publish does."""
+    written = await write_through(produce, sizes, ObjectUpload(store, KEY, METADATA, concurrency=concurrency))
+    return written.info
+
+
 async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
-    catalog = Catalog(store, part_size=PART, concurrency=concurrency)
-    await catalog.publish(KEY, PartSizes(part_size), METADATA, produce)
+    await upload(store, PartSizes(part_size), produce, concurrency=concurrency)
 
 
 def is_untouched(store: MemoryStore) -> bool:
@@ -139,12 +146,12 @@ async def test_memory_is_bounded_by_the_parts_in_flight(store: MemoryStore) -> N
     """The producer waits for the store: what it has written beyond what was sent is a few parts, not the database."""
     produced = most = 0
 
-    async def produce(assembly: Assembly) -> None:
+    async def produce(assembler: PartAssembler) -> None:
         nonlocal produced, most
         for number in range(60):
             produced = number + 1
             most = max(most, produced - store.count("put_part"))
-            await assembly.write(data(PART))
+            await assembler.write(data(PART))
 
     await publish(store, produce, concurrency=4)
     assert store.count("put_part") == produced == 60
@@ -202,7 +209,7 @@ async def test_a_reply_that_was_lost_is_not_taken_for_somebody_else(store: Memor
     store.lose_reply("put")
     store.lose_reply("complete_upload")
     retrying = Retrying(store, FakeClock(), RetryPolicy(60.0))
-    info = await Catalog(retrying, part_size=PART).publish(KEY, PartSizes(PART), METADATA, written(data(size)))
+    info = await upload(retrying, PartSizes(PART), written(data(size)))
     assert (info.etag, info.size) == (store.objects[KEY].info.etag, size)
 
 
@@ -225,8 +232,8 @@ async def test_cancellation_in_the_middle_leaves_no_upload_open(store: MemorySto
 
 
 async def test_cancellation_while_the_producer_waits_publishes_nothing(store: MemoryStore) -> None:
-    async def produce(assembly: Assembly) -> None:
-        await assembly.write(data(5 * PART + 1))
+    async def produce(assembler: PartAssembler) -> None:
+        await assembler.write(data(5 * PART + 1))
         scope.cancel()
         await anyio.sleep_forever()
 
@@ -239,21 +246,19 @@ async def test_cancellation_while_the_producer_waits_publishes_nothing(store: Me
 @pytest.mark.parametrize("size", [1, 10_000, 1 << 30, 50 << 30, 1 << 40, 5 << 40])
 def test_an_object_of_any_size_fits_into_the_parts_that_a_store_allows(size: int) -> None:
     """Even when it does not compress at all: frames, index and seek table are below the margin."""
-    catalog = Catalog(MemoryStore(minimum_part=5 << 20), part_size=8 << 20)
-    part_size = catalog.part_size_for(size)
+    part_size = part_size_for(MemoryStore(minimum_part=5 << 20), 8 << 20, size)
     incompressible = size + size // 100 + 4096
     assert -(-incompressible // part_size) <= 10_000
     assert part_size >= 8 << 20
 
 
 def test_parts_grow_only_when_there_would_be_too_many() -> None:
-    catalog = Catalog(MemoryStore(), part_size=8 << 20)
-    assert catalog.part_size_for(60 << 30) == 8 << 20
-    assert catalog.part_size_for(200 << 30) > 8 << 20
+    assert part_size_for(MemoryStore(), 8 << 20, 60 << 30) == 8 << 20
+    assert part_size_for(MemoryStore(), 8 << 20, 200 << 30) > 8 << 20
 
 
 def test_parts_are_never_smaller_than_the_store_allows() -> None:
-    assert Catalog(MemoryStore(minimum_part=5 << 20), part_size=1 << 20).part_size_for(1) == 5 << 20
+    assert part_size_for(MemoryStore(minimum_part=5 << 20), 1 << 20, 1) == 5 << 20
 
 
 PARENT = "app.db/20261120T145003.123Z.sqlite3.zst"
@@ -265,19 +270,19 @@ async def reusing(store: MemoryStore, sizes: list[tuple[str, int]]) -> bytes:
     whole = bytearray()
     place = 0
 
-    async def produce(assembly: Assembly) -> None:
+    async def produce(assembler: PartAssembler) -> None:
         nonlocal place
         for kind, size in sizes:
             if kind == "copy":
                 whole.extend(data(10 * PART)[place : place + size])
-                await assembly.copy(parent, Span(place, place + size))
+                await assembler.copy(parent, Span(place, place + size))
                 place += size
             else:
                 whole.extend(bytes(size))
                 for start in range(0, size, 37):
-                    await assembly.write(bytes(min(37, size - start)))
+                    await assembler.write(bytes(min(37, size - start)))
 
-    await Catalog(store, part_size=2 * PART).publish(KEY, PartSizes(2 * PART, PART), METADATA, produce)
+    await upload(store, PartSizes(2 * PART, PART), produce)
     return bytes(whole)
 
 

@@ -1,0 +1,121 @@
+"""The chunks of a snapshot, hashed and compressed in worker threads."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from anyio import from_thread
+
+from sidecar.concurrency import Pool, ordered
+from sidecar.model import Snapshot
+from sidecar.progress import Progress
+from sidecar.repository.format.chunks import Encoder
+from sidecar.repository.format.index import CHUNK_SIZE, Index
+from sidecar.repository.format.tail import encode_tail
+from sidecar.repository.parts import PartAssembler
+from sidecar.repository.reuse import ChunkRun, NewChunks, Parent
+
+BATCH = 2
+HASHED = 16
+THREADS = 2
+
+
+async def hash_chunks(snapshot: Snapshot) -> bytes:
+    """The SHA-256 digests of a snapshot's chunks, one after the other."""
+    digests = bytearray()
+
+    async def emit(some: bytes) -> None:
+        digests.extend(some)
+
+    chunks = -(-snapshot.size // CHUNK_SIZE)
+    await ordered(_batches(range(chunks), HASHED), partial(_digests, snapshot.content), emit, threads=THREADS)
+    return bytes(digests)
+
+
+class SnapshotFrames:
+    """The frames of a new restore point, with index and seek table. `sizes` are those of the frames so far."""
+
+    def __init__(
+        self, path: Path, index: Index, runs: list[ChunkRun], parent: Parent | None, level: int, progress: Progress
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._runs = runs
+        self._parent = parent
+        self._level = level
+        self._progress = progress
+        self.sizes: list[int] = []
+
+    async def write_to(self, assembler: PartAssembler) -> None:
+        """Write the frames, run by run, then index and seek table."""
+        for run in self._runs:
+            if isinstance(run, NewChunks):
+                await self._compress(run.chunks, assembler)
+            elif self._parent:
+                await assembler.copy(self._parent.info, run.span)
+                self.sizes += self._parent.contents.frame_sizes(run.first_in_parent, len(run.chunks))
+                self._report_progress()
+        await assembler.write(encode_tail(self._index, self.sizes))
+
+    def _report_progress(self) -> None:
+        size = self._index.database_size
+        self._progress(min(size, len(self.sizes) * CHUNK_SIZE), size)
+
+    async def _compress(self, chunks: range, assembler: PartAssembler) -> None:
+        compressors = Pool(partial(_Compressor, self._level))
+
+        async def emit(frames: list[bytes]) -> None:
+            for frame in frames:
+                self.sizes.append(len(frame))
+                await assembler.write(frame)
+            self._report_progress()
+
+        await ordered(_batches(chunks, BATCH), partial(_encode, self._path, compressors), emit, threads=THREADS)
+
+
+class _Compressor:
+    """The memory that a thread compresses with. It is used again, because fresh memory costs more than a copy."""
+
+    def __init__(self, level: int) -> None:
+        self.encoder = Encoder(level)
+        self.buffer = memoryview(bytearray(CHUNK_SIZE))
+
+
+def _batches(chunks: range, size: int) -> Iterator[range]:
+    return (chunks[start : start + size] for start in range(0, len(chunks), size))
+
+
+def _digests(path: Path, chunks: range) -> bytes:
+    from_thread.check_cancelled()
+    with _opened(path) as file:
+        buffer = memoryview(bytearray(CHUNK_SIZE))
+        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks, buffer))
+
+
+def _encode(path: Path, compressors: Pool[_Compressor], chunks: range) -> list[bytes]:
+    compressor = compressors.take()
+    with _opened(path) as file:
+        frames = [compressor.encoder.frame(chunk) for chunk in _read(file, chunks, compressor.buffer)]
+    compressors.give(compressor)
+    return frames
+
+
+def _read(file: int, chunks: range, buffer: memoryview) -> Iterator[memoryview]:
+    """The chunks one by one, in one buffer: each is overwritten by the next one."""
+    for number in chunks:
+        filled = 0
+        while filled < CHUNK_SIZE and (count := os.preadv(file, [buffer[filled:]], number * CHUNK_SIZE + filled)):
+            filled += count
+        yield buffer[:filled]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
