@@ -101,7 +101,7 @@ class _Daemon:
                 try:
                     status = await self._boot_and_run()
                 except (Exception, BaseExceptionGroup) as error:
-                    notifier.ended_by(error)
+                    notifier.report_end(error)
                     raise
                 finally:
                     take_terminal_back()

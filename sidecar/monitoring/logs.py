@@ -1,4 +1,4 @@
-"""structlog, set up once: console on a terminal, JSON lines elsewhere, on stderr."""
+"""Sets structlog up: lines for people on a terminal, JSON lines elsewhere, all on stderr."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ import structlog
 
 
 def configure(log_format: str, level: str) -> None:
-    """`log_format` is auto, console or json; `level` the least important one shown."""
+    """Configure logging. `log_format` is auto, console or json; `level` is the lowest level shown."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -28,12 +28,12 @@ def configure(log_format: str, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(_Unbreakable(sys.stderr)),
         cache_logger_on_first_use=False,
     )
-    # Libraries that log through the standard library are heard only when something is wrong.
+    # Libraries that use the standard logging module are shown only when something is wrong.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
 
 
 class _Unbreakable(io.StringIO):
-    """A stream that never fails: a log reader that went away, or a full disk, must not end what is logged about."""
+    """A stream that never raises: a log reader that has exited, or a full disk, must not stop the daemon."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -50,6 +50,6 @@ class _Unbreakable(io.StringIO):
 
 
 def _event_first(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Time, level and event before the details, for people who read JSON."""
+    """Put time, level and event before the details, for people who read JSON."""
     head = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
     return {**head, **event}

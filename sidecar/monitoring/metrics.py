@@ -1,4 +1,4 @@
-"""The read-model as Prometheus metrics, and the app's own metrics behind them."""
+"""The read-model as Prometheus metrics, and the check of the app's own metrics that are appended to them."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -48,9 +48,9 @@ class Metrics:
         info.add_metric([self._status.version, self._status.sqlite_version], 1)
         yield info
         yield GaugeMetricFamily(
-            "sidecar_start_timestamp_seconds", "When sidecar was started", value=self._status.started.timestamp()
+            "sidecar_start_timestamp_seconds", "Start time of this process", value=self._status.started.timestamp()
         )
-        yield GaugeMetricFamily("sidecar_ready", "1 once the app was started", value=float(self._status.ready))
+        yield GaugeMetricFamily("sidecar_ready", "1 while the app runs", value=float(self._status.ready))
         yield from _setting("sidecar_backup_interval_seconds", "The setting `interval`", self._status.interval)
         if self._status.lease.enabled:
             yield from self._lease()
@@ -61,13 +61,13 @@ class Metrics:
         )
         if (estimate := self._status.final_estimate()) is not None:
             yield GaugeMetricFamily(
-                "sidecar_final_backup_estimate_seconds", "How long a final backup would take now", value=estimate
+                "sidecar_final_backup_estimate_seconds", "Estimated duration of a final backup", value=estimate
             )
 
         if expiry := self._status.credentials_expiry:
             yield GaugeMetricFamily(
                 "sidecar_credentials_expiry_timestamp_seconds",
-                "When the role's present credentials end; renewed before",
+                "When the role's current credentials expire; they are renewed before that",
                 value=expiry.timestamp(),
             )
 
@@ -87,17 +87,19 @@ class Metrics:
         yield outcomes
         yield GaugeMetricFamily(
             "sidecar_predecessor_unfinished",
-            "1 when the machine before this one did not shut down cleanly, and its last changes are missing here",
+            "1 when the previous machine did not shut down cleanly and its last changes are missing here",
             value=float(self._status.unfinished is not None),
         )
-        yield self._gauge("sidecar_restore_duration_seconds", "How long the boot of a database took", "restore_seconds")
-        yield self._gauge("sidecar_restore_bytes", "Size of the database that was restored", "restore_bytes")
+        yield self._gauge(
+            "sidecar_restore_duration_seconds", "Duration of a database's boot, with its restore", "restore_seconds"
+        )
+        yield self._gauge("sidecar_restore_bytes", "Size of the restored database", "restore_bytes")
 
     def _backups(self) -> Iterable[Metric]:
         cycles = CounterMetricFamily("sidecar_backups", "Backup cycles by outcome", labels=["database", "outcome"])
         durations = HistogramMetricFamily(
             "sidecar_backup_duration_seconds",
-            "Duration of the phases of published backups",
+            "Duration of published backups by phase",
             labels=["database", "phase"],
         )
         for database in self._databases():
@@ -110,7 +112,7 @@ class Metrics:
         yield durations
         success = GaugeMetricFamily(
             "sidecar_last_backup_success_timestamp_seconds",
-            "When a cycle last ended with everything protected",
+            "When a backup cycle last succeeded",
             labels=["database"],
         )
         for database in self._databases():
@@ -120,15 +122,15 @@ class Metrics:
 
     def _failures(self) -> Iterable[Metric]:
         failures = CounterMetricFamily(
-            "sidecar_backup_failures", "Failed backup cycles by what to look for", labels=["database", "reason"]
+            "sidecar_backup_failures", "Failed backup cycles by cause", labels=["database", "reason"]
         )
         for database in self._databases():
             for reason in Reason:
                 failures.add_metric([database.name, reason], database.failures[reason])
         yield failures
-        # A counter alone would be forgotten between two cycles, when the interval is long.
+        # With a long interval an increase of the counter alone would drop out of an alert's range between two cycles.
         failing = GaugeMetricFamily(
-            "sidecar_backup_failing", "1 while the last cycle failed, for this reason", labels=["database", "reason"]
+            "sidecar_backup_failing", "1 if the last backup cycle failed for this reason", labels=["database", "reason"]
         )
         for database in self._databases():
             for reason in Reason:
@@ -153,11 +155,13 @@ class Metrics:
     def _drills(self) -> Iterable[Metric]:
         drills = CounterMetricFamily(
             "sidecar_drills",
-            "Restores to scratch that prove the newest restore point, by outcome",
+            "Drills (test restores of the newest restore point) by outcome",
             labels=["database", "outcome"],
         )
         last = GaugeMetricFamily(
-            "sidecar_last_drill_timestamp_seconds", "When a restore was last proven good", labels=["database"]
+            "sidecar_last_drill_timestamp_seconds",
+            "When a drill last found the restore point good",
+            labels=["database"],
         )
         for database in self._databases():
             for outcome in DRILLS:
@@ -166,16 +170,24 @@ class Metrics:
                 last.add_metric([database.name], database.last_drill.timestamp())
         yield from (drills, last)
         yield from _setting(
-            "sidecar_drill_interval_seconds", "The setting `drill_interval`; 0: no drills", self._status.drill_interval
+            "sidecar_drill_interval_seconds",
+            "The setting `drill_interval`; 0 means no drills",
+            self._status.drill_interval,
         )
 
     def _bytes(self) -> Iterable[Metric]:
-        uploaded = CounterMetricFamily("sidecar_uploaded_bytes", "Bytes sent in published backups", labels=["database"])
+        uploaded = CounterMetricFamily(
+            "sidecar_uploaded_bytes", "Bytes uploaded for restore points", labels=["database"]
+        )
         reused = CounterMetricFamily(
-            "sidecar_reused_bytes", "Bytes of restore points that the store copied itself", labels=["database"]
+            "sidecar_reused_bytes",
+            "Bytes of restore points that the store copied from earlier ones",
+            labels=["database"],
         )
         suspicious = CounterMetricFamily(
-            "sidecar_suspicious_snapshots", "Snapshots that were empty or far smaller than before", labels=["database"]
+            "sidecar_suspicious_snapshots",
+            "Snapshots that were empty or much smaller than the one before",
+            labels=["database"],
         )
         for database in self._databases():
             uploaded.add_metric([database.name], database.uploaded)
@@ -185,7 +197,7 @@ class Metrics:
 
     def _requests(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(
-            "sidecar_store_requests", "Requests to the store, every attempt counted", labels=["operation", "outcome"]
+            "sidecar_store_requests", "Requests to the store; every attempt counts", labels=["operation", "outcome"]
         )
         for (operation, outcome), count in sorted(self._status.requests.items()):
             requests.add_metric([operation, outcome], count)
@@ -201,7 +213,7 @@ class Metrics:
         if cost := self._status.cost():
             family = GaugeMetricFamily(
                 "sidecar_estimated_monthly_cost_dollars",
-                "What a month like the time since the boot costs, without starts, at list prices",
+                "Estimated cost of a month at list prices, from the requests and traffic since the boot",
                 labels=["kind"],
             )
             for kind in COSTS:
@@ -221,7 +233,7 @@ class Metrics:
 
 
 def acceptable(text: str) -> bool:
-    """Whether an app's metrics may be appended to ours: well-formed, and no family named like one of ours."""
+    """Whether the app's metrics may be appended to ours: they are well-formed, and no name starts with `sidecar_`."""
     try:
         families = list(text_string_to_metric_families(text))
     except (ValueError, KeyError, IndexError):

@@ -1,4 +1,4 @@
-"""Tells people and heartbeats what `Status` reports. Nothing ever waits for a receiver: hearing an event only queues it."""
+"""Sends notifications and heartbeats about the events of `Status`. Nothing ever waits for a receiver: events are queued."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ import structlog
 from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.host.clock import Clock
-from sidecar.monitoring.outbox import Message, Outbox, said_in, shortened
+from sidecar.monitoring.outbox import Message, Outbox, format_message, shorten
 from sidecar.monitoring.receiver import Receiver
 from sidecar.policies import Growth
 from sidecar.status.model import Event, Status
@@ -25,7 +25,7 @@ FLUSH_SECONDS = 5.0
 
 
 class _Channel:
-    """A receiver and its queue. One that is slow or gone costs the others nothing."""
+    """A receiver and its queue. A slow or dead receiver does not delay the others."""
 
     def __init__(self, receiver: Receiver, status: Status, clock: Clock, holder: str) -> None:
         self._receiver = receiver
@@ -38,16 +38,16 @@ class _Channel:
         self._ended = anyio.Event()
         self._pause: anyio.CancelScope | None = None
         self._idle: anyio.CancelScope | None = None
-        self._complained = False
+        self._failure_logged = False
 
-    def hear(self, event: Event) -> None:
+    def queue(self, event: Event) -> None:
         self._outbox.add(event, self._clock.monotonic())
         self._count_dropped()
         if self._idle:
             self._idle.cancel()
 
     async def run(self) -> None:
-        """Send the oldest first, as the rate allows, until `drain` takes what is left."""
+        """Send messages, oldest first, as the rate allows, until `drain` takes over."""
         while not self._closing:
             now = self._clock.monotonic()
             if message := self._outbox.take(now):
@@ -60,7 +60,7 @@ class _Channel:
         self._ended.set()
 
     async def drain(self) -> None:
-        """The last seconds: the newest first, whatever the rate, beside the one that is under way. Nothing pauses."""
+        """Send what is left, newest first and whatever the rate, beside the message that is being sent already."""
         self._closing = True
         for scope in (self._pause, self._idle):
             if scope:
@@ -91,19 +91,19 @@ class _Channel:
 
     async def _attempt(self, message: Message) -> SidecarError | None:
         try:
-            await self._receiver.send(said_in(message, self._holder, self._status.store))
+            await self._receiver.send(format_message(message, self._holder, self._status.store))
         except SidecarError as error:
             self._status.notifications["failed"] += 1
-            if not self._complained:
-                log.warning("a notification did not get through", error=error.message, hint=error.hint)
-            self._complained = True
+            if not self._failure_logged:
+                log.warning("notification not delivered", error=error.message, hint=error.hint)
+            self._failure_logged = True
             return error
-        except Exception as bug:  # noqa: BLE001 - a bulkhead: nothing here may end the app; a traceback could show the URL
-            log.error("a notification failed by a bug", bug=type(bug).__name__)
+        except Exception as bug:  # noqa: BLE001 - nothing here may end the app; a traceback could show the URL
+            log.error("notification failed because of a bug", bug=type(bug).__name__)
             self._status.notifications["failed"] += 1
             return Undeliverable("a bug")
         self._status.notifications["sent"] += 1
-        self._complained = False
+        self._failure_logged = False
         return None
 
     def _count_dropped(self) -> None:
@@ -112,17 +112,17 @@ class _Channel:
 
 
 class _Heartbeat:
-    """Called after everything was found protected; those that come while one is under way become one."""
+    """The heartbeat: a request after each check that found everything protected; checks during a request share the next one."""
 
     def __init__(self, receiver: Receiver, status: Status) -> None:
         self._receiver = receiver
         self._status = status
         self._due = anyio.Event()
         self._beating = anyio.Lock(fast_acquire=True)
-        self._complained = False
+        self._failure_logged = False
 
-    def hear(self, event: Event) -> None:
-        """A beat is a promise about all databases: none may fail, and each must have been protected once."""
+    def queue(self, event: Event) -> None:
+        """Request a beat if it is true of all databases: none fails or is late, and each has been protected once."""
         databases = self._status.databases.values()
         late = 3 * self._status.interval.total_seconds() if self._status.interval else float("inf")
         if event.kind is Kind.PROTECTED and all(
@@ -150,19 +150,19 @@ class _Heartbeat:
             await self._receiver.send(None)
         except SidecarError as error:
             self._status.notifications["heartbeat_failed"] += 1
-            if not self._complained:
-                log.warning("the heartbeat did not get through", error=error.message, hint=error.hint)
-            self._complained = True
-        except Exception as bug:  # noqa: BLE001 - a bulkhead, as above
-            log.error("the heartbeat failed by a bug", bug=type(bug).__name__)
+            if not self._failure_logged:
+                log.warning("heartbeat not delivered", error=error.message, hint=error.hint)
+            self._failure_logged = True
+        except Exception as bug:  # noqa: BLE001 - as above
+            log.error("heartbeat failed because of a bug", bug=type(bug).__name__)
             self._status.notifications["heartbeat_failed"] += 1
         else:
             self._status.notifications["heartbeat"] += 1
-            self._complained = False
+            self._failure_logged = False
 
 
 class Notifier:
-    """Listens to `status` inside `running`."""
+    """Sends the events of `status` to every receiver while `running` is open."""
 
     def __init__(
         self,
@@ -176,32 +176,32 @@ class Notifier:
     ) -> None:
         self._status = status
         self._growth = growth or Growth()
-        self._parts: list[_Channel | _Heartbeat] = [_Channel(each, status, clock, holder) for each in receivers]
+        self._receivers: list[_Channel | _Heartbeat] = [_Channel(each, status, clock, holder) for each in receivers]
         if heartbeat:
-            self._parts.append(_Heartbeat(heartbeat, status))
+            self._receivers.append(_Heartbeat(heartbeat, status))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Tell until the block ends; what is left is sent within `FLUSH_SECONDS`, whatever ended it."""
-        self._status.listener = self.hear
+        """Listen until the block ends; then send what is left within `FLUSH_SECONDS`, whatever ended the block."""
+        self._status.listener = self.queue
         async with anyio.create_task_group() as group:
-            for part in self._parts:
-                group.start_soon(part.run)
+            for receiver in self._receivers:
+                group.start_soon(receiver.run)
             try:
                 yield
             finally:
                 await self._flush()
                 group.cancel_scope.cancel()
 
-    def hear(self, event: Event) -> None:
-        """Queue an event; returns at once and raises nothing."""
+    def queue(self, event: Event) -> None:
+        """Queue an event; returns at once and never raises."""
         if event.kind is Kind.PUBLISHED:
-            self._look_at_growth(event.database)
-        for part in self._parts:
-            part.hear(shortened(event))
+            self._report_growth(event.database)
+        for receiver in self._receivers:
+            receiver.queue(shorten(event))
 
-    def ended_by(self, error: Exception | BaseExceptionGroup) -> None:
-        """The daemon ends because of this; told unless it was told before."""
+    def report_end(self, error: Exception | BaseExceptionGroup) -> None:
+        """Report the error that ends the daemon; it is not sent again if it was sent before."""
         cause = first_failure(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(cause, SidecarError):
             kind = Kind.DIVERGENCE if isinstance(cause, LeaseLost) else Kind.FAILURE
@@ -212,16 +212,16 @@ class Notifier:
     async def _flush(self) -> None:
         with anyio.move_on_after(FLUSH_SECONDS, shield=True) as scope:
             async with anyio.create_task_group() as group:
-                for part in self._parts:
-                    group.start_soon(part.drain)
+                for receiver in self._receivers:
+                    group.start_soon(receiver.drain)
         if scope.cancelled_caught:
-            log.warning("the last notifications could not be sent in time", seconds=FLUSH_SECONDS)
+            log.warning("last notifications not sent in time", seconds=FLUSH_SECONDS)
 
-    def _look_at_growth(self, name: str) -> None:
+    def _report_growth(self, name: str) -> None:
         database = self._status.databases[name]
         sizes = [each.database_size for each in database.history]
         before = sizes[-2] if len(sizes) > 1 else database.restore_bytes or None
         if self._growth.exceeded(before, sizes[-1]):
-            was = f", {format_size(before)} before" if before else ""
-            hint = "see `alert_growth`; if it was meant, raise it"
-            self._status.report(name, f"the database has grown to {format_size(sizes[-1])}{was}", hint, Kind.GROWTH)
+            since = f"from {format_size(before)} " if before else ""
+            hint = "if this is expected, raise `alert_growth`"
+            self._status.report(name, f"the database has grown {since}to {format_size(sizes[-1])}", hint, Kind.GROWTH)

@@ -5,16 +5,16 @@ from typing import Protocol
 
 
 class Receiver(Protocol):
-    """Who is told of what happens. Its address is a secret: no error and no log line has it."""
+    """A receiver of notifications. Its address is a secret: no error and no log line contains it."""
 
     @property
     def name(self) -> str:
-        """What it is called in logs, like `notify[1]`."""
+        """Its name in logs, like `notify[1]`."""
         ...
 
     async def send(self, content: Mapping[str, object] | None) -> None:
-        """POST this as JSON, or without content call by GET. Bounded in time.
+        """POST the content as JSON, or send a GET request when there is none. Bounded in time.
 
-        Raises `Undelivered` for what may succeed later, and `Undeliverable`.
+        Raises `Undelivered` when a later attempt may succeed, and `Undeliverable` when none will.
         """
         ...

@@ -1,6 +1,6 @@
-"""Implements `ports.Receiver` over HTTP: webhooks, and heartbeats as healthchecks.io takes them.
+"""Implements `Receiver` over HTTP: webhooks, and heartbeats as healthchecks.io expects them.
 
-The URL is the credential. aiohttp's messages may quote it, so that none of them goes any further.
+The URL is the credential. aiohttp's messages may quote it, so none of them is passed on.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ LATER = {408, 425, 429}
 
 
 class Webhook:
-    """One URL. A redirect is not followed: it would carry the message to whom nobody named."""
+    """A webhook. Redirects are not followed: they would send the message to an address that nobody configured."""
 
     def __init__(self, name: str, url: str, timeout: aiohttp.ClientTimeout = TIMEOUT) -> None:
         self.name = name
@@ -22,19 +22,19 @@ class Webhook:
         self._timeout = timeout
 
     async def send(self, content: Mapping[str, object] | None) -> None:
-        """See `ports.Receiver`."""
+        """See `Receiver`."""
         try:
             status = await self._request(content)
         except (aiohttp.InvalidURL, ValueError):
-            raise Undeliverable(f"{self.name} is no URL that can be called") from None
+            raise Undeliverable(f"{self.name} is not a usable URL") from None
         except TimeoutError:
             raise Undelivered(f"{self.name} did not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Undelivered(f"{self.name} cannot be reached: {type(error).__name__}") from None
+            raise Undelivered(f"{self.name} is unreachable: {type(error).__name__}") from None
         if status in LATER or status >= 500:
             raise Undelivered(f"{self.name} answered with {status}")
         if not 200 <= status < 300:
-            raise Undeliverable(f"{self.name} answered with {status}", "is its URL still right?")
+            raise Undeliverable(f"{self.name} answered with {status}", "check its URL")
 
     async def _request(self, content: Mapping[str, object] | None) -> int:
         async with (

@@ -154,7 +154,7 @@ async def test_one_that_hangs_holds_up_neither_the_others_nor_us() -> None:
         hanging.script.clear()
         with anyio.move_on_after(0.01):
             await anyio.sleep_forever()
-        notifier._parts.pop(0)  # its end is not awaited here
+        notifier._receivers.pop(0)  # its end is not awaited here
 
 
 async def test_the_last_words_are_said_whatever_ended_it() -> None:
@@ -166,7 +166,7 @@ async def test_the_last_words_are_said_whatever_ended_it() -> None:
         async with notifier.running():
             for number in range(40):
                 status.report("app.db", str(number), "", Kind.DAMAGED)
-            notifier.ended_by(error)
+            notifier.report_end(error)
             raise error
     assert "failure: not published" in told.heard[:2]
     assert len(told.heard) == 41
@@ -178,7 +178,7 @@ async def test_the_same_end_is_told_once() -> None:
     async with notifier.running():
         lost = LeaseLost("taken over by m2")
         status.report("", lost.message, lost.hint, Kind.DIVERGENCE)
-        notifier.ended_by(ExceptionGroup("", [lost]))
+        notifier.report_end(ExceptionGroup("", [lost]))
     assert told.heard == ["divergence: taken over by m2"]
 
 
@@ -187,7 +187,7 @@ async def test_an_end_by_a_bug_is_told() -> None:
     told = Told()
     _, notifier = make(told)
     async with notifier.running():
-        notifier.ended_by(ExceptionGroup("", [KeyError("index")]))
+        notifier.report_end(ExceptionGroup("", [KeyError("index")]))
     assert told.heard == ["failure: bug: KeyError('index')"]
 
 
@@ -304,7 +304,7 @@ async def test_growth_is_a_problem_that_is_told() -> None:
     async with notifier.running():
         for size in (1 << 20, 1 << 20, 4 << 20, 4 << 20):
             status.published("app.db", "key", 1, 1, 0, size)
-    assert told.heard == ["growth: the database has grown to 4.0 MiB, 1.0 MiB before"]
+    assert told.heard == ["growth: the database has grown from 1.0 MiB to 4.0 MiB"]
     assert [each.kind for each in status.problems] == [Kind.GROWTH]
 
 

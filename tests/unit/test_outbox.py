@@ -3,7 +3,18 @@
 import pytest
 
 from sidecar.errors import Reason
-from sidecar.monitoring.outbox import BURST, QUEUE, REFILL, REMIND, REPEAT, TOLD, Message, Outbox, said_in, shortened
+from sidecar.monitoring.outbox import (
+    BURST,
+    QUEUE,
+    REFILL,
+    REMIND,
+    REPEAT,
+    SENT,
+    Message,
+    Outbox,
+    format_message,
+    shorten,
+)
 from sidecar.policies import Growth
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
@@ -173,7 +184,7 @@ def test_a_flood_of_others_pushes_no_failure_out_of_the_queue() -> None:
     assert told(outbox)[0] == "failure app.db"
 
 
-@pytest.mark.parametrize("kind", sorted(TOLD - {Kind.FAILURE, Kind.RECOVERY}))
+@pytest.mark.parametrize("kind", sorted(SENT - {Kind.FAILURE, Kind.RECOVERY}))
 def test_what_could_not_be_delivered_is_said_again_later_and_later(kind: Kind) -> None:
     outbox, now, pauses = Outbox(), 0.0, []
     outbox.add(event(kind), now)
@@ -279,12 +290,12 @@ def test_memory_of_words_is_bounded() -> None:
     for number in range(10_000):
         outbox.add(event(Kind.DAMAGED, str(number)), 0)
         outbox.take_newest()
-    assert len(outbox._said) <= 200
+    assert len(outbox._sent) <= 200
 
 
 def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
     """Slack reads <!channel> and <https://…> in `text`; everywhere else the name stays what it is."""
-    content = said_in(Message(event(Kind.FAILURE, "no & never", "<!channel>.db", "do this"), 2), "m1", "s3://b")
+    content = format_message(Message(event(Kind.FAILURE, "no & never", "<!channel>.db", "do this"), 2), "m1", "s3://b")
     assert content["text"] == (
         "sidecar failure on m1: &lt;!channel&gt;.db: no &amp; never (2 more were left out)\ndo this"
     )
@@ -292,12 +303,12 @@ def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
 
 
 def test_what_is_late_says_when_it_was() -> None:
-    content = said_in(Message(event(Kind.SUSPICION), again=True), "m1", "s3://b")
+    content = format_message(Message(event(Kind.SUSPICION), again=True), "m1", "s3://b")
     assert content["text"] == "sidecar suspicion on m1: app.db: words (late: it happened at 2026-11-20 14:55 UTC)"
 
 
 def test_a_message_is_bounded() -> None:
-    cut = shortened(event(Kind.FAILURE, "x" * 5000, hint="y" * 5000))
+    cut = shorten(event(Kind.FAILURE, "x" * 5000, hint="y" * 5000))
     assert (len(cut.message), len(cut.hint)) == (1000, 1000)
 
 
