@@ -104,7 +104,7 @@ async def close_incidents(store: ObjectStore, database: str) -> None:
         stored = await read_incidents(store, database, now)
         await write_incidents(store, database, StoredIncidents((), now, stored.etag))
     except SidecarError as error:
-        log.info("could not close the open incidents", database=database, error=error.message)
+        log.info("open incidents not closed", database=database, error=error.message)
 
 
 def _parse(database: str, value: dict[str, str], now: datetime) -> Problem:
@@ -145,7 +145,7 @@ class Incidents:
             except SidecarError as error:
                 succeeded = False
                 if not self._failures:
-                    log.info("could not store the open incidents", error=error.message)
+                    log.info("open incidents not stored", error=error.message)
         return succeeded
 
     async def store_last(self) -> None:
@@ -155,7 +155,7 @@ class Incidents:
                 if any(self._is_new(database) for database in self._status.databases):
                     await self.store_new()
         except Exception:  # the exit status is decided, and the lease has to be released
-            log.exception("could not store the open incidents because of a bug")
+            log.exception("open incidents not stored because of a bug")
 
     def _is_new(self, database: str) -> bool:
         stored = self._stored.get(database, StoredIncidents())
