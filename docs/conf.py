@@ -10,14 +10,13 @@ from sphinx.application import Sphinx
 
 project = "sidecar"
 extensions = ["myst_parser"]
-exclude_patterns = ["README.md"]
 nitpicky = True
 
-myst_heading_anchors = 4  # `restore.md#go-back`: anchors of headings as GitHub makes them
-myst_enable_extensions = ["attrs_inline"]
+myst_heading_anchors = 4  # links like `restore.md#restore-without-sidecar`, as on GitHub
 
 html_theme = "furo"
 html_title = "sidecar"
+html_use_index = False
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False

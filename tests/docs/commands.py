@@ -32,12 +32,15 @@ def command_lines(page: Page) -> Iterator[CommandLine]:
 
 
 def sidecar_arguments(page: Page) -> Iterator[CommandLine]:
-    """What a page gives to sidecar: in the shell, in another command's arguments, in `docker run`, in a Dockerfile."""
+    """What a page gives to sidecar: in the shell, in other commands' arguments, in a Dockerfile, in the examples of a help."""
     for line in command_lines(page):
         yield from (CommandLine(words, line.where) for words in _arguments(line.words))
     for fence in page.fences:
         if fence.language == "dockerfile":
             yield from _entrypoints(fence)
+        if fence.text.startswith("Usage: "):
+            _, _, examples = fence.text.partition("\nExamples:\n")
+            yield from (CommandLine(shlex.split(line)[1:], fence.where) for line in examples.splitlines())
 
 
 def mentioned_commands(page: Page) -> Iterator[CommandLine]:
