@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ import anyio
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, open_services
 from sidecar.concurrency import first_failure
+from sidecar.database.driver import Driver, standard_driver
 from sidecar.errors import UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
@@ -246,18 +248,25 @@ class Sidecar:
 
 @asynccontextmanager
 async def open_session(
-    settings: Settings | None = None, *, progress: Show = no_progress, **values: Any
+    settings: Settings | None = None,
+    *,
+    sqlite: ModuleType | None = None,
+    progress: Show = no_progress,
+    **values: Any,
 ) -> AsyncIterator[Sidecar]:
     """Open a session with these settings, or with settings given by name: `databases`, `store` and whatever else.
 
     Neither `SIDECAR_*` variables nor `sidecar.toml` are read; credentials come from the `AWS_*` variables. Nothing is
-    connected yet: a store that is unreachable fails at the first request. `progress` is called with the title of a long
+    connected yet: a store that is unreachable fails at the first request. `sqlite` is the module that this process uses
+    for these databases, by default the standard library's `sqlite3`: a second SQLite library would drop the locks of the
+    first one. `progress` is called with the title of a long
     piece of work and returns a context manager for a function that takes (bytes done, total bytes). Needs asyncio.
     Raises `ConfigurationError`.
     """
     if settings is not None and values:
         raise UsageError("either a Settings object or settings by name", "not both")
-    async with open_services(configure(settings or values)) as services:
+    driver = Driver(sqlite) if sqlite else standard_driver()
+    async with open_services(configure(settings or values), driver) as services:
         session = Sidecar(services, progress)
         try:
             yield session

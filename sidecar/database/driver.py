@@ -60,6 +60,13 @@ def default_driver() -> Driver:
     return Driver(dbapi2)
 
 
+def standard_driver() -> Driver:
+    """The standard library's, which most programs in Python use for their databases."""
+    import sqlite3
+
+    return Driver(sqlite3)
+
+
 def is_fixed(version: tuple[int, ...]) -> bool:
     """Whether this version is without the WAL-reset bug, and so may checkpoint while another process does."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import gc
+import json
 import signal
 import sqlite3
 import subprocess
@@ -262,3 +263,35 @@ def test_the_process_stays_as_it_is(database: Path, monkeypatch: pytest.MonkeyPa
 
     asyncio.run(embedding())
     assert told == []
+
+
+def embedded(directory: Path, module: str) -> dict[str, Any]:
+    """What a program saw that backs up with this module beside its own transaction of the standard library's."""
+    script = str(Path(__file__).with_name("embedding.py"))
+    environment = {**clean_environment(directory), "TMPDIR": str(directory)}
+    done = subprocess.run(
+        [sys.executable, script, str(directory), module], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_an_open_transaction_of_this_process_keeps_its_locks_and_its_changes(tmp_path: Path) -> None:
+    """
+    1. A transaction of the standard library's sqlite3 is open, in WAL mode. The session does all that it can.
+    2. The kernel has the same locks as before, another process may not write, and the commit succeeds.
+    3. The backup has the last committed state, and nothing of the open transaction.
+    """
+    seen = embedded(tmp_path, "sqlite3")
+    assert len(seen["before"]) >= 2, "its lock on the database, and those of WAL mode on the index"
+    assert seen["after"] == seen["before"]
+    assert seen["another"] == "database is locked"
+    assert (seen["copied"], seen["committed"], seen["checked"]) == (["committed"], ["committed", "open"], "ok")
+
+
+def test_a_second_sqlite_library_in_this_process_would_drop_the_locks(tmp_path: Path) -> None:
+    """Why a session does not choose its SQLite by itself, and that the test above can fail."""
+    pytest.importorskip("pysqlite3")
+    seen = embedded(tmp_path, "pysqlite3.dbapi2")
+    assert len(seen["after"]) < len(seen["before"])
