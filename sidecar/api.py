@@ -17,7 +17,8 @@ from typing import Any
 import anyio
 
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
-from sidecar.bootstrap import Services, open_services
+from sidecar.backup.history import Start
+from sidecar.bootstrap import Services, build_listing, open_services
 from sidecar.concurrency import first_failure
 from sidecar.database.driver import Driver, standard_driver
 from sidecar.errors import UsageError
@@ -30,6 +31,7 @@ from sidecar.progress import Show, no_progress
 from sidecar.repository.catalog import OTHERS
 from sidecar.repository.inventory import Entry, described
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
+from sidecar.restore.survey import require_descent
 from sidecar.restore.verification import Verification, VerificationReport
 from sidecar.settings.configuration import Configuration
 from sidecar.settings.fields import Settings
@@ -220,29 +222,32 @@ class Sidecar:
             if services.snapshotter.signature(database.path) is None:
                 raise no_database(str(database.path))
         fence = services.fence(returning=False)
-        tools = services.tools(fence, self._show)
         with services.locks(None):
             try:
                 await services.require_origin()
                 await fence.acquire(_lease_patience(services.configuration))
                 async with fence.renewing():
                     return await publish_by_hand(
-                        [services.backup(database, tools) for database in self.databases],
+                        services.backups(fence, self._show),
                         fence,
-                        tools.catalog,
-                        services.lineage,
-                        on_conflict=services.configuration.settings.on_conflict,
-                        close_incidents=partial(close_incidents, tools.catalog.store),
+                        self._find_start,
+                        partial(close_incidents, services.catalog().store),
                     )
             except BaseExceptionGroup as failures:  # from the tasks that renew the lease
                 raise first_failure(failures) from failures
             finally:
                 await fence.release()
 
+    async def _find_start(self, database: Database) -> Start:
+        """Where a backup by hand begins. Raises `ConfigurationError` for a database of another lineage."""
+        found = await self._services.survey().look(database, self._services.lineage(database))
+        require_descent(found)
+        return Start(found.newest, found.marker)
+
     async def _status_of_store(self) -> StoreStatus:
         services, catalog = self._services, self._services.catalog()
         drills = services.configuration.settings.drill_interval
-        reader = StoreReader(catalog, services.reader(catalog), services.listing(catalog), drills)
+        reader = StoreReader(catalog, services.reader(catalog), build_listing(services), drills)
         return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
 
 

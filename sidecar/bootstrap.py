@@ -11,8 +11,13 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
+from sidecar.backup.coverage import Coverage
+from sidecar.backup.cycle import Cycle
+from sidecar.backup.diverged import DivergedLine
+from sidecar.backup.history import History
 from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
+from sidecar.backup.main_line import MainLine
+from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
 from sidecar.database.driver import Driver, default_driver
@@ -32,18 +37,21 @@ from sidecar.lease.fence import Fence, WriterLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Account, Database
-from sidecar.monitoring.incidents import Incidents
 from sidecar.monitoring.listing import StoreListing
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import Show, progress_log
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.existence import LOOK_EVERY
+from sidecar.repository.existence import LOOK_EVERY, Presence
+from sidecar.repository.expiry import Predecessors
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot
-from sidecar.restore.drill import Drill, Prover
+from sidecar.restore.drill import Drill
 from sidecar.restore.mount_guard import require_origin
+from sidecar.restore.placement import Placement
+from sidecar.restore.proof import Prover, Throttle
+from sidecar.restore.survey import Survey
 from sidecar.settings.configuration import Configuration
 from sidecar.status.model import Status
 from sidecar.storage.base import Credentials, FileBacked, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
@@ -120,30 +128,16 @@ class Services:
             hand_over([each.path for each in self.databases], account, settings.databases)
         return account
 
-    def tools(self, fence: Fence, show: Show = progress_log) -> Tools:
-        """What backups work with; `show` is told how far a publish is."""
+    def publisher(self, catalog: Catalog, show: Show = progress_log) -> Publisher:
+        """Publishes in our name; `show` displays the progress of a publish."""
         settings = self.configuration.settings
-        catalog = self.catalog()
-        publisher = Publisher(
+        return Publisher(
             catalog.store,
             PublisherIdentity(self.holder, __version__),
             part_size=settings.part_size,
             concurrency=settings.concurrency,
             level=settings.compression_level,
             show=show,
-        )
-        reader = self.reader(catalog)
-        return Tools(
-            catalog,
-            publisher,
-            reader,
-            self.snapshotter,
-            self.status,
-            self.clock,
-            fence,
-            self.turn,
-            self.prunable,
-            LOOK_EVERY if self.prunable is None else 0.0,  # a directory is looked at by every cycle: that costs nothing
         )
 
     def reader(self, catalog: Catalog, *, integrity: str | None = None, concurrency: int | None = None) -> Reader:
@@ -157,51 +151,55 @@ class Services:
             integrity=integrity or settings.integrity_check,
         )
 
-    def boot(self, tools: Tools, *, alone: bool) -> Boot:
-        """What happens before the app starts, as patient with the store as `restore_timeout` says.
+    def survey(self, policy: RetryPolicy | None = None) -> Survey:
+        """Looks at databases as a boot does, with the configured boot table."""
+        settings = self.configuration.settings
+        return Survey(self.catalog(policy), self.snapshotter, settings.on_empty_store, settings.on_conflict)
+
+    def boot(self, fence: Fence, *, alone: bool) -> Boot:
+        """What happens before the app starts, with the retry policy that `restore_timeout` sets.
 
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
-        settings = self.configuration.settings
-        catalog = self.catalog(self.boot_retry_policy)
-        return Boot(
-            catalog,
-            self.reader(catalog),
-            tools,
-            durable=self.durable,
-            on_empty=settings.on_empty_store,
-            on_conflict=settings.on_conflict,
-            alone=alone,
+        policy = self.boot_retry_policy
+        catalog = self.catalog(policy)
+        reader, survey = self.reader(catalog), self.survey(policy)
+        placement = Placement(self.snapshotter, catalog.store, self.durable, alone=alone)
+        return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock)
+
+    def backups(self, fence: Fence, show: Show = progress_log) -> list[Backup]:
+        """The backup of each database; `show` displays the progress of a publish."""
+        catalog = self.catalog()
+        # A directory is looked at by every cycle: that costs nothing.
+        look_every = LOOK_EVERY if self.prunable is None else 0.0
+        repository = Repository(catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, look_every)
+        return [
+            build_backup(
+                each, self.lineage(each), repository, self.snapshotter, self.status, self.clock, fence, self.turn
+            )
+            for each in self.databases
+        ]
+
+    def diverged_line(self, fence: Fence, show: Show = progress_log) -> DivergedLine:
+        """Publishes what is kept aside under `diverged/`."""
+        catalog = self.catalog()
+        publisher, reader = self.publisher(catalog, show), self.reader(catalog)
+        return DivergedLine(self.holder, self.snapshotter, catalog, publisher, reader, fence, self.turn)
+
+    def drill(self, backup: Backup, alone: anyio.Lock) -> Drill:
+        """The drills of one database: one range at a time, the full integrity check. Those that share `alone` take turns."""
+        catalog = self.catalog()
+        prover = self.prover(catalog, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
+        throttle = Throttle(self.turn, self.clock, alone)
+        name = backup.database.name
+        return Drill(
+            name, catalog, prover, throttle, self.status, self.clock, backup.replace_damaged, backup.cycle.mark
         )
-
-    def backup(self, database: Database, tools: Tools) -> Backup:
-        """The backup of one database."""
-        return Backup(database, self.lineage(database), tools)
-
-    def drill(self, backup: Backup, tools: Tools, alone: anyio.Lock) -> Drill:
-        """The drills of one database: one range at a time, the full integrity check."""
-        prover = self.prover(
-            tools.catalog, backup.database, "drill", share=3
-        )  # scratch, a snapshot, and room for the app
-        return Drill(backup, tools, tools.catalog, prover, alone)
 
     def prover(self, catalog: Catalog, database: Database, name: str, share: int = 1, concurrency: int = 1) -> Prover:
         """Restores to scratch; `name` keeps those apart that work at once, `share` says how many need room there."""
         reader = self.reader(catalog, integrity="full", concurrency=concurrency)
         return Prover(reader, self.staging, database, name, share)
-
-    def notifier(self) -> Notifier:
-        """Who is told of what `status` reports."""
-        settings = self.configuration.settings
-        beat = settings.heartbeat_url
-        return Notifier(
-            self.status,
-            self.clock,
-            [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
-            heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
-            growth=settings.alert_growth,
-            holder=self.holder,
-        )
 
     def inspector(self) -> Snapshotter:
         """A snapshotter that changes nothing about a database."""
@@ -217,22 +215,70 @@ class Services:
         lineages = {database: self.lineage(database) for database in self.databases}
         await require_origin(lineages, self.catalog(self.boot_retry_policy), self.file_backed)
 
-    def incidents(self, tools: Tools) -> Incidents:
-        """The open incidents, kept over restarts."""
-        return Incidents(tools.catalog, self.status, tools.fence)
-
-    def listing(self, catalog: Catalog) -> StoreListing:
-        """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
-        sources, store = self.configuration.sources, without_password(self.configuration.settings.store)
-        options = ["--store", store] if sources["store"] == "flag" else []
-        named = len(self.databases) > 1 or sources["databases"] == "flag"
-        each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in self.databases}
-        return StoreListing(catalog, self.status, self.holder, each)
-
     def durable(self, path: Path) -> bool:
         """Whether what is written at a path must be fsynced."""
         mode = self.configuration.settings.durability
         return is_durable(path.parent, mode, ephemeral_root=self.configuration.environment.on_fly)
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The restore points of one store: where they are, how they are written, read and expired.
+
+    `prunable` is the store again if expired restore points are ours to delete. That the newest restore point is in the
+    store is believed for `look_every` seconds.
+    """
+
+    catalog: Catalog
+    publisher: Publisher
+    reader: Reader
+    prunable: Prunable | None = None
+    look_every: float = LOOK_EVERY
+
+
+def build_backup(
+    database: Database,
+    lineage: Lineage,
+    repository: Repository,
+    snapshotter: Snapshotter,
+    status: Status,
+    clock: Clock,
+    fence: Fence,
+    turn: ConcurrencyLimit,
+) -> Backup:
+    """The backup of one database: its source, its place in history, its main line, and the cycle over them."""
+    catalog, name = repository.catalog, database.name
+    history = History(name)
+    source = Source(database, snapshotter, status, clock)
+    existence = Presence(name, catalog, status, clock, exclusive=fence.exclusive, look_every=repository.look_every)
+    expiry = Predecessors(name, catalog, status, clock, repository.prunable)
+    coverage = Coverage(history, source, existence, expiry, status)
+    main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
+    return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)
+
+
+def build_notifier(services: Services) -> Notifier:
+    """Sends what `status` reports to people."""
+    settings = services.configuration.settings
+    beat = settings.heartbeat_url
+    return Notifier(
+        services.status,
+        services.clock,
+        [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
+        heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
+        growth=settings.alert_growth,
+        holder=services.holder,
+    )
+
+
+def build_listing(services: Services) -> StoreListing:
+    """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
+    configuration, databases = services.configuration, services.databases
+    sources, store = configuration.sources, without_password(configuration.settings.store)
+    options = ["--store", store] if sources["store"] == "flag" else []
+    named = len(databases) > 1 or sources["databases"] == "flag"
+    each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in databases}
+    return StoreListing(services.catalog(), services.status, services.holder, each)
 
 
 @asynccontextmanager

@@ -1,0 +1,1 @@
+"""Keeps a database protected: cycle, loop, final backup, fenced state."""

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sidecar.backup.history import Start
 from sidecar.backup.loop import Backup
-from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
 from sidecar.lease.fence import WriterLease
-from sidecar.model import Database, RestorePoint
-from sidecar.policies import OnConflict
-from sidecar.repository.catalog import Catalog
+from sidecar.model import Database
 
 
 class Outcome(StrEnum):
@@ -61,44 +59,31 @@ def no_database(path: str) -> ConfigurationError:
 async def publish_by_hand(
     backups: Sequence[Backup],
     fence: WriterLease,
-    catalog: Catalog,
-    lineage: Callable[[Database], Lineage],
-    *,
-    on_conflict: OnConflict,
+    find_start: Callable[[Database], Awaitable[Start]],
     close_incidents: Callable[[str], Awaitable[None]],
 ) -> BackupResult:
-    """Publish each database once, as the holder. Raises `ConfigurationError` for one of another lineage.
+    """Publish each database once, as the holder.
 
-    `close_incidents` is called with the name of a database whose state was chosen by hand and is the newest now: the
-    person who chose it has decided what there was to decide.
+    `find_start` raises when a database must not be published; what it raises is raised. `close_incidents` is called
+    with the name of a database whose state was chosen by hand and is the newest now: the person who chose it has
+    decided what there was to decide.
     """
     latest, chosen = {}, set()
     for backup in backups:
-        if newest := await catalog.newest(backup.database.name):
-            marker = lineage(backup.database).read()
-            _require_descent(on_conflict, backup.database, newest, marker)
-            backup.continues(newest, marker)
-            latest[backup.database.name] = newest.key
-            if marker and marker.by_hand and marker.last != newest.key:
+        start = await find_start(backup.database)
+        backup.cycle.start_from(start)
+        if start.newest:
+            latest[backup.database.name] = start.newest.key
+            if start.marker and start.marker.by_hand and start.marker.last != start.newest.key:
                 chosen.add(backup.database.name)
     await fence.record_start(latest)
     done = []
     for backup in backups:
-        outcome = Outcome(await backup.cycle())
-        done.append(DatabaseBackup(backup.database, outcome, backup.newest_key))
+        outcome = Outcome(await backup.cycle.run())
+        done.append(DatabaseBackup(backup.database, outcome, backup.cycle.newest_key))
         if outcome is Outcome.PUBLISHED and backup.database.name in chosen:
             await close_incidents(backup.database.name)
     return BackupResult(tuple(done))
-
-
-def _require_descent(on_conflict: OnConflict, database: Database, newest: RestorePoint, marker: Marker | None) -> None:
-    """Never put an unrelated file above the newest restore point without being told to."""
-    chosen = marker is not None and (marker.names(newest.key) or marker.by_hand)
-    if not chosen and on_conflict is not OnConflict.LOCAL:
-        raise ConfigurationError(
-            f"{database.path} does not descend from the newest restore point {newest.key}: not published above it",
-            "`sidecar restore` brings the newest one; --on-conflict local publishes this file all the same",
-        )
 
 
 def _parse(database: Database, answer: Mapping[str, Any]) -> DatabaseBackup:

@@ -1,13 +1,15 @@
-"""A local database that lost a conflict: kept beside the one that won, and published under `diverged/`."""
+"""States that are not the main line's: what lost a conflict, and what a fenced machine wrote. Published under `diverged/`."""
 
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import structlog
 
-from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
+from sidecar.backup.cycle import Cycle
+from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.base import Snapshotter
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -18,62 +20,119 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.host.files import mark_done
-from sidecar.model import Database, Timestamp
+from sidecar.lease.fence import Fence
+from sidecar.model import Database, Snapshot, Timestamp
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import diverged_key_of, point_of
+from sidecar.repository.reader import Reader
+from sidecar.repository.writer import Publisher
+from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
 
 
-class Diverged:
-    """One of them, to be published once."""
+class DivergedLine:
+    """Where this machine publishes what must not become the newest restore point."""
 
-    def __init__(self, database: Database, kept_at: Path, timestamp: Timestamp, holder: str, tools: Tools) -> None:
+    def __init__(
+        self,
+        holder: str,
+        snapshotter: Snapshotter,
+        catalog: Catalog,
+        publisher: Publisher,
+        reader: Reader,
+        fence: Fence,
+        turn: ConcurrencyLimit,
+    ) -> None:
+        self._holder = holder
+        self._snapshotter = snapshotter
+        self._catalog = catalog
+        self._publisher = publisher
+        self._reader = reader
+        self._fence = fence
+        self._turn = turn
+
+    def key(self, database: str, timestamp: Timestamp) -> str:
+        """The key of a state of this machine."""
+        return diverged_key_of(database, timestamp, self._holder)
+
+    async def now(self) -> Timestamp:
+        """The time in the store's clock. Raises `SidecarError`."""
+        return Timestamp.of(await self._catalog.store.now())
+
+    async def publish(
+        self, database: Database, path: Path, timestamp: Timestamp | None = None, parent: str | None = None
+    ) -> tuple[str, Snapshot]:
+        """Publish the file at `path`, by default with the time after the copy. Returns its key, and what was copied.
+
+        Raises `SidecarError`; `PreconditionFailed` when there is something under the key.
+        """
+        async with self._turn, self._snapshotter.snapshot(path) as snapshot:
+            index = await self._publisher.index(snapshot, database.name)
+            at = timestamp or await self.now()
+            key = self.key(database.name, at)
+            named = replace(index, timestamp=str(at), parent=parent, epoch=self._fence.epoch)
+            await self._publisher.publish(snapshot, named, key)
+            return key, snapshot
+
+    async def publish_file(self, database: Database, path: Path, timestamp: Timestamp) -> None:
+        """Publish a file that was moved aside. Raises as `publish`; `DamagedDatabase` when it is damaged."""
+        # A damaged one is noticed here, before SQLite would delete the WAL beside it.
+        await self._snapshotter.settle(path)
+        await self.publish(database, path, timestamp)
+
+    async def is_whole(self, key: str) -> bool | None:
+        """Whether the object under this key can be read: an earlier try may have left a part of it. None: not known now."""
+        try:
+            point = point_of(await self._catalog.store.head(key))
+            if point:
+                await self._reader.contents(point)
+        except (DamagedRestorePoint, NotFound) as error:
+            log.warning("diverged database incomplete in the store", key=key, error=error.message)
+            return False
+        except UnsupportedRestorePoint:
+            return True
+        except SidecarError as error:
+            log.info("diverged database not checked", key=key, error=error.message)
+            return None
+        return point is not None
+
+
+class Diverged:
+    """A local database that lost a conflict: kept beside the one that won, and to be published once."""
+
+    def __init__(
+        self, database: Database, kept_at: Path, timestamp: Timestamp, line: DivergedLine, status: Status
+    ) -> None:
         self._database = database
         self._kept_at = kept_at
         self._timestamp = timestamp
-        self._holder = holder
-        self._key = diverged_key_of(database.name, timestamp, holder)
-        self._tools = tools
+        self._line = line
+        self._status = status
         self._published = False
+
+    @property
+    def _key(self) -> str:
+        return self._line.key(self._database.name, self._timestamp)
 
     async def publish(self) -> bool:
         """Publish it unless that is done. False when it failed, which is logged: the file stays where it is."""
         if self._published:
             return True
         try:
-            # A damaged one is noticed here, before SQLite would delete the WAL beside it.
-            await self._tools.snapshotter.settle(self._kept_at)
-            async with self._tools.turn, self._tools.snapshotter.snapshot(self._kept_at) as snapshot:
-                index = await self._tools.publisher.index(snapshot, self._database.name)
-                named = replace(index, timestamp=str(self._timestamp), epoch=self._tools.fence.epoch)
-                await self._tools.publisher.publish(snapshot, named, self._key)
-        except PreconditionFailed:
-            whole = await self._is_whole()
-            if whole is None:
-                return False
-            if not whole:
-                self._timestamp = self._timestamp.next()
-                self._key = diverged_key_of(self._database.name, self._timestamp, self._holder)
-                return await self.publish()
-            log.info("the diverged database was published before", key=self._key)
+            done = await self._publish()
         except DamagedDatabase as error:
-            hint = f"it is kept as it is at {self._kept_at}"
-            self._tools.status.report(
-                self._database.name, f"a diverged database is damaged: {error.message}", hint, Kind.DIVERGENCE
-            )
-            log.error("a damaged diverged database cannot be published", error=error.message, hint=hint)
+            self._report_damage(error)
             self._published = True  # there is no point in trying again
             return True
         except SidecarError as error:
-            hint = f"it is kept at {self._kept_at}; {error.hint}"
-            self._tools.status.report(
-                self._database.name, f"diverged database not published: {error.message}", hint, Kind.DIVERGENCE
-            )
-            log.error("diverged database not published", key=self._key, error=error.message, hint=hint)
+            self._report_failure(error)
             return False
         except Exception:  # a loop boundary: a bug here must not stop the app
             log.exception("diverged database not published because of a bug", key=self._key, kept_at=str(self._kept_at))
+            return False
+        if not done:
             return False
         self._published = True
         with suppress(OSError):  # at worst it is published once more
@@ -81,63 +140,72 @@ class Diverged:
         log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
         return True
 
-    async def _is_whole(self) -> bool | None:
-        """Whether what lies under its key can be read: an earlier try may have left a part of it. None: not known now."""
-        try:
-            point = point_of(await self._tools.catalog.store.head(self._key))
-            if point:
-                await self._tools.reader.contents(point)
-        except (DamagedRestorePoint, NotFound) as error:
-            log.warning("what lies under a diverged database's key is not whole", key=self._key, error=error.message)
-            return False
-        except UnsupportedRestorePoint:
+    async def _publish(self) -> bool:
+        """False when it is not known whether an earlier try has published it whole."""
+        while True:
+            try:
+                await self._line.publish_file(self._database, self._kept_at, self._timestamp)
+            except PreconditionFailed:
+                whole = await self._line.is_whole(self._key)
+                if whole is False:
+                    self._timestamp = self._timestamp.next()
+                    continue
+                if whole:
+                    log.info("diverged database found in the store", key=self._key)
+                return bool(whole)
             return True
-        except SidecarError as error:
-            log.info("it is not known whether a diverged database is whole", key=self._key, error=error.message)
-            return None
-        return point is not None
+
+    def _report_damage(self, error: SidecarError) -> None:
+        hint = f"it is kept as it is at {self._kept_at}"
+        message = f"a diverged database is damaged: {error.message}"
+        self._status.report(self._database.name, message, hint, Kind.DIVERGENCE)
+        log.error("a damaged diverged database cannot be published", error=error.message, hint=hint)
+
+    def _report_failure(self, error: SidecarError) -> None:
+        hint = f"it is kept at {self._kept_at}; {error.hint}"
+        message = f"diverged database not published: {error.message}"
+        self._status.report(self._database.name, message, hint, Kind.DIVERGENCE)
+        log.error("diverged database not published", key=self._key, error=error.message, hint=hint)
 
 
 class FencedState:
-    """The live database of a machine that lost the lease: what no restore point holds is published under `diverged/`."""
+    """The live database of a machine that lost the lease. What no restore point holds is published under `diverged/`."""
 
-    def __init__(self, backup: Backup, holder: str, tools: Tools) -> None:
-        self._backup = backup
-        self._holder = holder
-        self._tools = tools
+    def __init__(self, cycle: Cycle, line: DivergedLine, status: Status) -> None:
+        self._cycle = cycle
+        self._line = line
+        self._status = status
+
+    async def publish_until_done(self, pause: float) -> None:
+        """Publish what changed, trying again after `pause` seconds as long as that makes sense."""
+        while not await self.publish():
+            await anyio.sleep(pause)
 
     async def publish(self) -> bool:
         """Publish what changed since the last restore point, or the last time. False when it failed, which is logged."""
-        name = self._backup.database.name
+        database = self._cycle.database
         try:
-            if not self._backup.changed():
+            if not self._cycle.source.changed():
                 return True
-            path = self._backup.database.path
-            async with self._backup.alone, self._tools.turn, self._tools.snapshotter.snapshot(path) as snapshot:
-                index = await self._tools.publisher.index(snapshot, name)
-                at = Timestamp.of(await self._tools.catalog.store.now())
-                key = diverged_key_of(name, at, self._holder)
-                epoch = self._tools.fence.epoch
-                named = replace(index, timestamp=str(at), parent=self._backup.newest_key, epoch=epoch)
-                await self._tools.publisher.publish(snapshot, named, key)
-                self._backup.kept(snapshot)
+            async with self._cycle.alone:
+                key, snapshot = await self._line.publish(database, database.path, parent=self._cycle.newest_key)
+                self._cycle.source.kept_aside(snapshot)
         except SidecarError as error:
-            hint = f"it is kept at {self._backup.database.path}; {error.hint}"
-            self._tools.status.report(
-                name, f"the state of a fenced machine is not published: {error.message}", hint, Kind.DIVERGENCE
-            )
-            log.error("fenced database not published", database=name, error=error.message, hint=hint)
+            hint = f"it is kept at {database.path}; {error.hint}"
+            self._report(f"the state of a fenced machine is not published: {error.message}", hint)
+            log.error("fenced database not published", database=database.name, error=error.message, hint=hint)
             return not isinstance(error, Transient | PreconditionFailed)
         except Exception:  # a loop boundary: a bug with one database must not cost another one its state
-            hint = f"do not destroy this machine: only {self._backup.database.path} has it"
-            self._tools.status.report(
-                name, "the state of a fenced machine is not published, by a bug", hint, Kind.DIVERGENCE
+            self._report(
+                "the state of a fenced machine is not published, because of a bug",
+                f"do not destroy this machine: only {database.path} has it",
             )
-            log.exception("fenced database not published because of a bug", database=name)
+            log.exception("fenced database not published because of a bug", database=database.name)
             return True
-        hint = "`sidecar list --diverged` shows it, `sidecar restore --key` gets it"
-        self._tools.status.report(
-            name, f"what this machine wrote since its last restore point is kept as {key}", hint, Kind.DIVERGENCE
-        )
-        log.warning("fenced database published", database=name, key=key, hint=hint)
+        hint = "`sidecar list --diverged` shows it, `sidecar restore --key` restores it"
+        self._report(f"what this machine wrote since its last restore point is kept as {key}", hint)
+        log.warning("fenced database published", database=database.name, key=key, hint=hint)
         return True
+
+    def _report(self, message: str, hint: str) -> None:
+        self._status.report(self._cycle.database.name, message, hint, Kind.DIVERGENCE)

@@ -1,14 +1,14 @@
-"""The last state of every database, once the app has stopped; and states that are kept aside, as soon as may be."""
+"""The final backup of every database, once the app has stopped, and states that are kept aside meanwhile."""
 
 from collections.abc import Sequence
 
 import anyio
 import structlog
 
-from sidecar.backup.diverged import Diverged, FencedState
+from sidecar.backup.diverged import Diverged, DivergedLine, FencedState
 from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
 from sidecar.lease.fence import Fence
+from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
 
 log = structlog.get_logger()
@@ -21,23 +21,23 @@ NOT_KEPT = (
 )
 NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
-    "do not destroy this machine: only its disk has them, and started again on it sidecar publishes them; the log says why",
+    "do not destroy this machine: only its disk has them. When sidecar is started on it again, it publishes them; the log says why it could not",
 )
 
 
-class Ending:
-    """Of all databases. `diverged` are local databases that lost a conflict at a boot."""
+class FinalBackup:
+    """The last backup of all databases. `diverged` are local databases that lost a conflict at a boot."""
 
-    def __init__(self, backups: Sequence[Backup], holder: str, fence: Fence, tools: Tools) -> None:
+    def __init__(self, backups: Sequence[Backup], line: DivergedLine, fence: Fence, status: Status) -> None:
         self.diverged: list[Diverged] = []
-        self.disk_has_more = True  # than the store, until the final backup says otherwise
+        self.disk_has_more = True  # than the store, until the final backup proves otherwise
         self._backups = backups
-        self._holder = holder
         self._fence = fence
-        self._tools = tools
+        self._status = status
+        self._fenced = [FencedState(backup.cycle, line, status) for backup in backups]
 
-    async def final_backup(self, timeout: float) -> bool:
-        """Back up once more, whatever signals come; False when a database could not be in time.
+    async def run(self, timeout: float) -> bool:
+        """Back up once more, whatever signals come; False when a database could not be backed up in time.
 
         When the lease is lost the state goes under `diverged/` instead.
         """
@@ -57,55 +57,56 @@ class Ending:
                 await self.save_fenced()
             protected += [await diverged.publish() for diverged in self.diverged]
         if scope.cancelled_caught:
-            log.error("the final backup did not end in time", final_backup_timeout_seconds=timeout)
+            log.error("final backup timed out", final_backup_timeout_seconds=timeout)
             if self._fence.lost.is_set():
-                self._tools.status.report("", *NOT_KEPT, Kind.DIVERGENCE)
+                self._status.report("", *NOT_KEPT, Kind.DIVERGENCE)
         every = len(protected) == len(self._backups) + len(self.diverged)
-        self.disk_has_more = not every or protected.count(False) > sum(backup.is_gone() for backup in failed)
+        self.disk_has_more = not every or protected.count(False) > sum(backup.cycle.is_gone() for backup in failed)
         return every and all(protected)
 
-    def tell_not_published(self) -> None:
-        """To people now; of a database that is gone to those, too, who look after the next start: that brings it back."""
-        status = self._tools.status
-        message, hint = self.not_published()
-        status.report("", message, hint, Kind.FAILURE)
-        log.error(message, hint=hint)
-        for backup in filter(Backup.is_gone, self._backups):
-            message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.newest_key} is lost"
-            hint = "has the app deleted it? Every start brings back the newest restore point"
-            status.problems.remember(Problem(status.now(), backup.database.name, message, hint, Kind.DAMAGED))
+    def report_failure(self) -> None:
+        """Report that the final backup failed.
 
-    def not_published(self) -> tuple[str, str]:
+        A database that is gone is also remembered beyond the next start, which brings it back.
+        """
+        message, hint = self.describe_failure()
+        self._status.report("", message, hint, Kind.FAILURE)
+        log.error(message, hint=hint)
+        for backup in self._gone():
+            message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.cycle.newest_key} is lost"
+            hint = "has the app deleted it? Every start restores the newest restore point"
+            problem = Problem(self._status.now(), backup.database.name, message, hint, Kind.DAMAGED)
+            self._status.problems.remember(problem)
+
+    def describe_failure(self) -> tuple[str, str]:
         """When the final backup failed: what is lost and what is not, and what to do."""
-        gone = [backup for backup in self._backups if backup.is_gone()]
+        gone = self._gone()
         if not gone:
             return NOT_PUBLISHED
-        what = ", ".join(f"{each.database.path} (newest restore point: {each.newest_key})" for each in gone)
-        hint = "has the app deleted it? `sidecar restore`, and every boot, brings back the newest restore point"
+        what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in gone)
+        hint = "has the app deleted it? `sidecar restore`, and every boot, restores the newest restore point"
         if len(gone) < len(self._backups):
-            hint += "; the log says what became of the others"
+            hint += "; the log says what happened to the others"
         return f"the app has stopped, and there is nothing to back up any more at {what}", hint
+
+    def _gone(self) -> list[Backup]:
+        return [backup for backup in self._backups if backup.cycle.is_gone()]
 
     async def save_fenced(self) -> None:
         """The lease is lost: publish under `diverged/` what no restore point holds; tried again until it is done."""
-
-        async def save(state: FencedState) -> None:
-            while not await state.publish():
-                await anyio.sleep(RETRY_FENCED_SECONDS)
-
         async with anyio.create_task_group() as group:
-            for backup in self._backups:
-                group.start_soon(save, FencedState(backup, self._holder, self._tools))
+            for state in self._fenced:
+                group.start_soon(state.publish_until_done, RETRY_FENCED_SECONDS)
 
     async def keep_saving_fenced(self, interval: float) -> None:
-        """An app that goes on without the lease: its state is kept under `diverged/` at every interval."""
+        """An app that continues without the lease: its state is kept under `diverged/` at every interval."""
         await self._fence.lost.wait()
         while True:
             await self.save_fenced()
             await anyio.sleep(interval)
 
     async def publish_diverged(self) -> None:
-        """Each of `diverged`, once; tried again until it is done."""
+        """Publish each of `diverged` once; tried again until it is done."""
         for diverged in self.diverged:
             while not await diverged.publish():
                 await anyio.sleep(DIVERGED_RETRY_SECONDS)

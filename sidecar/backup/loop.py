@@ -1,4 +1,4 @@
-"""The loop around backup cycles: when one comes, what becomes of a failure, and the last one."""
+"""When backup cycles run: at intervals, sooner after a failure, on demand, and one last time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -8,15 +8,10 @@ import anyio
 import structlog
 
 from sidecar.backup.cycle import Cycle, Timing
-from sidecar.backup.tools import Tools
-from sidecar.database.lineage import Lineage
-from sidecar.errors import (
-    DatabaseMissing,
-    LeaseLost,
-    SidecarError,
-    Transient,
-)
-from sidecar.model import Database
+from sidecar.errors import DatabaseMissing, LeaseLost, SidecarError, Transient
+from sidecar.host.clock import Clock
+from sidecar.model import Database, RestorePoint
+from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 
 log = structlog.get_logger()
@@ -24,52 +19,51 @@ log = structlog.get_logger()
 FIRST_RETRY = 2.0
 
 
-class Backup(Cycle):
-    """Keeps one database protected."""
+class Backup:
+    """Keeps one database protected by running its `cycle`."""
 
-    def __init__(self, database: Database, lineage: Lineage, tools: Tools) -> None:
-        super().__init__(database, lineage, tools)
+    def __init__(self, cycle: Cycle, status: Status, clock: Clock) -> None:
+        self.cycle = cycle
+        self._report = status
+        self._status = status.databases[cycle.database.name]
+        self._clock = clock
         self._woken = anyio.Event()
 
+    @property
+    def database(self) -> Database:
+        """The database that is protected."""
+        return self.cycle.database
+
     async def look(self) -> None:
-        """Look at once, whether there are changes or not, and publish what is gone. It fails as a cycle does.
+        """Ask the store at once whether the newest restore point is there, and publish if it is gone. Fails as a cycle does.
 
         While cycles fail they are tried again anyway; after a failure here, too.
         """
-
-        async def held() -> None:
-            async with self._mine:
-                self._tools.fence.require_held()
-                await self._is_held(last=False)
-
         if self._status.failing_since:
             return
-        self.doubt()
-        if await self._tried(held) is not None:
+        if await self._tried(self.cycle.look) is not None:
             self._woken.set()
-        elif self._must_publish:
+        elif self.cycle.must_publish:
             await self.attempt()
 
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
-        clock = self._tools.clock
-        async with self._mine:  # now, too: an app that is often stopped may never live to see a cycle
-            await self._predecessors.settle()
+        await self.cycle.settle()  # at the start, too: an app that is often stopped may never live to see a cycle
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
-            self._status.next_backup = clock.now() + timedelta(seconds=delay)
+            self._status.next_backup = self._clock.now() + timedelta(seconds=delay)
             await self._sleep(delay)
-            timing = Timing(clock.monotonic)
+            timing = Timing(self._clock.monotonic)
             if await self.attempt() is None:
                 failures = 0
                 delay = max(interval.total_seconds() - timing.elapsed(), interval.total_seconds() / 10)
             else:
                 failures += 1
                 ceiling = min(interval.total_seconds(), FIRST_RETRY * 2 ** min(failures, 20))
-                delay = ceiling * (0.1 + 0.9 * clock.random())
+                delay = ceiling * (0.1 + 0.9 * self._clock.random())
 
     async def _sleep(self, seconds: float) -> None:
-        """Less when a look failed: then a cycle finds out how things are, and goes on trying."""
+        """Sleep; a `look` that failed ends it, so that a cycle finds out more and goes on trying."""
 
         async def wake(scope: anyio.CancelScope) -> None:
             await self._woken.wait()
@@ -77,7 +71,7 @@ class Backup(Cycle):
 
         async with anyio.create_task_group() as group:
             group.start_soon(wake, group.cancel_scope)
-            await self._tools.clock.sleep(seconds)
+            await self._clock.sleep(seconds)
             group.cancel_scope.cancel()
         self._woken = anyio.Event()
 
@@ -91,30 +85,35 @@ class Backup(Cycle):
             if not isinstance(failure, Transient):
                 return False
             failures += 1
-            await self._tools.clock.sleep(min(5.0, 0.5 * 2**failures) * self._tools.clock.random())
+            await self._clock.sleep(min(5.0, 0.5 * 2**failures) * self._clock.random())
+
+    async def replace_damaged(self, damaged: RestorePoint) -> None:
+        """Publish a whole restore point at once in the place of this one."""
+        await self.cycle.distrust(damaged)
+        await self.attempt()
 
     async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
-        return await self._tried(partial(self.cycle, last=last))
+        return await self._tried(partial(self.cycle.run, last=last))
 
     async def _tried(self, work: Callable[[], Awaitable[object]]) -> Exception | None:
         try:
             await work()
         except SidecarError as error:
-            self._tell_failure(error)
+            self._report_failure(error)
             log.error("backup failed", database=self.database.name, error=error.message, hint=error.hint)
             return error
         except Exception as error:  # the loop boundary: a bug here must not stop the app
-            self._tools.status.failed(self.database.name, f"bug: {error!r}", "please report it with the log")
+            self._report.failed(self.database.name, f"bug: {error!r}", "please report it with the log")
             log.exception("backup failed by a bug", database=self.database.name)
             return error
         return None
 
-    def _tell_failure(self, error: SidecarError) -> None:
-        """Who took over is told by the lease, and a database that is gone is on no disk."""
+    def _report_failure(self, error: SidecarError) -> None:
+        """Warn that only this disk has the changes, unless the lease is lost (reported there) or the database is gone."""
         hint, since = error.hint, self._status.unprotected_since
         if since and not isinstance(error, DatabaseMissing | LeaseLost):
             only = f"Do not destroy this machine, only its disk has the changes since {since:%Y-%m-%d %H:%M:%S} UTC"
             hint = f"{hint}{'' if hint.endswith(('?', '.')) else '.'} {only}" if hint else only
         kind = Kind.NOTICE if isinstance(error, LeaseLost) else Kind.FAILURE
-        self._tools.status.failed(self.database.name, error.message, hint, error.reason, kind)
+        self._report.failed(self.database.name, error.message, hint, error.reason, kind)

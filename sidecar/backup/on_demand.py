@@ -1,4 +1,4 @@
-"""Backups that somebody asks for, through the control socket."""
+"""Backups that a command asks for, through the control socket."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,21 +13,21 @@ from sidecar.status.model import Status
 
 @contextmanager
 def shown_in(status: Status, title: str) -> Iterator[Progress]:
-    """How far a publish is: in the log, and in the read-model for whoever asked for it."""
+    """Progress of a publish: in the log, and in the read-model for the command that asked for it."""
     with progress_log(title) as log:
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             log(done, total)
             status.publishing[title] = (done, total)
 
         try:
-            yield tell
+            yield report
         finally:
             status.publishing.pop(title, None)
 
 
 class OnDemand:
-    """A cycle of every database, and how each ended."""
+    """Runs a cycle of every database, and reports how each ended."""
 
     def __init__(self, backups: Sequence[Backup], status: Status) -> None:
         self._backups = backups
@@ -35,8 +35,8 @@ class OnDemand:
         self._under_way: set[anyio.CancelScope] = set()
 
     async def backup(self) -> dict[str, object]:
-        """By the names of databases: outcome, and restore point or error, hint and exit code."""
-        if not self._status.ready:  # before the boot table was carried out, the local files decide nothing
+        """By database name: the outcome, and the restore point, or the error with its hint and exit code."""
+        if not self._status.ready:  # until the boot table was carried out, the local files prove nothing
             if self._status.phase == "handed over":
                 other = self._status.lease.waiting_for or "another machine"
                 return self._refusal(f"this machine has handed over to {other}", f"ask {other} for it")
@@ -47,10 +47,10 @@ class OnDemand:
                 return {backup.database.name: await self._outcome(backup) for backup in self._backups}
             finally:
                 self._under_way.discard(scope)
-        return self._refusal("the daemon stops, and backs up once more", "see its log")
+        return self._refusal("the daemon is stopping, with a final backup", "see its log")
 
     def cancel(self) -> None:
-        """Give up what is under way: it would copy once more what is not the last state."""
+        """Cancel what is under way: the final backup copies a later state anyway."""
         for scope in self._under_way:
             scope.cancel()
 
@@ -59,7 +59,7 @@ class OnDemand:
         return {backup.database.name: dict(answer) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
-        backup.doubt()  # whoever asks wants to know, and not what was seen a while ago
+        backup.cycle.doubt()  # the answer is to be about now, not about a while ago
         failure = await backup.attempt()
         if failure is None:
             database = self._status.databases[backup.database.name]

@@ -1,0 +1,1 @@
+"""`sidecar run`: the app beside us, signals, and scopes nested in shutdown order."""

@@ -1,4 +1,4 @@
-"""What goes on beside the app, besides backups and drills: looks at what is unprotected, and whether restore points are still there."""
+"""Background tasks beside the app: what is unprotected now, and whether the restore points are still there."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,38 +8,37 @@ import anyio
 import structlog
 
 from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
 from sidecar.errors import SidecarError
 from sidecar.host.memory import return_free_pages
 from sidecar.lease.fence import WriterLease
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
 
 
-class Watching:
-    """Of all databases."""
+class Background:
+    """Watches all databases, and the store when the lease casts doubt on it."""
 
     def __init__(
-        self, backups: Sequence[Backup], fence: WriterLease, tools: Tools, final_backup_timeout: timedelta
+        self, backups: Sequence[Backup], fence: WriterLease, status: Status, final_backup_timeout: timedelta
     ) -> None:
         self._backups = backups
         self._fence = fence
-        self._tools = tools
-        self._status = tools.status
+        self._status = status
         self._limit = final_backup_timeout.total_seconds()
 
     def observe(self) -> None:
-        """Look, by stat alone, what is unprotected. What is wrong with a file the cycle reports."""
+        """Note, by stat alone, what is unprotected. Cycles report what is wrong with a file."""
         for backup in self._backups:
             with suppress(SidecarError, OSError):
-                backup.observe()
+                backup.cycle.source.observe()
 
     async def keep_observing(self) -> None:
-        """Every second: what is unprotected, and whether a final backup would still fit its time.
+        """Note every second what is unprotected, and whether a final backup would still fit its time.
 
-        What a boot, a publish or a drill left of its memory is given back.
+        Memory that a boot, a publish or a drill has freed is returned to the system.
         """
         warned = False
         done: list[tuple[str | None, int]] = []
@@ -59,7 +58,7 @@ class Watching:
 
     def _done(self, backup: Backup) -> tuple[str | None, int]:
         """Changes with each publish and each drill."""
-        return backup.newest_key, sum(self._status.databases[backup.database.name].drills.values())
+        return backup.cycle.newest_key, sum(self._status.databases[backup.database.name].drills.values())
 
     async def look_when_doubted(self) -> None:
         """The lease object was deleted, or is out of reach for good: are the restore points still there?"""

@@ -18,11 +18,12 @@ import structlog
 from anyio.abc import TaskGroup
 
 from sidecar.backup.diverged import Diverged
-from sidecar.backup.final import Ending
+from sidecar.backup.final import FinalBackup
+from sidecar.backup.history import Start
 from sidecar.backup.on_demand import OnDemand, shown_in
-from sidecar.bootstrap import Services, open_services
+from sidecar.bootstrap import Services, build_listing, build_notifier, open_services
 from sidecar.concurrency import first_failure
-from sidecar.daemon.background import Watching
+from sidecar.daemon.background import Background
 from sidecar.daemon.control import control_socket
 from sidecar.daemon.signals import PASSED_ON, STOPPING, Signals, until_ended
 from sidecar.daemon.silence import log_silence
@@ -35,6 +36,7 @@ from sidecar.host.runtime import resume_collection, tune_process
 from sidecar.model import Account
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
+from sidecar.monitoring.incidents import Incidents
 from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.policies import OnLeaseLost
 from sidecar.progress import progress_bar
@@ -81,12 +83,13 @@ class _Daemon:
         self._command = command
         self._status = parts.status
         self._fence = parts.fence()
-        self._tools = parts.tools(self._fence, partial(shown_in, self._status))
-        self._backups = [parts.backup(database, self._tools) for database in parts.databases]
-        self._incidents = parts.incidents(self._tools)
-        self._listing = parts.listing(self._tools.catalog)
-        self._watching = Watching(self._backups, self._fence, self._tools, self._settings.final_backup_timeout)
-        self._ending = Ending(self._backups, parts.holder, self._fence, self._tools)
+        show = partial(shown_in, self._status)
+        self._backups = parts.backups(self._fence, show)
+        self._incidents = Incidents(parts.catalog(), self._status, self._fence)
+        self._listing = build_listing(parts)
+        self._background = Background(self._backups, self._fence, self._status, self._settings.final_backup_timeout)
+        self._diverged_line = parts.diverged_line(self._fence, show)
+        self._final = FinalBackup(self._backups, self._diverged_line, self._fence, self._status)
         self._started = anyio.Event()
         self._signals = Signals()
         self._on_demand = OnDemand(self._backups, self._status)
@@ -96,7 +99,7 @@ class _Daemon:
             outermost.start_soon(self._signals.listen, received)
             async with AsyncExitStack() as stack:
                 await self._serve(stack)
-                notifier = self._parts.notifier()
+                notifier = build_notifier(self._parts)
                 await stack.enter_async_context(notifier.running())
                 try:
                     status = await self._boot_and_run()
@@ -114,7 +117,7 @@ class _Daemon:
         stack.enter_context(self._parts.locks(control))
         url = self._settings.app_metrics_url
         app_metrics = AppMetrics(url, acceptable) if url else None
-        http = HttpInterface(self._status, Metrics(self._status).render, self._watching.observe, app_metrics)
+        http = HttpInterface(self._status, Metrics(self._status).render, self._background.observe, app_metrics)
         if address := listen_address(self._settings.listen):
             await stack.enter_async_context(http.listening(*address))
         if control:
@@ -183,11 +186,11 @@ class _Daemon:
         status = await self._run_beside_backups(booted)
         stopping = self._parts.clock.monotonic()
         self._on_demand.cancel()
-        protected = await self._ending.final_backup(self._settings.final_backup_timeout.total_seconds())
+        protected = await self._final.run(self._settings.final_backup_timeout.total_seconds())
         now = self._parts.clock.monotonic()
         self._status.enter("stopped")
         if not protected and not self._fence.lost.is_set():  # of that was told what became of the state
-            self._ending.tell_not_published()
+            self._final.report_failure()
         await self._incidents.store_last()
         waiting = self._waiting()
         (log.warning if waiting or not protected else log.info)(
@@ -197,7 +200,7 @@ class _Daemon:
             app_seconds=round(stopping - started, 3),
             final_backup_seconds=round(now - stopping, 3),
         )
-        self._fence.retain = self._ending.disk_has_more
+        self._fence.retain = self._final.disk_has_more
         return self._exit_status(status, protected=protected)
 
     def _start_app(self, account: Account | None) -> App:
@@ -213,15 +216,15 @@ class _Daemon:
                 self._start_drills(group)
                 for watch in (
                     self._listing.run,
-                    self._watching.keep_observing,
-                    self._watching.look_when_doubted,
+                    self._background.keep_observing,
+                    self._background.look_when_doubted,
                     self._incidents.run,
                     self._incidents.keep_looking_for_diverged,
-                    self._ending.publish_diverged,
+                    self._final.publish_diverged,
                 ):
                     group.start_soon(self._guarded, watch)
                 if self._settings.on_lease_lost is OnLeaseLost.CONTINUE:
-                    saving = partial(self._ending.keep_saving_fenced, self._settings.interval.total_seconds())
+                    saving = partial(self._final.keep_saving_fenced, self._settings.interval.total_seconds())
                     group.start_soon(self._guarded, saving)
                 grace, drain = self._settings.shutdown_grace.total_seconds(), self._settings.drain.total_seconds()
                 status = await until_ended(self._signals, self._status, grace=grace, drain=drain)
@@ -234,7 +237,7 @@ class _Daemon:
     def _start_drills(self, group: TaskGroup) -> None:
         alone, interval = anyio.Lock(), self._settings.drill_interval
         for backup in self._backups if interval else ():
-            drill = self._parts.drill(backup, self._tools, alone)
+            drill = self._parts.drill(backup, alone)
             group.start_soon(self._guarded, partial(drill.run, interval))
 
     async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -247,17 +250,18 @@ class _Daemon:
 
     async def _boot(self, booted: list[Booted]) -> None:
         """Carry out the boot table for each database, and write down what this term begins from."""
-        boot = self._parts.boot(self._tools, alone=bool(self._command))
+        boot = self._parts.boot(self._fence, alone=bool(self._command))
         for backup in self._backups:
             with progress_bar(f"restore {backup.database.name}") as progress:
-                how = await boot.boot(backup, self._parts.lineage(backup.database), progress)
-            self._ending.diverged += [
-                Diverged(backup.database, path, at, self._parts.holder, self._tools)
+                how = await boot.boot(backup.database, self._parts.lineage(backup.database), progress)
+            backup.cycle.start_from(Start(how.newest, how.marker, how.restored, how.publish))
+            self._final.diverged += [
+                Diverged(backup.database, path, at, self._diverged_line, self._status)
                 for path, at in kept_aside(backup.database.path, "diverged")
             ]
             booted.append(how)
         names = (backup.database.name for backup in self._backups)
-        newest = {name: how.newest for name, how in zip(names, booted, strict=True) if how.newest}
+        newest = {name: how.newest.key for name, how in zip(names, booted, strict=True) if how.newest}
         await self._fence.record_start(newest, running=True)
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -321,5 +325,5 @@ class _Daemon:
         if self._fence.lost.is_set() and (status == 0 or self._settings.on_lease_lost is OnLeaseLost.STOP):
             self._fence.require_held()
         if not protected and status == 0:
-            raise FinalBackupFailed(*self._ending.not_published())
+            raise FinalBackupFailed(*self._final.describe_failure())
         return status

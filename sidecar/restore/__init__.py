@@ -1,0 +1,1 @@
+"""Brings a database back and proves that it can: boot table, put in place, drills."""

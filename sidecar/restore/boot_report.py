@@ -1,4 +1,4 @@
-"""What people are told of a boot that was not the ordinary one: in the log, on the page, by notifications."""
+"""Reports of an unusual boot: in the log, on the page, and as notifications."""
 
 from pathlib import Path
 
@@ -19,13 +19,13 @@ FALLBACK_HINT = (
 )
 
 
-def said(point: RestorePoint) -> str:
+def format_time(point: RestorePoint) -> str:
     """When a restore point was made, for people."""
     return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
-class BootNotices:
-    """Of one database, whose restore points are in `store`."""
+class BootReport:
+    """Reports what happened to one database, whose restore points are in `store`."""
 
     def __init__(self, database: Database, store: str, status: Status) -> None:
         self._database = database
@@ -33,7 +33,7 @@ class BootNotices:
         self._status = status
 
     def started_empty(self, others: tuple[str, ...]) -> None:
-        """There was nothing to restore; `others` are databases that the store does have."""
+        """There was nothing to restore. `others` are databases that the store does have."""
         self._status.databases[self._database.name].others = others
         hint = "not its first start? Then stop it: `store` or the database's name is wrong; on_empty_store=fail never starts empty"
         log.warning(
@@ -62,23 +62,25 @@ class BootNotices:
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def was_missing(self, marker: Path, restored: RestorePoint) -> None:
-        """This disk had the database once, and has its marker still."""
+        """This disk had the database once, and still has its marker."""
         message = (
             f"{self._database.path} was gone, or had zero bytes, and {marker.name} was still there: "
-            f"restored from {restored.key} of {said(restored)}; what was written after that is lost"
+            f"restored from {restored.key} of {format_time(restored)}; what was written after that is lost"
         )
         self._decide(
-            message, "did the app, or a person, delete the file? Nothing to do if it was meant", Kind.DIVERGENCE
+            message,
+            "did the app, or a person, delete the file? There is nothing to do if that was intended",
+            Kind.DIVERGENCE,
         )
 
     def was_unfinished(self, holder: str, point: RestorePoint | None) -> None:
-        """The last machine that ran the app did not give its lease back, and this is not its disk."""
-        after = f"after {point.key} of {said(point)}" if point else "without a restore point"
+        """The last machine that ran the app did not release its lease, and this is not its disk."""
+        after = f"after {point.key} of {format_time(point)}" if point else "without a restore point"
         message = (
             f"{holder} did not shut down cleanly (killed, or the store was unreachable): "
             f"what it wrote {after} may be missing from this database"
         )
-        hint = "if its disk is still there, start sidecar on it: what is missing goes to diverged/. Else what it wrote then is lost"
+        hint = "if its disk still exists, start sidecar on it: what is missing is published under diverged/. Otherwise what it wrote then is lost"
         self._status.unfinished = holder
         self._decide(message, hint, Kind.DIVERGENCE)
 
@@ -91,26 +93,26 @@ class BootNotices:
 
     def kept_below_damaged(self, newest: RestorePoint | None) -> None:
         """The newest is damaged, and the local database descends from the one that would be restored."""
-        what = f"{newest.key} of {said(newest)}" if newest else "the newest restore point"
+        what = f"{newest.key} of {format_time(newest)}" if newest else "the newest restore point"
         self._decide(
-            f"{what} is damaged, and the local database, which goes on from an older one, is kept: "
+            f"{what} is damaged, and the local database, which descends from an older one, is kept: "
             "what another machine wrote after that is missing from it",
             FALLBACK_HINT,
             Kind.DAMAGED,
         )
 
     def fell_back(self, newest: RestorePoint | None, restored: RestorePoint) -> None:
-        """An older restore point had to do."""
-        why = f"{newest.key} of {said(newest)} is damaged" if newest else "the newest is gone"
+        """The newest restore point was damaged, and an older one was restored."""
+        why = f"{newest.key} of {format_time(newest)} is damaged" if newest else "the newest is gone"
         self._decide(
-            f"restored from {restored.key} of {said(restored)}, because {why}: "
+            f"restored from {restored.key} of {format_time(restored)}, because {why}: "
             "what was written between the two is missing from the database",
             FALLBACK_HINT,
             Kind.DAMAGED,
         )
 
     def remote_won(self, kept: Path, *, newer: bool, origin: Marker | None) -> None:
-        """The local database gave way to the newest restore point, and is kept; `newer`: it was written later than that."""
+        """The local database gave way to the newest restore point and is kept aside. `newer`: it was written later than that."""
         message = f"conflict: the local database gave way to the newest restore point; it is kept at {kept}"
         message += f"; it comes from another store, {origin.store}" if origin else ""
         message += ", and was written later than that restore point" if newer else ""
@@ -121,11 +123,11 @@ class BootNotices:
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def local_won(self, newest: str) -> None:
-        """The local database goes on, above a restore point that it does not descend from."""
+        """The local database is kept, and published above a restore point that it does not descend from."""
         message = f"conflict: the local database wins, {newest} becomes an older restore point"
-        self._decide(message, "`sidecar restore --key` gets what it has", Kind.DIVERGENCE)
+        self._decide(message, "`sidecar restore --key` restores it", Kind.DIVERGENCE)
 
     def _decide(self, message: str, hint: str, kind: Kind) -> None:
         self._status.report(self._database.name, message, hint, kind)
-        say = log.error if kind is Kind.DAMAGED else log.warning
-        say(message, database=self._database.name, hint=hint)
+        write = log.error if kind is Kind.DAMAGED else log.warning
+        write(message, database=self._database.name, hint=hint)

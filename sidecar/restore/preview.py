@@ -1,55 +1,45 @@
-"""What the next boot would do with a database, for `sidecar check`: the boot table, and nothing of it carried out."""
+"""What the next boot would do with a database: the boot table is asked, and nothing is carried out."""
 
-from sidecar.bootstrap import Services
-from sidecar.cli.check.store import Finding
-from sidecar.database.lineage import Marker
+from dataclasses import dataclass
+
+from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
 from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
-from sidecar.restore.boot import none_good, refused
-from sidecar.restore.boot_report import said
-from sidecar.restore.decision import Decision, decide
+from sidecar.repository.reader import Reader
+from sidecar.restore.boot_report import format_time
+from sidecar.restore.decision import Decision
+from sidecar.restore.survey import Situation, Survey
 
 
-async def foretell(parts: Services, database: Database, newest: RestorePoint | None) -> Finding:
-    """Raises what the boot would raise, with its exit code."""
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a boot would do, for people; `warning` says that somebody should look at it before."""
+
+    text: str
+    warning: bool = False
+
+
+async def preview(survey: Survey, reader: Reader, database: Database, lineage: Lineage) -> Preview:
+    """Raises what the boot would raise. Restore points are judged by their index; `sidecar verify` reads all of them."""
     if holder := holder_of(database):
-        return Finding(f"a sidecar (pid {holder.pid}) protects it now, and has decided")
-    settings = parts.configuration.settings
-    local = parts.snapshotter.signature(database.path) is not None
-    marker = parts.lineage(database).read() if local else None
-    decision = decide(
-        newest.key if newest else None,
-        local=local,
-        marker=marker,
-        on_empty=settings.on_empty_store,
-        on_conflict=settings.on_conflict,
-    )
-    key = newest.key if newest else ""
-    if refusal := refused(decision, database, parts.store.url, key):
-        raise refusal
-    if newest and newest.gone:
-        older = [point async for point in parts.catalog().points(database.name) if point.key < key]
-        return _after_loss(decision, database, newest, older, marker)
-    elsewhere = parts.lineage(database).elsewhere() if local else None
-    if decision is Decision.PUBLISH_LOCAL and (marker or elsewhere):
-        return _begun_anew(marker, elsewhere)
-    if (
-        newest
-        and decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
-        and (damage := await damage_of(parts, newest))
-    ):
-        return await _past_damage(parts, database, newest, damage, marker)
-    return _finding(decision, database, f"{key} of {said(newest)}" if newest else "")
+        return Preview(f"a sidecar (pid {holder.pid}) protects it now: its boot is over")
+    found = await survey.look(database, lineage)
+    found.require_start()
+    if found.restores:
+        return await _restore(survey, reader, found)
+    if found.newest and found.newest.gone:
+        return Preview(f"{_gone(found.newest)}: the local file is kept and published", warning=True)
+    return _keep(found, lineage.elsewhere() if found.local else None)
 
 
-async def damage_of(parts: Services, point: RestorePoint | None) -> str | None:
+async def damage_of(reader: Reader, point: RestorePoint | None) -> str | None:
     """What is wrong with a restore point as far as its index tells; `sidecar verify` reads all of it."""
     if point is None or point.gone:
         return None
     try:
-        await parts.reader(parts.catalog()).contents(point)
+        await reader.contents(point)
     except DamagedRestorePoint as damage:
         return damage.message
     except UnsupportedRestorePoint:
@@ -57,72 +47,73 @@ async def damage_of(parts: Services, point: RestorePoint | None) -> str | None:
     return None
 
 
-async def _past_damage(
-    parts: Services, database: Database, newest: RestorePoint, damage: str, marker: Marker | None
-) -> Finding:
-    older = [point async for point in parts.catalog().points(database.name) if point.key < newest.key]
-    for point in reversed(older):
-        if marker and marker.names(point.key):
-            return Finding(
-                f"{damage}: it is left out, and the local file, which goes on from {point.key}, is kept", "warning"
-            )
-        if await damage_of(parts, point) is None:
-            return Finding(f"{damage}: it is left out, and {point.key} of {said(point)} is restored", "warning")
-    raise none_good(database, damage)
+async def _restore(survey: Survey, reader: Reader, found: Situation) -> Preview:
+    """The newest restore point is restored, or an older one if it is damaged or gone."""
+    damage: list[str] = []
+    good = await survey.newest_good(found, reader.contents, lambda each: damage.append(each.message))
+    chosen = f"{good.point.key} of {format_time(good.point)}"
+    if not damage:
+        if found.decision is Decision.RESTORE:
+            return Preview(f"{chosen} is restored")
+        text = f"{_unrelated(found)}: {_moved(found)}, and that restore point is restored (on_conflict=remote)"
+        return Preview(text, warning=True)
+    lost = f"{damage[0]}: it is left out, and "
+    if found.newest and found.newest.gone:
+        lost = f"{_gone(found.newest)}: "
+    if good.value is None:
+        kept = (
+            "the local file"
+            if found.newest and found.newest.gone
+            else f"the local file, a descendant of {good.point.key},"
+        )
+        return Preview(f"{lost}{kept} is kept and published", warning=True)
+    aside = f"{_moved(found)}, and " if found.decision is Decision.CONFLICT_REMOTE else ""
+    return Preview(f"{lost}{aside}{chosen} is restored", warning=True)
 
 
-def _begun_anew(marker: Marker | None, elsewhere: Marker | None) -> Finding:
-    """The local file is published to a store that has nothing of it, and comes from one that had."""
-    kept = Finding("the local file is kept and published: the store has no restore point of it")
+def _keep(found: Situation, elsewhere: Marker | None) -> Preview:
+    match found.decision:
+        case Decision.PUBLISH_LOCAL:
+            return _begin(found.marker, elsewhere)
+        case Decision.KEEP_LOCAL:
+            return Preview(f"the local file is kept: it descends from the newest restore point {_newest(found)}")
+        case Decision.CONFLICT_LOCAL:
+            return Preview(f"{_unrelated(found)}: it is kept and published above it (on_conflict=local)", warning=True)
+    text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"
+    directory = found.database.path.parent
+    missing = "" if directory.is_dir() else f" {directory} does not exist: the app has to make it first"
+    return Preview(f"{text}{missing}", warning=True)
+
+
+def _begin(marker: Marker | None, elsewhere: Marker | None) -> Preview:
+    """The local file is published to a store that has nothing of it. It may come from one that had."""
+    kept = "the local file is kept and published: the store has no restore point of it"
     if elsewhere and elsewhere.last:
-        text = f"{kept.text}; it comes from another store, {elsewhere.store}: is `store` right?"
-        return Finding(text, "warning")
+        text = f"{kept}; it comes from another store, {elsewhere.store}: is `store` right?"
+        return Preview(text, warning=True)
     if marker and marker.last:
         lost = f"the store has no restore point any more, and the local file descends from {marker.last}"
-        return Finding(f"{lost}: it would be kept and published. Were they deleted?", "warning")
-    return kept
+        return Preview(f"{lost}: it would be kept and published. Were they deleted?", warning=True)
+    return Preview(kept)
 
 
-def _after_loss(
-    decision: Decision, database: Database, newest: RestorePoint, older: list[RestorePoint], marker: Marker | None
-) -> Finding:
-    """The newest restore point is gone: a local file that descends from what is left is kept, else that is restored."""
-    lost = f"the newest restore point {newest.key} is gone from the store"
-    restores = decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
-    if restores and not older:
-        raise none_good(database, lost)
-    if not restores or (marker and marker.names(older[-1].key)):
-        return Finding(f"{lost}: the local file is kept and published", "warning")
-    aside = f"{_moved(database)}, and " if decision is Decision.CONFLICT_REMOTE else ""
-    left = f"{older[-1].key} of {said(older[-1])}"
-    return Finding(f"{lost}: {aside}{left} is restored, or an older one if that is damaged", "warning")
-
-
-def _moved(database: Database) -> str:
-    """What becomes of the local file that loses; whoever has it open now would be in the way."""
+def _moved(found: Situation) -> str:
+    """What happens to the local file that loses. A process that has it open now would be in the way."""
     moved = "the local file is moved aside and published under diverged/"
     try:
-        require_unused(database.path)
+        require_unused(found.database.path)
     except DatabaseBusy as error:
         return f"{moved} (not now: {error.message}, and a start would end with {int(error.exit_code)})"
     return moved
 
 
-def _finding(decision: Decision, database: Database, newest: str) -> Finding:
-    unrelated = f"the local file does not descend from the newest restore point {newest}"
-    match decision:
-        case Decision.START_EMPTY:
-            text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"
-            directory = database.path.parent
-            missing = "" if directory.is_dir() else f" {directory} does not exist: the app has to make it first"
-            return Finding(f"{text}{missing}", "warning")
-        case Decision.PUBLISH_LOCAL:
-            return Finding("the local file is kept and published: the store has no restore point of it")
-        case Decision.KEEP_LOCAL:
-            return Finding(f"the local file is kept: it descends from the newest restore point {newest}")
-        case Decision.CONFLICT_LOCAL:
-            return Finding(f"{unrelated}: it is kept and published above it (on_conflict=local)", "warning")
-        case Decision.CONFLICT_REMOTE:
-            text = f"{unrelated}: {_moved(database)}, and that restore point is restored (on_conflict=remote)"
-            return Finding(text, "warning")
-    return Finding(f"{newest} is restored")
+def _gone(newest: RestorePoint) -> str:
+    return f"the newest restore point {newest.key} is gone from the store"
+
+
+def _unrelated(found: Situation) -> str:
+    return f"the local file does not descend from the newest restore point {_newest(found)}"
+
+
+def _newest(found: Situation) -> str:
+    return f"{found.newest.key} of {format_time(found.newest)}" if found.newest else ""

@@ -13,7 +13,7 @@ from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToResto
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress, Show, combined
 from sidecar.repository.catalog import Catalog
-from sidecar.restore.drill import Prover
+from sidecar.restore.proof import Prover
 
 AT_ONCE = 4
 

@@ -129,7 +129,7 @@ def test_file_that_takes_the_place_of_the_database_is_told_of(local: Machine, re
         (local / "new.db").rename(local.database)
         assert local.cli("backup").returncode == 0
         problems = [each["message"] for each in json.loads(process.http("/status")[1])["problems"]]
-        assert [f"{local.database} is another file than before" in each for each in problems] == [True]
+        assert [f"{local.database} is not the same file as before" in each for each in problems] == [True]
         assert process.terminate() == 0
 
 

@@ -130,7 +130,7 @@ def test_final_backup_that_takes_too_long_is_given_up_and_shows_in_the_exit_stat
         before = proxied.disk()
         proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2")
         assert process.terminate() == 74
-        assert "final backup did not end in time" in process.stderr()
+        assert "final backup timed out" in process.stderr()
     assert seaweed.s3.restore_points(bucket) == []
     assert seaweed.s3.open_uploads(bucket) == []
     assert proxied.leftovers() == []

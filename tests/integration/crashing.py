@@ -86,8 +86,8 @@ async def main(step: str, store: str, database: str) -> None:
     if step in BACKUP:
         await machine.boot()
         BACKUP[step]()
-        machine.backup.must_publish()
-        await machine.backup.cycle()
+        machine.backup.cycle.demand("test")
+        await machine.backup.cycle.run()
     else:
         {**RESTORE, **CONFLICT}[step]()
         await machine.boot()

@@ -100,17 +100,17 @@ async def main():
     async with store_of(sys.argv[2], sys.argv[3]) as store:
         machine = Machine(store, path, staging=path.parent)
         await machine.boot()
-        machine.backup.must_publish()
-        await machine.backup.cycle()
+        machine.backup.cycle.demand("test")
+        await machine.backup.cycle.run()
         cancelled = 0
         for _ in range(50):
             write(path, 1)
             with anyio.move_on_after(source.random() * 0.5) as scope:
-                await machine.backup.cycle()
+                await machine.backup.cycle.run()
             cancelled += scope.cancelled_caught
         assert cancelled > 10, cancelled
-        machine.backup.must_publish()
-        await machine.backup.cycle()
+        machine.backup.cycle.demand("test")
+        await machine.backup.cycle.run()
         print("survived")
 anyio.run(main)
 """
@@ -188,18 +188,18 @@ async def test_store_that_is_cut_off_and_back_loses_nothing(
         machine = Machine(store, path, staging=tmp_path)
         machine.store._policy = type(machine.store._policy)(0.2, 0.05)
         write(path, 10)
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
         confirmed = (await machine.newest()).key
         async with anyio.create_task_group() as group:
             write(path, 10)
             group.start_soon(seaweed_dies, seaweed, random.Random(5).random() * 0.1)
             with pytest.raises(SidecarError):
                 while True:
-                    machine.backup.must_publish()
-                    await machine.backup.cycle()
+                    machine.backup.cycle.demand("test")
+                    await machine.backup.cycle.run()
         await anyio.to_thread.run_sync(seaweed.restart)
-        machine.backup.must_publish()
-        assert await machine.backup.cycle() == "published"
+        machine.backup.cycle.demand("test")
+        assert await machine.backup.cycle.run() == "published"
         points = await machine.points()
         assert confirmed in {point.key for point in points}
         await machine.reader.download(points[-1], tmp_path / "restored.db")

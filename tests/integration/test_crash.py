@@ -45,7 +45,7 @@ async def test_crash_in_a_backup_keeps_the_local_database(tmp_path: Path, step: 
     fill(machine.database.path, 8)
     write(machine.database.path, 10)
     if published:
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
         write(machine.database.path, 10)
     numbers = 20 if published else 10
     crash(tmp_path, step, machine.database.path)
@@ -54,7 +54,7 @@ async def test_crash_in_a_backup_keeps_the_local_database(tmp_path: Path, step: 
     assert booted.outcome == "kept_local"
     assert booted.at_once
     assert check_ledger(machine.database.path) == numbers
-    await again.backup.cycle()
+    await again.backup.cycle.run()
     fresh = machine_at(tmp_path, "fresh")
     assert (await fresh.boot()).outcome == "restored"
     assert check_ledger(fresh.database.path) == numbers
@@ -68,7 +68,7 @@ async def test_crash_in_a_restore_leaves_no_database_or_the_whole_one(tmp_path: 
     machine = machine_at(tmp_path, "one")
     fill(machine.database.path, 12)
     write(machine.database.path, 10)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     fresh = machine_at(tmp_path, "fresh")
     Path(f"{fresh.database.path}-wal").write_bytes(b"a foreign WAL must never meet the new database" * 100)
     crash(tmp_path, step, fresh.database.path)
@@ -80,7 +80,7 @@ async def test_crash_in_a_restore_leaves_no_database_or_the_whole_one(tmp_path: 
     assert not list((tmp_path / "fresh").glob(".*restore*"))
     assert list((tmp_path / "fresh").glob("*.orphaned-*-wal")), "the foreign WAL was lost"
     write(fresh.database.path, 1)
-    assert await again.backup.cycle() == "published"
+    assert await again.backup.cycle.run() == "published"
     assert (await machine_at(tmp_path, "third").boot()).outcome == "restored"
     assert check_ledger(tmp_path / "third" / "app.db") == 11
 
@@ -89,7 +89,7 @@ async def test_crash_in_a_restore_leaves_no_database_or_the_whole_one(tmp_path: 
 async def test_crash_in_a_conflict_keeps_both_sides(tmp_path: Path, step: str) -> None:
     machine, local = machine_at(tmp_path, "one"), machine_at(tmp_path, "local")
     write(machine.database.path, 10)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     write(local.database.path, 7)
     crash(tmp_path, step, local.database.path)
     again = machine_at(tmp_path, "local")

@@ -15,8 +15,8 @@ from sidecar.model import RestorePoint
 from sidecar.repository.drill_tag import DrillOutcome, drilled_of
 from sidecar.repository.reader import Reader
 from sidecar.repository.reuse import Parent
-from sidecar.restore import drill as drilling
-from sidecar.restore.drill import Prover
+from sidecar.restore import proof
+from sidecar.restore.proof import Prover
 from sidecar.settings.load import load
 from sidecar.status.serialize import as_json
 from sidecar.storage.base import ObjectStore
@@ -31,7 +31,7 @@ MEGABYTES = 24
 
 @pytest.fixture(autouse=True)
 def _at_full_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drilling, "DISK_RATE", 1 << 30)
+    monkeypatch.setattr(proof, "DISK_RATE", 1 << 30)
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ async def machine(store: ObjectStore, tmp_path: Path) -> Machine:
     path.parent.mkdir()
     fill(path, MEGABYTES)
     machine = Machine(store, path, staging=tmp_path)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     change(path, "CREATE TABLE one_page (x)")
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     assert machine.status.databases["app.db"].reused
     return machine
 
@@ -74,10 +74,10 @@ async def test_good_restore_point_is_proven_and_says_so(machine: Machine, tmp_pa
     assert await verdicts(machine) == [None, "good"]
     after = [await machine.store.tags(point.key) for point in await machine.points()]
     assert after == [before[0], {**before[1], "sidecar-drill": after[1]["sidecar-drill"]}]
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     assert list(tmp_path.glob("sidecar-*")) == []
     change(machine.database.path, "CREATE TABLE another (x)")
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     tags = await machine.store.tags(newest.key)
     assert sorted(tags) == ["mine", "sidecar-drill", "sidecar-tier"], "superseding keeps what the drill wrote"
 
@@ -106,7 +106,7 @@ async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
     assert await machine.drill().drill() is DrillOutcome.GOOD
     assert status.proven == newest.key
     change(machine.database.path, "CREATE TABLE another (x)")
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert status.reused > reused
 
 
@@ -131,10 +131,9 @@ async def test_a_drill_leaves_a_backup_its_room(tmp_path: Path, monkeypatch: pyt
     environment = {"SIDECAR_DATABASES": str(path), "SIDECAR_STORE": f"file://{tmp_path}/store", "SIDECAR_LEASE": "off"}
     async with open_services(load({}, environment)) as parts:
         watched = replace(parts, staging=asked)
-        tools = watched.tools(watched.fence())
-        backup = watched.backup(watched.databases[0], tools)
-        await backup.cycle()
-        assert await watched.drill(backup, tools, anyio.Lock()).drill() is DrillOutcome.GOOD
+        (backup,) = watched.backups(watched.fence())
+        await backup.cycle.run()
+        assert await watched.drill(backup, anyio.Lock()).drill() is DrillOutcome.GOOD
     assert asked.sizes == [3 * path.stat().st_size]
 
 
@@ -143,9 +142,9 @@ async def test_damage_that_was_copied_meanwhile_is_not_copied_on(machine: Machin
     await damage(machine, await machine.newest(), 9_000_000)
     drill = machine.drill()
     # The copy's condition (CopySourceIfMatch) would notice an object that was replaced, but not bits that rot in place.
-    machine.backup.reuses(Parent(*await machine.reader.contents(await machine.newest())))
+    machine.backup.cycle._history.base = Parent(*(await machine.reader.contents(await machine.newest())))
     change(machine.database.path, "CREATE TABLE another (x)")
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     assert await drill.drill() is DrillOutcome.DAMAGED
     assert await drill.drill() is DrillOutcome.GOOD
 
@@ -161,7 +160,7 @@ async def test_while_the_database_cannot_be_published_it_is_unprotected(machine:
     assert status.unprotected_since == point.timestamp.instant
     assert status.last_outcome == "failed"
     path.with_name("gone").rename(path)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert machine.status.unprotected("app.db") == 0
     assert await machine.drill().drill() is DrillOutcome.GOOD
 

@@ -24,7 +24,7 @@ async def machine(tmp_path: Path) -> Machine:
     """A machine that has published once."""
     fill(tmp_path / "app.db", 0.1)
     machine = Machine(FileStore(tmp_path / "store"), tmp_path / "app.db", staging=tmp_path, patience=0.2)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     return machine
 
 
@@ -36,12 +36,12 @@ def requests(machine: Machine) -> int:
 async def test_an_idle_cycle_asks_nothing_until_it_is_time_to_look(machine: Machine) -> None:
     """Then it asks once, by one HEAD."""
     before = requests(machine)
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before
-    machine.backup.doubt()
-    assert await machine.backup.cycle() == "unchanged"
+    machine.backup.cycle.doubt()
+    assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before + 1
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before + 1
     assert LOOK_EVERY <= 3600
 
@@ -50,16 +50,16 @@ async def test_gone_is_told_once_and_published_anew(machine: Machine, tmp_path: 
     """It counts as damage that a drill found, for alerts; meanwhile the database is unprotected."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
-    machine.backup.doubt()
-    assert await machine.backup.cycle() == "published"
+    machine.backup.cycle.doubt()
+    assert await machine.backup.cycle.run() == "published"
     status = machine.status.databases["app.db"]
     assert (status.drills["damaged"], status.drill_outcome, status.unprotected_since) == (1, "damaged", None)
     assert [each.message for each in machine.status.problems] == [
         f"restore point app.db/{gone.name} is gone from the store, with all others"
     ]
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     write(machine.database.path, 1)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert len(machine.status.problems) == 1
     assert len(await machine.points()) == 2
 
@@ -71,9 +71,9 @@ async def test_while_it_cannot_be_published_anew_it_is_unprotected(machine: Mach
     published = machine.status.databases["app.db"].history[-1].at
     (tmp_path / "store" / "app.db").rmdir()
     (tmp_path / "store" / "app.db").write_text("a file where the folder should be")
-    machine.backup.doubt()
+    machine.backup.cycle.doubt()
     with pytest.raises(SidecarError):
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
     since = machine.status.databases["app.db"].unprotected_since
     assert since is not None
     assert since <= published
@@ -86,10 +86,10 @@ async def test_one_that_expired_below_another_machines_is_not_gone(machine: Mach
     second = Machine(FileStore(tmp_path / "store"), other / "app.db", staging=tmp_path)
     await second.boot()
     write(second.database.path, 1)
-    assert await second.backup.cycle() == "published"
+    assert await second.backup.cycle.run() == "published"
     min((tmp_path / "store" / "app.db").iterdir()).unlink()
-    machine.backup.doubt()
-    assert await machine.backup.cycle() == "unchanged"
+    machine.backup.cycle.doubt()
+    assert await machine.backup.cycle.run() == "unchanged"
     assert len(await machine.points()) == 1
 
 
@@ -97,11 +97,11 @@ async def test_files_that_are_only_touched_are_no_reason_not_to_look(machine: Ma
     """An app that checkpoints every second has an unchanged database, and files that always change."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     os.utime(machine.database.path)
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     gone.unlink()
-    machine.backup.doubt()
+    machine.backup.cycle.doubt()
     os.utime(machine.database.path)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert machine.status.databases["app.db"].unprotected_since is None
 
 
@@ -124,7 +124,7 @@ async def away(tmp_path: Path) -> tuple[Away, Machine]:
     store = Away(FileStore(tmp_path / "store"))
     fill(tmp_path / "app.db", 0.1)
     machine = Machine(store, tmp_path / "app.db", staging=tmp_path, patience=0.2)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     return store, machine
 
 
@@ -135,15 +135,15 @@ async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(awa
     succeeded = machine.status.databases["app.db"].backups["unchanged"]
     assert await machine.backup.final()
     assert machine.status.databases["app.db"].backups["unchanged"] == succeeded
-    machine.backup.doubt()
+    machine.backup.cycle.doubt()
     with pytest.raises(StoreUnavailable):
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
 
 
 async def test_the_last_cycle_is_no_recovery(machine: Machine, tmp_path: Path) -> None:
     """The store is gone, and was told to be: the end must not say that backups work again."""
     (tmp_path / "store").rename(tmp_path / "elsewhere")
-    machine.backup.doubt()
+    machine.backup.cycle.doubt()
     assert await machine.backup.attempt() is not None
     assert not await machine.backup.final()
     assert machine.status.databases["app.db"].failing_since is not None
@@ -158,7 +158,7 @@ async def test_gone_stays_gone_when_the_next_request_fails(
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
     store.kinds = {"list"}
-    machine.backup.doubt()
+    machine.backup.cycle.doubt()
     failure = await machine.backup.attempt(last=last)
     assert failure is None or machine.status.databases["app.db"].failing_since
     store.kinds = set()
@@ -188,7 +188,7 @@ async def test_overwritten_is_as_good_as_gone(machine: Machine, tmp_path: Path) 
     (point,) = (tmp_path / "store" / "app.db").iterdir()
     size = point.stat().st_size
     point.write_bytes(b"")
-    machine.backup.doubt()
-    assert await machine.backup.cycle() == "published"
+    machine.backup.cycle.doubt()
+    assert await machine.backup.cycle.run() == "published"
     assert machine.status.problems[0].message.endswith(f"was overwritten: it has 0 bytes and not {size}")
     assert len(await machine.points()) == 2

@@ -165,7 +165,7 @@ async def hold(machine: Machine) -> None:
     assert machine.lease
     await machine.lease.acquire(timedelta(seconds=30))
     booted = await machine.boot()
-    await machine.lease.record_start({NAME: booted.newest} if booted.newest else {})
+    await machine.lease.record_start({NAME: booted.newest.key} if booted.newest else {})
 
 
 async def boot(lane: Lane) -> None:
@@ -181,7 +181,7 @@ async def boot(lane: Lane) -> None:
 async def backup(lane: Lane) -> None:
     """One cycle, after a change."""
     written = lane.write()
-    assert await lane.machine.backup.cycle() == "published"
+    assert await lane.machine.backup.cycle.run() == "published"
     lane.acked = written
 
 

@@ -35,7 +35,7 @@ async def hold(machine: Machine) -> str:
     assert machine.lease
     await machine.lease.acquire(timedelta(0))
     booted = await machine.boot()
-    await machine.lease.record_start({NAME: booted.newest} if booted.newest else {})
+    await machine.lease.record_start({NAME: booted.newest.key} if booted.newest else {})
     return booted.outcome
 
 
@@ -50,14 +50,14 @@ async def test_what_is_published_after_the_term_is_kept_under_diverged_too(tmp_p
     one, other = machine("one"), machine("other")
     write(one.database.path, 3)
     await hold(one)
-    assert await one.backup.cycle() == "published"
+    assert await one.backup.cycle.run() == "published"
     first = await one.newest()
     write(one.database.path, 3)
     store.other = other
     with pytest.raises(LeaseLost):
-        await one.backup.cycle()
+        await one.backup.cycle.run()
     assert next(point.key for point in await other.points()) == (await other.newest()).key == first.key
     assert len(await other.points()) == 2
-    assert one.backup.changed()
-    assert await FencedState(one.backup, "one", one.tools).publish()
+    assert one.backup.cycle.source.changed()
+    assert await FencedState(one.backup.cycle, one.diverged_line, one.status).publish()
     assert [key for key in store.objects if key.startswith("diverged/")]

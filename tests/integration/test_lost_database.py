@@ -44,13 +44,13 @@ def empty(path: Path, user_version: int = 1) -> None:
 
 async def test_emptied_database_leaves_the_real_one_held(machine: Machine) -> None:
     """Counted and shown; nothing else is held while the new database grows."""
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     real = (await machine.newest()).key
     empty(machine.database.path)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     for number in range(3):
         write(machine.database.path, 1 + number)
-        assert await machine.backup.cycle() == "published"
+        assert await machine.backup.cycle.run() == "published"
     held, *others = await tiers(machine)
     assert (held, others[-1]) == ("held", "-")
     assert set(others[:-1]) <= {"recent", "hourly", "daily"}
@@ -61,19 +61,19 @@ async def test_emptied_database_leaves_the_real_one_held(machine: Machine) -> No
 
 async def test_dropped_tables_count_as_much_as_lost_pages(machine: Machine) -> None:
     """The file keeps its size until VACUUM."""
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     with closing(sqlite3.connect(machine.database.path)) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         for name in names:
             connection.execute(f"DROP TABLE {name}")
         connection.commit()
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     assert await tiers(machine) == ["held", "-"]
     with closing(sqlite3.connect(machine.database.path)) as connection:
         connection.execute("VACUUM")
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     empty(machine.database.path, 2)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     assert (await tiers(machine)).count("held") == 1, "nothing was lost after that"
 
 
@@ -81,20 +81,20 @@ async def test_small_local_file_that_wins_a_conflict_has_the_big_one_held(
     machine: Machine, store: ObjectStore, tmp_path: Path
 ) -> None:
     """Another machine's restore point, seen by a daemon that has just started."""
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     path = tmp_path / "other" / "app.db"
     path.parent.mkdir()
     write(path, 1)
     other = Machine(store, path, staging=tmp_path)
     await other.boot(OnConflict.LOCAL)
-    assert await other.backup.cycle() == "published"
+    assert await other.backup.cycle.run() == "published"
     assert await tiers(other) == ["held", "-"]
 
 
 async def test_restored_machine_that_loses_its_database_holds_what_it_restored(
     machine: Machine, store: ObjectStore, tmp_path: Path
 ) -> None:
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     path = tmp_path / "fresh" / "app.db"
     path.parent.mkdir()
     fresh = Machine(store, path, staging=tmp_path)
@@ -106,7 +106,7 @@ async def test_restored_machine_that_loses_its_database_holds_what_it_restored(
 
 async def test_no_hold_no_publish(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next attempt does both. Nothing of the failed one is in the store."""
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     empty(machine.database.path)
 
     async def down(*_: object) -> None:
@@ -141,7 +141,7 @@ async def test_what_a_final_backup_supersedes_is_tagged_by_the_next_run(
     machine: Machine, store: ObjectStore, tmp_path: Path
 ) -> None:
     """A shutdown does not wait for tags, and an app that never lives for an interval still gets them."""
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     write(machine.database.path, 1)
     assert await machine.backup.final()
     assert await tiers(machine) == ["-", "-"]

@@ -84,7 +84,7 @@ async def published(machine: Machine) -> list[str]:
         with closing(open_database(machine.database.path)) as connection:  # all is different in the second
             connection.execute("CREATE TABLE IF NOT EXISTS filler (noise BLOB)")
             connection.execute("UPDATE filler SET noise = randomblob(length(noise))")
-        assert await machine.backup.cycle() == "published"
+        assert await machine.backup.cycle.run() == "published"
     await machine.lease.term.release()
     return [point.key for point in await machine.points()]
 
@@ -94,12 +94,14 @@ async def test_restore_point_that_is_not_listed_yet_is_found_by_the_lease(liar: 
     _, second = await published(machine_on(liar, tmp_path / "one"))
     liar.unlisted.add(second)
     fresh = machine_on(liar, tmp_path / "fresh")
-    assert (await fresh.boot()).newest == second
+    newest = (await fresh.boot()).newest
+    assert newest is not None
+    assert newest.key == second
     assert check_ledger(fresh.database.path) == 6
     assert fresh.lease
     await fresh.lease.acquire(timedelta(0))
     write(fresh.database.path, 3)
-    assert await fresh.backup.cycle() == "published"
+    assert await fresh.backup.cycle.run() == "published"
     assert (await fresh.newest()).key > second
 
 
@@ -132,12 +134,12 @@ async def test_what_the_store_says_it_took_must_be_there(liar: Liar, tmp_path: P
     fill(machine.database.path, 0.1)
     liar.keeps = keeps
     with pytest.raises(StoreUnavailable, match=words):
-        await machine.backup.cycle()
-    machine.backup.observe()
+        await machine.backup.cycle.run()
+    machine.backup.cycle.source.observe()
     assert machine.status.databases[NAME].unprotected_since is not None
     assert machine.status.databases[NAME].restore_point is None
     liar.keeps = 1.0
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert (await machine.newest()).size > 0
 
 
@@ -148,7 +150,9 @@ async def test_half_of_a_diverged_database_is_not_taken_for_all_of_it(liar: Liar
     await machine.lease.acquire(timedelta(0))
     kept = tmp_path / "machine" / f"{NAME}.diverged-20261120T145503.123Z"
     fill(kept, 0.1)
-    diverged = Diverged(machine.database, kept, Timestamp("20261120T145503.123Z"), "machine", machine.tools)
+    diverged = Diverged(
+        machine.database, kept, Timestamp("20261120T145503.123Z"), machine.diverged_line, machine.status
+    )
     liar.keeps = 0.5
     assert not await diverged.publish()
     liar.keeps = 1.0
@@ -156,6 +160,6 @@ async def test_half_of_a_diverged_database_is_not_taken_for_all_of_it(liar: Liar
     points = [point async for point in machine.catalog.points(NAME, diverged=True)]
     assert len(points) == 2
     await machine.reader.contents(points[-1])
-    again = Diverged(machine.database, kept, Timestamp("20261120T145503.124Z"), "machine", machine.tools)
+    again = Diverged(machine.database, kept, Timestamp("20261120T145503.124Z"), machine.diverged_line, machine.status)
     assert await again.publish(), "a whole one is left as it is"
     assert len([point async for point in machine.catalog.points(NAME, diverged=True)]) == 2

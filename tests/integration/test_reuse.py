@@ -55,7 +55,7 @@ async def machine(store: ObjectStore, tmp_path: Path) -> Machine:
     path.parent.mkdir()
     fill(path, MEGABYTES)
     machine = Machine(store, path, staging=tmp_path)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     return machine
 
 
@@ -63,7 +63,7 @@ async def test_a_small_change_uploads_little(machine: Machine, tmp_path: Path) -
     before = machine.status.databases["app.db"].uploaded
     change(machine.database.path, "CREATE TABLE one_page (x)")
     expected = await snapshot_of(machine)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     status = machine.status.databases["app.db"]
     assert status.reused > before / 3
     assert status.uploaded - before < before / 2
@@ -76,7 +76,7 @@ async def test_a_chain_of_changes_stays_restorable(machine: Machine, tmp_path: P
     for statement in statements:
         change(machine.database.path, statement)
         expected = await snapshot_of(machine)
-        assert await machine.backup.cycle() == "published"
+        assert await machine.backup.cycle.run() == "published"
         assert await restored(machine, tmp_path / "restored.db") == expected
     for point in await machine.points():
         await machine.reader.download(point, tmp_path / "each.db")
@@ -91,7 +91,7 @@ async def test_a_restored_machine_knows_what_it_may_reuse(machine: Machine, stor
         assert (await again.boot()).outcome == ("restored" if name == "fresh" else "kept_local")
         change(path, f"CREATE TABLE {name} (x)")
         expected = await snapshot_of(again)
-        assert await again.backup.cycle() == "published"
+        assert await again.backup.cycle.run() == "published"
         status = again.status.databases["app.db"]
         assert status.reused > status.uploaded
         assert await restored(again, tmp_path / "restored.db") == expected
@@ -103,7 +103,7 @@ async def test_a_parent_that_vanished_costs_a_full_upload_and_nothing_else(machi
     change(machine.database.path, "CREATE TABLE one_page (x)")
     expected = await snapshot_of(machine)
     remove(machine.store, parent)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     status = machine.status.databases["app.db"]
     assert status.reused == 0
     assert status.uploaded > MEGABYTES << 20
@@ -116,6 +116,6 @@ async def test_a_parent_that_was_replaced_is_not_copied_from(machine: Machine, t
     change(machine.database.path, "CREATE TABLE one_page (x)")
     expected = await snapshot_of(machine)
     await machine.store.put(parent, bytes(30 << 20))
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert machine.status.databases["app.db"].reused == 0
     assert await restored(machine, tmp_path / "restored.db") == expected

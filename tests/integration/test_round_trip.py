@@ -48,16 +48,16 @@ async def not_racy(machine: Machine) -> None:
 
 async def test_cycles_publish_what_changed_and_restore_gives_it_back(machine: Machine, fresh: Machine) -> None:
     write(machine.database.path, 30)
-    assert await machine.backup.cycle() == "published"
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "published"
+    assert await machine.backup.cycle.run() == "unchanged"
     write(machine.database.path, 1)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert len(await machine.points()) == 2
     assert (await fresh.boot()).outcome == "restored"
     assert check_ledger(fresh.database.path) == 31
-    assert await fresh.backup.cycle() == "unchanged"
+    assert await fresh.backup.cycle.run() == "unchanged"
     write(fresh.database.path, 1)
-    assert await fresh.backup.cycle() == "published"
+    assert await fresh.backup.cycle.run() == "published"
     newest = await fresh.newest()
     assert (await fresh.reader.contents(newest))[1].index.parent == (await machine.points())[1].key
 
@@ -65,30 +65,30 @@ async def test_cycles_publish_what_changed_and_restore_gives_it_back(machine: Ma
 async def test_idle_database_is_unchanged_by_stat_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own snapshot leaves no trace on a database that no app has open: the second look needs no copy."""
     write(machine.database.path, 10)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     await not_racy(machine)
     before = machine.snapshotter.signature(machine.database.path)
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
     assert machine.snapshotter.signature(machine.database.path) == before
     monkeypatch.setattr(machine.snapshotter, "snapshot", None)
-    assert await machine.backup.cycle() == "unchanged"
+    assert await machine.backup.cycle.run() == "unchanged"
 
 
 async def test_connected_idle_app_is_unchanged_by_stat_alone(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     write(machine.database.path, 10)
     with closing(open_database(machine.database.path)) as connection:
         connection.execute("SELECT * FROM sequence").fetchall()
-        assert await machine.backup.cycle() == "published"
+        assert await machine.backup.cycle.run() == "published"
         await not_racy(machine)
-        assert await machine.backup.cycle() == "unchanged"
+        assert await machine.backup.cycle.run() == "unchanged"
         monkeypatch.setattr(machine.snapshotter, "snapshot", None)
-        assert await machine.backup.cycle() == "unchanged"
+        assert await machine.backup.cycle.run() == "unchanged"
 
 
 async def test_database_of_many_parts_comes_back_byte_for_byte(machine: Machine, fresh: Machine) -> None:
     fill(machine.database.path, 60)
     expected = await image(machine)
-    assert await machine.backup.cycle() == "published"
+    assert await machine.backup.cycle.run() == "published"
     assert machine.status.requests["put_part", "ok"] > 4
     assert (await fresh.boot()).outcome == "restored"
     assert fresh.database.path.read_bytes() == expected
@@ -115,7 +115,7 @@ async def require_refused(fresh: Machine, error: type[SidecarError] = DamagedRes
 @pytest.mark.parametrize("megabytes", [0.1, 12])
 async def test_truncated_restore_point_is_refused(machine: Machine, fresh: Machine, megabytes: float) -> None:
     fill(machine.database.path, megabytes)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     whole = bytes((await machine.store.get((await machine.newest()).key)).data)
     for size in (0, 1, 20, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         await overwrite(machine, whole[:size])
@@ -130,7 +130,7 @@ async def test_truncated_restore_point_is_refused(machine: Machine, fresh: Machi
 async def test_flipped_bit_anywhere_is_noticed(machine: Machine, fresh: Machine, megabytes: float) -> None:
     """In a frame, in the index, in the seek table: but for the two bytes of a frame's header that only size a window."""
     fill(machine.database.path, megabytes)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     whole = bytes((await machine.store.get((await machine.newest()).key)).data)
     places = [0, 7, 30, len(whole) // 3, *(len(whole) - back for back in (1, 4, 6, 9, 17, 30, 100, 200, 400))]
     for place in places:
@@ -144,7 +144,7 @@ async def test_flipped_bit_anywhere_is_noticed(machine: Machine, fresh: Machine,
 
 async def test_foreign_object_is_refused(machine: Machine, fresh: Machine) -> None:
     write(machine.database.path, 5)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     for data in (b"not mine", machine.database.path.read_bytes(), os.urandom(6 << 20)):
         await overwrite(machine, data)
         await require_refused(fresh)
@@ -155,13 +155,13 @@ async def test_another_databases_or_times_object_is_noticed(machine: Machine, fr
     other = Machine(machine.store, tmp_path / "other.db", name="other.db", staging=tmp_path)
     for each in (machine, other):
         write(each.database.path, 5)
-        await each.backup.cycle()
+        await each.backup.cycle.run()
     older = bytes((await machine.store.get((await machine.newest()).key)).data)
     theirs = bytes((await machine.store.get((await other.newest()).key)).data)
     await overwrite(machine, theirs)
     await require_refused(fresh)
     write(machine.database.path, 1)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     await overwrite(machine, older)
     await require_refused(fresh)
 
@@ -169,14 +169,14 @@ async def test_another_databases_or_times_object_is_noticed(machine: Machine, fr
 async def test_next_older_good_point_is_restored_instead(machine: Machine, fresh: Machine) -> None:
     for _ in range(3):
         write(machine.database.path, 5)
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
     await overwrite(machine, b"damaged")
     booted = await fresh.boot()
-    assert (booted.outcome, booted.force) == ("fell_back", True)
+    assert (booted.outcome, bool(booted.publish)) == ("fell_back", True)
     assert check_ledger(fresh.database.path) == 10
     assert fresh.status.restores["damaged"] == 1
-    fresh.backup.must_publish()
-    assert await fresh.backup.cycle() == "published"
+    fresh.backup.cycle.demand("test")
+    assert await fresh.backup.cycle.run() == "published"
     assert (await fresh.points())[-1].timestamp > (await machine.points())[-2].timestamp
 
 
@@ -186,7 +186,7 @@ async def test_object_that_changes_during_the_download_is_noticed(
     """Even if it would fit: what is put together is one version or nothing."""
     fill(machine.database.path, 20)
     fresh.reader.concurrency = 1
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     point = await machine.newest()
     whole = bytes((await machine.store.get(point.key)).data)
     write_run = restore._write_run
@@ -218,7 +218,7 @@ async def test_restore_without_room_leaves_nothing(
 ) -> None:
     """Whether it is seen before the download or only when the disk is full."""
     fill(machine.database.path, 12)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     small = Machine(store, tiny / "app.db", staging=tiny)
     await require_refused(small, NoRoom)
     monkeypatch.setattr(restore, "require_room", lambda *_: None)
@@ -230,7 +230,7 @@ async def test_disk_that_fills_up_is_no_room(
     machine: Machine, fresh: Machine, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     fill(machine.database.path, 3)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
 
     def full(*_: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -241,7 +241,7 @@ async def test_disk_that_fills_up_is_no_room(
 
 async def test_cancelled_restore_leaves_nothing(machine: Machine, fresh: Machine) -> None:
     fill(machine.database.path, 20)
-    await machine.backup.cycle()
+    await machine.backup.cycle.run()
     point, target = await machine.newest(), Database("app.db", fresh.database.path)
     for number in range(10):
         with anyio.move_on_after(0.012 * number) as scope:

@@ -23,7 +23,7 @@ async def test_a_restore_ends_long_before_a_stalled_range_would(
     async with store_of(bucket, proxy.endpoint) as store:
         machine = Machine(store, tmp_path / "app.db", staging=tmp_path)
         fill(machine.database.path, 60)
-        await machine.backup.cycle()
+        await machine.backup.cycle.run()
         proxy.rule(
             Stall(600, after_bytes=1 << 20, direction="reply"), method="GET", path_contains=".zst", times=1, skip=2
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import anyio
 
-from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
+from sidecar.backup.diverged import DivergedLine
+from sidecar.backup.history import Start
+from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
@@ -25,7 +26,10 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot, Booted
-from sidecar.restore.drill import Drill, Prover
+from sidecar.restore.drill import Drill
+from sidecar.restore.placement import Placement
+from sidecar.restore.proof import Prover, Throttle
+from sidecar.restore.survey import Survey
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
@@ -64,28 +68,32 @@ class Machine:
         me = Identity(holder, secrets.token_hex(8), ttl) if holder else None
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
         fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
-        self.tools = Tools(self.catalog, publisher, self.reader, self.snapshotter, self.status, clock, fence, turn)
+        self.fence, self.turn, self.clock = fence, turn, clock
         self.lineage = Lineage(path, store.url, durable=False)
-        self.backup = Backup(self.database, self.lineage, self.tools)
+        repository = Repository(self.catalog, publisher, self.reader)
+        self.backup = build_backup(
+            self.database, self.lineage, repository, self.snapshotter, self.status, clock, fence, turn
+        )
+        self.diverged_line = DivergedLine(
+            "machine", self.snapshotter, self.catalog, publisher, self.reader, fence, turn
+        )
 
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE) -> Booted:
         """What happens before the app starts."""
-        boot = Boot(
-            self.catalog,
-            self.reader,
-            self.tools,
-            durable=lambda _path: False,
-            on_empty=OnEmptyStore.START,
-            on_conflict=on_conflict,
-            alone=True,
-        )
-        return await boot.boot(self.backup, self.lineage)
+        survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict)
+        placement = Placement(self.snapshotter, self.store, lambda _path: False, alone=True)
+        boot = Boot(survey, self.reader, placement, self.snapshotter, self.fence, self.status, self.clock)
+        booted = await boot.boot(self.database, self.lineage)
+        self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
+        return booted
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
         reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="full")
         prover = Prover(reader, self.staging, self.database, "drill")
-        return Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
+        throttle = Throttle(self.turn, self.clock, anyio.Lock())
+        on_damage, mark = self.backup.replace_damaged, self.backup.cycle.mark
+        return Drill(self.database.name, self.catalog, prover, throttle, self.status, self.clock, on_damage, mark)
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""

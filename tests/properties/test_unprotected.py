@@ -14,15 +14,19 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
+from sidecar.backup.history import Start
+from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
-from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
+from sidecar.model import Database, FileStamp, ObjectInfo, Signature, Snapshot, Timestamp
+from sidecar.repository import reader
 from sidecar.repository.catalog import Catalog
+from sidecar.repository.format.index import Index
+from sidecar.repository.format.tail import Contents
+from sidecar.repository.keys import point_of
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.status.model import Status
@@ -82,17 +86,19 @@ class World:
         """A new daemon."""
         catalog = Catalog(self.store)
         self.status = Status((Database(NAME, self.path),), "", "0", self.clock.now)
-        tools = Tools(
-            catalog,
-            Publisher(self.store, PublisherIdentity("holder", "0")),
-            Reader(self.store, SqliteIntegrity()),
+        repository = Repository(
+            catalog, Publisher(self.store, PublisherIdentity("holder", "0")), Reader(self.store, SqliteIntegrity())
+        )
+        self.backup = build_backup(
+            Database(NAME, self.path),
+            Lineage(self.path, "", durable=False),
+            repository,
             self,
             self.status,
             self.clock,
             NoLease(self.store),
             ConcurrencyLimit(2),
         )
-        self.backup = Backup(Database(NAME, self.path), Lineage(self.path, "", durable=False), tools)
 
     def stamp(self, size: int) -> FileStamp:
         return FileStamp(1, size, int(self.clock.now().timestamp() * 1e9))
@@ -115,7 +121,7 @@ class World:
 
     def look(self) -> None:
         """What `/metrics` would say, beside the truth."""
-        self.backup.observe()
+        self.backup.cycle.source.observe()
         since = self.commits[self.published : self.published + 1]
         truth = (self.clock.now() - since[0]).total_seconds() if since else 0.0
         shown = self.status.unprotected(NAME)
@@ -176,10 +182,14 @@ class World:
         self.boot()
         del self.commits[self.published :]
         self.database, self.wal = self.stamp(4096), None
-        self.backup.observe()  # a scrape while the file is there and the boot has not ended; nothing is asserted of it
+        self.backup.cycle.source.observe()  # a scrape while the file is there and the boot has not ended; nothing is asserted of it
         self.clock.advance(0.5)
         at = Timestamp.of(self.store.time)
-        self.backup.descends_from(f"{NAME}/{at}.sqlite3.zst", at, None, unchanged=True)
+        info = ObjectInfo(f"{NAME}/{at}.sqlite3.zst", 1, "", self.store.time)
+        point = point_of(info)
+        assert point
+        index = Index(NAME, str(at), 512, 512, b"", "3", "0", "holder", 0)
+        self.backup.cycle.start_from(Start(restored=reader.Restored(point, info, Contents(index, (0,), 1), 1)))
         self.look()
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.backup.loop import Backup
-from sidecar.backup.tools import Tools
+from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import YieldToApp
 from sidecar.database.lineage import Lineage
@@ -24,7 +23,8 @@ from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last
 from sidecar.repository.keys import key_of
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
-from sidecar.restore.drill import Drill, Prover, Throttle
+from sidecar.restore.drill import Drill
+from sidecar.restore.proof import Prover, Throttle
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
 from tests.properties.restore_points import encode
@@ -64,13 +64,27 @@ class Scene:
         reader = Reader(self.store, self.checker, concurrency=1, integrity="full")
         publisher = Publisher(self.store, PublisherIdentity("holder", "0"))
         self.turns = ConcurrencyLimit(2)
-        snapshotter = SqliteSnapshotter(Staging(directory))  # there is no database to copy
-        self.tools = Tools(
-            self.catalog, publisher, reader, snapshotter, self.status, self.clock, NoLease(self.store), self.turns
+        self.backup = build_backup(
+            database,
+            Lineage(database.path, "", durable=False),
+            Repository(self.catalog, publisher, reader),
+            SqliteSnapshotter(Staging(directory)),  # there is no database to copy
+            self.status,
+            self.clock,
+            NoLease(self.store),
+            self.turns,
         )
-        self.backup = Backup(database, Lineage(database.path, "", durable=False), self.tools)
         prover = Prover(reader, Staging(directory), database, "drill")
-        self.drill = Drill(self.backup, self.tools, self.catalog, prover, anyio.Lock())
+        self.drill = Drill(
+            NAME,
+            self.catalog,
+            prover,
+            Throttle(self.turns, self.clock, anyio.Lock()),
+            self.status,
+            self.clock,
+            self.backup.replace_damaged,
+            self.backup.cycle.mark,
+        )
 
     def publish(self, at: str) -> str:
         """A good restore point."""
@@ -200,7 +214,7 @@ async def test_no_drill_beside_a_backup(scene: Scene) -> None:
     paced = []
 
     async def limit_rate() -> None:
-        await Throttle(scene.turns, scene.clock).options(1).limit_rate(1)
+        await Throttle(scene.turns, scene.clock, anyio.Lock()).options(1).limit_rate(1)
         paced.append(True)
 
     async with anyio.create_task_group() as group, scene.turns:
@@ -212,7 +226,7 @@ async def test_no_drill_beside_a_backup(scene: Scene) -> None:
 
 async def test_ranges_come_at_a_bounded_rate(scene: Scene) -> None:
     """Whoever asks: a hundred megabytes take at least as long as the rate says."""
-    limit_rate = Throttle(scene.turns, scene.clock).options(2 << 20).limit_rate
+    limit_rate = Throttle(scene.turns, scene.clock, anyio.Lock()).options(2 << 20).limit_rate
 
     async def range_of_4_mib() -> None:
         await limit_rate(4 << 20)
@@ -232,8 +246,8 @@ async def test_check_works_a_quarter_of_the_time(scene: Scene, monkeypatch: pyte
         now[0] += seconds
         return False
 
-    monkeypatch.setattr("sidecar.restore.drill.time.monotonic", lambda: now[0])
-    yield_to_app = Throttle(scene.turns, scene.clock).options(1).yield_to_app
+    monkeypatch.setattr("sidecar.restore.proof.time.monotonic", lambda: now[0])
+    yield_to_app = Throttle(scene.turns, scene.clock, anyio.Lock()).options(1).yield_to_app
     assert yield_to_app
     for _ in range(10):
         now[0] += 0.005

@@ -16,7 +16,7 @@ from sidecar.host.accounts import to_become
 from sidecar.host.files import require_room, require_writable
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
-from sidecar.restore.preview import foretell
+from sidecar.restore.preview import preview
 from sidecar.settings.configuration import Configuration
 from sidecar.settings.fields import Settings, listen_address
 from sidecar.settings.kinds import format_value
@@ -105,9 +105,9 @@ async def _app_user(setting: str | None) -> str:
 
 
 async def _boot(parts: Services, trial: Trial, database: Database) -> Finding:
-    found = await foretell(parts, database, trial.newest.get(database.name))
+    found = await preview(parts.survey(), parts.reader(parts.catalog()), database, parts.lineage(database))
     if trial.other is None:
-        return found
+        return Finding(found.text, "warning" if found.warning else "ok")
     return Finding(f"{found.text}; {trial.other} holds the lease, and may publish something newer before", "warning")
 
 

@@ -1,0 +1,98 @@
+"""Whether the newest restore point still holds an unchanged database: it exists, it is whole, and it is in the store."""
+
+from sidecar.backup.history import History
+from sidecar.backup.source import Source
+from sidecar.errors import SidecarError, Transient
+from sidecar.model import RestorePoint
+from sidecar.repository.existence import Presence, Sight
+from sidecar.repository.expiry import Predecessors
+from sidecar.status.model import Status
+
+LAST_LOOK_SECONDS = 10.0
+
+
+class Coverage:
+    """What must be published although nothing changed. `missing` says why, after `is_held` was False."""
+
+    def __init__(
+        self, history: History, source: Source, existence: Presence, expiry: Predecessors, status: Status
+    ) -> None:
+        self.missing = ""
+        self._history = history
+        self._source = source
+        self._existence = existence
+        self._expiry = expiry
+        self._settings = status
+        self._status = status.databases[history.database]
+        self._demand = ""
+        self._last_look: Sight | None = None
+
+    @property
+    def must_publish(self) -> bool:
+        """Whether the next cycle publishes even what seems to be published already."""
+        return bool(self._demand)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the newest restore point was seen in the store, and nothing cast doubt on it since."""
+        return self._existence.is_known
+
+    def demand(self, reason: str) -> None:
+        """Have the next cycle publish, whatever it finds."""
+        self._demand = reason
+
+    def doubt(self) -> None:
+        """Have the next cycle ask the store whether the newest restore point is still there."""
+        self._existence.doubt()
+
+    def confirm(self) -> None:
+        """The newest restore point is in the store: it was just published, or restored from."""
+        self._existence.confirm()
+
+    def satisfy(self) -> None:
+        """A whole restore point of the database was published."""
+        self._existence.confirm()
+        self._demand = ""
+
+    def distrust(self, damaged: RestorePoint) -> None:
+        """Publish next, and copy nothing from this restore point nor from any that copied from it."""
+        self._history.base = None
+        self._demand = f"restore point {damaged.key} is damaged or gone"
+        self._source.unprotected(damaged.timestamp.instant)
+        self._expiry.forget(damaged.key)
+
+    async def look_last(self) -> None:
+        """Ask the store once more before the last cycle: the disk may go away with the machine."""
+        if self._history.parent is None or self.must_publish:
+            self._last_look = Sight()
+            return
+        timeout = self._settings.final_backup_timeout
+        limit = min(LAST_LOOK_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_LOOK_SECONDS
+        self.doubt()
+        self._last_look = await self._existence.look(self._history.parent, self._status.restore_point_size, limit)
+
+    async def is_held(self, *, last: bool = False) -> bool:
+        """Whether an unchanged database needs no restore point: there is one, and it is still in the store.
+
+        Raises `SidecarError` when that has been unknown for long. A silent store does not fail the `last` cycle if all
+        was well before.
+        """
+        if self._history.parent is None or self.must_publish:
+            self.missing = self._demand
+            return not self.must_publish
+        sight = (self._last_look if last else None) or await self._existence.look(
+            self._history.parent, self._status.restore_point_size
+        )
+        if sight.lost:
+            await self._existence.tell(sight)
+            self.distrust(sight.lost)
+            self.missing = self._demand
+            return False
+        if sight.error:
+            self._require_belief(sight.error, last=last)
+        return True
+
+    def _require_belief(self, error: SidecarError, *, last: bool) -> None:
+        well = last and self._status.failing_since is None and isinstance(error, Transient)
+        if not well and not self._existence.is_believed(error):
+            raise error

@@ -1,0 +1,62 @@
+"""Where a local database stands among the restore points in the store."""
+
+from dataclasses import dataclass
+
+from sidecar.database.lineage import Marker
+from sidecar.model import RestorePoint, Timestamp
+from sidecar.repository.reader import Restored
+from sidecar.repository.reuse import Parent
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the backups of a database begin, as a boot or a command found it.
+
+    `newest` is the newest restore point in the store, `marker` the local database's lineage marker; `restored` is the
+    restore point that the database was just restored from. `publish` is the reason to publish in any case, or empty.
+    """
+
+    newest: RestorePoint | None = None
+    marker: Marker | None = None
+    restored: Restored | None = None
+    publish: str = ""
+
+
+@dataclass(slots=True)
+class History:
+    """The position of one database in its own history.
+
+    `parent` is the key of the restore point that the database descends from, `root` that one's root digest where it is
+    known. `newest` is the latest timestamp that was given out: the next restore point has to be above it. `base` is the
+    restore point that the next one may copy from; its index has not been read while it is a `RestorePoint`.
+    """
+
+    database: str
+    parent: str | None = None
+    root: str | None = None
+    newest: Timestamp | None = None
+    base: Parent | RestorePoint | None = None
+
+    def descend_from(self, point: RestorePoint, root: str | None) -> None:
+        """The local database descends from this restore point."""
+        self.parent, self.newest, self.root = point.key, point.timestamp, root
+
+    def follow(self, newest: RestorePoint, marker: Marker | None) -> bool:
+        """Go on above the newest restore point in the store. True when the marker says that the database descends from it."""
+        descends = marker is not None and marker.names(newest.key)
+        if marker and descends:
+            self.descend_from(newest, marker.root if marker.last == newest.key else None)
+        self.newest = max(newest.timestamp, self.newest or newest.timestamp)
+        self.base = self.base or newest
+        return descends
+
+    def stamp(self, timestamp: Timestamp | None) -> None:
+        """Give out a timestamp. The next one is above it even if the outcome of this publish stays unknown.
+
+        None asks the store which restore points there are before the next one.
+        """
+        self.newest = timestamp
+
+    def advance(self, key: str, timestamp: Timestamp, root: str) -> None:
+        """A restore point of the local database was published."""
+        self.parent, self.newest, self.root = key, timestamp, root

@@ -1,0 +1,98 @@
+"""The main line of one database: publish its next restore point, and expire the ones before it."""
+
+from dataclasses import replace
+
+import structlog
+
+from sidecar.backup.history import History
+from sidecar.database.lineage import Lineage
+from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
+from sidecar.lease.fence import Fence
+from sidecar.model import RestorePoint, Snapshot
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.expiry import Predecessors
+from sidecar.repository.format.index import Index
+from sidecar.repository.keys import key_of
+from sidecar.repository.reader import Reader
+from sidecar.repository.reuse import Parent
+from sidecar.repository.writer import Published, Publisher
+from sidecar.status.model import Status
+
+log = structlog.get_logger()
+
+
+class MainLine:
+    """Restore points of one database, in the order in which the holders of the lease published them."""
+
+    def __init__(
+        self,
+        history: History,
+        lineage: Lineage,
+        catalog: Catalog,
+        publisher: Publisher,
+        reader: Reader,
+        expiry: Predecessors,
+        fence: Fence,
+        status: Status,
+    ) -> None:
+        self._history = history
+        self._lineage = lineage
+        self._catalog = catalog
+        self._publisher = publisher
+        self._reader = reader
+        self._expiry = expiry
+        self._fence = fence
+        self._status = status
+
+    async def index(self, snapshot: Snapshot) -> Index:
+        """Hash a snapshot."""
+        return await self._publisher.index(snapshot, self._history.database)
+
+    async def publish(self, snapshot: Snapshot, index: Index) -> Published:
+        """Publish a snapshot above everything that is there. Raises `SidecarError`; what is published then is unknown."""
+        history, fence = self._history, self._fence
+        await self._expiry.guard(snapshot)
+        timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
+        key = key_of(history.database, timestamp)
+        history.stamp(timestamp)
+        self._lineage.pending(key)
+        named = replace(index, timestamp=str(timestamp), parent=history.parent, epoch=fence.epoch)
+        try:
+            base = await self._reusable()
+            published = await self._publisher.publish(snapshot, named, key, base, fence.ensure_held)
+        except PreconditionFailed as error:
+            history.stamp(None)
+            raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+        history.base = published.as_parent
+        await fence.confirm(history.database, key)  # until then it may be in nobody's history, and protects nothing
+        self._lineage.descends(key, named.root)
+        self._expiry.superseded_by(published.info, snapshot)
+        history.advance(key, timestamp, named.root)
+        return published
+
+    async def settle(self) -> None:
+        """Tag and prune what was superseded. Never raises: what fails is done the next time."""
+        await self._expiry.settle()
+
+    async def mark(self, key: str, name: str, value: str) -> None:
+        """Give a restore point a tag beside those it has. Raises `SidecarError`."""
+        await self._expiry.mark(key, name, value)
+
+    async def _reusable(self) -> Parent | None:
+        """The restore point to copy from. One that this process neither published nor restored has its index read once."""
+        if isinstance(self._history.base, RestorePoint):
+            self._history.base = await self._read(self._history.base)
+        return self._history.base
+
+    async def _read(self, base: RestorePoint) -> Parent | None:
+        database = self._history.database
+        try:
+            return Parent(*await self._reader.contents(base))
+        except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
+            if isinstance(error, DamagedRestorePoint):
+                hint = (
+                    "a whole one is published in its place now; `sidecar verify --all` shows which older ones are good"
+                )
+                self._status.damaged(database, error.message, hint)
+            log.warning("newest restore point not reused", database=database, error=error.message)
+            return None

@@ -1,0 +1,99 @@
+"""The database to be backed up: whether it is there, what changed since the last restore point, and copies of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import structlog
+
+from sidecar.database.base import Snapshotter
+from sidecar.database.changes import ChangeTracker
+from sidecar.host.clock import Clock
+from sidecar.model import Database, Signature, Snapshot
+from sidecar.status.model import Status
+from sidecar.status.problems import Kind
+
+log = structlog.get_logger()
+
+
+class Source:
+    """One local database and its changes that no restore point holds."""
+
+    def __init__(self, database: Database, snapshotter: Snapshotter, status: Status, clock: Clock) -> None:
+        self.database = database
+        self._snapshotter = snapshotter
+        self._report = status
+        self._status = status.databases[database.name]
+        self._clock = clock
+        self._changes = ChangeTracker(self._status)
+        self._inode: int | None = None
+
+    def signature(self) -> Signature | None:
+        """What stat says of the files; None when there is no database, or one of zero bytes."""
+        return self._snapshotter.signature(self.database.path)
+
+    def observe(self) -> None:
+        """Note, by stat alone, whether the database has changes that no restore point holds, and since when."""
+        signature = self.signature()
+        if signature is None:
+            self._status.size = self._status.wal_size = 0
+            return
+        self._status.size = signature.database.size
+        self._status.wal_size = signature.wal.size if signature.wal else 0
+        self._changes.observe(signature, self._clock.now())
+
+    def changed_since(self, signature: Signature) -> bool:
+        """Whether files with this signature may have something that is not held by the store."""
+        return self._changes.has_changes(signature)
+
+    def changed(self) -> bool:
+        """Whether the database may have something that no restore point, nor a diverged one, holds."""
+        signature = self.signature()
+        return signature is not None and self.changed_since(signature)
+
+    def begin(self, *, restored: bool) -> None:
+        """Backups begin with the database as it is now; `restored` says that it was just restored and holds nothing else."""
+        signature = self.signature()
+        self._inode = signature.database.inode if signature else None
+        if restored:
+            self._changes.mark_held(signature, self._clock.now())
+
+    @asynccontextmanager
+    async def copy(self) -> AsyncIterator[Snapshot]:
+        """A snapshot for a restore point; `protected` says that the store has it. Raises as `Snapshotter.snapshot`."""
+        self._changes.begin_copy()
+        try:
+            async with self._snapshotter.snapshot(self.database.path) as snapshot:
+                self._changes.end_copy(snapshot, self._clock.now())
+                self._notice_replaced(snapshot.signature.database.inode)
+                yield snapshot
+        finally:
+            self._changes.discard_copy()
+
+    def protected(self) -> None:
+        """A restore point holds what was copied last; what was written since is not protected."""
+        self._changes.mark_copy_held()
+
+    def held_at(self, instant: datetime) -> None:
+        """There is a restore point of this instant, which the database may have gone on from."""
+        self._changes.mark_held_at(instant)
+
+    def kept_aside(self, snapshot: Snapshot) -> None:
+        """The store has this snapshot, though not as a restore point of the main line."""
+        self._changes.mark_kept(snapshot.signature)
+
+    def unprotected(self, since: datetime) -> None:
+        """The restore point of this instant is damaged or gone: nothing from then on is protected."""
+        self._changes.mark_lost(since)
+
+    def _notice_replaced(self, inode: int) -> None:
+        """An app that still has the former file open writes to a file without a name, which no backup sees."""
+        before, self._inode = self._inode, inode
+        if before in {None, inode}:
+            return
+        message = f"{self.database.path} is not the same file as before: it was deleted and created again, or replaced, while sidecar ran"
+        hint = (
+            "if the app was not restarted then, it may still write to the old file, which is in no backup: restart it"
+        )
+        self._report.report(self.database.name, message, hint, Kind.SUSPICION)
+        log.warning("database file replaced", database=self.database.name, error=message, hint=hint)

@@ -1,0 +1,86 @@
+"""Puts a restored file in a database's place; the local database that was there is kept aside, never overwritten."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+from anyio import to_thread
+
+from sidecar.database.base import Snapshotter
+from sidecar.database.lineage import Lineage, Marker
+from sidecar.errors import ConfigurationError, DamagedDatabase
+from sidecar.host.files import Swap, aside, local_errors, require_unused, swap
+from sidecar.model import Database, Timestamp
+from sidecar.repository.reader import Restored
+from sidecar.storage.base import ObjectStore
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """A local database that gave way: where it is kept, whether it was written later than what was restored, its origin."""
+
+    kept: Path
+    newer: bool
+    origin: Marker | None
+
+
+class Placement:
+    """Moves files at a database's path, in the order that a crash at any instant survives."""
+
+    def __init__(
+        self, snapshotter: Snapshotter, store: ObjectStore, durable: Callable[[Path], bool], *, alone: bool
+    ) -> None:
+        """`alone` says that nobody can have the database open yet: the app is ours to start."""
+        self._snapshotter = snapshotter
+        self._store = store
+        self._durable = durable
+        self._alone = alone
+
+    async def put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
+        """Move what is at the database's path aside, and the staged file in its place.
+
+        Returns what was moved aside. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
+        """
+        try:
+            with local_errors(database.path):
+                return await self._put(database, lineage, restored, staged)
+        finally:
+            staged.unlink(missing_ok=True)
+
+    async def _put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
+        at = Timestamp.of(await self._store.now())
+        newer = self._written(database.path) > restored.point.timestamp.instant.timestamp() + 1
+        origin = lineage.elsewhere()
+        kept = await self._way_out(database, at)
+        # Before the rename: a crash in between must not make a conflict of what was just restored.
+        mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
+        what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)
+        for orphan in await to_thread.run_sync(swap, what):
+            log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
+        return Displaced(kept, newer, origin) if kept else None
+
+    def _written(self, path: Path) -> float:
+        """When a local database was last written, in seconds by this machine's clock; 0 when there is none."""
+        signature = self._snapshotter.signature(path)
+        files = (signature.database, signature.wal) if signature else ()
+        return max((each.mtime_ns for each in files if each), default=0) / 1e9
+
+    async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
+        """Where the local database is to be kept, made whole in one file; None when there is none."""
+        if self._snapshotter.signature(database.path) is None:
+            return None
+        if not self._alone:
+            raise ConfigurationError(
+                f"{database.path} does not descend from the newest restore point, and another container may have it open",
+                "stop that one and run `sidecar restore --force`, or keep the local file with on_conflict=local",
+            )
+        require_unused(database.path)
+        try:
+            await self._snapshotter.settle(database.path)
+        except DamagedDatabase as error:
+            log.warning("the local database is damaged; it is kept as it is", error=error.message)
+        return aside(database.path, "diverged", at)

@@ -1,0 +1,90 @@
+"""Proof that a restore point can be restored: all of it is restored to a scratch file, and checked.
+
+The prover must not see the live database: it has the store and a scratch file, and nothing else. In a drill the app must
+not notice: ranges are fetched one at a time and at a bounded rate, SQLite's check works a quarter of the time, and both
+pause while a backup is under way.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.base import Staging
+from sidecar.host.clock import Clock
+from sidecar.model import Database, RestorePoint
+from sidecar.progress import Progress
+from sidecar.repository.reader import DownloadOptions, Reader
+
+MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
+DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can do (https://fly.io/docs/volumes/overview/)
+DUTY = 0.25
+PRIVATE = 0o600
+
+
+class Throttle:
+    """Holds provers back: one at a time, at most so many bytes a second, part of the time, and never beside a backup."""
+
+    def __init__(self, turns: ConcurrencyLimit, clock: Clock, alone: anyio.Lock) -> None:
+        """`alone` is shared by all that must not work at the same time."""
+        self._turns = turns
+        self._clock = clock
+        self._alone = alone
+        self._rate = MEMORY_RATE
+        self._free = clock.monotonic()
+        self._rested = time.monotonic()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one that proves something. Begins while no backup is under way."""
+        async with self._alone:
+            await self._turns.idle()
+            self._rested = time.monotonic()
+            yield
+
+    def options(self, rate: int) -> DownloadOptions:
+        """For one download of at most `rate` bytes of database a second."""
+        self._rate = rate
+        return DownloadOptions(self._limit_rate, self._yield_to_app, PRIVATE)
+
+    async def _limit_rate(self, size: int) -> None:
+        now = self._clock.monotonic()
+        begin = max(now, self._free)
+        self._free = begin + size / self._rate
+        if begin > now:
+            await self._clock.sleep(begin - now)
+        await self._turns.idle()
+
+    def _yield_to_app(self, sleep: Callable[[float], bool]) -> None:
+        """Rest in SQLite's thread; `sleep` returns True when the drill is cancelled (`database.base.YieldToApp`)."""
+        worked = time.monotonic() - self._rested
+        cancelled = sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
+        while self._turns.under_way and not cancelled:
+            cancelled = sleep(0.05)
+        self._rested = time.monotonic()
+
+
+class Prover:
+    """Restores to scratch, and checks every digest and SQLite's integrity.
+
+    `name` keeps the scratch files of provers apart that work at the same time, `share` of them need room. The files are
+    where the database's snapshots would be.
+    """
+
+    def __init__(self, reader: Reader, staging: Staging, database: Database, name: str, share: int = 1) -> None:
+        self._reader = reader
+        self._staging = staging
+        self._share = share
+        self._scratch = database.path.with_name(f"{database.name}.{name}")
+
+    async def prove(
+        self, point: RestorePoint, progress: Progress | None = None, throttle: Throttle | None = None
+    ) -> None:
+        """Return if it is good. Raises `DamagedRestorePoint`; another `SidecarError` when that could not be found out."""
+        _, contents = await self._reader.contents(point)
+        with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
+            rate = MEMORY_RATE if on_tmpfs else DISK_RATE
+            options = throttle.options(rate) if throttle else DownloadOptions(mode=PRIVATE)
+            await self._reader.download(point, file, progress, options)

@@ -1,0 +1,156 @@
+"""What there is of a database, here and in the store, and what the boot table makes of it.
+
+The one place where the facts are gathered, the table is asked, and damaged restore points are passed over. A boot carries
+the decision out, `sidecar check` previews it, and `sidecar backup` refuses what a boot would call a conflict.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import anyio
+
+from sidecar.database.base import Snapshotter
+from sidecar.database.lineage import Lineage, Marker
+from sidecar.errors import ConfigurationError, DamagedRestorePoint, NothingToRestore, SidecarError
+from sidecar.model import Database, RestorePoint
+from sidecar.policies import OnConflict, OnEmptyStore
+from sidecar.repository.catalog import OTHERS, Catalog
+from sidecar.restore.decision import Decision, decide
+
+T = TypeVar("T")
+
+OTHERS_SECONDS = 3.0  # only to name what else the store has
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What was found of one database, and the decision. `local` says that there is a database file of more than zero bytes."""
+
+    database: Database
+    store: str
+    local: bool
+    marker: Marker | None
+    newest: RestorePoint | None
+    decision: Decision
+
+    @property
+    def newest_key(self) -> str:
+        """The key of the newest restore point, or an empty text."""
+        return self.newest.key if self.newest else ""
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the local database does not descend from the newest restore point, whichever of the two wins."""
+        return self.decision in {Decision.CONFLICT_REMOTE, Decision.CONFLICT_LOCAL, Decision.CONFLICT_FAIL}
+
+    @property
+    def restores(self) -> bool:
+        """Whether a restore point takes the place of what is here."""
+        return self.decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
+
+    def descends_from(self, point: RestorePoint) -> bool:
+        """Whether the local database descends from this restore point."""
+        return self.marker is not None and self.marker.names(point.key)
+
+    def require_start(self) -> None:
+        """Raise when the decision is not to start the app."""
+        if self.decision is Decision.NOTHING_TO_RESTORE:
+            raise NothingToRestore(
+                f"{self.store} has no restore point of {self.database.name}, and on_empty_store=fail",
+                "check `store` and the database's name, or set on_empty_store=start for the first start",
+            )
+        if self.decision is Decision.CONFLICT_FAIL:
+            raise ConfigurationError(
+                f"{self.database.path} does not descend from the newest restore point {self.newest_key}, and on_conflict=fail",
+                "move the file away to restore, or set on_conflict to remote or local",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Good(Generic[T]):
+    """The newest restore point that is good, with what was made of it; None when the local database descends from it."""
+
+    point: RestorePoint
+    value: T | None
+
+
+class Survey:
+    """Looks at databases and their restore points, and changes nothing."""
+
+    def __init__(
+        self, catalog: Catalog, snapshotter: Snapshotter, on_empty: OnEmptyStore, on_conflict: OnConflict
+    ) -> None:
+        self._catalog = catalog
+        self._snapshotter = snapshotter
+        self._on_empty = on_empty
+        self._on_conflict = on_conflict
+
+    async def look(self, database: Database, lineage: Lineage) -> Situation:
+        """Gather the facts, and ask the boot table. Raises `SidecarError` when the store does not answer."""
+        local = self._snapshotter.signature(database.path) is not None
+        newest = await self._catalog.newest(database.name)
+        marker = lineage.read() if local else None
+        decision = decide(
+            newest.key if newest else None,
+            local=local,
+            marker=marker,
+            on_empty=self._on_empty,
+            on_conflict=self._on_conflict,
+        )
+        return Situation(database, self._catalog.store.url, local, marker, newest, decision)
+
+    async def newest_good(
+        self,
+        found: Situation,
+        attempt: Callable[[RestorePoint], Awaitable[T]],
+        on_damage: Callable[[DamagedRestorePoint], None],
+    ) -> Good[T]:
+        """Try restore points, the newest first, until `attempt` finds one that is not damaged.
+
+        It ends, with nothing attempted, at one that the local database descends from. `on_damage` gets each that is
+        passed over. Raises `DamagedRestorePoint` when none is good.
+        """
+        first: DamagedRestorePoint | None = None
+        async for point in self._newest_first(found):
+            if found.descends_from(point):
+                return Good(point, None)
+            try:
+                return Good(point, await attempt(point))
+            except DamagedRestorePoint as damage:
+                first = first or damage
+                on_damage(damage)
+        raise DamagedRestorePoint(
+            f"no restore point of {found.database.name} is good; the newest: {first.message if first else 'none'}",
+            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
+            "if all were deleted on purpose, delete lease.json too",
+        )
+
+    async def _newest_first(self, found: Situation) -> AsyncIterator[RestorePoint]:
+        if found.newest is None:
+            return
+        yield found.newest
+        points = self._catalog.points(found.database.name)
+        older = [point async for point in points if point.key < found.newest.key]
+        for point in reversed(older):
+            yield point
+
+    async def others(self) -> tuple[str, ...]:
+        """Databases that the store has: they show that a name was misspelt."""
+        with suppress(SidecarError), anyio.move_on_after(OTHERS_SECONDS):
+            return await self._catalog.names(OTHERS)
+        return ()
+
+
+def require_descent(found: Situation) -> None:
+    """Raise `ConfigurationError` when publishing the local database would put an unrelated file above the newest restore point.
+
+    A restore point that was chosen by hand, with `sidecar restore`, may be put above it; so may what on_conflict=local says.
+    """
+    chosen = found.marker is not None and found.marker.by_hand
+    if found.is_conflict and not chosen and found.decision is not Decision.CONFLICT_LOCAL:
+        raise ConfigurationError(
+            f"{found.database.path} does not descend from the newest restore point {found.newest_key}: not published above it",
+            "`sidecar restore` brings the newest one; --on-conflict local publishes this file all the same",
+        )
