@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 import sidecar
+from sidecar.repository.reader import Reader, Restored
 from tests.harness.environment import clean_environment
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +104,43 @@ async def test_a_restore_onto_the_own_path_keeps_the_old_database_and_names_the_
         assert (notes(database), result.newer) == (["first"], second.restore_point)
         assert result.kept is not None
         assert notes(result.kept) == ["first", "second", "never published"]
+        (chosen,) = (await session.backup()).databases
+        assert chosen.outcome == "published", "it was chosen by hand, and becomes the newest"
+        assert notes((await session.restore(output=database.with_name("copy.db"))).path) == ["first"]
+
+
+async def test_an_existing_file_elsewhere_is_replaced_by_force_alone_and_kept(database: Path) -> None:
+    copy = database.with_name("copy.db")
+    write(copy, "CREATE TABLE notes (text)", "INSERT INTO notes VALUES ('of somebody')")
+    async with session_of(database) as session:
+        await session.backup()
+        with pytest.raises(sidecar.errors.UsageError, match="exists"):
+            await session.restore(output=copy)
+        assert notes(copy) == ["of somebody"]
+        result = await session.restore(output=copy, force=True)
+        assert result.kept is not None
+        assert (notes(copy), notes(result.kept)) == (["first"], ["of somebody"])
+
+
+async def test_a_database_that_is_opened_during_the_download_is_left_alone(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, stage = [], Reader.stage
+
+    async def stage_while_an_app_starts(self: Reader, *arguments: Any) -> tuple[Restored, Path]:
+        staged = await stage(self, *arguments)
+        opened.append(database.open("rb"))
+        return staged
+
+    async with session_of(database) as session:
+        await session.backup()
+        monkeypatch.setattr(Reader, "stage", stage_while_an_app_starts)
+        before = sorted(database.parent.glob("**/*"))
+        with pytest.raises(sidecar.errors.DatabaseBusy):
+            await session.restore(force=True)
+        opened[0].close()
+    assert sorted(database.parent.glob("**/*")) == before
+    assert notes(database) == ["first"]
 
 
 async def test_a_restore_is_refused_while_this_process_has_the_database_open(database: Path) -> None:
