@@ -1,6 +1,7 @@
 """What our connections leave behind for the app: its WAL, its locks, its files."""
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sidecar.database.driver import Driver, default_driver
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from tests.harness.environment import ROOT, clean_environment
@@ -157,3 +159,27 @@ async def test_snapshot_taken_by_the_other_sqlite_library_reads_the_same(
     async with snapshotter.snapshot(path) as snapshot:
         with contextlib.closing(sqlite3.connect(f"file:{snapshot.path}?immutable=1", uri=True)) as connection:
             assert connection.execute("SELECT max(number) FROM sequence").fetchone()[0] == 10
+
+
+def locks_of_this_process(path: Path) -> list[str]:
+    """Kinds of the POSIX locks that this process has on a database and its -shm, as the kernel lists them (proc(5))."""
+    files = {f"{os.stat(name).st_ino}" for name in (path, f"{path}-shm") if os.path.exists(name)}
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    lines = [line for line in lines if line[1] == "POSIX" and line[4] == str(os.getpid())]
+    return sorted(f"{line[3]} {line[6]}" for line in lines if line[5].rpartition(":")[2] in files)
+
+
+async def test_a_program_that_embeds_us_keeps_the_locks_of_its_transactions(tmp_path: Path, path: Path) -> None:
+    """With the module that it uses itself. With another library, closing our connections drops them: what this prevents."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        held = locks_of_this_process(path)
+        assert held
+        snapshotter = SqliteSnapshotter(Staging(tmp_path), driver=Driver(sqlite3), switch_to_wal=False)
+        assert await take(snapshotter, path) == 10
+        assert locks_of_this_process(path) == held
+        connection.execute("COMMIT")
+        if default_driver().version != sqlite3.sqlite_version:
+            connection.execute("BEGIN IMMEDIATE")
+            await take(SqliteSnapshotter(Staging(tmp_path), switch_to_wal=False), path)
+            assert locks_of_this_process(path) != held
