@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
 from sidecar.host.mounts import Mount, mount_of
-from sidecar.model import Timestamp
+from sidecar.model import Bytes, Timestamp
 from sidecar.policies import Durability
 
 COMPANIONS = ("-wal", "-shm", "-journal")
@@ -231,7 +231,7 @@ def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
     return kind not in _EPHEMERAL and not (ephemeral_root and mount == "/")
 
 
-def write_all(file: int, data: bytes, offset: int) -> None:
+def write_all(file: int, data: Bytes, offset: int) -> None:
     """pwrite(2) until everything is written: it may write less, on a disk that is nearly full for example."""
     view = memoryview(data)
     while view:

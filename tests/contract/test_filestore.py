@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from sidecar.errors import ConfigurationError, NoRoom, NotFound, PreconditionFailed, StoreMissing, StoreUnavailable
 from sidecar.model import IfAbsent
-from sidecar.storage.file import store as filestore
+from sidecar.storage.file import objects
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
 
@@ -41,7 +41,7 @@ async def test_file_put_there_by_hand_is_an_object(tmp_path: Path) -> None:
 async def test_every_folder_on_the_way_to_an_object_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that was just made is in its parent only after the parent was synced (fsync(2))."""
     synced: list[Path] = []
-    monkeypatch.setattr(filestore, "sync", synced.append)
+    monkeypatch.setattr(objects, "sync", synced.append)
     store = FileStore(tmp_path / "store")
     await store.put(f"diverged/{KEY}", b"data")
     folders = [

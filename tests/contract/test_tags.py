@@ -18,7 +18,7 @@ from sidecar.errors import (
 )
 from sidecar.model import Span
 from sidecar.storage.base import ObjectStore
-from sidecar.storage.file import store as filestore
+from sidecar.storage.file import attributes
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.s3.store import S3Location, S3Store
@@ -129,7 +129,7 @@ async def test_files_tags_are_synced_before_the_call_returns(tmp_path: Path, mon
     store = FileStore(tmp_path / "store")
     await store.put(KEY, b"data")
     synced: list[Path] = []
-    monkeypatch.setattr(filestore, "sync", synced.append)
+    monkeypatch.setattr(attributes, "sync", synced.append)
     await store.tag(KEY, HELD)
     assert synced[0].parent == tmp_path / "store" / PRIVATE / "incoming"
     tags = tmp_path / "store" / PRIVATE / "tags"

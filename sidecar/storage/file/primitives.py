@@ -21,7 +21,7 @@ from sidecar.errors import (
     SidecarError,
     StoreUnavailable,
 )
-from sidecar.model import Bytes, Span
+from sidecar.model import Span
 
 LOCK_PATIENCE = 10.0
 
@@ -44,14 +44,6 @@ def lock(file: int, root: Path) -> None:
             return
 
 
-def write_all(file: int, data: Bytes, offset: int) -> None:
-    """pwrite(2) until everything is written."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
-
-
 def bounds(span: Span | None, size: int) -> tuple[int, int]:
     """Start and end of a span in an object of `size` bytes. Raises `PreconditionFailed` when it begins beyond the end."""
     if span is None:
@@ -70,12 +62,6 @@ def etag_of(status: os.stat_result) -> str:
 def modified_at(status: os.stat_result) -> datetime:
     """The file's own time, which is the store's clock."""
     return datetime.fromtimestamp(status.st_mtime, UTC)
-
-
-def sync(path: Path) -> None:
-    """fsync(2) of a file or a folder."""
-    with opened(path) as file:
-        os.fsync(file)
 
 
 @contextmanager

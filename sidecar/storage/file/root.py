@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sidecar.errors import StoreMissing
-from sidecar.storage.file.primitives import lock, sync
+from sidecar.host.files import sync
+from sidecar.storage.file.primitives import lock, translated
 
 PRIVATE = ".sidecar"
 _MOUNTED = "is the store's file system mounted?"
@@ -49,11 +50,13 @@ class Root:
             self._identity = self._identity or self._create()
 
     def rehearse(self) -> None:
-        """Make an entry where the first write would, and remove it."""
-        where = self.path if self.path.exists() else self.path.parent
-        tried = where / f"{PRIVATE}-{secrets.token_hex(8)}"
-        tried.mkdir()
-        tried.rmdir()
+        """Make an entry where the first write would, and remove it. Raises what a write would."""
+        with translated(self.path):
+            self.require()
+            where = self.path if self.path.exists() else self.path.parent
+            tried = where / f"{PRIVATE}-{secrets.token_hex(8)}"
+            tried.mkdir()
+            tried.rmdir()
 
     def folder(self, folder: Path) -> None:
         """See that a folder is there, without making the root again. It may be new: its entry is not synced yet."""

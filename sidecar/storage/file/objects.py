@@ -1,0 +1,183 @@
+"""Objects in a directory, read and written synchronously: an object is an ordinary file under its key."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sidecar.errors import PreconditionFailed
+from sidecar.host.files import sync, write_all
+from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.storage.file.attributes import Attributes
+from sidecar.storage.file.primitives import bounds, etag_of, modified_at, opened, translated
+from sidecar.storage.file.root import PRIVATE, Root
+
+BLOCK = 1 << 20
+
+
+class Objects:
+    """The operations of a store in a directory. Conditions are decided under the directory's lock.
+
+    Every method raises `StoreMissing` when the directory, or the one above a new store, is not there.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._attributes = Attributes(root)
+
+    def now(self) -> datetime:
+        """The clock of the file system, which several machines may share; of this machine before the first object."""
+        try:
+            file = os.open(self._root.private / "clock", os.O_WRONLY | os.O_CREAT, 0o644)
+        except OSError:
+            return datetime.now(UTC)
+        try:
+            os.utime(file)
+            return modified_at(os.fstat(file))
+        finally:
+            os.close(file)
+
+    def get(self, key: str, span: Span | None, if_match: str | None, into: memoryview | None) -> Blob:
+        """See `base.ObjectStore`."""
+        with self._reading(), opened(self._path(key)) as file:
+            status = os.fstat(file)
+            if if_match not in {None, etag_of(status)}:
+                raise PreconditionFailed(f"{key} has changed")
+            start, end = bounds(span, status.st_size)
+            if into is None or end - start > len(into):
+                return Blob(os.pread(file, end - start, start), self._info(key, status))
+            count = os.preadv(file, [into[: end - start]], start)
+            return Blob(into[:count], self._info(key, status))
+
+    def head(self, key: str) -> ObjectInfo:
+        """See `base.ObjectStore`."""
+        with self._reading(), opened(self._path(key)) as file:
+            return self._info(key, os.fstat(file))
+
+    def list(self, prefix: str, start_after: str, limit: int) -> Page:
+        """See `base.ObjectStore`."""
+        with self._reading():
+            keys = sorted(key for key in self._keys(prefix) if key > start_after)
+            page = (self._listed(key) for key in keys[:limit])
+            return Page(tuple(info for info in page if info), len(keys) > limit)
+
+    def put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore`."""
+        temporary = self.begin()
+        try:
+            with translated(self._root.path):
+                temporary.write_bytes(data)
+            return self.publish(temporary, key, condition, metadata)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def begin(self) -> Path:
+        """A new private file, which is to become an object."""
+        with translated(self._root.path):
+            temporary = self._root.temporary()
+            temporary.touch()
+            return temporary
+
+    def write(self, temporary: Path, offset: int, data: Bytes) -> None:
+        """Write a part of a private file."""
+        with translated(self._root.path), temporary.open("r+b", buffering=0) as file:
+            write_all(file.fileno(), data, offset)
+
+    def copy(self, temporary: Path, offset: int, source: ObjectInfo, span: Span) -> None:
+        """Copy bytes of an object into a private file. Raises `PreconditionFailed` when the object has changed."""
+        with translated(self._root.path), opened(self._path(source.key)) as origin:
+            status = os.fstat(origin)
+            if etag_of(status) != source.etag:
+                raise PreconditionFailed(f"{source.key} has changed")
+            start, end = bounds(span, status.st_size)
+            with temporary.open("r+b", buffering=0) as file:
+                while start < end:
+                    block = os.pread(origin, min(BLOCK, end - start), start)
+                    write_all(file.fileno(), block, offset)
+                    start, offset = start + len(block), offset + len(block)
+
+    def publish(self, temporary: Path, key: str, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        """Give a finished private file its key if the condition holds; durable when this returns."""
+        target = self._path(key)
+        with translated(self._root.path):
+            sync(temporary)
+            with self._root.locked():
+                self._root.folder(target.parent)
+                self._require(key, condition)
+                self._attributes.replace(key, metadata)
+                os.replace(temporary, target)
+                for directory in self._root.folders(target):
+                    sync(directory)
+        return self.head(key)
+
+    def tag(self, key: str, tags: dict[str, str]) -> None:
+        """See `base.ObjectStore`."""
+        self.head(key)
+        with translated(self._root.path), self._root.locked():
+            self.head(key)  # it may have been pruned while we waited for the lock
+            self._attributes.set_tags(key, tags)
+
+    def tags(self, key: str) -> dict[str, str]:
+        """See `base.ObjectStore`."""
+        self.head(key)
+        with translated(self._root.path):
+            return self._attributes.tags(key)
+
+    def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+        """See `base.Prunable`."""
+        with self._reading():
+            found = {key: self._attributes.tags(key) for key in self._keys(prefix)}
+            return {key: tags for key, tags in found.items() if tags}
+
+    def prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
+        """See `base.Prunable`."""
+        pruned = []
+        with translated(self._root.path), self._root.locked():
+            for key, tags in expired.items():
+                if tags and self._attributes.tags(key) == tags:
+                    self._path(key).unlink(missing_ok=True)
+                    self._attributes.remove(key)
+                    pruned.append(key)
+        return tuple(pruned)
+
+    def _path(self, key: str) -> Path:
+        return self._root.path / key
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with translated(self._root.path):
+            self._root.require()
+            yield
+
+    def _require(self, key: str, condition: Condition) -> None:
+        """Raise `PreconditionFailed` unless the condition holds."""
+        try:
+            etag = etag_of(os.stat(self._path(key)))
+        except FileNotFoundError:
+            etag = None
+        if (isinstance(condition, IfAbsent) and etag) or (isinstance(condition, IfMatch) and etag != condition.etag):
+            raise PreconditionFailed(f"{key} is not in the expected state")
+
+    def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), self._attributes.metadata(key))
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix).parent if "/" in prefix else self._root.path
+        for directory, folders, names in os.walk(folder, onerror=_raise_unless_missing):
+            folders[:] = [name for name in folders if name != PRIVATE]
+            keys = (Path(directory, name).relative_to(self._root.path).as_posix() for name in names)
+            yield from (key for key in keys if key.startswith(prefix))
+
+    def _listed(self, key: str) -> ObjectInfo | None:
+        try:
+            status = os.stat(self._path(key))
+        except FileNotFoundError:
+            return None  # pruned while we were listing
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    """A folder that cannot be read must not look like an empty store."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
