@@ -1,8 +1,9 @@
-"""The app and the signals: who is told to stop, when, and for how long it is waited for."""
+"""Signals: which ones stop the app, how often it is asked, and how long it has."""
 
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -12,12 +13,14 @@ from sidecar.status.model import Status
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
 class Signals:
-    """What the signals have said so far. `stop` may be asked for by ourselves too, `first` is a signal alone."""
+    """The signals received so far. `stop` may also be requested by ourselves; `first` is a signal only."""
 
     def __init__(self) -> None:
         self.reaper = Reaper()
@@ -39,13 +42,27 @@ class Signals:
                 self.app.signal(number)
 
     def request_stop(self, number: int = signal.SIGTERM) -> None:
-        """Have the app stop, unless it was told so before."""
+        """Have the app stop, unless that was requested before."""
         if self.stop.is_set():
             return
         self._asked = time.monotonic()
         self.stop.set()
         if self.app:
             self.app.signal(number)
+
+    async def unless_stopped(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do something that a request to stop cancels. None then."""
+        result: T | None = None
+
+        async def cancel_on_stop(scope: anyio.CancelScope) -> None:
+            await self.stop.wait()
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(cancel_on_stop, group.cancel_scope)
+            result = await work()
+            group.cancel_scope.cancel()
+        return result
 
     def stop_by(self, grace: float) -> float:
         """When the grace ends, on the monotonic clock: it begins when the app was asked to stop, or now."""

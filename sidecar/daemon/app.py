@@ -1,0 +1,61 @@
+"""The app beside us: started as its own user, waited for, and stopped within its grace."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+from sidecar.daemon.signals import Signals, until_ended
+from sidecar.host.process import App
+from sidecar.model import Account
+from sidecar.status.model import Status
+
+
+class AppRunner:
+    """Runs the command. Without one, the writers are somebody else's, and only a signal ends the run."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        signals: Signals,
+        status: Status,
+        entrust: Callable[[], Account | None],
+        environment: Mapping[str, str] | None,
+        grace: timedelta,
+        drain: timedelta,
+    ) -> None:
+        """`entrust` lets the app's user own the databases, and returns that user unless it is ours."""
+        self.entrust = entrust
+        self._command = command
+        self._signals = signals
+        self._status = status
+        self._environment = environment
+        self._grace = grace
+        self._drain = drain
+        self._started = 0.0
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether there is a command."""
+        return bool(self._command)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since `start`."""
+        return time.monotonic() - self._started
+
+    def start(self) -> None:
+        """Start the command, if there is one. Raises `CommandNotFound` or `CommandNotExecutable`."""
+        self._started = time.monotonic()
+        account = self.entrust()
+        if self._command:
+            self._signals.app = App(self._command, self._signals.reaper, self._environment, account)
+
+    async def until_ended(self) -> int:
+        """Wait for its end, or stop it when that is requested. Returns its status."""
+        grace, drain = self._grace.total_seconds(), self._drain.total_seconds()
+        return await until_ended(self._signals, self._status, grace=grace, drain=drain)
+
+    def kill(self) -> None:
+        """Leave nothing of its process group."""
+        if self._signals.app:
+            self._signals.app.kill_group()

@@ -1,0 +1,127 @@
+"""Takes the services apart, once, and puts the daemon together."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import anyio
+import structlog
+
+from sidecar.backup.final import FinalBackup
+from sidecar.backup.loop import Backup
+from sidecar.backup.on_demand import OnDemand, shown_in
+from sidecar.bootstrap import Services, build_listing, build_notifier
+from sidecar.daemon.app import AppRunner
+from sidecar.daemon.background import Background
+from sidecar.daemon.booting import BootSequence
+from sidecar.daemon.control import control_socket
+from sidecar.daemon.lease_watch import LeaseWatch
+from sidecar.daemon.scopes import Daemon, Holder
+from sidecar.daemon.shutdown import Shutdown
+from sidecar.daemon.signals import Signals
+from sidecar.daemon.silence import log_silence
+from sidecar.daemon.workers import Work, Workers
+from sidecar.errors import ConfigurationError
+from sidecar.host.locks import control_path
+from sidecar.monitoring.app_metrics import AppMetrics
+from sidecar.monitoring.http import HttpInterface
+from sidecar.monitoring.incidents import Incidents
+from sidecar.monitoring.metrics import Metrics, acceptable
+from sidecar.policies import OnLeaseLost
+from sidecar.settings.environment import app_environment
+from sidecar.settings.fields import listen_address
+
+log = structlog.get_logger()
+
+ON_THIS_DISK = (
+    "restore points are kept on this machine's own disk and are lost with it",
+    "set SIDECAR_STORE to s3://bucket/prefix, or to a file:// directory on another disk",
+)
+
+
+def compose(services: Services, command: Sequence[str]) -> Daemon:
+    """The daemon of these services. Nothing is started, locked or asked for yet."""
+    settings, status = services.configuration.settings, services.status
+    signals, fence = Signals(), services.fence()
+    show = partial(shown_in, status)
+    backups, line = services.backups(fence, show), services.diverged_line(fence, show)
+    final, on_demand = FinalBackup(backups, line, fence, status), OnDemand(backups, status)
+    background = Background(backups, fence, status, settings.final_backup_timeout)
+    incidents = Incidents(services.catalog(), status, fence)
+    environment = app_environment(withhold=settings.app_credentials == "withhold")
+    app = AppRunner(command, signals, status, services.entrust, environment, settings.shutdown_grace, settings.drain)
+    boots = BootSequence(services.boot(fence, alone=app.is_ours), backups, services.lineage, final, line, fence, status)
+    others: list[Work] = [
+        build_listing(services).run,
+        background.keep_observing,
+        background.look_when_doubted,
+        incidents.run,
+        incidents.keep_looking_for_diverged,
+        final.publish_diverged,
+        *_drills(services, backups),
+    ]
+    if settings.on_lease_lost is OnLeaseLost.CONTINUE:
+        others.append(partial(final.keep_saving_fenced, settings.interval.total_seconds()))
+    lease = LeaseWatch(
+        fence,
+        signals,
+        status,
+        settings.on_lease_lost,
+        services.require_origin,
+        settings.lease_wait,
+        ask=settings.lease_handoff == "request",
+        owns_app=app.is_ours,
+    )
+    timeout, on_lost = settings.final_backup_timeout, settings.on_lease_lost
+    shutdown = Shutdown(final, on_demand, incidents, fence, status, services.clock, timeout, on_lost)
+    workers = Workers(backups, settings.interval, others, status)
+    return Daemon(
+        signals,
+        _outermost(services, background, on_demand),
+        partial(log_silence, status, services.boot_retry_policy),
+        lease,
+        Holder(signals, lease, boots, app, workers, shutdown, status),
+        status,
+    )
+
+
+def _drills(services: Services, backups: Sequence[Backup]) -> list[Work]:
+    """One drill at a time, of whichever database."""
+    alone, interval = anyio.Lock(), services.configuration.settings.drill_interval
+    return [partial(services.drill(backup, alone).run, interval) for backup in backups if interval]
+
+
+@asynccontextmanager
+async def _outermost(services: Services, background: Background, on_demand: OnDemand) -> AsyncIterator[None]:
+    """The locks of this machine, HTTP, the control socket and notifications: what is there from the first moment to the last."""
+    settings, status = services.configuration.settings, services.status
+    control = control_path(settings.control_socket, services.databases)
+    app_metrics = AppMetrics(settings.app_metrics_url, acceptable) if settings.app_metrics_url else None
+    http = HttpInterface(status, Metrics(status).render, background.observe, app_metrics)
+    notifier = build_notifier(services)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(services.locks(control))
+        if address := listen_address(settings.listen):
+            await stack.enter_async_context(http.listening(*address))
+        if control:
+            served = control_socket(control, http.application(), status, on_demand.backup)
+            await _enter_control(stack, served, optional=settings.control_socket == "auto")
+        await stack.enter_async_context(notifier.running())
+        if services.configuration.sources["store"] == "default":
+            status.remark = ON_THIS_DISK
+            log.warning(ON_THIS_DISK[0], store=services.store.url, hint=ON_THIS_DISK[1])
+        try:
+            yield
+        except (Exception, BaseExceptionGroup) as error:
+            notifier.report_end(error)
+            raise
+
+
+async def _enter_control(stack: AsyncExitStack, served: AbstractAsyncContextManager[None], *, optional: bool) -> None:
+    """Serve the control socket. One that was not asked for by name is optional: better none than not to start."""
+    try:
+        await stack.enter_async_context(served)
+    except ConfigurationError as error:
+        if not optional:
+            raise
+        log.warning("no control socket", error=error.message, hint=error.hint)
