@@ -42,8 +42,8 @@ from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import Show, progress_log
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.existence import LOOK_EVERY, Presence
-from sidecar.repository.expiry import Predecessors
+from sidecar.repository.existence import CHECK_EVERY, ExistenceCheck
+from sidecar.repository.expiry import expiry_of
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot
@@ -171,8 +171,10 @@ class Services:
         """The backup of each database; `show` displays the progress of a publish."""
         catalog = self.catalog()
         # A directory is looked at by every cycle: that costs nothing.
-        look_every = LOOK_EVERY if self.prunable is None else 0.0
-        repository = Repository(catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, look_every)
+        check_every = CHECK_EVERY if self.prunable is None else 0.0
+        repository = Repository(
+            catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, check_every
+        )
         return [
             build_backup(
                 each, self.lineage(each), repository, self.snapshotter, self.status, self.clock, fence, self.turn
@@ -226,14 +228,14 @@ class Repository:
     """The restore points of one store: where they are, how they are written, read and expired.
 
     `prunable` is the store again if expired restore points are ours to delete. That the newest restore point is in the
-    store is believed for `look_every` seconds.
+    store is believed for `check_every` seconds.
     """
 
     catalog: Catalog
     publisher: Publisher
     reader: Reader
     prunable: Prunable | None = None
-    look_every: float = LOOK_EVERY
+    check_every: float = CHECK_EVERY
 
 
 def build_backup(
@@ -250,8 +252,10 @@ def build_backup(
     catalog, name = repository.catalog, database.name
     history = History(name)
     source = Source(database, snapshotter, status, clock)
-    existence = Presence(name, catalog, status, clock, exclusive=fence.exclusive, look_every=repository.look_every)
-    expiry = Predecessors(name, catalog, status, clock, repository.prunable)
+    existence = ExistenceCheck(
+        name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
+    )
+    expiry = expiry_of(name, catalog, status, clock, repository.prunable)
     coverage = Coverage(history, source, existence, expiry, status)
     main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
     return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)

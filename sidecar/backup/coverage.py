@@ -4,8 +4,8 @@ from sidecar.backup.history import History
 from sidecar.backup.source import Source
 from sidecar.errors import SidecarError, Transient
 from sidecar.model import RestorePoint
-from sidecar.repository.existence import Presence, Sight
-from sidecar.repository.expiry import Predecessors
+from sidecar.repository.existence import ExistenceCheck, ExistenceResult
+from sidecar.repository.expiry import Expiry
 from sidecar.status.model import Status
 
 LAST_LOOK_SECONDS = 10.0
@@ -15,7 +15,7 @@ class Coverage:
     """What must be published although nothing changed. `missing` says why, after `is_held` was False."""
 
     def __init__(
-        self, history: History, source: Source, existence: Presence, expiry: Predecessors, status: Status
+        self, history: History, source: Source, existence: ExistenceCheck, expiry: Expiry, status: Status
     ) -> None:
         self.missing = ""
         self._history = history
@@ -25,7 +25,7 @@ class Coverage:
         self._settings = status
         self._status = status.databases[history.database]
         self._demand = ""
-        self._last_look: Sight | None = None
+        self._last_look: ExistenceResult | None = None
 
     @property
     def must_publish(self) -> bool:
@@ -35,7 +35,7 @@ class Coverage:
     @property
     def is_known(self) -> bool:
         """Whether the newest restore point was seen in the store, and nothing cast doubt on it since."""
-        return self._existence.is_known
+        return self._existence.is_confirmed
 
     def demand(self, reason: str) -> None:
         """Have the next cycle publish, whatever it finds."""
@@ -64,12 +64,12 @@ class Coverage:
     async def look_last(self) -> None:
         """Ask the store once more before the last cycle: the disk may go away with the machine."""
         if self._history.parent is None or self.must_publish:
-            self._last_look = Sight()
+            self._last_look = ExistenceResult()
             return
         timeout = self._settings.final_backup_timeout
         limit = min(LAST_LOOK_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_LOOK_SECONDS
         self.doubt()
-        self._last_look = await self._existence.look(self._history.parent, self._status.restore_point_size, limit)
+        self._last_look = await self._existence.check(self._history.parent, self._status.restore_point_size, limit)
 
     async def is_held(self, *, last: bool = False) -> bool:
         """Whether an unchanged database needs no restore point: there is one, and it is still in the store.
@@ -80,19 +80,19 @@ class Coverage:
         if self._history.parent is None or self.must_publish:
             self.missing = self._demand
             return not self.must_publish
-        sight = (self._last_look if last else None) or await self._existence.look(
+        result = (self._last_look if last else None) or await self._existence.check(
             self._history.parent, self._status.restore_point_size
         )
-        if sight.lost:
-            await self._existence.tell(sight)
-            self.distrust(sight.lost)
+        if result.lost:
+            await self._existence.report_loss(result)
+            self.distrust(result.lost)
             self.missing = self._demand
             return False
-        if sight.error:
-            self._require_belief(sight.error, last=last)
+        if result.error:
+            self._require_belief(result.error, last=last)
         return True
 
     def _require_belief(self, error: SidecarError, *, last: bool) -> None:
         well = last and self._status.failing_since is None and isinstance(error, Transient)
-        if not well and not self._existence.is_believed(error):
+        if not well and not self._existence.is_trusted_despite(error):
             raise error

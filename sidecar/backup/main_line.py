@@ -10,7 +10,7 @@ from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavail
 from sidecar.lease.fence import Fence
 from sidecar.model import RestorePoint, Snapshot
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.expiry import Predecessors
+from sidecar.repository.expiry import Expiry
 from sidecar.repository.format.index import Index
 from sidecar.repository.keys import key_of
 from sidecar.repository.reader import Reader
@@ -31,7 +31,7 @@ class MainLine:
         catalog: Catalog,
         publisher: Publisher,
         reader: Reader,
-        expiry: Predecessors,
+        expiry: Expiry,
         fence: Fence,
         status: Status,
     ) -> None:
@@ -51,7 +51,7 @@ class MainLine:
     async def publish(self, snapshot: Snapshot, index: Index) -> Published:
         """Publish a snapshot above everything that is there. Raises `SidecarError`; what is published then is unknown."""
         history, fence = self._history, self._fence
-        await self._expiry.guard(snapshot)
+        await self._expiry.hold_before(snapshot)
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
         key = key_of(history.database, timestamp)
         history.stamp(timestamp)
@@ -66,17 +66,17 @@ class MainLine:
         history.base = published.as_parent
         await fence.confirm(history.database, key)  # until then it may be in nobody's history, and protects nothing
         self._lineage.descends(key, named.root)
-        self._expiry.superseded_by(published.info, snapshot)
+        self._expiry.add(published.info, snapshot)
         history.advance(key, timestamp, named.root)
         return published
 
     async def settle(self) -> None:
         """Tag and prune what was superseded. Never raises: what fails is done the next time."""
-        await self._expiry.settle()
+        await self._expiry.tag_and_prune()
 
     async def mark(self, key: str, name: str, value: str) -> None:
         """Give a restore point a tag beside those it has. Raises `SidecarError`."""
-        await self._expiry.mark(key, name, value)
+        await self._expiry.add_tag(key, name, value)
 
     async def _reusable(self) -> Parent | None:
         """The restore point to copy from. One that this process neither published nor restored has its index read once."""

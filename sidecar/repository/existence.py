@@ -1,4 +1,4 @@
-"""Whether the restore point that protects a database is still in the store: one that is gone protects nothing.
+"""Whether the restore point that protects a database still exists in the store: one that is gone protects nothing.
 
 An app that writes nothing would not notice otherwise: a prefix that somebody emptied, a lifecycle rule without a filter.
 """
@@ -20,9 +20,9 @@ from sidecar.status.model import Status
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never to the second
-BELIEVED_FOR = 3600.0
-LIST_SECONDS = 3.0  # only to say how many are left
+CHECK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never exact to the second
+TRUSTED_FOR = 3600.0
+LIST_SECONDS = 3.0  # only to report how many are left
 GONE = "is gone from the store"
 UNKNOWN = "is unknown"
 HINT = (
@@ -32,16 +32,16 @@ HINT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What a look found: nothing to say, a restore point that is lost and how, or why that cannot be known."""
+class ExistenceResult:
+    """The result of a check: empty when all is well; else the lost restore point and its problem, or why it is unknown."""
 
     lost: RestorePoint | None = None
-    trouble: str = ""
+    problem: str = ""
     error: SidecarError | None = None
 
 
-class Presence:
-    """What is known of one database's newest restore point. Not for use by two tasks at once."""
+class ExistenceCheck:
+    """The existence of one database's newest restore point, asked of the store now and then. Not for two tasks at once."""
 
     def __init__(
         self,
@@ -51,71 +51,74 @@ class Presence:
         clock: Clock,
         *,
         exclusive: bool,
-        look_every: float = LOOK_EVERY,
+        check_every: float = CHECK_EVERY,
     ) -> None:
-        """`exclusive` says that no other machine publishes: then nothing but a mistake deletes the newest one.
+        """`exclusive` means that no other machine publishes: then only a mistake deletes the newest restore point.
 
-        What was seen is believed for `look_every` seconds.
+        A result is trusted for `check_every` seconds.
         """
         self._database = database
         self._catalog = catalog
         self._status = status
         self._clock = clock
         self._exclusive = exclusive
-        self._look_every = look_every
-        self._seen: float | None = None
+        self._check_every = check_every
+        self._confirmed_at: float | None = None
 
     def confirm(self) -> None:
-        """It is there: just published, or read."""
-        self._seen = self._clock.monotonic()
+        """It exists: it was just published, or read."""
+        self._confirmed_at = self._clock.monotonic()
 
     def doubt(self) -> None:
-        """There is reason to look again, and to believe nothing before."""
-        self._seen = None
+        """There is reason to check again, and to trust nothing before that."""
+        self._confirmed_at = None
 
     @property
-    def is_known(self) -> bool:
-        """Whether it was seen, and not doubted since."""
-        return self._seen is not None
+    def is_confirmed(self) -> bool:
+        """Whether it was confirmed, and not doubted since."""
+        return self._confirmed_at is not None
 
-    def is_believed(self, error: SidecarError) -> bool:
-        """Whether it may be taken for there although a look failed like this."""
-        recently = self._seen is not None and self._clock.monotonic() - self._seen < BELIEVED_FOR
-        return recently and isinstance(error, Transient)
+    def is_trusted_despite(self, error: SidecarError) -> bool:
+        """Whether it may be assumed to exist although a check failed like this."""
+        return isinstance(error, Transient) and self._confirmed_within(TRUSTED_FOR)
 
-    async def look(self, key: str, size: int, within: float = math.inf) -> Sight:
-        """If it is time to: what the store says of it, within so many seconds."""
-        if self._seen is not None and self._clock.monotonic() - self._seen < self._look_every:
-            return Sight()
-        trouble: str | None = UNKNOWN
+    async def check(self, key: str, size: int, within: float = math.inf) -> ExistenceResult:
+        """Ask the store, unless the last answer is recent. Takes at most `within` seconds, twice when it is gone."""
+        if self._confirmed_within(self._check_every):
+            return ExistenceResult()
+        problem: str | None = UNKNOWN
         with anyio.move_on_after(within):
             try:
-                trouble = await self._trouble(key, size)
+                problem = await self._problem(key, size)
             except SidecarError as error:
-                log.info("it is not known whether the restore point is there", key=key, error=error.message)
-                return Sight(error=error)
-        if trouble == UNKNOWN:
-            return Sight(error=StoreUnavailable(f"the store did not say within {within:.0f} s whether {key} is there"))
-        with anyio.move_on_after(within):  # a time of its own: what is gone is not to be forgotten by a deadline
-            if trouble == GONE and await self._is_superseded(key):
-                trouble = None
-        if trouble is None:
+                log.info("restore point not checked", key=key, error=error.message)
+                return ExistenceResult(error=error)
+        if problem == UNKNOWN:
+            message = f"the store did not answer within {within:.0f} s whether {key} exists"
+            return ExistenceResult(error=StoreUnavailable(message))
+        with anyio.move_on_after(within):  # a time of its own: no deadline may hide a loss
+            if problem == GONE and await self._is_superseded(key):
+                problem = None
+        if problem is None:
             self.confirm()
-            return Sight()
+            return ExistenceResult()
         self.doubt()
-        return Sight(point_of(ObjectInfo(key, 0, "", datetime.now(UTC))), trouble)
+        return ExistenceResult(point_of(ObjectInfo(key, 0, "", datetime.now(UTC))), problem)
 
-    async def tell(self, sight: Sight) -> None:
-        """Tell people of what is lost."""
-        if sight.lost is None:
+    async def report_loss(self, result: ExistenceResult) -> None:
+        """Log the lost restore point, and show it on the page."""
+        if result.lost is None:
             return
-        left = await self._left() if sight.trouble == GONE else ""
-        trouble = f"{sight.trouble}{left}"
-        self._status.damaged(self._database, f"restore point {sight.lost.key} {trouble}", HINT)
-        log.error("restore point is lost", database=self._database, key=sight.lost.key, trouble=trouble, hint=HINT)
+        left = await self._format_left() if result.problem == GONE else ""
+        problem = f"{result.problem}{left}"
+        self._status.damaged(self._database, f"restore point {result.lost.key} {problem}", HINT)
+        log.error("restore point lost", database=self._database, key=result.lost.key, trouble=problem, hint=HINT)
 
-    async def _trouble(self, key: str, size: int) -> str | None:
-        """What became of it, in words."""
+    def _confirmed_within(self, seconds: float) -> bool:
+        return self._confirmed_at is not None and self._clock.monotonic() - self._confirmed_at < seconds
+
+    async def _problem(self, key: str, size: int) -> str | None:
+        """The problem with the object, for a message; None when it is there and whole."""
         try:
             found = await self._catalog.store.head(key)
         except NotFound:
@@ -123,9 +126,9 @@ class Presence:
         return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes and not {size}"
 
     async def _is_superseded(self, key: str) -> bool:
-        """One that another machine superseded (`lease=off`) may have expired: nothing is to be put above that one's.
+        """Whether another machine superseded it (`lease=off`): it may have expired then, and must not be replaced.
 
-        When that cannot be known, what is gone is gone.
+        When that is unknown, it counts as lost.
         """
         if self._exclusive:
             return False
@@ -134,7 +137,7 @@ class Presence:
             return newest is not None and newest.key > key
         return False
 
-    async def _left(self) -> str:
+    async def _format_left(self) -> str:
         with suppress(SidecarError), anyio.move_on_after(LIST_SECONDS):
             left = [point async for point in self._catalog.points(self._database)]
             return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", with all others"

@@ -1,8 +1,10 @@
-"""Whether a snapshot lost so much that the restore point before it must be held."""
+"""Whether a snapshot lost so much that an earlier restore point must be held. Pure."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Self
 
 from sidecar.model import Snapshot
@@ -12,24 +14,27 @@ SHRUNKEN = 10
 """A snapshot is suspicious below one part in this many of what the previous restore point's database has in use."""
 
 
-TELLING = 64 << 10
-"""Bytes of content below which a few pages more or less say nothing: rows do, there."""
+SIGNIFICANT_BYTES = 64 << 10
+"""Below so many bytes of content a few pages more or less mean nothing; rows are compared there."""
 
 
-TELLING_ROWS = 50
-"""Rows below which deleting them is what small queues and caches do all day."""
+SIGNIFICANT_ROWS = 50
+"""Small queues and caches delete fewer rows than these all day."""
 
 
 METADATA = ("size", "live", "tables", "bare", "rows")
 
 
 MEMORY = timedelta(days=1)
-"""For how long a larger restore point is remembered: less than any tier keeps it."""
+"""How long a larger restore point is remembered: for less time than any tier keeps it."""
+
+
+REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is in a database, as `Snapshot` says it. None is what is not known."""
+    """How much is in a database, in the words of `Snapshot`. None means unknown."""
 
     size: int
     tables: int | None
@@ -39,21 +44,21 @@ class Extent:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Self:
-        """That of a snapshot."""
+        """The extent of a snapshot."""
         return cls(snapshot.size, snapshot.tables, snapshot.live, snapshot.bare, snapshot.rows)
 
     @classmethod
     def written(cls, metadata: Mapping[str, str], size: int) -> Self:
-        """What a restore point's metadata has of it; `size` is that of the object.
+        """The extent that is written in a restore point's metadata; `size` is the object's.
 
-        Without our metadata (copied there by hand) its own size: a database is hardly ever smaller than compressed.
+        Without our metadata (copied there by hand) it is the object's own size: a database is hardly ever smaller.
         """
         found = {name: whole_number(metadata.get(name)) for name in METADATA}
         known = found.pop("size")
         return cls(size if known is None else known, **found)
 
     def to_metadata(self) -> dict[str, str]:
-        """For a restore point; read again by `written`."""
+        """The metadata of a restore point, which `written` reads again."""
         values = asdict(self)
         return {name: str(values[name]) for name in METADATA if values[name] is not None}
 
@@ -68,14 +73,16 @@ class Extent:
         return max(0, self.in_use - (self.bare or 0))
 
 
-def suspicion(previous: Extent, now: Extent) -> str | None:
+def loss(previous: Extent, now: Extent) -> str | None:
     """Why a snapshot looks as if the database had been lost, or None.
 
-    Bytes in use are compared: rows that were deleted leave the file as large as it was until VACUUM, which then takes
-    nothing more. Each table and index keeps a page when all is deleted: what a schema takes is left out, and rows are
-    compared, too, where they are counted: in small databases. Where bytes in use are not known of the previous one (older sidecars did not write
-    them down), sizes are: what it had unused would look like a loss. In bytes, so that a new page size neither hides a loss nor looks like one.
-    Nothing is lost with a database that had no table.
+    - Bytes in use are compared, because deleted rows leave the file as large as it was until VACUUM. In bytes, so that
+      a new page size neither hides a loss nor looks like one.
+    - Each table and index keeps a page when everything is deleted. So the pages of the schema itself are left out, and
+      rows are compared too where they are counted: in small databases.
+    - Where bytes in use of the previous one are not known (older sidecars did not write them down), sizes are compared:
+      its unused pages would look like a loss.
+    - A database without tables has nothing to lose.
     """
     if previous.tables == 0:
         return None
@@ -88,12 +95,12 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
         return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
     if (
         previous.rows is not None
-        and previous.rows >= TELLING_ROWS
+        and previous.rows >= SIGNIFICANT_ROWS
         and now.rows is not None
         and now.rows * SHRUNKEN < previous.rows
     ):
         return f"it has {now.rows} rows, the previous restore point's database {previous.rows}"
-    if previous.bare is None or now.bare is None or previous.content < TELLING:
+    if previous.bare is None or now.bare is None or previous.content < SIGNIFICANT_BYTES:
         return None
     if now.content * SHRUNKEN >= previous.content:
         return None
@@ -103,20 +110,87 @@ def suspicion(previous: Extent, now: Extent) -> str | None:
     )
 
 
-def is_like(before: Extent, now: Extent, told_before: Extent, told_now: Extent) -> bool:
-    """Whether a loss is like one that was told: a queue that is drained again and again is told of once.
+GRADUAL = "bit by bit it has lost nine tenths of what it had within a day; the restore point with most is held"
 
-    What was there is not much more than was there then, and what is left is not less.
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A restore point's key and instant, and how much is in its database."""
+
+    key: str
+    at: datetime
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Why a snapshot looks as if data had been lost, and what to hold before it is published.
+
+    `holds_previous` tells whether that is the restore point before it. `larger` are the keys of those of the last day
+    that have more, the largest first: the first one that exists is to be held too, or alone.
     """
-    return _within(told_now, now) and _within(before, told_before, times=2)
+
+    reason: str
+    holds_previous: bool
+    larger: tuple[str, ...]
+
+
+class LossMemory:
+    """What a database had within the last day, and which losses were reported: enough to judge the next snapshot. Pure."""
+
+    def __init__(self) -> None:
+        self._largest: deque[Sized] = deque(maxlen=REMEMBERED)  # each larger than those after it
+        self._reported: list[tuple[datetime, Extent, Extent]] = []  # when, before and after
+
+    def remember(self, superseded: Sized) -> None:
+        """A restore point was superseded: it may be the largest of the day."""
+        while self._largest and self._largest[-1].extent.content <= superseded.extent.content:
+            self._largest.pop()
+        self._largest.append(superseded)
+
+    def forget(self, key: str) -> None:
+        """This restore point is gone from the store."""
+        self._largest = deque((each for each in self._largest if each.key != key), REMEMBERED)
+
+    def assess(self, previous: Sized, now: Extent, at: datetime) -> Suspicion | None:
+        """Whether a snapshot is suspicious beside the restore point before it, or beside those of the last day."""
+        self._reported = [each for each in self._reported if each[0] >= at - MEMORY]
+        reason = loss(previous.extent, now)
+        if reason and not self._is_reported(previous.extent, now):
+            larger = self._larger(previous, lambda extent: had_shed(extent, previous.extent))
+            return Suspicion(f"{reason}; the previous restore point is held", holds_previous=True, larger=larger)
+        larger = self._larger(previous, lambda extent: bool(loss(extent, now)) and not self._is_reported(extent, now))
+        return Suspicion(GRADUAL, holds_previous=False, larger=larger) if larger else None
+
+    def report(self, suspicion: Suspicion, previous: Sized, now: Extent, at: datetime) -> None:
+        """A loss was reported, and what was before it is held: every snapshot from now on would be as suspicious."""
+        if suspicion.holds_previous:
+            self._reported.append((at, previous.extent, now))
+        self._largest.clear()
+
+    def _is_reported(self, before: Extent, now: Extent) -> bool:
+        return any(_is_like(before, now, *reported) for _, *reported in self._reported)
+
+    def _larger(self, previous: Sized, has_more: Callable[[Extent], bool]) -> tuple[str, ...]:
+        """Where rows were deleted bit by bit, most are in an older restore point than the previous one."""
+        largest = takewhile(lambda each: has_more(each.extent), self._largest)
+        return tuple(each.key for each in largest if each.at >= previous.at - MEMORY)
+
+
+def _is_like(before: Extent, now: Extent, reported_before: Extent, reported_now: Extent) -> bool:
+    """Whether a loss is like one that was reported: a queue that is drained again and again is reported once.
+
+    There was not much more before it than before the reported one, and not less is left.
+    """
+    return _within(reported_now, now) and _within(before, reported_before, times=2)
 
 
 def _within(less: Extent, more: Extent, times: int = 1) -> bool:
-    """Whether one has no more of anything than so many times the other."""
+    """Whether one has at most so many times of everything that the other has."""
     pairs = ((less.content, more.content), (less.rows, more.rows), (less.tables, more.tables))
     return all(one is None or other is None or one <= times * other for one, other in pairs)
 
 
 def had_shed(largest: Extent, previous: Extent) -> bool:
-    """Whether a database had lost more than half before the loss that is noticed: the rows were deleted bit by bit."""
+    """Whether a database had lost more than half before the loss that is noticed: rows were deleted bit by bit."""
     return largest.content > 2 * previous.content

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from sidecar.errors import SidecarError, StoreUnavailable
-from sidecar.repository.existence import LOOK_EVERY
+from sidecar.repository.existence import CHECK_EVERY
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.decorator import Decorated
 from sidecar.storage.file.store import FileStore
@@ -43,7 +43,7 @@ async def test_an_idle_cycle_asks_nothing_until_it_is_time_to_look(machine: Mach
     assert requests(machine) == before + 1
     assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before + 1
-    assert LOOK_EVERY <= 3600
+    assert CHECK_EVERY <= 3600
 
 
 async def test_gone_is_told_once_and_published_anew(machine: Machine, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
 from sidecar.repository.retention import GRACE, KEEP, OTHERS, PROOF, SILENCE, Tagged, Tier, plan_prune, tier_of
-from sidecar.repository.suspicion import TELLING, TELLING_ROWS, Extent, suspicion
+from sidecar.repository.suspicion import SIGNIFICANT_BYTES, SIGNIFICANT_ROWS, Extent, loss
 from tests.fakes import START
 
 DAY = timedelta(days=1)
@@ -212,12 +212,14 @@ def extents(draw: st.DrawFn) -> Extent:
 def test_suspicion_is_of_loss_alone(previous: Extent, now: Extent) -> None:
     """No table where there may have been some, or less than a tenth of something; never of a database that stays as it is."""
     left = now.size if previous.live is None else now.in_use
-    fewer_rows = (previous.rows or 0) >= TELLING_ROWS and now.rows is not None and now.rows * 10 < (previous.rows or 0)
+    fewer_rows = (
+        (previous.rows or 0) >= SIGNIFICANT_ROWS and now.rows is not None and now.rows * 10 < (previous.rows or 0)
+    )
     known = previous.bare is not None and now.bare is not None
-    emptied = known and previous.content >= TELLING and now.content * 10 < previous.content
+    emptied = known and previous.content >= SIGNIFICANT_BYTES and now.content * 10 < previous.content
     lost = previous.tables != 0 and (now.tables == 0 or left * 10 < previous.in_use or fewer_rows or emptied)
-    assert bool(suspicion(previous, now)) == lost
-    assert suspicion(now, now) is None or now.tables is None
+    assert bool(loss(previous, now)) == lost
+    assert loss(now, now) is None or now.tables is None
 
 
 @given(extents(), st.integers(0, 1 << 30), st.integers(0, 1000), st.integers(0, 100))
@@ -232,17 +234,17 @@ def test_a_database_that_grows_is_not_suspicious(now: Extent, more: int, rows: i
         bare,
         None if now.rows is None else now.rows + rows,
     )
-    assert suspicion(now, grown) is None
+    assert loss(now, grown) is None
 
 
-@given(st.integers(1, 1000), st.integers(0, 1 << 20), st.integers(TELLING_ROWS, 1000))
+@given(st.integers(1, 1000), st.integers(0, 1 << 20), st.integers(SIGNIFICANT_ROWS, 1000))
 def test_deleting_all_rows_is_suspicious_however_many_tables_there_are(tables: int, content: int, rows: int) -> None:
     """Empty tables keep a page each, which may be most of what there was."""
     bare = (tables + 1) << 12
     full, empty = Extent(bare + content, tables, bare + content, bare, rows), Extent(bare, tables, bare, bare, 0)
-    assert suspicion(full, empty)
+    assert loss(full, empty)
     large = replace(full, rows=None)
-    assert bool(suspicion(large, replace(empty, rows=None))) == (content >= TELLING or bare * 10 < bare + content)
+    assert bool(loss(large, replace(empty, rows=None))) == (content >= SIGNIFICANT_BYTES or bare * 10 < bare + content)
 
 
 @given(extents())
@@ -258,14 +260,14 @@ def test_what_is_unused_is_no_loss_and_hides_none(now: Extent, unused: int) -> N
     tables = now.tables or 1
     before = Extent(now.in_use + unused, tables, now.in_use)
     vacuumed = Extent(now.in_use, tables, now.in_use)
-    assert suspicion(before, vacuumed) is None
+    assert loss(before, vacuumed) is None
     for left in (0, now.in_use // 11, now.in_use // 2):
         deleted, compact = Extent(before.size, tables, left), Extent(left, tables, left)
-        assert suspicion(before, deleted) == suspicion(before, compact)
+        assert loss(before, deleted) == loss(before, compact)
 
 
 @given(extents(), st.integers(0, 1 << 40))
 def test_an_older_sidecar_s_restore_point_is_compared_by_size_alone(now: Extent, live: int) -> None:
     """What its database had unused is not known."""
     before = Extent(now.size, now.tables or 1)
-    assert suspicion(before, Extent(now.size, 1, min(live, now.size))) is None
+    assert loss(before, Extent(now.size, 1, min(live, now.size))) is None

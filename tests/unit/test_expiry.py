@@ -10,8 +10,9 @@ from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.expiry import PRUNE_EVERY, Predecessors
+from sidecar.repository.expiry import expiry_of
 from sidecar.repository.keys import key_of
+from sidecar.repository.pruning import PRUNE_EVERY
 from sidecar.status.model import Status
 from tests.fakes import START, FakeClock, MemoryStore
 
@@ -51,7 +52,7 @@ class Scene:
     def restart(self) -> None:
         """Forget everything that is not in the store."""
         prunable = self.store if isinstance(self.store, Pruning) else None
-        self.predecessors = Predecessors(NAME, self.catalog, self.status, self.clock, prunable)
+        self.expiry = expiry_of(NAME, self.catalog, self.status, self.clock, prunable)
 
     def at(self, text: str) -> None:
         """Set the store's clock: `21T15:05` is of November 2026."""
@@ -71,12 +72,12 @@ class Scene:
         self.at(at)
         used = size if live is None else live
         snapshot = Snapshot(Path("/x"), size, used, 4096, tables, STAMP, "3", on_tmpfs=True)
-        await self.predecessors.guard(snapshot)
+        await self.expiry.hold_before(snapshot)
         key = key_of(NAME, Timestamp.of(self.store.time))
         metadata = {"size": str(size), "tables": str(tables)} | ({} if older else {"live": str(used)})
-        self.predecessors.superseded_by(self.store.add(key, b"x", metadata), snapshot)
+        self.expiry.add(self.store.add(key, b"x", metadata), snapshot)
         if settle:
-            await self.predecessors.settle()
+            await self.expiry.tag_and_prune()
         if older:
             self.restart()
         return key
@@ -116,8 +117,8 @@ async def test_what_a_fenced_machine_published_supersedes_nothing(scene: Scene) 
     straggler = key_of(NAME, Timestamp("20261120T145200.000Z"))
     scene.store.add(straggler, b"x", {"size": "4096", "tables": "1", "epoch": "7"})
     snapshot = Snapshot(Path("/x"), SMALL, SMALL, 4096, 1, STAMP, "3", on_tmpfs=True)
-    await scene.predecessors.guard(snapshot)  # whose publish then fails
-    await scene.predecessors.settle()
+    await scene.expiry.hold_before(snapshot)  # whose publish then fails
+    await scene.expiry.tag_and_prune()
     assert (scene.store.marks.get(real), scene.store.marks.get(straggler)) == (HELD, None)
 
 
@@ -129,7 +130,7 @@ async def test_newest_that_was_deleted_by_hand_holds_up_nothing(scene: Scene, si
     scene.store.add(KEY, Record(8, "us", "boot", 120.0, latest={NAME: gone}).to_bytes())
     del scene.store.objects[gone]
     scene.restart()
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.store.marks[first] == {}, "it is the newest now, and had a tier"
     await scene.publish("20T15:00", size)
     assert scene.store.marks[first] == {"sidecar-tier": "held" if size == SMALL else "hourly"}
@@ -140,7 +141,7 @@ async def test_crash_between_publish_and_tag_is_made_up_for(scene: Scene) -> Non
     await scene.publish("20T14:50")
     await scene.publish("20T14:55", settle=False)
     scene.restart()
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.tiers() == ["recent", "-"]
     for _ in range(3):  # and a crash loop
         scene.restart()
@@ -168,7 +169,7 @@ async def test_made_up_for_oldest_first(scene: Scene) -> None:
     assert scene.tiers() == ["recent", "recent", "-", "-", "-", "-"]
     scene.store.hook = None
     scene.restart()
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.tiers() == ["recent"] * 5 + ["-"]
 
 
@@ -177,9 +178,9 @@ async def test_looking_back_ends_at_the_first_that_has_a_tier(scene: Scene) -> N
         await scene.publish(f"20T14:{minute:02}")
     scene.restart()
     before = scene.store.count()
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.store.count() - before <= 8
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.store.count() - before <= 8, "once"
 
 
@@ -188,7 +189,7 @@ async def test_app_that_slept_long_finds_its_only_predecessor(scene: Scene) -> N
     await scene.publish("20T14:50", settle=False)
     scene.restart()
     scene.at("21T00:00")
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.tiers() == ["daily", "-"]
 
 
@@ -262,11 +263,11 @@ async def test_newest_that_would_expire_is_saved(scene: Scene) -> None:
     scene.store.marks[key] = {"cost-center": "7", **RECENT}
     del scene.store.objects[newest]
     scene.restart()
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.store.marks[key] == {"cost-center": "7"}
     scene.restart()
     scene.store.marks[key] = HELD
-    await scene.predecessors.settle()
+    await scene.expiry.tag_and_prune()
     assert scene.store.marks[key] == HELD
 
 
@@ -521,7 +522,7 @@ async def test_clock_that_jumps_prunes_nothing(pruning: Scene) -> None:
     assert len(pruning.store.objects) == 7
     pruning.clock.advance(2 * PRUNE_EVERY)
     pruning.store.time += timedelta(seconds=2 * PRUNE_EVERY)
-    await pruning.predecessors.settle()
+    await pruning.expiry.tag_and_prune()
     assert len(pruning.store.objects) == 3, "it has gone on steadily since"
 
 

@@ -1,0 +1,81 @@
+"""The guard before a publish: when a snapshot looks as if data had been lost, an earlier restore point is held."""
+
+import structlog
+
+from sidecar import documentation
+from sidecar.errors import NotFound, StoreUnavailable
+from sidecar.host.clock import Clock
+from sidecar.model import Snapshot
+from sidecar.repository.newest import KnownPoint
+from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
+from sidecar.repository.tags import RestorePointTags
+from sidecar.status.model import Status
+
+log = structlog.get_logger()
+
+
+class SuspicionGuard:
+    """Holds restore points of one database before a suspicious snapshot is published, and reports that."""
+
+    def __init__(self, database: str, tags: RestorePointTags, status: Status, clock: Clock) -> None:
+        self._database = database
+        self._tags = tags
+        self._status = status
+        self._clock = clock
+        self._memory = LossMemory()
+
+    async def check(self, previous: KnownPoint, snapshot: Snapshot) -> None:
+        """Hold the restore points that a suspicious snapshot must not push out of the store, whoever made them.
+
+        They are held before the publish begins: a crash in between must not let them expire. Raises `SidecarError` when
+        one cannot be held; nothing may be published then.
+        """
+        before, now, at = _sized(previous), Extent.of(snapshot), self._clock.now()
+        if self._tags.is_held(before.key) or (found := self._memory.assess(before, now, at)) is None:
+            return
+        larger = await self._hold_first(found.larger)
+        if found.holds_previous:
+            await self._hold_previous(before.key)
+        elif larger is None:
+            return
+        self._memory.report(found, before, now, at)
+        self._report(found, before.key, larger)
+
+    def remember(self, superseded: KnownPoint) -> None:
+        """A restore point was superseded. One that is held was part of a reported loss."""
+        if not self._tags.is_held(superseded.point.key):
+            self._memory.remember(_sized(superseded))
+
+    async def _hold_previous(self, key: str) -> None:
+        try:
+            await self._tags.hold(key)
+        except NotFound as error:
+            raise StoreUnavailable(f"{key} was to be held and is gone", "the newest is looked up anew") from error
+
+    async def _hold_first(self, keys: tuple[str, ...]) -> str | None:
+        """Hold the first of these that exists. Returns its key."""
+        for key in keys:
+            try:
+                await self._tags.hold(key)
+            except NotFound:
+                self._memory.forget(key)
+            else:
+                return key
+        return None
+
+    def _report(self, found: Suspicion, previous: str, larger: str | None) -> None:
+        key = previous if found.holds_previous else str(larger)
+        hint = f"it is published all the same; if data was lost: sidecar restore --key {key}"
+        message = f"suspicious snapshot: {found.reason}: {key}"
+        held = {"held": key}
+        if found.holds_previous and larger:
+            hint += f", or --key {larger}, which has the most of the last day"
+            message += f", and the largest of the last day: {larger}"
+            held["larger"] = larger
+        hint += f"; what to do before and after that: {documentation.GO_BACK}"
+        self._status.suspected(self._database, message, hint)
+        log.error("suspicious snapshot", database=self._database, reason=found.reason, hint=hint, **held)
+
+
+def _sized(known: KnownPoint) -> Sized:
+    return Sized(known.point.key, known.point.timestamp.instant, known.extent)

@@ -1,0 +1,76 @@
+"""The tags of one database's restore points: what may be read, and what is held."""
+
+import structlog
+
+from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
+from sidecar.repository.retention import TIER_TAG, Tier
+from sidecar.storage.base import ObjectStore
+
+log = structlog.get_logger()
+
+
+class RestorePointTags:
+    """Reads and writes tags. A store that takes none, or lets nobody read them, is reported once."""
+
+    def __init__(self, database: str, store: ObjectStore) -> None:
+        self._database = database
+        self._store = store
+        self._held: set[str] = set()
+        self._warned: set[str] = set()
+
+    async def read(self, key: str) -> dict[str, str] | None:
+        """The tags of a restore point, or None where we may not read them. Raises `NotFound`."""
+        try:
+            return await self._store.tags(key)
+        except (AccessDenied, ConfigurationError) as error:
+            self.warn_once("tags not read", error, "restore points of earlier runs are left without a tier")
+            return None
+
+    async def add(self, key: str, name: str, value: str) -> None:
+        """Add a tag to a restore point, unless its tags cannot be read: those would be overwritten."""
+        tags = await self.read(key)
+        if tags is not None:
+            await self._store.tag(key, {**tags, name: value})
+
+    async def remove_tier(self, key: str, tags: dict[str, str]) -> None:
+        """Remove the tier from a restore point with these tags."""
+        await self._store.tag(key, {name: value for name, value in tags.items() if name != TIER_TAG})
+
+    async def set_tier(self, key: str, tier: Tier, *, ours: bool) -> None:
+        """Give a restore point its tier unless it has one: one that is held stays held, whoever holds it.
+
+        Where tags cannot be read, only the restore points of this process are tagged: others may have a tier already.
+        """
+        tags = await self.read(key)
+        if (tags is None and not ours) or TIER_TAG in (tags or {}):
+            return
+        await self._store.tag(key, {**(tags or {}), TIER_TAG: tier.value})
+
+    async def hold(self, key: str) -> None:
+        """Tag a restore point so that nothing expires it. Raises `NotFound`, and `AccessDenied` if it cannot be held."""
+        try:
+            tags = await self.read(key) or {}
+            if tags.get(TIER_TAG) != Tier.HELD:
+                await self._store.tag(key, {**tags, TIER_TAG: Tier.HELD.value})
+        except AccessDenied as error:
+            message = f"a suspicious snapshot is not published, because {key} cannot be held: {error.message}"
+            raise AccessDenied(message, "allow s3:PutObjectTagging") from error
+        except ConfigurationError as error:  # a store without tags: there, no rule can expire an object without one
+            self.warn_once("tags not written", error)
+        self._held.add(key)
+
+    def is_held(self, key: str) -> bool:
+        """Whether this process holds the restore point, and `discard` was not called since."""
+        return key in self._held
+
+    def discard(self, key: str) -> None:
+        """Drop a restore point from memory; its tags stay."""
+        self._held.discard(key)
+
+    def warn_once(self, event: str, error: SidecarError, consequence: str = "") -> None:
+        """Log a problem of this database's tags, the first time that it occurs."""
+        if event in self._warned:
+            return
+        self._warned.add(event)
+        more = {"consequence": consequence} if consequence else {}
+        log.warning(event, database=self._database, error=error.message, hint=error.hint, **more)

@@ -1,0 +1,109 @@
+"""Superseded restore points get their tier: oldest first, so that after a crash one look back finds the missing ones."""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
+
+import structlog
+
+from sidecar.errors import ConfigurationError, NotFound
+from sidecar.model import RestorePoint
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.newest import KnownPoint, Superseded
+from sidecar.repository.retention import KEEP, TIER_TAG, tier_of
+from sidecar.repository.tags import RestorePointTags
+from sidecar.status.model import Status
+
+log = structlog.get_logger()
+
+PENDING = 1000
+LOOKED_BACK = 100
+GONE_HINT = (
+    "a newer one is there, and `sidecar list` shows which others are left; a person may have deleted it, or a lifecycle rule "
+    "without a tag filter"
+)
+
+
+class Tiers:
+    """The superseded restore points of one database that have no tier yet."""
+
+    def __init__(self, database: str, catalog: Catalog, tags: RestorePointTags, status: Status) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._tags = tags
+        self._status = status
+        self._pending: deque[Superseded] = deque(maxlen=PENDING)
+        self._caught_up = False
+
+    @property
+    def untagged(self) -> int:
+        """How many superseded restore points wait for their tier."""
+        return len(self._pending)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the restore points of earlier runs were looked at."""
+        return self._caught_up
+
+    def add(self, superseded: Iterable[Superseded]) -> None:
+        """These restore points were superseded, in this order."""
+        self._pending.extend(superseded)
+
+    async def catch_up(self, newest: KnownPoint | None) -> None:
+        """Find the restore points that an earlier run superseded and did not tag, back to the first one with a tier."""
+        if newest:
+            await self._untag_newest(newest)
+            self._pending.extendleft(await self._left_untagged(newest.point))
+        self._caught_up = True
+
+    async def tag_all(self) -> None:
+        """Tag the pending restore points. Raises `SidecarError`; those that are left are tagged the next time."""
+        while self._pending:
+            superseded = self._pending[0]
+            try:
+                await self._tag(superseded)
+            except NotFound:
+                self._report_gone(superseded)
+            except ConfigurationError as error:
+                self._tags.warn_once("tags not written", error, "restore points never expire")
+            self._pending.popleft()
+            self._tags.discard(superseded.key)
+
+    async def _tag(self, superseded: Superseded) -> None:
+        tier = tier_of(superseded.timestamp, superseded.successor)
+        if tier is not None and not self._tags.is_held(superseded.key):
+            await self._tags.set_tier(superseded.key, tier, ours=superseded.ours)
+
+    async def _left_untagged(self, newest: RestorePoint) -> list[Superseded]:
+        """Superseded restore points without a tier, newest first."""
+        known = {each.key for each in self._pending}
+        found: list[Superseded] = []
+        points = [point for point in await self._catalog.up_to(newest) if point.timestamp <= newest.timestamp]
+        for older, newer in reversed(list(pairwise(points))[-LOOKED_BACK:]):
+            if older.key in known:
+                continue
+            tags = await self._tags.read(older.key)
+            if tags is None or TIER_TAG in tags:
+                break
+            found.append(Superseded(older.key, older.timestamp, newer.timestamp, ours=False))
+        return found
+
+    async def _untag_newest(self, newest: KnownPoint) -> None:
+        """The newest has a tier when somebody deleted those above it: it would expire and leave an idle app with nothing."""
+        if newest.ours:  # it had no tag a moment ago
+            return
+        key = newest.point.key
+        tags = await self._tags.read(key)
+        if tags and tags.get(TIER_TAG) in KEEP:
+            await self._tags.remove_tier(key, tags)
+            log.warning("tier removed from the newest restore point", key=key, tags=tags, cause="it would have expired")
+
+    def _report_gone(self, superseded: Superseded) -> None:
+        """One of an earlier run may have been deleted long ago. Ours had no tag: only a mistake deletes it."""
+        key = superseded.key
+        if not superseded.ours:
+            log.info("superseded restore point not found", key=key)
+            return
+        message = f"restore point {key} is gone from the store; it was the newest until {superseded.successor}"
+        self._status.damaged(self._database, message, GONE_HINT)
+        log.error("superseded restore point lost", database=self._database, key=key, hint=GONE_HINT)
