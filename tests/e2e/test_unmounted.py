@@ -172,7 +172,7 @@ def test_look_at_a_directory_that_is_no_store_makes_none(local: Machine) -> None
             store.mkdir()
         done = local.cli("check")
         assert done.returncode == 0, done.stdout
-        assert "skipped conditional write: the directory is no store yet" in done.stdout
+        assert "skipped conditional write: the directory is not a store yet" in done.stdout
         assert not store.exists() or list(store.iterdir()) == []
 
 

@@ -1,33 +1,33 @@
-"""Whether the platform waits long enough for a shutdown: our settings against a fly.toml."""
+"""Shutdown budget: whether the platform waits long enough, by comparing our settings with a fly.toml."""
 
 import re
 import tomllib
 from datetime import timedelta
 from pathlib import Path
 
-from sidecar.cli.check.store import Finding
+from sidecar.cli.check.finding import Finding
 from sidecar.errors import ConfigurationError
 from sidecar.units import format_duration, parse_duration
 
 DEFAULT = timedelta(seconds=5)  # https://fly.io/docs/reference/configuration/#runtime-options
 LONGEST = timedelta(minutes=5)
-# Beside the settings, with a store that stops answering: what was under way when the app ended (3 s), when the final
-# backup's time was up (3 s) and a renewal of the lease (3 s) are given up, the lease is released (13 s), the last
-# notifications are sent (5 s), the connections closed (3 s).
+# Time beside the settings when the store stops answering: giving up what was under way when the app ended (3 s) and
+# when the time of the final backup was up (3 s), giving up a renewal of the lease (3 s), releasing the lease (13 s),
+# sending the last notifications (5 s), closing the connections (3 s).
 GIVING_UP = timedelta(seconds=30)
 
 
 def shutdown_budget(grace: timedelta, drain: timedelta, final_backup: timedelta, fly_toml: Path | None) -> Finding:
-    """Compare what a shutdown may take with `kill_timeout`; `fly_toml` None looks in the working directory.
+    """Compare the longest shutdown with `kill_timeout`. Without `fly_toml`, a fly.toml in the working directory is read.
 
-    `drain` takes the place of `grace` where `run` has no command: the longer one is counted. Raises `ConfigurationError`
-    when there is no time for a final backup at all, or the file cannot be read.
+    Where `run` has no command, `drain` takes the place of `grace`: the longer one counts. Raises `ConfigurationError`
+    when there is no time for a final backup at all, or when the file cannot be read.
     """
     needed = max(grace, drain) + final_backup + GIVING_UP
     first = ("drain", drain) if drain > grace else ("shutdown_grace", grace)
-    parts = (first, ("final_backup_timeout", final_backup), ("to give up requests and release the lease", GIVING_UP))
-    told = ", ".join(f"{name} {format_duration(time)}" for name, time in parts)
-    budget = f"a shutdown may take {format_duration(needed)} ({told})"
+    steps = (first, ("final_backup_timeout", final_backup), ("to give up requests and release the lease", GIVING_UP))
+    listed = ", ".join(f"{name} {format_duration(time)}" for name, time in steps)
+    budget = f"a shutdown may take {format_duration(needed)} ({listed})"
     file = fly_toml or Path("fly.toml")
     if fly_toml is None and not file.is_file():
         return Finding(f"{budget}; let the platform wait that long (no fly.toml here to compare with)")
@@ -51,7 +51,7 @@ def _advice(needed: timedelta) -> str:
 
 
 def _kill_timeout(file: Path) -> tuple[timedelta, str]:
-    """As fly.toml has it: a number of seconds, or text like 120s."""
+    """The setting, and how fly.toml writes it: a number of seconds, or text like 120s."""
     try:
         value = tomllib.loads(file.read_text()).get("kill_timeout")
     except OSError as error:
