@@ -1,26 +1,26 @@
-"""A guestbook: a small web app on SQLite that stands for yours. It knows nothing of sidecar.
+"""A guestbook: a small web app on SQLite that stands in for yours. It knows nothing about sidecar.
 
     GET  /                        the page; POST / with its form
     GET  /api/entries             ?limit= (1 to 1000, default 100) &after= (an id, default 0)
-                                  -> {"entries": [{"id", "name", "message", "written_at"}], "count": all there are}
+                                  -> {"entries": [{"id", "name", "message", "written_at"}], "count": number of all entries}
     POST /api/entries             {"name", "message"} -> 201 and the entry, once it is committed and synced to disk
     GET  /healthz                 {"status": "ok"} when the database answers
 
-Errors of the API are {"error": why}: 400 for bad input, 503 when the database does not take the write now.
+Errors of the API are {"error": reason}: 400 for bad input, 503 when the database cannot take the write now.
 
-When its socket listens it prints one line, `guestbook listening on http://127.0.0.1:8080`. SIGTERM and SIGINT stop it:
-requests under way are answered, the database is closed, and it exits 0. Settings come from the environment:
+Once it listens it prints one line, `guestbook listening on http://127.0.0.1:8080`. SIGTERM and SIGINT stop it: it answers
+open requests, closes the database and exits with 0. Settings come from the environment:
 
     GUESTBOOK_DB             the database; default ./guestbook.db
     GUESTBOOK_HOST           address to listen on; default 127.0.0.1
-    GUESTBOOK_PORT           port to listen on; default 8080, and 0 is any free one
+    GUESTBOOK_PORT           port to listen on; default 8080; 0 means any free one
 
-and three more let a test play an app that is not so well behaved:
+and three more let a test simulate an app that behaves less well:
 
-    GUESTBOOK_EXIT_STATUS    exit with this status, not 0, after a clean stop
+    GUESTBOOK_EXIT_STATUS    exit with this status instead of 0 after a clean stop
     GUESTBOOK_IGNORE_SIGTERM 1: ignore SIGTERM
-    GUESTBOOK_ALLOW_EXIT     1: POST /api/exit {"status": n} makes it stop by itself and exit with n; a negative n is
-                             death by signal -n, with no clean stop
+    GUESTBOOK_ALLOW_EXIT     1: POST /api/exit {"status": n} makes it stop by itself and exit with n; with a negative n it
+                             dies by signal -n, without a clean stop
 """
 
 import asyncio
@@ -52,7 +52,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says; see the module's docstring."""
+    """The settings from the environment; see the module's docstring."""
 
     database: Path
     host: str
@@ -63,7 +63,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
-        """Raises ValueError, naming the variable."""
+        """Read the settings. Raises ValueError that names the variable."""
         return cls(
             database=Path(environment.get("GUESTBOOK_DB", "guestbook.db")),
             host=environment.get("GUESTBOOK_HOST", "127.0.0.1"),
@@ -76,7 +76,7 @@ class Settings:
 
 def _whole_number(values: Mapping[str, str], name: str, *, default: int, low: int, high: int) -> int:
     text = values.get(name, str(default))
-    # int() alone would take "1_000" and digits of other scripts, and refuse very long ones in words of its own.
+    # int() alone would accept "1_000" and digits of other scripts, and reject very long numbers with its own message.
     if not (text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
         raise BadInput(f"{name} must be a whole number from {low} to {high}, not {text[:40]!r}")
     return int(text)
@@ -97,14 +97,14 @@ async def _page(
 
 
 async def submit_form(request: web.Request) -> web.Response:
-    # Only this type: the other one a form can have, multipart, may carry files.
+    # Only this type: the other type of form, multipart, may contain files.
     if request.content_type != "application/x-www-form-urlencoded":
         raise BadInput("the body is not a form")
     try:
         form = await request.post()
     except (ValueError, LookupError) as error:
-        raise BadInput("the form is not in the encoding it claims") from error
-    # A browser sends line ends as CRLF, whatever was typed.
+        raise BadInput("the form is not in its declared encoding") from error
+    # Browsers send line ends as CRLF, whatever was typed.
     name, message = (str(form.get(field, "")).replace("\r\n", "\n") for field in ("name", "message"))
     try:
         draft = Draft(name, message)
@@ -126,7 +126,7 @@ async def add_entry(request: web.Request) -> web.Response:
     document = await _json_object(request)
     name, message = document.get("name"), document.get("message")
     if not (isinstance(name, str) and isinstance(message, str)):
-        raise BadInput("name and message must both be there, and be strings")
+        raise BadInput("name and message are required and must be strings")
     entry = await request.app[_GUESTBOOK].sign(Draft(name, message))
     return web.json_response(asdict(entry), status=201)
 
@@ -153,7 +153,7 @@ async def exit_by_itself(request: web.Request) -> web.StreamResponse:
     if not (0 <= status <= 255 or -status in signal.valid_signals()):
         raise BadInput(f"{status} is neither an exit status nor a negative signal number")
     response = web.json_response({"status": status}, status=202)
-    # The answer leaves first, so that a caller can tell an app that obeyed from one that was already dead.
+    # The answer is sent first, so that a caller can tell an app that obeyed from one that was already dead.
     await response.prepare(request)
     await response.write_eof()
     if status < 0:
@@ -164,7 +164,7 @@ async def exit_by_itself(request: web.Request) -> web.StreamResponse:
 
 
 def _die_by(number: int) -> None:
-    with suppress(OSError):  # SIGKILL and SIGSTOP have no handler to take away
+    with suppress(OSError):  # SIGKILL and SIGSTOP have no handler to reset
         signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -176,13 +176,13 @@ def _resolve(stop: asyncio.Future[int], status: int) -> None:
 
 @web.middleware
 async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every refusal as {"error": why} for the API, and as plain text elsewhere."""
+    """Answer errors with {"error": reason} in the API, and with plain text elsewhere."""
     try:
         return await handler(request)
     except BadInput as error:
         return _refusal(request, 400, str(error))
     except sqlite3.OperationalError as error:
-        response = _refusal(request, 503, f"the database did not do it: {error}")
+        response = _refusal(request, 503, f"the database refused: {error}")
         response.headers["Retry-After"] = "1"
         return response
     except web.HTTPClientError as error:
@@ -205,7 +205,7 @@ async def harden(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def application(guestbook: Guestbook, stop: asyncio.Future[int], *, allow_exit: bool) -> web.Application:
-    """The web application. What it resolves `stop` with is the exit status it wants."""
+    """The web application. It resolves `stop` with the exit status of the process."""
     app = web.Application(middlewares=[explain_errors], client_max_size=_LARGEST_BODY)
     app[_GUESTBOOK], app[_STOP] = guestbook, stop
     app.on_response_prepare.append(harden)
@@ -220,7 +220,7 @@ def application(guestbook: Guestbook, stop: asyncio.Future[int], *, allow_exit: 
 
 
 async def serve(settings: Settings) -> int:
-    """Serve until told to stop; the exit status. Raises OSError and sqlite3.Error when it cannot start."""
+    """Serve until a signal or `stop`; returns the exit status. Raises OSError or sqlite3.Error when it cannot start."""
     stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     _stop_on_signals(settings, stop)
     async with open_guestbook(settings.database) as guestbook:
@@ -250,7 +250,7 @@ def _address(runner: web.AppRunner) -> str:
 
 
 def main() -> int:
-    """Run the guestbook; the exit status."""
+    """Run the guestbook and return its exit status."""
     try:
         return asyncio.run(serve(Settings.read(os.environ)))
     except (OSError, sqlite3.Error, BadInput) as error:

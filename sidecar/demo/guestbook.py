@@ -1,4 +1,4 @@
-"""The guestbook's data: what an entry may be, and the SQLite database that keeps them."""
+"""The guestbook's data: the rules for entries, and the SQLite database that keeps them."""
 
 import contextlib
 import sqlite3
@@ -25,7 +25,7 @@ _COLUMNS = "id, name, message, written_at"
 
 
 class BadInput(ValueError):
-    """What a visitor sent cannot be accepted; the message tells them why."""
+    """A visitor's input that cannot be accepted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a visitor wants to write, kept exactly as sent. Raises `BadInput`."""
+    """An entry that is not written yet, exactly as it was sent. Raises `BadInput`."""
 
     name: str
     message: str
@@ -55,7 +55,7 @@ def _check(field: str, text: str, limit: int) -> None:
         raise BadInput(f"{field} is empty")
     if len(text) > limit:
         raise BadInput(f"{field} has {len(text)} characters; at most {limit} are allowed")
-    # JSON can spell both. SQLite's text functions stop at a NUL, and a lone surrogate has no UTF-8 form at all.
+    # JSON can contain both. SQLite's text functions stop at a NUL, and a lone surrogate cannot be encoded as UTF-8.
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise BadInput(f"{field} has characters that are not text")
 
@@ -69,8 +69,8 @@ class Guestbook:
     async def sign(self, draft: Draft) -> Entry:
         """Write an entry; it is committed and on the disk when this returns.
 
-        In autocommit mode one statement is its own transaction, so that requests sharing the connection cannot commit,
-        or roll back, each other's half.
+        In autocommit mode each statement is its own transaction, so requests that share the connection cannot commit
+        or roll back each other's changes.
         """
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         row = await self._connection.execute_insert(
@@ -96,18 +96,18 @@ class Guestbook:
         return [Entry(*row) for row in rows]
 
     async def count(self) -> int:
-        """How many entries there are."""
+        """The number of entries."""
         rows = await self._connection.execute_fetchall("SELECT count(*) FROM entries")
         return next(int(row[0]) for row in rows)
 
 
 @contextlib.asynccontextmanager
 async def open_guestbook(path: Path) -> AsyncIterator[Guestbook]:
-    """Open the database, creating it if need be, and close it at the end. Raises `sqlite3.Error`."""
-    # A file that cannot be opened is found here: aiosqlite's thread would outlive the failure, and complain of the loop's end.
+    """Open the database, create it if necessary, and close it at the end. Raises `sqlite3.Error`."""
+    # Fails here if the file cannot be opened: aiosqlite's thread would outlive the failure, and complain about the closed loop.
     sqlite3.connect(path).close()
     async with aiosqlite.connect(path, isolation_level=None) as connection:
-        # First, so that the statements below wait for whoever else has the file open.
+        # First, so that the statements below wait for other processes that have the file open.
         await connection.execute_fetchall("PRAGMA busy_timeout = 5000")
         await connection.execute_fetchall("PRAGMA journal_mode = WAL")
         # With NORMAL, a WAL commit is not synced: it survives the app's crash but not the machine's, and an answer 201

@@ -1,6 +1,6 @@
-"""A machine of the tour: a directory, `sidecar run` in it, and the guestbook which that runs.
+"""A machine of the tour: a directory, `sidecar run` in it, and the guestbook that it runs.
 
-Everything here is bounded in time and ends in `TourFailed` with a reason, and no process outlives `boot`.
+Everything is bounded in time and raises `TourFailed` with a reason. No process outlives `boot`.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _STOP_SECONDS = 60.0
 _GIVE_UP_SECONDS = 10.0
 _COMMAND_SECONDS = 60.0
 _REQUEST_SECONDS = 10.0
-# An AWS key, a proxy or a SIDECAR_ setting of whoever runs the tour must not change what it shows.
+# AWS keys, proxies and SIDECAR_ settings in the user's environment must not change what the tour shows.
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH")
 _READY = re.compile(r"^guestbook listening on http://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 _SAMPLE = re.compile(r"^sidecar_backups_total\{([^}]*)\} (\S+)$", re.MULTILINE)
@@ -35,11 +35,11 @@ T = TypeVar("T")
 
 
 class TourFailed(Exception):
-    """The tour cannot go on; the message says why."""
+    """The tour cannot continue; the message says why."""
 
 
 class Unreachable(TourFailed):
-    """Nobody answers at this port, or not in HTTP, or not in time."""
+    """Nothing answers on this port, or not with HTTP, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Workshop:
         return {**passed_on, "PYTHONUNBUFFERED": "1", **more}
 
     def run(self, *command: str) -> str:
-        """What a command prints on stdout. Raises `TourFailed` when it fails or takes too long."""
+        """Run a command and return its stdout. Raises `TourFailed` when it fails or takes too long."""
         environment = self.environment()
         try:
             done = subprocess.run(  # noqa: S603 - commands of the tour itself
@@ -75,15 +75,17 @@ class Workshop:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise TourFailed(f"`{spoken(command)}` took more than {_COMMAND_SECONDS:.0f} s") from error
+            raise TourFailed(f"`{format_command(command)}` took more than {_COMMAND_SECONDS:.0f} s") from error
         if done.returncode != 0:
-            raise TourFailed(f"`{spoken(command)}` ended with status {done.returncode}: {done.stderr.strip()[-2000:]}")
+            raise TourFailed(
+                f"`{format_command(command)}` exited with status {done.returncode}: {done.stderr.strip()[-2000:]}"
+            )
         return done.stdout
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine whose guestbook answers at `port`, and its sidecar at `sidecar_port`."""
+    """A machine. Its guestbook listens on `port`, its sidecar on `sidecar_port`."""
 
     directory: Path
     process: subprocess.Popen[bytes]
@@ -92,13 +94,13 @@ class Machine:
     boot_seconds: float
 
     def published(self) -> int:
-        """How many restore points its sidecar says it has published."""
+        """The number of restore points that its sidecar has published, from its metrics."""
         metrics = ask(self.sidecar_port, "GET", "/metrics").body.decode()
         wanted = {f'database="{DATABASE}"', 'outcome="published"'}
         return sum(int(float(value)) for labels, value in _SAMPLE.findall(metrics) if wanted <= set(labels.split(",")))
 
     def wait_for_publish_after(self, earlier: int, *, seconds: float = 60.0) -> int:
-        """How many are published once there are more than `earlier`."""
+        """Wait until more than `earlier` restore points are published, and return their number."""
 
         def more() -> int | None:
             now = self.published()
@@ -107,16 +109,16 @@ class Machine:
         return wait_for("a restore point", more, self.process, seconds=seconds)
 
     def stop(self) -> int:
-        """SIGTERM to the sidecar; its exit status, as a shell would say it."""
+        """Send SIGTERM to sidecar and return its exit status, as a shell reports it."""
         self.process.terminate()
         try:
             status = self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired as error:
-            raise TourFailed(f"sidecar had not stopped {_STOP_SECONDS:.0f} s after SIGTERM") from error
+            raise TourFailed(f"sidecar did not stop within {_STOP_SECONDS:.0f} s after SIGTERM") from error
         return status if status >= 0 else 128 - status
 
     def destroy(self) -> None:
-        """Lose the machine's disk."""
+        """Delete the machine's directory, as if its disk were lost."""
         shutil.rmtree(self.directory)
 
 
@@ -129,7 +131,7 @@ class Reply:
 
 
 def ask(port: int, method: str, path: str, document: object = None) -> Reply:
-    """One request to a port of 127.0.0.1, past any proxy. Raises `Unreachable`."""
+    """Send one request to a port of 127.0.0.1, without any proxy. Raises `Unreachable`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_REQUEST_SECONDS)
     body = None if document is None else json.dumps(document)
     try:
@@ -150,28 +152,28 @@ def _run_command(directory: Path, store: Path, sidecar_port: int) -> list[str]:
     ]
 
 
-def spoken(command: tuple[str, ...] | list[str]) -> str:
-    """A command as a person would type it."""
+def format_command(command: tuple[str, ...] | list[str]) -> str:
+    """Format a command as a person would type it."""
     return " ".join(command).replace(f"{sys.executable} -m sidecar ", "sidecar ").replace(sys.executable, "python")
 
 
 @contextlib.contextmanager
 def boot(workshop: Workshop, name: str, announce: Callable[[str], None]) -> Iterator[Machine]:
-    """A machine that is ready for requests, in a fresh directory. None of its processes is left at the end.
+    """Start a machine in a new directory and yield it when it is ready. At the end none of its processes is left.
 
-    `announce` is told the command line before it runs.
+    `announce` is called with the command line before it runs.
     """
     directory = workshop.root / name
     directory.mkdir()
     sidecar_port = _free_port()
     command = _run_command(directory, workshop.store, sidecar_port)
-    announce(spoken(command))
+    announce(format_command(command))
     log = workshop.root / f"{name}.log"
     started = time.monotonic()
     process = _spawn(workshop, directory, log, command)
     try:
         port = wait_for("the guestbook's ready line", lambda: _ready_port(log), process, seconds=_BOOT_SECONDS)
-        wait_for("GET /readyz to say 200", lambda: _is_ready(sidecar_port), process, seconds=_BOOT_SECONDS)
+        wait_for("GET /readyz to answer with 200", lambda: _is_ready(sidecar_port), process, seconds=_BOOT_SECONDS)
         yield Machine(directory, process, port, sidecar_port, time.monotonic() - started)
     finally:
         _end(process, workshop)
@@ -181,13 +183,13 @@ def _spawn(workshop: Workshop, directory: Path, log: Path, command: list[str]) -
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - commands of the tour itself
             command,
-            # Not the caller's directory: a sidecar.toml there would be read.
+            # Not the current directory: a sidecar.toml there would be read.
             cwd=directory,
             env=workshop.environment(GUESTBOOK_DB=str(directory / DATABASE), GUESTBOOK_PORT="0"),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C reaches the tour alone, which then stops the rest in order.
+            # Ctrl-C reaches only the tour, which then stops everything cleanly.
             start_new_session=True,
         )
 
@@ -202,22 +204,22 @@ def _is_ready(sidecar_port: int) -> bool | None:
 
 
 def wait_for(what: str, look: Callable[[], T | None], process: subprocess.Popen[bytes], *, seconds: float) -> T:
-    """What `look` finds, as soon as it finds anything; while it raises `Unreachable` it has found nothing.
+    """Call `look` until it returns something, and return that; `Unreachable` counts as nothing.
 
-    Raises `TourFailed` if the process ends or time runs out.
+    Raises `TourFailed` when the process ends or time runs out.
     """
     deadline = time.monotonic() + seconds
     while True:
-        # Asked first: what a process did just before its end still counts.
+        # Polled first: what a process did just before it ended still counts.
         status = process.poll()
         with contextlib.suppress(Unreachable):
             found = look()
             if found is not None:
                 return found
         if status is not None:
-            raise TourFailed(f"sidecar ended with status {status} before there was {what}")
+            raise TourFailed(f"sidecar exited with status {status} while the tour waited for {what}")
         if time.monotonic() > deadline:
-            raise TourFailed(f"waited {seconds:.0f} s in vain for {what}")
+            raise TourFailed(f"waited {seconds:.0f} s for {what}, in vain")
         time.sleep(0.02)
 
 
@@ -240,9 +242,9 @@ def _end(process: subprocess.Popen[bytes], workshop: Workshop) -> None:
 
 
 def end_strays(workshop: Workshop) -> None:
-    """Kill processes of this tour that lost their parent. Linux only: elsewhere there is no /proc to search."""
+    """Kill orphaned processes of this tour. Works on Linux only: other systems have no /proc to search."""
     mark = f"GUESTBOOK_DB={workshop.root}/".encode()
     for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # somebody else's, or gone already
+        with contextlib.suppress(OSError):  # another user's process, or one that has ended
             if mark in environment.read_bytes():
                 os.kill(int(environment.parent.name), signal.SIGKILL)

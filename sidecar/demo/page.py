@@ -1,4 +1,4 @@
-"""The guestbook's page. Everything a visitor wrote is escaped here and nowhere else."""
+"""The guestbook's page. Everything that visitors wrote is escaped here and nowhere else."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,7 +7,7 @@ from string import Template
 
 from sidecar.demo.guestbook import MESSAGE_LIMIT, NAME_LIMIT, Entry
 
-# No script, and nothing from elsewhere: markup that slipped through could do little.
+# No scripts, and nothing from other origins: injected markup could do little.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -1,4 +1,4 @@
-"""The main job in six steps, with the real command line: write, lose the machine, boot again, every row is back."""
+"""A tour in six steps with the real command line: write rows, lose the machine, boot again, and find every row."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 import zstandard
 
-from sidecar.demo.machine import DATABASE, Machine, TourFailed, Workshop, ask, boot, end_strays, spoken
+from sidecar.demo.machine import DATABASE, Machine, TourFailed, Workshop, ask, boot, end_strays, format_command
 
 _ROWS = 200
 _LATE_ROWS = 50
@@ -29,11 +29,11 @@ _TIMESTAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z")
 _USAGE_STATUS = 64
 _INTERRUPTIONS = (signal.SIGTERM, signal.SIGHUP)
 
-Row = dict[str, Any]  # an entry as the API gives it: id, name, message, written_at
+Row = dict[str, Any]  # an entry as the API returns it: id, name, message, written_at
 
 
 class _Story:
-    """What the tour tells: numbered steps, and lines below them. Plain lines in a log, colours on a terminal."""
+    """The tour's output: numbered steps with lines below them. Plain lines in a log, colours on a terminal."""
 
     def __init__(self) -> None:
         self._steps = 0
@@ -55,16 +55,16 @@ class _Story:
         click.secho(f"\nFAILED: {text}", fg="red", bold=True)
 
     def tail(self, log: Path) -> None:
-        click.secho(f"\nThe last lines of {log.name}:", bold=True)
+        click.secho(f"\nLast lines of {log.name}:", bold=True)
         for line in log.read_text(errors="replace").splitlines()[-_LINES_OF_LOG:]:
             click.secho(f"   {line}", dim=True)
 
 
 def tour(arguments: Sequence[str] = ()) -> int:
-    """Run the tour and tell it on stdout. 0: no acknowledged row was lost; 1: one was, or a step failed; 64: usage.
+    """Run the tour and print it to stdout. It takes no arguments.
 
-    Takes no arguments so far. Leaves neither files nor processes behind, whatever happens; Ctrl-C and SIGTERM end it
-    with KeyboardInterrupt and SystemExit.
+    Returns 0 when no acknowledged row was lost, 1 when one was or a step failed, and 64 for wrong usage. Leaves neither
+    files nor processes behind, whatever happens; Ctrl-C raises KeyboardInterrupt and SIGTERM raises SystemExit.
     """
     if arguments:
         print(f"sidecar demo takes no arguments, not {arguments[0]!r}", file=sys.stderr)
@@ -72,10 +72,10 @@ def tour(arguments: Sequence[str] = ()) -> int:
     story = _Story()
     with (
         _termination_as_exit(),
-        # A machine that failed may still be writing while it is killed: what is left is not worth a traceback.
+        # A machine that failed may still be writing while it is killed: leftovers are not worth a traceback.
         tempfile.TemporaryDirectory(prefix="sidecar-demo-", ignore_cleanup_errors=True) as directory,
     ):
-        # SQLite and the sidecar see real paths, and macOS has its temporary directory behind a link.
+        # SQLite and sidecar resolve links, and macOS has its temporary directory behind one.
         workshop = Workshop(Path(directory).resolve())
         try:
             _walk(story, workshop)
@@ -97,13 +97,13 @@ def _walk(story: _Story, workshop: Workshop) -> None:
 
 
 def _first_life(story: _Story, workshop: Workshop) -> dict[int, Row]:
-    """Steps 1 to 4; every acknowledged row by its id."""
+    """Steps 1 to 4. Returns every acknowledged row by its id."""
     story.step("Start the guestbook under sidecar, on an empty store")
     with boot(workshop, "machine-1", story.command) as machine:
         story.tell(f"ready after {machine.boot_seconds:.2f} s")
         acknowledged = _write_around_a_restore_point(story, machine)
         _stop(story, workshop, machine)
-    story.step("The machine is gone, and its disk with it")
+    story.step("Lose the machine and its disk")
     machine.destroy()
     story.tell(f"deleted {machine.directory}")
     return acknowledged
@@ -124,7 +124,7 @@ def _write_around_a_restore_point(story: _Story, machine: Machine) -> dict[int, 
 
 
 def _sign(machine: Machine, numbers: range) -> dict[int, Row]:
-    """Post entries; those that were acknowledged, as they were sent, by id."""
+    """Post entries. Returns the acknowledged ones as they were sent, by id."""
     acknowledged = {}
     for number in numbers:
         draft = {
@@ -140,10 +140,10 @@ def _sign(machine: Machine, numbers: range) -> dict[int, Row]:
 
 
 def _stop(story: _Story, workshop: Workshop, machine: Machine) -> None:
-    story.step("SIGTERM: sidecar stops the guestbook and publishes a last restore point")
+    story.step("Send SIGTERM: sidecar stops the guestbook and publishes a final restore point")
     story.tell(f"exit status {_expect_clean_stop(machine)}")
     command = ("list", "--database", str(machine.directory / DATABASE), "--store", workshop.store.as_uri())
-    story.command(spoken([sys.executable, "-m", "sidecar", *command]))
+    story.command(format_command([sys.executable, "-m", "sidecar", *command]))
     listed = set(_TIMESTAMP.findall(workshop.run(sys.executable, "-m", "sidecar", *command)))
     stored = {path.name.removesuffix(".sqlite3.zst") for path in _restore_points(workshop)}
     if listed != stored:
@@ -154,16 +154,16 @@ def _stop(story: _Story, workshop: Workshop, machine: Machine) -> None:
 def _expect_clean_stop(machine: Machine) -> int:
     status = machine.stop()
     if status != 0:
-        raise TourFailed(f"sidecar ended with status {status} after SIGTERM, not with the guestbook's 0")
+        raise TourFailed(f"after SIGTERM sidecar exited with status {status} instead of the guestbook's 0")
     return status
 
 
 def _second_life(story: _Story, workshop: Workshop, acknowledged: dict[int, Row]) -> None:
-    story.step("Boot again in a fresh directory, and compare")
+    story.step("Boot in an empty directory and compare")
     with boot(workshop, "machine-2", story.command) as machine:
         story.tell(f"restored and ready after {machine.boot_seconds:.2f} s")
         _compare(acknowledged, _read_all(machine))
-        story.tell(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are there, byte for byte")
+        story.tell(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are back, byte for byte")
         _expect_clean_stop(machine)
 
 
@@ -172,7 +172,9 @@ def _read_all(machine: Machine) -> dict[int, Row]:
     while True:
         reply = ask(machine.port, "GET", f"/api/entries?limit={_PAGE}&after={max(rows, default=0)}")
         if reply.status != http.client.OK:
-            raise TourFailed(f"the guestbook answers {reply.status}: {reply.body.decode(errors='replace')}")
+            raise TourFailed(
+                f"the guestbook answered with status {reply.status}: {reply.body.decode(errors='replace')}"
+            )
         page = json.loads(reply.body)["entries"]
         if not page:
             return rows
@@ -190,7 +192,7 @@ def _compare(acknowledged: dict[int, Row], found: dict[int, Row]) -> None:
 
 
 def _few(numbers: list[int]) -> str:
-    """The first of them.
+    """The first ten numbers.
 
     >>> _few([])
     'none'
@@ -199,7 +201,7 @@ def _few(numbers: list[int]) -> str:
 
 
 def _restore_points(workshop: Workshop) -> list[Path]:
-    """Oldest first: their names sort as time does."""
+    """The restore points in the store, oldest first: their names sort by time."""
     return sorted((workshop.store / DATABASE).glob("*.sqlite3.zst"))
 
 
@@ -214,12 +216,12 @@ def _restore_without_us(story: _Story, workshop: Workshop, acknowledged: dict[in
     if shutil.which("zstd"):
         workshop.run("sh", "-c", by_hand)
     else:
-        story.tell("(there is no zstd program here: Python's zstandard does the same)")
+        story.tell("(zstd is not installed here; Python's zstandard does the same)")
         _decompress(points[-1], target)
     story.command(f"sqlite3 {target.name} '{_COUNT}'")
     _compare(acknowledged, _read_file(target))
     story.tell(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are there, byte for byte")
-    story.tell(f"the same from S3: aws s3 cp s3://BUCKET/{DATABASE}/{points[-1].name} - | zstd -d > app.db")
+    story.tell(f"from S3: aws s3 cp s3://BUCKET/{DATABASE}/{points[-1].name} - | zstd -d > app.db")
 
 
 def _decompress(source: Path, target: Path) -> None:
@@ -235,7 +237,7 @@ def _read_file(path: Path) -> dict[int, Row]:
             verdict = connection.execute("PRAGMA integrity_check").fetchone()[0]
             rows = {row["id"]: dict(row) for row in connection.execute("SELECT * FROM entries")}
     except sqlite3.Error as error:
-        raise TourFailed(f"{path.name} is not a good database: {error}") from error
+        raise TourFailed(f"{path.name} cannot be read as a database: {error}") from error
     if verdict != "ok":
         raise TourFailed(f"{path.name} is damaged: {verdict}")
     return rows
@@ -243,7 +245,7 @@ def _read_file(path: Path) -> dict[int, Row]:
 
 @contextlib.contextmanager
 def _termination_as_exit() -> Iterator[None]:
-    """Within the block, SIGTERM and SIGHUP unwind the stack, so that everything started is stopped."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that everything that was started is stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
         return

@@ -1,4 +1,4 @@
-"""The Grafana dashboard: `python -m tests.dashboard` writes it, a test compares. `panels` can be read and reviewed."""
+"""The Grafana dashboard, generated from `panels`: `python -m tests.dashboard` writes the file, a test compares it."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def dashboard() -> Json:
     return {
         "uid": "sqlite-sidecar",
         "title": "SQLite sidecar",
-        "description": "Is my data safe, since when not, and why.",
+        "description": "Whether your data is safe; if not, since when and why.",
         "tags": ["sidecar", "sqlite", "backup"],
         "editable": True,
         "schemaVersion": 38,

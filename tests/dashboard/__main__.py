@@ -1,4 +1,4 @@
-"""Write the file."""
+"""Writes the dashboard's file."""
 
 from tests.dashboard import DASHBOARD, text
 

@@ -1,4 +1,4 @@
-"""Panels as Grafana stores them, from what is worth saying about each."""
+"""Panels in the form in which Grafana stores them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ OK_AT_ONE: Steps = ((RED, None), (GREEN, 1))
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`queries` are pairs of PromQL and legend; `words` replace values by text; `steps` are colours from a value on,
-    `columns` are titles and units of a table's queries.
+    """A panel. `queries` are pairs of PromQL and legend; `words` replace values by text; `steps` are colours, each from
+    a value upward; `columns` are titles and units of a table's queries.
     """
 
     kind: str
@@ -66,7 +66,7 @@ def _target(ref: str, expression: str, legend: str, *, table: bool) -> Json:
 
 
 def _columns(panel: Panel) -> dict[str, tuple[str, str]]:
-    """For a table: how Grafana calls each query's value, its title and its unit."""
+    """Title and unit of each query of a table, by the name that Grafana gives to its value."""
     return {f"Value #{ref}": query for ref, query in zip(REFS, panel.columns, strict=False)}
 
 
@@ -92,7 +92,7 @@ def _options(kind: str) -> Json:
 
 
 def laid_out(rows: Sequence[tuple[str, Sequence[Panel]]]) -> Iterator[Json]:
-    """Panels from left to right, a new line where one does not fit."""
+    """Place panels from left to right; one that does not fit starts a new line."""
     number, y = 0, 0
     for title, panels in rows:
         number += 1
@@ -109,7 +109,7 @@ def laid_out(rows: Sequence[tuple[str, Sequence[Panel]]]) -> Iterator[Json]:
 
 
 def variable(name: str, query: str) -> Json:
-    """A choice of label values. All of them is `.*`, which fits series without that label, too."""
+    """A choice of label values. Choosing all of them means `.*`, which also matches series without that label."""
     chosen = {"selected": True, "text": ["All"], "value": ["$__all"]}
     options = {"includeAll": True, "allValue": ".*", "multi": True, "refresh": 2, "sort": 1, "current": chosen}
     return {"name": name, "type": "query", "datasource": SOURCE, "query": query, "definition": query, **options}

@@ -1,4 +1,4 @@
-"""What the dashboard shows. A panel is a title, what it tells and when to worry, a unit, and queries with legends."""
+"""The panels of the dashboard: title, meaning and when to worry, unit, and queries with legends."""
 
 from tests.dashboard.grafana import GREEN, OK_AT_ONE, ORANGE, RED, Panel
 
@@ -17,7 +17,7 @@ FLEET = (
 
 
 def hourly(metric: str, by: str, where: str = EVERY) -> str:
-    """What a counter grew by in the last hour: cycles are too far apart for a rate per second to say anything."""
+    """The increase of a counter in the last hour: cycles are too far apart for a rate per second to be useful."""
     return f"sum by ({by}) (increase({metric}{where}[1h]))"
 
 
@@ -60,7 +60,7 @@ PROTECTION = (
     Panel(
         "stat",
         "Last success",
-        "When a cycle last ended with everything protected, by a new restore point or because nothing had changed.",
+        "When a backup cycle last succeeded, either with a new restore point or because nothing had changed.",
         "dateTimeFromNow",
         ((f"1000 * max by (app, database) (sidecar_last_backup_success_timestamp_seconds{EVERY})", "{{database}}"),),
         (5, 5),
@@ -68,7 +68,7 @@ PROTECTION = (
     Panel(
         "gauge",
         "Shutdown budget used",
-        "How long a final backup would take now, as a share of final_backup_timeout. From 80 % on, raise that and the platform's kill timeout.",
+        "Estimated duration of a final backup as a share of final_backup_timeout. Above 80 %, raise that and the platform's kill timeout.",
         "percentunit",
         ((BUDGET, "{{instance}}"),),
         (4, 5),
@@ -78,7 +78,7 @@ PROTECTION = (
     Panel(
         "stat",
         "Damaged or suspicious",
-        "Damaged restore points met at boot, and snapshots that looked as if data had been lost, since the daemons started. Anything but 0 deserves a look at `sidecar list`.",
+        "Damaged restore points found at boot, and snapshots that looked as if data had been lost, since the daemons started. If this is not 0, run `sidecar list`.",
         "none",
         (
             (f'sum(sidecar_restores_total{HERE[:-1]}, outcome="damaged"}})', "damaged"),
@@ -91,7 +91,7 @@ PROTECTION = (
     Panel(
         "timeseries",
         "Unprotected seconds",
-        "A saw-tooth below the interval is health; a line that keeps rising is a backup that fails.",
+        "A saw-tooth below the interval is healthy; a line that keeps rising means that backups fail.",
         "s",
         (
             (f"max by (app, instance, database) (sidecar_unprotected_seconds{EVERY})", "{{database}} {{instance}}"),
@@ -105,7 +105,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Timeline of restore points",
-        "Cycles by outcome: published is a new restore point, unchanged needed none, failed is tried again.",
+        "Backup cycles by outcome. published: a new restore point. unchanged: none was needed. failed: the cycle is retried.",
         "none",
         ((f"sum by (outcome) (increase(sidecar_backups_total{EVERY}[$__rate_interval]))", "{{outcome}}"),),
         bars=True,
@@ -113,7 +113,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Failures by reason",
-        "What to look for: no_room is the disk, access_denied the credentials, unavailable the store or the way to it, lease another machine.",
+        "Where to look. no_room: the disk. access_denied: the credentials. unavailable: the store or the network. lease: another machine.",
         "none",
         ((f"sum by (reason) (increase(sidecar_backup_failures_total{EVERY}[$__rate_interval]))", "{{reason}}"),),
         bars=True,
@@ -121,7 +121,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Sizes",
-        "A database that suddenly shrinks has lost data; a WAL that only grows has a reader that never ends its transaction.",
+        "A database that suddenly shrinks may have lost data. A WAL that only grows has a reader that never ends its transaction.",
         "bytes",
         (
             (f"max by (database) (sidecar_database_size_bytes{EVERY})", "{{database}}"),
@@ -132,7 +132,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Boots by outcome",
-        "How databases got their content, counted since each daemon started. fell_back and damaged: an older restore point had to do.",
+        "How databases got their content, since each daemon started. fell_back and damaged: an older restore point had to be used.",
         "none",
         ((f"sum by (outcome) (sidecar_restores_total{HERE})", "{{outcome}}"),),
     ),
@@ -142,7 +142,7 @@ DURATIONS = (
     Panel(
         "timeseries",
         "Backup phases, 95th percentile of an hour",
-        "checkpoint and snapshot touch the database, upload the network.",
+        "checkpoint and snapshot use the database, upload uses the network.",
         "s",
         ((slowest("sidecar_backup_duration_seconds", "phase"), "{{phase}}"),),
         (8, 8),
@@ -150,7 +150,7 @@ DURATIONS = (
     Panel(
         "timeseries",
         "Store requests, 95th percentile of an hour",
-        "By operation. Slow here and fast elsewhere: the way to the store.",
+        "By operation. If they are slow on one machine only, check its network.",
         "s",
         ((slowest("sidecar_store_request_duration_seconds", "operation", HERE), "{{operation}}"),),
         (8, 8),
@@ -158,7 +158,7 @@ DURATIONS = (
     Panel(
         "timeseries",
         "Boot duration",
-        "From the first look at the store until the database was in place: the measured RTO.",
+        "From the first request to the store until the database was in place: the measured RTO.",
         "s",
         ((f"max by (app, instance, database) (sidecar_restore_duration_seconds{EVERY})", "{{database}} {{instance}}"),),
         (8, 8),
@@ -169,7 +169,7 @@ MONEY = (
     Panel(
         "timeseries",
         "Bytes sent and reused, per hour",
-        "reused is what the store copied by itself from the previous restore point: it costs no egress.",
+        "reused: what the store copied from the previous restore point, without egress.",
         "bytes",
         (
             (hourly("sidecar_uploaded_bytes_total", "database"), "{{database}} sent"),
@@ -179,7 +179,7 @@ MONEY = (
     Panel(
         "stat",
         "Reused",
-        "Share of the bytes of restore points that was not sent, over the time shown.",
+        "Share of the restore points' bytes that did not have to be uploaded, over the time range shown.",
         "percentunit",
         ((REUSED, "reused"),),
         (4, 8),
@@ -187,7 +187,7 @@ MONEY = (
     Panel(
         "stat",
         "Estimated bill of a month",
-        "From measured requests, sizes and bytes sent, at the prices of the daemon's table. The store's own bill is right.",
+        "From measured requests, sizes and bytes, at the list prices that the daemon knows. The store's own bill is authoritative.",
         "currencyUSD",
         ((f"sum by (kind) (sidecar_estimated_monthly_cost_dollars{HERE})", "{{kind}}"),),
         (8, 8),
@@ -195,7 +195,7 @@ MONEY = (
     Panel(
         "timeseries",
         "Requests to the store, per hour",
-        "Every attempt counts, as it does on the bill. Many failed ones: see the log.",
+        "Every attempt counts, as on the bill. If many fail, see the log.",
         "none",
         ((hourly("sidecar_store_requests_total", "operation, outcome", HERE), "{{operation}} {{outcome}}"),),
         (24, 8),
@@ -206,7 +206,7 @@ SAFETY = (
     Panel(
         "state-timeline",
         "Lease",
-        "Which machine may publish. Never two at once; none for longer than a deploy: nothing is protected.",
+        "Which machine may publish. There are never two at once. If there is none for longer than a deploy takes, nothing is protected.",
         "none",
         ((f"max by (app, instance) (sidecar_lease_held{HERE})", "{{app}} {{instance}}"),),
         (12, 8),
@@ -225,7 +225,7 @@ SAFETY = (
     Panel(
         "stat",
         "Last drill",
-        "When a restore of the newest restore point was last proven. Older than some days: see the log.",
+        "When a drill last found the newest restore point good. If that is days ago, see the log.",
         "dateTimeFromNow",
         ((f"1000 * max by (app, database) (sidecar_last_drill_timestamp_seconds{EVERY})", "{{database}}"),),
         (6, 8),
@@ -233,15 +233,15 @@ SAFETY = (
     Panel(
         "timeseries",
         "Drills",
-        "damaged: the newest restore point cannot be restored. failed: nothing was proven.",
+        "damaged: the newest restore point could not be restored. failed: the drill could not be carried out.",
         "none",
         ((f"sum by (outcome) (sidecar_drills_total{EVERY})", "{{outcome}}"),),
         (6, 8),
     ),
     Panel(
         "stat",
-        "Credentials end",
-        "Renewed a quarter of an hour before. In the past: nothing can be published.",
+        "Credentials expire",
+        "They are renewed 15 minutes before. Once expired, nothing can be published.",
         "dateTimeFromNow",
         ((f"1000 * min by (app, instance) (sidecar_credentials_expiry_timestamp_seconds{HERE})", "{{instance}}"),),
         (6, 8),
@@ -249,7 +249,7 @@ SAFETY = (
     Panel(
         "timeseries",
         "Exit codes (fly.io)",
-        "74: the last changes were not published. 75: the lease was lost or not given, or the store was out of reach at boot. Only fly.io's Prometheus has it.",
+        "74: the last changes were not published. 75: the lease was lost or not granted, or the store was unreachable at boot. Only fly.io's Prometheus has this metric.",
         "none",
         ((f"max by (app, instance) (fly_instance_exit_code{HERE})", "{{app}} {{instance}}"),),
         (6, 8),
@@ -269,7 +269,7 @@ WHOLE = (
     Panel(
         "timeseries",
         "Versions",
-        "How many daemons run which version of sidecar and SQLite.",
+        "How many daemons run each version of sidecar and SQLite.",
         "none",
         ((f"count by (version, sqlite_version) (sidecar_build_info{HERE})", "{{version}}, SQLite {{sqlite_version}}"),),
         (8, 10),
@@ -285,7 +285,7 @@ WHOLE = (
     Panel(
         "timeseries",
         "Machines by app",
-        "Two of one app are a deploy, or a mistake: only one can hold the lease.",
+        "Two machines of one app are a deploy, or a mistake: only one can hold the lease.",
         "none",
         (('count by (app) (sidecar_build_info{app=~"$app"})', "{{app}}"),),
         (12, 8),

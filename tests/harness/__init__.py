@@ -1,1 +1,1 @@
-"""What tests need from the outside world: a real S3 server, a faulty network, real processes and real writers."""
+"""The outside world of the tests: a real S3 server, a faulty network, real processes and real writers."""

@@ -1,4 +1,4 @@
-"""The environment that children get, and the variables that must never reach the code under test by accident."""
+"""The environment of child processes, and the variables that must never reach the code under test by accident."""
 
 import os
 import sys
@@ -41,7 +41,7 @@ def clean_environment(tmp: Path, **extra: str | Path) -> dict[str, str]:
 
 
 def _source_path() -> dict[str, str]:
-    """PYTHONPATH, only where the package is not installed and runs from the source tree."""
+    """PYTHONPATH, but only where the package is not installed and runs from the source tree."""
     try:
         metadata.distribution("sqlite-sidecar")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Bounded waiting, the only kind the tests know."""
+"""Bounded waiting, the only kind of waiting in the tests."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def eventually(attempt: Callable[[], T | None], timeout: float = 10.0, what: str = "the condition") -> T:
-    """The first truthy answer of `attempt`, asked every 20 ms; AssertionError after `timeout` seconds."""
+    """Call `attempt` every 20 ms and return its first truthy result; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         answer = attempt()

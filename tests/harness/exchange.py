@@ -15,7 +15,7 @@ from tests.harness.http1 import Head, read_body, read_head, reply_framing, reque
 
 @dataclass(slots=True)
 class Seen:
-    """A request that the proxy saw. `status` is what the server (or we) answered, once it did."""
+    """A request that the proxy saw. `status` is the answer of the server, or of the proxy, once there is one."""
 
     method: str
     target: str
@@ -25,17 +25,17 @@ class Seen:
 
     @property
     def path(self) -> str:
-        """Without the query."""
+        """The path without the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """Without the question mark."""
+        """The query without the question mark."""
         return self.target.partition("?")[2]
 
     @property
     def outcome(self) -> str:
-        """The name of the fault, or else the status, or `pending`."""
+        """The name of the fault, else the status, else `pending`."""
         return type(self.fault).__name__ if self.fault != Pass() else str(self.status or "pending")
 
 
@@ -55,14 +55,14 @@ class Wire:
         await self.writer.drain()
 
     def reset(self) -> None:
-        """Close with RST: what is on its way to the peer is lost."""
+        """Close with RST: data on its way to the peer is lost."""
         connection = self.writer.get_extra_info("socket")
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     async def close(self) -> None:
-        """Close in good order."""
+        """Close the connection normally."""
         self.writer.close()
         with contextlib.suppress(OSError):
             await self.writer.wait_closed()
@@ -80,7 +80,7 @@ class Exchange:
         self._fault = aim(seen.fault, has_body=self._framing != 0)
 
     async def run(self) -> bool:
-        """True if the client's connection can take another request. OSError, IncompleteReadError if one side left."""
+        """Pass one request; True if the client's connection can take another. OSError or IncompleteReadError if one side left."""
         if isinstance(self._fault, Refuse):
             return False
         if isinstance(self._fault, Answer):
@@ -110,7 +110,7 @@ class Exchange:
         return keep
 
     async def _forward(self, server: Wire) -> bool:
-        """Both directions at once: a server may answer before it has read the whole request."""
+        """Pass both directions at once: a server may answer before it has read the whole request."""
         sending = asyncio.create_task(self._send_request(server))
         replying = asyncio.create_task(self._pass_reply(server))
         try:
@@ -126,7 +126,7 @@ class Exchange:
             await asyncio.gather(sending, replying, return_exceptions=True)
 
     async def _send_request(self, server: Wire) -> bool:
-        """False if the server stopped listening before the end; the client may still send the rest."""
+        """Pass the request's body; False if the server stopped reading before its end."""
         whole = await _deliver(server, self._request.raw)
         async for piece in self._shaped_request():
             whole = whole and await _deliver(server, piece)
@@ -155,7 +155,7 @@ class Exchange:
         return not (head.closes or self._request.closes or framing == "close")
 
     async def _final_head(self, server: Wire) -> Head | None:
-        """The head of the final reply; `100 Continue` is passed on at once."""
+        """Return the head of the final reply; `100 Continue` is passed on at once."""
         while (head := await read_head(server.reader)) and head.status < 200:
             await self._client.send(head.raw)
         return head

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a server, as values, and what each does to a body that passes."""
+"""Faults between a client and a server, as values, and their effect on a body that passes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +16,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Close the connection at once; the server never hears of the request."""
+    """Close the connection at once; the request never reaches the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ResetMidBody:
 
 @dataclass(frozen=True, slots=True)
 class CloseMidBody:
-    """Pass the head of a request and `after_bytes` of its body, then close both connections in good order.
+    """Pass the head of a request and `after_bytes` of its body, then close both connections normally.
 
     A client that is killed looks like this to the server.
     """
@@ -60,7 +60,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer in the server's place, which never hears of the request."""
+    """Answer in place of the server; the request never reaches it."""
 
     status: int
     body: str = ""
@@ -69,21 +69,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class TruncateReply:
-    """Let the server answer, pass the head and `after_bytes` of the body, then close in good order."""
+    """Let the server answer, pass the head and `after_bytes` of the body, then close normally."""
 
     after_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DropReply:
-    """Let the server do its work and answer, then close without having passed any of it."""
+    """Let the server do its work and answer, then close without passing any of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Pass the request without these headers (names in lower case), as if the server knew nothing of them.
+    """Pass the request without these headers (names in lower case), as if the server did not support them.
 
-    Where one of them is signed, `authorization` has to go as well, to a server that lets anybody in.
+    If one of them is signed, `authorization` must be removed too, and the server must accept unsigned requests.
     """
 
     headers: tuple[str, ...]
@@ -104,7 +104,7 @@ SLOW_DOWN = s3_error(503, "SlowDown", "Please reduce your request rate.")
 
 
 class Cut(Exception):
-    """End the exchange here, by a reset or in good order."""
+    """End the exchange here, with a reset or normally."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__("reset" if reset else "closed")
@@ -127,7 +127,7 @@ async def hold_head(fault: Fault, direction: Direction, gone: Callable[[], bool]
 async def shape(
     pieces: AsyncIterator[bytes], fault: Fault, direction: Direction, gone: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """A body with the fault done to it. Raises Cut; `gone` says that nobody waits for the bytes any more."""
+    """A body with the fault applied. Raises Cut; `gone` tells that nobody waits for the bytes anymore."""
     if isinstance(fault, Throttle):
         pieces = _slowly(pieces, fault.bytes_per_second)
     limit = _limit(fault, direction)
@@ -146,7 +146,7 @@ async def shape(
 
 
 def _limit(fault: Fault, direction: Direction) -> int | None:
-    """After how many bytes of this body the fault strikes; None for never."""
+    """The number of bytes of this body after which the fault occurs; None for never."""
     match fault:
         case Stall(_, after_bytes, aimed) if aimed == direction and after_bytes > 0:
             return after_bytes

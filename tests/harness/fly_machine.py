@@ -1,7 +1,7 @@
-"""A stand-in for what a fly.io machine offers: the unix socket that mints tokens, and the issuer's public keys.
+"""A stand-in for a fly.io machine: the unix socket that mints tokens, and the issuer's public keys.
 
-Tokens are real: RS256, with the claims of https://fly.io/docs/security/openid-connect/; whoever has the issuer's key
-set (served over plain HTTP on the loopback interface) can verify them.
+Tokens are real: RS256, with the claims of https://fly.io/docs/security/openid-connect/; they can be
+verified with the issuer's key set, which is served over plain HTTP on the loopback interface.
 """
 
 import base64
@@ -57,7 +57,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the socket answers instead of a token. `hang` seconds pass before anything is said."""
+    """An answer of the socket instead of a token, after `hang` seconds."""
 
     status: int = 200
     body: str = ""
@@ -66,7 +66,7 @@ class Reply:
 
 
 class Issuer:
-    """Whoever signs the tokens of an organization's machines; serves its key set. A context manager."""
+    """The issuer that signs the tokens of an organization's machines; serves its key set. A context manager."""
 
     def __init__(self, url: str = ISSUER) -> None:
         self.url = url
@@ -77,7 +77,7 @@ class Issuer:
 
     @property
     def keys_url(self) -> str:
-        """Where the public keys are."""
+        """The URL of the public keys."""
         return f"http://{LOOPBACK}:{self._port}/.well-known/jwks"
 
     def __enter__(self) -> Self:
@@ -111,13 +111,13 @@ class Issuer:
         return self.key.sign({**claims, **changed})
 
     def rotate(self, *, publish: bool = True) -> None:
-        """Sign with a new key from now on. Published keys verify; the old one stays so, for the tokens under way."""
+        """Sign with a new key from now on. The old key stays published, so that its tokens can still be verified."""
         self.key = Key()
         if publish:
             self._keys = [self.key, *self._keys]
 
     def publish(self) -> None:
-        """Let the key in use be known, and no other any more."""
+        """Publish only the key that is in use."""
         self._keys = [self.key]
 
     def _answer(self, _handler: BaseHTTPRequestHandler) -> Reply:
@@ -127,7 +127,7 @@ class Issuer:
 class FlyMachine:
     """The API of one machine, at `socket`. A context manager.
 
-    `minted` counts the tokens that it gave out; `reply`, when set, is given out instead.
+    `minted` counts the tokens that it issued; `reply`, when set, is sent instead of a token.
     """
 
     def __init__(self, issuer: Issuer, *, app: str = APP) -> None:
@@ -192,13 +192,13 @@ def _handler(answer: Callable[[BaseHTTPRequestHandler], Reply]) -> type[BaseHTTP
             self.do_GET()
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Suppress the access log."""
 
     return Handler
 
 
 class _UnixServer(ThreadingHTTPServer):
-    """HTTP over a unix socket that only its owner may open, as fly's is root's."""
+    """HTTP over a unix socket that only its owner may open, as only root may open fly's."""
 
     address_family = socket.AF_UNIX
 

@@ -1,10 +1,10 @@
-"""An application that signs what it writes, so that it can be told afterwards whose history a database is.
+"""An application that signs its writes, so that a test can tell afterwards whose history a database has.
 
     python tests/harness/history.py DATABASE --name MACHINE --acks FILE [--rate PER_SECOND]
 
 Each transaction appends the next number and a row like `MACHINE.PID.SEQUENCE`, which nobody else ever writes, and
-the row is appended to the file of acknowledgements after its commit. Two databases descend from one another exactly
-if the rows of one are a prefix of the other's.
+the row is appended to the file of acknowledgements after its commit. One database descends from another exactly
+if the other's rows are a prefix of its own.
 
 Needs nothing but the interpreter, so that it can run by path in any environment.
 """
@@ -40,7 +40,7 @@ def history(path: Path) -> list[str]:
 
 
 def main() -> None:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database", type=Path)
     parser.add_argument("--name", required=True)

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as a proxy needs: where a message ends. Bytes are passed on as they came."""
+"""The part of HTTP/1.1 that a proxy needs: the end of a message. Bytes are passed on unchanged."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ Framing: TypeAlias = int | Literal["chunked", "close"]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first line and the headers (names in lower case), and the bytes they came in."""
+    """The first line and the headers (names in lower case), and their original bytes."""
 
     raw: bytes
     first: str
@@ -21,7 +21,7 @@ class Head:
 
     @property
     def method(self) -> str:
-        """Of a request."""
+        """The method of a request."""
         return self.first.split(" ")[0]
 
     @property
@@ -31,7 +31,7 @@ class Head:
 
     @property
     def status(self) -> int:
-        """Of a reply."""
+        """The status of a reply."""
         return int(self.first.split(" ")[1])
 
     def without(self, names: tuple[str, ...]) -> "Head":
@@ -80,7 +80,7 @@ def reply_framing(head: Head, method: str) -> Framing:
 
 
 async def read_body(reader: asyncio.StreamReader, framing: Framing) -> AsyncIterator[bytes]:
-    """The raw bytes of a body, chunk sizes included, as they arrive. IncompleteReadError where it breaks off."""
+    """The raw bytes of a body, chunk sizes included, as they arrive. IncompleteReadError if it ends too early."""
     if framing == "chunked":
         async for piece in _chunks(reader):
             yield piece

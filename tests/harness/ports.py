@@ -1,4 +1,4 @@
-"""Free TCP ports of the loopback interface, which stay free while a test restarts a server."""
+"""Free TCP ports of the loopback interface that stay free while a test restarts a server."""
 
 import os
 import random
@@ -17,7 +17,7 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_port(highest: int = _HIGHEST) -> int:
-    """A port nobody listens on, never given out twice by this process."""
+    """A port on which nobody listens; this process never returns one twice."""
     share = (highest - _LOWEST) // _WORKERS
     for _ in range(1000):
         port = _LOWEST + _WORKER * share + _random.randrange(share)

@@ -26,7 +26,7 @@ Stream: TypeAlias = int | IO[bytes] | None
 
 
 class Child:
-    """A started process and all that descends from it."""
+    """A started process and all its descendants."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id; of the leader of its session and group."""
+        """The process id; the process leads its own session and group."""
         return self.popen.pid
 
     @property
@@ -144,7 +144,7 @@ _guardian = _Guardian()
 
 
 def _guard() -> None:
-    """Keep the list of living children; when nobody can add to it any more, kill what is left of it."""
+    """Keep a list of living children; when standard input closes, kill those that are left."""
     living: set[tuple[int, str]] = set()
     for line in sys.stdin:
         verb, pid, mark = line.split()

@@ -21,7 +21,7 @@ WHY_SKIPPED = f"{' and '.join(MISSING)} not installed (Debian: apt-get install -
 
 
 def promtool(*arguments: str, cwd: Path, text: str = "", timeout: float = 60.0) -> tuple[int, str]:
-    """Run it to its end: its status, and all that it says."""
+    """Run promtool to its end and return its status and output."""
     done = subprocess.run(
         ["promtool", *arguments],
         cwd=cwd,
@@ -85,12 +85,12 @@ class Prometheus:
         return list(answer["data"]["result"])
 
     def values(self, expression: str) -> list[float]:
-        """Its values alone, those that are no numbers left out."""
+        """The values of a query, without those that are NaN."""
         numbers = [float(each["value"][1]) for each in self.query(expression)]
         return [number for number in numbers if number == number]
 
     def label_values(self, label: str, match: str) -> list[str]:
-        """What a dashboard's variable offers."""
+        """The values of a label, as a dashboard's variable offers them."""
         return list(self._get(f"/api/v1/label/{label}/values", **{"match[]": match})["data"])
 
     def rules(self) -> list[Series]:
@@ -99,12 +99,12 @@ class Prometheus:
         return [rule for group in groups for rule in group["rules"]]
 
     def firing(self) -> dict[str, Series]:
-        """The annotations of the alerts that fire, by their names."""
+        """The annotations of the firing alerts, by name."""
         alerts = self._get("/api/v1/alerts")["data"]["alerts"]
         return {each["labels"]["alertname"]: each["annotations"] for each in alerts if each["state"] == "firing"}
 
     def wait_firing(self, *names: str, timeout: float = 30.0) -> dict[str, Series]:
-        """`firing`, once all of these fire."""
+        """Wait until all of these alerts fire, and return `firing`."""
         seen: dict[str, Series] = {}
 
         def all_fire() -> bool:
@@ -119,7 +119,7 @@ class Prometheus:
         return seen
 
     def wait_silent(self, *names: str, timeout: float = 30.0) -> None:
-        """Return once none of these fires."""
+        """Wait until none of these alerts fires."""
         eventually(lambda: not self.firing().keys() & set(names), timeout, f"{names} are silent")
 
     def _answers(self) -> bool:

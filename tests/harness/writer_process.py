@@ -55,7 +55,7 @@ class WriterProcess:
         return last_ack(self.acks)
 
     def wait_acked(self, number: int, timeout: float = 30.0) -> int:
-        """`acked`, once it is at least `number`."""
+        """Wait until `acked` is at least `number`, and return it."""
 
         def reached() -> int | None:
             running, acked = self.child.running, self.acked()
@@ -65,12 +65,12 @@ class WriterProcess:
         return eventually(reached, timeout, f"the writer commits number {number}")
 
     def stop(self, timeout: float = 30.0) -> int:
-        """SIGTERM; the exit status as a shell reports it."""
+        """Send SIGTERM, and return the exit status as a shell reports it."""
         if self.child.running:
             os.kill(self.child.pid, signal.SIGTERM)
         return shell_status(self.child.popen.wait(timeout))
 
     def kill(self) -> None:
-        """SIGKILL, in the middle of whatever it does. Idempotent."""
+        """Send SIGKILL, whatever the writer is doing. Idempotent."""
         if self._child is not None:
             self._child.kill()

@@ -1,4 +1,4 @@
-"""A real application on SQLite: it moves money about as fast as it can, and tells after each commit that it did.
+"""A real application on SQLite: it moves money about as fast as it can, and acknowledges each commit.
 
     python tests/harness/writers.py DATABASE [--accounts N] [--rate PER_SECOND] [--acks FILE] …
 
@@ -44,7 +44,7 @@ WHERE checking.balance IS NOT -coalesce(moved.amount, 0) OR savings.balance IS N
 
 
 def create_ledger(connection: Any, accounts: int, journal_mode: str = "wal") -> None:
-    """Make the tables and accounts that are not there yet; several writers may do so at once."""
+    """Create the tables and accounts that do not exist yet; several writers may do so at once."""
     connection.execute(f"PRAGMA journal_mode={journal_mode}")
     with _transaction(connection):
         for statement in filter(str.strip, _SCHEMA.split(";")):
@@ -133,7 +133,7 @@ def _transaction(connection: Any) -> Iterator[None]:
 
 
 class _Stop:
-    """True once SIGTERM or SIGINT came; the transaction in hand is finished first."""
+    """True once SIGTERM or SIGINT was received; the current transaction is finished first."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -145,7 +145,7 @@ class _Stop:
 
 
 def copy(database: Path, target: Path) -> None:
-    """A copy of what the app found, whole or not there at all."""
+    """Copy the database that the app found; the copy is complete or does not exist."""
     temporary = target.with_name(f"{target.name}.incomplete")
     with contextlib.closing(open_database(database)) as found, contextlib.closing(open_database(temporary)) as kept:
         found.backup(kept)
@@ -153,7 +153,7 @@ def copy(database: Path, target: Path) -> None:
 
 
 def run(options: argparse.Namespace, acks: int) -> None:
-    """Transfer until told to stop; each number goes to the descriptor `acks` after its commit."""
+    """Transfer until a signal; each number is written to the descriptor `acks` after its commit."""
     stop, source = _Stop(), random.Random(options.seed)
     with contextlib.closing(open_database(options.database)) as connection:
         create_ledger(connection, options.accounts, options.journal_mode)
@@ -185,7 +185,7 @@ def _parse() -> argparse.Namespace:
 
 
 def main() -> int:
-    """The script."""
+    """Run the script."""
     options = _parse()
     if options.copy:
         copy(options.database, options.copy)

@@ -1,4 +1,4 @@
-"""Everything here needs a real Prometheus, and says so where there is none."""
+"""The tests of this package need a real Prometheus; without one they are skipped, with the reason."""
 
 import pytest
 

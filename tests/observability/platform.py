@@ -1,4 +1,4 @@
-"""What a platform adds to a scrape: an endpoint of samples of its own, and the labels of fly.io."""
+"""A platform's part of a scrape: an endpoint with samples of its own, and the labels of fly.io."""
 
 import http.server
 import threading
@@ -13,7 +13,7 @@ FLY = {"app": "shop", "region": "ams", "instance": "148e1234567890"}
 
 @dataclass
 class Exporter:
-    """A /metrics that always says `text`, which may be changed."""
+    """A /metrics endpoint that returns `text`, which may be changed."""
 
     text: str
     port: int = 0
@@ -34,7 +34,7 @@ def exporter(text: str = "") -> Iterator[Exporter]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the access log."""
 
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         exported.port = server.server_port

@@ -27,12 +27,12 @@ pytestmark = pytest.mark.s3
 
 RULES = DASHBOARD.parent / "alerts.yml"
 
-# What this daemon does not export in this test: the platform does, or it needs a role.
+# Metrics that this daemon does not export here: the platform exports them, or they need a role.
 ELSEWHERE = {
     "fly_instance_exit_code": "fly_instance_exit_code 0",
     "sidecar_credentials_expiry_timestamp_seconds": "sidecar_credentials_expiry_timestamp_seconds 4.0e9",
 }
-# What Grafana puts in their places.
+# The values that Grafana would insert.
 VARIABLES = {
     "$__rate_interval": "30s",
     "$__range": "1m",
@@ -45,7 +45,7 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class Live:
-    """A machine under load that is scraped."""
+    """A machine under load, and the Prometheus that scrapes it."""
 
     process: SidecarProcess
     prometheus: Prometheus
@@ -92,9 +92,9 @@ QUERIES = dict(queries())
 
 
 def test_metrics_are_as_promtool_wants_them(live: Live, tmp_path: Path) -> None:
-    """Names, units and help of everything that a running daemon says."""
-    status, said = promtool("check", "metrics", cwd=tmp_path, text=live.process.http("/metrics")[1])
-    assert (status, said) == (0, "")
+    """promtool accepts the names, units and help texts of everything that a running daemon exports."""
+    status, output = promtool("check", "metrics", cwd=tmp_path, text=live.process.http("/metrics")[1])
+    assert (status, output) == (0, "")
 
 
 def test_prometheus_has_every_sample_that_the_daemon_shows(live: Live) -> None:
@@ -112,7 +112,7 @@ def test_prometheus_has_every_sample_that_the_daemon_shows(live: Live) -> None:
 
 @pytest.mark.parametrize("title", QUERIES)
 def test_every_query_of_the_dashboard_returns_data(title: str, live: Live) -> None:
-    """At least one number, which is no NaN: a panel that stays empty looks like health."""
+    """There is at least one number that is not NaN: a panel that stays empty looks healthy."""
     eventually(lambda: live.prometheus.values(QUERIES[title]), 20, f"data for {title}: {QUERIES[title]}")
 
 
@@ -125,13 +125,13 @@ def test_every_variable_of_the_dashboard_offers_values(live: Live) -> None:
 
 
 def test_all_of_a_variable_fits_series_without_that_label(live: Live) -> None:
-    """Elsewhere than on fly.io nothing is labelled `app` or `region`."""
+    """Outside fly.io no series has the labels `app` and `region`."""
     assert live.prometheus.query('sidecar_ready{nowhere=~".*"}')
     assert all(each.get("allValue") == ".*" for each in json.loads(DASHBOARD.read_text())["templating"]["list"][1:])
 
 
 def test_every_alert_can_be_evaluated_and_none_fires_for_a_healthy_machine(live: Live) -> None:
-    """Evaluated by the server itself, on real samples with real labels."""
+    """The server itself evaluates them, on real samples with real labels."""
     eventually(lambda: all(rule["health"] != "unknown" for rule in live.prometheus.rules()), 20, "all were evaluated")
     rules = live.prometheus.rules()
     assert len(rules) == RULES.read_text().count("- alert: ")

@@ -1,4 +1,4 @@
-"""The alerts by promtool, and the dashboard's form."""
+"""The alerts, checked by promtool, and the form of the dashboard."""
 
 import json
 import re
@@ -19,31 +19,31 @@ FAILED = re.compile(r'expr: "count\(ALERTS\{alertname=\\"(\w+)\\"')
 
 
 def test_rules_are_valid() -> None:
-    status, said = promtool("check", "rules", "alerts.yml", cwd=HERE)
-    assert status == 0, said
-    assert f"{len(NAMES)} rules found" in said
+    status, output = promtool("check", "rules", "alerts.yml", cwd=HERE)
+    assert status == 0, output
+    assert f"{len(NAMES)} rules found" in output
 
 
 def test_rules_do_what_their_tests_say() -> None:
-    status, said = promtool("test", "rules", "alerts_test.yml", cwd=HERE)
-    assert status == 0, said
+    status, output = promtool("test", "rules", "alerts_test.yml", cwd=HERE)
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("expression", ["vector(1)", "vector(0) > 0"], ids=["always fires", "never fires"])
 def test_every_alert_is_seen_firing_and_silent(expression: str, tmp_path: Path) -> None:
-    """Were they always firing, or never, the tests of each of them would notice."""
+    """If an alert always fired, or never, its tests would fail."""
     broken = EXPRESSION.sub(f"        expr: {expression}\n", ALERTS)
     assert broken.count(expression) == len(NAMES)
     (tmp_path / "alerts.yml").write_text(broken)
     shutil.copy(HERE / "alerts_test.yml", tmp_path)
-    status, said = promtool("test", "rules", "alerts_test.yml", cwd=tmp_path)
+    status, output = promtool("test", "rules", "alerts_test.yml", cwd=tmp_path)
     assert status != 0
-    assert set(FAILED.findall(said)) == set(NAMES)
+    assert set(FAILED.findall(output)) == set(NAMES)
 
 
 @pytest.mark.parametrize("block", ALERTS.split("- alert: ")[1:], ids=NAMES)
 def test_every_alert_says_how_bad_it_is_and_what_to_do(block: str) -> None:
-    """Severity, summary, description and a runbook, each of one line."""
+    """Each has a severity, and a summary, a description and a runbook of one line."""
     assert re.search(r"labels: \{severity: (critical|warning)\}", block)
     for annotation in ("summary", "description", "runbook"):
         (line,) = re.findall(rf"^          {annotation}: (.+)$", block, re.MULTILINE)

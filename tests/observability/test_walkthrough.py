@@ -1,6 +1,7 @@
-"""What goes wrong in a life, with real processes and a real Prometheus: docs/troubleshooting.md says the same.
+"""Accidents, with real processes and a real Prometheus, as docs/troubleshooting.md describes them.
 
-`for:` is a second here, and intervals are; all else of the rules is what users load. `pytest -rP` prints what was said.
+`for:` and the intervals are one second here; otherwise the rules are those that users load. `pytest -rP` prints the
+alerts, log lines and messages.
 """
 
 import json
@@ -33,27 +34,27 @@ SHOWN = ("level", "event", "database", "error", "hint", "to", "holder", "key")
 
 @dataclass(frozen=True)
 class Watch:
-    """A Prometheus over machines. `ended` has the platform tell it an exit code."""
+    """A Prometheus that scrapes machines. `ended` has the platform report an exit code to it."""
 
     prometheus: Prometheus
     ended: Callable[[int], None]
 
     def fires(self, *names: str, timeout: float = 40.0) -> None:
-        """Wait until all of these fire, and print what they say."""
+        """Wait until all of these alerts fire, and print their summaries."""
         for name, annotations in self.prometheus.wait_firing(*names, timeout=timeout).items():
             print(f"ALERT {name}: {annotations['summary']}")
             assert "<error" not in str(annotations)
             assert "<no value>" not in str(annotations)
 
     def silent(self, *names: str) -> None:
-        """Wait until none of these fires."""
+        """Wait until none of these alerts fires."""
         self.prometheus.wait_silent(*names)
         print(f"silent again: {', '.join(names)}")
 
 
 @contextmanager
 def watching(machine: Machine, *processes: SidecarProcess) -> Iterator[Watch]:
-    """Scrape these, labelled as fly.io labels them."""
+    """Scrape these processes, with the labels of fly.io."""
     directory = machine / "prometheus"
     directory.mkdir()
     rules = directory / "alerts.yml"
@@ -65,8 +66,8 @@ def watching(machine: Machine, *processes: SidecarProcess) -> Iterator[Watch]:
             yield Watch(prometheus, lambda code: setattr(platform, "text", f"fly_instance_exit_code {code}\n"))
 
 
-def told(process: SidecarProcess) -> list[str]:
-    """The log's warnings and errors, each once, printed as they came."""
+def logged(process: SidecarProcess) -> list[str]:
+    """The warnings and errors in the log, each once and in order; they are printed."""
     lines: list[str] = []
     for line in process.stderr().splitlines():
         if not line.startswith("{"):
@@ -79,21 +80,21 @@ def told(process: SidecarProcess) -> list[str]:
 
 
 def problem(process: SidecarProcess) -> str:
-    """The last problem that /status shows."""
+    """The message of the last problem in /status; it is printed."""
     last = json.loads(process.http("/status")[1])["problems"][-1]
     print(f"STATUS {last['message']} -> {last['hint']}")
     return str(last["message"])
 
 
-def page(process: SidecarProcess, level: str, title: str) -> None:
-    """The heading of the page."""
+def require_page(process: SidecarProcess, level: str, title: str) -> None:
+    """Require this level and heading of the page."""
     verdict = json.loads(process.http("/status")[1])["verdict"]
     print(f"PAGE {verdict}")
     assert (verdict["level"], verdict["title"]) == (level, title)
 
 
 def test_store_is_down(proxied: Machine, proxy: FaultProxy) -> None:
-    """For longer than two intervals and a lease's term; then it is back, and nobody has to do anything."""
+    """The store is unreachable for longer than two intervals and a lease's term; when it is back, nobody has to do anything."""
     with proxied.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         with watching(proxied, process) as watch:
@@ -110,11 +111,11 @@ def test_store_is_down(proxied: Machine, proxy: FaultProxy) -> None:
             proxy.up()
             watch.silent("SidecarUnprotected", "SidecarNoRecentSuccess", "SidecarLeaseNotHeld")
         assert process.terminate() == 0
-        assert any("backup failed" in line for line in told(process))
+        assert any("backup failed" in line for line in logged(process))
 
 
 def test_credentials_are_revoked(proxied: Machine, proxy: FaultProxy) -> None:
-    """S3's own answer to a key that was deleted; the app stays up, and what cannot be published ends in 74."""
+    """The store answers as S3 does to a deleted key: the app stays up, and the final backup that fails gives exit code 74."""
     with proxied.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         with watching(proxied, process) as watch:
@@ -126,14 +127,14 @@ def test_credentials_are_revoked(proxied: Machine, proxy: FaultProxy) -> None:
             problem(process)
             watch.ended(process.terminate())
             watch.fires("SidecarFinalBackupLost")
-        assert any("backup failed" in line for line in told(process))
+        assert any("backup failed" in line for line in logged(process))
 
 
 @pytest.mark.skipif(
     os.geteuid() != 0 or not may_unshare("--mount"), reason="mounting in a namespace is not permitted here"
 )
 def test_disk_is_full(local: Machine) -> None:
-    """No room to stage a snapshot: nothing is protected, and 74 in the end."""
+    """There is no room to stage a snapshot: nothing is protected, and the exit code is 74."""
     staging = local / "staging"
     staging.mkdir()
     with closing(sqlite3.connect(local.database)) as connection:
@@ -147,11 +148,11 @@ def test_disk_is_full(local: Machine) -> None:
             assert "no room" in problem(process)
             watch.ended(process.terminate())
             watch.fires("SidecarFinalBackupLost")
-        told(process)
+        logged(process)
 
 
 def test_second_machine_waits_and_gives_up(machine: Machine) -> None:
-    """/readyz and the log name the holder; after lease_wait it is 75."""
+    """/readyz and the log name the holder; after lease_wait the exit code is 75."""
     one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
     with one.run(*CALM_APP, **FAST) as first:
         first.wait_ready()
@@ -163,13 +164,13 @@ def test_second_machine_waits_and_gives_up(machine: Machine) -> None:
                 assert "m1" in waiting.http("/readyz")[1]
                 watch.ended(waiting.wait())
                 watch.fires("SidecarGaveUp")
-            assert any("held by m1" in line for line in told(waiting))
+            assert any("held by m1" in line for line in logged(waiting))
         assert first.terminate() == 0
 
 
 @pytest.mark.parametrize("reaction", ["stop", "continue"])
 def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Machine) -> None:
-    """The one that was paused stops with 75, or goes on without restore points; its writes go under diverged/."""
+    """The paused machine stops with 75, or continues without restore points; its writes go under diverged/."""
     one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
     with ExitStack() as stack:
         first = stack.enter_context(one.run(*CALM_APP, **{**FAST, "on_lease_lost": reaction}))
@@ -190,7 +191,7 @@ def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Mac
             watch.fires("SidecarLeaseLost", "SidecarLeaseNotHeld")
             first.signal(signal.SIGTERM)
             assert first.wait() == 75
-        assert not any("bug" in line for line in told(first))
+        assert not any("bug" in line for line in logged(first))
         listed = other.cli("list", "--diverged").stdout
         print(f"LIST {listed}")
         assert "m1" in listed
@@ -198,7 +199,7 @@ def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Mac
 
 
 def test_newest_restore_point_is_damaged(machine: Machine, seaweed: "Seaweed", bucket: str) -> None:
-    """An older one is restored, and everything that one can look at says so."""
+    """An older one is restored, and log, page, status and alert say so."""
     for text in ("old", "new"):
         write_note(machine.database, text)
         assert machine.cli("backup").returncode == 0
@@ -210,13 +211,13 @@ def test_newest_restore_point_is_damaged(machine: Machine, seaweed: "Seaweed", b
         with watching(machine, process) as watch:
             watch.fires("SidecarRestorePointDamaged")
             assert "what was written between the two is missing" in problem(process)
-            page(process, "look", "Protected, but changes were lost")
+            require_page(process, "look", "Protected, but changes were lost")
             assert process.terminate() == 0
-        assert any("damaged restore point skipped" in line for line in told(process))
+        assert any("damaged restore point skipped" in line for line in logged(process))
 
 
 def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bucket: str) -> None:
-    """Somebody empties the prefix, the lease with it; the app writes nothing meanwhile."""
+    """Somebody empties the prefix, including the lease; the app writes nothing meanwhile."""
     with machine.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         write_note(machine.database, "published")
@@ -228,14 +229,14 @@ def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bu
             watch.fires("SidecarDrillDamaged")
             assert "is gone from the store, with all others" in problem(process)
             settled(process)
-            page(process, "look", "Protected – needs attention")
+            require_page(process, "look", "Protected – needs attention")
             assert process.terminate() == 0
-        assert any("lease object rewritten" in line for line in told(process))
+        assert any("lease object rewritten" in line for line in logged(process))
     assert seaweed.s3.restore_points(bucket)
 
 
 def test_disk_of_the_store_is_not_mounted(local: Machine) -> None:
-    """What an unmounted disk leaves behind is an empty directory; it is mounted again, and nobody has to do more."""
+    """An unmounted disk leaves an empty directory behind; once it is mounted again, nobody has to do anything else."""
     store = Path(local.store.removeprefix("file://"))
     with local.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
@@ -248,16 +249,16 @@ def test_disk_of_the_store_is_not_mounted(local: Machine) -> None:
             watch.fires("SidecarUnprotected", "SidecarBackupsFail", "SidecarLeaseNotHeld")
             assert process.metric("sidecar_backup_failures_total", reason="missing")
             assert "is not the one that was there" in problem(process)
-            page(process, "bad", "Not protected")
+            require_page(process, "bad", "Not protected")
             store.rmdir()
             (local / "elsewhere").rename(store)
             watch.silent("SidecarUnprotected", "SidecarLeaseNotHeld")
             assert process.terminate() == 0
-        told(process)
+        logged(process)
 
 
 def test_app_deletes_all_rows(machine: Machine) -> None:
-    """DELETE alone leaves the file as large as it was, and is told; a VACUUM after it is not."""
+    """A DELETE leaves the file as large as it was and is reported; a VACUUM after it is not reported again."""
     with machine.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         write_note(machine.database, *(f"{number:1000}" for number in range(1000)))
@@ -266,17 +267,17 @@ def test_app_deletes_all_rows(machine: Machine) -> None:
             execute(machine, "DELETE FROM notes")
             watch.fires("SidecarSuspiciousSnapshot")
             problem(process)
-            page(process, "look", "Protected – needs attention")
+            require_page(process, "look", "Protected – needs attention")
             execute(machine, "VACUUM")
             settled(process)
             assert process.metric("sidecar_suspicious_snapshots_total") == 1
             assert process.terminate() == 0
-        assert any("suspicious snapshot" in line for line in told(process))
+        assert any("suspicious snapshot" in line for line in logged(process))
         print(f"LIST {machine.cli('list').stdout}")
 
 
 def test_app_deletes_its_database(local: Machine) -> None:
-    """Red at once, 74 in the end; the next start brings the newest restore point back, and stays amber."""
+    """The page is red at once and the exit code is 74; the next start restores the newest restore point, and the page stays amber."""
     with local.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         write_note(local.database, "published")
@@ -287,22 +288,22 @@ def test_app_deletes_its_database(local: Machine) -> None:
                     path.unlink()
             watch.fires("SidecarBackupsFail", "SidecarNoRecentSuccess")
             problem(process)
-            page(process, "bad", "Not protected")
+            require_page(process, "bad", "Not protected")
             code = process.terminate()
             assert code == 74
             watch.ended(code)
             watch.fires("SidecarFinalBackupLost")
-        told(process)
+        logged(process)
     with local.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         eventually(lambda: json.loads(process.http("/status")[1])["problems"], 20, "what was told is shown again")
-        page(process, "look", "Protected, but changes were lost")
-        told(process)
+        require_page(process, "look", "Protected, but changes were lost")
+        logged(process)
         assert process.terminate() == 0
 
 
 def test_store_or_database_is_mistyped(local: Machine) -> None:
-    """Of the name nothing is ever protected; of the store all is, from a first row on: the heading says that it began empty."""
+    """With a wrong name nothing is ever protected; with a wrong store everything is, and the page says that it started empty."""
     write_note(local.database, "published")
     assert local.cli("backup").returncode == 0
     local.lose_disk()
@@ -310,21 +311,21 @@ def test_store_or_database_is_mistyped(local: Machine) -> None:
         process.wait_ready()
         with watching(local, process) as watch:
             watch.fires("SidecarNoRecentSuccess")
-            page(process, "wait", "Nothing to protect yet")
+            require_page(process, "wait", "Nothing to protect yet")
             assert process.terminate() == 0
-        assert any("starts with an empty database" in line for line in told(process))
+        assert any("starts with an empty database" in line for line in logged(process))
     wrong = replace(local, store=f"{local.store}-mistyped")
     with wrong.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         write_note(local.database, "another beginning")
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        page(process, "good", "Protected")
-        told(process)
+        require_page(process, "good", "Protected")
+        logged(process)
         assert process.terminate() == 0
 
 
 def test_machine_is_killed_and_its_disk_lost(machine: Machine) -> None:
-    """What it wrote after its last restore point is gone; the next machine says so, for a day."""
+    """Its writes after its last restore point are gone; the next machine reports that for a day."""
     write_note(machine.database, "published")
     with machine.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, **FAST) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
@@ -334,13 +335,13 @@ def test_machine_is_killed_and_its_disk_lost(machine: Machine) -> None:
         with watching(machine, process) as watch:
             watch.fires("SidecarPredecessorUnfinished")
             problem(process)
-            page(process, "look", "Protected – needs attention")
-        told(process)
+            require_page(process, "look", "Protected – needs attention")
+        logged(process)
         assert process.terminate() == 0
 
 
 def second(machine: Machine) -> Machine:
-    """Another machine of the same app, with a disk of its own."""
+    """Another machine of the same app, with its own disk."""
     (machine / "second").mkdir()
     return Machine.make(machine / "second", machine.store, machine.env).with_env(FLY_MACHINE_ID="m2")
 
@@ -351,7 +352,7 @@ def execute(machine: Machine, statement: str) -> None:
 
 
 def settled(process: SidecarProcess) -> None:
-    """Two more restore points or looks that found nothing to do: what was written before is protected."""
+    """Wait for two more successful cycles: everything written before is protected then."""
     done = process.metric("sidecar_last_backup_success_timestamp_seconds") or 0
     process.wait_metric("sidecar_last_backup_success_timestamp_seconds", done + 2)
     eventually(lambda: process.metric("sidecar_unprotected_seconds") == 0, 10, "all is protected")
