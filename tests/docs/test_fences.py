@@ -1,0 +1,48 @@
+"""Files that the documentation shows can be copied: they parse, and they give a shutdown enough time."""
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli.check.shutdown import GIVING_UP
+from sidecar.settings.fields import Settings
+from tests.docs import EVERY_PAGE
+from tests.docs.markdown import Page
+
+PARSERS: Mapping[str, Callable[[str], object]] = {"json": json.loads, "toml": tomllib.loads}
+KILL_TIMEOUT = re.compile(
+    r"\b(?:kill_timeout = |terminationGracePeriodSeconds: |--stop-timeout |stop_grace_period: )(\d+)"
+)
+
+
+@pytest.mark.parametrize("path", EVERY_PAGE, ids=lambda path: path.name)
+def test_what_can_be_copied_into_a_file_is_well_formed(path: Path) -> None:
+    for fence in Page(path).fences:
+        if parse := PARSERS.get(fence.language):
+            try:
+                parse(fence.text)
+            except ValueError as error:
+                pytest.fail(f"{fence.where}: {error}")
+
+
+def test_every_example_of_a_kill_timeout_holds_a_shutdown_with_the_defaults() -> None:
+    """A shorter one, copied, would cost the last minutes of somebody's data."""
+    defaults = Settings.model_fields
+    needed = defaults["shutdown_grace"].default + defaults["final_backup_timeout"].default + GIVING_UP
+    given = {
+        fence.where: int(seconds)
+        for path in EVERY_PAGE
+        for fence in Page(path).fences
+        for seconds in KILL_TIMEOUT.findall(fence.text)
+    }
+    assert {where.split(":")[0] for where in given} >= {
+        "README.md",
+        "docs/deploy/docker.md",
+        "docs/deploy/fly.md",
+        "docs/deploy/kubernetes.md",
+    }
+    assert {where: seconds for where, seconds in given.items() if seconds < needed.total_seconds()} == {}
