@@ -15,7 +15,8 @@ from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
 from sidecar.storage.metering import Metered
 from sidecar.storage.retry import Retrying, RetryPolicy
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import DATA, KEY, use
 from tests.fakes import MemoryStore
 from tests.harness.proxy import FaultProxy

@@ -10,7 +10,8 @@ from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.status.model import Status
 from sidecar.storage.metering import Metered
 from sidecar.storage.retry import REQUEST_ID, Retrying, RetryPolicy
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.harness.proxy import SLOW_DOWN, DropReply, Fault, FaultProxy, Refuse, ResetMidBody, TruncateReply, s3_error
 from tests.harness.s3client import REGION
 from tests.harness.seaweed import ADMIN, Seaweed

@@ -14,8 +14,9 @@ from sidecar.errors import AccessDenied, SidecarError, TokenUnavailable
 from sidecar.host.clock import Clock, SystemClock
 from sidecar.model import Token
 from sidecar.storage.base import TokenSource
+from sidecar.storage.s3.client import S3Location
 from sidecar.storage.s3.credentials import EARLY, LAST_MOMENT, Role, RoleCredentials
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.store import S3Store
 from sidecar.storage.s3.tokens import MachineApi, TokenFile
 from tests.harness.fly_machine import APP, FlyMachine
 from tests.harness.proxy import Answer, DropReply, FaultProxy, Refuse

@@ -16,7 +16,8 @@ from sidecar.errors import (
     TokenUnavailable,
     Transient,
 )
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import DATA, KEY, READS, REQUESTS, WRITES, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, FaultProxy, s3_error
 from tests.harness.s3client import REGION

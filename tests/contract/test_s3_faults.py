@@ -8,9 +8,9 @@ import pytest
 
 from sidecar.errors import OutcomeUnknown, StoreUnavailable, Transient
 from sidecar.model import Span
-from sidecar.storage.s3 import store as s3
-from sidecar.storage.s3 import upload as s3_upload
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3 import deadlines
+from sidecar.storage.s3.client import S3Client, S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import DATA, KEY, NEW, REQUESTS, failure, use
 from tests.harness.ports import LOOPBACK, free_port
 from tests.harness.proxy import (
@@ -57,13 +57,13 @@ async def test_store_that_is_down_at_first_costs_one_client(
     """A client is tens of megabytes: one for every attempt of a long outage would eat the machine."""
     use(monkeypatch, ADMIN)
     made: list[object] = []
-    make = S3Store._make_client
+    make = S3Client._make_client
 
-    async def counting(self: S3Store, addressing: str) -> object:
+    async def counting(self: S3Client, addressing: str) -> object:
         made.append(addressing)
         return await make(self, addressing)
 
-    monkeypatch.setattr(S3Store, "_make_client", counting)
+    monkeypatch.setattr(S3Client, "_make_client", counting)
     store = await stack.enter_async_context(S3Store(S3Location(bucket, "", proxy.endpoint, REGION)))
     proxy.down()
     for _ in range(4):
@@ -78,12 +78,9 @@ async def test_stalled_server_is_given_up_at_the_deadline(
     proxy: FaultProxy, through: S3Store, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     """Every request is bounded in time, bodies included; a write that got no answer may have been done."""
-    monkeypatch.setattr(s3, "DEADLINE", 0.3)
-    monkeypatch.setattr(s3_upload, "DEADLINE", 0.3)
-    monkeypatch.setattr(s3, "ABORT_DEADLINE", 0.3)
-    monkeypatch.setattr(s3_upload, "ABORT_DEADLINE", 0.3)
-    monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
-    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(deadlines, "DEADLINE", 0.3)
+    monkeypatch.setattr(deadlines, "ABORT_DEADLINE", 0.3)
+    monkeypatch.setattr(deadlines, "SLOWEST", 1 << 40)
     proxy.rule(fault)
     for name in ("get", "list", "put if absent", "upload"):
         if fault == Stall(60, 1000, "reply") and name != "get":
@@ -99,10 +96,8 @@ async def test_stalled_server_is_given_up_at_the_deadline(
 async def test_paused_server_is_given_up_at_the_deadline(
     seaweed: Seaweed, through: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "DEADLINE", 0.3)
-    monkeypatch.setattr(s3_upload, "DEADLINE", 0.3)
-    monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
-    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(deadlines, "DEADLINE", 0.3)
+    monkeypatch.setattr(deadlines, "SLOWEST", 1 << 40)
     seaweed.pause()
     started = time.monotonic()
     assert type(await failure(through.get(KEY))) is StoreUnavailable

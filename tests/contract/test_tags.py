@@ -21,7 +21,8 @@ from sidecar.storage.base import ObjectStore
 from sidecar.storage.file import attributes
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import KEY, NEW, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, DropReply, Fault, FaultProxy, Refuse, s3_error
 from tests.harness.s3client import REGION

@@ -22,9 +22,9 @@ import anyio
 import pytest
 
 from sidecar.errors import ExitCode, FinalBackupFailed, SidecarError
-from sidecar.storage.s3 import store as s3
-from sidecar.storage.s3 import upload as s3_upload
-from sidecar.storage.s3.store import S3Location, S3Store
+from sidecar.storage.s3 import deadlines
+from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.store import S3Store
 from tests.harness.proxy import (
     SLOW_DOWN,
     Answer,
@@ -228,10 +228,8 @@ async def lanes(
     """Several, so that one waits for its stall while others work."""
     for name, value in seaweed.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3, "DEADLINE", DEADLINE)
-    monkeypatch.setattr(s3_upload, "DEADLINE", DEADLINE)
-    monkeypatch.setattr(s3, "SLOWEST", 1 << 40)
-    monkeypatch.setattr(s3_upload, "SLOWEST", 1 << 40)
+    monkeypatch.setattr(deadlines, "DEADLINE", DEADLINE)
+    monkeypatch.setattr(deadlines, "SLOWEST", 1 << 40)
     async with AsyncExitStack() as stack:
         opened = []
         for number in range(LANES):

@@ -112,7 +112,8 @@ async def store_of(place: str, endpoint: str | None = None) -> AsyncIterator[Obj
     if endpoint is None:
         yield FileStore(Path(place))
         return
-    from sidecar.storage.s3.store import S3Location, S3Store  # slow to import, and many children need none of it
+    from sidecar.storage.s3.client import S3Location
+    from sidecar.storage.s3.store import S3Store  # slow to import, and many children need none of it
     from tests.harness.s3client import REGION
 
     async with S3Store(S3Location(place, "pre fix", endpoint, REGION), connections=10) as store:

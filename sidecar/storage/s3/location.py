@@ -38,13 +38,14 @@ class BucketLocation:
     async def open(self, access: StoreAccess) -> AsyncIterator[OpenStore]:
         """See `base.StoreLocation`."""
         # Imported only when needed: the SDK costs a third of a second and 40 MB.
+        from sidecar.storage.s3.client import S3Location
         from sidecar.storage.s3.probe import S3Probe
-        from sidecar.storage.s3.store import S3Location, S3Store
+        from sidecar.storage.s3.store import S3Store
 
         credentials = _credentials(access)
         location = S3Location(self.bucket, self.prefix, access.endpoint, access.region)
         async with S3Store(location, connections=access.connections, credentials=credentials) as store:
-            yield OpenStore(store, probe=S3Probe(store), credentials=credentials)
+            yield OpenStore(store, probe=S3Probe(store.client), credentials=credentials)
 
 
 def _credentials(access: StoreAccess) -> Credentials | None:

@@ -1,14 +1,14 @@
-"""What `sidecar check` tries at an S3 store and the daemon has no method for."""
+"""What `sidecar check` tries at an S3 store and the daemon never does."""
 
-from sidecar.storage.s3.store import S3Store
+from sidecar.storage.s3.client import S3Client
 
 
 class S3Probe:
-    """Implements `ports.Probe`."""
+    """Implements `base.Probe`."""
 
-    def __init__(self, store: S3Store) -> None:
-        self._store = store
+    def __init__(self, client: S3Client) -> None:
+        self._client = client
 
     async def delete(self, key: str) -> None:
-        """See `ports.Probe`."""
-        await self._store.call("delete_object", key)
+        """See `base.Probe`."""
+        await self._client.call("delete_object", key)

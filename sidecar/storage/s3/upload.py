@@ -1,45 +1,25 @@
 """Multipart uploads, and requests that are finished even when cancelled."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from sidecar.errors import OutcomeUnknown, SidecarError
 from sidecar.model import Bytes, ObjectInfo, Span
+from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import Body
+from sidecar.storage.s3.client import S3Client
 
 T = TypeVar("T")
 
-MIB = 1 << 20
-DEADLINE = 30.0
-SLOWEST = 64 * 1024  # bytes per second; a transfer below this is given up and tried again
-ABORT_DEADLINE = 3.0  # of what is still done when cancelled: it delays a shutdown when the store does not answer
-
-
-class Caller(Protocol):
-    """What an upload needs of its store."""
-
-    async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
-        """One request, within a deadline in seconds, its errors translated."""
-        ...
-
-    def source(self, key: str) -> dict[str, str]:
-        """An object as the SDK wants a CopySource."""
-        ...
-
-    async def now(self) -> datetime:
-        """The store's clock."""
-        ...
-
 
 class S3Upload:
-    """Implements `ports.Upload` as a multipart upload."""
+    """Implements `base.Upload` as a multipart upload."""
 
-    def __init__(self, store: Caller, key: str, metadata: dict[str, str]) -> None:
-        self._store = store
+    def __init__(self, client: S3Client, key: str, metadata: dict[str, str]) -> None:
+        self._client = client
         self._key = key
         self._id = ""
         self._metadata = metadata
@@ -48,20 +28,20 @@ class S3Upload:
         self.open = False
 
     async def begin(self) -> None:
-        """Create the upload; from here on it is to be completed or aborted."""
-        reply = await self._store.call("create_multipart_upload", self._key, Metadata=self._metadata)
+        """Create the upload, which is then to be completed or aborted."""
+        reply = await self._client.call("create_multipart_upload", self._key, Metadata=self._metadata)
         self._id, self.open = reply["UploadId"], True
 
     async def abort(self) -> None:
         """Have the store forget the parts."""
-        await self._store.call("abort_multipart_upload", self._key, UploadId=self._id)
+        await self._client.call("abort_multipart_upload", self._key, UploadId=self._id)
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
-        """See `ports.Upload`."""
-        reply = await self._store.call(
+        """See `base.Upload`."""
+        reply = await self._client.call(
             "upload_part",
             self._key,
-            deadline=DEADLINE + len(data) / SLOWEST,
+            deadline=deadlines.of_transfer(len(data)),
             UploadId=self._id,
             PartNumber=number,
             Body=Body(data),
@@ -69,40 +49,40 @@ class S3Upload:
         self._etags[number], self._sizes[number] = etag_of(reply), len(data)
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         if span.end is None:
             raise ValueError("a copied part has both ends")
-        size = span.end - span.start
-        reply = await self._store.call(
+        size, location = span.end - span.start, self._client.location
+        reply = await self._client.call(
             "upload_part_copy",
             self._key,
-            deadline=DEADLINE + size / (4 * MIB),
+            deadline=deadlines.of_copy(size),
             UploadId=self._id,
             PartNumber=number,
-            CopySource=self._store.source(source.key),
+            CopySource={"Bucket": location.bucket, "Key": location.key(source.key)},  # the SDK quotes it
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={span.start}-{span.end - 1}",
         )
         self._etags[number], self._sizes[number] = etag_of(reply.get("CopyPartResult", {})), size
 
     async def complete(self) -> ObjectInfo:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in sorted(self._etags)]
-        reply = await self._store.call(
+        reply = await self._client.call(
             "complete_multipart_upload",
             self._key,
-            deadline=2 * DEADLINE,
+            deadline=deadlines.of_assembly(),
             UploadId=self._id,
             MultipartUpload={"Parts": parts},
             IfNoneMatch="*",
         )
         self.open = False
-        now = await self._store.now()
+        now = await self._client.now()
         return ObjectInfo(self._key, sum(self._sizes.values()), etag_of(reply), now, self._metadata)
 
 
 async def unless_hurried(request: Callable[[], Awaitable[T]]) -> T:
-    """Finish a request even when cancelled, if it does not take long: cut off, it may leave what nobody knows of."""
+    """Finish a request even when cancelled, if it does not take long: cut off, it may leave something unknown behind."""
     await anyio.lowlevel.checkpoint_if_cancelled()
     replies: list[T] = []
     failure: SidecarError | None = None
@@ -121,15 +101,15 @@ async def unless_hurried(request: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _hurry(scope: anyio.CancelScope) -> None:
-    """When cancelled, let the scope end soon."""
+    """When cancelled, give the scope a deadline."""
     try:
         await anyio.sleep_forever()
     finally:
-        scope.deadline = anyio.current_time() + ABORT_DEADLINE
+        scope.deadline = anyio.current_time() + deadlines.ABORT_DEADLINE
 
 
 def etag_of(reply: Any) -> str:
-    """What tells a write's reply from any other 200: a proxy's page for example."""
+    """The ETag of a write's reply, which tells it from any other 200, a proxy's page for example."""
     if "ETag" not in reply:
         raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
     return str(reply["ETag"])

@@ -1,0 +1,184 @@
+"""Requests to an S3 bucket through the SDK's client, within deadlines and with our errors.
+
+One client, one connection pool. The SDK makes one attempt: retries are done in `storage.retry` alone.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import aioboto3
+import aiohttp
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.handlers import add_expect_header
+
+from sidecar.errors import ConfigurationError, SidecarError, StoreMissing, StoreUnavailable, TokenUnavailable
+from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials
+from sidecar.storage.s3 import deadlines
+from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
+from sidecar.storage.s3.session import new_session
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """Where the store is. `endpoint` and `region` are as in the SDK's environment variables, or None."""
+
+    bucket: str
+    prefix: str
+    endpoint: str | None = None
+    region: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The store as a person writes it."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def key(self, key: str) -> str:
+        """The key in the bucket of a key of the store."""
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+
+class S3Client:
+    """Makes requests to one bucket. The first one creates the SDK's client, so that a store may be down at start."""
+
+    def __init__(self, location: S3Location, *, connections: int, credentials: Credentials | None) -> None:
+        """Without `credentials` the SDK finds its own. Raises `ConfigurationError` without a region and an endpoint."""
+        if not location.region and not location.endpoint:
+            raise ConfigurationError(
+                f"no region is known for s3://{location.bucket}",
+                "set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store",
+            )
+        self.location = location
+        self._connections = connections
+        self._credentials = credentials
+        self._stack = AsyncExitStack()
+        self._client: Any = None
+        self._clients: dict[str, Any] = {}
+        self._opening = anyio.Lock()
+        self._seen: tuple[datetime, float] | None = None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        with anyio.move_on_after(deadlines.ABORT_DEADLINE, shield=True):
+            await self._stack.aclose()
+
+    async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
+        """One request about a key of the store, or about the bucket when it is empty; its errors are translated."""
+        if key:
+            parameters["Key"] = self.location.key(key)
+        client = await self.opened()
+        with self.translated(operation, key, deadlines.of_request() if deadline is None else deadline):
+            reply = await getattr(client, operation)(Bucket=self.location.bucket, **parameters)
+        self.observe(reply)
+        return reply
+
+    async def opened(self) -> Any:
+        """The SDK's client. Credentials are renewed here, outside the deadline of any request."""
+        if self._credentials:
+            await self._credentials.fresh()
+        async with self._opening:
+            if self._client is None:
+                self._client = await self._find_addressing()
+        return self._client
+
+    @contextmanager
+    def translated(self, operation: str, key: str, deadline: float) -> Iterator[None]:
+        """A deadline around a request, and the one place where the SDK's errors become ours."""
+        try:
+            with anyio.fail_after(deadline):
+                yield
+        except SDK_ERRORS as error:
+            ours = translate(error, self.location.bucket, self.location.endpoint, operation, key)
+            if self._credentials and doubts_session(error) and self._credentials.forget():
+                ours = TokenUnavailable("the store reports that the session has ended", "a new one is fetched")
+            raise ours from error
+
+    async def now(self) -> datetime:
+        """The `Date` of the last reply, advanced by this machine's monotonic clock; accurate to a second."""
+        if self._seen is None:
+            await self.call("list_objects_v2", "", Prefix=self.location.key(""), MaxKeys=1)
+        if self._seen is None:
+            raise StoreUnavailable(f"{self.location.url} answers without a Date header")
+        date, at = self._seen
+        return date + timedelta(seconds=time.monotonic() - at)
+
+    def observe(self, reply: Any) -> datetime:
+        """Take note of a reply's `Date`, and return it; without one, the last known time."""
+        with suppress(KeyError, ValueError, TypeError):
+            date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+            self._seen = (date.astimezone(UTC), time.monotonic())
+        return self._seen[0] if self._seen else datetime.now(UTC)
+
+    async def _find_addressing(self) -> Any:
+        """AWS takes virtual-hosted addressing. Other stores take one or the other: the first that answers is kept."""
+        if not self.location.endpoint:
+            return await self._make_client("auto")
+        client, refusal = await self._try_addressing("path")
+        if refusal is None or _is_address(self.location.endpoint):
+            return client
+        other, second = await self._try_addressing("virtual")
+        if second is None:
+            return other
+        raise refusal
+
+    async def _try_addressing(self, style: str) -> tuple[Any, SidecarError | None]:
+        if style not in self._clients:  # a client is tens of megabytes: one for each attempt would be a leak
+            self._clients[style] = await self._make_client(style)
+        client = self._clients[style]
+        try:
+            with self.translated("list_objects_v2", "", deadlines.of_request()):
+                await client.list_objects_v2(Bucket=self.location.bucket, Prefix=self.location.key(""), MaxKeys=1)
+        except (StoreMissing, ConfigurationError) as error:
+            return client, error
+        return client, None
+
+    async def _make_client(self, addressing: str) -> Any:
+        custom = self.location.endpoint is not None
+        config = AioConfig(
+            http_session_cls=_OneAttempt,
+            retries={"total_max_attempts": 1, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=FIRST_BYTE_TIMEOUT,
+            max_pool_connections=self._connections,
+            s3={"addressing_style": addressing},
+            user_agent_extra="sqlite-sidecar",
+            # Stores other than AWS reject or mangle the newer default checksums (PutObject integrity, botocore 1.36).
+            request_checksum_calculation="when_required" if custom else None,
+            response_checksum_validation="when_required" if custom else None,
+        )
+        found = self._credentials.for_sdk() if self._credentials else new_session()
+        session = aioboto3.Session(botocore_session=found)
+        region = self.location.region or "us-east-1"
+        with self.translated("connect", "", deadlines.of_request()):
+            client = await self._stack.enter_async_context(
+                session.client("s3", config=config, region_name=region, endpoint_url=self.location.endpoint)
+            )
+        # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
+        # head and body may leave an empty object, which SeaweedFS 4.48 keeps.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
+
+
+class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    """Makes one attempt, as `retries` asks for and aiohttp does not.
+
+    aiohttp repeats an idempotent request whose connection broke (RFC 9112, 9.3.1). A conditional write is a PUT: its
+    repetition would be refused because of the first attempt, and look as if another writer had been there.
+    """
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001 - there is no public way
+        return session
+
+
+def _is_address(endpoint: str) -> bool:
+    host = urlsplit(endpoint).hostname or ""
+    return host == "localhost" or ":" in host or host.replace(".", "").isdigit()
