@@ -29,7 +29,7 @@ from sidecar.monitoring.incidents import close_incidents
 from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
 from sidecar.repository.catalog import OTHERS
-from sidecar.repository.inventory import Entry, described
+from sidecar.repository.inventory import Entry, describe
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
 from sidecar.restore.survey import require_descent
 from sidecar.restore.verification import Verification, VerificationReport
@@ -163,7 +163,7 @@ class Sidecar:
         found = []
         for each in self.databases:
             points = [point async for point in catalog.points(each.name, diverged=diverged)]
-            found.append(DatabaseHistory(each.name, tuple(await described(catalog, points))))
+            found.append(DatabaseHistory(each.name, tuple(await describe(catalog, points))))
         now = await self._services.store.now()
         nothing = not diverged and not any(each.restore_points for each in found)
         others = tuple(await catalog.names(OTHERS)) if nothing else ()

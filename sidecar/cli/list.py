@@ -6,7 +6,7 @@ from sidecar.api import History, Sidecar
 from sidecar.cli.output import UNKNOWN, Table, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
-from sidecar.repository.catalog import only
+from sidecar.repository.catalog import format_others
 from sidecar.repository.inventory import Entry, age_of
 from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
@@ -22,7 +22,7 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
         return ExitCode.OK
     nothing = "nothing has diverged" if diverged else "no restore points"
     names = ", ".join(each.name for each in history.databases)
-    _table(history).show(empty=f"{nothing} of {names} in {place}{only(history.others)}")
+    _table(history).show(empty=f"{nothing} of {names} in {place}{format_others(history.others)}")
     return ExitCode.OK
 
 

@@ -10,7 +10,7 @@ import structlog
 from sidecar.errors import SidecarError
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.inventory import Entry, Inventory, described
+from sidecar.repository.inventory import Entry, Inventory, describe
 from sidecar.repository.keys import timestamp_of
 from sidecar.repository.retention import tier_of
 from sidecar.status.listing import Listing, StoredPoint
@@ -89,7 +89,7 @@ class StoreListing:
     async def _described(self, name: str, points: Sequence[RestorePoint]) -> list[StoredPoint]:
         unique = list({each.key: each for each in points}.values())
         try:
-            entries = await described(self._catalog, unique)
+            entries = await describe(self._catalog, unique)
         except SidecarError as error:
             log.info("restore points shown without holder and tier", database=name, error=error.message)
             entries = [Entry(each, None, None, None, None, None, None, None) for each in unique]

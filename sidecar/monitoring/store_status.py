@@ -16,7 +16,7 @@ from sidecar.lease.document import read_lease
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incidents import diverged_since, read_incidents
 from sidecar.monitoring.listing import StoreListing
-from sidecar.repository.catalog import OTHERS, Catalog, only
+from sidecar.repository.catalog import OTHERS, Catalog, format_others
 from sidecar.repository.drill_tag import DrillOutcome, last_drill
 from sidecar.repository.inventory import age_of
 from sidecar.repository.reader import Reader
@@ -45,7 +45,7 @@ class StoreReader:
         incidents = [each for name in names for each in await self._incidents(name, now)]
         holder = await self._holder()
         missing = any(each.restore_point is None for each in databases)
-        others = only(await self._catalog.names(OTHERS)) if missing else ""
+        others = format_others(await self._catalog.names(OTHERS)) if missing else ""
         health = judge(databases, holder, incidents, place=f"{place}{others}")
         return StoreStatus(store, tuple(databases), holder, health)
 

@@ -1,8 +1,4 @@
-"""The key layout, and restore points as objects: newest, list, publish.
-
-<database>/20261120T145503.123Z.sqlite3.zst                  a restore point
-diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   one that is kept aside
-"""
+"""The restore points of a store: the newest, those of a time or a span, and the timestamp of the next one."""
 
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
@@ -23,18 +19,17 @@ from sidecar.storage.base import ObjectStore
 log = structlog.get_logger()
 
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
-MARGIN = 1.15
-OTHERS = 5  # databases that are named when the one that was asked for is not there
+OTHERS = 5  # databases to name when the requested one does not exist
 
 
-def only(others: Iterable[str]) -> str:
-    """What a store has instead of a database that was asked for: a misspelt name is found out by it."""
+def format_others(others: Iterable[str]) -> str:
+    """The databases that a store has instead of the requested one, for a message: they reveal a misspelt name."""
     names = ", ".join(others)
     return f", only of {names}" if names else ""
 
 
 class Catalog:
-    """Restore points in an object store."""
+    """The restore points in an object store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
@@ -42,16 +37,16 @@ class Catalog:
     async def newest(self, database: str) -> RestorePoint | None:
         """The newest restore point of the main line, in few requests however long the history is.
 
-        The lease object names it, or one of the last before it: a LIST of what comes after and a HEAD. Where it does
-        not, keys of the last day are listed, then of ever longer spans, never all at once. When the one that it names
-        is gone and nothing newer there, a restore point of no size is returned, which is damaged for whoever reads it.
+        The lease object names it, or one of the last before it: a LIST of the keys after that and a HEAD. Where it does
+        not, keys of the last day are listed, then of longer and longer spans, never all at once. When the named one is
+        gone and no newer one exists, a restore point of zero size is returned, which every reader takes for damaged.
         """
         record = await self._record()
         named = record.latest.get(database) if record else None
         if record is None or named is None:
             return await self._newest_by_time(database)
         page = await self.store.list(folder_of(database), start_after=named)
-        if page.more:  # it names none of the last: somebody publishes without it (lease=off)
+        if page.more:  # the named one is old: somebody publishes without the lease (lease=off)
             return await self._newest_by_time(database)
         for point in filter(None, map(point_of, reversed(page.objects))):
             info = await self._head(point.key)
@@ -62,7 +57,7 @@ class Catalog:
         return point_of(await self._head(named) or ObjectInfo(named, 0, "", await self.store.now()))
 
     async def highest_epoch(self, databases: Iterable[str]) -> int:
-        """The highest epoch of the newest restore points, for when the lease object is gone."""
+        """The highest epoch of the newest restore points, for a lease object that is missing."""
         highest = 0
         for database in databases:
             newest = await self._newest_by_time(database)
@@ -82,11 +77,11 @@ class Catalog:
 
     async def _record(self) -> Record | None:
         try:
-            seen = await read_lease(self.store)
+            stored = await read_lease(self.store)
         except DamagedLease as error:
-            log.warning("the lease object is left aside", error=error.message)
+            log.warning("lease object ignored", error=error.message)
             return None
-        return seen.record if seen else None
+        return stored.record if stored else None
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:
@@ -97,12 +92,12 @@ class Catalog:
     def points(
         self, database: str, *, diverged: bool = False, after: Timestamp | None = None
     ) -> AsyncIterator[RestorePoint]:
-        """Every restore point of a database, or of those later than `after`, oldest first."""
+        """The restore points of a database, or those later than `after`, oldest first."""
         folder = folder_of(database, diverged=diverged)
         return self._points(folder, f"{folder}{after}" if after else "")
 
     async def names(self, limit: int) -> tuple[str, ...]:
-        """Databases that have restore points, in the order of keys: a request for each, and one more."""
+        """The databases that have restore points, in the order of keys. Takes a request for each, and one more."""
         found: list[str] = []
         after = ""
         while len(found) < limit:
@@ -117,11 +112,11 @@ class Catalog:
         return tuple(found)
 
     async def since(self, database: str, key: str) -> list[RestorePoint]:
-        """The restore points above a key, oldest first: one request, as a rule, when there are few."""
+        """The restore points above a key, oldest first. Usually one request, when there are few."""
         return [point async for point in self._points(folder_of(database), key)]
 
     async def up_to(self, newest: RestorePoint) -> list[RestorePoint]:
-        """The restore points of the day before the newest one, with it; of longer spans when it is alone in that."""
+        """The restore points of the day up to the newest one, oldest first; of a longer span when that day has no other."""
         points: list[RestorePoint] = []
         for window in WINDOWS:
             after = f"{folder_of(newest.database)}{Timestamp.of(newest.timestamp.instant - window)}"
@@ -138,12 +133,10 @@ class Catalog:
         return found[-1]
 
     async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
-        """A timestamp for the next restore point: `now` in the store's clock, and above every one already there."""
+        """The timestamp of the next restore point: `now` in the store's clock, and above every one that exists."""
         if above is None:
-            found = [
-                await self.newest(database),
-                await self._newest_by_time(database),
-            ]  # the second may be a fenced one's
+            # The newest by time may be a fenced machine's.
+            found = [await self.newest(database), await self._newest_by_time(database)]
             above = max((point.timestamp for point in found if point), default=None)
         stamp = Timestamp.of(now)
         return max(stamp, above.next()) if above else stamp
@@ -160,6 +153,6 @@ class Catalog:
 
 
 def _epoch_of(info: ObjectInfo) -> int | None:
-    """The term in which a restore point was published, or None: one that was copied here without its metadata."""
+    """The epoch in which a restore point was published, or None when it was copied here without its metadata."""
     text = info.metadata.get("epoch", "")
     return int(text) if text.isascii() and text.isdigit() else None

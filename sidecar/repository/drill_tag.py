@@ -1,6 +1,6 @@
 """Drill tags: the outcome of a drill is written to the restore point itself, and read back from there.
 
-`list` shows it, and a machine that boots again knows when the last drill was. Superseding needs the right to tag anyway.
+`list` shows it, and a machine that boots again knows when the last drill was. Expiry needs the permission to tag anyway.
 """
 
 import re
@@ -56,12 +56,12 @@ async def last_drill(
     after = Timestamp.of(newest.timestamp.instant - min(interval, LONGEST_LOOK))
     points = (await catalog.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
 
-    async def look(point: RestorePoint) -> tuple[RestorePoint, Drilled | None]:
+    async def read(point: RestorePoint) -> tuple[RestorePoint, Drilled | None]:
         return point, drilled_of(await catalog.store.tags(point.key))
 
     try:
-        looked = await gathered(points, look, at_once=AT_ONCE)
+        tagged = await gathered(points, read, at_once=AT_ONCE)
     except (AccessDenied, ConfigurationError):
         return None
-    found = [(point, drilled) for point, drilled in looked if drilled]
+    found = [(point, drilled) for point, drilled in tagged if drilled]
     return max(found, key=lambda each: each[1].at, default=None)

@@ -1,4 +1,4 @@
-"""What is in the store, as people and programs are told: every restore point with what its metadata and tags say."""
+"""The inventory of a store: its restore points with their metadata and tags, counted and summed up."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -21,10 +21,10 @@ UNTIERED = "none"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A restore point. None is what is not known: sidecars before this one did not write it, or tags may not be read.
+    """A restore point as `list` shows it. None means unknown: older sidecars did not write it, or tags may not be read.
 
-    `size` is the object's, `uploaded` and `reused` are parts of it; `database_size` is that of the database inside,
-    `database_live` what of that is in use.
+    `uploaded` and `reused` are parts of the object's size; `database_size` is the size of the database inside, and
+    `database_live` the bytes of it that are in use.
     """
 
     point: RestorePoint
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def uploaded(self) -> int | None:
-        """Bytes that were sent for it; the store copied the others from the one before it."""
+        """Bytes that were sent for it; the store copied the others from the previous restore point."""
         return None if self.reused is None or self.reused > self.point.size else self.point.size - self.reused
 
     def as_dict(self, now: datetime) -> dict[str, object]:
@@ -62,23 +62,23 @@ class Entry:
 
 
 def age_of(point: RestorePoint, now: datetime) -> float:
-    """Seconds, by the store's clock."""
+    """The age of a restore point in seconds, by the store's clock."""
     return round(max(0.0, (now - point.timestamp.instant).total_seconds()), 3)
 
 
-async def described(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
-    """Ask for each, few at once; those that are gone by now are left out."""
+async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
+    """Read metadata and tags of these restore points, few at once; those that are gone by now are left out."""
     denied = False
 
     async def tags_of(key: str) -> dict[str, str]:
         nonlocal denied
         try:
             return {} if denied else await catalog.store.tags(key)
-        except (AccessDenied, ConfigurationError):  # a right of its own on AWS, that `list` can do without
+        except (AccessDenied, ConfigurationError):  # a separate permission on AWS, which `list` can do without
             denied = True
             return {}
 
-    async def look(point: RestorePoint) -> Entry | None:
+    async def read(point: RestorePoint) -> Entry | None:
         try:
             metadata = (await catalog.store.head(point.key)).metadata
             tags = await tags_of(point.key)
@@ -95,14 +95,14 @@ async def described(catalog: Catalog, points: Sequence[RestorePoint]) -> list[En
             drilled_of(tags),
         )
 
-    return [entry for entry in await gathered(points, look, at_once=AT_ONCE) if entry]
+    return [entry for entry in await gathered(points, read, at_once=AT_ONCE) if entry]
 
 
 class Inventory:
-    """What a listing of one database's restore points amounts to. Takes the same memory whatever the history's length."""
+    """Count, oldest and newest of one database's restore points. Takes the same memory however long the history is."""
 
     def __init__(self, newest: int = 1) -> None:
-        """Keeps as many of the newest restore points as `newest` says."""
+        """`newest` is how many of the newest restore points to keep."""
         self.count = 0
         self.oldest: RestorePoint | None = None
         self.newest: deque[RestorePoint] = deque(maxlen=newest)  # oldest first
@@ -120,7 +120,7 @@ class Inventory:
 
     @property
     def by_tier(self) -> dict[str, int]:
-        """Bytes in the store by the tier that each restore point has, or is about to get; a hold is not seen."""
+        """Bytes in the store by the tier that each restore point has, or is about to get; holds are ignored."""
         newest = {NEWEST: self.newest[-1].size} if self.newest else {}
         return {**self._superseded, **newest}
 

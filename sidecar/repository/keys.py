@@ -1,4 +1,8 @@
-"""The key layout: where restore points are stored, and what a key says."""
+"""The key layout.
+
+<database>/20261120T145503.123Z.sqlite3.zst                     a restore point
+diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   a state that lost a conflict
+"""
 
 from urllib.parse import quote, unquote
 
@@ -6,11 +10,7 @@ from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 
 SUFFIX = ".sqlite3.zst"
-
-
 DIVERGED = "diverged"
-
-
 RESERVED_NAMES = frozenset({DIVERGED, LEASE_KEY, ".sidecar"})
 
 
@@ -35,7 +35,7 @@ def timestamp_of(key: str) -> Timestamp:
 
 
 def point_of(info: ObjectInfo) -> RestorePoint | None:
-    """The restore point behind an object, or None when its key is of another form."""
+    """The restore point behind an object, or None when its key does not have the form of one."""
     folder, _, name = info.key.rpartition("/")
     stem, suffix = name[: -len(SUFFIX)], name[-len(SUFFIX) :]
     text, _, holder = stem.partition("-")

@@ -78,7 +78,7 @@ class _Run:
 
 
 def _runs(index: Index, parent: Contents) -> list[_Run]:
-    """Maximal runs of changed chunks, and of unchanged ones that lie one after the other in the parent."""
+    """Maximal runs of changed chunks, and of unchanged ones that are consecutive in the parent."""
     known = {parent.index.digest(number): number for number in reversed(range(parent.index.chunks))}
     runs: list[_Run] = []
     for number in range(index.chunks):
@@ -92,7 +92,7 @@ def _runs(index: Index, parent: Contents) -> list[_Run]:
 
 
 def _source(index: Index, parent: Contents, number: int, known: dict[bytes, int], runs: list[_Run]) -> int | None:
-    """Where the parent has this chunk: at the same place if possible, else behind the one before, else anywhere."""
+    """The parent's number of this chunk: the same if possible, else the one after the chunk before, else any."""
     digest = index.digest(number)
     if number < parent.index.chunks and parent.index.digest(number) == digest:
         return number

@@ -24,7 +24,7 @@ from sidecar.host.files import Swap, aside, local_errors, require_unused, requir
 from sidecar.host.locks import local_locks
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
-from sidecar.repository.catalog import OTHERS, Catalog, only
+from sidecar.repository.catalog import OTHERS, Catalog, format_others
 from sidecar.repository.keys import point_of
 from sidecar.repository.reader import Reader, Restored
 
@@ -101,7 +101,7 @@ class RestoreByHand:
     async def _newest(self, database: Database) -> RestorePoint:
         newest = await self._catalog.newest(database.name)
         if newest is None:
-            others = only(await self._catalog.names(OTHERS))
+            others = format_others(await self._catalog.names(OTHERS))
             raise NothingToRestore(
                 f"{self._catalog.store.url} has no restore point of {database.name}{others}",
                 "check `store` and the database's name",

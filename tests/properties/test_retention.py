@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
-from sidecar.repository.retention import GRACE, KEEP, OTHERS, PROOF, SILENCE, Tagged, Tier, plan_prune, tier_of
+from sidecar.repository.retention import GRACE, KEEP, PROOF, SILENCE, SPARED, Tagged, Tier, plan_prune, tier_of
 from sidecar.repository.suspicion import SIGNIFICANT_BYTES, SIGNIFICANT_ROWS, Extent, loss
 from tests.fakes import START
 
@@ -109,7 +109,7 @@ def test_pruning_takes_only_what_has_expired(look: tuple[list[Tagged], datetime]
         assert now - point.timestamp.instant > KEEP[point.tier]
     if points:
         assert max(by_key) not in expired
-    assert not expired or len(points) - len(expired) >= OTHERS + 1
+    assert not expired or len(points) - len(expired) >= SPARED + 1
     assert expired == sorted(expired), "oldest first: what is cut off by a crash is the newer ones"
 
 

@@ -10,7 +10,7 @@ from sidecar.errors import AccessDenied
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import last_drill
-from sidecar.repository.inventory import AT_ONCE, described, stored_by_tier
+from sidecar.repository.inventory import AT_ONCE, describe, stored_by_tier
 from sidecar.repository.keys import diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 
@@ -34,7 +34,7 @@ async def test_everything_that_metadata_and_tags_say() -> None:
     key = key_of(NAME, at("20T1200"))
     store.add(key, b"x" * 100, FULL)
     store.marks[key] = {"sidecar-tier": "daily", "sidecar-drill": "good@20261120T130000.000Z", "mine": "1"}
-    (entry,) = await described(Catalog(store), await points(store))
+    (entry,) = await describe(Catalog(store), await points(store))
     assert json.loads(json.dumps(entry.as_dict(at("20T1210").instant))) == {
         "key": key,
         "timestamp": "20261120T120000.000Z",
@@ -57,7 +57,7 @@ async def test_what_is_not_known_is_null_and_not_zero() -> None:
     """Copied there by hand, or by a sidecar that did not write it yet."""
     store = MemoryStore()
     store.add(key_of(NAME, at("20T1200")), b"x", {"reused": "many", "epoch": "-1"})
-    (entry,) = await described(Catalog(store), await points(store))
+    (entry,) = await describe(Catalog(store), await points(store))
     shown = entry.as_dict(START)
     assert {name: shown[name] for name in NOTHING} == dict.fromkeys(NOTHING)
 
@@ -65,7 +65,7 @@ async def test_what_is_not_known_is_null_and_not_zero() -> None:
 async def test_diverged_states_have_the_holder_of_their_key() -> None:
     store = MemoryStore()
     store.add(diverged_key_of(NAME, at("20T1200"), "other machine"))
-    (entry,) = await described(Catalog(store), await points(store, diverged=True))
+    (entry,) = await describe(Catalog(store), await points(store, diverged=True))
     assert (entry.holder, entry.point.diverged_holder) == ("other machine", "other machine")
 
 
@@ -75,7 +75,7 @@ async def test_without_the_right_to_read_tags_the_rest_is_shown() -> None:
     for minute in range(50):
         store.add(key_of(NAME, at(f"20T12{minute:02d}")), b"x" * 100, FULL)
     store.fail("tags", AccessDenied("no"), times=1000)
-    entries = await described(Catalog(store), await points(store))
+    entries = await describe(Catalog(store), await points(store))
     assert [(entry.tier, entry.holder) for entry in entries] == [(None, "machine 1")] * 50
     assert store.count("tags") <= AT_ONCE
     newest = await Catalog(store).newest(NAME)
@@ -89,7 +89,7 @@ async def test_those_that_vanish_meanwhile_are_left_out() -> None:
         store.add(key_of(NAME, at(f"20T120{minute}")))
     found = await points(store)
     del store.objects[found[1].key]
-    assert [entry.point for entry in await described(Catalog(store), found)] == [found[0], found[2]]
+    assert [entry.point for entry in await describe(Catalog(store), found)] == [found[0], found[2]]
 
 
 async def test_a_long_history_is_asked_for_in_order_and_few_at_once() -> None:
@@ -109,7 +109,7 @@ async def test_a_long_history_is_asked_for_in_order_and_few_at_once() -> None:
 
     store.head = slow  # type: ignore[method-assign]
     found = await points(store)
-    assert [entry.point for entry in await described(Catalog(store), found)] == found
+    assert [entry.point for entry in await describe(Catalog(store), found)] == found
     assert 1 < most <= AT_ONCE
 
 
