@@ -6,15 +6,18 @@ READY := $(VENV)/.ready
 BUNDLING := build/venv-bundle
 MEASURED := build/venv-bench
 
-.PHONY: help demo test chaos check bench docs generate bundle format clean
+.PHONY: help demo quick test chaos check bench docs generate bundle format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
 demo: $(READY) ## the main job in a minute: write, lose the machine, boot again, every row is back
 	@$(BIN)/sidecar demo
 
+quick: $(READY) ## unit and property tests, in under a minute: for while you work
+	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal tests/unit tests/properties
+
 test: $(READY) ## the whole suite, against a real S3 server
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 4 --dist worksteal
 
 chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a boot that must lose nothing published
 	@$(BIN)/python -m tests.chaos

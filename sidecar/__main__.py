@@ -8,14 +8,14 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line.
+    """Run the command line and exit with its code.
 
-    The kernel drops signals that PID 1 has no handler for (pid_namespaces(7)), so a SIGTERM during the half second of
-    imports would be lost. Nothing has begun by then: leaving at once is right. The daemon replaces this handler.
+    The kernel drops signals for which PID 1 has no handler (pid_namespaces(7)), so a SIGTERM during the half second of
+    imports would be lost. Nothing has started by then, so exiting at once is safe. The daemon replaces this handler.
     """
     for stopping in (signal.SIGTERM, signal.SIGINT) if sys.argv[1:2] == ["run"] else ():
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
-    # Imports make no garbage worth looking for, and looking is a quarter of their time; `runtime.resume_collection` ends it.
+    # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
     gc.disable()
     from sidecar.cli.main import run_command_line
     from sidecar.host.resolver import leave
@@ -25,7 +25,7 @@ def main() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except (OSError, ValueError):
-        os._exit(code)  # whoever read our output is gone; the interpreter would make another exit code of that
+        os._exit(code)  # nobody reads our output any more; the interpreter would replace the exit code
     leave(code)
 
 

@@ -1,4 +1,4 @@
-"""The choices that a person makes in the settings, as values."""
+"""Choices that settings offer, as values that any package may use."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ class OnEmptyStore(StrEnum):
 
 
 class OnConflict(StrEnum):
-    """Who wins when the local database does not descend from the newest restore point."""
+    """Which side wins when the local database does not descend from the newest restore point."""
 
     REMOTE = "remote"
     LOCAL = "local"
@@ -22,14 +22,14 @@ class OnConflict(StrEnum):
 
 
 class OnLeaseLost(StrEnum):
-    """What to do when another machine took over."""
+    """What to do when another machine has taken over."""
 
     STOP = "stop"
     CONTINUE = "continue"
 
 
 class Durability(StrEnum):
-    """When to fsync: `auto` means where the file system outlives the machine."""
+    """When to fsync; `auto` does where the file system outlives the machine."""
 
     AUTO = "auto"
     ALWAYS = "always"
@@ -38,17 +38,20 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """`alert_growth`: a size that a database must not reach, or a factor by which no publish may make it larger."""
+    """The `alert_growth` setting: a size in bytes, or a fraction by which one publish may enlarge a database."""
 
     limit: int | None = None
     factor: float | None = None
 
     def __str__(self) -> str:
-        """As it is written in settings."""
+        """The text that the setting is written as."""
         return f"{100 * self.factor:g}%" if self.factor is not None else format_size(self.limit or 0)
 
     def exceeded(self, before: int | None, size: int) -> bool:
-        """Whether this size, after the one before, is to be told: once when the limit is passed, not ever after."""
+        """Whether a publish of this size, after one of `before` bytes, crosses the limit.
+
+        A size is crossed once, not by every publish that follows.
+        """
         if self.limit is not None:
             return size >= self.limit and (before is None or before < self.limit)
         if self.factor is not None and before:

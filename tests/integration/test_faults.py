@@ -215,7 +215,7 @@ class Operation:
 OPERATIONS = {
     "boot": Operation(boot, 3, ("LIST", "GET lease", "PUT lease", "GET point")),
     "backup in one piece": Operation(backup, 0, ("PUT point",)),
-    "backup in parts": Operation(backup, 12, ("POST uploads", "PUT part", "POST complete")),
+    "backup in parts": Operation(backup, 8, ("POST uploads", "PUT part", "POST complete")),
     "final backup": Operation(end, 0, ("PUT point", "PUT lease")),
     "renewal": Operation(renew, 0, ("PUT lease",)),
 }

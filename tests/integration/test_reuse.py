@@ -14,7 +14,7 @@ from tests.integration.wiring import Machine
 
 pytestmark = pytest.mark.anyio
 
-MEGABYTES = 40
+MEGABYTES = 24
 
 
 def change(path: Path, statement: str) -> None:
