@@ -1,16 +1,51 @@
 """The JSON of `/status` and of `sidecar status --json`: documented in docs/json.md, fields are only ever added."""
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from sidecar.status.health import of_database, overall
 from sidecar.status.model import COSTS, DRILLS, DatabaseStatus, Status
 
-_ELSEWHERE = {"phases", "backups", "failures", "drills", "history"}
+# What is shown of each, in this order. A field of the read-model is not shown before it is listed here.
+_DATABASE = (
+    "name",
+    "path",
+    "restore_outcome",
+    "restore_seconds",
+    "restore_bytes",
+    "restored_from",
+    "size",
+    "wal_size",
+    "restore_point",
+    "restore_point_size",
+    "others",
+    "last_success",
+    "protected_since",
+    "last_outcome",
+    "next_backup",
+    "failing_since",
+    "failing_reason",
+    "last_error",
+    "unprotected_since",
+    "uploaded",
+    "reused",
+    "suspicious",
+    "untagged",
+    "final_estimate",
+    "last_drill",
+    "proven",
+    "next_drill",
+    "drill_outcome",
+    "drill_seconds",
+    "drill_error",
+)
+_LEASE = ("enabled", "holder", "held", "epoch", "waiting_for")
+_PUBLICATION = ("at", "key", "size", "uploaded", "reused", "database_size", "seconds")
+_PROBLEM = ("at", "database", "message", "hint", "kind")
+_BACKUPS = ("published", "unchanged", "failed")
 
 
 def as_json(status: Status) -> dict[str, object]:
-    """What a daemon knows, with a verdict on all and on each database: no secrets, instants in ISO 8601."""
+    """The state of a daemon, with the health of all and of each database: no secrets, instants in ISO 8601."""
     return {
         "source": "daemon",
         "version": status.version,
@@ -25,10 +60,10 @@ def as_json(status: Status) -> dict[str, object]:
         "final_backup_estimate_seconds": status.final_estimate(),
         "credentials_expiry": status.credentials_expiry.isoformat() if status.credentials_expiry else None,
         "notifications": dict(status.notifications),
-        "lease": {**asdict(status.lease), "renewals": dict(status.lease.renewals)},
+        "lease": {**_shown(status.lease, _LEASE), "renewals": dict(status.lease.renewals)},
         "cost": _cost(status),
         "databases": [_database(status, each) for each in status.databases.values()],
-        "problems": [{**asdict(each), "at": each.at.isoformat()} for each in status.problems],
+        "problems": [_shown(each, _PROBLEM) for each in status.problems],
         "verdict": overall(status).as_dict(),
     }
 
@@ -49,17 +84,17 @@ def _cost(status: Status) -> dict[str, object] | None:
 
 
 def _database(status: Status, database: DatabaseStatus) -> dict[str, object]:
-    shown: dict[str, object] = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(database).items()
-        if name not in _ELSEWHERE
-    }
     return {
-        **shown,
+        **_shown(database, _DATABASE),
         "unprotected_seconds": round(database.unprotected_seconds(status.now()), 3),
-        "backups": {outcome: database.backups[outcome] for outcome in ("published", "unchanged", "failed")},
+        "backups": {outcome: database.backups[outcome] for outcome in _BACKUPS},
         "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
-        "history": [{**asdict(each), "at": each.at.isoformat()} for each in database.history],
+        "history": [_shown(each, _PUBLICATION) for each in database.history],
         "listing": listing.as_dict() if (listing := status.listings.get(database.name)) else None,
         "verdict": of_database(status, database).as_dict(),
     }
+
+
+def _shown(what: object, names: tuple[str, ...]) -> dict[str, object]:
+    values = {name: getattr(what, name) for name in names}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
