@@ -1,0 +1,1 @@
+"""How people and Prometheus see sidecar: page, metrics, webhooks, logs, open incidents."""

@@ -1,4 +1,4 @@
-"""A real browser that looks at the status page, and refuses to overlook anything: errors, violations, foreign requests."""
+"""A real browser that visits the status page and reports every error, policy violation and request to other origins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 
 
 class Visitor:
-    """A page in a browser. `close` fails for everything that a visitor's console would complain about."""
+    """A page in a browser. `close` fails if the console showed any error or warning."""
 
     def __init__(
         self, browser: Browser, url: str, *, width: int, height: int, dark: bool, javascript: bool = True
@@ -54,28 +54,28 @@ class Visitor:
             self.complaints.append(f"{kind}: {text}")
 
     def level(self) -> str:
-        """How the page judges: good, look, wait, bad or unknown."""
+        """The level that the page shows: good, look, wait, bad or unknown."""
         return str(self.page.locator("#hero").get_attribute("data-level"))
 
     def wait_level(self, level: str, timeout: float = PATIENCE) -> None:
-        """Return once the page judges so."""
+        """Wait until the page shows this level."""
         self.page.locator(f"#hero[data-level={level}]").wait_for(timeout=timeout)
 
     def text(self, selector: str) -> str:
-        """What is to be read there."""
+        """The visible text of an element."""
         return str(self.page.locator(selector).inner_text())
 
     def is_too_wide(self) -> bool:
-        """Whether it would have to be scrolled sideways."""
+        """Whether the page has to be scrolled sideways."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
     def foreign(self) -> list[str]:
-        """Requests that left the origin."""
+        """The requests to other origins."""
         own = urlsplit(self._origin).netloc
         return [url for url in self.requests if urlsplit(url).scheme != "data" and urlsplit(url).netloc != own]
 
     def close(self, *, expected: str = "") -> None:
-        """Leave. `expected` is part of the complaints that are all right: a daemon that is gone refuses connections."""
+        """Close the page. Complaints that contain `expected` are allowed: a daemon that has stopped refuses connections."""
         self._context.close()
         unexpected = [each for each in self.complaints if not expected or expected not in each]
         assert not unexpected, unexpected
@@ -84,7 +84,7 @@ class Visitor:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's chromium, without a window. Skips where there is none."""
+    """Debian's chromium, without a window. Skips the test if it is not installed."""
     if CHROMIUM is None:
         pytest.skip("no chromium here; on Debian: apt-get install chromium")
     with playwright.sync_playwright() as play:
@@ -106,7 +106,7 @@ def visit(
 
 
 def keep(visitor: Visitor, directory: Path, name: str) -> Path:
-    """A screenshot of the whole page."""
+    """Save a screenshot of the whole page and return its path."""
     path = directory / f"{name}.png"
     visitor.page.screenshot(path=path, full_page=True)
     return path

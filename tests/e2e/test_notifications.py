@@ -22,7 +22,7 @@ def receiver() -> Iterator[Receiver]:
         yield started
 
 
-def test_outage_is_told_once_and_its_end_to_every_receiver_and_the_heart_pauses(
+def test_outage_is_sent_once_and_its_end_to_every_receiver_and_the_heartbeat_pauses(
     proxied: Machine, proxy: FaultProxy, receiver: Receiver
 ) -> None:
     """
@@ -56,7 +56,7 @@ def test_outage_is_told_once_and_its_end_to_every_receiver_and_the_heart_pauses(
 
 
 @pytest.mark.parametrize("status", [0, 3], ids=["exit 74", "the app's own status"])
-def test_final_backup_that_failed_is_told_before_the_end(
+def test_final_backup_that_failed_is_sent_before_the_end(
     proxied: Machine, proxy: FaultProxy, receiver: Receiver, status: int
 ) -> None:
     write_note(proxied.database, "one")
@@ -71,7 +71,7 @@ def test_final_backup_that_failed_is_told_before_the_end(
 
 
 def test_database_that_the_app_deleted_is_on_no_disk(local: Machine, receiver: Receiver) -> None:
-    """74, and nobody is sent to look for it there: the newest restore point is what there is."""
+    """The exit code is 74, and the message does not send anybody to its disk: only the restore point is left."""
     write_note(local.database, "one")
     with local.run(*CALM_APP, notify=receiver.url) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
@@ -89,7 +89,7 @@ def test_database_that_the_app_deleted_is_on_no_disk(local: Machine, receiver: R
 
 
 def test_takeover_is_two_messages_that_say_different_things(fleet: Fleet) -> None:
-    """Who took over, and where this machine's state is; no failure beside them."""
+    """One says who took over, the other where this machine's state is; there is no failure beside them."""
     a, b = fleet.member("a"), fleet.member("b")
     with receiving() as receiver:
         with a.run(notify=receiver.url) as first:
@@ -109,7 +109,7 @@ def test_takeover_is_two_messages_that_say_different_things(fleet: Fleet) -> Non
     os.geteuid() != 0 or not may_unshare("--mount"), reason="mounting in a namespace is not permitted here"
 )
 def test_name_server_that_is_silent_does_not_delay_the_end(local: Machine) -> None:
-    """Lookups of the receivers' names, which would take minutes, are under way when the app has ended by itself."""
+    """The app ends by itself while the receivers' names are looked up, which would take minutes."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
         try:
             silent.bind(("127.0.0.153", 53))
@@ -129,7 +129,7 @@ def test_name_server_that_is_silent_does_not_delay_the_end(local: Machine) -> No
 
 
 def test_receiver_that_answers_nothing_delays_the_end_by_seconds_at_most(local: Machine, receiver: Receiver) -> None:
-    """The bound is 5 s; the generous one here only tells it from the receiver's own half minute."""
+    """The limit is 5 s; the generous one here only distinguishes it from the receiver's own 30 s."""
     receiver.slow = True
     write_note(local.database, "one")
     with local.run(*CALM_APP, interval="1s", notify=receiver.url, heartbeat_url=receiver.url) as process:
@@ -140,8 +140,8 @@ def test_receiver_that_answers_nothing_delays_the_end_by_seconds_at_most(local: 
         assert time.monotonic() - started < 20
 
 
-def test_boot_that_fails_is_told(local: Machine, receiver: Receiver) -> None:
-    """Nobody looks at a machine that does not come up."""
+def test_boot_that_fails_is_sent(local: Machine, receiver: Receiver) -> None:
+    """Nobody looks at a machine that does not start."""
     write_note(local.database, "one")
     assert local.cli("backup").returncode == 0
     for point in local.points():
@@ -152,7 +152,7 @@ def test_boot_that_fails_is_told(local: Machine, receiver: Receiver) -> None:
     assert receiver.kinds() == ["failure"]
 
 
-def test_lost_rows_and_growth_are_told(local: Machine, receiver: Receiver) -> None:
+def test_lost_rows_and_growth_are_sent(local: Machine, receiver: Receiver) -> None:
     write_note(local.database, *("x" * 1000 for _ in range(100)))
     with local.run(*CALM_APP, notify=receiver.url, alert_growth="200%") as process:
         process.wait_ready()

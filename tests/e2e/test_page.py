@@ -1,4 +1,4 @@
-"""The status page in a real browser: what it says in every state, that it never lies, and what it can never do.
+"""The status page in a real browser: its content in every state, that it never lies, and that it cannot be abused.
 
 Screenshots of each state stay in the test's directory.
 """
@@ -38,7 +38,7 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarProcess]:
-    """A machine that is well, with a few restore points of different sizes."""
+    """A protected machine with a few restore points of different sizes."""
     root = tmp_path_factory.mktemp("protected")
     machine = Machine.make(root, f"file://{root}/store", clean_environment(root))
     _grow(machine.database, 9 << 20)
@@ -62,7 +62,7 @@ def _grow(path: Path, size: int) -> None:
 def test_protected_is_seen_at_a_glance(
     protected: SidecarProcess, browser: "Browser", tmp_path: Path, width: int, dark: bool
 ) -> None:
-    """Title, favicon and heading say it; nothing has to be scrolled sideways on a phone; dark is dark."""
+    """Title and heading say it; nothing has to be scrolled sideways on a phone; dark mode is dark."""
     visitor = visit(browser, protected.port, width=width, height=740, dark=dark)
     visitor.wait_level("good")
     keep(visitor, tmp_path, "protected")
@@ -83,12 +83,12 @@ def test_protected_is_seen_at_a_glance(
     visitor.close()
 
 
-def test_store_that_is_down_is_seen_with_cause_and_hint_and_then_well_again(
+def test_store_that_is_down_is_shown_with_cause_and_hint_until_it_is_back(
     proxied: Machine, proxy: FaultProxy, browser: "Browser", tmp_path: Path
 ) -> None:
     """
-    1. All is well. 2. The store is gone: not protected, since when, why, what to do, and it is among the problems.
-    3. It is back: protected, without loading the page anew.
+    1. Protected. 2. The store is down: not protected, since when, why, what to do, and it is among the problems.
+    3. The store is back: protected, without a reload of the page.
     """
     write_note(proxied.database, "one")
     with proxied.run(*CALM_APP, interval="1s") as process:
@@ -110,7 +110,7 @@ def test_store_that_is_down_is_seen_with_cause_and_hint_and_then_well_again(
 
 
 def test_hostile_database_name_is_only_text(browser: "Browser", local: Machine, tmp_path: Path) -> None:
-    """No element comes of it, nothing is loaded, nothing runs; in the name, the path and a problem."""
+    """In the name, the path and a problem it creates no element, loads nothing and runs nothing."""
     database = local.data / HOSTILE
     write_note(database, "one")
     with local.run(*CALM_APP, databases=database, interval="1s") as process:
@@ -128,7 +128,7 @@ def test_hostile_database_name_is_only_text(browser: "Browser", local: Machine, 
 
 
 def test_without_javascript_the_heading_is_there(local: Machine) -> None:
-    """What the page would ask for is in it from the start; a name in it is text, there too."""
+    """The server renders it into the page; a hostile name in it is only text, too."""
     database = local.data / HOSTILE
     write_note(database, "one")
     with local.run(*CALM_APP, databases=database, interval="1s") as process:
@@ -149,7 +149,7 @@ def test_without_javascript_the_heading_is_there(local: Machine) -> None:
 def test_every_restore_point_of_the_store_has_a_command_that_restores_it(
     browser: "Browser", local: Machine, tmp_path: Path, javascript: bool
 ) -> None:
-    """Those of earlier processes too, on a phone; the command is run as it stands there and brings that state back."""
+    """Also those of earlier processes, and on a phone; the command is run exactly as shown and restores that state."""
     for note in ("one", "two"):
         write_note(local.database, note)
         assert local.cli("backup").returncode == 0
@@ -205,14 +205,14 @@ def test_waiting_for_the_lease_names_the_holder(browser: "Browser", local: Machi
             visitor.page.get_by_text("Waiting for another machine").first.wait_for()
             assert visitor.level() == "wait"
             figures = visitor.text("#databases")
-            assert figures.count("not known yet") == 2, "nobody has looked: the store may be full of restore points"
+            assert figures.count("not known yet") == 2, "the store may be full of restore points"
             assert "machine-one" in visitor.text("#reason")
             keep(visitor, tmp_path, "waiting")
             visitor.close()
 
 
 def test_daemon_that_is_gone_is_never_a_stale_green(browser: "Browser", local: Machine, tmp_path: Path) -> None:
-    """Within seconds: unknown instead of protected, in heading, title and icon; the rest is grey, and its age is said."""
+    """Within seconds heading, title and icon say unknown instead of protected; the rest is grey, with its age."""
     write_note(local.database, "one")
     with local.run(*CALM_APP, interval="1s") as process:
         process.wait_ready()
@@ -229,7 +229,7 @@ def test_daemon_that_is_gone_is_never_a_stale_green(browser: "Browser", local: M
 
 
 def test_daemon_that_hangs_is_never_a_stale_green(protected: SidecarProcess, browser: "Browser") -> None:
-    """The connection stands and nothing comes, as behind a proxy of a stopped machine; then it answers again."""
+    """The connection stays open without an answer, as behind a proxy of a stopped machine; then it answers again."""
     visitor = visit(browser, protected.port)
     visitor.wait_level("good")
     visitor.page.route("**/status", lambda route: None)
@@ -240,7 +240,7 @@ def test_daemon_that_hangs_is_never_a_stale_green(protected: SidecarProcess, bro
 
 
 def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess, browser: "Browser") -> None:
-    """As `/status` has them; hostile words in them are words."""
+    """As `/status` has them; markup in them is only text."""
     status = json.loads(protected.http("/status")[1])
     drill = {
         "last_drill": status["now"],
@@ -269,7 +269,7 @@ def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess,
 
 @pytest.mark.parametrize("answer", ['{"verdict": {"level": "good", "title": "Protected"}}', "<html>", ""])
 def test_answer_that_makes_no_sense_is_never_green(protected: SidecarProcess, browser: "Browser", answer: str) -> None:
-    """What answers may be something else by now."""
+    """Another program may answer on this port by now."""
     visitor = visit(browser, protected.port)
     visitor.wait_level("good")
     visitor.page.route("**/status", lambda route: route.fulfill(body=answer, content_type="application/json"))
@@ -277,8 +277,8 @@ def test_answer_that_makes_no_sense_is_never_green(protected: SidecarProcess, br
     visitor.close()
 
 
-def test_the_page_may_do_nothing_but_ask(protected: SidecarProcess) -> None:
-    """Its policy allows nothing inline, nothing from elsewhere and no framing; it has nothing inline, and no form."""
+def test_the_page_can_do_nothing_but_read_the_status(protected: SidecarProcess) -> None:
+    """Its policy allows nothing inline, nothing from other origins and no framing; it has nothing inline, and no form."""
     script = "text/javascript"
     for path, kind in (("/", "text/html"), ("/page.css", "text/css"), ("/page.js", script), ("/parts.js", script)):
         with urlopen(f"http://127.0.0.1:{protected.port}{path}", timeout=5) as answer:

@@ -1,4 +1,4 @@
-"""What a machine says about itself: /livez, /readyz, /status and /metrics."""
+"""The endpoints of a machine: /livez, /readyz, /status and /metrics."""
 
 import http.server
 import json
@@ -40,7 +40,7 @@ FAMILIES = {
 
 @contextmanager
 def app_metrics() -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
-    """A metrics endpoint of an app: its URL, and what it answers under "reply"."""
+    """A metrics endpoint of an app: its URL, and its answer under "reply"."""
     answer = {"reply": (200, THEIRS.encode())}
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,7 +52,7 @@ def app_metrics() -> Iterator[tuple[str, dict[str, tuple[int, bytes]]]]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Suppress the access log."""
 
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -67,7 +67,7 @@ Watched = tuple[SidecarProcess, dict[str, tuple[int, bytes]]]
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A running machine that merges the metrics of an app, and what that app answers."""
+    """A running machine that merges the metrics of an app, and the answer of that app."""
     root = tmp_path_factory.mktemp("watched")
     machine = Machine.make(root, f"file://{root}/store", clean_environment(root))
     with app_metrics() as (url, answer), machine.run(*CALM_APP, app_metrics_url=url) as process:
@@ -139,7 +139,7 @@ def test_app_without_its_metrics_endpoint_does_not_break_ours(local: Machine) ->
 
 
 def test_port_that_is_taken_is_a_configuration_error(local: Machine) -> None:
-    """78 and one line; `off` serves nothing and works."""
+    """It exits with 78 and one line; with `off` it starts and serves nothing."""
     with app_metrics() as (url, _):
         taken = url.removeprefix("http://").removesuffix("/metrics")
         done = local.cli("run", "--", "touch", str(local / "marker"), listen=taken)

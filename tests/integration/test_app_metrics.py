@@ -1,4 +1,4 @@
-"""The app's own metrics behind ours: whatever it answers, `/metrics` stays whole and quick."""
+"""The app's own metrics behind ours: whatever the app answers, `/metrics` stays complete and fast."""
 
 import gzip
 import time
@@ -27,7 +27,7 @@ GOOD = b'# TYPE hits_total counter\nhits_total{path="/a b"} 3\n'
 
 
 def answer(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A reply of the app."""
+    """An answer of the app."""
     return web.Response(body=body, status=status, headers=headers)
 
 
@@ -51,7 +51,7 @@ REPLIES = {
 
 @pytest.fixture
 async def app_port() -> AsyncIterator[int]:
-    """An app with a path for each way to be wrong."""
+    """An app with one path for each kind of broken answer."""
     application = web.Application(client_max_size=1 << 30)
 
     async def reply(request: web.Request) -> web.StreamResponse:
@@ -81,7 +81,7 @@ async def app_port() -> AsyncIterator[int]:
 
 
 async def scrape(url: str) -> bytes:
-    """Our `/metrics` with an app at this URL; AssertionError unless it is whole and quick."""
+    """Our `/metrics` with an app at this URL; AssertionError unless it is complete and fast."""
     status = Status((), "file:///x", "0", SystemClock().now)
     served = HttpInterface(status, lambda: OURS, lambda: None, AppMetrics(url, acceptable))
     async with AsyncExitStack() as stack:
@@ -141,13 +141,13 @@ async def test_app_that_is_not_there_costs_only_itself(where: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host/", "http://[::1", "/metrics"])
-def test_url_that_is_none_is_a_configuration_error(url: str) -> None:
+def test_unusable_url_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="app_metrics_url"):
         AppMetrics(url, acceptable)
 
 
 async def test_a_crowd_of_scrapers_costs_as_much_as_two() -> None:
-    """Each answer may have 2 MiB and takes a thread to parse: the threads that backups work in, too."""
+    """Each answer may have 2 MiB and is parsed in a worker thread, which backups need too."""
     calls, gate = 0, anyio.Event()
 
     async def reply(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The HTTP of notifications, against a real server: what is sent, what may be tried again, and what never leaks."""
+"""Webhooks over HTTP, against a real server: their content, which errors are retried, and no leak of the URL."""
 
 import traceback
 from collections.abc import Iterator
@@ -50,13 +50,13 @@ async def test_content_is_posted_as_json_and_a_beat_is_a_get(receiver: Receiver)
     ],
 )
 async def test_answers(receiver: Receiver, status: int, kind: type[SidecarError]) -> None:
-    """An error of the receiver's may pass, one of ours will not; a redirect is not followed."""
+    """A server error may pass, a client error will not; redirects are not followed."""
     receiver.status = status
     assert type(await failure(receiver.url)) is kind
     assert receiver.calls == 1
 
 
-async def test_slow_receiver_costs_its_timeout_and_no_more(receiver: Receiver) -> None:
+async def test_slow_receiver_costs_no_more_than_the_timeout(receiver: Receiver) -> None:
     receiver.slow = True
     with anyio.fail_after(5):
         assert type(await failure(receiver.url, timeout=0.2)) is Undelivered
@@ -67,5 +67,5 @@ async def test_receiver_that_refuses_connections_may_come_back() -> None:
 
 
 @pytest.mark.parametrize("url", [f"http://no such host.invalid/{SECRET}", f"http://[::1/{SECRET}", f"http:///{SECRET}"])
-async def test_url_that_is_none_leaks_nothing(url: str) -> None:
+async def test_unusable_url_leaks_nothing(url: str) -> None:
     await failure(url)

@@ -1,4 +1,4 @@
-"""What a receiver believes once it can be reached, whatever was lost on the way; in virtual time."""
+"""A receiver that is reachable again believes the truth, whatever was lost before; in virtual time."""
 
 from math import lcm
 
@@ -17,7 +17,7 @@ ONCE = (Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED)
 
 
 class World:
-    """An outbox, what is true of its databases, and a receiver that remembers all it heard."""
+    """An outbox, the true state of its databases, and a receiver that remembers every message."""
 
     def __init__(self) -> None:
         self.outbox = Outbox()
@@ -29,7 +29,7 @@ class World:
         self.flying: Message | None = None
 
     def cycle(self, reason: Reason | None) -> None:
-        """As `Status` reports it: every failure, and the end of one."""
+        """Report every failure, and the end of one, as `Status` does."""
         was, self.failing, self.reason = self.failing, reason is not None, reason
         if reason:
             self._tell(Kind.FAILURE, f"{self.now}", reason)
@@ -41,12 +41,12 @@ class World:
         self._tell(kind, self.happened[-1])
 
     def take(self) -> bool:
-        """Begin to send, unless something is on its way."""
+        """Begin to send, unless a message is being sent."""
         self.flying = self.flying or self.outbox.take(self.now)
         return self.flying is not None
 
     def land(self, fate: str) -> None:
-        """What becomes of it."""
+        """Decide how the delivery ends."""
         message, self.flying = self.flying, None
         if message is None:
             return
@@ -64,7 +64,7 @@ class World:
         return bool(states) and states[-1] is Kind.FAILURE
 
     def heard_of(self) -> set[Reason | None]:
-        """What was given as the reasons of the failure that it believes in."""
+        """The reasons of the failure that the receiver believes in."""
         states = [each for each in self.heard if each.kind not in ONCE]
         last = max((number for number, each in enumerate(states) if each.kind is Kind.RECOVERY), default=-1)
         return {each.reason for each in states[last + 1 :]}
@@ -95,7 +95,7 @@ STEPS = evenly(
 @settings(max_examples=4000)
 @given(st.lists(STEPS, min_size=6, max_size=18))
 def test_once_it_works_again_a_receiver_believes_what_is_true(steps: list[Step]) -> None:
-    """The database as it is, and everything that happened once has been heard. A failure that goes on fails again."""
+    """The state of each database, and all single events. A failure that persists is reported again."""
     world = World()
     for what, *arguments in steps:
         if what == "cycle":

@@ -1,4 +1,4 @@
-"""What is to be decided: kept in the store for its day, shown by the next process, written by the holder alone."""
+"""Open incidents: kept in the store for a day, shown by the next process, written by the holder alone."""
 
 import json
 from datetime import datetime, timedelta
@@ -45,7 +45,7 @@ class Fence:
 
 
 class Process:
-    """A daemon, as far as notices go."""
+    """The part of a daemon that concerns incidents."""
 
     def __init__(self, store: MemoryStore, clock: FakeClock) -> None:
         self.status = Status((Database(NAME, Path("/data/app.db")),), "s3://bucket", "1", clock.now)
@@ -56,7 +56,7 @@ class Process:
 
     @property
     def level(self) -> Level:
-        """What the page says."""
+        """The level that the page shows."""
         self.status.enter("running", ready=True)
         self.status.succeeded(NAME, "published")
         return overall(self.status).level
@@ -74,7 +74,7 @@ def clock() -> FakeClock:
 
 @pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH])
 async def test_the_next_process_shows_what_the_last_one_left(store: MemoryStore, clock: FakeClock, kind: Kind) -> None:
-    """With its words and its time, on whatever machine; receivers were told already."""
+    """With the same message and time, on any machine; it is not sent to receivers again."""
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", kind)
     assert await first.incidents.store_new()
@@ -87,16 +87,18 @@ async def test_the_next_process_shows_what_the_last_one_left(store: MemoryStore,
 
 
 @pytest.mark.parametrize("kind", [Kind.FAILURE, Kind.NOTICE, Kind.RECOVERY])
-async def test_what_passes_by_itself_is_not_kept(store: MemoryStore, clock: FakeClock, kind: Kind) -> None:
-    """A failure is over, or comes again, with the process."""
+async def test_problems_that_pass_by_themselves_are_not_stored(
+    store: MemoryStore, clock: FakeClock, kind: Kind
+) -> None:
+    """A failure is over with the process, or is reported again by the next one."""
     first = Process(store, clock)
     first.status.report(NAME, "the store is away", "", kind)
     assert await first.incidents.store_new()
     assert store.objects == {}
 
 
-async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock: FakeClock) -> None:
-    """One GET for a process that has nothing to tell, one PUT for what is told again and again."""
+async def test_without_news_no_request_is_sent(store: MemoryStore, clock: FakeClock) -> None:
+    """One GET for a process without incidents, and one PUT for an incident that is reported again and again."""
     process = Process(store, clock)
     for _ in range(5):
         assert await process.incidents.store_new()
@@ -109,7 +111,7 @@ async def test_nothing_new_asks_the_store_for_nothing(store: MemoryStore, clock:
     assert store.requests == [("get", KEY), ("put", KEY)]
 
 
-async def test_what_was_read_is_not_written_again(store: MemoryStore, clock: FakeClock) -> None:
+async def test_incidents_that_were_read_are_not_written_again(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
     await first.incidents.store_new()
@@ -120,7 +122,7 @@ async def test_what_was_read_is_not_written_again(store: MemoryStore, clock: Fak
     assert store.count("put") == before
 
 
-async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClock) -> None:
+async def test_an_incident_is_gone_after_its_day(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "look", Kind.SUSPICION)
     await first.incidents.store_new()
@@ -132,8 +134,8 @@ async def test_after_its_day_a_notice_is_gone(store: MemoryStore, clock: FakeClo
     assert second.level is Level.GOOD
 
 
-async def test_what_a_silent_store_keeps_is_not_overwritten_unread(store: MemoryStore, clock: FakeClock) -> None:
-    """The first reads fail, something new comes meanwhile: in the end both are kept."""
+async def test_incidents_in_a_silent_store_are_not_overwritten_unread(store: MemoryStore, clock: FakeClock) -> None:
+    """The first reads fail while a new incident is reported: in the end both are stored."""
     first = Process(store, clock)
     first.status.report(NAME, "old", "", Kind.DIVERGENCE)
     await first.incidents.store_new()
@@ -147,7 +149,7 @@ async def test_what_a_silent_store_keeps_is_not_overwritten_unread(store: Memory
     assert [each.message for each in kept.incidents] == ["old", "new"]
 
 
-async def test_what_could_not_be_written_is_written_later(store: MemoryStore, clock: FakeClock) -> None:
+async def test_an_incident_that_could_not_be_written_is_written_later(store: MemoryStore, clock: FakeClock) -> None:
     process = Process(store, clock)
     await process.incidents.store_new()
     process.status.report(NAME, "new", "", Kind.SUSPICION)
@@ -158,7 +160,7 @@ async def test_what_could_not_be_written_is_written_later(store: MemoryStore, cl
 
 
 async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, clock: FakeClock) -> None:
-    """What is kept is the new holder's."""
+    """The stored incidents are those of the new holder."""
     fenced = Process(store, clock)
     await fenced.incidents.store_new()
     fenced.fence.lost.set()
@@ -168,10 +170,10 @@ async def test_a_machine_that_lost_the_lease_writes_nothing(store: MemoryStore, 
     assert store.count("put") == 0
 
 
-async def test_the_last_seconds_keep_what_is_new_and_ask_nothing_otherwise(
+async def test_new_incidents_are_stored_at_the_end_and_otherwise_no_request_is_sent(
     store: MemoryStore, clock: FakeClock
 ) -> None:
-    """A store that is silent at the end costs time only when there is something to lose."""
+    """A store that does not answer at the end costs time only when there is something to store."""
     process = Process(store, clock)
     await process.incidents.store_last()
     assert store.requests == []
@@ -196,7 +198,7 @@ async def test_the_last_seconds_keep_what_is_new_and_ask_nothing_otherwise(
         b'{"notices": [{"at": 5, "kind": "drill", "message": "", "hint": ""}]}',
     ],
 )
-async def test_garbage_is_nothing_and_is_replaced(store: MemoryStore, clock: FakeClock, content: bytes) -> None:
+async def test_garbage_counts_as_nothing_and_is_replaced(store: MemoryStore, clock: FakeClock, content: bytes) -> None:
     store.add(KEY, content)
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
@@ -204,7 +206,7 @@ async def test_garbage_is_nothing_and_is_replaced(store: MemoryStore, clock: Fak
     assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
-async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: FakeClock) -> None:
+async def test_an_incident_from_the_future_is_dated_now(store: MemoryStore, clock: FakeClock) -> None:
     """A clock that was years ahead must not keep the page amber for years."""
     at = START + timedelta(days=4000)
     notice = {"at": at.isoformat(), "kind": "drill", "message": "m", "hint": "h"}
@@ -212,7 +214,7 @@ async def test_a_notice_from_the_future_is_from_now(store: MemoryStore, clock: F
     assert [each.at for each in (await read_incidents(store, NAME, clock.now())).incidents] == [START]
 
 
-async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: FakeClock) -> None:
+async def test_too_many_old_incidents_do_not_push_out_a_new_one(store: MemoryStore, clock: FakeClock) -> None:
     first = Process(store, clock)
     for number in range(SHOWN):
         first.status.report(NAME, f"old {number}", "", Kind.DIVERGENCE)
@@ -224,8 +226,8 @@ async def test_too_many_do_not_push_out_what_is_new(store: MemoryStore, clock: F
     assert second.status.problems[-1].message == "new"
 
 
-async def test_what_somebody_decided_is_not_shown_again(store: MemoryStore, clock: FakeClock) -> None:
-    """Neither the notices nor what lies under `diverged/` from before; what comes later is, and does not undo it."""
+async def test_closed_incidents_are_not_shown_again(store: MemoryStore, clock: FakeClock) -> None:
+    """Neither the incidents nor older data under `diverged/`; later ones are shown, and do not undo the decision."""
     first = Process(store, clock)
     first.status.report(NAME, "it looks lost", "", Kind.SUSPICION)
     await first.incidents.store_new()
@@ -250,8 +252,8 @@ async def test_what_somebody_decided_is_not_shown_again(store: MemoryStore, cloc
     assert [each.message.split()[0] for each in second.status.problems] == ["m2", "new"]
 
 
-async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock: FakeClock) -> None:
-    """Those of the last day, one notice for each machine; not what this machine told of itself when it moved it aside."""
+async def test_diverged_data_of_other_machines_is_shown(store: MemoryStore, clock: FakeClock) -> None:
+    """One incident for each machine, for data of the last day; not data that this machine itself moved aside."""
     for text in (
         "20261118T145503.123Z-m0",
         "20261120T105503.123Z-m1",
@@ -269,8 +271,8 @@ async def test_what_other_machines_put_aside_is_shown(store: MemoryStore, clock:
     assert [each.kind for each in process.told] == [Kind.DIVERGENCE, Kind.PROTECTED], "others were told by others"
 
 
-async def test_two_that_write_keep_both(store: MemoryStore, clock: FakeClock) -> None:
-    """A machine that does not know yet that it is fenced, or another one without a lease: nothing of the other is lost."""
+async def test_two_machines_that_write_keep_each_others_incidents(store: MemoryStore, clock: FakeClock) -> None:
+    """One is fenced and does not know it yet, or there is no lease: nothing of the other's is lost."""
     first, second = Process(store, clock), Process(store, clock)
     await first.incidents.store_new()
     await second.incidents.store_new()
@@ -283,7 +285,7 @@ async def test_two_that_write_keep_both(store: MemoryStore, clock: FakeClock) ->
     assert {each.message for each in first.status.problems} == {"of the first", "of the second"}
 
 
-async def test_what_was_decided_meanwhile_is_not_written_back(store: MemoryStore, clock: FakeClock) -> None:
+async def test_incidents_closed_meanwhile_are_not_written_back(store: MemoryStore, clock: FakeClock) -> None:
     process = Process(store, clock)
     process.status.report(NAME, "old", "", Kind.SUSPICION)
     await process.incidents.store_new()
@@ -296,8 +298,8 @@ async def test_what_was_decided_meanwhile_is_not_written_back(store: MemoryStore
     assert [each.message for each in (await read_incidents(store, NAME, clock.now())).incidents] == ["new"]
 
 
-async def test_what_is_said_again_a_day_later_is_kept_for_its_day(store: MemoryStore, clock: FakeClock) -> None:
-    """A drill that fails every six hours in the same words."""
+async def test_an_incident_reported_again_a_day_later_is_kept_for_its_day(store: MemoryStore, clock: FakeClock) -> None:
+    """A drill fails every six hours with the same message."""
     first = Process(store, clock)
     for _ in range(8):
         first.status.report(NAME, "drill: failed", "", Kind.DRILL)
@@ -308,8 +310,8 @@ async def test_what_is_said_again_a_day_later_is_kept_for_its_day(store: MemoryS
     assert second.level is Level.ATTENTION
 
 
-async def test_what_diverges_again_is_shown_again(store: MemoryStore, clock: FakeClock) -> None:
-    """By the same machine, after the first notice has had its day."""
+async def test_data_that_diverges_again_is_shown_again(store: MemoryStore, clock: FakeClock) -> None:
+    """By the same machine, a day after the first incident."""
     process = Process(store, clock)
     store.add("diverged/app.db/20261120T145503.000Z-m1.sqlite3.zst")
     await process.incidents.look_for_diverged()
@@ -330,7 +332,7 @@ async def test_what_diverges_again_is_shown_again(store: MemoryStore, clock: Fak
     ],
     ids=["overflow", "depth"],
 )
-async def test_no_content_ends_a_daemon(store: MemoryStore, clock: FakeClock, content: bytes) -> None:
+async def test_no_content_of_the_object_ends_a_daemon(store: MemoryStore, clock: FakeClock, content: bytes) -> None:
     store.add(KEY, content)
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
@@ -339,7 +341,7 @@ async def test_no_content_ends_a_daemon(store: MemoryStore, clock: FakeClock, co
 
 
 async def test_a_bug_does_not_change_how_a_daemon_ends(store: MemoryStore, clock: FakeClock) -> None:
-    """After the final backup nothing may: the exit status is decided, the lease is to be released."""
+    """After the final backup nothing may: the exit status is decided, and the lease has to be released."""
     process = Process(store, clock)
     process.status.report(NAME, "new", "", Kind.SUSPICION)
 
@@ -359,10 +361,8 @@ class Two:
         self.incidents = Incidents(Catalog(store), self.status, Fence())
 
 
-async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s(
-    store: MemoryStore, clock: FakeClock
-) -> None:
-    """However much one has to say: the other's loss stays in sight, here and after a restart."""
+async def test_incidents_of_one_database_do_not_push_out_those_of_another(store: MemoryStore, clock: FakeClock) -> None:
+    """However many one has, the loss of the other stays visible, here and after a restart."""
     first = Two(store, clock)
     first.status.report("b.db", "changes were lost", "", Kind.DAMAGED)
     for number in range(2 * SHOWN):
@@ -378,8 +378,8 @@ async def test_what_is_to_be_decided_of_one_database_does_not_push_out_another_s
         ]
 
 
-async def test_what_finds_no_room_to_be_shown_stays_kept(store: MemoryStore, clock: FakeClock) -> None:
-    """A restart shows so many of all databases together; the store has so many of each."""
+async def test_incidents_without_room_on_the_page_stay_stored(store: MemoryStore, clock: FakeClock) -> None:
+    """The page has a limit for all databases together, the store one for each."""
     first = Two(store, clock)
     for number in range(15):
         for name in ("a.db", "b.db"):
@@ -393,7 +393,9 @@ async def test_what_finds_no_room_to_be_shown_stays_kept(store: MemoryStore, clo
     assert kept == [16, 15]
 
 
-async def test_a_store_that_denies_notices_does_not_hide_what_diverged(store: MemoryStore, clock: FakeClock) -> None:
+async def test_a_store_that_denies_access_to_incidents_does_not_hide_diverged_data(
+    store: MemoryStore, clock: FakeClock
+) -> None:
     process = Process(store, clock)
     store.add("diverged/app.db/20261120T115503.123Z-m1.sqlite3.zst")
 
@@ -407,7 +409,7 @@ async def test_a_store_that_denies_notices_does_not_hide_what_diverged(store: Me
 
 
 async def test_a_decision_of_this_very_second_counts(store: MemoryStore, clock: FakeClock) -> None:
-    """S3 tells whole seconds: what was written just now may be ahead of what its next answer says."""
+    """S3 has a resolution of a second: an instant of just now may be ahead of its next answer."""
     now = clock.now()
     assert StoredIncidents((), now + timedelta(seconds=1)).open_since(now) > now
     assert StoredIncidents((), now + timedelta(hours=1)).open_since(now) == now - LOOK_FOR, (
@@ -415,7 +417,9 @@ async def test_a_decision_of_this_very_second_counts(store: MemoryStore, clock: 
     )
 
 
-async def test_one_that_cannot_be_read_does_not_hold_up_the_others(store: MemoryStore, clock: FakeClock) -> None:
+async def test_incidents_that_cannot_be_read_do_not_delay_those_of_other_databases(
+    store: MemoryStore, clock: FakeClock
+) -> None:
     process = Two(store, clock)
 
     def deny(_operation: str, key: str) -> None:

@@ -108,7 +108,7 @@ async def test_the_first_publish_into_an_empty_store(store: MemoryStore, status:
     assert tiers(status, 2) == [None, "hourly"], "the first one was the last of its hour"
 
 
-async def test_what_is_gone_from_the_store_is_not_shown(
+async def test_restore_points_that_are_gone_from_the_store_are_not_shown(
     store: MemoryStore, status: Status, listing: StoreListing
 ) -> None:
     """This process remembers what it published; the store decides what is there."""

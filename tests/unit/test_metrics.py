@@ -1,4 +1,4 @@
-"""Metrics: names are a promise to every dashboard, and the text must be what Prometheus reads."""
+"""Metrics: their names are stable for dashboards, and the text is valid for Prometheus."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ NAME = 'my "odd\\name".db'
 
 
 def a_busy_status(name: str = "app.db") -> Status:
-    """A daemon in which everything has happened once."""
+    """The status of a daemon in which everything has happened once."""
     clock = FakeClock()
     status = Status(
         (Database(name, Path("/data", name)), Database("new.db", Path("/new.db"))), "s3://b", "1.2", clock.now
@@ -155,7 +155,7 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
 
 
 def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str, Metric]) -> None:
-    """An alert on an increase needs the series to be there before."""
+    """An alert on an increase needs the series to exist before."""
     assert samples(families, "sidecar_backups_total", database="new.db") == [0, 0, 0]
     assert samples(families, "sidecar_restores_total", outcome="damaged") == [0]
     assert samples(families, "sidecar_backup_failures_total", database="new.db") == [0] * len(Reason)
@@ -163,7 +163,7 @@ def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str,
 
 
 def test_a_database_that_was_never_backed_up_has_no_last_success(families: dict[str, Metric]) -> None:
-    """Not 1970: an age computed from it would be wrong, its absence can be alerted on."""
+    """It is absent instead of 1970: an age computed from that would be wrong, and absence can be alerted on."""
     assert samples(families, "sidecar_last_backup_success_timestamp_seconds", database="new.db") == []
 
 

@@ -1,4 +1,4 @@
-"""From `Status` to receivers: retried, bounded, never waited for, and the last words are said; in virtual time."""
+"""From `Status` to receivers: retried, bounded, never waited for, and flushed at the end; in virtual time."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Told:
-    """A receiver that answers by a script; when that is at its end, with yes. `None` hangs for ever."""
+    """A receiver that answers by a script, and accepts everything after its end. `None` hangs for ever."""
 
     name = "notify[1]"
 
@@ -57,7 +57,7 @@ def make(
     return status, Notifier(status, clock, receivers, heartbeat=heartbeat, growth=growth, holder="m1")
 
 
-async def test_beginning_and_end_of_a_failure_are_told() -> None:
+async def test_beginning_and_end_of_a_failure_are_sent() -> None:
     told = Told()
     status, notifier = make(told)
     async with notifier.running():
@@ -88,8 +88,8 @@ class Paused(FakeClock):
         await anyio.wait_all_tasks_blocked()
 
 
-async def test_a_receiver_that_is_away_is_tried_again_and_then_less_often() -> None:
-    """For as long as it takes: what happened once is said by nobody else."""
+async def test_an_unreachable_receiver_is_tried_again_and_then_less_often() -> None:
+    """For as long as it takes: an event that happens once is not reported again."""
     told, clock = Told(*[AWAY] * (ATTEMPTS + 3)), Paused()
     status = make_status(clock)
     async with Notifier(status, clock, [told]).running():
@@ -103,7 +103,7 @@ async def test_a_receiver_that_is_away_is_tried_again_and_then_less_often() -> N
     assert [each for each in clock.sleeps if each > 60] == [300, 600, 1200, 2400]
 
 
-async def test_what_is_new_does_not_wait_for_what_is_said_again_and_takes_it_along() -> None:
+async def test_a_new_message_does_not_wait_for_an_undelivered_one_and_takes_it_along() -> None:
     told, clock = Told(*[AWAY] * ATTEMPTS), Paused()
     status = make_status(clock)
     async with Notifier(status, clock, [told]).running():
@@ -115,7 +115,7 @@ async def test_what_is_new_does_not_wait_for_what_is_said_again_and_takes_it_alo
         assert told.heard == ["suspicion: two", "suspicion: one"]
 
 
-async def test_what_is_kept_is_tried_once_more_at_the_end_and_never_for_ever() -> None:
+async def test_a_kept_message_is_tried_once_more_at_the_end_and_not_for_ever() -> None:
     told, clock = Told(*[AWAY] * 1000), Paused()
     status = make_status(clock)
     async with Notifier(status, clock, [told]).running():
@@ -125,7 +125,7 @@ async def test_what_is_kept_is_tried_once_more_at_the_end_and_never_for_ever() -
     assert status.notifications["dropped"] == 1
 
 
-async def test_a_receiver_that_comes_back_gets_it() -> None:
+async def test_a_receiver_that_comes_back_gets_the_message() -> None:
     told = Told(AWAY, AWAY)
     status, notifier = make(told)
     async with notifier.running():
@@ -143,7 +143,7 @@ async def test_a_refusal_is_not_tried_again() -> None:
     assert (told.calls, status.notifications["dropped"]) == (1, 1)
 
 
-async def test_one_that_hangs_holds_up_neither_the_others_nor_us() -> None:
+async def test_a_receiver_that_hangs_delays_neither_the_others_nor_the_daemon() -> None:
     hanging, well = Told(None), Told()
     status, notifier = make(hanging, well)
     async with notifier.running():
@@ -157,8 +157,8 @@ async def test_one_that_hangs_holds_up_neither_the_others_nor_us() -> None:
         notifier._receivers.pop(0)  # its end is not awaited here
 
 
-async def test_the_last_words_are_said_whatever_ended_it() -> None:
-    """Those of the final failure first, although the queue is full of others and the rate is used up."""
+async def test_the_last_messages_are_sent_whatever_ended_the_daemon() -> None:
+    """The final failure comes first, although the queue is full and the rate is used up."""
     told = Told()
     status, notifier = make(told)
     error = FinalBackupFailed("not published", "look")
@@ -172,7 +172,7 @@ async def test_the_last_words_are_said_whatever_ended_it() -> None:
     assert len(told.heard) == 41
 
 
-async def test_the_same_end_is_told_once() -> None:
+async def test_the_same_end_is_sent_once() -> None:
     told = Told()
     status, notifier = make(told)
     async with notifier.running():
@@ -182,8 +182,8 @@ async def test_the_same_end_is_told_once() -> None:
     assert told.heard == ["divergence: taken over by m2"]
 
 
-async def test_an_end_by_a_bug_is_told() -> None:
-    """Exit code 70 takes the app with it, like any other."""
+async def test_an_end_by_a_bug_is_sent() -> None:
+    """Exit code 70 ends the app like any other."""
     told = Told()
     _, notifier = make(told)
     async with notifier.running():
@@ -191,8 +191,8 @@ async def test_an_end_by_a_bug_is_told() -> None:
     assert told.heard == ["failure: bug: KeyError('index')"]
 
 
-async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> None:
-    """A message whose first try has just failed is tried once more instead of being forgotten in its pause."""
+async def test_the_last_messages_wait_for_the_one_being_sent_and_end_its_pause() -> None:
+    """A message whose first attempt has just failed is tried once more, without waiting for its pause to end."""
 
     class Standing(FakeClock):
         async def sleep(self, seconds: float) -> None:
@@ -207,7 +207,7 @@ async def test_the_last_words_wait_for_the_one_under_way_and_end_its_pause() -> 
     assert told.heard == ["suspicion: one"]
 
 
-async def test_the_one_under_way_at_the_end_is_waited_for() -> None:
+async def test_a_message_being_sent_at_the_end_is_waited_for() -> None:
     gate = anyio.Event()
 
     class Slow(Told):
@@ -229,8 +229,8 @@ async def test_the_one_under_way_at_the_end_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["published", "unchanged"])
-async def test_the_heart_beats_after_everything_was_found_protected(outcome: str) -> None:
-    """`unchanged` counts: all that there is was published before, and an idle app at night is no alarm."""
+async def test_a_heartbeat_follows_each_check_that_found_everything_protected(outcome: str) -> None:
+    """`unchanged` counts: everything was published before, and an app that is idle at night is no reason to alert."""
     beats = Told()
     status, notifier = make(heartbeat=beats)
     async with notifier.running():
@@ -243,7 +243,7 @@ async def test_the_heart_beats_after_everything_was_found_protected(outcome: str
     assert beats.heard == ["beat"]
 
 
-async def test_the_heart_beats_only_when_every_database_is_protected() -> None:
+async def test_there_is_no_heartbeat_unless_every_database_is_protected() -> None:
     beats, clock = Told(), FakeClock()
     status = make_status(clock, "a.db", "b.db")
     async with Notifier(status, clock, [], heartbeat=beats).running():
@@ -259,8 +259,8 @@ async def test_the_heart_beats_only_when_every_database_is_protected() -> None:
     assert beats.heard == ["beat"]
 
 
-async def test_the_heart_does_not_beat_for_a_database_that_is_overdue() -> None:
-    """No cycle of it fails: it does not come to one. Another one's success is no promise about it."""
+async def test_there_is_no_heartbeat_while_a_database_is_overdue() -> None:
+    """Its cycles do not fail, because none is completed. The success of another database proves nothing about it."""
     beats, clock = Told(), FakeClock()
     status = make_status(clock, "a.db", "b.db")
     status.interval = timedelta(minutes=5)
@@ -279,8 +279,8 @@ async def test_the_heart_does_not_beat_for_a_database_that_is_overdue() -> None:
             assert len(beats.heard) == heard
 
 
-async def test_the_last_beat_is_sent() -> None:
-    """The final backup's success and the end come at the same moment."""
+async def test_the_last_heartbeat_is_sent() -> None:
+    """The final backup succeeds right before the end."""
     beats = Told()
     status, notifier = make(heartbeat=beats)
     async with notifier.running():
@@ -288,7 +288,7 @@ async def test_the_last_beat_is_sent() -> None:
     assert beats.heard == ["beat"]
 
 
-async def test_a_heart_that_nobody_hears_goes_on_beating() -> None:
+async def test_heartbeats_continue_after_one_that_was_not_delivered() -> None:
     beats = Told(AWAY)
     status, notifier = make(heartbeat=beats)
     async with notifier.running():
@@ -298,7 +298,7 @@ async def test_a_heart_that_nobody_hears_goes_on_beating() -> None:
     assert (beats.heard, status.notifications["heartbeat_failed"]) == (["beat"], 1)
 
 
-async def test_growth_is_a_problem_that_is_told() -> None:
+async def test_growth_is_a_problem_that_is_sent() -> None:
     told = Told()
     status, notifier = make(told, growth=Growth(factor=0.5))
     async with notifier.running():
@@ -308,7 +308,7 @@ async def test_growth_is_a_problem_that_is_told() -> None:
     assert [each.kind for each in status.problems] == [Kind.GROWTH]
 
 
-async def test_growth_is_measured_from_what_was_restored() -> None:
+async def test_growth_is_measured_from_the_restored_database() -> None:
     told = Told()
     status, notifier = make(told, growth=Growth(limit=2 << 20))
     async with notifier.running():
@@ -318,7 +318,7 @@ async def test_growth_is_measured_from_what_was_restored() -> None:
 
 
 async def test_a_bug_in_a_receiver_ends_nothing_but_its_message() -> None:
-    """The app runs in the same task group: what escaped from here would end it without a final backup."""
+    """The app runs in the same task group: an exception would end it without a final backup."""
 
     class Broken(Told):
         async def send(self, event: object) -> None:

@@ -1,4 +1,4 @@
-"""What is told and when: beginnings and ends of failures, nothing twice, no flood; in virtual time."""
+"""Which notifications are sent, and when: failures and their ends, nothing twice, no flood; in virtual time."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def event(kind: Kind, message: str = "words", database: str = "app.db", hint: st
 
 
 def told(outbox: Outbox, now: float = 0.0) -> list[str]:
-    """Everything that may be sent at this time."""
+    """Take every message that may be sent at this time."""
     found = []
     while message := outbox.take(now):
         found.append(f"{message.event.kind} {message.event.database}".strip())
@@ -41,7 +41,7 @@ def recover(outbox: Outbox, now: float = 0.0, database: str = "app.db") -> None:
     outbox.add(event(Kind.RECOVERY, f"at {now}", database), now)
 
 
-def test_an_outage_is_told_when_it_begins_and_when_it_ends_however_often_it_fails() -> None:
+def test_an_outage_is_sent_when_it_begins_and_when_it_ends_however_often_it_fails() -> None:
     outbox = Outbox()
     found = []
     for now in range(0, 600, 10):
@@ -51,7 +51,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends_however_often_it_fail
     assert found + told(outbox, 600) == ["failure app.db", "recovery app.db"]
 
 
-def test_an_outage_that_goes_on_is_told_again_after_hours() -> None:
+def test_an_outage_that_persists_is_sent_again_after_hours() -> None:
     outbox = Outbox()
     fail(outbox)
     told(outbox)
@@ -61,8 +61,8 @@ def test_an_outage_that_goes_on_is_told_again_after_hours() -> None:
     assert told(outbox, REMIND) == ["failure app.db"]
 
 
-def test_another_cause_is_told_at_once_and_each_only_once() -> None:
-    """The store was unreachable, and now denies access: other words for whoever was told to wait."""
+def test_another_cause_is_sent_at_once_and_each_only_once() -> None:
+    """The store was unreachable, and now denies access: the receiver was told to wait, and must know better now."""
     outbox = Outbox()
     causes = [Reason.UNAVAILABLE, Reason.UNAVAILABLE, Reason.ACCESS_DENIED, Reason.UNAVAILABLE, Reason.ACCESS_DENIED]
     found = []
@@ -86,13 +86,13 @@ def test_databases_fail_and_recover_by_themselves() -> None:
     assert told(outbox) == ["recovery b.db"]
 
 
-def test_an_end_without_a_beginning_is_not_told() -> None:
+def test_a_recovery_without_a_failure_is_not_sent() -> None:
     outbox = Outbox()
     recover(outbox)
     assert told(outbox) == []
 
 
-def test_what_was_never_sent_and_is_over_is_not_told() -> None:
+def test_a_failure_that_is_over_before_it_was_sent_is_not_sent() -> None:
     outbox = Outbox()
     fail(outbox)
     recover(outbox)
@@ -100,8 +100,8 @@ def test_what_was_never_sent_and_is_over_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("ends_failing", [True, False])
-def test_what_is_told_last_is_how_things_are_even_at_the_limit_of_the_rate(ends_failing: bool) -> None:
-    """A database that flaps faster than we may speak: the receiver is never left with the wrong belief."""
+def test_the_last_message_reflects_the_current_state_even_at_the_rate_limit(ends_failing: bool) -> None:
+    """The database flaps faster than messages may be sent: the last one is still true."""
     outbox, believed = Outbox(), "recovery app.db"
     for now in range(200):
         (fail if now % 2 else recover)(outbox, now)
@@ -111,7 +111,7 @@ def test_what_is_told_last_is_how_things_are_even_at_the_limit_of_the_rate(ends_
     assert believed == ("failure app.db" if ends_failing else "recovery app.db")
 
 
-def test_the_same_words_are_told_once_an_hour() -> None:
+def test_the_same_message_is_sent_once_an_hour() -> None:
     outbox = Outbox()
     found = []
     for now in (0, 10, REPEAT - 1, REPEAT):
@@ -121,7 +121,7 @@ def test_the_same_words_are_told_once_an_hour() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH])
-def test_other_words_are_told_at_once(kind: Kind) -> None:
+def test_another_message_is_sent_at_once(kind: Kind) -> None:
     outbox = Outbox()
     outbox.add(event(kind, "one"), 0)
     outbox.add(event(kind, "two"), 0)
@@ -129,13 +129,13 @@ def test_other_words_are_told_at_once(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.NOTICE, Kind.PUBLISHED, Kind.PROTECTED])
-def test_what_is_not_for_people_is_not_told(kind: Kind) -> None:
+def test_events_that_are_not_for_people_are_not_sent(kind: Kind) -> None:
     outbox = Outbox()
     outbox.add(event(kind), 0)
     assert told(outbox) == []
 
 
-def test_a_flood_is_told_at_the_rate_and_counted() -> None:
+def test_a_flood_is_sent_at_the_rate_and_counted() -> None:
     outbox = Outbox()
     for number in range(BURST + 5):
         outbox.add(event(Kind.DAMAGED, str(number)), 0)
@@ -146,7 +146,7 @@ def test_a_flood_is_told_at_the_rate_and_counted() -> None:
     assert len(told(outbox, 3 * REFILL)) == 2
 
 
-def test_a_long_silence_saves_up_no_more_than_a_burst() -> None:
+def test_a_long_silence_accumulates_no_more_than_a_burst() -> None:
     outbox = Outbox()
     told(outbox)
     for number in range(BURST + 5):
@@ -164,7 +164,7 @@ def test_a_full_queue_drops_the_oldest_and_says_how_many() -> None:
     assert outbox.take(0) == Message(event(Kind.DAMAGED, "4"), left_out=0)
 
 
-def test_a_failure_that_could_not_be_delivered_is_told_when_it_happens_again() -> None:
+def test_an_undelivered_failure_is_sent_when_it_happens_again() -> None:
     outbox = Outbox()
     fail(outbox)
     message = outbox.take(0)
@@ -175,7 +175,7 @@ def test_a_failure_that_could_not_be_delivered_is_told_when_it_happens_again() -
     assert outbox.dropped == 1
 
 
-def test_a_flood_of_others_pushes_no_failure_out_of_the_queue() -> None:
+def test_a_flood_of_other_events_pushes_no_failure_out_of_the_queue() -> None:
     outbox = Outbox()
     fail(outbox)
     for number in range(2 * QUEUE):
@@ -185,7 +185,7 @@ def test_a_flood_of_others_pushes_no_failure_out_of_the_queue() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(SENT - {Kind.FAILURE, Kind.RECOVERY}))
-def test_what_could_not_be_delivered_is_said_again_later_and_later(kind: Kind) -> None:
+def test_an_undelivered_message_is_sent_again_at_growing_intervals(kind: Kind) -> None:
     outbox, now, pauses = Outbox(), 0.0, []
     outbox.add(event(kind), now)
     for _ in range(8):
@@ -203,7 +203,7 @@ def test_what_could_not_be_delivered_is_said_again_later_and_later(kind: Kind) -
     assert outbox.dropped == 0
 
 
-def test_what_could_not_be_delivered_is_said_as_soon_as_another_one_gets_through() -> None:
+def test_an_undelivered_message_is_sent_as_soon_as_another_one_gets_through() -> None:
     outbox = Outbox()
     outbox.add(event(Kind.SUSPICION), 0)
     lost = outbox.take(0)
@@ -217,8 +217,8 @@ def test_what_could_not_be_delivered_is_said_as_soon_as_another_one_gets_through
     assert told(outbox, 1) == ["suspicion app.db"]
 
 
-def test_an_end_that_could_not_be_delivered_is_not_told_once_it_fails_again() -> None:
-    """And the new failure is: the end may have been heard, when only the reply was lost."""
+def test_an_undelivered_recovery_is_not_sent_once_it_fails_again() -> None:
+    """The new failure is sent: the recovery may have arrived, if only the reply was lost."""
     outbox = Outbox()
     fail(outbox)
     told(outbox)
@@ -230,7 +230,7 @@ def test_an_end_that_could_not_be_delivered_is_not_told_once_it_fails_again() ->
     assert told(outbox, 10_000) == ["failure app.db"]
 
 
-def test_an_end_that_may_not_have_been_heard_is_told_although_it_failed_again_meanwhile() -> None:
+def test_a_recovery_that_may_not_have_arrived_is_sent_although_it_failed_again_meanwhile() -> None:
     outbox = Outbox()
     fail(outbox)
     told(outbox)
@@ -243,7 +243,7 @@ def test_an_end_that_may_not_have_been_heard_is_told_although_it_failed_again_me
     assert told(outbox, 10_000) == ["recovery app.db"]
 
 
-def test_an_end_under_way_is_not_said_again_when_it_fails_meanwhile() -> None:
+def test_a_recovery_that_is_being_sent_is_not_sent_again_when_it_fails_meanwhile() -> None:
     outbox = Outbox()
     fail(outbox)
     told(outbox)
@@ -255,7 +255,7 @@ def test_an_end_under_way_is_not_said_again_when_it_fails_meanwhile() -> None:
     assert told(outbox, 10_000) == ["failure app.db"]
 
 
-def test_a_reminder_that_was_not_sent_does_not_swallow_the_end() -> None:
+def test_a_reminder_that_was_not_sent_does_not_swallow_the_recovery() -> None:
     outbox = Outbox()
     fail(outbox)
     told(outbox)
@@ -264,7 +264,7 @@ def test_a_reminder_that_was_not_sent_does_not_swallow_the_end() -> None:
     assert told(outbox, REMIND + 1) == ["recovery app.db"]
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_number_of_kept_messages_is_bounded() -> None:
     outbox = Outbox()
     for number in range(10 * QUEUE):
         outbox.add(event(Kind.DAMAGED, str(number)), 0)
@@ -285,7 +285,7 @@ def test_in_the_last_seconds_the_newest_comes_first_whatever_the_rate() -> None:
     assert newest.event.message == str(BURST + 4)
 
 
-def test_memory_of_words_is_bounded() -> None:
+def test_memory_of_sent_messages_is_bounded() -> None:
     outbox = Outbox()
     for number in range(10_000):
         outbox.add(event(Kind.DAMAGED, str(number)), 0)
@@ -294,7 +294,7 @@ def test_memory_of_words_is_bounded() -> None:
 
 
 def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
-    """Slack reads <!channel> and <https://…> in `text`; everywhere else the name stays what it is."""
+    """Slack reads <!channel> and <https://…> in `text`; everywhere else the name is unchanged."""
     content = format_message(Message(event(Kind.FAILURE, "no & never", "<!channel>.db", "do this"), 2), "m1", "s3://b")
     assert content["text"] == (
         "sidecar failure on m1: &lt;!channel&gt;.db: no &amp; never (2 more were left out)\ndo this"
@@ -302,7 +302,7 @@ def test_a_hostile_name_can_neither_link_nor_mention_anybody() -> None:
     assert (content["database"], content["kind"], content["store"]) == ("<!channel>.db", "failure", "s3://b")
 
 
-def test_what_is_late_says_when_it_was() -> None:
+def test_a_late_message_says_when_it_happened() -> None:
     content = format_message(Message(event(Kind.SUSPICION), again=True), "m1", "s3://b")
     assert content["text"] == "sidecar suspicion on m1: app.db: words (late: it happened at 2026-11-20 14:55 UTC)"
 
