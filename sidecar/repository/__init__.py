@@ -1,0 +1,1 @@
+"""Restore points in a store: keys, catalog, writer, reader, reuse, retention."""

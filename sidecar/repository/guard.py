@@ -25,7 +25,7 @@ class SuspicionGuard:
         self._memory = LossMemory()
 
     async def check(self, previous: KnownPoint, snapshot: Snapshot) -> None:
-        """Hold the restore points that a suspicious snapshot must not push out of the store, whoever made them.
+        """Hold the restore points that a suspicious snapshot must not push out of the store, even those of other machines.
 
         They are held before the publish begins: a crash in between must not let them expire. Raises `SidecarError` when
         one cannot be held; nothing may be published then.

@@ -1,4 +1,4 @@
-"""Which restore point of a database is the newest, and which ones it superseded, whoever published them."""
+"""The newest restore point of a database, and the ones that it superseded, of this and of other machines."""
 
 from dataclasses import dataclass
 from itertools import pairwise

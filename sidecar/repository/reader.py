@@ -98,8 +98,8 @@ class Reader:
     ) -> Restored:
         """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
 
-        `progress` is called with (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`, `NoRoom`,
-        `NothingToRestore` when the object is gone; `target` is removed when anything fails.
+        `progress` is called with (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`,
+        also when the object is gone, and `NoRoom`; `target` is removed when anything fails.
         """
         source = await self._open(point)
         size = source.contents.index.database_size

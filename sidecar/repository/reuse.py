@@ -54,7 +54,7 @@ ChunkRun = NewChunks | CopiedChunks
 
 
 def plan_reuse(index: Index, parent: Contents | None, limits: PartLimits) -> list[ChunkRun]:
-    """Runs that cover all chunks of `index` in order. The last one is of new chunks, maybe of none: the tail follows it.
+    """Consecutive runs that cover all chunks of `index`. The last one has new chunks, maybe none: the tail follows it.
 
     Every run of new chunks but the last is followed by a copy and compresses, as far as is known, to `minimum_part` or
     more; every copy has `minimum_part` to `copy_limit` bytes.

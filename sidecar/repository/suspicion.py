@@ -15,7 +15,7 @@ SHRUNKEN = 10
 
 
 SIGNIFICANT_BYTES = 64 << 10
-"""Below so many bytes of content a few pages more or less mean nothing; rows are compared there."""
+"""Below this content a few pages more or less mean nothing; rows are compared there."""
 
 
 SIGNIFICANT_ROWS = 50
@@ -186,7 +186,7 @@ def _is_like(before: Extent, now: Extent, reported_before: Extent, reported_now:
 
 
 def _within(less: Extent, more: Extent, times: int = 1) -> bool:
-    """Whether one has at most so many times of everything that the other has."""
+    """Whether one has at most `times` as much of everything as the other."""
     pairs = ((less.content, more.content), (less.rows, more.rows), (less.tables, more.tables))
     return all(one is None or other is None or one <= times * other for one, other in pairs)
 

@@ -37,7 +37,7 @@ class RestorePointTags:
         await self._store.tag(key, {name: value for name, value in tags.items() if name != TIER_TAG})
 
     async def set_tier(self, key: str, tier: Tier, *, ours: bool) -> None:
-        """Give a restore point its tier unless it has one: one that is held stays held, whoever holds it.
+        """Give a restore point its tier unless it has one: a held one stays held, whichever machine held it.
 
         Where tags cannot be read, only the restore points of this process are tagged: others may have a tier already.
         """

@@ -1,4 +1,4 @@
-"""The index of a restore point: what the file says about itself, and its bytes.
+"""The index of a restore point: the description at the end of its file, and its bytes.
 
 One line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA-256 of everything before it. Pure.
 """
@@ -16,7 +16,7 @@ DIGEST_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a restore point says of itself. `digests` is the concatenation of the chunks' SHA-256."""
+    """The description of a restore point. `digests` is the concatenation of the chunks' SHA-256."""
 
     database: str
     timestamp: str
@@ -31,7 +31,7 @@ class Index:
 
     @property
     def chunks(self) -> int:
-        """How many chunks the database has."""
+        """The number of the database's chunks."""
         return len(self.digests) // DIGEST_SIZE
 
     @property

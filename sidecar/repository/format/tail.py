@@ -27,7 +27,7 @@ _SEEK_FOOTER = struct.Struct("<IBI")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The index of a restore point, and where each frame lies: frame n is at `offsets[n]` to `offsets[n + 1]`."""
+    """The index of a restore point, and where each frame is: frame n is at `offsets[n]` to `offsets[n + 1]`."""
 
     index: Index
     offsets: tuple[int, ...]
@@ -38,7 +38,7 @@ class Contents:
         return [self.offsets[number + 1] - self.offsets[number] for number in range(first, first + count)]
 
     def group(self, limit: int) -> list[range]:
-        """Chunks in runs whose frames together have at most `limit` bytes (one frame may have more), in order."""
+        """All chunks in runs whose frames together have at most `limit` bytes; a single frame may have more."""
         runs: list[range] = []
         first = 0
         for chunk in range(self.index.chunks):
@@ -49,7 +49,7 @@ class Contents:
 
 
 class TailTooShort(Exception):
-    """The end of a file was given, and its index begins before it. `needed` is the length to ask for."""
+    """The given end of a file does not reach back to its index. `needed` is the length to read."""
 
     def __init__(self, needed: int) -> None:
         super().__init__(f"{needed} bytes of the tail are needed")

@@ -1,4 +1,4 @@
-"""Publishing: all of an object or nothing of it, in parts that the store accepts."""
+"""Uploading an object: all of it or nothing, in parts that the store accepts."""
 
 import hashlib
 from collections.abc import Awaitable, Callable
