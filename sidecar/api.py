@@ -19,7 +19,7 @@ import anyio
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.backup.history import Start
 from sidecar.bootstrap import Services, build_listing, open_services
-from sidecar.concurrency import first_failure
+from sidecar.concurrency import in_own_task
 from sidecar.database.driver import Driver, standard_driver
 from sidecar.errors import UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
@@ -107,6 +107,7 @@ class Sidecar:
         directory, shown = self._services.location.directory, self._services.status.store
         return shown if directory is None or directory.exists() else f"{shown}, which does not exist"
 
+    @in_own_task
     async def backup(self, *, check: bool = True) -> BackupResult:
         """Publish a restore point of every database that has changed.
 
@@ -123,6 +124,7 @@ class Sidecar:
             result.require_success()
         return result
 
+    @in_own_task
     async def restore(
         self,
         database: str | None = None,
@@ -157,6 +159,7 @@ class Sidecar:
         async with self._alone:
             return await by_hand.restore(chosen, at=_timestamp(at), key=key, output=target, force=force)
 
+    @in_own_task
     async def list(self, *, diverged: bool = False) -> History:
         """List the restore points of every database, or the states that lost a conflict."""
         catalog = self._services.catalog()
@@ -169,6 +172,7 @@ class Sidecar:
         others = tuple(await catalog.names(OTHERS)) if nothing else ()
         return History(self._services.store.url, now, tuple(found), others)
 
+    @in_own_task
     async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
         """Prove the newest restore point of every database, or all: restore it to scratch, check digests and SQLite's integrity.
 
@@ -179,6 +183,7 @@ class Sidecar:
         verification = Verification(catalog, partial(services.prover, catalog), self._show, concurrency=concurrency)
         return await verification.verify(self.databases, every=all)
 
+    @in_own_task
     async def status(self) -> StatusReport:
         """Whether the databases are protected: as the daemon of this machine says, else as the store does."""
         values: Any = await ask_for_status(self.databases, self._services.store.url)
@@ -233,8 +238,6 @@ class Sidecar:
                         self._find_start,
                         partial(close_incidents, services.catalog().store),
                     )
-            except BaseExceptionGroup as failures:  # from the tasks that renew the lease
-                raise first_failure(failures) from failures
             finally:
                 await fence.release()
 

@@ -1,7 +1,8 @@
 """Shapes of bounded concurrency that raise plain errors instead of groups, and the memory that they use again."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from functools import wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -10,6 +11,7 @@ from sidecar.errors import SidecarError
 
 T = TypeVar("T")
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class Pool(Generic[T]):
@@ -69,6 +71,28 @@ async def run_all(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
     except BaseExceptionGroup as failures:
         failure = first_failure(failures)
         raise failure from failure.__cause__
+
+
+def in_own_task(
+    function: Callable[P, Coroutine[Any, Any, R]],
+) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Run an asynchronous function in a task of its own, for callers that cancel by `asyncio.timeout` or `Task.cancel`.
+
+    Such a cancellation passes by anyio's scopes: an await of a worker thread would end while the thread still works. Here
+    it reaches the scope of the task group, so that the thread notices it and is waited for.
+    """
+
+    @wraps(function)
+    async def run(*arguments: P.args, **named: P.kwargs) -> R:
+        results: list[R] = []
+
+        async def work() -> None:
+            results.append(await function(*arguments, **named))
+
+        await run_all(work)
+        return results[0]
+
+    return run
 
 
 async def ordered(

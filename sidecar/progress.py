@@ -31,14 +31,14 @@ def no_progress(_title: str) -> Iterator[Progress]:
 @contextmanager
 def progress_log(title: str) -> Iterator[Progress]:
     """Log (bytes done, total bytes) every 10 s. For a daemon, whose terminal belongs to its app."""
-    yield _logged(title)
+    yield _log_progress(title)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
     """Show (bytes done, total bytes) as a bar with rate and time left, or as a log line every 10 s without a terminal."""
     if not sys.stderr.isatty():
-        yield _logged(title)
+        yield _log_progress(title)
         return
     # Imported only for a terminal. tqdm's own locks are made for several processes: semaphores, and a monitor thread.
     from tqdm import tqdm
@@ -51,7 +51,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with ExitStack() as shown:
         bar: tqdm | None = None
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             nonlocal bar
             bar = (
                 bar if bar is not None else shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))
@@ -59,7 +59,7 @@ def progress_bar(title: str) -> Iterator[Progress]:
             bar.total = total
             bar.update(done - bar.n)
 
-        yield tell
+        yield report
 
 
 def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progress]:
@@ -67,20 +67,20 @@ def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progre
     done = [0] * len(sizes)
 
     def of(number: int) -> Progress:
-        def tell(so_far: int, total: int) -> None:
+        def report(so_far: int, total: int) -> None:
             done[number] = round(so_far / max(total, 1) * sizes[number])
             progress(sum(done), sum(sizes))
 
-        return tell
+        return report
 
     return of
 
 
-def _logged(title: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+def _log_progress(title: str, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Log at most one line every 10 s, and none for work that takes less."""
     started = last = clock()
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last
         now = clock()
         if now - last < LOG_EVERY:
@@ -95,4 +95,4 @@ def _logged(title: str, clock: Callable[[], float] = time.monotonic) -> Progress
             seconds_left=round((total - done) / rate) if rate else None,
         )
 
-    return tell
+    return report

@@ -38,7 +38,7 @@ def mounted(*script: str) -> tuple[str, ...]:
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, 77, "credentials"),
         ({"AWS_ACCESS_KEY_ID": "nobody"}, 77, "credentials"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 77, "AWS_"),
-        ({"AWS_ENDPOINT_URL_S3": "no url"}, 78, "no URL"),
+        ({"AWS_ENDPOINT_URL_S3": "no url"}, 78, "not a URL"),
         ({"AWS_REGION": "", "AWS_ENDPOINT_URL_S3": ""}, 78, "AWS_REGION"),
     ],
     ids=["missing bucket", "wrong secret", "unknown key", "no credentials", "nonsense endpoint", "no region"],

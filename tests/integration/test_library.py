@@ -8,6 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
@@ -16,8 +18,11 @@ from typing import Any
 
 import pytest
 import structlog
+from anyio import from_thread
 
 import sidecar
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.repository import reader
 from sidecar.repository.reader import Reader, Restored
 from tests.harness.environment import clean_environment
 
@@ -201,6 +206,41 @@ async def test_an_event_wakes_whoever_waits_for_it(database: Path) -> None:
         assert not waiting.done()
         await session.backup()
         assert (await waiting).kind == "published"
+
+
+@pytest.mark.parametrize("operation", ["backup", "restore"])
+async def test_a_cancelled_operation_leaves_no_thread_behind(
+    operation: str, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`asyncio.wait_for` and `asyncio.timeout` cancel a task as asyncio does, of which anyio's threads know nothing."""
+    under_way = threading.Event()
+
+    def endless(*_: object) -> None:
+        under_way.set()
+        try:
+            while True:
+                from_thread.check_cancelled()
+                time.sleep(0.5)
+        finally:
+            under_way.clear()
+
+    async with session_of(database) as session:
+        await session.backup()
+        write(database, "INSERT INTO notes VALUES ('second')")
+        before = sorted(database.parent.glob("**/*"))
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteSnapshotter, "_copy_live", endless)
+            patch.setattr(reader, "_write_run", endless)
+            work = session.backup() if operation == "backup" else session.restore(force=True)
+            task = asyncio.create_task(work)
+            while not under_way.is_set():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not under_way.is_set(), "its thread still works, with what is closed by now"
+        assert sorted(database.parent.glob("**/*")) == before
+        assert [each.outcome for each in (await session.backup()).databases] == ["published"]
 
 
 async def test_several_databases_are_restored_by_name(database: Path) -> None:

@@ -28,7 +28,7 @@ def test_logs_get_one_line_each_ten_seconds_with_rate_and_time_left() -> None:
     clock = Clock()
     structlog.reset_defaults()
     with capture_logs() as lines:
-        tell = progress._logged("restore app.db", clock)
+        tell = progress._log_progress("restore app.db", clock)
         for second in range(1, 36):
             clock.now = second
             for _ in range(100):
@@ -48,7 +48,7 @@ def test_logs_get_one_line_each_ten_seconds_with_rate_and_time_left() -> None:
 def test_nothing_is_said_of_what_is_short() -> None:
     clock = Clock()
     with capture_logs() as lines:
-        tell = progress._logged("restore app.db", clock)
+        tell = progress._log_progress("restore app.db", clock)
         clock.now = 9.9
         tell(100, 100)
     assert lines == []
@@ -57,7 +57,7 @@ def test_nothing_is_said_of_what_is_short() -> None:
 def test_what_stands_still_has_no_time_left_to_tell() -> None:
     clock = Clock()
     with capture_logs() as lines:
-        tell = progress._logged("restore app.db", clock)
+        tell = progress._log_progress("restore app.db", clock)
         clock.now = 10
         tell(0, 0)
     assert (lines[0]["percent"], lines[0]["seconds_left"]) == (0, None)
