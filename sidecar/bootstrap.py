@@ -1,4 +1,7 @@
-"""Composition root: the only place that builds services. The process that calls it stays as it is."""
+"""Composition root: the only place that builds services. The process that calls it stays as it is.
+
+One file, although a long one, so that what is connected to what can be read in one place.
+"""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -183,7 +186,7 @@ class Services:
         ]
 
     def diverged_line(self, fence: Fence, show: Show = progress_log) -> DivergedLine:
-        """Publishes what is kept aside under `diverged/`."""
+        """Publishes databases that were moved aside, under `diverged/`."""
         catalog = self.catalog()
         publisher, reader = self.publisher(catalog, show), self.reader(catalog)
         return DivergedLine(self.holder, self.snapshotter, catalog, publisher, reader, fence, self.turn)
@@ -218,7 +221,7 @@ class Services:
         await require_origin(lineages, self.catalog(self.boot_retry_policy), self.file_backed)
 
     def durable(self, path: Path) -> bool:
-        """Whether what is written at a path must be fsynced."""
+        """Whether files at a path must be fsynced."""
         mode = self.configuration.settings.durability
         return is_durable(path.parent, mode, ephemeral_root=self.configuration.environment.on_fly)
 

@@ -12,7 +12,7 @@ LAST_LOOK_SECONDS = 10.0
 
 
 class Coverage:
-    """What must be published although nothing changed. `missing` says why, after `is_held` was False."""
+    """Decides whether a database must be published although it did not change. `missing` is the reason when `is_held` is False."""
 
     def __init__(
         self, history: History, source: Source, existence: ExistenceCheck, expiry: Expiry, status: Status
@@ -62,7 +62,7 @@ class Coverage:
         self._expiry.forget(damaged.key)
 
     async def look_last(self) -> None:
-        """Ask the store once more before the last cycle: the disk may go away with the machine."""
+        """Ask the store once more before the last cycle: the disk may disappear with the machine."""
         if self._history.parent is None or self.must_publish:
             self._last_look = ExistenceResult()
             return

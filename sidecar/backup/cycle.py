@@ -119,10 +119,6 @@ class Cycle:
             return self._history.parent is not None and self.source.signature() is None
         return False
 
-    def demand(self, reason: str) -> None:
-        """Have the next cycle publish, whatever it finds."""
-        self._coverage.demand(reason)
-
     def doubt(self) -> None:
         """Have the next cycle ask the store whether the newest restore point is still there."""
         self._coverage.doubt()
@@ -145,15 +141,15 @@ class Cycle:
             await self._main_line.mark(key, name, value)
 
     async def settle(self) -> None:
-        """Tag and prune what was superseded before. Never raises."""
+        """Tag and prune superseded restore points. Never raises."""
         async with self._alone:
             await self._main_line.settle()
 
     async def run(self, *, last: bool = False) -> str:
         """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
 
-        when the app has not created the database yet. The `last` one leaves the tags of what it supersedes to the next
-        boot: a shutdown has no time for them.
+        when the app has not created the database yet. The `last` one leaves the tags of the restore point that it
+        supersedes to the next boot: a shutdown has no time for them.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
@@ -243,12 +239,12 @@ class Cycle:
         if self._history.parent is None:
             if self._status.last_outcome is None:
                 hint = "the app may create it later; is `databases` right?"
-                log.warning("there is no database yet: nothing is protected", path=str(self.database.path), hint=hint)
+                log.warning("database not created yet: nothing is protected", path=str(self.database.path), hint=hint)
                 self._report.report(self.database.name, f"{self.database.path} does not exist yet", hint)
             self._status.last_outcome = "waiting"
             return CycleOutcome("waiting", "the app has not created the database yet")
         raise DatabaseMissing(
             f"{self.database.path} is gone or has zero bytes; the newest restore point is still {self._history.parent}",
-            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped; what was "
-            "written after that restore point is lost then",
+            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped. Changes "
+            "after that restore point are lost then",
         )

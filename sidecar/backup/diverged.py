@@ -64,7 +64,7 @@ class DivergedLine:
     async def publish(
         self, database: Database, path: Path, timestamp: Timestamp | None = None, parent: str | None = None
     ) -> tuple[str, Snapshot]:
-        """Publish the file at `path`, by default with the time after the copy. Returns its key, and what was copied.
+        """Publish the file at `path`, stamped by default with the time after the copy. Returns the key and the snapshot.
 
         Raises `SidecarError`; `PreconditionFailed` when there is something under the key.
         """
@@ -156,10 +156,10 @@ class Diverged:
             return True
 
     def _report_damage(self, error: SidecarError) -> None:
-        hint = f"it is kept as it is at {self._kept_at}"
+        hint = f"it is kept unchanged at {self._kept_at}"
         message = f"a diverged database is damaged: {error.message}"
         self._status.report(self._database.name, message, hint, Kind.DIVERGENCE)
-        log.error("a damaged diverged database cannot be published", error=error.message, hint=hint)
+        log.error("damaged diverged database not published", error=error.message, hint=hint)
 
     def _report_failure(self, error: SidecarError) -> None:
         hint = f"it is kept at {self._kept_at}; {error.hint}"

@@ -21,7 +21,7 @@ NOT_KEPT = (
 )
 NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
-    "do not destroy this machine: only its disk has them. When sidecar is started on it again, it publishes them; the log says why it could not",
+    "do not destroy this machine: only its disk has them. Start sidecar on it again to publish them; the log has the cause",
 )
 
 
@@ -73,20 +73,20 @@ class FinalBackup:
         self._status.report("", message, hint, Kind.FAILURE)
         log.error(message, hint=hint)
         for backup in self._gone():
-            message = f"{backup.database.path} was gone when the app had stopped; what was written after {backup.cycle.newest_key} is lost"
+            message = f"{backup.database.path} was gone when the app had stopped; changes after {backup.cycle.newest_key} are lost"
             hint = "has the app deleted it? Every start restores the newest restore point"
             problem = Problem(self._status.now(), backup.database.name, message, hint, Kind.DAMAGED)
             self._status.problems.remember(problem)
 
     def describe_failure(self) -> tuple[str, str]:
-        """When the final backup failed: what is lost and what is not, and what to do."""
+        """Message and hint for a final backup that failed: which changes are lost, and what to do."""
         gone = self._gone()
         if not gone:
             return NOT_PUBLISHED
         what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in gone)
         hint = "has the app deleted it? `sidecar restore`, and every boot, restores the newest restore point"
         if len(gone) < len(self._backups):
-            hint += "; the log says what happened to the others"
+            hint += "; the log has the outcome of the others"
         return f"the app has stopped, and there is nothing to back up any more at {what}", hint
 
     def _gone(self) -> list[Backup]:

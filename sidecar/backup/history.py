@@ -42,7 +42,7 @@ class History:
         self.parent, self.newest, self.root = point.key, point.timestamp, root
 
     def follow(self, newest: RestorePoint, marker: Marker | None) -> bool:
-        """Go on above the newest restore point in the store. True when the marker says that the database descends from it."""
+        """Continue above the newest restore point in the store. True when the marker says that the database descends from it."""
         descends = marker is not None and marker.names(newest.key)
         if marker and descends:
             self.descend_from(newest, marker.root if marker.last == newest.key else None)

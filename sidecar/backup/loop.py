@@ -47,7 +47,7 @@ class Backup:
             await self.attempt()
 
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
-        """Cycle for ever: every interval; after a failure sooner, with exponential backoff and full jitter."""
+        """Run cycles for ever: one each interval, after a failure sooner, with exponential backoff and full jitter."""
         await self.cycle.settle()  # at the start, too: an app that is often stopped may never live to see a cycle
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
@@ -63,7 +63,7 @@ class Backup:
                 delay = ceiling * (0.1 + 0.9 * self._clock.random())
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep; a `look` that failed ends it, so that a cycle finds out more and goes on trying."""
+        """Sleep until the next cycle. A `look` that failed ends the sleep, so that cycles take over the retrying."""
 
         async def wake(scope: anyio.CancelScope) -> None:
             await self._woken.wait()
@@ -105,7 +105,7 @@ class Backup:
             return error
         except Exception as error:  # the loop boundary: a bug here must not stop the app
             self._report.failed(self.database.name, f"bug: {error!r}", "please report it with the log")
-            log.exception("backup failed by a bug", database=self.database.name)
+            log.exception("backup failed because of a bug", database=self.database.name)
             return error
         return None
 

@@ -49,7 +49,7 @@ class MainLine:
         return await self._publisher.index(snapshot, self._history.database)
 
     async def publish(self, snapshot: Snapshot, index: Index) -> Published:
-        """Publish a snapshot above everything that is there. Raises `SidecarError`; what is published then is unknown."""
+        """Publish a snapshot as the newest restore point. Raises `SidecarError`; whether it was published may then be unknown."""
         history, fence = self._history, self._fence
         await self._expiry.hold_before(snapshot)
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
@@ -71,7 +71,7 @@ class MainLine:
         return published
 
     async def settle(self) -> None:
-        """Tag and prune what was superseded. Never raises: what fails is done the next time."""
+        """Tag and prune superseded restore points. Never raises: a failure is made up for the next time."""
         await self._expiry.tag_and_prune()
 
     async def mark(self, key: str, name: str, value: str) -> None:

@@ -29,7 +29,7 @@ class Source:
         self._inode: int | None = None
 
     def signature(self) -> Signature | None:
-        """What stat says of the files; None when there is no database, or one of zero bytes."""
+        """The stat signature of the files; None when there is no database, or one of zero bytes."""
         return self._snapshotter.signature(self.database.path)
 
     def observe(self) -> None:
@@ -52,7 +52,7 @@ class Source:
         return signature is not None and self.changed_since(signature)
 
     def begin(self, *, restored: bool) -> None:
-        """Backups begin with the database as it is now; `restored` says that it was just restored and holds nothing else."""
+        """Start from the database as it is now. `restored` means that it was just restored and has no changes of its own."""
         signature = self.signature()
         self._inode = signature.database.inode if signature else None
         if restored:
@@ -60,7 +60,7 @@ class Source:
 
     @asynccontextmanager
     async def copy(self) -> AsyncIterator[Snapshot]:
-        """A snapshot for a restore point; `protected` says that the store has it. Raises as `Snapshotter.snapshot`."""
+        """Take a snapshot for a restore point; call `protected` once the store has it. Raises as `Snapshotter.snapshot`."""
         self._changes.begin_copy()
         try:
             async with self._snapshotter.snapshot(self.database.path) as snapshot:
@@ -71,19 +71,19 @@ class Source:
             self._changes.discard_copy()
 
     def protected(self) -> None:
-        """A restore point holds what was copied last; what was written since is not protected."""
+        """Record that a restore point holds the last copy. Changes since the copy are not protected."""
         self._changes.mark_copy_held()
 
     def held_at(self, instant: datetime) -> None:
-        """There is a restore point of this instant, which the database may have gone on from."""
+        """Record that there is a restore point of this instant, from which the database may descend."""
         self._changes.mark_held_at(instant)
 
     def kept_aside(self, snapshot: Snapshot) -> None:
-        """The store has this snapshot, though not as a restore point of the main line."""
+        """Record that the store has this snapshot, though not as a restore point of the main line."""
         self._changes.mark_kept(snapshot.signature)
 
     def unprotected(self, since: datetime) -> None:
-        """The restore point of this instant is damaged or gone: nothing from then on is protected."""
+        """Record that the restore point of this instant is damaged or gone: later changes are not protected."""
         self._changes.mark_lost(since)
 
     def _notice_replaced(self, inode: int) -> None:

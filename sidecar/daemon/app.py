@@ -11,7 +11,7 @@ from sidecar.status.model import Status
 
 
 class AppRunner:
-    """Runs the command. Without one, the writers are somebody else's, and only a signal ends the run."""
+    """Runs the command. Without one the writers are other containers, and only a signal ends the run."""
 
     def __init__(
         self,
@@ -56,6 +56,6 @@ class AppRunner:
         return await until_ended(self._signals, self._status, grace=grace, drain=drain)
 
     def kill(self) -> None:
-        """Leave nothing of its process group."""
+        """Kill whatever is left of its process group."""
         if self._signals.app:
             self._signals.app.kill_group()

@@ -1,4 +1,4 @@
-"""Takes the services apart, once, and puts the daemon together."""
+"""Builds the daemon from the services: the only place below `run` that sees all of them."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -86,14 +86,14 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
 
 
 def _drills(services: Services, backups: Sequence[Backup]) -> list[Work]:
-    """One drill at a time, of whichever database."""
+    """The drills of all databases, one at a time."""
     alone, interval = anyio.Lock(), services.configuration.settings.drill_interval
     return [partial(services.drill(backup, alone).run, interval) for backup in backups if interval]
 
 
 @asynccontextmanager
 async def _outermost(services: Services, background: Background, on_demand: OnDemand) -> AsyncIterator[None]:
-    """The locks of this machine, HTTP, the control socket and notifications: what is there from the first moment to the last."""
+    """The outermost scope: the locks of this machine, HTTP, the control socket and notifications."""
     settings, status = services.configuration.settings, services.status
     control = control_path(settings.control_socket, services.databases)
     app_metrics = AppMetrics(settings.app_metrics_url, acceptable) if settings.app_metrics_url else None

@@ -36,8 +36,8 @@ class LeaseWatch:
     ) -> None:
         """`require_mount` raises when the store is not mounted.
 
-        Another holder is waited for as long as `patience`, and with `ask` asked to hand over; `owns_app` says that the
-        writers are ours to stop.
+        `patience` is how long to wait for another holder, which with `ask` is asked to hand over. `owns_app`: the writers
+        are ours to stop.
         """
         self.fence = fence
         self._signals = signals
@@ -81,7 +81,7 @@ class LeaseWatch:
         except LeaseLost as error:
             self._status.report("", error.message, error.hint, Kind.DIVERGENCE)
         if self._on_lost is OnLeaseLost.STOP or not self._status.ready:
-            log.error("the app is stopped: another machine has taken over")
+            log.error("app stopped: another machine has taken over")
             self._signals.request_stop()
         else:
             self._status.enter("fenced", ready=True)
@@ -91,11 +91,11 @@ class LeaseWatch:
         await self.fence.asked.wait()
         await self._running.wait()  # before, there may be local changes that only a backup of ours would publish
         if not self._owns_app:
-            log.warning("asked to hand over, but the writers are not ours to stop", by=self.fence.asked_by)
+            log.warning("handoff refused: the writers are not ours to stop", by=self.fence.asked_by)
             return
         if self._status.phase != "running":  # it stops already, for good
             return
-        log.info("handing over", to=self.fence.asked_by)
+        log.info("handoff started", to=self.fence.asked_by)
         self.fence.handing_over = True
         self._signals.request_stop()
 

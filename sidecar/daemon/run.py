@@ -16,7 +16,7 @@ from sidecar.settings.configuration import Configuration
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:
-    """Protect the databases while the command runs; without a command, until a signal says stop.
+    """Protect the databases while the command runs; without a command, until a signal stops it.
 
     Returns the exit status. Raises `SidecarError` for what keeps the app from starting, and `FinalBackupFailed`.
     """

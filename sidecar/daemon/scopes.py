@@ -51,7 +51,7 @@ class Holder:
 
     async def run(self) -> int | None:
         """Returns the exit status; None when a request to stop came before the app was started."""
-        self._app.entrust()  # before anything is downloaded in vain
+        self._app.entrust()  # fails before anything is downloaded
         booted = await self._signals.unless_stopped(self._boots.run)
         if booted is None or self._signals.stop.is_set():
             self._lease.fence.require_held()

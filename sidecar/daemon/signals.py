@@ -73,7 +73,7 @@ class Signals:
             self.hurry.set()
             return
         self.first = number
-        log.info("asked to stop", signal=signal.Signals(number).name)
+        log.info("stop requested", signal=signal.Signals(number).name)
         self.request_stop(number)
         self.received.set()
 
@@ -108,7 +108,7 @@ async def _kill_after_grace(signals: Signals, status: Status, app: Child, grace:
     with anyio.move_on_after(grace) as waiting:
         await signals.hurry.wait()
     why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace"
-    log.warning("the app is killed", why=why, shutdown_grace_seconds=grace)
+    log.warning("app killed", why=why, shutdown_grace_seconds=grace)
     app.kill_group()
 
 

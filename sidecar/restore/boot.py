@@ -102,7 +102,7 @@ class Boot:
     async def _restore(
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
     ) -> Booted:
-        """Restore the newest good point; what is in its place is kept aside first, at the last moment."""
+        """Restore the newest good restore point. A local database in its place is moved aside at the last moment."""
         database = found.database
         with local_errors(database.path):
             database.path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class Boot:
         try:
             await self._snapshotter.prepare(database.path)
         except DatabaseBusy as error:
-            log.warning("the database is in use before the app started", database=database.name, error=error.message)
+            log.warning("database in use before the app started", database=database.name, error=error.message)
 
     def _log_ready(self, found: Situation, booted: Booted, seconds: float) -> None:
         restored, name = booted.restored, found.database.name

@@ -58,14 +58,14 @@ class BootReport:
         if marker is None or marker.last is None:
             return
         message = f"{self._database.path} comes from {marker.last} in {marker.store}; from now on it is published to {self._store}"
-        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and what is written meanwhile is kept as a conflict"
+        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and changes made meanwhile are kept as a conflict"
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def was_missing(self, marker: Path, restored: RestorePoint) -> None:
         """This disk had the database once, and still has its marker."""
         message = (
-            f"{self._database.path} was gone, or had zero bytes, and {marker.name} was still there: "
-            f"restored from {restored.key} of {format_time(restored)}; what was written after that is lost"
+            f"{self._database.path} was missing or empty, and {marker.name} was still there: "
+            f"restored from {restored.key} of {format_time(restored)}; changes after that are lost"
         )
         self._decide(
             message,
@@ -80,7 +80,7 @@ class BootReport:
             f"{holder} did not shut down cleanly (killed, or the store was unreachable): "
             f"what it wrote {after} may be missing from this database"
         )
-        hint = "if its disk still exists, start sidecar on it: what is missing is published under diverged/. Otherwise what it wrote then is lost"
+        hint = "if its disk still exists, start sidecar on it: what is missing is published under diverged/. Otherwise those changes are lost"
         self._status.unfinished = holder
         self._decide(message, hint, Kind.DIVERGENCE)
 

@@ -1,4 +1,4 @@
-"""The boot table: what happens to a local database and a store, decided from what is known of both."""
+"""The boot table: which decision follows from the state of the local database and of the store. Pure."""
 
 from enum import Enum
 

@@ -55,7 +55,7 @@ class Drill:
         self._mark = mark
 
     async def run(self, interval: timedelta) -> None:
-        """Drill for ever: an interval, give or take a tenth, after the last one of any machine; after a failure sooner."""
+        """Drill for ever: an interval (plus or minus a tenth) after the last drill of any machine, after a failure sooner."""
         wait, failures = await self._first_wait(interval), 0
         while True:
             self._status.next_drill = self._clock.now() + timedelta(seconds=wait)
@@ -98,7 +98,7 @@ class Drill:
         except SidecarError as failure:
             return point, DrillOutcome.FAILED, failure
         except Exception as bug:  # the loop boundary: a bug here must not stop the app
-            log.exception("drill failed by a bug", database=self._name)
+            log.exception("drill failed because of a bug", database=self._name)
             return point, DrillOutcome.FAILED, bug
         return point, DrillOutcome.GOOD, None
 

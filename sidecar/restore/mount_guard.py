@@ -1,4 +1,4 @@
-"""Whether the store's file system is there: nothing is begun in what it leaves behind, which looks like an empty store.
+"""Guards a file store against an unmounted file system: its empty mount point looks like an empty store.
 
 A history that is begun there would be a second one: once the first is back, the local database loses a conflict with it.
 A directory that was never a mount of its own (in a container's image, on the database's volume) is just lost when it is not there: the local

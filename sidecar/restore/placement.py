@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Displaced:
-    """A local database that gave way: where it is kept, whether it was written later than what was restored, its origin."""
+    """A local database that gave way: where it is kept, whether it was written after the restore point, and its origin."""
 
     kept: Path
     newer: bool
@@ -41,9 +41,9 @@ class Placement:
         self._alone = alone
 
     async def put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
-        """Move what is at the database's path aside, and the staged file in its place.
+        """Move the local database aside, and the staged file in its place.
 
-        Returns what was moved aside. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
+        Returns the database that was moved aside, if there was one. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
         """
         try:
             with local_errors(database.path):
@@ -60,7 +60,7 @@ class Placement:
         mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
         what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)
         for orphan in await to_thread.run_sync(swap, what):
-            log.warning("a WAL or journal without its database was kept aside", path=str(orphan))
+            log.warning("orphaned WAL or journal kept aside", path=str(orphan))
         return Displaced(kept, newer, origin) if kept else None
 
     def _written(self, path: Path) -> float:
@@ -70,7 +70,7 @@ class Placement:
         return max((each.mtime_ns for each in files if each), default=0) / 1e9
 
     async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
-        """Where the local database is to be kept, made whole in one file; None when there is none."""
+        """The path for the local database, made whole in one file; None when there is none."""
         if self._snapshotter.signature(database.path) is None:
             return None
         if not self._alone:
@@ -82,5 +82,5 @@ class Placement:
         try:
             await self._snapshotter.settle(database.path)
         except DamagedDatabase as error:
-            log.warning("the local database is damaged; it is kept as it is", error=error.message)
+            log.warning("damaged local database kept unchanged", error=error.message)
         return aside(database.path, "diverged", at)

@@ -15,7 +15,7 @@ from sidecar.restore.survey import Situation, Survey
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a boot would do, for people; `warning` says that somebody should look at it before."""
+    """What a boot would do, for people. `warning`: a person should look at it first."""
 
     text: str
     warning: bool = False
@@ -86,7 +86,7 @@ def _keep(found: Situation, elsewhere: Marker | None) -> Preview:
 
 
 def _begin(marker: Marker | None, elsewhere: Marker | None) -> Preview:
-    """The local file is published to a store that has nothing of it. It may come from one that had."""
+    """The local file is published to a store without a restore point of it. It may come from another store."""
     kept = "the local file is kept and published: the store has no restore point of it"
     if elsewhere and elsewhere.last:
         text = f"{kept}; it comes from another store, {elsewhere.store}: is `store` right?"

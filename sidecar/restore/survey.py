@@ -1,4 +1,4 @@
-"""What there is of a database, here and in the store, and what the boot table makes of it.
+"""The state of a database, on this disk and in the store, and the decision of the boot table.
 
 The one place where the facts are gathered, the table is asked, and damaged restore points are passed over. A boot carries
 the decision out, `sidecar check` previews it, and `sidecar backup` refuses what a boot would call a conflict.
@@ -26,7 +26,7 @@ OTHERS_SECONDS = 3.0  # only to name what else the store has
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What was found of one database, and the decision. `local` says that there is a database file of more than zero bytes."""
+    """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes."""
 
     database: Database
     store: str
@@ -47,7 +47,7 @@ class Situation:
 
     @property
     def restores(self) -> bool:
-        """Whether a restore point takes the place of what is here."""
+        """Whether a restore point takes the place of the local file."""
         return self.decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
 
     def descends_from(self, point: RestorePoint) -> bool:
@@ -70,7 +70,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Good(Generic[T]):
-    """The newest restore point that is good, with what was made of it; None when the local database descends from it."""
+    """The newest good restore point and the result of the attempt; None when the local database descends from it."""
 
     point: RestorePoint
     value: T | None
@@ -146,7 +146,7 @@ class Survey:
 def require_descent(found: Situation) -> None:
     """Raise `ConfigurationError` when publishing the local database would put an unrelated file above the newest restore point.
 
-    A restore point that was chosen by hand, with `sidecar restore`, may be put above it; so may what on_conflict=local says.
+    A state that was chosen by hand, with `sidecar restore`, may be published above it; so may any with on_conflict=local.
     """
     chosen = found.marker is not None and found.marker.by_hand
     if found.is_conflict and not chosen and found.decision is not Decision.CONFLICT_LOCAL:

@@ -99,7 +99,7 @@ def test_plain_sidecar_waits_for_writers_elsewhere(local: Machine) -> None:
             writer.wait_acked(20)
             process.wait_metric("sidecar_backups_total", 1, outcome="published")
             process.signal(signal.SIGTERM)
-            process.wait_for_log("asked to stop")
+            process.wait_for_log("stop requested")
             writer.wait_acked(writer.acked() + 20)
             assert writer.stop() == 0
             assert process.running
@@ -113,7 +113,7 @@ def test_plain_sidecar_skips_the_rest_of_the_drain_on_a_second_signal(local: Mac
         process.wait_ready()
         write_note(local.database, "row")
         process.signal(signal.SIGTERM)
-        process.wait_for_log("asked to stop")
+        process.wait_for_log("stop requested")
         process.signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert notes(local.restore_copy()) == ["row"]

@@ -124,7 +124,7 @@ def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, rema
         local.database.touch()
     with local.run(*CALM_APP) as process:
         process.wait_ready()
-        assert "app.db was gone, or had zero bytes" in wait_level(process, "look")["reason"]
+        assert "app.db was missing or empty" in wait_level(process, "look")["reason"]
         assert process.terminate() == 0
     assert notes(local.database) == ["published"]
 

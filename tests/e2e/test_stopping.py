@@ -28,7 +28,7 @@ def test_second_sigterm_cuts_the_grace_of_a_stubborn_app_and_keeps_the_final_bac
         process.wait_ready()
         write_note(local.database, "only the final backup has it")
         process.signal(signal.SIGTERM)
-        process.wait_for_log("asked to stop")
+        process.wait_for_log("stop requested")
         assert process.http("/readyz")[0] == 503
         assert process.http("/livez")[0] == 200
         asked_again = time.monotonic()

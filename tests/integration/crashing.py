@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import anyio
 
+from sidecar.backup.history import Start
 from sidecar.database.lineage import Lineage
 from sidecar.host import files
 from sidecar.repository import reader as restore
@@ -86,7 +87,7 @@ async def main(step: str, store: str, database: str) -> None:
     if step in BACKUP:
         await machine.boot()
         BACKUP[step]()
-        machine.backup.cycle.demand("test")
+        machine.backup.cycle.start_from(Start(publish="test"))
         await machine.backup.cycle.run()
     else:
         {**RESTORE, **CONFLICT}[step]()

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sidecar.backup.history import Start
 from sidecar.errors import SidecarError
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.processes import Child
@@ -100,7 +101,7 @@ async def main():
     async with store_of(sys.argv[2], sys.argv[3]) as store:
         machine = Machine(store, path, staging=path.parent)
         await machine.boot()
-        machine.backup.cycle.demand("test")
+        machine.backup.cycle.start_from(Start(publish="test"))
         await machine.backup.cycle.run()
         cancelled = 0
         for _ in range(50):
@@ -109,7 +110,7 @@ async def main():
                 await machine.backup.cycle.run()
             cancelled += scope.cancelled_caught
         assert cancelled > 10, cancelled
-        machine.backup.cycle.demand("test")
+        machine.backup.cycle.start_from(Start(publish="test"))
         await machine.backup.cycle.run()
         print("survived")
 anyio.run(main)
@@ -195,10 +196,10 @@ async def test_store_that_is_cut_off_and_back_loses_nothing(
             group.start_soon(seaweed_dies, seaweed, random.Random(5).random() * 0.1)
             with pytest.raises(SidecarError):
                 while True:
-                    machine.backup.cycle.demand("test")
+                    machine.backup.cycle.start_from(Start(publish="test"))
                     await machine.backup.cycle.run()
         await anyio.to_thread.run_sync(seaweed.restart)
-        machine.backup.cycle.demand("test")
+        machine.backup.cycle.start_from(Start(publish="test"))
         assert await machine.backup.cycle.run() == "published"
         points = await machine.points()
         assert confirmed in {point.key for point in points}

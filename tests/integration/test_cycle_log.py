@@ -10,6 +10,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from sidecar.backup.history import Start
 from sidecar.errors import DatabaseMissing, SidecarError, StoreUnavailable
 from tests.fakes import MemoryStore
 from tests.integration.wiring import NAME, Machine, write
@@ -51,7 +52,7 @@ async def test_each_outcome_is_logged_with_its_reason(machine: Machine, store: M
     await anyio.sleep(1.1)  # stat of a file that was written a moment ago proves nothing
     await machine.backup.cycle.run()
     assert await outcome_and_reason(machine) == ("unchanged", "files unchanged since the last restore point")
-    machine.backup.cycle.demand("a test asked for it")
+    machine.backup.cycle.start_from(Start(publish="a test asked for it"))
     assert await outcome_and_reason(machine) == ("published", "a test asked for it")
 
 

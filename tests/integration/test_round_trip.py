@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from sidecar.backup.history import Start
 from sidecar.errors import DamagedRestorePoint, NoRoom, SidecarError
 from sidecar.host.files import temporary
 from sidecar.model import Database, IfMatch
@@ -175,7 +176,7 @@ async def test_next_older_good_point_is_restored_instead(machine: Machine, fresh
     assert (booted.outcome, bool(booted.publish)) == ("fell_back", True)
     assert check_ledger(fresh.database.path) == 10
     assert fresh.status.restores["damaged"] == 1
-    fresh.backup.cycle.demand("test")
+    fresh.backup.cycle.start_from(Start(publish="test"))
     assert await fresh.backup.cycle.run() == "published"
     assert (await fresh.points())[-1].timestamp > (await machine.points())[-2].timestamp
 
