@@ -1,4 +1,4 @@
-"""Machines that share a store and a lease, in virtual time; each believes another wall clock."""
+"""Machines that share a store and a lease, in virtual time, each with a wall clock of its own."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -16,7 +16,7 @@ TTL = timedelta(seconds=60)
 
 
 class SharedClock(FakeClock):
-    """A machine's clock, off by `skew`; whoever sleeps moves the store's time on."""
+    """A machine's clock, off by `skew`; sleeping advances the store's time."""
 
     def __init__(self, store: MemoryStore, skew: timedelta = timedelta(0)) -> None:
         super().__init__(START + skew)
@@ -39,7 +39,7 @@ def lease_of(
     returning: bool = True,
     highest_epoch: Callable[[], Awaitable[int]] | None = None,
 ) -> Lease:
-    """A lease as a process of the machine `holder` has it; `patience` in seconds is that of its requests."""
+    """The lease of a process on the machine `holder`; its requests are retried for `patience` seconds."""
     clock = clock or SharedClock(store)
     retrying = Retrying(store, clock, RetryPolicy(patience, first=0.1))
     me = Identity(holder, boot or f"boot-{next(_boots)}", TTL, returning)
@@ -51,5 +51,5 @@ _boots = count()
 
 
 def record_in(store: MemoryStore) -> Record:
-    """What the lease object says."""
+    """The record in the lease object."""
     return parse_lease(store.objects[KEY].data, store.url)

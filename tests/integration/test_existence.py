@@ -1,4 +1,4 @@
-"""Whether the newest restore point is still in the store, as a backup asks: a directory, whose files can be deleted."""
+"""The check that the newest restore point still exists, in a directory whose files can be deleted."""
 
 import os
 from datetime import timedelta
@@ -33,7 +33,7 @@ def requests(machine: Machine) -> int:
     return sum(machine.status.requests.values())
 
 
-async def test_an_idle_cycle_asks_nothing_until_it_is_time_to_look(machine: Machine) -> None:
+async def test_an_idle_cycle_sends_no_request_until_a_check_is_due(machine: Machine) -> None:
     """Then it asks once, by one HEAD."""
     before = requests(machine)
     assert await machine.backup.cycle.run() == "unchanged"
@@ -46,7 +46,7 @@ async def test_an_idle_cycle_asks_nothing_until_it_is_time_to_look(machine: Mach
     assert CHECK_EVERY <= 3600
 
 
-async def test_gone_is_told_once_and_published_anew(machine: Machine, tmp_path: Path) -> None:
+async def test_loss_is_reported_once_and_a_new_one_published(machine: Machine, tmp_path: Path) -> None:
     """It counts as damage that a drill found, for alerts; meanwhile the database is unprotected."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
@@ -64,8 +64,8 @@ async def test_gone_is_told_once_and_published_anew(machine: Machine, tmp_path: 
     assert len(await machine.points()) == 2
 
 
-async def test_while_it_cannot_be_published_anew_it_is_unprotected(machine: Machine, tmp_path: Path) -> None:
-    """Since the restore point that is gone, or before."""
+async def test_database_is_unprotected_while_no_new_one_can_be_published(machine: Machine, tmp_path: Path) -> None:
+    """Since the time of the lost restore point, or before."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
     published = machine.status.databases["app.db"].history[-1].at
@@ -79,7 +79,7 @@ async def test_while_it_cannot_be_published_anew_it_is_unprotected(machine: Mach
     assert since <= published
 
 
-async def test_one_that_expired_below_another_machines_is_not_gone(machine: Machine, tmp_path: Path) -> None:
+async def test_one_that_expired_below_another_machines_is_not_lost(machine: Machine, tmp_path: Path) -> None:
     """Two machines and no lease: the idle one must not put its old state above the other's."""
     other = tmp_path / "other"
     other.mkdir()
@@ -93,7 +93,7 @@ async def test_one_that_expired_below_another_machines_is_not_gone(machine: Mach
     assert len(await machine.points()) == 1
 
 
-async def test_files_that_are_only_touched_are_no_reason_not_to_look(machine: Machine, tmp_path: Path) -> None:
+async def test_files_that_are_only_touched_do_not_prevent_the_check(machine: Machine, tmp_path: Path) -> None:
     """An app that checkpoints every second has an unchanged database, and files that always change."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     os.utime(machine.database.path)
@@ -129,7 +129,7 @@ async def away(tmp_path: Path) -> tuple[Away, Machine]:
 
 
 async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(away: tuple[Away, Machine]) -> None:
-    """All was published as far as anybody knows; 74 would be a false alarm. But nobody says that it was seen to be well."""
+    """As far as is known everything was published, so 74 would be a false alarm. But success is not reported either."""
     store, machine = away
     store.kinds = {"head"}
     succeeded = machine.status.databases["app.db"].backups["unchanged"]
@@ -141,7 +141,7 @@ async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(awa
 
 
 async def test_the_last_cycle_is_no_recovery(machine: Machine, tmp_path: Path) -> None:
-    """The store is gone, and was told to be: the end must not say that backups work again."""
+    """The missing store was reported: the last cycle must not report that backups work again."""
     (tmp_path / "store").rename(tmp_path / "elsewhere")
     machine.backup.cycle.doubt()
     assert await machine.backup.attempt() is not None
@@ -150,10 +150,10 @@ async def test_the_last_cycle_is_no_recovery(machine: Machine, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("last", [False, True])
-async def test_gone_stays_gone_when_the_next_request_fails(
+async def test_loss_is_reported_although_the_next_request_fails(
     last: bool, away: tuple[Away, Machine], tmp_path: Path
 ) -> None:
-    """HEAD says 404 and LIST nothing: whatever else is unknown, it is not there."""
+    """HEAD answered 404, so it does not exist, whatever else is unknown."""
     store, machine = away
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
@@ -166,8 +166,8 @@ async def test_gone_stays_gone_when_the_next_request_fails(
     assert len(await machine.points()) == 1
 
 
-async def test_an_alarm_of_a_look_ends_soon_after_its_cause(away: tuple[Away, Machine]) -> None:
-    """The loop, asleep for an hour, is woken by it, and tries until all is well."""
+async def test_an_alarm_of_a_check_ends_soon_after_its_cause(away: tuple[Away, Machine]) -> None:
+    """The check wakes the loop, which sleeps for an hour, and the loop tries until all is well."""
     store, machine = away
     status = machine.status.databases["app.db"]
     async with anyio.create_task_group() as group:
@@ -183,8 +183,8 @@ async def test_an_alarm_of_a_look_ends_soon_after_its_cause(away: tuple[Away, Ma
         group.cancel_scope.cancel()
 
 
-async def test_overwritten_is_as_good_as_gone(machine: Machine, tmp_path: Path) -> None:
-    """A sync from elsewhere put an empty file under its key."""
+async def test_an_overwritten_restore_point_is_lost(machine: Machine, tmp_path: Path) -> None:
+    """A sync from another place put an empty file under its key."""
     (point,) = (tmp_path / "store" / "app.db").iterdir()
     size = point.stat().st_size
     point.write_bytes(b"")

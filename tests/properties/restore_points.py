@@ -24,12 +24,12 @@ class Encoded:
 
     @property
     def object(self) -> bytes:
-        """All of it, as it lies in the store."""
+        """The whole object, as it is in the store."""
         return b"".join(self.frames) + self.tail
 
     @property
     def chunks(self) -> list[bytes]:
-        """What the frames hold."""
+        """The chunks of the database."""
         return split(self.database)
 
 

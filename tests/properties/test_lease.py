@@ -50,7 +50,7 @@ class _World:
     epoch: int = 0
 
     async def boot(self, name: str, *, ask: bool) -> None:
-        """The machine (re)starts; its predecessor, if it had one, lives on as a zombie that only ends its upload."""
+        """The machine (re)starts; its predecessor, if it had one, lives on as a zombie that only finishes its upload."""
         if name in self.processes:
             self.zombies.append(self.processes.pop(name))
         lease = lease_of(self.store, name, clock=SharedClock(self.store, SKEWS[name]), patience=1.0)

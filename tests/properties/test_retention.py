@@ -77,7 +77,7 @@ def test_the_tier_says_what_the_restore_point_is_the_last_of(instant: datetime, 
 
 @given(instants, gaps, gaps)
 def test_an_earlier_successor_never_gives_a_longer_life(instant: datetime, one: int, other: int) -> None:
-    """The longer a restore point was the newest, the more there is that only it holds."""
+    """The longer a restore point was the newest, the more data only it holds."""
 
     def life(gap: int) -> timedelta:
         tier = tier_of(Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap)))
@@ -167,7 +167,7 @@ def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list
 
 @given(looks())
 def test_pruning_twice_is_pruning_once(look: tuple[list[Tagged], datetime]) -> None:
-    """What is spared once is not taken the next time, when the history has become shorter."""
+    """A spared restore point is not deleted the next time, when the history is shorter."""
     points, now = look
     expired = set(plan_prune(points, now))
     rest = [point for point in points if point.key not in expired]
@@ -255,8 +255,8 @@ def test_what_a_restore_point_has_is_read_as_it_was_written(extent: Extent) -> N
 
 
 @given(extents(), st.integers(0, 1 << 40))
-def test_what_is_unused_is_no_loss_and_hides_none(now: Extent, unused: int) -> None:
-    """However large the file: a VACUUM is nothing, rows that are deleted without one are the same as with it."""
+def test_unused_pages_are_no_loss_and_hide_none(now: Extent, unused: int) -> None:
+    """However large the file is: a VACUUM is no loss, and deleted rows are one with and without it."""
     tables = now.tables or 1
     before = Extent(now.in_use + unused, tables, now.in_use)
     vacuumed = Extent(now.in_use, tables, now.in_use)
@@ -268,6 +268,6 @@ def test_what_is_unused_is_no_loss_and_hides_none(now: Extent, unused: int) -> N
 
 @given(extents(), st.integers(0, 1 << 40))
 def test_an_older_sidecar_s_restore_point_is_compared_by_size_alone(now: Extent, live: int) -> None:
-    """What its database had unused is not known."""
+    """The unused pages of its database are not known."""
     before = Extent(now.size, now.tables or 1)
     assert loss(before, Extent(now.size, 1, min(live, now.size))) is None

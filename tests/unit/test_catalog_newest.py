@@ -1,4 +1,4 @@
-"""Finding restore points: the newest in few requests, whatever else lies in the store."""
+"""Finding restore points: the newest in few requests, whatever else is in the store."""
 
 from datetime import timedelta
 
@@ -49,7 +49,7 @@ async def newest(store: MemoryStore, database: str = "app.db") -> Timestamp | No
     ],
 )
 async def test_the_newest_is_found_in_few_requests_however_old(store: MemoryStore, age: timedelta, lists: int) -> None:
-    """An app that slept for a year too; a key from the future (a clock that was wrong) is the newest all the same."""
+    """Also for an app that slept for a year. A key from the future (a wrong clock) counts as the newest too."""
     time = Timestamp.of(START - age)
     older = [Timestamp.of(time.instant - timedelta(days=500 + number)) for number in range(20)]
     add(store, time, *older)
@@ -110,7 +110,7 @@ async def test_diverged_points_are_listed_apart(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize(("at", "expected"), [(ago(days=1), ago(days=1)), (ago(hours=30), ago(days=2)), (ago(), ago())])
-async def test_a_point_in_time_is_served_by_the_newest_that_is_not_newer(
+async def test_a_time_finds_the_newest_restore_point_that_is_not_newer(
     store: MemoryStore, at: Timestamp, expected: Timestamp
 ) -> None:
     add(store, ago(days=2), ago(days=1), ago())
@@ -137,13 +137,13 @@ async def test_a_stamp_is_above_every_point_already_there(store: MemoryStore, kn
 
 
 def named(store: MemoryStore, key: str, *, settled: int = 1, epoch: int = 1) -> None:
-    """The lease object names a key, and the term that began from what was there."""
+    """The lease object names a key, and the epoch that started from the restore points before it."""
     store.add(LEASE_KEY, Record(epoch, "m", "b", 60.0, latest={"app.db": key}, settled={"app.db": settled}).to_bytes())
 
 
 @pytest.mark.parametrize("newer", [0, 1, 5])
 async def test_with_a_lease_a_hundred_thousand_keys_cost_three_requests(store: MemoryStore, newer: int) -> None:
-    """GET of the lease, LIST after what it names, HEAD of the newest: whatever the history's length, and its age."""
+    """GET of the lease, LIST after the key that it names, HEAD of the newest, however long and old the history is."""
     times = [ago(days=1000, seconds=30 * number) for number in range(100_000)]
     add(store, *times)
     for number in range(newer):
@@ -155,7 +155,7 @@ async def test_with_a_lease_a_hundred_thousand_keys_cost_three_requests(store: M
 
 
 async def test_what_a_fenced_machine_completes_late_is_left_out(store: MemoryStore) -> None:
-    """Its term is older than that of the holder who began from the named one; the same key of that holder is not."""
+    """Its epoch is older than that of the holder that started from the named one."""
     add(store, ago(days=1))
     named(store, key_of("app.db", ago(days=1)), settled=5, epoch=5)
     store.add(key_of("app.db", ago(hours=1)), metadata={"epoch": "4"})
@@ -165,7 +165,7 @@ async def test_what_a_fenced_machine_completes_late_is_left_out(store: MemorySto
 
 
 async def test_a_newest_that_was_deleted_is_not_silently_replaced(store: MemoryStore) -> None:
-    """It is returned without a size: whoever reads it finds it damaged, and says so, before an older one is taken."""
+    """It is returned without a size: readers find it damaged and report that before an older one is taken."""
     add(store, ago(days=1))
     named(store, key_of("app.db", ago(hours=1)))
     point = await Catalog(store).newest("app.db")
@@ -173,14 +173,14 @@ async def test_a_newest_that_was_deleted_is_not_silently_replaced(store: MemoryS
     assert (point.timestamp, point.size) == (ago(hours=1), 0)
 
 
-async def test_a_lease_object_that_is_none_is_left_aside_when_reading(store: MemoryStore) -> None:
+async def test_a_damaged_lease_object_is_ignored_when_reading(store: MemoryStore) -> None:
     add(store, ago(days=3))
     store.add(LEASE_KEY, b"{}")
     assert await newest(store) == ago(days=3)
 
 
 async def test_a_lease_that_names_nothing_of_the_last_thousand_is_not_followed_page_by_page(store: MemoryStore) -> None:
-    """As with lease=off after the lease was on: then the time tells."""
+    """As with lease=off after the lease was on: then the newest is found by time."""
     add(store, ago(days=3), *(ago(days=2, seconds=number) for number in range(2500)), ago())
     named(store, key_of("app.db", ago(days=3)))
     assert await newest(store) == ago()

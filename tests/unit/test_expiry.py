@@ -1,4 +1,4 @@
-"""What becomes of the restore points before the newest: tagged in order, held when suspicious, whatever fails when."""
+"""The restore points before the newest: tagged oldest first, held when a snapshot is suspicious, also after failures."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -68,7 +68,7 @@ class Scene:
         older: bool = False,
         settle: bool = True,
     ) -> str:
-        """A cycle that publishes a database of this size, all or so much of it in use; `older` does not write that down."""
+        """A cycle that publishes a database of this size, of which `live` bytes are in use; `older` does not write that down."""
         self.at(at)
         used = size if live is None else live
         snapshot = Snapshot(Path("/x"), size, used, 4096, tables, STAMP, "3", on_tmpfs=True)
@@ -100,7 +100,7 @@ async def test_each_gets_its_tier_when_a_newer_one_exists(scene: Scene) -> None:
 
 
 async def test_what_others_published_meanwhile_is_superseded_too(scene: Scene) -> None:
-    """Two machines without a lease: each sees what the other one made."""
+    """Two machines without a lease: each sees the restore points of the other."""
     await scene.publish("20T14:50")
     scene.store.add(key_of(NAME, Timestamp("20261120T145200.000Z")))
     scene.store.add(key_of(NAME, Timestamp("20261120T145300.000Z")))
@@ -109,7 +109,7 @@ async def test_what_others_published_meanwhile_is_superseded_too(scene: Scene) -
 
 
 async def test_what_a_fenced_machine_published_supersedes_nothing(scene: Scene) -> None:
-    """It came late, and is none of the main line: the newest of that has no tag, and is the one to be held."""
+    """It came late and is not on the main line, whose newest one has no tag and is the one to hold."""
     real = await scene.publish("20T14:50")
     record = Record(8, "us", "boot", 120.0, latest={NAME: real}, settled={NAME: 8})
     scene.store.add(KEY, record.to_bytes())
@@ -123,8 +123,8 @@ async def test_what_a_fenced_machine_published_supersedes_nothing(scene: Scene) 
 
 
 @pytest.mark.parametrize("size", [BIG, SMALL])
-async def test_newest_that_was_deleted_by_hand_holds_up_nothing(scene: Scene, size: int) -> None:
-    """The lease still names it; the one before it is what would be lost."""
+async def test_newest_that_was_deleted_by_hand_blocks_nothing(scene: Scene, size: int) -> None:
+    """The lease still names it; the one before it is the one to protect."""
     first = await scene.publish("20T14:50")
     gone = await scene.publish("20T14:55")
     scene.store.add(KEY, Record(8, "us", "boot", 120.0, latest={NAME: gone}).to_bytes())
@@ -151,8 +151,8 @@ async def test_crash_between_publish_and_tag_is_made_up_for(scene: Scene) -> Non
     assert scene.tiers() == ["recent", "hourly", "recent", "recent", "recent", "-"]
 
 
-async def test_made_up_for_oldest_first(scene: Scene) -> None:
-    """A crash halfway leaves nothing untagged below one that has a tier: looking back would not find it."""
+async def test_missed_tags_are_made_up_for_oldest_first(scene: Scene) -> None:
+    """Else a crash halfway could leave one untagged below one with a tier, where the look back would not find it."""
     for minute in range(5):
         await scene.publish(f"20T14:5{minute}", settle=False)
         scene.restart()
@@ -184,7 +184,7 @@ async def test_looking_back_ends_at_the_first_that_has_a_tier(scene: Scene) -> N
     assert scene.store.count() - before <= 8, "once"
 
 
-async def test_app_that_slept_long_finds_its_only_predecessor(scene: Scene) -> None:
+async def test_app_that_slept_for_months_keeps_its_only_predecessor(scene: Scene) -> None:
     await scene.publish("01T14:50")
     await scene.publish("20T14:50", settle=False)
     scene.restart()
@@ -206,7 +206,7 @@ async def test_failed_tag_is_made_up_for_at_the_next_publish(scene: Scene, error
     assert scene.status.databases[NAME].untagged == 0
 
 
-async def test_restore_point_that_is_gone_does_not_hold_up_the_others(scene: Scene) -> None:
+async def test_restore_point_that_is_gone_does_not_block_the_others(scene: Scene) -> None:
     gone = await scene.publish("20T14:50")
     del scene.store.objects[gone]
     for at in ("20T14:55", "20T15:05"):
@@ -215,7 +215,7 @@ async def test_restore_point_that_is_gone_does_not_hold_up_the_others(scene: Sce
 
 
 async def test_store_without_tags_is_no_obstacle(scene: Scene) -> None:
-    """Nothing expires there by rules on tags: an untagged restore point is as safe as a held one."""
+    """No rule on tags expires anything there: an untagged restore point is as safe as a held one."""
     scene.store.fail("tag", ConfigurationError("501"), times=100)
     scene.store.fail("tags", ConfigurationError("501"), times=100)
     await scene.publish("20T14:50")
@@ -237,8 +237,8 @@ async def test_hold_by_hand_is_never_overwritten(scene: Scene) -> None:
     assert scene.tiers() == ["held", "-"]
 
 
-async def test_who_may_not_read_tags_tags_only_its_own(scene: Scene) -> None:
-    """Of others it cannot know whether they are held; those without a tier never expire, which is the safe side."""
+async def test_machine_that_may_not_read_tags_tags_only_its_own(scene: Scene) -> None:
+    """Others may be held. Those without a tier never expire, which is safe."""
     scene.store.fail("tags", AccessDenied("no"), times=1000)
     theirs = await scene.publish("20T14:50")
     scene.store.marks[theirs] = HELD
@@ -248,7 +248,7 @@ async def test_who_may_not_read_tags_tags_only_its_own(scene: Scene) -> None:
     assert scene.tiers() == ["held", "hourly", "recent", "-"]
 
 
-async def test_who_may_not_read_tags_knows_what_it_held(scene: Scene) -> None:
+async def test_machine_that_may_not_read_tags_remembers_its_holds(scene: Scene) -> None:
     scene.store.fail("tags", AccessDenied("no"), times=1000)
     await scene.publish("20T14:50")
     await scene.publish("20T14:55", SMALL)
@@ -279,7 +279,7 @@ LOST = [(BIG // 11, 3), (SMALL, 3), (BIG, 0), (4096, 0)]
 async def test_suspicious_snapshot_has_its_predecessor_held(
     scene: Scene, size: int, tables: int, restarted: bool
 ) -> None:
-    """Whoever made it; counted and told, once; and superseding does not overwrite it."""
+    """Even one of another machine. It is counted and reported once, and no later tier replaces the hold."""
     key = await scene.publish("20T14:50")
     if restarted:
         scene.restart()
@@ -321,7 +321,7 @@ async def test_two_losses_in_a_row_hold_both(scene: Scene) -> None:
 async def test_rows_deleted_without_vacuum_hold_and_the_vacuum_after_it_nothing_more(
     scene: Scene, restarted: bool
 ) -> None:
-    """The file stays as large as it was; told once, when the rows go, not again when the file shrinks."""
+    """The file keeps its size. It is reported once, when the rows go, not again when the file shrinks."""
     await scene.publish("20T14:50")
     for at, size in (("20T14:55", BIG), ("20T15:00", BIG), ("20T15:05", SMALL)):
         if restarted:
@@ -332,14 +332,14 @@ async def test_rows_deleted_without_vacuum_hold_and_the_vacuum_after_it_nothing_
     assert "in use" in scene.status.problems[-1].message
 
 
-async def test_vacuum_of_what_was_long_unused_is_no_loss(scene: Scene) -> None:
+async def test_vacuum_of_unused_pages_is_no_loss(scene: Scene) -> None:
     await scene.publish("20T14:50", BIG, live=SMALL)
     await scene.publish("20T14:55", SMALL, live=SMALL)
     assert scene.tiers() == ["recent", "-"]
 
 
 async def test_restore_point_of_an_older_sidecar_is_compared_by_size(scene: Scene) -> None:
-    """What it had unused is not known: an update must not look like a loss, and a loss still does."""
+    """Its unused pages are not known: an update must not look like a loss, and a loss must still be noticed."""
     await scene.publish("20T14:50", BIG, live=SMALL, older=True)
     await scene.publish("20T14:55", BIG, live=SMALL)
     assert scene.tiers() == ["recent", "-"]
@@ -349,7 +349,7 @@ async def test_restore_point_of_an_older_sidecar_is_compared_by_size(scene: Scen
 
 
 async def test_rows_deleted_bit_by_bit_hold_the_one_that_has_most_of_them(scene: Scene) -> None:
-    """Each step is none; when the last one is noticed, the one before it has hardly anything left."""
+    """No single step is suspicious; when the last one is noticed, the one before it has hardly anything left."""
     most = await scene.publish("20T14:50", live=BIG)
     for minute, parts in enumerate((2, 4, 8, 9), 51):
         await scene.publish(f"20T14:{minute}", live=BIG // parts)
@@ -363,7 +363,7 @@ async def test_rows_deleted_bit_by_bit_hold_the_one_that_has_most_of_them(scene:
 
 
 async def test_rows_deleted_so_slowly_that_no_step_is_noticed_hold_the_one_that_has_most_once(scene: Scene) -> None:
-    """An emptied database does not push the real one out of the store, however patient whoever empties it is."""
+    """However slowly a database is emptied, it does not push the real one out of the store."""
     most = await scene.publish("20T14:00", live=BIG)
     left = BIG
     for minute in range(1, 20):
@@ -378,7 +378,7 @@ async def test_rows_deleted_so_slowly_that_no_step_is_noticed_hold_the_one_that_
 
 
 async def test_after_a_loss_that_was_noticed_its_rest_is_no_second_one(scene: Scene) -> None:
-    """What is small from now on is small; another loss is another alarm."""
+    """Later small snapshots are normal; another loss is another alarm."""
     await scene.publish("20T14:50", live=BIG)
     await scene.publish("20T14:51", live=BIG // 2)
     for minute in range(52, 59):
@@ -397,7 +397,7 @@ async def test_the_largest_of_the_last_day_is_held_and_none_from_before(scene: S
     assert scene.tiers()[0] == ("held" if tier == "held" else "recent")
 
 
-async def test_the_largest_that_is_gone_holds_up_nothing_and_the_next_largest_is_held(scene: Scene) -> None:
+async def test_when_the_largest_is_gone_the_next_largest_is_held(scene: Scene) -> None:
     gone = await scene.publish("20T14:50", live=BIG)
     await scene.publish("20T14:51", live=BIG // 2)
     await scene.publish("20T14:52", live=BIG // 9)
@@ -424,7 +424,7 @@ async def test_without_the_hold_of_the_largest_nothing_is_published(scene: Scene
 
 
 async def test_it_is_held_before_the_new_one_exists(scene: Scene) -> None:
-    """At no instant is the lost database the newest and the real one free to expire."""
+    """At no instant is the emptied database the newest while the real one is free to expire."""
     await scene.publish("20T14:50")
     await scene.publish("20T14:55", SMALL, settle=False)
     assert scene.tiers() == ["held", "-"]
@@ -445,7 +445,7 @@ async def test_without_the_hold_nothing_is_published(scene: Scene, error: StoreU
 
 
 async def test_predecessor_that_was_deleted_meanwhile_is_looked_up_anew(scene: Scene) -> None:
-    """The next attempt holds what is the newest now; it does not fail for ever."""
+    """The next attempt holds the one that is the newest now, instead of failing for ever."""
     first = await scene.publish("20T14:50")
     gone = await scene.publish("20T14:55")
     del scene.store.objects[gone]
@@ -461,7 +461,7 @@ async def test_predecessor_that_was_deleted_meanwhile_is_looked_up_anew(scene: S
 async def test_predecessor_without_our_metadata_counts_by_its_own_size(
     scene: Scene, stored: int, size: int, held: bool
 ) -> None:
-    """Copied there by hand: a database is hardly ever smaller than it is compressed."""
+    """Copied there by hand: a database is hardly ever smaller than its compressed form."""
     scene.store.add(key_of(NAME, Timestamp("20261120T145200.000Z")), bytes(stored), {"size": "many", "tables": "-1"})
     await scene.publish("20T15:00", size)
     assert scene.tiers() == ["held" if held else "hourly", "-"]
@@ -497,8 +497,8 @@ async def test_expired_restore_points_of_a_directory_are_deleted(pruning: Scene)
     assert list(tiers.values()) == ["daily"] * 27 + ["-"], "one a day: the last of each"
 
 
-async def test_directory_is_looked_through_once_an_hour(pruning: Scene) -> None:
-    """Its every file is read for that."""
+async def test_directory_is_pruned_once_an_hour(pruning: Scene) -> None:
+    """Pruning reads every file."""
     looks = 0
 
     async def tagged(_prefix: str) -> dict[str, dict[str, str]]:
@@ -526,8 +526,8 @@ async def test_clock_that_jumps_prunes_nothing(pruning: Scene) -> None:
     assert len(pruning.store.objects) == 3, "it has gone on steadily since"
 
 
-async def test_a_queue_that_is_drained_again_and_again_is_told_of_once_a_day() -> None:
-    """It has been as small before, that was told, and what was before it is held; the next day it is told once more."""
+async def test_a_queue_that_is_drained_again_and_again_is_reported_once_a_day() -> None:
+    """A loss like the reported one is not reported or held again, until a day has passed."""
     scene = Scene()
     keys = []
     for hour in range(0, 20, 2):
@@ -544,8 +544,8 @@ async def test_a_queue_that_is_drained_again_and_again_is_told_of_once_a_day() -
     assert scene.status.databases[NAME].suspicious == 2
 
 
-async def test_a_loss_below_what_a_queue_leaves_is_told_of_all_the_same() -> None:
-    """Drained it was never that empty."""
+async def test_a_loss_that_leaves_less_than_a_drained_queue_is_reported() -> None:
+    """The drained queue was never that empty."""
     scene = Scene()
     await scene.publish("21T10:05")
     await scene.publish("21T11:05", SMALL)
@@ -555,7 +555,7 @@ async def test_a_loss_below_what_a_queue_leaves_is_told_of_all_the_same() -> Non
     assert scene.status.databases[NAME].suspicious == 2
 
 
-async def test_a_loss_whose_hold_failed_is_not_taken_for_told() -> None:
+async def test_a_loss_whose_hold_failed_does_not_count_as_reported() -> None:
     """Else the next cycle would publish it without a hold."""
     scene = Scene()
     full = await scene.publish("21T10:05")
@@ -566,8 +566,8 @@ async def test_a_loss_whose_hold_failed_is_not_taken_for_told() -> None:
     assert scene.store.marks[full] == HELD
 
 
-async def test_a_large_loss_after_a_small_one_is_held_all_the_same() -> None:
-    """The small one was told of; it was of much less."""
+async def test_a_large_loss_after_a_small_one_is_held_too() -> None:
+    """The reported one was much smaller."""
     scene = Scene()
     await scene.publish("21T10:05", 100 << 12)
     await scene.publish("21T11:05", SMALL)

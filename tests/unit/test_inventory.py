@@ -1,4 +1,4 @@
-"""What `list` knows of each restore point, in few requests at once, and without rights that it can do without."""
+"""The inventory that `list` shows, in few requests at once, and without permissions that it does not need."""
 
 import json
 from datetime import timedelta
@@ -29,7 +29,7 @@ async def points(store: MemoryStore, *, diverged: bool = False) -> list[RestoreP
     return [point async for point in Catalog(store).points(NAME, diverged=diverged)]
 
 
-async def test_everything_that_metadata_and_tags_say() -> None:
+async def test_metadata_and_tags_are_in_the_entry() -> None:
     store = MemoryStore()
     key = key_of(NAME, at("20T1200"))
     store.add(key, b"x" * 100, FULL)
@@ -53,7 +53,7 @@ async def test_everything_that_metadata_and_tags_say() -> None:
     }
 
 
-async def test_what_is_not_known_is_null_and_not_zero() -> None:
+async def test_unknown_values_are_null_and_not_zero() -> None:
     """Copied there by hand, or by a sidecar that did not write it yet."""
     store = MemoryStore()
     store.add(key_of(NAME, at("20T1200")), b"x", {"reused": "many", "epoch": "-1"})
@@ -70,7 +70,7 @@ async def test_diverged_states_have_the_holder_of_their_key() -> None:
 
 
 async def test_without_the_right_to_read_tags_the_rest_is_shown() -> None:
-    """Denied once, it is not asked for a thousand times."""
+    """After one denial it is not requested a thousand times."""
     store = MemoryStore()
     for minute in range(50):
         store.add(key_of(NAME, at(f"20T12{minute:02d}")), b"x" * 100, FULL)
@@ -114,7 +114,7 @@ async def test_a_long_history_is_asked_for_in_order_and_few_at_once() -> None:
 
 
 async def test_bytes_by_tier_add_up_and_the_newest_is_apart() -> None:
-    """By the tier that each one is about to get: no tag is read for it."""
+    """By the tier that each one is about to get, without reading tags."""
     store = MemoryStore()
     for number, text in enumerate(("18T1200", "20T1200", "20T1205", "20T1300", "20T1301")):
         store.add(key_of(NAME, at(text)), b"x" * 10**number)

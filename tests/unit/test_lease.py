@@ -1,4 +1,4 @@
-"""The lease's protocol: conditional writes only, in the store's time, whatever is lost on the way."""
+"""The protocol of the lease: conditional writes only, in the store's time, also when requests or replies are lost."""
 
 import json
 from dataclasses import replace
@@ -80,7 +80,7 @@ async def test_the_same_machine_takes_over_at_once_and_its_predecessor_is_fenced
 
 
 async def test_a_lost_lease_stays_lost(store: MemoryStore) -> None:
-    """Whatever becomes of the other machine: what was written meanwhile does not descend from its restore points."""
+    """Even after the other machine has released it: our later writes do not descend from its restore points."""
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     other = lease_of(store, "a")
@@ -104,7 +104,7 @@ async def test_an_outage_longer_than_the_ttl_is_survived_when_nobody_took_over(s
 
 
 async def test_nothing_is_stamped_after_the_term_without_a_renewal(store: MemoryStore) -> None:
-    """Another machine may have taken over by then: an instant is given only after the store agreed once more."""
+    """Another machine may have taken over by then: the store has to agree first."""
     lease = lease_of(store, "a", patience=0.1)
     await lease.acquire(AT_ONCE)
     pass_time(store, 57)
@@ -143,7 +143,7 @@ async def test_an_acquisition_whose_reply_was_lost_is_ours(store: MemoryStore) -
     assert (lease.epoch, record_in(store).boot) == (1, "mine")
 
 
-async def test_of_two_that_come_at_once_one_is_the_holder(store: MemoryStore) -> None:
+async def test_of_several_machines_that_start_at_once_one_is_the_holder(store: MemoryStore) -> None:
     held: list[str] = []
 
     async def come(name: str) -> None:
@@ -171,7 +171,7 @@ async def test_a_store_that_ignores_conditions_is_refused(store: MemoryStore, ig
         await lease_of(store, "a").acquire(AT_ONCE)
 
 
-async def test_a_start_that_is_cancelled_while_it_proves_the_store_gives_its_lease_back(store: MemoryStore) -> None:
+async def test_a_start_that_is_cancelled_while_it_proves_the_store_releases_its_lease(store: MemoryStore) -> None:
     """The lease is ours from the first write on: the next machine must not wait for the ttl."""
     lease = lease_of(store, "a")
 
@@ -204,7 +204,7 @@ async def test_a_malformed_lease_object_is_refused_and_left_as_it_is(store: Memo
 
 
 async def test_a_lease_write_that_was_cut_off_is_known_by_its_metadata(store: MemoryStore) -> None:
-    """Whichever write: the epoch goes on, and what was settled and is the newest stays known."""
+    """Whichever write it was: the epoch continues, and `settled` and `latest` are kept."""
     before = lease_of(store, "a")
     store.cut_off()
     await before.acquire(AT_ONCE)
@@ -249,7 +249,7 @@ async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemorySt
         await lease.ensure_held()
 
 
-async def test_a_machine_that_may_have_more_than_the_store_does_not_give_it_back(store: MemoryStore) -> None:
+async def test_a_machine_whose_disk_may_have_more_than_the_store_keeps_the_lease(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     lease.retain = True
@@ -258,7 +258,7 @@ async def test_a_machine_that_may_have_more_than_the_store_does_not_give_it_back
 
 
 async def ask_and_get(store: MemoryStore, holder: Lease, asking: Lease) -> list[Record]:
-    """`asking` waits with a request; `holder` renews once it is there, and hands over. Returns what was seen meanwhile."""
+    """`asking` waits with a request; `holder` renews once it is there, and hands over. Returns the records in between."""
     seen: list[Record] = []
 
     async def hand_over() -> None:
@@ -278,7 +278,7 @@ async def ask_and_get(store: MemoryStore, holder: Lease, asking: Lease) -> list[
 
 
 async def test_a_handoff_reaches_the_holder_and_keeps_its_age(store: MemoryStore) -> None:
-    """b asks, which does not make the lease look fresh; a learns of it at its renewal, hands over, and b has it."""
+    """b asks, which does not make the lease look fresh; a learns of it at its renewal and hands over; b takes it."""
     a, b = lease_of(store, "a"), lease_of(store, "b")
     await a.acquire(AT_ONCE)
     pass_time(store, 30)
@@ -289,7 +289,7 @@ async def test_a_handoff_reaches_the_holder_and_keeps_its_age(store: MemoryStore
     assert (b.epoch, record_in(store).retired, record_in(store).handoff) == (2, ("a",), None)
 
 
-async def test_what_is_promised_to_one_machine_no_other_one_takes(store: MemoryStore) -> None:
+async def test_a_lease_that_was_handed_over_waits_for_the_machine_that_asked(store: MemoryStore) -> None:
     a = lease_of(store, "a")
     await a.acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), handoff="b").to_bytes())
@@ -307,8 +307,8 @@ async def test_what_is_promised_to_one_machine_no_other_one_takes(store: MemoryS
     assert again.epoch == 2
 
 
-async def test_who_handed_over_never_asks_back(store: MemoryStore) -> None:
-    """Two machines that both ask would pass the lease to and fro at each restart."""
+async def test_a_machine_that_handed_over_never_asks_back(store: MemoryStore) -> None:
+    """Else two machines that both ask would pass the lease back and forth at each restart."""
     a, b = lease_of(store, "a"), lease_of(store, "b")
     await a.acquire(AT_ONCE)
     await ask_and_get(store, a, b)
@@ -318,8 +318,8 @@ async def test_who_handed_over_never_asks_back(store: MemoryStore) -> None:
     assert not b.asked.is_set()
 
 
-async def test_a_machine_that_waits_no_longer_takes_its_request_back(store: MemoryStore) -> None:
-    """Else the holder would stop its app for nobody; and the request leaves the lease as old as it was."""
+async def test_a_machine_that_stops_waiting_withdraws_its_request(store: MemoryStore) -> None:
+    """Else the holder would stop its app for nobody. The request leaves the age of the lease as it was."""
     a = lease_of(store, "a")
     await a.acquire(AT_ONCE)
     pass_time(store, 30)
@@ -339,7 +339,7 @@ async def test_a_request_does_not_make_a_dead_holders_lease_look_fresh(store: Me
     assert (store.time - began).total_seconds() <= 25
 
 
-async def test_renewals_go_on_at_a_third_of_the_ttl_and_sooner_after_a_failure(store: MemoryStore) -> None:
+async def test_renewals_come_every_third_of_the_ttl_and_sooner_after_a_failure(store: MemoryStore) -> None:
     clock, status = SharedClock(store), LeaseStatus()
     lease = lease_of(store, "a", clock=clock, status=status, patience=0.0)
     await lease.acquire(AT_ONCE)
@@ -360,7 +360,7 @@ async def test_renewals_go_on_at_a_third_of_the_ttl_and_sooner_after_a_failure(s
     assert status.renewals["failed"] == 2
 
 
-async def test_the_end_of_keeping_is_the_loss(store: MemoryStore) -> None:
+async def test_renewals_end_when_the_lease_is_lost(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     await lease_of(store, "a").acquire(AT_ONCE)
@@ -369,8 +369,8 @@ async def test_the_end_of_keeping_is_the_loss(store: MemoryStore) -> None:
     assert (lease.lost.is_set(), lease.held) == (True, False)
 
 
-async def test_without_a_lease_the_epoch_of_an_earlier_one_goes_on(store: MemoryStore) -> None:
-    """What is published with lease=off must not be taken for a fenced machine's when the lease is on again."""
+async def test_without_a_lease_the_epoch_of_an_earlier_one_is_kept(store: MemoryStore) -> None:
+    """Restore points published with lease=off must not look like a fenced machine's when the lease is on again."""
     for _ in range(4):
         await lease_of(store, "a").acquire(AT_ONCE)
     fence = NoLease(store)
@@ -380,7 +380,7 @@ async def test_without_a_lease_the_epoch_of_an_earlier_one_goes_on(store: Memory
 
 
 async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStore) -> None:
-    """It goes on above the newest restore point's, so that a holder that is still there is fenced, not joined."""
+    """It continues above the newest restore point's, so that a holder that is still running is fenced, not joined."""
     a = lease_of(store, "a")
     for _ in range(3):
         a = lease_of(store, "a")
@@ -395,15 +395,15 @@ async def test_a_deleted_lease_object_does_not_reset_the_epoch(store: MemoryStor
 
 
 async def test_a_command_does_not_take_the_lease_from_its_own_machines_daemon(store: MemoryStore) -> None:
-    """It may not even see the daemon's lock, with another TMPDIR: the daemon would stop its app."""
+    """With another TMPDIR it does not even see the daemon's lock. The daemon would stop its app."""
     await lease_of(store, "a").acquire(AT_ONCE)
     command = lease_of(store, "a", returning=False)
     with pytest.raises(LeaseHeld, match="held by a"):
         await command.acquire(AT_ONCE)
 
 
-async def test_settling_some_databases_says_nothing_of_the_others(store: MemoryStore) -> None:
-    """A machine that protects one of two must not make the other one's restore points a fenced machine's."""
+async def test_recording_the_start_of_some_databases_leaves_the_others_alone(store: MemoryStore) -> None:
+    """A machine that protects one of two databases must not make the other one's restore points look fenced."""
     a = lease_of(store, "a")
     await a.acquire(AT_ONCE)
     await a.record_start({"one.db": "1", "two.db": "1"})
@@ -431,8 +431,8 @@ async def test_a_bug_in_a_renewal_does_not_end_the_renewals(store: MemoryStore) 
     assert (status.renewals["failed"], lease.held) == (1, True)
 
 
-async def test_a_store_that_refuses_what_it_should_take_ends_the_waiting(store: MemoryStore) -> None:
-    """Such as one whose GET gives another ETag than its conditions compare with: no request after request for ever."""
+async def test_a_store_that_refuses_every_write_does_not_cause_endless_requests(store: MemoryStore) -> None:
+    """Such as one whose GET returns another ETag than its conditions compare with."""
     await lease_of(store, "a").acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), released=True).to_bytes())
 
@@ -445,8 +445,8 @@ async def test_a_store_that_refuses_what_it_should_take_ends_the_waiting(store: 
     assert store.count("put") < 20
 
 
-async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None:
-    """The process is told by its boot, not by the machine's name alone."""
+async def test_another_process_of_the_same_machine_is_not_us(store: MemoryStore) -> None:
+    """A process is identified by its boot, not by the machine's name alone."""
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     store.add(KEY, replace(record_in(store), boot="another").to_bytes())
@@ -455,13 +455,15 @@ async def test_another_epoch_in_our_name_is_not_ours(store: MemoryStore) -> None
 
 
 def die(store: MemoryStore, lease: Lease) -> None:
-    """Its process is gone, and its term as well."""
+    """Its process is gone, and its term has ended."""
     lease.retain = True
     pass_time(store, 3600)
 
 
-async def test_who_ran_an_app_and_did_not_give_it_back_is_known_until_another_app_runs(store: MemoryStore) -> None:
-    """Carried on by a start that fails and by a command; said once, by the first that starts its app."""
+async def test_a_machine_that_ran_an_app_and_did_not_release_is_known_until_another_app_runs(
+    store: MemoryStore,
+) -> None:
+    """A start that fails and a command pass it on; the first machine that starts its app clears it."""
     first = lease_of(store, "a")
     await first.acquire(AT_ONCE)
     await first.record_start({}, running=True)
@@ -499,8 +501,8 @@ async def test_a_command_that_was_killed_ran_no_app(store: MemoryStore) -> None:
     assert lease.unfinished is None
 
 
-async def test_of_an_older_version_that_was_killed_it_is_not_known_and_so_it_is_told(store: MemoryStore) -> None:
-    """Its record does not say whether it ran an app. One that it gave back is fine."""
+async def test_an_older_version_that_did_not_release_may_have_run_an_app(store: MemoryStore) -> None:
+    """Its record does not tell whether it ran an app. A released one is fine."""
     for released, told in ((False, "a"), (True, None)):
         older = lease_of(store, "a")
         await older.acquire(AT_ONCE)
@@ -514,8 +516,8 @@ async def test_of_an_older_version_that_was_killed_it_is_not_known_and_so_it_is_
         await lease.term.release()
 
 
-async def test_an_older_version_that_asks_for_the_lease_does_not_make_the_holder_forget(store: MemoryStore) -> None:
-    """Its request has only what it knows."""
+async def test_a_request_of_an_older_version_does_not_erase_newer_fields(store: MemoryStore) -> None:
+    """It writes the record with the fields that it knows."""
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
     await lease.record_start({}, running=True)

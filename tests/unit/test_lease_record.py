@@ -1,4 +1,4 @@
-"""The lease object: who may take it, and what is refused as one."""
+"""The lease object: who may take it, and which contents are refused."""
 
 import json
 import secrets
@@ -42,7 +42,7 @@ def test_the_first_holder_creates_it() -> None:
     ids=str,
 )
 def test_it_is_taken_when_free(record: Record, age: float) -> None:
-    """The epoch rises, what the last holder knew stays, and only this very version is replaced."""
+    """The epoch rises, the last holder's knowledge is kept, and only this very version is replaced."""
     verdict = judge(seen(record, age), ME)
     assert isinstance(verdict, Take)
     assert verdict.condition == IfMatch('"v"')
@@ -66,7 +66,7 @@ def test_it_is_taken_when_free(record: Record, age: float) -> None:
 def test_it_is_waited_for_while_another_machine_may_publish(
     record: Record, age: float, holder: str, seconds: float
 ) -> None:
-    """A whole ttl and the resolution of the store's clock; the last holder does not take back what it handed over."""
+    """A whole ttl and the resolution of the store's clock; the last holder does not take back a lease it handed over."""
     verdict = judge(seen(record, age), ME)
     assert isinstance(verdict, Wait)
     assert verdict.holder == holder
@@ -82,7 +82,7 @@ def test_a_request_outlives_a_restart_of_the_holder_and_ends_with_another_one() 
     assert other.record.handoff is None
 
 
-def test_who_handed_over_never_asks_back_until_it_is_the_holder_again() -> None:
+def test_a_machine_that_handed_over_may_not_ask_until_it_is_the_holder_again() -> None:
     retired = replace(HELD, retired=retired_with(HELD, "me"))
     assert may_ask(HELD, "me")
     assert not may_ask(retired, "me")
@@ -106,7 +106,7 @@ def test_a_record_is_read_back() -> None:
     assert parse_lease(record.to_bytes(), "s3://b") == record
 
 
-def test_fields_of_a_newer_version_of_the_same_format_are_left_alone() -> None:
+def test_fields_of_a_newer_version_of_the_same_format_are_ignored() -> None:
     values = json.loads(HELD.to_bytes())
     assert parse_lease(json.dumps({**values, "colour": "blue"}).encode(), "s3://b") == HELD
 
@@ -134,7 +134,7 @@ def test_fields_of_a_newer_version_of_the_same_format_are_left_alone() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_lease_is_refused(change: dict[str, object]) -> None:
+def test_a_malformed_record_is_refused(change: dict[str, object]) -> None:
     """Guessing would reset the epoch, and a fenced machine would be believed again."""
     with pytest.raises(DamagedLease, match=r"s3://b/lease\.json is no lease"):
         parse_lease(json.dumps({"format": 1, **asdict(HELD), **change}).encode(), "s3://b")
@@ -146,8 +146,8 @@ def test_a_torn_or_foreign_object_is_refused(data: bytes) -> None:
         parse_lease(data, "s3://b")
 
 
-def test_what_a_person_does_about_a_damaged_lease_is_a_command() -> None:
-    """Where it is empty and has no metadata, as a person's mistake leaves it."""
+def test_the_hint_for_a_damaged_lease_is_a_command() -> None:
+    """For an object that is empty and has no metadata, as a person's mistake leaves it."""
     with pytest.raises(DamagedLease, match=r"lease\.json is empty") as empty:
         parse_lease(b"", "s3://b/p")
     assert "`aws s3 rm s3://b/p/lease.json`" in empty.value.hint
@@ -157,7 +157,7 @@ def test_what_a_person_does_about_a_damaged_lease_is_a_command() -> None:
 
 
 def test_a_record_fits_into_metadata_or_is_left_out() -> None:
-    """S3 takes 2 KiB of it, and refuses the whole write where it is more."""
+    """S3 takes 2 KiB of metadata, and refuses the whole write when there is more."""
     assert HELD.to_metadata()
     full = replace(HELD, retired=tuple(f"{number:014x}" for number in range(100)))
     assert len(full.to_metadata()["sidecar-lease"]) <= 1900

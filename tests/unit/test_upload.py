@@ -63,7 +63,7 @@ def store() -> MemoryStore:
 
 
 def was_not_asked_to_publish(store: MemoryStore) -> bool:
-    """No request was even begun that makes something visible: one that is on its way cannot be called back."""
+    """No request was even started that makes an object visible: one under way cannot be called back."""
     return is_untouched(store) and store.count("put", "complete_upload") == 0
 
 
@@ -78,12 +78,12 @@ async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4,
 
 
 def is_untouched(store: MemoryStore) -> bool:
-    """Nothing is visible, and no upload is left that would be paid for."""
+    """Nothing is visible, and no open upload is left that would cost money."""
     return not store.objects and not store.open_uploads
 
 
 @pytest.mark.parametrize("size", [1, PART - 1, PART])
-async def test_a_small_object_is_one_write_and_a_look(store: MemoryStore, size: int) -> None:
+async def test_a_small_object_is_one_write_and_one_head(store: MemoryStore, size: int) -> None:
     await publish(store, written(data(size)))
     assert store.requests == [("put", KEY), ("head", KEY)]
     assert store.objects[KEY].data == data(size)
@@ -108,7 +108,7 @@ async def test_a_large_object_is_uploaded_in_equal_parts(
 
 @pytest.mark.parametrize("concurrency", [1, 2, 4])
 async def test_memory_of_a_part_is_not_used_again_before_it_was_sent(store: MemoryStore, concurrency: int) -> None:
-    """Else another part's bytes would be published in its place, and no digest would tell."""
+    """Else another part's bytes would be published in its place, and no digest would reveal it."""
     request = store.request
 
     async def slow(operation: str, key: str, work: Callable[[], object]) -> object:
@@ -313,7 +313,7 @@ async def test_too_little_between_two_copies_is_refused_before_the_store_does(st
     "error", [NotFound("gone"), PreconditionFailed("changed"), ConfigurationError("no part copies")]
 )
 async def test_a_source_that_cannot_be_copied_publishes_nothing(store: MemoryStore, error: SidecarError) -> None:
-    """It is told from a key that exists already: then everything is uploaded instead."""
+    """The error differs from that of an existing key: everything is uploaded instead."""
     store.fail("copy_part", error)
     with pytest.raises(ReuseFailed):
         await reusing(store, [("copy", 300), ("write", 300), ("copy", 300), ("write", 9)])
