@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sidecar import errors
-    from sidecar.api import DatabaseHistory, History, Sidecar, StatusReport
+    from sidecar.api import Sidecar, StatusReport
     from sidecar.api import open_session as open  # noqa: A004 - meant to be read as `sidecar.open`
     from sidecar.backup.by_hand import BackupResult, DatabaseBackup
     from sidecar.model import RestorePoint, Timestamp
     from sidecar.monitoring.events import Events
+    from sidecar.repository.inventory import DatabaseHistory, History
     from sidecar.restore.by_hand import RestoreResult
     from sidecar.restore.verification import VerificationReport, Verified
     from sidecar.settings.fields import Settings
@@ -43,11 +44,11 @@ __all__ = [
 _PLACES = {
     "BackupResult": "backup.by_hand",
     "DatabaseBackup": "backup.by_hand",
-    "DatabaseHistory": "api",
+    "DatabaseHistory": "repository.inventory",
     "Event": "status.model",
     "Events": "monitoring.events",
     "Health": "status.health",
-    "History": "api",
+    "History": "repository.inventory",
     "RestorePoint": "model",
     "RestoreResult": "restore.by_hand",
     "Settings": "settings.fields",

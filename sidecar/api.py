@@ -4,6 +4,7 @@ A session changes nothing about the process that it runs in: no signal handler, 
 executor and no event loop of its own.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from sidecar.backup.history import Start
 from sidecar.bootstrap import Services, build_listing, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database.driver import Driver, standard_driver
-from sidecar.errors import UsageError
+from sidecar.errors import ConfigurationError, UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.events import Events
@@ -29,7 +30,7 @@ from sidecar.monitoring.incidents import close_incidents
 from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
 from sidecar.repository.catalog import OTHERS
-from sidecar.repository.inventory import Entry, describe
+from sidecar.repository.inventory import DatabaseHistory, History, describe
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
 from sidecar.restore.survey import require_descent
 from sidecar.restore.verification import Verification, VerificationReport
@@ -39,29 +40,6 @@ from sidecar.settings.given import configure
 from sidecar.status.health import Health, Level
 from sidecar.status.model import Event
 from sidecar.status.store import StoreStatus
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseHistory:
-    """The restore points of one database, oldest first."""
-
-    name: str
-    restore_points: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when none was found."""
-
-    store: str
-    at: datetime
-    databases: tuple[DatabaseHistory, ...]
-    others: tuple[str, ...] = ()
-
-    @property
-    def restore_points(self) -> tuple[Entry, ...]:
-        """Those of all databases."""
-        return tuple(entry for each in self.databases for entry in each.restore_points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +250,8 @@ async def open_session(
     Raises `ConfigurationError`.
     """
     if settings is not None and values:
-        raise UsageError("either a Settings object or settings by name", "not both")
+        raise UsageError("both a Settings object and settings by name are given", "give one of them")
+    _require_asyncio()
     driver = Driver(sqlite) if sqlite else standard_driver()
     async with open_services(configure(settings or values), driver) as services:
         session = Sidecar(services, progress)
@@ -280,6 +259,13 @@ async def open_session(
             yield session
         finally:
             session.end()
+
+
+def _require_asyncio() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError("sidecar needs a running asyncio event loop", "trio is not supported") from None
 
 
 def _lease_patience(configuration: Configuration) -> timedelta:

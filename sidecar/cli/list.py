@@ -2,12 +2,12 @@
 
 import json
 
-from sidecar.api import History, Sidecar
+from sidecar.api import Sidecar
 from sidecar.cli.output import UNKNOWN, Table, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.repository.catalog import format_others
-from sidecar.repository.inventory import Entry, age_of
+from sidecar.repository.inventory import Entry, History, age_of
 from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 

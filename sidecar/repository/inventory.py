@@ -131,3 +131,26 @@ def stored_by_tier(points: Iterable[RestorePoint]) -> dict[str, int]:
     for point in points:
         inventory.add(point)
     return inventory.by_tier
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHistory:
+    """The restore points of one database, oldest first."""
+
+    name: str
+    restore_points: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when none was found."""
+
+    store: str
+    at: datetime
+    databases: tuple[DatabaseHistory, ...]
+    others: tuple[str, ...] = ()
+
+    @property
+    def restore_points(self) -> tuple[Entry, ...]:
+        """Those of all databases."""
+        return tuple(entry for each in self.databases for entry in each.restore_points)

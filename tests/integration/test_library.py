@@ -299,6 +299,13 @@ async def test_the_environments_settings_are_not_read(database: Path, monkeypatc
         assert [each.path for each in session.databases] == [database]
 
 
+def test_another_event_loop_than_asyncios_is_refused(database: Path) -> None:
+    """As trio's would be: nothing of asyncio's runs there."""
+    opening = sidecar.open(databases=[database]).__aenter__()
+    with pytest.raises(sidecar.errors.ConfigurationError, match="needs a running asyncio event loop"):
+        opening.__await__().__next__()
+
+
 def test_the_import_alone_brings_nothing_else(tmp_path: Path) -> None:
     """The command line starts with it."""
     done = subprocess.run(
