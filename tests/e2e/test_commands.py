@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 import pytest
 
 from tests.e2e.machine import CALM_APP, Machine, complaint, notes, write_note
-from tests.harness.proxy import FaultProxy, Stall, Throttle
+from tests.harness.proxy import FaultProxy, Stall, Throttle, s3_error
 from tests.harness.sidecar_process import SIDECAR
 from tests.harness.writer_process import WriterProcess
 
@@ -262,12 +262,12 @@ def test_backup_that_fails_by_request_is_in_the_daemons_log_too(proxied: Machine
         process.wait_ready()
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         write_note(proxied.database, "second")
-        proxy.down()
+        denied = proxy.rule(s3_error(403, "AccessDenied"))  # never retried, so that nobody waits
         done = proxied.cli("backup", control_socket=str(proxied / "c"))
-        assert done.returncode == 75
+        assert done.returncode == 77
         assert "app.db: " in complaint(done.stderr)
         process.wait_for_log("backup failed")
-        proxy.up()
+        proxy.remove(denied)
         for _ in range(5):
             with closing(socket.socket(socket.AF_UNIX)) as gone:
                 gone.connect(str(proxied / "c"))

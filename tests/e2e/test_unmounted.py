@@ -180,6 +180,6 @@ def test_look_at_a_directory_that_is_no_store_makes_none(local: Machine) -> None
 def test_directory_that_cannot_be_made_is_found_out_by_a_look(local: Machine, place: str) -> None:
     """Without a start: `check` fails as that would."""
     wrong = replace(local, store=f"file://{place}")
-    checked, started = wrong.cli("check"), wrong.cli("run", "--", "true")
+    checked, started = wrong.cli("check"), wrong.cli("run", "--", "true", restore_timeout="1s")
     assert checked.returncode == started.returncode != 0
     assert "FAILED  conditional write" in checked.stdout

@@ -1,6 +1,6 @@
 """Accidents, with real processes and a real Prometheus, as docs/troubleshooting.md describes them.
 
-`for:` and the intervals are one second here; otherwise the rules are those that users load. `pytest -rP` prints the
+`for:`, the intervals and the steps of subqueries are one second here; otherwise the rules are those that users load. `pytest -rP` prints the
 alerts, log lines and messages.
 """
 
@@ -58,7 +58,8 @@ def watching(machine: Machine, *processes: SidecarProcess) -> Iterator[Watch]:
     directory = machine / "prometheus"
     directory.mkdir()
     rules = directory / "alerts.yml"
-    rules.write_text(re.sub(r"for: \d+m", "for: 1s", (DASHBOARD.parent / "alerts.yml").read_text()))
+    loaded = (DASHBOARD.parent / "alerts.yml").read_text()
+    rules.write_text(re.sub(r"for: \d+m", "for: 1s", loaded).replace(":15s]", ":1s]"))
     with exporter() as platform:
         targets = [(each.port, {**FLY, "instance": f"machine-{n}"}) for n, each in enumerate(processes, 1)]
         everything = [*targets, (platform.port, {**FLY, "job": "platform"})]
