@@ -1,4 +1,4 @@
-"""Shapes of bounded concurrency that raise plain errors instead of groups, and the memory that they use again."""
+"""Bounded concurrency that raises plain errors instead of exception groups, and pools of reusable buffers."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from functools import wraps
@@ -15,10 +15,10 @@ P = ParamSpec("P")
 
 
 class Pool(Generic[T]):
-    """What is costly to make, used again; for several threads.
+    """Keeps objects that are costly to make for reuse, by several threads.
 
-    Above all memory: in a virtual machine a fresh page costs more than what is written into it. So a buffer is given
-    back, and only by who is sure that nobody reads or writes it any more; one that is not given back is simply gone.
+    Above all buffers: in a virtual machine a fresh page costs more than what is written into it. Give an object back only
+    when nothing reads or writes it any more; one that is not given back is simply lost to the pool.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -26,19 +26,19 @@ class Pool(Generic[T]):
         self._free: list[T] = []
 
     def take(self) -> T:
-        """One that nobody uses, in whatever state its last user left it."""
+        """An unused object, in whatever state its last user left it."""
         try:
             return self._free.pop()
         except IndexError:
             return self._make()
 
-    def give(self, spare: T) -> None:
-        """It is not used any more."""
-        self._free.append(spare)
+    def give(self, item: T) -> None:
+        """Return an object that is no longer used."""
+        self._free.append(item)
 
 
 class ConcurrencyLimit:
-    """Lets few work at once, as a context manager, and others wait until nobody does."""
+    """Limits how many enter at once, as a context manager; others can wait until nobody is inside."""
 
     def __init__(self, at_once: int) -> None:
         self._free = anyio.Semaphore(at_once)
@@ -57,13 +57,13 @@ class ConcurrencyLimit:
             self._idle = anyio.Event()
 
     async def idle(self) -> None:
-        """Return when nobody works, at once if so."""
+        """Return as soon as nobody is inside."""
         while self.under_way:
             await self._idle.wait()
 
 
 async def run_all(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run all at once; the first failure cancels the others and is raised as it is."""
+    """Run all concurrently. The first failure cancels the others and is raised as it is, not in a group."""
     try:
         async with anyio.create_task_group() as group:
             for worker in workers:
@@ -98,9 +98,9 @@ def in_own_task(
 async def ordered(
     inputs: Iterable[T], work: Callable[[T], R], emit: Callable[[R], Awaitable[None]], *, threads: int
 ) -> None:
-    """`work` on each input in worker threads, `threads` at once; `emit` the results one by one in the order of inputs.
+    """Call `work` on each input in up to `threads` worker threads, and `emit` each result in the order of the inputs.
 
-    At most `threads + 1` results exist at any time: a slow `emit` slows the work down.
+    At most `threads + 1` results exist at any time, so a slow `emit` slows the work down.
     """
     room = anyio.Semaphore(threads + 1)
     limiter = anyio.CapacityLimiter(threads)
@@ -127,7 +127,7 @@ async def ordered(
 
 
 async def gathered(inputs: Iterable[T], work: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
-    """The results of `work` on each input, in their order, few at once. The first failure is raised as it is."""
+    """The results of `work` on each input, in order, at most `at_once` at a time. The first failure is raised as it is."""
     waiting = enumerate(inputs)
     results: dict[int, R] = {}
 
@@ -139,11 +139,11 @@ async def gathered(inputs: Iterable[T], work: Callable[[T], Awaitable[R]], *, at
     return [results[number] for number in sorted(results)]
 
 
-async def hedged(request: Callable[[], Awaitable[T]], patience: float) -> T:
-    """The result of a request; when it takes longer than `patience` seconds, of whichever of two is done first.
+async def hedged(request: Callable[[], Awaitable[T]], after: float) -> T:
+    """The result of a request; if it takes longer than `after` seconds, it is made again, and the first result counts.
 
-    A connection that stalls is so replaced instead of waited for (Dean and Barroso, The Tail at Scale, CACM 2013).
-    Raises the first failure when none succeeds.
+    So a connection that stalls is replaced instead of waited for (Dean and Barroso, The Tail at Scale, CACM 2013).
+    Raises the first failure when neither succeeds.
     """
     results: list[T] = []
     failures: list[SidecarError] = []
@@ -163,7 +163,7 @@ async def hedged(request: Callable[[], Awaitable[T]], patience: float) -> T:
 
     async with anyio.create_task_group() as group:
         group.start_soon(attempt)
-        with anyio.move_on_after(patience):
+        with anyio.move_on_after(after):
             await settled.wait()
         if not settled.is_set():
             group.start_soon(attempt)
@@ -175,7 +175,7 @@ async def hedged(request: Callable[[], Awaitable[T]], patience: float) -> T:
 
 
 def first_failure(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure behind a group: one of ours where there is one, for the others are its consequences."""
+    """The failure behind a group: one of ours if there is one, because the others are its consequences."""
     leaves = list(_leaves(failures))
     return next((leaf for leaf in leaves if isinstance(leaf, SidecarError)), leaves[0])
 

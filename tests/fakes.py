@@ -71,7 +71,7 @@ class _Failure:
 
 @dataclass(slots=True)
 class MemoryUpload:
-    """Implements `ports.Upload`, and holds its callers to the rules: numbers without gaps, parts large enough."""
+    """Implements `base.Upload`, and holds its callers to the rules: numbers without gaps, parts large enough."""
 
     store: "MemoryStore"
     key: str
@@ -80,11 +80,11 @@ class MemoryUpload:
     state: str = "open"
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         await self.store.request("put_part", self.key, lambda: self._keep(number, offset, bytes(data)))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
 
         def copy() -> None:
             found = self.store.stored(source.key, if_match=source.etag)
@@ -93,7 +93,7 @@ class MemoryUpload:
         await self.store.request("copy_part", self.key, copy)
 
     async def complete(self) -> ObjectInfo:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         return await self.store.request("complete_upload", self.key, self._complete)
 
     def _keep(self, number: int, offset: int, data: bytes) -> None:
@@ -123,7 +123,7 @@ class MemoryUpload:
 
 
 class MemoryStore:
-    """Implements `ports.ObjectStore` with everything a test wants to know and to break.
+    """Implements `base.ObjectStore` with everything a test wants to know and to break.
 
     `time` is the store's own clock. `requests` lists (operation, key or prefix) of every request; operations are named
     as in `sidecar.store`. `hook`, when set, is called with both before each request does anything.
@@ -173,13 +173,13 @@ class MemoryStore:
         return self.write(key, data, None, dict(metadata or {}))
 
     async def now(self) -> datetime:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self.request("now", "", lambda: self.time)
 
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
 
         def read() -> Blob:
             found = self.stored(key, if_match=if_match)
@@ -192,11 +192,11 @@ class MemoryStore:
         return await self.request("get", key, read)
 
     async def head(self, key: str) -> ObjectInfo:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self.request("head", key, lambda: self.stored(key).info)
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
 
         def page() -> Page:
             keys = sorted(self.objects, key=str.encode)
@@ -209,7 +209,7 @@ class MemoryStore:
     async def put(
         self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
 
         def write() -> ObjectInfo:
             kept, self._cut_off = b"" if self._cut_off else data, False
@@ -219,7 +219,7 @@ class MemoryStore:
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         upload = await self.request("create_upload", key, lambda: self._begin(key, dict(metadata)))
         try:
             yield upload
@@ -228,7 +228,7 @@ class MemoryStore:
                 upload.state = "aborted"
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
 
         def replace_tags() -> None:
             self.stored(key)
@@ -237,7 +237,7 @@ class MemoryStore:
         await self.request("tag", key, replace_tags)
 
     async def tags(self, key: str) -> dict[str, str]:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
 
         def read() -> dict[str, str]:
             self.stored(key)

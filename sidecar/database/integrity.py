@@ -35,6 +35,6 @@ class SqliteIntegrity:
             except self._driver.error as error:
                 if not needs_the_app(error):
                     raise
-                log.warning("integrity check skipped: it needs an extension of the app", error=str(error))
+                log.warning("integrity check skipped", error=str(error), hint="it needs an extension of the app")
                 return "ok"
         return verdict.decode(errors="replace")

@@ -180,9 +180,9 @@ class SqliteSnapshotter:
                 return
             break
         self._warn_once(
-            "database is not in WAL mode: its writers wait while it is copied",
+            "database not switched to WAL",
             path=str(path),
-            hint="run PRAGMA journal_mode=WAL in the app, or set journal_mode=keep to accept this",
+            hint="its writers wait while it is copied: run PRAGMA journal_mode=WAL in the app, or accept this with journal_mode=keep",
         )
 
     def _checkpoint(self, connection: "sqlite3.Connection", path: Path) -> None:
@@ -191,10 +191,10 @@ class SqliteSnapshotter:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         else:
             self._warn_once(
-                "this SQLite has the WAL-reset bug: backing up without checkpointing",
+                "checkpoint skipped",
                 path=str(path),
                 sqlite=self.sqlite_version(),
-                hint="install pysqlite3, or Python with SQLite 3.51.3 or newer",
+                hint="this SQLite has the WAL-reset bug: install pysqlite3, or Python with SQLite 3.51.3 or newer",
             )
 
     def _warn_once(self, event: str, **details: str) -> None:

@@ -20,7 +20,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 
 class Staging:
-    """Implements `ports.Staging`. `directory` None chooses by itself, each time anew."""
+    """Implements `base.Staging`. `directory` None chooses by itself, each time anew."""
 
     def __init__(self, directory: Path | None = None, *, tmpfs: Path = TMPFS) -> None:
         self._directory = directory
@@ -28,7 +28,7 @@ class Staging:
 
     @contextmanager
     def reserve(self, database: Path, size: int) -> Iterator[tuple[Path, bool]]:
-        """See `ports.Staging`."""
+        """See `base.Staging`."""
         prefix = f"sidecar-{hashlib.sha256(os.fsencode(database)).hexdigest()[:16]}-"
         for place in {self._directory or database.parent, self._tmpfs}:
             _sweep(place, prefix)

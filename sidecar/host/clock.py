@@ -9,22 +9,22 @@ import anyio
 
 
 class SystemClock:
-    """Implements `ports.Clock`."""
+    """Implements `Clock`."""
 
     def now(self) -> datetime:
-        """See `ports.Clock`."""
+        """See `Clock`."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """See `ports.Clock`."""
+        """See `Clock`."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """See `ports.Clock`."""
+        """See `Clock`."""
         await anyio.sleep(seconds)
 
     def random(self) -> float:
-        """See `ports.Clock`."""
+        """See `Clock`."""
         return random.random()  # noqa: S311 - jitter, no secret
 
 

@@ -48,7 +48,7 @@ class Reaper:
 
 
 class App:
-    """Implements `ports.Child`: a process in a group of its own, with our stdin, stdout and stderr."""
+    """Implements `Child`: a process in a group of its own, with our stdin, stdout and stderr."""
 
     def __init__(
         self,
@@ -88,18 +88,18 @@ class App:
         self._over.set()
 
     async def wait(self) -> int:
-        """See `ports.Child`."""
+        """See `Child`."""
         await self._over.wait()
         return self._status
 
     def signal(self, number: int) -> None:
-        """See `ports.Child`."""
+        """See `Child`."""
         if not self._over.is_set():
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     async def stop_group(self, grace: float) -> None:
-        """See `ports.Child`. Polls, because the kernel tells nobody when a process group becomes empty."""
+        """See `Child`. Polls, because the kernel tells nobody when a process group becomes empty."""
         deadline = time.monotonic() + grace
         self._signal_group(signal.SIGTERM)
         while self._group_exists() and time.monotonic() < deadline:

@@ -10,11 +10,11 @@ from typing import Protocol, runtime_checkable
 from sidecar.host.clock import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
 
-FIRST_BYTE_TIMEOUT = 20.0  # seconds that a store over the network has to say anything before a request has failed
+FIRST_BYTE_TIMEOUT = 20.0  # seconds within which a store over the network must begin its reply
 
 
 class Upload(Protocol):
-    """An object being assembled from numbered parts; nothing is visible under its key until `complete` returned.
+    """An object being assembled from numbered parts; nothing is visible under its key before `complete` returns.
 
     Parts are numbered from 1 without gaps and may be sent in any order and at once. `offset` is the part's place in
     the finished object. Every part but the last has at least `ObjectStore.minimum_part` bytes.
@@ -42,14 +42,14 @@ class Upload(Protocol):
 class ObjectStore(Protocol):
     """A flat namespace of immutable-looking objects with conditional writes and read-after-write consistency.
 
-    Every method may raise the `Transient` family, `AccessDenied` and `StoreMissing`, and nothing of an SDK. Writes that
-    were sent and got no reply raise `OutcomeUnknown`. All of them are bounded in time and may be cancelled
-    anywhere; a cancelled `put` may take some seconds to end first.
+    Every method may raise the `Transient` family, `AccessDenied` and `StoreMissing`, but no error of an SDK. Writes that
+    were sent and got no reply raise `OutcomeUnknown`. All methods are bounded in time and may be cancelled
+    anywhere; a cancelled `put` may first take some seconds to finish.
     """
 
     @property
     def url(self) -> str:
-        """The store as a person writes it, without credentials: `s3://bucket/prefix` or `file:///dir`."""
+        """The store's URL as a person writes it, without credentials: `s3://bucket/prefix` or `file:///dir`."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class ObjectStore(Protocol):
 
     @property
     def maximum_parts(self) -> int:
-        """How many parts an upload may have."""
+        """The largest number of parts that an upload may have."""
         ...
 
     async def now(self) -> datetime:
@@ -69,16 +69,16 @@ class ObjectStore(Protocol):
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
-        """Read an object, or a span of it. A span that reaches beyond the end is cut.
+        """Read an object, or a span of it. A span that reaches beyond the end is shortened.
 
-        With `into` the bytes are put there if they fit, and `Blob.data` is a view of them.
+        With `into` the bytes are written there if they fit, and `Blob.data` is a view of them.
 
         Raises `NotFound`; `PreconditionFailed` when `if_match` is given and the object is another version.
         """
         ...
 
     async def head(self, key: str) -> ObjectInfo:
-        """What the store knows of a key, with its metadata. Raises `NotFound`."""
+        """Describe the object under a key, with its metadata. Raises `NotFound`."""
         ...
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
@@ -91,80 +91,80 @@ class ObjectStore(Protocol):
     async def put(
         self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        """Write a whole object at once, durably. Metadata keys are lower-case ASCII words, values are ASCII.
+        """Write a whole object durably. Metadata keys are lower-case ASCII words, values are ASCII.
 
         Raises `PreconditionFailed` when the condition does not hold (a missing key under `IfMatch` included).
         """
         ...
 
     def upload(self, key: str, *, metadata: Mapping[str, str]) -> AbstractAsyncContextManager[Upload]:
-        """Assemble an object from parts. Leaving the block without `complete` leaves nothing behind in the store."""
+        """Assemble an object from parts. A block that ends without `complete` leaves nothing behind in the store."""
         ...
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace the tags of an object, at most 10; doing it twice is doing it once. Its ETag stays.
+        """Replace the tags of an object, at most 10. The operation is idempotent, and the object keeps its ETag.
 
-        A newly written object has none, whatever was under its key before. Names and values are ASCII letters, digits
-        and `+-=._:/@`, at most 128 and 256 of them. Raises `NotFound`, and `ConfigurationError` from a store that has
-        no tags.
+        A newly written object has no tags, whatever was under its key before. Names and values are ASCII letters,
+        digits and `+-=._:/@`, at most 128 and 256 of them. Raises `NotFound`, and `ConfigurationError` from a store
+        without tags.
         """
         ...
 
     async def tags(self, key: str) -> dict[str, str]:
-        """The tags of an object. Raises `NotFound`. On AWS this is a right of its own, s3:GetObjectTagging."""
+        """The tags of an object. Raises `NotFound`. AWS has a separate permission for it, s3:GetObjectTagging."""
         ...
 
 
 @runtime_checkable
 class Prunable(Protocol):
-    """What a store without lifecycle rules of its own has beside `ObjectStore`: nobody else would expire anything."""
+    """A store without lifecycle rules of its own: objects expire only when they are pruned."""
 
     async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        """Every key that starts with `prefix` and has tags, with its tags."""
+        """All keys that start with `prefix` and have tags, with these tags."""
         ...
 
     async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """Delete those of these objects whose tags are still exactly the given ones. Returns the keys of these."""
+        """Delete the objects whose tags are still exactly the given ones. Returns the keys of those deleted."""
         ...
 
 
 @runtime_checkable
 class FileBacked(Protocol):
-    """What a store has beside `ObjectStore` that another one may take the place of, under the same URL: a directory."""
+    """A store in a directory, where another store may appear under the same URL, when a mount is missing for example."""
 
     @property
     def identity(self) -> str | None:
-        """Its own name, as it was when it was last asked for anything; None before that, and before anything was written to it."""
+        """The store's own name as of the last request; None before the first request and before anything was written."""
         ...
 
     @property
     def directory(self) -> Path:
-        """Where it is, or would be."""
+        """The directory, which may not exist yet."""
         ...
 
     async def rehearse(self) -> None:
-        """See that something could be written there, and leave nothing. Raises what a write would."""
+        """Check that the directory is writable, and leave nothing behind. Raises what a write would."""
         ...
 
 
 class TokenSource(Protocol):
-    """Where web-identity tokens come from; read anew at every refresh, never cached by us."""
+    """A source of web-identity tokens, which is read at every refresh; tokens are not cached."""
 
     @property
     def name(self) -> str:
-        """For people: which file or socket it is."""
+        """The file or socket, for messages."""
         ...
 
     async def read(self) -> Token:
-        """A token as it is now, decoded but not verified.
+        """The current token, decoded but not verified.
 
-        Raises `TokenUnavailable` when there may be one later, else `ConfigurationError` or `AccessDenied`.
+        Raises `TokenUnavailable` when a token may become available later, else `ConfigurationError` or `AccessDenied`.
         """
         ...
 
 
 class Credentials(Protocol):
-    """Temporary credentials of a role, renewed ahead of their end."""
+    """Temporary credentials of a role, renewed before they expire."""
 
     @property
     def role(self) -> str:
@@ -173,27 +173,27 @@ class Credentials(Protocol):
 
     @property
     def tokens(self) -> TokenSource:
-        """What the role is had for."""
+        """The source of the tokens that are exchanged for the role."""
         ...
 
     async def fresh(self) -> datetime:
-        """See that there are credentials that the store accepts now; to be awaited before each request.
+        """Ensure that there are valid credentials; to be awaited before each request.
 
-        Returns when they end, by this machine's clock. Raises `TokenUnavailable`, `AccessDenied`, `ConfigurationError`.
+        Returns when they expire, by this machine's clock. Raises `TokenUnavailable`, `AccessDenied`, `ConfigurationError`.
         """
         ...
 
     def forget(self) -> bool:
-        """The store says that they have ended: the next `fresh` gets others. False for such that were just obtained."""
+        """Discard credentials that the store calls expired, so that `fresh` gets new ones. False if they were just obtained."""
         ...
 
     def for_sdk(self) -> object:
-        """The SDK's session that signs with them. It never renews by itself."""
+        """The SDK's session that signs with these credentials. It never renews them by itself."""
         ...
 
 
 class Probe(Protocol):
-    """What `sidecar check` tries at a store beyond what `ObjectStore` offers."""
+    """An operation that only `sidecar check` tries, to see it refused."""
 
     async def delete(self, key: str) -> None:
         """Delete an object; with the right policy this is refused: `AccessDenied`."""

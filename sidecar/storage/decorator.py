@@ -1,4 +1,4 @@
-"""A store that does something around each request of another store."""
+"""The base of decorators: stores that do something around each request to another store."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Decorated:
-    """An `ObjectStore` around another: subclasses say what happens `_around` each attempt and each `_write`."""
+    """An `ObjectStore` around another one. Subclasses define what happens `_around` each attempt and each `_write`."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self._inner = inner
@@ -24,7 +24,7 @@ class Decorated:
         raise NotImplementedError
 
     def moved(self, *, sent: int = 0, received: int = 0) -> None:
-        """Bytes went over the wire."""
+        """Called with the number of bytes that went over the network."""
 
     def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
         return metadata or {}
@@ -40,29 +40,29 @@ class Decorated:
         return await self._around(operation, attempt)
 
     async def now(self) -> datetime:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self._around("now", self._inner.now)
 
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         blob = await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match, into=into))
         self.moved(received=len(blob.data))
         return blob
 
     async def head(self, key: str) -> ObjectInfo:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self._around("head", lambda: self._inner.head(key))
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self._around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
 
     async def put(
         self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
     ) -> ObjectInfo:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         signed = self._sign(metadata)
         self.moved(sent=len(data))
         return await self._write(
@@ -71,7 +71,7 @@ class Decorated:
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         signed = self._sign(metadata)
 
         async with AsyncExitStack() as stack:
@@ -83,19 +83,19 @@ class Decorated:
             yield _DecoratedUpload(self, key, signed, upload)
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         await self._around("tag", lambda: self._inner.tag(key, tags))
 
     async def tags(self, key: str) -> dict[str, str]:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         return await self._around("tags", lambda: self._inner.tags(key))
 
     async def part(self, operation: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """A request of an upload, decorated."""
+        """Make a request of an upload, decorated."""
         await self._around(operation, attempt)
 
     async def complete(self, key: str, metadata: Mapping[str, str], upload: Upload) -> ObjectInfo:
-        """The last request of an upload, decorated."""
+        """Make the last request of an upload, decorated."""
         return await self._write("complete_upload", key, metadata, upload.complete)
 
 
@@ -109,14 +109,14 @@ class _DecoratedUpload:
         self._inner = inner
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         self._store.moved(sent=len(data))
         await self._store.part("put_part", lambda: self._inner.put_part(number, offset, data))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         await self._store.part("copy_part", lambda: self._inner.copy_part(number, offset, source, span))
 
     async def complete(self) -> ObjectInfo:
-        """See `ports.Upload`."""
+        """See `base.Upload`."""
         return await self._store.complete(self._key, self._metadata, self._inner)

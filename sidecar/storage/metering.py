@@ -1,4 +1,4 @@
-"""Every request to a store, counted and timed."""
+"""Counts and times every request to a store."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Metered(Decorated):
-    """Counts and times every attempt in `Status`, and the bytes that it moves."""
+    """Counts and times every attempt, and the bytes that it moves, in `Status`."""
 
     def __init__(self, inner: ObjectStore, clock: Clock, status: Status) -> None:
         super().__init__(inner)
@@ -39,7 +39,7 @@ class Metered(Decorated):
         return result
 
     def moved(self, *, sent: int = 0, received: int = 0) -> None:
-        """See `Decorated`. Of an upload that fails on its way the whole is counted."""
+        """See `Decorated`. A part or object whose upload fails is counted in full."""
         self._status.sent += sent
         self._status.received += received
 

@@ -1,8 +1,8 @@
-"""Retrying and metering: decorators of `ports.ObjectStore`. Nothing else in the program retries a request.
+"""Retries of requests to a store. Nothing else in the program retries a request.
 
-A conditional write whose reply was lost is the trap here: the second attempt finds our own object and is told that
-somebody was there before. So every write carries a request id of its own in the object's metadata, and a refusal that
-follows a failed attempt is checked against it.
+The trap is a conditional write whose reply was lost: the second attempt finds our own object and is refused, as if
+another writer had been there before. So every write carries a request id of its own in the object's metadata, and a
+refusal that follows a failed attempt is checked against it.
 """
 
 import secrets
@@ -29,7 +29,7 @@ REQUEST_ID = "sidecar-request"
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long, in seconds, an operation is tried again, and the backoff between attempts (full jitter)."""
+    """For how many seconds an operation is retried, and the backoff between attempts (with full jitter)."""
 
     give_up_after: float
     first: float = 0.2
@@ -38,7 +38,7 @@ class RetryPolicy:
 
 
 class Retrying(Decorated):
-    """Tries `Transient` failures again until the policy gives up; recognizes writes of its own whose reply was lost."""
+    """Retries `Transient` failures until the policy gives up, and recognizes its own writes whose reply was lost."""
 
     def __init__(self, inner: ObjectStore, clock: Clock, policy: RetryPolicy) -> None:
         super().__init__(inner)
@@ -96,9 +96,9 @@ class Retrying(Decorated):
         return await self._around(operation, once)
 
     async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
-        """The object under `key` if an earlier attempt of ours wrote all of it, else the refusal.
+        """The object under `key` if an earlier attempt wrote all of it, else the refusal is raised.
 
-        Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender left before the body.
+        Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender disconnected before the body.
         """
         try:
             found = await self._inner.head(key)
@@ -119,15 +119,15 @@ def retry_transient(clock: Clock, policy: RetryPolicy, what: str) -> tenacity.As
     def out_of_time(state: tenacity.RetryCallState) -> bool:
         return clock.monotonic() - started + state.upcoming_sleep > policy.give_up_after
 
-    def tell(state: tenacity.RetryCallState) -> None:
+    def log_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
-        log.info("trying again", what=what, attempt=state.attempt_number, error=str(error))
+        log.info("retry scheduled", what=what, attempt=state.attempt_number, error=str(error))
 
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(Transient),
         wait=wait,
         stop=out_of_time,
         sleep=clock.sleep,
-        before_sleep=tell,
+        before_sleep=log_retry,
         reraise=True,
     )

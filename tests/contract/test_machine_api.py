@@ -31,7 +31,7 @@ async def test_the_machine_gives_another_token_each_time(fly: FlyMachine) -> Non
     [
         (Reply(200, "<html>", "text/html"), ConfigurationError, "text/html, 6 bytes"),
         (Reply(200, "x" * 100_000), ConfigurationError, "65536 bytes"),
-        (Reply(200, " \n"), TokenUnavailable, "answers with nothing"),
+        (Reply(200, " \n"), TokenUnavailable, "sends an empty answer"),
         (Reply(302, ""), ConfigurationError, "302"),
         (Reply(404, "no"), ConfigurationError, "404"),
         (Reply(401, "no"), AccessDenied, "401"),
@@ -54,7 +54,7 @@ async def test_other_answers_are_named(reply: Reply, kind: type[SidecarError], w
 async def test_sockets_that_are_none_are_named(tmp_path: Path) -> None:
     """Not there; a file; a name that is too long for a socket."""
     (tmp_path / "file").touch()
-    with pytest.raises(TokenUnavailable, match="nobody listens"):
+    with pytest.raises(TokenUnavailable, match="no process listens"):
         await MachineApi(tmp_path / "file").read()
     for path in (tmp_path / "missing", tmp_path / ("x" * 200)):
         with pytest.raises(SidecarError, match=r"missing|xxxx") as caught:

@@ -75,7 +75,7 @@ async def test_a_good_token_from_a_file_writes_and_reads(token_service: TokenSer
             await store.list("")
     left = await role.fresh() - datetime.now(UTC)
     assert timedelta(minutes=59) < left <= timedelta(hours=1, seconds=2)
-    told = [entry for entry in logs if entry["event"] == "web-identity token"]
+    told = [entry for entry in logs if entry["event"] == "web-identity token read"]
     assert [(each["iss"], each["aud"], each["sub"]) for each in told] == [
         ("https://oidc.fly.io/acme", "sts.amazonaws.com", "acme:shop:winter-sun-7421")
     ]
@@ -238,7 +238,7 @@ class _Late:
         self._first: TokenSource | None = first
 
     async def read(self) -> Token:
-        """See `ports.TokenSource`."""
+        """See `base.TokenSource`."""
         first, self._first = self._first, None
         if first is None:
             await anyio.sleep_forever()

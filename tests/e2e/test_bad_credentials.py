@@ -112,8 +112,8 @@ def _forged(service: TokenService) -> str:
 
 TOKENS: list[tuple[Callable[[TokenService], str], int, tuple[str, ...]]] = [
     (_empty, 75, ("token file", "is empty")),
-    (_half_written, 75, ("token file", "300 bytes", "no complete token")),
-    (_nested, 75, ("token file", "no complete token")),
+    (_half_written, 75, ("token file", "300 bytes", "not a complete token")),
+    (_nested, 75, ("token file", "not a complete token")),
     (_expired, 75, ("expired", "exp=20", "sub=acme:shop:")),
     (_of_another_app, 77, ("sub=acme:blog:", role_arn(), "trust policy")),
     (_for_another_audience, 77, ("aud=https://oidc.fly.io/acme", "trust policy")),
@@ -158,7 +158,7 @@ ANSWERS: list[tuple[str, Reply, int, tuple[str, ...]]] = [
     ("json", Reply(200, '{"token": "eyJhbGciOi.eyJpc3MiOi.c2ln"}', "application/json"), 78, ("no token",)),
     ("error", Reply(500, "internal error"), 75, ("status 500",)),
     ("forbidden", Reply(403, ""), 77, ("status 403",)),
-    ("empty", Reply(200, ""), 75, ("answers with nothing",)),
+    ("empty", Reply(200, ""), 75, ("sends an empty answer",)),
     ("silence", Reply(200, "", hang=60.0), 75, ("no answer in time",)),
 ]
 
@@ -185,7 +185,7 @@ def test_sockets_that_are_none(machine: Machine) -> None:
     refused(elsewhere.with_env(FLY_MACHINE_ID="148e2"), 78, "/.fly/api")
     refused(elsewhere, 77, "no credentials")
     (machine / "file").touch()
-    refused(elsewhere, 75, "nobody listens", fly_api_socket=machine / "file")
+    refused(elsewhere, 75, "no process listens", fly_api_socket=machine / "file")
 
 
 # --- what the test server cannot do, said by the proxy in its place ---

@@ -64,7 +64,7 @@ def test_boot_waits_for_a_store_that_returns_in_time(proxied: Machine, proxy: Fa
     proxied.lose_disk()
     proxy.down()
     with proxied.run(*CALM_APP, restore_timeout="60s") as process:
-        process.wait_for_log("trying again")
+        process.wait_for_log("retry scheduled")
         assert process.http("/livez")[0] == 200
         assert process.http("/readyz")[0] == 503
         assert proxied.files() == []
@@ -139,7 +139,7 @@ def test_store_that_returns_within_the_final_backup_gets_it(
         write_note(proxied.database, "published late")
         proxy.down()
         process.signal(15)
-        process.wait_for_log("trying again", 20)
+        process.wait_for_log("retry scheduled", 20)
         proxy.up()
         assert process.wait(30) == 0
     assert notes(proxied.restore_copy()) == ["published late"]

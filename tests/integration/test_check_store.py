@@ -37,20 +37,20 @@ class Forgetful(MemoryStore):
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         blob = await super().get(key, span=span, if_match=if_match, into=into)
         return replace(blob, data=bytes(reversed(blob.data))) if self._garbled else blob
 
 
 class Deletes:
-    """Implements `ports.Probe`."""
+    """Implements `base.Probe`."""
 
     def __init__(self, *, denied: bool) -> None:
         self._denied = denied
         self.done: list[str] = []
 
     async def delete(self, key: str) -> None:
-        """See `ports.Probe`."""
+        """See `base.Probe`."""
         if self._denied:
             raise AccessDenied("no")
         self.done.append(key)

@@ -118,7 +118,7 @@ class Asked(Staging):
         self.sizes: list[int] = []
 
     def reserve(self, database: Path, size: int) -> Any:
-        """See `ports.Staging`."""
+        """See `base.Staging`."""
         self.sizes.append(size)
         return super().reserve(database, size)
 

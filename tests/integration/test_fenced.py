@@ -20,7 +20,7 @@ class Suspended(MemoryStore):
     """A store, and a machine that is suspended for two terms in the middle of its next publish."""
 
     async def put(self, key: str, data: Bytes, **options: object) -> ObjectInfo:
-        """See `ports.ObjectStore`."""
+        """See `base.ObjectStore`."""
         if key.startswith(NAME) and self.other:
             other, self.other = self.other, None
             self.time += 2 * TTL

@@ -29,11 +29,11 @@ class Pruning(MemoryStore):
     """A store whose expired objects are ours to delete."""
 
     async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        """See `ports.Prunable`."""
+        """See `base.Prunable`."""
         return {key: dict(tags) for key, tags in self.marks.items() if key.startswith(prefix) and tags}
 
     async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """See `ports.Prunable`."""
+        """See `base.Prunable`."""
         for key in expired:
             del self.objects[key]
         return tuple(expired)

@@ -1,4 +1,4 @@
-"""What a store in a directory asks of the operating system, and what its errors mean."""
+"""The operating system under a store in a directory: locks, files, and the translation of errors."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ LOCK_PATIENCE = 10.0
 
 
 def lock(file: int, root: Path) -> None:
-    """flock(2), given up when cancelled or after a while: a lock that is never released must not hold up a shutdown."""
+    """Lock a file with flock(2). Gives up when cancelled or after a while, so that a stuck lock cannot block a shutdown."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
@@ -55,12 +55,12 @@ def bounds(span: Span | None, size: int) -> tuple[int, int]:
 
 
 def etag_of(status: os.stat_result) -> str:
-    """Changes with every write, because every write is a new file renamed into place."""
+    """The ETag of a file. It changes with every write, because every write renames a new file into place."""
     return f'"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"'
 
 
 def modified_at(status: os.stat_result) -> datetime:
-    """The file's own time, which is the store's clock."""
+    """The modification time of a file, by the clock of its file system."""
     return datetime.fromtimestamp(status.st_mtime, UTC)
 
 
@@ -87,7 +87,7 @@ def translated(root: Path) -> Iterator[None]:
 
 
 def translate(error: OSError, root: Path) -> SidecarError:
-    """The error of ours that says what it means for this store, and what to do."""
+    """Our error for an error of the operating system, with what to do about it."""
     reason = f"the store {root} cannot be used: {error.strerror}"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:

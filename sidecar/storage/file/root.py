@@ -1,7 +1,7 @@
-"""The directory of a `file://` store: which one it is, and what lies in it beside the objects.
+"""The directory of a `file://` store: its identity, and the private files beside the objects.
 
-A file system that is not mounted leaves an empty directory, or none. So the store has a name of its own, a random one in
-`.sidecar/id`, and a process that has seen it uses no other directory in its place, and makes none.
+A file system that is not mounted leaves an empty directory, or none. So the store has a random name of its own in
+`.sidecar/id`, and a process that has seen that name neither uses nor creates another directory in its place.
 """
 
 import os
@@ -19,7 +19,7 @@ _MOUNTED = "is the store's file system mounted?"
 
 
 class Root:
-    """Raises `StoreMissing` besides the operating system's errors."""
+    """The directory of one store. Methods raise `StoreMissing` and the operating system's errors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class Root:
 
     @property
     def identity(self) -> str | None:
-        """The name that was seen last; asks nobody."""
+        """The name as it was last read."""
         return self._identity.decode(errors="replace") if self._identity else None
 
     def require(self) -> None:
@@ -40,11 +40,11 @@ class Root:
             if found is None and not self.path.exists() and not self.path.parent.exists():
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
         elif found != known:
-            what = "is not the one that was there" if self.path.exists() else "is gone"
-            raise StoreMissing(f"the store {self.path} {what}", f"{_MOUNTED} When it is back all goes on")
+            what = "is not the one that was there before" if self.path.exists() else "is gone"
+            raise StoreMissing(f"the store {self.path} {what}", f"{_MOUNTED} Backups continue once it is back")
 
     def prepare(self) -> None:
-        """See that it is there, to be written to. Raises `StoreMissing`."""
+        """Ensure that the directory exists before it is written to. Raises `StoreMissing`."""
         self.require()
         if self._identity is None:
             self._identity = self._identity or self._create()
@@ -59,13 +59,13 @@ class Root:
             tried.rmdir()
 
     def folder(self, folder: Path) -> None:
-        """See that a folder is there, without making the root again. It may be new: its entry is not synced yet."""
+        """Ensure that a folder exists, without creating the root again. The entry of a new folder is not synced yet."""
         if folder != self.path and not folder.is_dir():
             self.folder(folder.parent)
             folder.mkdir(exist_ok=True)
 
     def temporary(self) -> Path:
-        """A name for a private file, in a folder that is there."""
+        """A path for a new private file, in an existing folder."""
         self.prepare()
         incoming = self.private / "incoming"
         self.folder(incoming)
@@ -73,13 +73,13 @@ class Root:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writer of the directory at a time; the lock goes with the process that holds it."""
+        """Lock the directory, so that there is one writer at a time. The lock ends with the process that holds it."""
         self.prepare()
         with self._lock():
             yield
 
     def folders(self, file: Path) -> Iterator[Path]:
-        """The folders whose entries lead to a file: a new one survives a power cut only with its own entry."""
+        """The folders whose entries lead to a file. A new one survives a power cut only if its own entry was synced."""
         for folder in file.parents:
             yield folder
             if folder == self.path.parent:
@@ -95,7 +95,7 @@ class Root:
         return None
 
     def _create(self) -> bytes | None:
-        """Give it a name, unless another process is faster: then what that one gave."""
+        """Name the store, or return the name that a faster process gave it."""
         self.path.mkdir(exist_ok=True)
         self.private.mkdir(exist_ok=True)
         with self._lock():

@@ -1,4 +1,4 @@
-"""The bodies of S3's requests and replies, without a copy of the whole."""
+"""Bodies of S3 requests and replies, sent and received without a copy of the whole."""
 
 import io
 from typing import Any
@@ -11,8 +11,9 @@ PIECE = 128 << 10
 class Body(io.BytesIO):
     """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of the whole.
 
-    A BytesIO by name, so that both treat it as one; the bytes are where they were. Given as they are, asyncio would copy
-    them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each time.
+    It derives from BytesIO only so that both treat it as one; the bytes are not copied into it. Given the bytes
+    themselves, asyncio would copy them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each
+    time.
     """
 
     def __init__(self, data: Bytes) -> None:
@@ -21,7 +22,7 @@ class Body(io.BytesIO):
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """All that is left, or `size` bytes of it; of many only a piece."""
+        """The rest, or `size` bytes of it, but at most a piece."""
         wanted = len(self._data) if size is None or size < 0 else min(size, PIECE)
         piece = bytes(self._data[self._at : self._at + wanted])
         self._at += len(piece)

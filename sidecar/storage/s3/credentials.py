@@ -1,8 +1,8 @@
 """A role's temporary credentials for a web-identity token: sts:AssumeRoleWithWebIdentity, unsigned.
 
-Not the SDK's own provider, for three reasons. It reads tokens synchronously, so it cannot mint them from a socket. It
-renews inside the signing of a request, within that request's deadline. And it insists on new credentials ten minutes
-before the old ones end, so that a token service that is down for a moment stops a daemon that has valid ones.
+The SDK's own provider is not used, for three reasons. It reads tokens synchronously, so it cannot mint them from a
+socket. It renews while a request is signed, within the deadline of that request. And it insists on new credentials ten
+minutes before the old ones expire, so that a short outage of the token service stops a daemon with valid credentials.
 
 https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 """
@@ -34,17 +34,17 @@ DURATION = 3600  # seconds: what every role allows (its maximum is at least that
 DEADLINE = 15.0
 ATTEMPTS = 3  # with a token read anew each time
 BETWEEN_ATTEMPTS = 0.5
-EARLY = 900.0  # renew this long before the end, or for a quarter of a shorter session
-LAST_MOMENT = 60.0  # not used for new requests any more, or a tenth of a shorter session
+EARLY = 900.0  # renewal begins this long before the end, or at the last quarter of a shorter session
+LAST_MOMENT = 60.0  # before the end, or a tenth of a shorter session: no new request uses the credentials
 JUST_NOW = 1.0
 WHOLE_SECOND = 1.0  # the service's times have no fractions
 AHEAD_SECONDS = 3.0
-AGAIN_AFTER = 30.0  # a failed renewal ahead of time is repeated
+AGAIN_AFTER = 30.0  # until a failed early renewal is repeated
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Which role, under which name in the audit log, and where the token service is. `endpoint` None is AWS's own."""
+    """The role, its session name in the audit log, and the token service. `endpoint` None is AWS's own."""
 
     arn: str
     session_name: str
@@ -54,7 +54,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """Credentials, when they end by this machine's clock, and until when they serve, on the monotonic clock.
+    """Credentials, when they expire by this machine's clock, and how long they are used, on the monotonic clock.
 
     Lifetimes are measured by the service's own clock (`Expiration - Date`): a wrong clock here changes nothing.
     """
@@ -67,7 +67,7 @@ class _Session:
 
 
 class RoleCredentials:
-    """Implements `ports.Credentials`. `renewed` is told when each new session ends."""
+    """Implements `base.Credentials`. `renewed` is called with the end of each new session."""
 
     def __init__(self, role: Role, tokens: TokenSource, clock: Clock, renewed: Callable[[datetime], None]) -> None:
         self.tokens = tokens
@@ -82,11 +82,11 @@ class RoleCredentials:
 
     @property
     def role(self) -> str:
-        """See `ports.Credentials`."""
+        """See `base.Credentials`."""
         return self._role.arn
 
     async def fresh(self) -> datetime:
-        """See `ports.Credentials`. One caller renews, ahead of time; the others go on with what there is."""
+        """See `base.Credentials`. One caller renews early; the others continue with the present credentials."""
         session = self._usable()
         if session is None:
             async with self._renewing:
@@ -97,22 +97,22 @@ class RoleCredentials:
         return session.expires
 
     def forget(self) -> bool:
-        """See `ports.Credentials`."""
+        """See `base.Credentials`."""
         if self._session and self._clock.monotonic() - self._session.obtained < JUST_NOW:
             return False  # the reply to a request that was signed before; or nothing will ever be accepted
         self._session = None
         return True
 
     async def keys(self) -> ReadOnlyCredentials:
-        """What the SDK signs a request with."""
+        """The keys that the SDK signs a request with."""
         if self._session is None:
             await self.fresh()
         if self._session is None:  # forgotten at this very moment
-            raise TokenUnavailable(f"no credentials of {self.role} right now", "they are fetched again")
+            raise TokenUnavailable(f"no credentials of {self.role} right now", "new ones are fetched")
         return self._session.keys
 
     def for_sdk(self) -> Any:
-        """See `ports.Credentials`."""
+        """See `base.Credentials`."""
         if self._sdk is None:
             self._sdk = new_session()
             self._sdk.register_component("credential_provider", _Provider(self.keys))
@@ -125,17 +125,17 @@ class RoleCredentials:
         return self._clock.monotonic() >= max(session.renew_at, self._not_before)
 
     async def _renew_ahead(self, session: _Session) -> _Session:
-        """Try once; the credentials in use are good for a while yet."""
+        """Try once to renew; the credentials in use are still valid."""
         if not self._is_due(session):
             return self._usable() or session
         try:
-            with anyio.fail_after(AHEAD_SECONDS):  # whoever asked has credentials that work, and a lease to renew
+            with anyio.fail_after(AHEAD_SECONDS):  # the caller has valid credentials, and a lease to renew
                 return await self._renew()
         except (SidecarError, TimeoutError) as error:
             left = session.ends_at - self._clock.monotonic()
             self._not_before = self._clock.monotonic() + min(AGAIN_AFTER, max(1.0, left / 4))
             log.warning(
-                "the credentials could not be renewed; the present ones go on for now",
+                "credentials not renewed",
                 error=getattr(error, "message", "the token service did not answer in time"),
                 hint=getattr(error, "hint", ""),
                 seconds_left=round(left),
@@ -147,7 +147,7 @@ class RoleCredentials:
         attempt = 1
         while True:
             token = await self.tokens.read()
-            self._tell(token)
+            self._log_claims(token)
             try:
                 session = await self._assume(token)
             except Refused as refusal:
@@ -162,13 +162,13 @@ class RoleCredentials:
         log.debug("credentials renewed", role=self.role, expires=session.expires.isoformat())
         return session
 
-    def _tell(self, token: Token) -> None:
-        """Log what is in a token, once for as long as it is the same but for its times."""
+    def _log_claims(self, token: Token) -> None:
+        """Log the claims of a token, once for as long as only its times change."""
         told = f"{token.issuer} {token.audience} {token.subject}"
         if told != self._told:
             self._told = told
             log.info(
-                "web-identity token",
+                "web-identity token read",
                 source=self.tokens.name,
                 role=self.role,
                 iss=token.issuer,
@@ -178,13 +178,17 @@ class RoleCredentials:
             )
 
     async def _assume(self, token: Token) -> _Session:
-        """One request. Raises `Refused` when another token may help, else our errors."""
+        """Make one request. Raises `Refused` when another token may help, else our errors."""
         try:
             with anyio.fail_after(DEADLINE):
                 reply = await self._request(token)
         except SDK_ERRORS as error:
             raise translate(error, token, self.role, self._where()) from error
-        except (LookupError, TypeError, AttributeError) as error:  # the SDK's parser, of XML that is no answer at all
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # from the SDK's parser, when the reply is something else
             raise self._no_service() from error
         return self._session_of(reply)
 
@@ -231,7 +235,7 @@ class RoleCredentials:
 
 
 class _Provider(AioCredentials):  # type: ignore[misc] # aiobotocore has no types
-    """Both the SDK's chain of providers and the credentials it finds: whatever it signs, it asks `keys`."""
+    """Both the SDK's chain of providers and the credentials that it finds: it asks `keys` for each signature."""
 
     def __init__(self, keys: Callable[[], Awaitable[ReadOnlyCredentials]]) -> None:
         super().__init__("", "", "", method="sidecar-web-identity")

@@ -1,4 +1,4 @@
-"""What the SDK raises, in our words: the table behind `s3.py`."""
+"""Translates the errors of the SDK into ours."""
 
 import re
 from datetime import UTC, datetime
@@ -58,18 +58,20 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
         return ConfigurationError(f"{where} redirects every request", "check AWS_REGION and AWS_ENDPOINT_URL_S3")
     words = _words(error)
     if operation in _WRITES and not _was_not_sent(error):
-        return OutcomeUnknown(f"no reply from {where} to {operation} {key}: {words}", "it is looked up and tried again")
+        return OutcomeUnknown(
+            f"no reply from {where} to {operation} {key}: {words}", "sidecar looks the object up and tries again"
+        )
     return StoreUnavailable(f"{where} cannot be reached: {words}", "check the network and AWS_ENDPOINT_URL_S3")
 
 
 def doubts_session(error: BaseException) -> bool:
-    """Whether a store may mean that temporary credentials have ended. Not all say ExpiredToken then."""
+    """Whether a store may mean that temporary credentials have expired. Not all answer ExpiredToken then."""
     code = error.response.get("Error", {}).get("Code") if isinstance(error, boto.ClientError) else None
     return code in _STALE_TOKENS or code in {"InvalidAccessKeyId", "InvalidToken"}
 
 
 def _was_not_sent(error: BaseException) -> bool:
-    """Whether the connection never came about. aiobotocore says EndpointConnectionError of a broken one, too."""
+    """Whether the connection was never made. aiobotocore raises EndpointConnectionError for a broken one, too."""
     cause = error.kwargs.get("error") if isinstance(error, boto.EndpointConnectionError) else None
     return isinstance(error, _NOT_SENT) and (cause is None or isinstance(cause, aiohttp.ClientConnectorError))
 
@@ -87,7 +89,7 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
     if code in _THROTTLES or status == 429:
         return Throttled(f"{where} asks to slow down: {message}")
     if code in _STALE_TOKENS:
-        return TokenUnavailable(f"{where} says that the credentials have expired: {message}", "newer ones are fetched")
+        return TokenUnavailable(f"{where} reports expired credentials: {message}", "new ones are fetched")
     if code in _REDIRECTS or status in {301, 307}:
         return ConfigurationError(_redirect(reply, bucket, message), "set AWS_REGION to the bucket's region")
     if code == "NoSuchUpload":
@@ -96,7 +98,7 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
         return StoreMissing(f"the bucket {bucket} does not exist at {where}", "create it, or correct `store`")
     if code == "NoSuchKey" or status == 404:
         return NotFound(f"{key} does not exist")
-    return _denied_or_down(code, status, _told(reply, code, message), bucket, where, operation)
+    return _denied_or_down(code, status, _with_skew(reply, code, message), bucket, where, operation)
 
 
 def _denied_or_down(code: str, status: int, message: str, bucket: str, where: str, operation: str) -> SidecarError:
@@ -128,8 +130,8 @@ def _redirect(reply: Any, bucket: str, message: str) -> str:
     return f"the bucket {bucket} is in another region{f': {region}' if region else ''}: {message}"
 
 
-def _told(reply: Any, code: str, message: str) -> str:
-    """The message; of a wrong clock with how wrong it is, by the reply's `Date`."""
+def _with_skew(reply: Any, code: str, message: str) -> str:
+    """The message; for a wrong clock, how wrong it is by the reply's `Date`."""
     return f"this clock {_skew(reply)}: {message}" if code == "RequestTimeTooSkewed" else message
 
 
@@ -143,6 +145,6 @@ def _skew(reply: Any) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """For people: the SDK quotes whole URLs, and a query hides what matters."""
-    said = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
-    return _QUERY.sub("", said)
+    """The message of an error without queries: the SDK quotes whole URLs, where a query hides what matters."""
+    text = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
+    return _QUERY.sub("", text)

@@ -1,4 +1,4 @@
-"""The SDK's session. Every client of ours comes from one made here."""
+"""The SDK's session. Every client is made from a session that is made here."""
 
 import gzip
 import json
@@ -11,12 +11,12 @@ from botocore.loaders import JSONFileLoader
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _DOCUMENTATION = {"documentation", "documentationUrl"}
-# By the names that endpoints.json has for them: the store, and what the SDK's own search for credentials calls.
+# Their names in endpoints.json: the store, and the services that the SDK's own search for credentials calls.
 _CALLED = ("s3", "sts", "oidc", "portal.sso")
 
 
 def new_session() -> AioSession:
-    """A session that loads of the SDK's descriptions what a client needs (see `_Descriptions`)."""
+    """A session that loads only those of the SDK's descriptions that a client needs (see `_Descriptions`)."""
     session = get_session()
     session.get_component("data_loader").file_loader = _Descriptions()
     keys = {name: os.environ[name] for name in _KEYS if name in os.environ}
@@ -33,7 +33,7 @@ class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no typ
     """
 
     def load_file(self, file_path: str) -> Any:
-        """The description at a path without its extension, None where there is none."""
+        """The description at a path without its extension, or None."""
         plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
         needed = _endpoints if plain.name == "endpoints.json" else _undocumented
         if plain.is_file():
@@ -44,12 +44,12 @@ class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no typ
 
 
 def _undocumented(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. What documents is text: a parameter that is called so is an object, and stays."""
+    """A JSON object without documentation, which is text; a parameter of the same name is an object, and stays."""
     return {name: "" if name in _DOCUMENTATION and isinstance(value, str) else value for name, value in pairs}
 
 
 def _endpoints(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of the list of endpoints; a partition has all its services in one."""
+    """A JSON object of the list of endpoints; each partition lists all its services, and keeps those that are called."""
     described = dict(pairs)
     if "partition" in described:
         described["services"] = {name: described["services"][name] for name in _CALLED if name in described["services"]}

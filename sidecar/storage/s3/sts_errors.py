@@ -1,7 +1,7 @@
-"""What a security token service says no to, in our words, with what the token says: the table behind `sts.py`.
+"""Translates the refusals of a security token service into our errors, with the claims of the token.
 
-Codes: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html, and what SeaweedFS calls
-the same (InvalidParameterValue for a token that it cannot verify).
+Codes: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html, and those of SeaweedFS
+(InvalidParameterValue for a token that it cannot verify).
 """
 
 import re
@@ -24,7 +24,7 @@ _BUSY = {"IDPCommunicationError", "IDPCommunicationErrorException", "Throttling"
 
 
 class Refused(Exception):
-    """The service does not take this token; another one, or the same one later, may do. Else: `outcome`."""
+    """The service refuses this token. Another one, or the same one later, may be accepted; if not, `outcome` is raised."""
 
     def __init__(self, outcome: SidecarError) -> None:
         super().__init__(str(outcome))
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def translate(error: BaseException, token: Token, role: str, where: str) -> Exception:
-    """Our error for one of the SDK's, or `Refused`. Never shows a token, even if the service repeats it."""
+    """Our error for one of the SDK's, or `Refused`. It never shows a token, even if the service repeats it."""
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, token, role, where)
     words = "no answer in time" if isinstance(error, TimeoutError) else clean(str(error) or type(error).__name__)
@@ -73,5 +73,5 @@ def _of_reply(reply: Any, token: Token, role: str, where: str) -> Exception:
 
 
 def clean(text: str) -> str:
-    """Somebody else's words, without anything that looks like a token."""
+    """A text without anything that looks like a token."""
     return _JWT.sub("***", text)

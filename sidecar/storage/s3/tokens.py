@@ -1,10 +1,11 @@
 """Web-identity tokens: from a file that the platform keeps fresh, or minted by fly.io's machine API.
 
-fly.io: https://fly.io/docs/security/openid-connect/. The socket is root's; its answer is the raw JWT. With AWS_ROLE_ARN
-in the environment the machine's init also writes a token to a file, some time after the start, and again every few
-minutes: it can be absent, and since nobody says that it is replaced atomically, empty or cut short for a moment.
+fly.io: https://fly.io/docs/security/openid-connect/. The socket belongs to root; its answer is the raw JWT. With
+AWS_ROLE_ARN in the environment the machine's init also writes a token to a file, some time after the start, and again
+every few minutes. The file can be absent and, because no document promises that it is replaced atomically, empty or
+incomplete for a moment.
 
-Nothing is verified here: that is the security token service's part. What a token says is for logs and errors.
+Nothing is verified here: the security token service does that. The claims of a token are for logs and errors.
 """
 
 import base64
@@ -27,12 +28,12 @@ AUDIENCE = "sts.amazonaws.com"
 URL = "http://localhost/v1/tokens/oidc"
 API_TIMEOUT = aiohttp.ClientTimeout(total=5)
 LIMIT = 64 << 10
-PATIENCE = 1.0  # seconds for one read; whoever reads tries again, so that the reason is known when time is up
+PATIENCE = 1.0  # seconds for one read; the caller retries, so that it knows the reason when its time is up
 POLL = 0.1
 
 
 class TokenFile:
-    """Implements `ports.TokenSource`: a file, as AWS_WEB_IDENTITY_TOKEN_FILE names it."""
+    """Implements `base.TokenSource`: a file, as AWS_WEB_IDENTITY_TOKEN_FILE names it."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.name = f"token file {path}"
@@ -40,7 +41,7 @@ class TokenFile:
         self._clock = clock
 
     async def read(self) -> Token:
-        """See `ports.TokenSource`. Waits some seconds for a file that is absent or half-written."""
+        """See `base.TokenSource`. Waits a second for a file that is absent or half-written."""
         deadline = self._clock.monotonic() + PATIENCE
         while True:
             try:
@@ -64,20 +65,20 @@ class TokenFile:
             ) from error
         token = decode(data)
         if token is None:
-            what = f"holds {len(data)} bytes that are no complete token" if data.strip() else "is empty"
-            raise TokenUnavailable(f"the {self.name} {what}", "it is read again; the platform should rewrite it")
+            what = f"holds {len(data)} bytes that are not a complete token" if data.strip() else "is empty"
+            raise TokenUnavailable(f"the {self.name} {what}", "sidecar reads it again; the platform should rewrite it")
         return token
 
 
 class MachineApi:
-    """Implements `ports.TokenSource`: a token of its own for each read, from fly.io's machine API."""
+    """Implements `base.TokenSource`: a token of its own for each read, from fly.io's machine API."""
 
     def __init__(self, socket: Path) -> None:
         self.name = f"socket {socket}"
         self._socket = socket
 
     async def read(self) -> Token:
-        """See `ports.TokenSource`."""
+        """See `base.TokenSource`."""
         try:
             status, kind, body = await self._ask()
         except aiohttp.ClientConnectorError as error:
@@ -89,10 +90,10 @@ class MachineApi:
             raise self._refused(status)
         token = decode(body)
         if token is None and not body.strip():
-            raise TokenUnavailable(f"the {self.name} answers with nothing", "it is asked again")
+            raise TokenUnavailable(f"the {self.name} sends an empty answer", "sidecar asks again")
         if token is None:
             raise ConfigurationError(
-                f"the {self.name} answers with something that is no token ({kind}, {len(body)} bytes)",
+                f"the {self.name} answers with something other than a token ({kind}, {len(body)} bytes)",
                 "fly_api_socket must be fly.io's machine API",
             )
         return token
@@ -110,7 +111,7 @@ class MachineApi:
 
     def _unreachable(self, error: OSError) -> SidecarError:
         if error.errno == errno.ECONNREFUSED:
-            return TokenUnavailable(f"nobody listens on the {self.name}", "is this a fly.io machine?")
+            return TokenUnavailable(f"no process listens on the {self.name}", "is this a fly.io machine?")
         if error.errno in {errno.EACCES, errno.EPERM}:
             return ConfigurationError(
                 f"the {self.name} is closed to this user: {error.strerror}",
@@ -123,7 +124,7 @@ class MachineApi:
 
     def _refused(self, status: int) -> SidecarError:
         if status >= 500 or status == 429:
-            return TokenUnavailable(f"the {self.name} answers with status {status}", "it is asked again")
+            return TokenUnavailable(f"the {self.name} answers with status {status}", "sidecar asks again")
         if status in {401, 403}:
             return AccessDenied(
                 f"the {self.name} gives this machine no token (status {status})", "ask fly.io's support"
@@ -134,12 +135,12 @@ class MachineApi:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """A pipe under the file's name must not stop everything until somebody writes to it."""
+    """Open without waiting: a pipe under the file's name must not block until somebody writes to it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decode(data: bytes) -> Token | None:
-    """What a JWT says, unverified; None for anything that is not a whole one."""
+    """The claims of a JWT, unverified; None for anything that is not a whole one."""
     with suppress(ValueError, TypeError, OverflowError, OSError, RecursionError):
         text = data.decode("ascii").strip()
         head, payload, signature = text.split(".")
@@ -160,7 +161,7 @@ def decode(data: bytes) -> Token | None:
 def _object(part: str) -> Mapping[str, Any]:
     value = json.loads(_bytes(part))
     if not isinstance(value, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for what is no token
+        raise ValueError("not a JSON object")  # noqa: TRY004 - one kind of error for anything but a token
     return value
 
 
