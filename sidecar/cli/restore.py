@@ -15,7 +15,7 @@ from sidecar.settings.configuration import Configuration
 async def restore(
     configuration: Configuration, *, at: str | None, key: str | None, output: str | None, force: bool
 ) -> int:
-    """Restore what is asked for. An existing file is replaced only with `force`, and kept beside the new one."""
+    """Restore each database. An existing file is replaced only with `force`, and kept beside the new one."""
     if at and key:
         raise UsageError("--at and --key exclude each other", "give one of them")
     instant = _parse_time(at) if at else None
