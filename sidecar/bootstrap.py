@@ -101,17 +101,17 @@ class Services:
         return Catalog(Retrying(self.store, self.clock, policy or self.retry_policy))
 
     def fence(self, *, returning: bool = True) -> WriterLease:
-        """What makes us the only writer: the lease, acquired with the retry policy of a boot; see `Identity.returning`."""
+        """The lease that makes us the only writer, acquired with the retry policy of a boot; see `Identity.returning`."""
         settings = self.configuration.settings
-        later = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))
+        store = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))
         if settings.lease == "off":
             return NoLease(self.catalog(self.boot_retry_policy).store)
-        patient = Retrying(self.store, self.clock, self.boot_retry_policy)
+        boot_store = Retrying(self.store, self.clock, self.boot_retry_policy)
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
         names = [database.name for database in self.databases]
-        known = partial(self.catalog(self.boot_retry_policy).highest_epoch, names)
-        return Lease(later, patient, self.clock, self.status.lease, me, known)
+        highest_epoch = partial(self.catalog(self.boot_retry_policy).highest_epoch, names)
+        return Lease(store, boot_store, self.clock, self.status.lease, me, highest_epoch)
 
     @property
     def boot_retry_policy(self) -> RetryPolicy:

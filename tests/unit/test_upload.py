@@ -9,6 +9,7 @@ import pytest
 from sidecar.errors import (
     AccessDenied,
     ConfigurationError,
+    LeaseLost,
     NoRoom,
     NotFound,
     OutcomeUnknown,
@@ -71,6 +72,21 @@ async def upload(store: ObjectStore, sizes: PartSizes, produce: Produce, *, conc
     """Upload what `produce` writes, as a publish does."""
     written = await write_through(produce, sizes, ObjectUpload(store, KEY, METADATA, concurrency=concurrency))
     return written.info
+
+
+@pytest.mark.parametrize("size", [10, 10 * PART])
+async def test_the_permit_is_asked_last_and_its_refusal_publishes_nothing(store: MemoryStore, size: int) -> None:
+    """A machine that lost the lease while it uploaded must not make the object visible."""
+    before: list[tuple[str, str]] = []
+
+    async def refuse() -> None:
+        before.extend(store.requests)
+        raise LeaseLost("another machine took over")
+
+    with pytest.raises(LeaseLost):
+        await write_through(written(data(size)), PartSizes(PART), ObjectUpload(store, KEY, METADATA, permit=refuse))
+    assert was_not_asked_to_publish(store)
+    assert [operation for operation, _ in before].count("put_part") == (size // PART if size > PART else 0)
 
 
 async def publish(store: MemoryStore, produce: Produce, *, concurrency: int = 4, part_size: int = PART) -> None:
