@@ -48,6 +48,8 @@ def test_backup_and_status_through_the_daemon(local: Machine) -> None:
         shown = local.cli("status").stdout
         assert "running" in shown
         assert "verdict   Protected since " in shown
+        holder = json.loads(process.http("/status")[1])["lease"]["holder"]
+        assert f"holder    {holder}\n" in shown
         assert key[0] in shown
         status = json.loads(local.cli("status", "--json").stdout)
         assert status["phase"] == "running"
@@ -224,9 +226,16 @@ def test_history_by_hand(local: Machine) -> None:
 
     table = local.cli("list").stdout.splitlines()
     assert [line.split()[-1] for line in table] == ["KEY", first, second]
-    assert second in local.cli("status").stdout
+    shown = local.cli("status").stdout
+    assert second in shown
+    assert re.search(r"^holder    none; \S+ was the last one$", shown, re.MULTILINE), shown
+    assert re.search(r"^  restore points +2$", shown, re.MULTILINE), shown
+    assert re.search(rf"^  oldest restore point +{re.escape(first)}$", shown, re.MULTILINE), shown
     status = json.loads(local.cli("status", "--json").stdout)
     assert (status["source"], status["databases"][0]["restore_point"]) == ("store", second)
+    listing = status["databases"][0]["listing"]
+    assert (listing["count"], listing["oldest"]["key"], listing["newest"][0]["key"]) == (2, first, second)
+    assert (status["lease"]["held"], status["lease"]["epoch"]) == (False, 3)
     assert local.cli("verify").stdout == f"{second}: good\n"
     rows = [line.split() for line in local.cli("verify", "--all").stdout.splitlines()]
     assert [(row[0], row[-1]) for row in rows] == [("KEY", "RESULT"), (first, "good"), (second, "good")]
