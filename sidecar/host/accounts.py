@@ -1,4 +1,4 @@
-"""The user that the app runs as: `user`, `user:group`, `uid` or `uid:gid`."""
+"""Resolves the user that the app runs as: `user`, `user:group`, `uid` or `uid:gid`."""
 
 import grp
 import os
@@ -11,8 +11,8 @@ from sidecar.model import Account
 def account(setting: str) -> Account:
     """The account that `app_user` names.
 
-    A bare number needs no entry in /etc/passwd, and is then its own group. With a group named, it is the only one, as
-    in a Dockerfile's USER; else the account's own groups are kept. Raises `ConfigurationError`.
+    A bare number needs no entry in /etc/passwd, and is then its own group. A named group is the only one, as in a
+    Dockerfile's USER; otherwise the account keeps its own groups. Raises `ConfigurationError`.
     """
     user, separator, group = setting.partition(":")
     entry = _entry(user)
@@ -29,7 +29,7 @@ def account(setting: str) -> Account:
 
 
 def to_become(setting: str | None) -> Account | None:
-    """The account that the app is to run as; None when that is ours already. Raises `ConfigurationError`."""
+    """The account that the app is to run as; None when it is ours already. Raises `ConfigurationError`."""
     if setting is None:
         return None
     wanted = account(setting)
@@ -62,5 +62,5 @@ def _group(group: str) -> int:
 
 
 def _is_number(text: str) -> bool:
-    """Whether it is an id as the kernel has them: 2**32 - 1 means "leave it as it is" there (chown(2), setresuid(2))."""
+    """Whether a text is an id that the kernel accepts: 2**32 - 1 means "leave unchanged" (chown(2), setresuid(2))."""
     return text.isascii() and text.isdigit() and int(text) < 2**32 - 1

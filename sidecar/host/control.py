@@ -71,7 +71,7 @@ class ControlClient:
         return await self._request("GET", "/status", read, ANSWER_SECONDS)
 
     async def backup(self, progress: Callable[[int, int], None]) -> dict[str, object] | None:
-        """Have every database backed up now; None when no daemon listens. `progress` is told bytes done, bytes in all."""
+        """Back up every database now; None when no daemon listens. `progress` gets the bytes done and in all."""
 
         async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
             async for line in reply.content:
@@ -79,7 +79,7 @@ class ControlClient:
                 if "answer" in told:
                     return dict(told["answer"])
                 progress(told["done"], told["total"])
-            raise aiohttp.ClientPayloadError("it ended without an answer")
+            raise aiohttp.ClientPayloadError("the reply ended without an answer")
 
         return await self._request("POST", "/backup", read)
 
@@ -103,4 +103,4 @@ class ControlClient:
         except TimeoutError as error:
             raise DatabaseBusy("the daemon does not answer", "is it stopped, or the machine overloaded?") from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise DatabaseBusy("the daemon ended while it was asked", "ask again, or look at its log") from error
+            raise DatabaseBusy("the daemon ended before it answered", "try again, or look at its log") from error

@@ -1,4 +1,4 @@
-"""Local files of a database: what lies beside it, moving it aside, putting a restored one in its place."""
+"""Local files of a database: its companions, moving it aside, putting a restored one in its place."""
 
 import errno
 import glob
@@ -21,19 +21,19 @@ _EPHEMERAL = {"overlay", "tmpfs", "ramfs", "aufs", "fuse-overlayfs"}
 
 
 def temporary(target: Path) -> Path:
-    """Where a restore of `target` is put together: always the same name, so that a killed one is found and replaced."""
+    """The path at which `target` is restored: always the same, so that what a killed restore left is replaced."""
     return target.with_name(f".{target.name}.sidecar-restore")
 
 
 def aside(target: Path, reason: str, at: Timestamp) -> Path:
-    """Where a database goes that gives way to another: app.db.diverged-20261120T145503.123Z, or later if taken."""
+    """A free path for a database that is moved aside, like app.db.diverged-20261120T145503.123Z."""
     place = target.with_name(f"{target.name}.{reason}-{at}")
     taken = any(os.path.lexists(f"{place}{suffix}") for suffix in ("", *COMPANIONS))
     return aside(target, reason, at.next()) if taken else place
 
 
 def kept_aside(target: Path, reason: str) -> list[tuple[Path, Timestamp]]:
-    """What was moved aside for this reason, oldest first, and is not marked as done (`mark_done`)."""
+    """Databases that were moved aside for this reason and are not marked as done, oldest first (`mark_done`)."""
     found = []
     prefix = f"{target.name}.{reason}-"
     for path in sorted(target.parent.glob(f"{glob.escape(prefix)}*Z")):
@@ -45,7 +45,7 @@ def kept_aside(target: Path, reason: str) -> list[tuple[Path, Timestamp]]:
 
 
 def mark_done(path: Path) -> None:
-    """Remember that something kept aside needs no more care."""
+    """Mark a database that was moved aside as done."""
     os.close(os.open(_done(path), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
 
 
@@ -94,10 +94,10 @@ def _has_open(process: Path, wanted: os.stat_result) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """A restored file that takes the place of what is at `target`.
+    """A restored file that is to replace what is at `target`.
 
-    `kept` is where a database that is there goes, None when there is none; `at` names orphans of a missing one.
-    `before_rename` is told the restored file, whose inode stays, before it gets its name.
+    `kept` is the new path of the database at `target`, None when there is none; `at` names the orphans of a missing one.
+    `before_rename` is called with the restored file, which keeps its inode, before it is renamed.
     """
 
     restored: Path
@@ -109,10 +109,11 @@ class Swap:
 
 
 def swap(what: Swap) -> list[Path]:
-    """Carry it out; to be called in one piece, in a thread. Returns where orphaned logs are now.
+    """Carry out the swap, uninterrupted in a thread. Returns the new paths of orphaned logs.
 
-    A crash at any instant leaves either no database or a whole one, and a foreign WAL never meets the new file. When
-    anything fails the old database is put back, unless another one is there by then. Raises OSError, and `DatabaseBusy` when a database appeared meanwhile.
+    A crash at any instant leaves either no database or a whole one, and the new file never meets a foreign WAL. When
+    anything fails, the old database is put back, unless another one has appeared. Raises OSError, and `DatabaseBusy` when
+    a database appeared in the meantime.
     """
     orphans = [] if what.kept else keep_orphans(what.target, what.at)
     if what.kept:
@@ -121,17 +122,17 @@ def swap(what: Swap) -> list[Path]:
         what.before_rename(what.restored)
         put_in_place(what.restored, what.target, durable=what.durable, like=what.kept)
     except BaseException:
-        if what.kept and not what.target.exists():  # never over what somebody else has put there meanwhile
+        if what.kept and not what.target.exists():  # never over a file that has appeared there meanwhile
             move_aside(what.kept, what.target)
         raise
     return orphans
 
 
 def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | None = None) -> None:
-    """Rename a restored database to its name, after whatever would be replayed into it is out of the way.
+    """Rename a restored database into place, after removing the logs that SQLite would replay into it.
 
-    It gets the owner and mode of the file that it takes the place of: `like`, or the empty one that is there. Raises
-    `DatabaseBusy`, before anything is changed, when a database has appeared there meanwhile.
+    It gets the owner and mode of the file that it replaces: `like`, or the empty file at `target`. Raises `DatabaseBusy`,
+    before anything is changed, when a database has appeared at `target`.
     """
     _require_free(target)
     _inherit(restored, like or target)
@@ -176,17 +177,17 @@ def _inherit(restored: Path, predecessor: Path) -> None:
 
 @contextmanager
 def opened_alone(path: str | Path, folder: int | None = None) -> Iterator[int]:
-    """A regular file that has no other name, open for reading; `folder` is the descriptor of its directory.
+    """Open a regular file without other names for reading; `folder` is the descriptor of its directory.
 
-    Whoever may write in a directory can put a link to any file there. What is done to a file with root's rights is done
-    to its descriptor, of which this is known. Not for a database that this process has open: closing would drop its locks.
-    Raises OSError, with EMLINK or ELOOP for links.
+    A user who may write in a directory can put a link to any file there. So root's rights are used on this descriptor
+    only. Never open a database that this process uses: closing the descriptor would drop SQLite's locks. Raises OSError,
+    with EMLINK or ELOOP for links.
     """
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if status.st_nlink != 1:
             raise OSError(errno.EMLINK, "it has another name, a hard link", str(path))
         yield file
@@ -195,9 +196,9 @@ def opened_alone(path: str | Path, folder: int | None = None) -> Iterator[int]:
 
 
 def move_aside(target: Path, to: Path) -> None:
-    """Rename a database nobody uses, with what belongs to it; SQLite opens it under its new name.
+    """Rename a database that nobody uses, with its logs, so that SQLite can open it under the new name.
 
-    The database goes first. After a crash in between, its WAL is found without a database and follows (`keep_orphans`).
+    The database is renamed first. After a crash in between, its WAL is an orphan and is moved later (`keep_orphans`).
     """
     if target.exists():
         os.replace(target, to)
@@ -209,7 +210,7 @@ def move_aside(target: Path, to: Path) -> None:
 
 
 def keep_orphans(target: Path, at: Timestamp) -> list[Path]:
-    """Move a non-empty WAL or journal without a database out of the way; returns where they are now."""
+    """Move a non-empty WAL or journal without a database aside; returns the new paths."""
     kept: list[Path] = []
     place = aside(target, "orphaned", at)
     for suffix in ("-wal", "-journal"):
@@ -221,9 +222,9 @@ def keep_orphans(target: Path, at: Timestamp) -> list[Path]:
 
 
 def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
-    """Whether to fsync what is written at `path`.
+    """Whether files written at `path` are to be fsynced.
 
-    `ephemeral_root` says that the root file system is wiped with the machine, whatever its type (fly.io Machines).
+    `ephemeral_root` means that the root file system is lost with the machine, whatever its type (fly.io Machines).
     """
     if mode is not Durability.AUTO:
         return mode is Durability.ALWAYS
@@ -232,7 +233,7 @@ def is_durable(path: Path, mode: Durability, *, ephemeral_root: bool) -> bool:
 
 
 def write_all(file: int, data: Bytes, offset: int) -> None:
-    """pwrite(2) until everything is written: it may write less, on a disk that is nearly full for example."""
+    """Write everything with pwrite(2), which may write less at a time, on a nearly full disk for example."""
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)
@@ -240,9 +241,10 @@ def write_all(file: int, data: Bytes, offset: int) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file that is certainly ours, whatever lay under that name.
+    """Replace a file by a new one, without following what is under that name.
 
-    The directory may belong to the app's user, and a symbolic link would lead our rights to another file. Raises OSError.
+    The directory may belong to the app's user, and a symbolic link would apply our rights to another file. Raises
+    OSError.
     """
     path.unlink(missing_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)

@@ -1,4 +1,4 @@
-"""One sidecar for a database on this machine: an flock, and in the lock file how to reach who holds it."""
+"""Locks that allow one sidecar per database on this machine; the lock file says how to reach the holder."""
 
 import fcntl
 import hashlib
@@ -19,7 +19,7 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that protects a database: its id, the path of its control socket, if it has one, and its store."""
+    """The process that protects a database: its id, the path of its control socket, if any, and its store."""
 
     pid: int
     control: str | None
@@ -30,21 +30,21 @@ class Holder:
 def local_locks(
     databases: Sequence[Database], control: Path | None, store: str, machine: str | None = None
 ) -> Iterator[None]:
-    """Be the only sidecar of these databases here; and of this store, in the name of `machine`, if that is given.
+    """Lock these databases, and this store in the name of `machine` if that is given, against other sidecars here.
 
-    Raises `DatabaseBusy` when another process is. The locks end with the process, however it ends.
+    Raises `DatabaseBusy` when another process has a lock. The locks end with the process, however it ends.
     """
     holder = Holder(os.getpid(), str(control) if control else None, store)
     with ExitStack() as held:
         for database in databases:
             held.callback(os.close, _lock(_lock_path(database), holder, str(database.path)))
-        if machine is not None:  # two would take the lease from each other, being the same machine
+        if machine is not None:  # two would take the lease from each other under the same name
             held.callback(os.close, _lock(_path_for(f"{store}\0{machine}"), holder, store))
         yield
 
 
 def holder_of(database: Database) -> Holder | None:
-    """Who holds the lock of a database now."""
+    """The process that holds the lock of a database, if any."""
     try:
         file = os.open(_lock_path(database), os.O_RDONLY)
     except OSError:
@@ -59,7 +59,7 @@ def holder_of(database: Database) -> Holder | None:
 
 
 def control_path(setting: str, databases: Sequence[Database]) -> Path | None:
-    """Where the control socket is: by default a private directory under the system's temporary one."""
+    """The path of the control socket, by default in a private directory under the system's temporary one."""
     if setting == "off":
         return None
     if setting != "auto":
@@ -72,7 +72,9 @@ def _lock(path: Path, holder: Holder, what: str) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise ConfigurationError(f"cannot open the lock {path}: {error.strerror}", "is it another user's?") from error
+        raise ConfigurationError(
+            f"cannot open the lock {path}: {error.strerror}", "does it belong to another user?"
+        ) from error
     if not _locked(file):
         other = _read(file)
         os.close(file)
@@ -86,7 +88,7 @@ def _lock(path: Path, holder: Holder, what: str) -> int:
 
 
 def _locked(file: int) -> bool:
-    """Take the lock; a look at it by another command (`holder_of`) passes in no time."""
+    """Try to take the lock. Another command may hold it for an instant to look at it (`holder_of`)."""
     for _ in range(ATTEMPTS):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

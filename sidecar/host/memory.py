@@ -1,4 +1,4 @@
-"""glibc's allocator, told to give memory back. Elsewhere than on glibc nothing happens."""
+"""Makes glibc's allocator return memory to the system. Without glibc nothing happens."""
 
 import ctypes
 import sys
@@ -24,16 +24,16 @@ def return_large_blocks() -> None:
 
 
 def return_free_pages() -> None:
-    """Give back pages that are free between others in use (malloc_trim(3)); takes less than a millisecond.
+    """Return free pages between used ones to the system (malloc_trim(3)); it takes less than a millisecond.
 
-    After work that left the heap full of holes: measured after a publish, 2 MB of resident memory.
+    Useful after work that left the heap fragmented: measured after a publish, 2 MB of resident memory.
     """
     with suppress(OSError, AttributeError):
         _glibc().malloc_trim(0)
 
 
 def _glibc() -> Any:
-    """The C library. Raises `OSError`, and `AttributeError` at the first call, where it is not glibc."""
+    """The C library. Without glibc, raises `OSError`, or `AttributeError` at the first call."""
     if sys.platform != "linux":
         raise OSError("no glibc here")
     return ctypes.CDLL(None)

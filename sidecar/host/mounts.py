@@ -1,4 +1,4 @@
-"""Where file systems are mounted: proc(5), mountinfo."""
+"""The mount table of this process: proc(5), mountinfo."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ class Mount(NamedTuple):
 
 
 def mounts() -> list[Mount]:
-    """All of this process, later ones over earlier ones; none where the system does not tell."""
+    """All mounts, in the order in which they cover each other; none if the system does not list them."""
     try:
         text = Path("/proc/self/mountinfo").read_bytes().decode(errors="surrogateescape")
     except OSError:
@@ -31,9 +31,9 @@ def mounts() -> list[Mount]:
 
 
 def mount_of(path: Path) -> Mount | None:
-    """The mount that a path without links lies below, or would if it existed; None where that is not known.
+    """The mount below which a path without links is, or would be if it existed; None if that is unknown.
 
-    Looks at nothing but names: a file system that hangs does not hold it up.
+    Only names are compared, so a file system that hangs cannot block this.
     """
     resolved = str(path)
     best: Mount | None = None

@@ -1,7 +1,7 @@
-"""Hands a restored database over to the user that the app runs as.
+"""Gives databases to the user that the app runs as.
 
-All of it with root's rights in directories that this user may write in: every step is done to a descriptor of which it is
-known what it is, no link that somebody else made is followed, and no file that may be another one by name is given away.
+This is done with root's rights, in directories that this user may write in. So every step works on a descriptor that was
+checked, no link that another user made is followed, and no file that may be another one by name is given away.
 """
 
 import errno
@@ -18,7 +18,7 @@ from sidecar.host.files import COMPANIONS, opened_alone, temporary
 from sidecar.model import Account
 
 LEFT_BY_MKFS = {"lost+found"}
-_MOST_LINKS = 40  # that the kernel follows in one path (path_resolution(7))
+_MOST_LINKS = 40  # the kernel follows no more in one path (path_resolution(7))
 _STAGED = re.compile(r"sidecar-[0-9a-f]{16}-\d+\.snapshot(-journal)?")
 _AFTER = r"(|-wal|-shm|-journal)"
 # How the files of a database begin (sqlite.org/fileformat.html, walformat.html), unless with nothing but zeros.
@@ -31,12 +31,12 @@ _BEGINS = {
 
 
 def hand_over(databases: Sequence[Path], account: Account, configured: Sequence[Path] = ()) -> None:
-    """Let the app own its databases, and write beside it, where SQLite keeps its log and locks.
+    """Let the app own its databases, and write in their directories, where SQLite keeps its logs and locks.
 
-    The directory changes hands only when there is nothing in it but databases that are handed over, and what belongs to
-    them: a fresh volume, or what we made. Any other directory the image must open to the app. `databases` have no
-    symbolic link in their paths; `configured` are the paths as they were given. Raises
-    `ConfigurationError` when the app could not write there. To be called while we have no database open.
+    A directory is given to the app only if it contains nothing but these databases and their companions: a fresh volume,
+    or a directory that sidecar made. The image must give the app access to any other directory. `databases` have no
+    symbolic link in their paths; `configured` are the paths as they were given. Raises `ConfigurationError` when the app
+    could not write there. To be called while this process has no database open.
     """
     names = [database.name for database in databases]
     for path in configured:
@@ -66,7 +66,7 @@ def _hand_over(database: Path, names: Sequence[str], account: Account) -> None:
 
 @contextmanager
 def _folder(directory: Path) -> Iterator[int]:
-    """A directory, opened step by step: a link that was put in its path meanwhile is an error."""
+    """Open a directory step by step: a link that was put in its path in the meantime is an error."""
     folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in directory.parts[1:]:
@@ -79,7 +79,7 @@ def _folder(directory: Path) -> Iterator[int]:
 
 
 def _give(folder: int, database: str, suffix: str, account: Account) -> None:
-    """Give a file away, unless it is the account's already; never one that is not SQLite's by its first bytes."""
+    """Give a file to the account, unless it has it already; never one whose first bytes are not SQLite's."""
     name = f"{database}{suffix}"
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -88,7 +88,7 @@ def _give(folder: int, database: str, suffix: str, account: Account) -> None:
         with opened_alone(name, folder) as file:
             begin = os.pread(file, 16, 0)
             if begin.strip(b"\0") and not begin.startswith(_BEGINS[suffix]):
-                raise OSError(errno.EINVAL, "it is no file of SQLite's", name)
+                raise OSError(errno.EINVAL, "it is not a file of SQLite", name)
             mode = os.fstat(file).st_mode & 0o777 | 0o600
             os.fchown(file, account.uid, account.gid)
             os.fchmod(file, mode)
@@ -97,17 +97,17 @@ def _give(folder: int, database: str, suffix: str, account: Account) -> None:
 
 
 def _require_own_links(path: Path, followed: int = 0) -> None:
-    """That nobody but root and us has made a symbolic link that a path goes through, nor one that such a link leads to."""
+    """Require that root or this user made every symbolic link in a path, and in the paths that these links lead to."""
     for each in (*reversed(path.parents), path):
         try:
             status = os.lstat(each)
         except OSError:
-            return  # what is not there is made later, or refused then
+            return  # a missing part is created later, or refused then
         if not stat.S_ISLNK(status.st_mode):
             continue
         if status.st_uid not in {0, os.geteuid()}:
             raise ConfigurationError(
-                f"{each} is a symbolic link of uid {status.st_uid}, who could lead root's rights anywhere with it",
+                f"{each} is a symbolic link of uid {status.st_uid}, who could redirect root's rights with it",
                 f"put {each.resolve()} into `databases`, or make the link root's",
             )
         if followed < _MOST_LINKS:
@@ -125,7 +125,7 @@ def _require_ours(directory: Path, present: Sequence[str], names: Sequence[str],
 
 
 def belongs(entry: str, database: str) -> bool:
-    """Whether a file in a database's directory is the database's, by its whole name."""
+    """Whether a file in a database's directory belongs to the database, by its whole name."""
     name = re.escape(database)
     return bool(
         re.fullmatch(rf"{name}{_AFTER}|\.{name}\.sidecar-restore{_AFTER}", entry)
@@ -136,7 +136,7 @@ def belongs(entry: str, database: str) -> bool:
 
 
 def _may_write(status: os.stat_result, account: Account) -> bool:
-    """By mode bits alone; access control lists may say more."""
+    """Whether the account may write, by mode bits alone; access control lists may allow more."""
     if account.uid == 0:
         return True
     if status.st_uid == account.uid:

@@ -1,8 +1,7 @@
-"""The app as a child process, and the reaping of whoever else becomes our child.
+"""The app as a child process, and the reaping of all other children.
 
-There is one reaper: everything that dies is collected by `waitpid(-1)` when SIGCHLD arrives, and the app's status is
-kept when it is the app's. So orphans that end up with us (as PID 1 or subreaper) never stay zombies, and nobody else
-can take the app's status away.
+There is one reaper: `waitpid(-1)` collects every dead child when SIGCHLD arrives, and the app's status is passed on. So
+orphans that this process inherits (as PID 1 or subreaper) never stay zombies, and nothing else can take the app's status.
 """
 
 import os
@@ -20,22 +19,22 @@ from sidecar.errors import CommandNotExecutable, CommandNotFound
 from sidecar.model import Account
 
 POLL = 0.02
-KILL_GRACE = 2.0  # for the kernel to end what SIGKILL hit
+KILL_GRACE = 2.0  # for the kernel to end processes after SIGKILL
 
 
 class Reaper:
-    """Collects dead children. `collect` is to be called at every SIGCHLD."""
+    """Collects dead children; `collect` is to be called at every SIGCHLD."""
 
     def __init__(self) -> None:
         self._watched: dict[int, App] = {}
 
     def watch(self, app: "App") -> None:
-        """Have the app told of its end; it may be over already."""
+        """Report the end of the app to it; it may have ended already."""
         self._watched[app.pid] = app
         self.collect()
 
     def collect(self) -> None:
-        """Reap whatever is dead, without waiting."""
+        """Reap all dead children, without waiting."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -82,7 +81,7 @@ class App:
         reaper.watch(self)
 
     def ended(self, returncode: int) -> None:
-        """The reaper tells: a negative code is a signal's number."""
+        """Called by the reaper; a negative code is a signal's number."""
         self._process.returncode = returncode
         self._status = returncode if returncode >= 0 else 128 - returncode
         self._over.set()
@@ -99,7 +98,7 @@ class App:
                 os.kill(self.pid, number)
 
     async def stop_group(self, grace: float) -> None:
-        """See `Child`. Polls, because the kernel tells nobody when a process group becomes empty."""
+        """See `Child`. Polls, because the kernel does not report when a process group becomes empty."""
         deadline = time.monotonic() + grace
         self._signal_group(signal.SIGTERM)
         while self._group_exists() and time.monotonic() < deadline:
@@ -110,7 +109,7 @@ class App:
             await anyio.sleep(POLL)
 
     def kill_group(self) -> None:
-        """SIGKILL whatever is left of the group."""
+        """Send SIGKILL to the rest of the group."""
         self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: int) -> None:
@@ -138,7 +137,7 @@ class App:
 
 
 def _environment_of(given: Mapping[str, str] | None, account: Account | None) -> dict[str, str] | None:
-    """With the names of the account in it; its home only in place of ours, not of one that was chosen."""
+    """The environment with the account's names; its home replaces ours, but not one that was chosen."""
     if account is None:
         return None if given is None else dict(given)
     environment = {**(os.environ if given is None else given), "USER": account.name, "LOGNAME": account.name}
@@ -148,7 +147,7 @@ def _environment_of(given: Mapping[str, str] | None, account: Account | None) ->
 
 
 def take_terminal_back() -> None:
-    """Undo what giving the terminal to the app did, before we exit."""
+    """Make our group the terminal's foreground one again, before we exit."""
     if os.isatty(0):
         with suppress(OSError):
             previous = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
@@ -171,7 +170,7 @@ def become(command: Sequence[str]) -> None:
 
 
 def require_command(command: Sequence[str]) -> None:
-    """Look whether a command can be started, before anything else is done. Raises as `become` does."""
+    """Check that a command can be started, before anything else is done. Raises as `become` does."""
     name = command[0]
     candidates = [name] if "/" in name else [f"{folder}/{name}" for folder in os.get_exec_path()]
     existing = [candidate for candidate in candidates if os.path.isfile(candidate)]
@@ -198,25 +197,25 @@ def not_executable(name: str, error: OSError) -> CommandNotExecutable:
 
 
 class Child(Protocol):
-    """The app."""
+    """The app, as a child process."""
 
     @property
     def pid(self) -> int:
-        """Its process id, also its process group's."""
+        """The id of its process and of its process group."""
         ...
 
     async def wait(self) -> int:
-        """Its exit status as a shell would say it: 0-255, 128+n when killed by signal n."""
+        """Wait for the app to end. Returns its exit status as in a shell: 0-255, 128+n when killed by signal n."""
         ...
 
     def signal(self, number: int) -> None:
-        """Send a signal to the app alone; nothing happens when it is gone."""
+        """Send a signal to the app alone, unless it has ended."""
         ...
 
     def kill_group(self) -> None:
-        """SIGKILL every process of the app's group."""
+        """Send SIGKILL to every process of the app's group."""
         ...
 
     async def stop_group(self, grace: float) -> None:
-        """See that no process of the app's group survives: SIGTERM, at most `grace` seconds, SIGKILL."""
+        """End every process of the app's group: SIGTERM, at most `grace` seconds, SIGKILL."""
         ...

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Decorated:
-    """An `ObjectStore` around another one. Subclasses define what happens `_around` each attempt and each `_write`."""
+    """An `ObjectStore` around another one. Subclasses define what happens `around` each attempt and each `_write`."""
 
     def __init__(self, inner: ObjectStore) -> None:
         self._inner = inner
@@ -20,7 +20,8 @@ class Decorated:
         self.minimum_part = inner.minimum_part
         self.maximum_parts = inner.maximum_parts
 
-    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Make a request by awaiting `attempt`, once or more often."""
         raise NotImplementedError
 
     def moved(self, *, sent: int = 0, received: int = 0) -> None:
@@ -37,27 +38,27 @@ class Decorated:
         attempt: Callable[[], Awaitable[ObjectInfo]],
         size: int | None = None,
     ) -> ObjectInfo:
-        return await self._around(operation, attempt)
+        return await self.around(operation, attempt)
 
     async def now(self) -> datetime:
         """See `base.ObjectStore`."""
-        return await self._around("now", self._inner.now)
+        return await self.around("now", self._inner.now)
 
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
         """See `base.ObjectStore`."""
-        blob = await self._around("get", lambda: self._inner.get(key, span=span, if_match=if_match, into=into))
+        blob = await self.around("get", lambda: self._inner.get(key, span=span, if_match=if_match, into=into))
         self.moved(received=len(blob.data))
         return blob
 
     async def head(self, key: str) -> ObjectInfo:
         """See `base.ObjectStore`."""
-        return await self._around("head", lambda: self._inner.head(key))
+        return await self.around("head", lambda: self._inner.head(key))
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
         """See `base.ObjectStore`."""
-        return await self._around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
+        return await self.around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
 
     async def put(
         self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
@@ -79,20 +80,16 @@ class Decorated:
             async def begin() -> Upload:
                 return await stack.enter_async_context(self._inner.upload(key, metadata=signed))
 
-            upload = await self._around("create_upload", begin)
+            upload = await self.around("create_upload", begin)
             yield _DecoratedUpload(self, key, signed, upload)
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""
-        await self._around("tag", lambda: self._inner.tag(key, tags))
+        await self.around("tag", lambda: self._inner.tag(key, tags))
 
     async def tags(self, key: str) -> dict[str, str]:
         """See `base.ObjectStore`."""
-        return await self._around("tags", lambda: self._inner.tags(key))
-
-    async def part(self, operation: str, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Make a request of an upload, decorated."""
-        await self._around(operation, attempt)
+        return await self.around("tags", lambda: self._inner.tags(key))
 
     async def complete(self, key: str, metadata: Mapping[str, str], upload: Upload) -> ObjectInfo:
         """Make the last request of an upload, decorated."""
@@ -111,11 +108,11 @@ class _DecoratedUpload:
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """See `base.Upload`."""
         self._store.moved(sent=len(data))
-        await self._store.part("put_part", lambda: self._inner.put_part(number, offset, data))
+        await self._store.around("put_part", lambda: self._inner.put_part(number, offset, data))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `base.Upload`."""
-        await self._store.part("copy_part", lambda: self._inner.copy_part(number, offset, source, span))
+        await self._store.around("copy_part", lambda: self._inner.copy_part(number, offset, source, span))
 
     async def complete(self) -> ObjectInfo:
         """See `base.Upload`."""

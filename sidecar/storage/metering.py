@@ -20,7 +20,8 @@ class Metered(Decorated):
         self._clock = clock
         self._status = status
 
-    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """See `Decorated`."""
         started = self._clock.monotonic()
         outcome = "cancelled"
         self._status.in_flight += 1

@@ -45,7 +45,8 @@ class Retrying(Decorated):
         self._clock = clock
         self._policy = policy
 
-    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """See `Decorated`."""
         last: Transient | None = None
 
         async def once() -> T:  # tenacity awaits coroutine functions only
@@ -93,7 +94,7 @@ class Retrying(Decorated):
                     raise
                 return await self._mine(key, metadata, size, refusal)
 
-        return await self._around(operation, once)
+        return await self.around(operation, once)
 
     async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
         """The object under `key` if an earlier attempt wrote all of it, else the refusal is raised.

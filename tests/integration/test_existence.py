@@ -112,7 +112,7 @@ class Away(Decorated):
         super().__init__(inner)
         self.kinds: set[str] = set()
 
-    async def _around(self, operation: str, attempt):  # type: ignore[no-untyped-def]
+    async def around(self, operation: str, attempt):  # type: ignore[no-untyped-def]
         if operation in self.kinds:
             raise StoreUnavailable("away")
         return await attempt()

@@ -58,7 +58,7 @@ class Liar(Decorated):
         wrong = await self._inner.get(other, span=span)
         return Blob(wrong.data, replace(right, size=wrong.info.size))
 
-    async def _around(self, _operation: str, attempt):  # type: ignore[no-untyped-def]
+    async def around(self, _operation: str, attempt):  # type: ignore[no-untyped-def]
         return await attempt()
 
 

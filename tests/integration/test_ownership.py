@@ -91,7 +91,7 @@ def test_what_is_planted_under_a_name_of_the_database_is_not_given_away(
 
 def test_a_pipe_is_not_waited_for(data: Path) -> None:
     os.mkfifo(data / "app.db-wal")
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         hand_over([data / "app.db"], APP)
 
 

@@ -139,7 +139,7 @@ class _Slow(Decorated):
         super().__init__(inner)
         self._asked = False
 
-    async def _around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         if self._asked:
             await anyio.sleep_forever()
         self._asked = True
