@@ -16,6 +16,7 @@ from sidecar.backup.history import Start
 from sidecar.database.lineage import Lineage
 from sidecar.host import files
 from sidecar.repository import reader as restore
+from sidecar.storage.file.objects import Objects
 from sidecar.storage.file.store import FileStore, _FileUpload
 from tests.integration.wiring import Machine
 
@@ -61,7 +62,7 @@ BACKUP = {
     "before the pending marker": _before(Lineage, "pending"),
     "after the pending marker": _after(Lineage, "pending"),
     "before a part": _before(_FileUpload, "put_part"),
-    "before complete": _before(FileStore, "publish"),
+    "before complete": _before(Objects, "publish"),
     "after complete": _before(Lineage, "descends"),
     "while the marker is written": _before(os, "replace", skip=2),
     "after the marker": _after(Lineage, "descends"),
