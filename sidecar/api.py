@@ -207,7 +207,7 @@ class Sidecar:
         fence = services.fence(returning=False)
         with services.locks(None):
             try:
-                await services.require_origin()
+                await services.require_mounted()
                 await fence.acquire(_lease_patience(services.configuration))
                 async with fence.renewing():
                     return await publish_by_hand(

@@ -51,7 +51,7 @@ from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot
 from sidecar.restore.drill import Drill
-from sidecar.restore.mount_guard import require_origin
+from sidecar.restore.mount_guard import require_mounted
 from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
 from sidecar.restore.survey import Survey
@@ -215,10 +215,10 @@ class Services:
         durable = self.durable(database.path)
         return Lineage(database.path, self.store.url, durable=durable, place=partial(_place_of, self.file_backed))
 
-    async def require_origin(self) -> None:
-        """See that the store's file system is there, where the local databases say that it was. Raises `StoreMissing`."""
+    async def require_mounted(self) -> None:
+        """Raise `StoreMissing` when the local databases come from a file system that is not mounted now."""
         lineages = {database: self.lineage(database) for database in self.databases}
-        await require_origin(lineages, self.catalog(self.boot_retry_policy), self.file_backed)
+        await require_mounted(lineages, self.catalog(self.boot_retry_policy), self.file_backed)
 
     def durable(self, path: Path) -> bool:
         """Whether files at a path must be fsynced."""

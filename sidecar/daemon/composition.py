@@ -67,7 +67,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         signals,
         status,
         settings.on_lease_lost,
-        services.require_origin,
+        services.require_mounted,
         settings.lease_wait,
         ask=settings.lease_handoff == "request",
         owns_app=app.is_ours,

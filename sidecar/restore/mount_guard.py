@@ -1,8 +1,8 @@
 """Guards a file store against an unmounted file system: its empty mount point looks like an empty store.
 
-A history that is begun there would be a second one: once the first is back, the local database loses a conflict with it.
-A directory that was never a mount of its own (in a container's image, on the database's volume) is just lost when it is not there: the local
-database is kept and published then, as the boot table says.
+Publishing there would start a second history, and once the file system is mounted again, the local database would lose a
+conflict with the first one. A directory that was never a mount of its own (in a container's image, on the database's
+volume) is simply lost when it is missing: the boot table then keeps the local database and publishes it.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,13 @@ from sidecar.repository.catalog import Catalog
 from sidecar.storage.base import FileBacked
 
 
-async def require_origin(
+async def require_mounted(
     lineages: Mapping[Database, Lineage], catalog: Catalog, file_backed: FileBacked | None
 ) -> None:
-    """Look at the markers on this disk, and at the store where one was written below another mount point.
+    """Compare the lineage markers on this disk with what is mounted now.
 
-    Raises `StoreMissing` when the store has nothing of that database; else what asking it raises.
+    Raises `StoreMissing` when a marker names another mount point and the store is empty, and `SidecarError` when the
+    store cannot be asked.
     """
     if file_backed is None:
         return

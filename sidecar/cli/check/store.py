@@ -100,7 +100,7 @@ class StoreTrial:
         return await attempt()
 
     async def _list(self) -> Finding:
-        await self._services.require_origin()
+        await self._services.require_mounted()
         for each in self._services.databases:
             if newest := await self._catalog.newest(each.name):
                 self.newest[each.name] = newest
