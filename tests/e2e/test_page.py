@@ -257,7 +257,7 @@ def test_drill_and_cost_are_shown_where_there_are_any(protected: SidecarProcess,
     assert all(
         words in facts
         for words in (
-            "a restore was proven",
+            "passed ",
             "failed: <b>no</b>",
             "requests $0.90",
             "storage $0.33",

@@ -72,7 +72,7 @@ export function aged(element) {
     case "in": return left > 0.5 ? `in ${span(left)}` : "now";
     case "at": return clock(instant, true);
     case "for": return span(seconds);
-    case "proven": return `a restore was proven ${span(seconds)} ago`;
+    case "proven": return `passed ${span(seconds)} ago`;
     case "checked": return `checked ${span(seconds)} ago`;
     default: return `${span(seconds)} ago`;
   }
@@ -95,7 +95,7 @@ export function database(each, running) {
   const restored = instantOf(each.restored_from);
   const figures = make("dl", { class: "figures" },
     figure("Newest restore point", newest ? age(newest, "ago") : known("none"), newest ? age(newest, "at") : ""),
-    figure("Changes not in it", pending ? age(pending, "for") : known("none"),
+    figure("Unpublished changes", pending ? age(pending, "for") : known("none"),
       pending ? "age of the oldest" : "", !pending && each.last_success ? age(each.last_success, "checked") : ""),
     figure("Next backup", running && each.next_backup ? age(each.next_backup, "in") : "–",
       each.failing_since ? "retried until it succeeds" : running && each.next_backup ? age(each.next_backup, "at") : ""),
@@ -226,11 +226,11 @@ export function facts({ lease, drills, cost, estimate }) {
   else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0}\u00a0×`));
   for (const each of drills) {
     const failed = each.drill_error ? make("span", { class: "bad-ink" }, `${each.drill_outcome}: ${each.drill_error}`) : null;
-    const proven = each.last_drill ? age(each.last_drill, "proven") : "not proven yet";
-    parts.push(fact("Last drill", proven, each.name, failed, each.next_drill ? make("span", {}, "the next one ", age(each.next_drill, "in")) : null));
+    const proven = each.last_drill ? age(each.last_drill, "proven") : "none has passed yet";
+    parts.push(fact("Last drill", proven, each.name, failed, each.next_drill ? make("span", {}, "next ", age(each.next_drill, "in")) : null));
   }
-  if (cost) parts.push(fact("Cost, estimated", `$${cost.total.toFixed(2)} a month`, ...cost.parts));
-  if (typeof estimate === "number") parts.push(fact("Shutdown", duration(estimate), "duration of a final backup now"));
+  if (cost) parts.push(fact("Estimated cost", `$${cost.total.toFixed(2)} a month`, ...cost.parts));
+  if (typeof estimate === "number") parts.push(fact("Final backup", duration(estimate), "estimated, if the machine were stopped now"));
   return parts;
 }
 
