@@ -48,7 +48,14 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarProce
         for size in (300_000, 2_000_000, 700_000):
             _grow(machine.database, size)
             assert machine.cli("backup").returncode == 0
+        eventually(lambda: _listed(process) == 4, 30, "the listing has every restore point")
         yield process
+
+
+def _listed(process: SidecarProcess) -> int:
+    """How many restore points `/status` counts in the store."""
+    listing = json.loads(process.http("/status")[1])["databases"][0]["listing"]
+    return int(listing["count"]) if listing else 0
 
 
 def _grow(path: Path, size: int) -> None:
