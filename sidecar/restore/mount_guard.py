@@ -43,7 +43,7 @@ async def require_mounted(
 
 
 def _is_away(marker: Marker, directory: Path) -> bool:
-    """Whether the mount of its own that the store lay below is not there, or is of another kind: the host's disk below a NAS."""
+    """Whether the store's mount point is not mounted, or has a file system of another kind: the host's disk below a NAS."""
     known = mounts()
     if not known or marker.mount in {None, "/"}:
         return False
