@@ -1,14 +1,14 @@
 """Every error the program raises on purpose, and the exit code each one ends in.
 
 `SidecarError` is the root. Only the `Transient` family is ever retried. `PreconditionFailed` and `NotFound` are control
-flow: whoever asks a store a conditional question handles them; they never reach a user.
+flow: the code that makes a conditional request handles them; they never reach a user.
 """
 
 from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes, from BSD's sysexits.h where it has a word for the case."""
+    """Exit codes, from BSD's sysexits.h where it has one for the case."""
 
     OK = 0
     USAGE = 64
@@ -26,7 +26,7 @@ class ExitCode(IntEnum):
 
 
 class Reason(StrEnum):
-    """Why a backup failed, in as few words as there are different things to do about it: a label of metrics."""
+    """Why a backup failed: a label of metrics, with one value for each different remedy."""
 
     ACCESS_DENIED = "access_denied"
     BUG = "bug"
@@ -59,63 +59,63 @@ class SidecarError(Exception):
 
 
 class UsageError(SidecarError):
-    """The command line asks for something that makes no sense."""
+    """The command line is invalid."""
 
     exit_code = ExitCode.USAGE
     reason = Reason.CONFIGURATION
 
 
 class ConfigurationError(SidecarError):
-    """A setting is wrong, unknown or contradicts another one."""
+    """A setting is invalid, unknown, or contradicts another one."""
 
     exit_code = ExitCode.CONFIGURATION
     reason = Reason.CONFIGURATION
 
 
 class DamagedDatabase(SidecarError):
-    """A local file that is not, or no longer, a readable SQLite database."""
+    """A local file is not, or is no longer, a readable SQLite database."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.DAMAGED
 
 
 class DatabaseMissing(SidecarError):
-    """There is no database file, or it has zero bytes."""
+    """The database file does not exist, or has zero bytes."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.MISSING
 
 
 class DamagedRestorePoint(SidecarError):
-    """An object in the store that does not decode to what its index promises."""
+    """An object in the store does not decode to what its index describes."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.DAMAGED
 
 
 class UnsupportedRestorePoint(SidecarError):
-    """A restore point of a newer format: not damaged, so nothing older may take its place."""
+    """A restore point has a newer format. It is not damaged, so no older one may replace it."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.DAMAGED
 
 
 class DamagedLease(SidecarError):
-    """The lease object is none of ours, or of a newer format."""
+    """The lease object is not a lease of sidecar, or has a newer format."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.LEASE
 
 
 class LeaseHeld(SidecarError):
-    """Another machine is the holder, and stayed so for as long as we would wait."""
+    """Another machine held the lease for as long as this one would wait."""
 
     exit_code = ExitCode.TRY_AGAIN
     reason = Reason.LEASE
 
 
 class LeaseLost(SidecarError):
-    """We are fenced: another machine is the holder now."""
+    """This machine is fenced: another one holds the lease now."""
 
     exit_code = ExitCode.TRY_AGAIN
     reason = Reason.LEASE
@@ -129,7 +129,7 @@ class StoreUnsuitable(SidecarError):
 
 
 class NothingToRestore(SidecarError):
-    """The store has no restore point that fits the question."""
+    """The store has no matching restore point."""
 
     exit_code = ExitCode.NOTHING_TO_RESTORE
     reason = Reason.MISSING
@@ -143,7 +143,7 @@ class StoreMissing(SidecarError):
 
 
 class NoRoom(SidecarError):
-    """Not enough space to stage a snapshot or to restore."""
+    """There is not enough space to stage a snapshot or to restore."""
 
     exit_code = ExitCode.NO_ROOM
     reason = Reason.NO_ROOM
@@ -156,7 +156,7 @@ class FinalBackupFailed(SidecarError):
 
 
 class AccessDenied(SidecarError):
-    """The store knows us and says no, or does not know us."""
+    """The store refuses the credentials, or refuses them a permission."""
 
     exit_code = ExitCode.ACCESS_DENIED
     reason = Reason.ACCESS_DENIED
@@ -175,14 +175,14 @@ class CommandNotExecutable(SidecarError):
 
 
 class Transient(SidecarError):
-    """May succeed when tried again; the only family that is retried."""
+    """A failure that may not recur; the only family that is retried."""
 
     exit_code = ExitCode.TRY_AGAIN
     reason = Reason.UNAVAILABLE
 
 
 class StoreUnavailable(Transient):
-    """The store could not be reached, or answered with an error of its own; nothing was done."""
+    """The store was unreachable, or answered with an internal error; the request had no effect."""
 
 
 class Throttled(Transient):
@@ -190,31 +190,31 @@ class Throttled(Transient):
 
 
 class OutcomeUnknown(Transient):
-    """The request was sent and no reply arrived: it may or may not have been done."""
+    """The request was sent and no reply arrived: it may or may not have taken effect."""
 
 
 class DatabaseBusy(Transient):
-    """The app holds a lock that we will not wait for any longer."""
+    """Another process holds a lock for longer than sidecar waits."""
 
     reason = Reason.BUSY
 
 
 class TokenUnavailable(Transient):
-    """No usable credentials right now; a newer token may come."""
+    """There are no usable credentials right now; a newer token may arrive."""
 
     reason = Reason.ACCESS_DENIED
 
 
 class Undelivered(SidecarError):
-    """A notification did not get through: the receiver is away, slow, or has an error of its own. Never leaves `notify`."""
+    """A notification was not delivered: its receiver is unreachable, slow or failing. Handled by the notifier."""
 
 
 class Undeliverable(SidecarError):
-    """A notification's receiver does not want it, and will not want it later. Never leaves `notify`."""
+    """A notification's receiver refuses it for good. Handled by the notifier."""
 
 
 class PreconditionFailed(SidecarError):
-    """The object is not in the state the request demanded (HTTP 412): somebody was there before."""
+    """The object is not in the state that the request requires (HTTP 412): another writer was first."""
 
 
 class NotFound(SidecarError):
@@ -222,4 +222,4 @@ class NotFound(SidecarError):
 
 
 class ReuseFailed(SidecarError):
-    """The previous restore point cannot be copied from: everything is uploaded instead."""
+    """The previous restore point cannot be reused: everything is uploaded instead."""

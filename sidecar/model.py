@@ -1,4 +1,4 @@
-"""Values that every layer shares. No I/O, no clock, no dependency."""
+"""Values that all packages share. No I/O, no clock, no dependency."""
 
 import re
 from dataclasses import dataclass, field
@@ -70,13 +70,13 @@ class RestorePoint:
 
     @property
     def gone(self) -> bool:
-        """Whether only its name is known: the lease object says that it was the newest, and the store does not have it."""
+        """Whether only the key is known: the lease object names it as the newest, and the store does not have it."""
         return not self.etag and not self.size
 
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What stat says of one file: enough to see that it was written or replaced."""
+    """What stat reports of one file: enough to detect that it was written or replaced."""
 
     inode: int
     size: int
@@ -85,7 +85,7 @@ class FileStamp:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What stat says of a database and its WAL, and whether that may be trusted.
+    """What stat reports of a database and its WAL, and whether that may be trusted.
 
     `racy` means that a file was touched within the last second before the stat, so that a later write could leave the
     same stamps behind: git's "racy" rule (https://git-scm.com/docs/racy-git).
@@ -96,7 +96,7 @@ class Signature:
     racy: bool
 
     def proves_unchanged_since(self, earlier: "Signature | None") -> bool:
-        """True only when nothing can have been written between the two."""
+        """Whether certainly nothing was written between the two."""
         if earlier is None or earlier.racy:
             return False
         return (self.database, self.wal) == (earlier.database, earlier.wal)
@@ -106,10 +106,10 @@ class Signature:
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
-    `size`, `live` and `bare` are bytes: of the file, of its pages that are in use, and of those that its schema takes without
-    a row. `rows` counts those of all tables, where the database is small enough for that. `signature` is the live database's, read
-    before the copy began: a difference from it means newer writes. `file` is its descriptor, open for as long as the
-    snapshot is there.
+    `size`, `live` and `bare` are bytes: of the file, of its pages in use, and of those that its schema needs without any
+    row. `rows` counts the rows of all tables if the database is small enough. `signature` is the live database's, read
+    before the copy began, so a difference from it means newer writes. `file` is the copy's descriptor, open for as long as
+    the snapshot exists.
     """
 
     path: Path
@@ -127,13 +127,13 @@ class Snapshot:
 
     @property
     def content(self) -> Path:
-        """What is to be read: this very file, whatever lies under its name by then."""
+        """The path to read from: it leads to this very file, even if another one has its name by now."""
         return self.path if self.file is None else Path(f"/proc/self/fd/{self.file}")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says of one object. `last_modified` is in the store's clock."""
+    """What a store reports of one object. `last_modified` is by the store's clock."""
 
     key: str
     size: int
@@ -144,7 +144,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a listing, in key order; `more` says that there are keys after the last one."""
+    """Part of a listing, in key order; `more` means that further keys follow."""
 
     objects: tuple[ObjectInfo, ...]
     more: bool
@@ -168,7 +168,7 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes of an object (all or a span), with what the store says of the whole object."""
+    """Bytes of an object (all or a span), and what the store reports of the whole object."""
 
     data: Bytes
     info: ObjectInfo
@@ -176,7 +176,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A web-identity token (a JWT, RFC 7519): a secret, and what may be said of it. Unverified: whoever takes it does that."""
+    """A web-identity token (a JWT, RFC 7519): the secret and its claims, which only the token service verifies."""
 
     text: str = field(repr=False)
     issuer: str
@@ -185,7 +185,7 @@ class Token:
     expires: datetime | None
 
     def __str__(self) -> str:
-        """The claims that decide whether a role may be had; never the token."""
+        """The claims that decide whether the role is granted; never the token itself."""
         expires = self.expires.isoformat() if self.expires else "never"
         return f"iss={self.issuer} aud={self.audience} sub={self.subject} exp={expires}"
 

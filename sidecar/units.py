@@ -11,7 +11,7 @@ _LONGEST = timedelta(days=3650)
 
 
 def parse_duration(value: object) -> timedelta:
-    """A duration from text; `0` needs no unit. Raises ValueError that says what is expected."""
+    """Parse a duration; `0` needs no unit. Raises ValueError with the expected form."""
     if isinstance(value, timedelta):
         return value
     text = str(value).strip().lower()
@@ -27,7 +27,7 @@ def parse_duration(value: object) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """A duration to the millisecond, without units that are zero: `5m`, `1h30m`, `1s500ms`."""
+    """Format a duration to the millisecond, without zero units: `5m`, `1h30m`, `1s500ms`."""
     rest = round(value.total_seconds() * 1000)
     text = ""
     for unit, milliseconds in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
@@ -37,7 +37,7 @@ def format_duration(value: timedelta) -> str:
 
 
 def parse_size(value: object) -> int:
-    """Bytes from text: `MiB` is 2**20, `MB` 10**6, a bare number bytes. Raises ValueError."""
+    """Parse a size in bytes: `MiB` is 2**20, `MB` is 10**6, a bare number is bytes. Raises ValueError."""
     if isinstance(value, int):
         return value
     match = _SIZE.fullmatch(str(value).strip())
@@ -50,7 +50,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(size: float) -> str:
-    """Bytes for people: `12.3 MiB`."""
+    """Format a number of bytes: `12.3 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -59,5 +59,5 @@ def format_size(size: float) -> str:
 
 
 def whole_number(text: str | None) -> int | None:
-    """A number as metadata has it; None for everything else."""
+    """Parse a number in an object's metadata; None for anything else."""
     return int(text) if text and text.isascii() and text.isdigit() else None

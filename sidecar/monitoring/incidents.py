@@ -165,8 +165,8 @@ class Incidents:
         """The incidents that are shown, and those in the store that found no room on the page."""
         since = self._status.now() - LOOK_FOR
         shown = [each for each in self._status.problems if each.database == database and each.kind in TO_DECIDE]
-        words = {each.words for each in shown}
-        hidden = (each for each in stored.incidents if each.words not in words)
+        identities = {each.identity for each in shown}
+        hidden = (each for each in stored.incidents if each.identity not in identities)
         every = sorted((*shown, *hidden), key=lambda each: each.at)
         return tuple(each for each in every if each.at > since)[-KEPT:]
 
@@ -226,5 +226,5 @@ async def diverged_since(catalog: Catalog, database: str, after: datetime) -> tu
 
 def _differ(stored: Iterable[Problem], shown: Iterable[Problem]) -> bool:
     """Whether the store lacks an incident, has one too many, or has one that was reported again long after."""
-    before, now = ({each.words: each.at for each in some} for some in (stored, shown))
+    before, now = ({each.identity: each.at for each in some} for some in (stored, shown))
     return before.keys() != now.keys() or any(now[key] - at > REPORTED_AGAIN for key, at in before.items())

@@ -9,7 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
-from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Histogram, Status
+from sidecar.status.histogram import Histogram
+from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Status
 
 log = structlog.get_logger()
 

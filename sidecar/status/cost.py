@@ -1,4 +1,4 @@
-"""What a month costs, estimated from what was measured. Pure; all prices are in one place, `PRICES`.
+"""Estimates the cost of a month from measured usage. Pure; all prices are in `PRICES`.
 
 An estimate, not a bill: list prices, without free tiers, of one store and one machine.
 """
@@ -36,9 +36,9 @@ READS = frozenset({"get", "head", "tags"})
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Requests by operation and bytes on the wire in so many `seconds`, and the bytes that the store holds now.
+    """Requests by operation and bytes transferred in a number of `seconds`, and the bytes that the store holds now.
 
-    `rarely` is the time between drills, which are most of what is received: one in the first minutes is no trend.
+    `rarely` is the time between drills, which receive most of the bytes: one in the first minutes is not a trend.
     """
 
     seconds: float
@@ -51,9 +51,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """US dollars a month. `egress` is what leaves the machine (restore points) and the store (drills).
+    """US dollars per month. `egress` is the traffic out of the machine (restore points) and the store (drills).
 
-    `boot` is apart, US dollars for one start: its restore happens once, not once in so many hours.
+    `boot` is separate, in US dollars per start, because a start restores once and not every few hours.
     """
 
     requests: float
@@ -63,12 +63,12 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """All of a month, without starts."""
+        """The cost of a month without starts."""
         return self.requests + self.storage + self.egress
 
 
 def estimate(measured: Measured, boot: Measured | None = None, prices: Prices = PRICES) -> Cost:
-    """A month that goes on as what was measured since the `boot`. In its first hour that counts as an hour's."""
+    """Extrapolate the usage since the `boot` to a month. Less than an hour counts as an hour."""
     seconds = max(measured.seconds, SHORTEST)
     factor, received = MONTH / seconds, MONTH / max(seconds, measured.rarely)
     return Cost(

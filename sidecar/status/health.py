@@ -1,4 +1,4 @@
-"""Protected or not: one word, since when, why, and what to do. Said once here, for the page and for `/status`."""
+"""The health of databases: a level, since when, why, and what to do. The page, `/status` and metrics all use it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
 class Level(StrEnum):
-    """From good to bad. `ATTENTION` is protected with something to decide, `WAIT` not protected with nothing wrong."""
+    """From good to bad. `ATTENTION` is protected, but needs a decision; `WAIT` is not protected, but nothing is wrong."""
 
     GOOD = "good"
     ATTENTION = "look"
@@ -24,13 +24,13 @@ class Level(StrEnum):
     BAD = "bad"
 
 
-# Of several databases: one that is still to come hides no loss of another.
+# Of several databases: one that is still waiting must not hide the loss of another.
 _SEVERITY = (Level.GOOD, Level.WAIT, Level.ATTENTION, Level.BAD)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How things are, since when, why, and what to do about it."""
+    """The health of a database or of all, since when, why, and what to do about it."""
 
     level: Level
     title: str
@@ -44,7 +44,7 @@ class Health:
 
 
 def overall(status: Status) -> Health:
-    """The worst of all databases, and the oldest of the worst; it says which one when there are several."""
+    """The worst health of all databases, the oldest if several are equally bad. It names the database if there are several."""
     each = [(name, of_database(status, database)) for name, database in status.databases.items()]
     worst = max(each, key=lambda pair: _SEVERITY.index(pair[1].level))[1].level
     names = [name for name, verdict in each if verdict.level is worst]
@@ -59,17 +59,17 @@ def overall(status: Status) -> Health:
 
 
 def of_database(status: Status, database: DatabaseStatus) -> Health:
-    """The first thing that is to be said about a database."""
+    """The health of a database: its most important finding."""
     found = next(_findings(status, database), None)
     return found or Health(Level.GOOD, "Protected", database.protected_since, *_beginning(status, database))
 
 
 def _beginning(status: Status, database: DatabaseStatus) -> tuple[str, str]:
-    """What a mistyped store looks like from here, and a first start as well: reason and hint."""
+    """Reason and hint after an empty start, which is either a first start or a mistyped store."""
     if database.restore_outcome != "started_empty" or status.now() - status.started > LOOK_FOR:
         return "", ""
     reason = f"it started empty at {status.started:%Y-%m-%d %H:%M} UTC: {status.store} had no restore point of {database.name}"
-    hint = "all is well if that was its first start; if not, stop it and correct `store` or the name of the database"
+    hint = "this is normal for a first start; otherwise stop it and correct `store` or the name of the database"
     return f"{reason}{_others(database)}", hint
 
 
@@ -78,7 +78,7 @@ def _others(database: DatabaseStatus) -> str:
 
 
 def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
-    """What is not as it should be, the most important first."""
+    """Everything that is not as it should be, the most important first."""
     if status.phase in _ENDED:
         yield _ended(status)
     if status.lease.renewals["lost"]:
@@ -102,7 +102,7 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
         hint = "is a backup slower than the interval? see the durations, and the log"
         yield Health(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
     if database.protected_since is None:
-        hint = f"it comes at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
+        hint = f"the next one is at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
         began, _ = _beginning(status, database)
         reason = "; ".join(filter(None, ("the first backup of this run is not done yet", began)))
         yield Health(Level.WAIT, "Not protected yet", status.started, reason, hint)
@@ -110,7 +110,7 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
 
 
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:
-    """It is protected, and somebody has to look."""
+    """Findings about a database that is protected and needs attention."""
     recent = status.now() - LOOK_FOR
     found = [each for each in status.problems if each.kind in TO_DECIDE and each.at >= recent]
     found = [each for each in found if each.database in {database.name, ""}]
@@ -131,7 +131,7 @@ def _booting(status: Status) -> Health:
         return Health(Level.WAIT, "Waiting for another machine", status.started, reason, hint)
     title = "Restoring" if status.phase == "restoring" else "Starting"
     if status.trouble:
-        hint = "it is tried again until `restore_timeout`; the app is not started on an empty database"
+        hint = "sidecar tries again until `restore_timeout`; it does not start the app on an empty database"
         return Health(Level.WAIT, title, status.started, status.trouble, hint)
     problem = status.problems[-1] if status.problems else None
     reason = problem.message if problem else "the app starts when its databases are there"
@@ -140,14 +140,16 @@ def _booting(status: Status) -> Health:
 
 def _fenced(status: Status, database: DatabaseStatus) -> Health:
     problem = next((each for each in reversed(status.problems) if each.kind is Kind.DIVERGENCE), None)
-    reason = f"{status.lease.waiting_for or 'another machine'} has taken over: what this one writes is kept under diverged/ at most"
+    reason = f"{status.lease.waiting_for or 'another machine'} has taken over: writes on this machine are kept under diverged/ at most"
     since = database.unprotected_since or (problem.at if problem else None)
-    return Health(Level.BAD, "Fenced: not protected", since, reason, "see that one machine runs: stop one of the two")
+    return Health(
+        Level.BAD, "Fenced: not protected", since, reason, "make sure that only one machine runs: stop one of the two"
+    )
 
 
 def _ended(status: Status) -> Health:
     other = status.lease.waiting_for or "another machine"
-    reason = f"{other} goes on from here" if status.phase == "handed over" else "the app has ended"
+    reason = f"{other} continues from here" if status.phase == "handed over" else "the app has ended"
     return Health(Level.WAIT, _ENDED[status.phase], None, reason)
 
 

@@ -1,6 +1,5 @@
-"""The one mutable read-model: services write it, HTTP and metrics read it. No I/O, no clock of its own."""
+"""The one mutable read-model: services write it, the page and metrics read it. No I/O, no clock of its own."""
 
-from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +8,10 @@ from datetime import datetime, timedelta
 from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.status.cost import Cost, Measured, estimate
+from sidecar.status.histogram import Histogram
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem, Problems
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 PHASES = ("checkpoint", "snapshot", "upload")
 COSTS = ("requests", "storage", "egress")
 DRILLS = ("good", "damaged", "failed")
@@ -21,7 +20,7 @@ HISTORY = 50
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for whoever listens. `database` is empty when it is about none in particular."""
+    """Something that happened, for the listener. `database` is empty when it concerns none in particular."""
 
     kind: Kind
     at: datetime
@@ -29,29 +28,6 @@ class Event:
     message: str = ""
     hint: str = ""
     reason: Reason | None = None
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Cumulative only when read: `counts[i]` observations fell at or below `SECONDS[i]`, the last one above all."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(SECONDS) + 1))
-    total: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(SECONDS, seconds)] += 1
-        self.total += seconds
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts as Prometheus wants them: pairs of upper bound and count."""
-        bounds = [*(str(bound) for bound in SECONDS), "+Inf"]
-        running = 0
-        pairs = []
-        for bound, count in zip(bounds, self.counts, strict=True):
-            running += count
-            pairs.append((bound, float(running)))
-        return pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +45,9 @@ class Publication:
 
 @dataclass(slots=True)
 class DatabaseStatus:
-    """What is known of one database. Sizes in bytes, durations in seconds, instants in UTC.
+    """The state of one database. Sizes in bytes, durations in seconds, instants in UTC.
 
-    `proven` is the restore point that a drill last found good, at `last_drill`, by whichever machine.
+    `proven` is the restore point that a drill of any machine last found good, at `last_drill`.
     """
 
     name: str
@@ -84,7 +60,7 @@ class DatabaseStatus:
     wal_size: int = 0
     restore_point: str | None = None
     restore_point_size: int = 0
-    others: tuple[str, ...] = ()  # databases that the store had when it had nothing of this one
+    others: tuple[str, ...] = ()  # databases in the store when it had no restore point of this one
     last_success: datetime | None = None
     protected_since: datetime | None = None
     last_outcome: str | None = None
@@ -111,13 +87,13 @@ class DatabaseStatus:
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def unprotected_seconds(self, now: datetime) -> float:
-        """For how long the oldest change that no restore point holds has been waiting."""
+        """The age of the oldest change that no restore point holds."""
         return max(0.0, (now - self.unprotected_since).total_seconds()) if self.unprotected_since else 0.0
 
 
 @dataclass(slots=True)
 class LeaseStatus:
-    """What is known of the lease. `held` says that our term has not ended; `waiting_for` is who holds it instead."""
+    """The state of the lease. `held` means that our term has not ended; `waiting_for` is another holder."""
 
     enabled: bool = False
     holder: str = ""
@@ -139,7 +115,7 @@ class Status:
         *,
         billable: bool = True,
     ) -> None:
-        """`store` as it may be shown; `billable` says whether somebody pays for its requests and bytes."""
+        """`store` as it may be shown; `billable` means that its requests and bytes are paid for."""
         self._now = now
         self._billable = billable
         self.store = store
@@ -157,8 +133,8 @@ class Status:
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
         self.in_flight = 0
-        self.unfinished: str | None = None  # the machine before this one, if what it wrote last is missing here
-        self.trouble: str | None = None  # why the store's last answer was none
+        self.unfinished: str | None = None  # the previous machine, if its last writes are missing here
+        self.trouble: str | None = None  # why the last request to the store failed
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
@@ -168,10 +144,10 @@ class Status:
         self.stored: dict[str, dict[str, int]] = {}
         self.listings: dict[str, Listing] = {}  # by database, once the store was listed
         self.problems = Problems(len(databases))
-        self.remark: tuple[str, str] | None = None  # what stays to be decided as long as this process runs, and a hint
+        self.remark: tuple[str, str] | None = None  # what needs attention for as long as this process runs, and a hint
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
-        """Tell where the daemon is: starting, restoring, running, fenced, stopping, handed over or stopped."""
+        """Enter a phase: starting, restoring, running, fenced, stopping, handed over or stopped."""
         self.phase, self.ready = phase, ready
         if phase in {"stopping", "stopped", "handed over"}:
             for database in self.databases.values():
@@ -228,7 +204,7 @@ class Status:
     def failed(
         self, name: str, message: str, hint: str, reason: Reason = Reason.BUG, kind: Kind = Kind.FAILURE
     ) -> None:
-        """Record a cycle that failed; it is a `NOTICE` for people when they were told why already."""
+        """Record a cycle that failed; `kind` is `NOTICE` when people were already notified of the cause."""
         database = self.databases[name]
         database.backups["failed"] += 1
         database.failures[reason] += 1
@@ -251,7 +227,7 @@ class Status:
             database.proven, database.last_drill = key, self._now()
 
     def damaged(self, name: str, message: str, hint: str) -> None:
-        """Record that a restore point that was good is not there any more: as a drill that found it damaged."""
+        """Record that a good restore point is gone from the store, like a drill that found it damaged."""
         database = self.databases[name]
         database.drills["damaged"] += 1
         database.drill_outcome, database.drill_error = "damaged", message
@@ -260,12 +236,12 @@ class Status:
     def report(
         self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE, reason: Reason | None = None
     ) -> None:
-        """Keep a problem for people to see, and tell the listener."""
+        """Keep a problem for people to see, and pass it to the listener."""
         self.problems.add(Problem(self._now(), name, message, hint, kind))
         self.tell(kind, name, message, hint, reason)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
-        """Tell the listener alone."""
+        """Pass an event to the listener only."""
         self.listener(Event(kind, self._now(), name, message, hint, reason))
 
     def final_estimate(self) -> float | None:
@@ -274,7 +250,7 @@ class Status:
         return sum(known) if known else None
 
     def now(self) -> datetime:
-        """The instant by which everything here is dated."""
+        """The current time, which dates everything here."""
         return self._now()
 
     def unprotected(self, name: str) -> float:
@@ -282,7 +258,7 @@ class Status:
         return self.databases[name].unprotected_seconds(self._now())
 
     def cost(self) -> Cost | None:
-        """What a month like the time since the boot costs; None for a store that nobody pays for."""
+        """The cost of a month like the time since the boot; None for a store that costs nothing."""
         if not self._billable:
             return None
         now = self._measured()
@@ -298,7 +274,7 @@ class Status:
         return estimate(since, boot)
 
     def _measured(self) -> Measured:
-        """All since the start."""
+        """Everything since the start."""
         requests: Counter[str] = Counter()
         for (operation, _), count in self.requests.items():
             requests[operation] += count
@@ -306,4 +282,4 @@ class Status:
 
 
 def _nobody(_event: Event) -> None:
-    """Nobody listens."""
+    """The listener until one is set."""

@@ -1,4 +1,4 @@
-"""What people should see of what went wrong: so many at most, and what is worth seeing longest stays longest."""
+"""The recent problems that people should see: a bounded list, in which the important ones stay longest."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ OLD = timedelta(hours=24)
 
 
 class Kind(StrEnum):
-    """What an event is: the first ones are told to people, `PUBLISHED` and `PROTECTED` are good news for programs."""
+    """The kind of an event. People are notified of most; `PUBLISHED` and `PROTECTED` are for programs."""
 
     FAILURE = "failure"
     RECOVERY = "recovery"
@@ -31,7 +31,7 @@ _PASSING = {Kind.FAILURE, Kind.NOTICE}
 
 @dataclass(slots=True)
 class Problem:
-    """A failure as people should see it."""
+    """A problem as people should see it."""
 
     at: datetime
     database: str
@@ -40,13 +40,13 @@ class Problem:
     kind: Kind = Kind.NOTICE
 
     @property
-    def words(self) -> tuple[Kind, str, str]:
-        """What makes two of them the same, said at different times."""
+    def identity(self) -> tuple[Kind, str, str]:
+        """Two problems with the same identity are repetitions of one."""
         return self.kind, self.database, self.message
 
 
 class Problems(Sequence[Problem]):
-    """Oldest first. There is room for some of each of so many databases."""
+    """The problems, oldest first. The limit grows with the number of databases."""
 
     def __init__(self, databases: int) -> None:
         self._limit = max(SHOWN, 2 * databases)
@@ -65,14 +65,14 @@ class Problems(Sequence[Problem]):
         return len(self._all)
 
     def add(self, problem: Problem) -> None:
-        """The newest one; said again and again, it does not push the others out of sight."""
+        """Add the newest problem. A repetition replaces its predecessor, so that it cannot evict the others."""
         self.forget(problem)
         self._all.append(problem)
         self._trim(problem)
 
     def remember(self, problem: Problem) -> None:
-        """One of before, in its place by time; one that is there already gets the later time."""
-        same = next((each for each in self._all if each.words == problem.words), None)
+        """Insert an older problem by its time. A problem that is there already gets the later time."""
+        same = next((each for each in self._all if each.identity == problem.identity), None)
         if same and same.at >= problem.at:
             return
         self.forget(problem)
@@ -81,8 +81,8 @@ class Problems(Sequence[Problem]):
         self._trim(problem)
 
     def forget(self, problem: Problem) -> None:
-        """It is no more to be seen."""
-        self._all = [each for each in self._all if each.words != problem.words]
+        """Remove a problem."""
+        self._all = [each for each in self._all if each.identity != problem.identity]
 
     def _trim(self, just: Problem) -> None:
         while len(self._all) > self._limit:
@@ -92,10 +92,10 @@ class Problems(Sequence[Problem]):
             )
 
     def _dispensable(self) -> Iterator[Callable[[Problem], bool]]:
-        """What may go, the first of these that there is one of, the oldest first.
+        """Eviction order: the first non-empty class, oldest entry first.
 
-        What is old; what has happened again since; of the database that has most to say, all but losses. A failure comes again while it is
-        true, a suspicion is said once; that of one database does not push out another's.
+        First old problems, then repeated failures, then those of the database with most problems, except losses. A failure
+        is reported again while it lasts, a suspicion only once, and one database must not evict the problems of another.
         """
         newest = max(each.at for each in self._all)
         last = {each.database: each for each in self._all if each.kind in _PASSING}

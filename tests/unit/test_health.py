@@ -105,7 +105,7 @@ def test_a_machine_that_handed_over_names_the_other_one_and_promises_nothing(sta
     status.enter("handed over")
     shown = as_json(status)["databases"]
     assert isinstance(shown, list)
-    assert overall(status).reason == "m2 goes on from here"
+    assert overall(status).reason == "m2 continues from here"
     assert (shown[0]["next_backup"], shown[0]["next_drill"]) == (None, None)
 
 

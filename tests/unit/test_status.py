@@ -8,7 +8,8 @@ import pytest
 
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.status.model import SECONDS, Histogram, Status
+from sidecar.status.histogram import SECONDS, Histogram
+from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 from sidecar.status.serialize import as_json
 from tests.fakes import START, FakeClock
