@@ -1,0 +1,1 @@
+"""One SQLite database on this disk: snapshots, checks, changes, lineage."""

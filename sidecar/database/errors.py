@@ -1,4 +1,4 @@
-"""What SQLite's errors mean, by their words."""
+"""Translates SQLite's errors into ours, by their messages."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, No
 
 
 def is_busy(error: Exception) -> bool:
-    """Somebody else's lock is in the way."""
+    """Whether another connection's lock was the cause."""
     return "locked" in str(error) or "busy" in str(error)
 
 
 def needs_the_app(error: Exception) -> bool:
-    """Collations, functions and virtual tables that the app registers are unknown here; that is no damage."""
+    """Whether a collation, function or virtual table that only the app registers was missing: that is not damage."""
     return (
         "no such collation" in str(error)
         or "no such module" in str(error)
@@ -21,13 +21,13 @@ def needs_the_app(error: Exception) -> bool:
 
 
 def translate(error: Exception, path: Path) -> SidecarError:
-    """The error of ours that says what it means for this database, and what to do."""
+    """Our error for an error of SQLite's about this database, with what to do about it."""
     words = str(error)
     if is_busy(error):
         return DatabaseBusy(
             f"{path} is locked by another process",
-            "a long transaction of the app, or one that a shell left open? "
-            f"`fuser {path}` names who has it open; a running sidecar tries again by itself",
+            "does the app, or a shell, keep a transaction open? "
+            f"`fuser {path}` names the processes that have it open; a running sidecar tries again by itself",
         )
     if "disk is full" in words:
         return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")

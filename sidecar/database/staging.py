@@ -1,4 +1,4 @@
-"""Where a snapshot lies until it is published: tmpfs when it fits, else the disk beside the database."""
+"""Staging: private files for snapshots until they are published, on tmpfs if they fit, else beside the database."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ DESCRIPTORS = Path("/proc/self/fd")
 
 
 class Staging:
-    """Implements `base.Staging`. `directory` None chooses by itself, each time anew."""
+    """Implements `base.Staging`. With `directory` None the place is chosen for each snapshot."""
 
     def __init__(self, directory: Path | None = None, *, tmpfs: Path = TMPFS) -> None:
         self._directory = directory
@@ -96,7 +96,7 @@ def _replaced(target: Path) -> ConfigurationError:
 
 
 def available_memory() -> int:
-    """Bytes that may be used without pushing anybody out: of the machine, or of the cgroup where it allows less."""
+    """Bytes of memory that are available without swapping: of the machine, or of the cgroup if it allows less."""
     candidates = [_meminfo()]
     with suppress(OSError, ValueError):
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
@@ -108,7 +108,7 @@ def available_memory() -> int:
 
 
 def _cgroup_cache() -> int:
-    """Bytes of page cache that the cgroup would give up at once (cgroup-v2.rst, memory.stat)."""
+    """Bytes of page cache that the cgroup can reclaim at once (cgroup-v2.rst, memory.stat)."""
     for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
         if line.startswith("inactive_file "):
             return int(line.split()[1])
@@ -131,7 +131,7 @@ def _fits(directory: Path, size: int) -> bool:
 
 
 def _created(directory: Path, prefix: str) -> tuple[Path, int]:
-    """A new private file and its descriptor, whose lock says that it is in use: process ids mean nothing between containers."""
+    """A new private file and its descriptor, locked while in use: process ids mean nothing between containers."""
     while True:
         target = directory / f"{prefix}{secrets.token_hex(8)}.snapshot"
         try:
@@ -143,14 +143,14 @@ def _created(directory: Path, prefix: str) -> tuple[Path, int]:
             if os.fstat(file).st_nlink:
                 return target, file
         except BlockingIOError:
-            pass  # another one looks whether it is in use, and removes it
+            pass  # another process checks whether it is in use, and removes it
         except OSError:
-            return target, file  # a file system without locks: leftovers stay, and nothing is taken for one
+            return target, file  # a file system without locks: leftovers stay, and no file in use is removed
         os.close(file)
 
 
 def _sweep(directory: Path, prefix: str) -> None:
-    """Remove what processes that are gone left for this database."""
+    """Remove the snapshots that dead processes left for this database."""
     with suppress(OSError):
         for leftover in directory.glob(f"{prefix}*.snapshot*"):
             with suppress(OSError):
@@ -158,9 +158,9 @@ def _sweep(directory: Path, prefix: str) -> None:
 
 
 def _remove_unused(snapshot: Path) -> None:
-    """With its journal, and under its lock: whoever has just made it sees that it is gone.
+    """Remove a snapshot and its journal under its lock, so that a process that has just made it notices.
 
-    Others may write into /dev/shm: nothing is opened but a plain file of one name, which can be no live database.
+    Others may write into /dev/shm, so only a regular file with a single name is opened, which cannot be a live database.
     """
     journal = Path(f"{snapshot}-journal")
     try:
@@ -169,7 +169,7 @@ def _remove_unused(snapshot: Path) -> None:
         journal.unlink(missing_ok=True)
         return
     if not stat.S_ISREG(seen.st_mode) or seen.st_nlink != 1:
-        snapshot.unlink()  # the name alone
+        snapshot.unlink()  # only the name
         return
     file = os.open(snapshot, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:

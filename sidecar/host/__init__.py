@@ -1,0 +1,1 @@
+"""This machine: files, mounts, locks, users, processes, memory, clock."""
