@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sidecar.database.lineage import Lineage, Marker
-from sidecar.errors import DamagedRestorePoint, DatabaseBusy, UnsupportedRestorePoint
+from sidecar.errors import DatabaseBusy
 from sidecar.host.files import require_unused
 from sidecar.host.locks import holder_of
 from sidecar.model import Database, RestorePoint
@@ -32,19 +32,6 @@ async def preview(survey: Survey, reader: Reader, database: Database, lineage: L
     if found.newest and found.newest.gone:
         return Preview(f"{_gone(found.newest)}: the local file is kept and published", warning=True)
     return _keep(found, lineage.elsewhere() if found.local else None)
-
-
-async def damage_of(reader: Reader, point: RestorePoint | None) -> str | None:
-    """What is wrong with a restore point as far as its index tells; `sidecar verify` reads all of it."""
-    if point is None or point.gone:
-        return None
-    try:
-        await reader.contents(point)
-    except DamagedRestorePoint as damage:
-        return damage.message
-    except UnsupportedRestorePoint:
-        return None
-    return None
 
 
 async def _restore(survey: Survey, reader: Reader, found: Situation) -> Preview:
