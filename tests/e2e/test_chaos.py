@@ -10,7 +10,10 @@ from tests.harness.seaweed import Seaweed
 
 @pytest.mark.s3
 def test_nothing_published_is_lost_whoever_is_killed_when(tmp_path: Path, seaweed: Seaweed, bucket: str) -> None:
-    """Always the same rounds; `make chaos` has others every time."""
+    """Always the same rounds; `make chaos` has others every time.
+
+    Takes longer than ten seconds: six lives of a machine, each killed while its app writes.
+    """
     chaos = Chaos(tmp_path, seaweed, bucket, seed=4)
     try:
         while chaos.tally.rounds < 6:

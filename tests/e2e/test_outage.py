@@ -82,6 +82,7 @@ def test_outage_during_the_run_leaves_the_app_alone_and_ends_with_a_publish(
     2. The app goes on committing; failed cycles are counted and shown; the unprotected time grows.
     3. One-shot commands meanwhile give up after the same patience, with 75 and one line.
     4. The store returns: the next cycle publishes, and the failure is over.
+    Takes longer than ten seconds: a cycle retries for thirty before it fails.
     """
     other = {"databases": proxied / "other.db", "store": f"{proxied.store}/other"}
     write_note(proxied / "other.db", "precious")

@@ -27,6 +27,7 @@ def test_fifteen_seconds_of_two_writers(fleet: Fleet) -> None:
     1. A runs, and goes on whatever happens to its lease. Its network fails; B takes over, and both apps write.
     2. In the middle of it A's network returns. Both still write, for 15 seconds in all.
     Result: the main line is A's history until the failure, then B's alone; all that A wrote after it is under `diverged/`.
+    Takes longer than ten seconds, as its name says.
     """
     a, b = fleet.member("a"), fleet.member("b")
     with a.run(on_lease_lost="continue") as first, ExitStack() as stack:

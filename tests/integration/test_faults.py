@@ -245,7 +245,10 @@ async def lanes(
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_every_fault_at_every_request(name: str, lanes: list[Lane]) -> None:
-    """A fault that passes is healed; one that lasts is a clean failure, after which all goes on."""
+    """A fault that passes is healed; one that lasts is a clean failure, after which everything continues.
+
+    Takes longer than ten seconds: up to a hundred cases, each followed by a restore on another machine.
+    """
     operation = OPERATIONS[name]
     for lane in lanes:
         await lane.start(operation.megabytes)

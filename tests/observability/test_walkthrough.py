@@ -153,7 +153,10 @@ def test_disk_is_full(local: Machine) -> None:
 
 
 def test_second_machine_waits_and_gives_up(machine: Machine) -> None:
-    """/readyz and the log name the holder; after lease_wait the exit code is 75."""
+    """/readyz and the log name the holder; after lease_wait the exit code is 75.
+
+    Takes longer than ten seconds: the alert has to fire while the machine waits, and that for `lease_wait`.
+    """
     one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
     with one.run(*CALM_APP, **FAST) as first:
         first.wait_ready()
@@ -171,7 +174,10 @@ def test_second_machine_waits_and_gives_up(machine: Machine) -> None:
 
 @pytest.mark.parametrize("reaction", ["stop", "continue"])
 def test_second_machine_takes_over_from_a_paused_one(reaction: str, machine: Machine) -> None:
-    """The paused machine stops with 75, or continues without restore points; its writes go under diverged/."""
+    """The paused machine stops with 75, or continues without restore points; its writes go under diverged/.
+
+    Takes longer than ten seconds: the lease has to expire, and the alert has to fire after that.
+    """
     one, other = machine.with_env(FLY_MACHINE_ID="m1"), second(machine)
     with ExitStack() as stack:
         first = stack.enter_context(one.run(*CALM_APP, **{**FAST, "on_lease_lost": reaction}))

@@ -141,17 +141,18 @@ def named(store: MemoryStore, key: str, *, settled: int = 1, epoch: int = 1) -> 
     store.add(LEASE_KEY, Record(epoch, "m", "b", 60.0, latest={"app.db": key}, settled={"app.db": settled}).to_bytes())
 
 
-@pytest.mark.parametrize("newer", [0, 1, 5])
-async def test_with_a_lease_a_hundred_thousand_keys_cost_three_requests(store: MemoryStore, newer: int) -> None:
+async def test_with_a_lease_a_hundred_thousand_keys_cost_three_requests(store: MemoryStore) -> None:
     """GET of the lease, LIST after the key that it names, HEAD of the newest, however long and old the history is."""
     times = [ago(days=1000, seconds=30 * number) for number in range(100_000)]
     add(store, *times)
-    for number in range(newer):
-        store.add(key_of("app.db", ago(days=100 - number)), metadata={"epoch": "1"})
     named(store, key_of("app.db", times[0]))
-    assert await newest(store) == (ago(days=100 - newer + 1) if newer else times[0])
-    asked = [operation for operation, _ in store.requests if operation != "now"]
-    assert asked == ["get", "list", "head"]
+    for newer in (0, 1, 5):
+        for number in range(newer):
+            store.add(key_of("app.db", ago(days=100 - number)), metadata={"epoch": "1"})
+        store.requests.clear()
+        assert await newest(store) == (ago(days=100 - newer + 1) if newer else times[0])
+        asked = [operation for operation, _ in store.requests if operation != "now"]
+        assert asked == ["get", "list", "head"]
 
 
 async def test_what_a_fenced_machine_completes_late_is_left_out(store: MemoryStore) -> None:
