@@ -45,7 +45,7 @@ class Snapshotter(Protocol):
         ...
 
     def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
-        """A consistent copy in staging, whoever writes meanwhile; it is removed at the end of the block.
+        """A consistent copy in staging, even while others write; it is removed at the end of the block.
 
         Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `DatabaseMissing`.
         """

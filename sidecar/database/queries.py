@@ -50,7 +50,7 @@ async def reading(
     With `file` the path must lead to the file with this descriptor. A query that is cancelled ends at once; its thread
     has closed the connection when the block is left.
     """
-    import aiosqlite  # not before the first query: whoever only parses a command line does without
+    import aiosqlite  # not before the first query, which most commands never make
 
     stopped = threading.Event()
 

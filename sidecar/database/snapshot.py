@@ -186,7 +186,7 @@ class SqliteSnapshotter:
         )
 
     def _checkpoint(self, connection: "sqlite3.Connection", path: Path) -> None:
-        """Checkpoint in mode PASSIVE, which copies what it can and waits for nobody."""
+        """Checkpoint in mode PASSIVE, which never waits for readers or writers."""
         if self.may_checkpoint():
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         else:

@@ -147,7 +147,9 @@ def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | No
 
 def _require_free(target: Path) -> None:
     if target.exists() and target.stat().st_size:
-        raise DatabaseBusy(f"{target} was created while it was restored", "stop whoever writes to it, and try again")
+        raise DatabaseBusy(
+            f"{target} was created while it was restored", "stop the process that writes to it, and try again"
+        )
 
 
 def _take_name(restored: Path, target: Path) -> None:

@@ -56,7 +56,7 @@ class App:
         environment: Mapping[str, str] | None = None,
         account: Account | None = None,
     ) -> None:
-        """Start it, with our environment and user unless told otherwise.
+        """Start the app, with our environment and user unless others are given.
 
         Raises `CommandNotFound` or `CommandNotExecutable`.
         """

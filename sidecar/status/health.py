@@ -47,9 +47,9 @@ def overall(status: Status) -> Health:
     """The worst health of all databases, the oldest if several are equally bad. It names the database if there are several."""
     each = [(name, of_database(status, database)) for name, database in status.databases.items()]
     worst = max(each, key=lambda pair: _SEVERITY.index(pair[1].level))[1].level
-    names = [name for name, verdict in each if verdict.level is worst]
-    verdicts = [verdict for _, verdict in each if verdict.level is worst]
-    chosen = min(verdicts, key=lambda verdict: verdict.since or status.now())
+    names = [name for name, health in each if health.level is worst]
+    candidates = [health for _, health in each if health.level is worst]
+    chosen = min(candidates, key=lambda health: health.since or status.now())
     if len(each) == 1 or worst is Level.GOOD:
         return chosen
     which = names[0] if len(names) == 1 else f"{len(names)} of {len(each)} databases"

@@ -10,7 +10,7 @@ from sidecar.storage.file.location import DirectoryLocation
 from sidecar.storage.s3.location import BucketLocation
 from sidecar.storage.urls import without_password
 
-# The form of a URL, as people are told it, and what reads one. Nothing here imports an SDK: opening does.
+# The form of the URL, as messages show it, and its parser. Only opening a store imports an SDK.
 KINDS: dict[str, Callable[[str], StoreLocation | None]] = {
     BucketLocation.form: BucketLocation.parse,
     DirectoryLocation.form: DirectoryLocation.parse,

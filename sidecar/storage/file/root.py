@@ -89,7 +89,7 @@ class Root:
         with suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return (self.private / "id").read_bytes()
-            except PermissionError:  # of somebody who may only read the objects
+            except PermissionError:  # this user may only read the objects
                 if self._identity is not None:
                     raise
         return None

@@ -77,7 +77,7 @@ class RoleCredentials:
         self._renewing = anyio.Lock()
         self._session: _Session | None = None
         self._not_before = 0.0
-        self._told = ""
+        self._logged_claims = ""
         self._sdk: Any = None
 
     @property
@@ -164,9 +164,9 @@ class RoleCredentials:
 
     def _log_claims(self, token: Token) -> None:
         """Log the claims of a token, once for as long as only its times change."""
-        told = f"{token.issuer} {token.audience} {token.subject}"
-        if told != self._told:
-            self._told = told
+        claims = f"{token.issuer} {token.audience} {token.subject}"
+        if claims != self._logged_claims:
+            self._logged_claims = claims
             log.info(
                 "web-identity token read",
                 source=self.tokens.name,
