@@ -38,7 +38,7 @@ def execute(path: Path, statement: str) -> None:
 
 @pytest.mark.s3
 @pytest.mark.parametrize("at_the_end", [False, True], ids=["while-running", "final-backup"])
-def test_deleted_rows_are_to_be_decided_about_on_the_next_machine_too(machine: Machine, at_the_end: bool) -> None:
+def test_deleted_rows_stay_open_on_the_next_machine_too(machine: Machine, at_the_end: bool) -> None:
     """
     1. The app deletes all rows; that is published, by a cycle or by the final backup. The machine goes, with its disk.
     2. The next one is amber from the start, names the restore point that is held, and tells no receiver again.
@@ -73,7 +73,7 @@ def test_deleted_rows_are_to_be_decided_about_on_the_next_machine_too(machine: M
     assert len(notes(machine.database)) == 501
 
 
-def test_fallback_is_to_be_decided_about_after_a_restart(local: Machine) -> None:
+def test_fallback_stays_open_after_a_restart(local: Machine) -> None:
     """A boot took an older restore point: what is missing is still missing when the machine has restarted."""
     for text in ("one", "two"):
         write_note(local.database, text)
@@ -88,7 +88,7 @@ def test_fallback_is_to_be_decided_about_after_a_restart(local: Machine) -> None
         local.lose_disk()
 
 
-def test_deleted_database_is_told_at_the_end_and_by_the_next_start(local: Machine) -> None:
+def test_deleted_database_is_reported_at_the_end_and_by_the_next_start(local: Machine) -> None:
     """
     1. The app deletes its database and ends: 74.
     2. The next start brings back the newest restore point, and says what is missing, on this disk and on another.
@@ -115,7 +115,7 @@ def test_deleted_database_is_told_at_the_end_and_by_the_next_start(local: Machin
 
 
 @pytest.mark.parametrize("remains", ["nothing", "zero-bytes"])
-def test_database_that_was_deleted_between_two_runs_is_told(local: Machine, remains: str) -> None:
+def test_database_that_was_deleted_between_two_runs_is_reported(local: Machine, remains: str) -> None:
     """Its marker is still there, so there was one; a machine with a new disk has nothing to tell."""
     write_note(local.database, "published")
     assert local.cli("backup").returncode == 0
@@ -133,7 +133,7 @@ UNFINISHED = "m1 did not shut down cleanly"
 
 
 @pytest.mark.parametrize("disk", ["lost", "kept", "lost-same-name"])
-def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(local: Machine, disk: str) -> None:
+def test_machine_that_did_not_shut_down_cleanly_is_reported_where_its_disk_is_not(local: Machine, disk: str) -> None:
     """It was killed: what it wrote after its last restore point is on its disk, if anywhere."""
     write_note(local.database, "one")
     first = local.with_env(FLY_MACHINE_ID="m1")
@@ -162,7 +162,7 @@ def test_machine_that_did_not_stop_in_order_is_told_of_where_its_disk_is_not(loc
         assert process.terminate() == 0
 
 
-def test_machine_that_comes_back_to_its_own_disk_tells_of_the_one_that_was_killed_meanwhile(local: Machine) -> None:
+def test_machine_that_comes_back_to_its_own_disk_reports_the_one_that_was_killed_meanwhile(local: Machine) -> None:
     """Its database is kept, for nothing newer was published: what the other one wrote is nowhere."""
     write_note(local.database, "one")
     a = local.with_env(FLY_MACHINE_ID="a")
@@ -183,7 +183,9 @@ def test_machine_that_comes_back_to_its_own_disk_tells_of_the_one_that_was_kille
 
 
 @pytest.mark.parametrize("between", ["a start that fails", "a command"])
-def test_machine_that_did_not_stop_in_order_is_not_forgotten_by_who_runs_no_app(local: Machine, between: str) -> None:
+def test_machine_that_did_not_shut_down_cleanly_is_remembered_by_runs_without_an_app(
+    local: Machine, between: str
+) -> None:
     """Neither a start that does not come to the app, nor a command that takes the lease for a moment."""
     write_note(local.database, "one")
     with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
@@ -206,7 +208,7 @@ def test_machine_that_did_not_stop_in_order_is_not_forgotten_by_who_runs_no_app(
         assert process.terminate() == 0
 
 
-def test_newest_restore_point_that_is_damaged_is_told_though_the_database_is_here(local: Machine) -> None:
+def test_newest_restore_point_that_is_damaged_is_reported_though_the_database_is_here(local: Machine) -> None:
     """A whole one takes its place with the next change; elsewhere `status` says it before that."""
     write_note(local.database, "one")
     assert local.cli("backup").returncode == 0
@@ -239,7 +241,7 @@ def test_database_of_which_the_store_has_nothing_hides_nothing_of_another(local:
     assert "suspicious snapshot" in said["reason"]
 
 
-def test_start_that_never_runs_its_app_keeps_in_mind_who_did_not_stop_in_order(local: Machine) -> None:
+def test_start_that_never_runs_its_app_remembers_the_machine_that_did_not_shut_down_cleanly(local: Machine) -> None:
     """The command's interpreter is missing, which only the start of it tells."""
     write_note(local.database, "one")
     with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
@@ -257,7 +259,7 @@ def test_start_that_never_runs_its_app_keeps_in_mind_who_did_not_stop_in_order(l
         assert process.terminate() == 0
 
 
-def test_machine_that_was_killed_before_its_first_restore_point_is_told_of(local: Machine) -> None:
+def test_machine_that_was_killed_before_its_first_restore_point_is_reported(local: Machine) -> None:
     """The next one starts empty, as the first one did."""
     with local.with_env(FLY_MACHINE_ID="m1").run(*CALM_APP, lease_ttl="6s") as process:
         process.wait_ready()
@@ -284,7 +286,7 @@ def test_new_disk_is_no_deleted_database(local: Machine) -> None:
         assert process.terminate() == 0
 
 
-def test_database_of_another_store_is_told_of(local: Machine) -> None:
+def test_database_of_another_store_is_reported(local: Machine) -> None:
     """A mistyped store on a machine whose disk stayed: kept and published, as the boot table says, and amber."""
     write_note(local.database, "published")
     assert local.cli("backup").returncode == 0
@@ -367,7 +369,7 @@ def test_status_without_a_daemon_says_who_knows_more(machine: Machine, seaweed: 
 
 
 @pytest.mark.s3
-def test_what_lost_a_conflict_is_told_by_the_next_machine_and_can_be_made_the_live_one(machine: Machine) -> None:
+def test_what_lost_a_conflict_is_reported_by_the_next_machine_and_can_be_made_the_live_one(machine: Machine) -> None:
     """docs/restore.md, "What another machine wrote": its steps, as they stand there."""
     first = machine.with_env(FLY_MACHINE_ID="m1")
     write_note(machine.database, "both")

@@ -83,7 +83,7 @@ async def test_good_restore_point_is_proven_and_says_so(machine: Machine, tmp_pa
 
 
 @pytest.mark.parametrize("place", [100_000, -3_000_000, -1])
-async def test_damage_is_found_told_and_followed_by_a_whole_new_restore_point(
+async def test_damage_is_found_reported_and_followed_by_a_whole_new_restore_point(
     machine: Machine, tmp_path: Path, place: int
 ) -> None:
     """

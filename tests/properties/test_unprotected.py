@@ -54,7 +54,7 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Blind:
-    """Seconds without a look, with one commit in them: the daemon was busy. Only the file's own time tells when."""
+    """Seconds without a look, with one commit in them: the daemon was busy. Only the file's own time says when."""
 
     before: int
     after: int

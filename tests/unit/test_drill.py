@@ -186,7 +186,7 @@ async def test_failed_drills_are_repeated_ever_later(scene: Scene) -> None:
     assert scene.store.count("put", "tag") == 0
 
 
-async def test_every_drill_is_told(scene: Scene) -> None:
+async def test_every_drill_is_reported(scene: Scene) -> None:
     key = scene.publish("120000")
     assert await scene.drill.drill() is DrillOutcome.GOOD
     assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.GOOD, Timestamp.of(START))
