@@ -1,0 +1,109 @@
+"""The sizes that keep the tree readable, and the one sentence that every package and every large file owes its reader.
+
+The bounds are a smoke alarm, not a goal: a function or class that trips one is usually two ideas. Cutting one object in
+two, by inheritance or by passing `self` around, silences the alarm and leaves the fire.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "sidecar"
+FILES = sorted(path for path in ROOT.rglob("*.py") if "demo" not in path.parts)
+FUNCTION_LINES = 50
+CLASS_METHODS = 20
+CONSTRUCTOR_PARAMETERS = 8
+FILE_LINES = 300
+LARGEST_FILE = 450
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def nodes() -> Iterator[tuple[Path, ast.AST]]:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            yield path.relative_to(ROOT.parent), node
+
+
+def length(function: Function) -> int:
+    """Lines from `def` to the end, decorators and the docstring left out."""
+    body = function.body
+    docstring = ast.get_docstring(function, clean=False) is not None
+    taken = (body[0].end_lineno or 0) - body[0].lineno + 1 if docstring else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - taken
+
+
+FUNCTIONS = [(path, node) for path, node in nodes() if isinstance(node, Function)]
+CLASSES = [(path, node) for path, node in nodes() if isinstance(node, ast.ClassDef)]
+
+
+def is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def test_functions_are_short() -> None:
+    """Median at most 7 lines, nine of ten at most 18, none above 50."""
+    lengths = [length(node) for _, node in FUNCTIONS]
+    longest = [f"{path}:{node.name} {length(node)}" for path, node in FUNCTIONS if length(node) > FUNCTION_LINES]
+    assert not longest
+    assert median(lengths) <= 7
+    assert quantiles(lengths, n=10)[-1] <= 18
+
+
+def test_classes_have_few_methods() -> None:
+    """At most 20 of their own. A contract that others implement counts, too."""
+    counted = {
+        f"{path}:{node.name}": sum(isinstance(child, Function) for child in node.body) for path, node in CLASSES
+    }
+    assert {name: count for name, count in counted.items() if count > CLASS_METHODS} == {}
+
+
+def test_constructors_have_few_parameters() -> None:
+    """At most 8, but for dataclasses, whose fields are the values that they are made of."""
+    found = {}
+    for path, node in CLASSES:
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef) and child.name == "__init__" and not is_dataclass(node):
+                found[f"{path}:{node.name}"] = len(child.args.args) + len(child.args.kwonlyargs) - 1
+    assert {name: count for name, count in found.items() if count > CONSTRUCTOR_PARAMETERS} == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_large_files_say_why_they_are_one_idea(path: Path) -> None:
+    """Above 300 lines the module's docstring has a paragraph that begins with `One idea:`; none has more than 450 lines."""
+    text = path.read_text()
+    lines = text.count("\n")
+    assert lines <= LARGEST_FILE
+    if lines > FILE_LINES:
+        assert "One idea:" in (ast.get_docstring(ast.parse(text)) or "")
+
+
+@pytest.mark.parametrize("package", sorted(path.parent for path in FILES if path.name == "__init__.py"), ids=str)
+def test_packages_say_in_one_sentence_what_they_are(package: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    first = docstring.split("\n\n")[0]
+    assert first.endswith(".")
+    assert first.count(". ") == 0
+
+
+def test_no_class_inherits_from_a_concrete_class_of_ours() -> None:
+    """Contracts, exceptions and enumerations are inherited from; objects are composed."""
+    ours = {node.name: node for _, node in CLASSES}
+
+    def is_contract(name: str) -> bool:
+        node = ours[name]
+        bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+        return bool(bases & {"Protocol", "ABC", "Exception", "StrEnum", "Enum", "BaseModel"}) or any(
+            is_contract(base) for base in bases if base in ours
+        )
+
+    allowed = {"Decorated"}  # a store around a store: its subclasses differ in one method
+    found = {
+        f"{path}:{node.name}({base})"
+        for path, node in CLASSES
+        for base in (ast.unparse(each).partition("[")[0] for each in node.bases)
+        if base in ours and base not in allowed and not is_contract(base)
+    }
+    assert found == set()
