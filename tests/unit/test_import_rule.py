@@ -17,10 +17,12 @@ VIOLATIONS = {
     "do not know each other": ("restore/boot.py", "import sidecar.backup"),
     "concrete stores": ("repository/catalog.py", "import sidecar.storage.s3.store"),
     "Clients of services": ("backup/cycle.py", "import aiohttp"),
-    "not settings": ("lease/fence.py", "import sidecar.settings"),
+    "settings are for the top": ("lease/fence.py", "import sidecar.settings"),
     "Pure": ("restore/decision.py", "import anyio"),
     "demo app": ("demo/app.py", "import sidecar.model"),
 }
+
+RUNGS = {"do not know each other", "settings are for the top"}  # rules that the rungs of the first contract hold, too
 
 
 def lint(tree: Path) -> str:
@@ -49,6 +51,6 @@ def test_a_planted_violation_fails(part: str, tmp_path: Path) -> None:
         file.write(f"\n{line}\n")
     report = lint(tree)
     broken = [each for each in report.splitlines() if " BROKEN" in each]
-    name = "point down" if part == "do not know each other" else part
+    name = "point down" if part in RUNGS else part
     assert len(broken) == 1
     assert name in broken[0]

@@ -54,9 +54,7 @@ def test_functions_are_short() -> None:
 
 def test_classes_have_few_methods() -> None:
     """At most 20 of their own. A contract that others implement counts, too."""
-    counted = {
-        f"{path}:{node.name}": sum(isinstance(child, Function) for child in node.body) for path, node in CLASSES
-    }
+    counted = {f"{path}:{node.name}": sum(isinstance(child, Function) for child in node.body) for path, node in CLASSES}
     assert {name: count for name, count in counted.items() if count > CLASS_METHODS} == {}
 
 
