@@ -19,8 +19,10 @@ def main() -> NoReturn:
     gc.disable()
     from sidecar.cli.main import run_command_line
     from sidecar.host.resolver import leave
+    from sidecar.host.stderr import drain_stderr
 
     code = run_command_line()
+    drain_stderr()
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -89,6 +89,9 @@ def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
 
     if is_passthrough():
         return _become(command)
+    from sidecar.host.stderr import queue_stderr
+
+    queue_stderr()
     configuration = _configured(flags)
     import anyio
 

@@ -8,6 +8,10 @@ from typing import TextIO
 
 import structlog
 
+from sidecar.host.stderr import QueuedStream
+
+log = structlog.get_logger()
+
 
 def configure(log_format: str, level: str) -> None:
     """Configure logging. `log_format` is auto, console or json; `level` is the lowest level shown."""
@@ -25,11 +29,18 @@ def configure(log_format: str, level: str) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(_Unbreakable(sys.stderr)),
+        logger_factory=structlog.WriteLoggerFactory(_Unbreakable(sys.stderr)),  # a line is one write
         cache_logger_on_first_use=False,
     )
     # Libraries that use the standard logging module are shown only when something is wrong.
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
+    if isinstance(sys.stderr, QueuedStream):
+        sys.stderr.on_resumed = _log_dropped
+
+
+def _log_dropped(lines: int) -> None:
+    hint = "nobody read standard error for a while; the app and sidecar share it"
+    log.warning("log lines dropped", lines=lines, hint=hint)
 
 
 class _Unbreakable(io.StringIO):

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
+from sidecar.host.stderr import dropped_lines
 from sidecar.status.histogram import Histogram
 from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Status
 
@@ -52,6 +53,9 @@ class Metrics:
             "sidecar_start_timestamp_seconds", "Start time of this process", value=self._status.started.timestamp()
         )
         yield GaugeMetricFamily("sidecar_ready", "1 while the app runs", value=float(self._status.ready))
+        yield CounterMetricFamily(
+            "sidecar_log_lines_dropped", "Log lines dropped because nobody read standard error", value=dropped_lines()
+        )
         yield from _setting("sidecar_backup_interval_seconds", "The setting `interval`", self._status.interval)
         if self._status.lease.enabled:
             yield from self._lease()

@@ -17,6 +17,7 @@ DOCUMENTED = {
     "sidecar_build_info": "gauge",
     "sidecar_start_timestamp_seconds": "gauge",
     "sidecar_ready": "gauge",
+    "sidecar_log_lines_dropped_total": "counter",
     "sidecar_backup_interval_seconds": "gauge",
     "sidecar_drill_interval_seconds": "gauge",
     "sidecar_final_backup_timeout_seconds": "gauge",
