@@ -18,6 +18,7 @@ CLASS_METHODS = 20
 CONSTRUCTOR_PARAMETERS = 8
 FILE_LINES = 300
 LARGEST_FILE = 450
+PACKAGES = sorted(path.parent for path in FILES if path.name == "__init__.py" and path.parent != ROOT)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -78,7 +79,7 @@ def test_large_files_say_why_they_are_one_idea(path: Path) -> None:
         assert "One idea:" in (ast.get_docstring(ast.parse(text)) or "")
 
 
-@pytest.mark.parametrize("package", sorted(path.parent for path in FILES if path.name == "__init__.py"), ids=str)
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.name)
 def test_packages_say_in_one_sentence_what_they_are(package: Path) -> None:
     docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
     first = docstring.split("\n\n")[0]
@@ -98,10 +99,11 @@ def test_no_class_inherits_from_a_concrete_class_of_ours() -> None:
         )
 
     allowed = {"Decorated"}  # a store around a store: its subclasses differ in one method
+    clicks = {"Command"}  # of click; a command of the package has that name, too
     found = {
         f"{path}:{node.name}({base})"
         for path, node in CLASSES
         for base in (ast.unparse(each).partition("[")[0] for each in node.bases)
-        if base in ours and base not in allowed and not is_contract(base)
+        if base in ours and base not in allowed | clicks and not is_contract(base)
     }
     assert found == set()

@@ -1,1 +1,1 @@
-"""The restore-point file as bytes: chunks, index and tail. Pure."""
+"""The restore-point file as bytes: chunks, index and tail; pure."""
