@@ -42,7 +42,7 @@ class _Story:
         self._steps += 1
         click.secho(f"\n{self._steps}. {text}", bold=True)
 
-    def tell(self, text: str) -> None:
+    def line(self, text: str) -> None:
         click.echo(f"   {text}")
 
     def command(self, text: str) -> None:
@@ -100,12 +100,12 @@ def _first_life(story: _Story, workshop: Workshop) -> dict[int, Row]:
     """Steps 1 to 4. Returns every acknowledged row by its id."""
     story.step("Start the guestbook under sidecar, on an empty store")
     with boot(workshop, "machine-1", story.command) as machine:
-        story.tell(f"ready after {machine.boot_seconds:.2f} s")
+        story.line(f"ready after {machine.boot_seconds:.2f} s")
         acknowledged = _write_around_a_restore_point(story, machine)
         _stop(story, workshop, machine)
     story.step("Lose the machine and its disk")
     machine.destroy()
-    story.tell(f"deleted {machine.directory}")
+    story.line(f"deleted {machine.directory}")
     return acknowledged
 
 
@@ -113,11 +113,11 @@ def _write_around_a_restore_point(story: _Story, machine: Machine) -> dict[int, 
     story.step("Write rows over HTTP, some of them after the last restore point")
     earlier = machine.published()
     rows = _sign(machine, range(1, _ROWS + 1))
-    story.tell(f"{len(rows)} of {_ROWS} rows acknowledged (201 Created)")
+    story.line(f"{len(rows)} of {_ROWS} rows acknowledged (201 Created)")
     published = machine.wait_for_publish_after(earlier)
-    story.tell(f"restore points published so far: {published}")
+    story.line(f"restore points published so far: {published}")
     late = _sign(machine, range(_ROWS + 1, _ROWS + _LATE_ROWS + 1))
-    story.tell(f"{len(late)} of {_LATE_ROWS} more rows acknowledged, newer than that restore point")
+    story.line(f"{len(late)} of {_LATE_ROWS} more rows acknowledged, newer than that restore point")
     if len(rows) + len(late) < _ROWS + _LATE_ROWS:
         raise TourFailed("the guestbook did not accept every row")
     return rows | late
@@ -141,14 +141,14 @@ def _sign(machine: Machine, numbers: range) -> dict[int, Row]:
 
 def _stop(story: _Story, workshop: Workshop, machine: Machine) -> None:
     story.step("Send SIGTERM: sidecar stops the guestbook and publishes a final restore point")
-    story.tell(f"exit status {_expect_clean_stop(machine)}")
+    story.line(f"exit status {_expect_clean_stop(machine)}")
     command = ("list", "--database", str(machine.directory / DATABASE), "--store", workshop.store.as_uri())
     story.command(format_command([sys.executable, "-m", "sidecar", *command]))
     listed = set(_TIMESTAMP.findall(workshop.run(sys.executable, "-m", "sidecar", *command)))
     stored = {path.name.removesuffix(".sqlite3.zst") for path in _restore_points(workshop)}
     if listed != stored:
         raise TourFailed(f"`sidecar list` shows {sorted(listed)}, but the store has {sorted(stored)}")
-    story.tell(f"restore points in the store: {len(listed)}, the newest {max(listed)}")
+    story.line(f"restore points in the store: {len(listed)}, the newest {max(listed)}")
 
 
 def _expect_clean_stop(machine: Machine) -> int:
@@ -161,9 +161,9 @@ def _expect_clean_stop(machine: Machine) -> int:
 def _second_life(story: _Story, workshop: Workshop, acknowledged: dict[int, Row]) -> None:
     story.step("Boot in an empty directory and compare")
     with boot(workshop, "machine-2", story.command) as machine:
-        story.tell(f"restored and ready after {machine.boot_seconds:.2f} s")
+        story.line(f"restored and ready after {machine.boot_seconds:.2f} s")
         _compare(acknowledged, _read_all(machine))
-        story.tell(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are back, byte for byte")
+        story.line(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are back, byte for byte")
         _expect_clean_stop(machine)
 
 
@@ -216,12 +216,12 @@ def _restore_without_us(story: _Story, workshop: Workshop, acknowledged: dict[in
     if shutil.which("zstd"):
         workshop.run("sh", "-c", by_hand)
     else:
-        story.tell("(zstd is not installed here; Python's zstandard does the same)")
+        story.line("(zstd is not installed here; Python's zstandard does the same)")
         _decompress(points[-1], target)
     story.command(f"sqlite3 {target.name} '{_COUNT}'")
     _compare(acknowledged, _read_file(target))
-    story.tell(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are there, byte for byte")
-    story.tell(f"from S3: aws s3 cp s3://BUCKET/{DATABASE}/{points[-1].name} - | zstd -d > app.db")
+    story.line(f"{len(acknowledged)} of {len(acknowledged)} acknowledged rows are there, byte for byte")
+    story.line(f"from S3: aws s3 cp s3://BUCKET/{DATABASE}/{points[-1].name} - | zstd -d > app.db")
 
 
 def _decompress(source: Path, target: Path) -> None:

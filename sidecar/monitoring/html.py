@@ -1,4 +1,4 @@
-"""The status page as the server renders it: all that it says without JavaScript. Every value is escaped."""
+"""The status page as the server renders it: everything that it shows without JavaScript. Every value is escaped."""
 
 from datetime import datetime
 from html import escape
