@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidecar import __version__
-from sidecar.cli.options import Command, Group, SettingsCommand
+from sidecar.cli.options import HELP_OPTIONS, Command, Group, SettingsCommand
 from sidecar.errors import ExitCode, SidecarError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _fail(message: str, hint: str, code: int) -> int:
 
 @click.group(
     cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
     examples=[
         "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
         "sidecar check --database app.db --store s3://my-bucket/app",

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from sidecar.settings.fields import Settings
 from sidecar.settings.kinds import format_value, kind_of
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _INTRODUCTION = """\
 Every setting is an option of each command, a variable (SIDECAR_INTERVAL for --interval), or a line in sidecar.toml
 (interval = "5m"). An option overrides the variable, and the variable overrides the file."""
@@ -35,6 +36,8 @@ class Command(click.Command):
     """A command whose help ends with examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **attributes: Any) -> None:
+        # As the group has them. click keeps the help option that it makes first, whoever asks for it.
+        attributes["context_settings"] = HELP_OPTIONS | (attributes.get("context_settings") or {})
         super().__init__(*args, **attributes)
         self.examples = examples
 

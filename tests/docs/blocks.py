@@ -54,7 +54,7 @@ def _kind(option: click.Parameter) -> str:
 
 def command_help() -> str:
     """A section for each command, with what `--help` prints."""
-    group = click.Context(cli, info_name="sidecar", terminal_width=100, max_content_width=100)
+    group = click.Context(cli, info_name="sidecar", **cli.context_settings, terminal_width=100, max_content_width=100)
     return "\n\n".join(
         f"### sidecar {name}\n\n```text\n{_help(command, group)}\n```" for name, command in cli.commands.items()
     )

@@ -52,7 +52,9 @@ def mentioned_commands(page: Page) -> Iterator[CommandLine]:
 
 def parse(arguments: Sequence[str]) -> click.Context:
     """What the command line understands, without running it. Raises `click.UsageError`, or `SidecarError` for a setting."""
-    name, command, rest = cli.resolve_command(click.Context(cli, info_name="sidecar"), list(arguments))
+    name, command, rest = cli.resolve_command(
+        click.Context(cli, info_name="sidecar", **cli.context_settings), list(arguments)
+    )
     assert command is not None
     context = command.make_context(name, rest)
     given = {each: context.params[each] for each in Settings.model_fields if context.params.get(each)}
@@ -64,7 +66,9 @@ def unknown_options(arguments: Sequence[str]) -> set[str]:
     """The options of an incomplete command line that its command does not have. Raises `click.UsageError`."""
     if arguments[0].startswith("-"):  # of the program itself
         return {arguments[0]} - {option for each in cli.params for option in each.opts} - {"--help"}
-    _, command, rest = cli.resolve_command(click.Context(cli, info_name="sidecar"), list(arguments))
+    _, command, rest = cli.resolve_command(
+        click.Context(cli, info_name="sidecar", **cli.context_settings), list(arguments)
+    )
     assert command is not None
     known = {option for each in command.params for option in each.opts} | {"--help"}
     own = rest[: rest.index("--")] if "--" in rest else rest
