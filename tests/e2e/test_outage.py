@@ -32,7 +32,7 @@ def test_page_says_what_a_boot_waits_for(proxied: Machine, proxy: FaultProxy) ->
         eventually(lambda: "cannot be reached" in reason(process), 20, "why it waits")
         said = verdict(process)
         assert (said["level"], said["title"]) == ("wait", "Restoring")
-        assert "not started on an empty database" in said["hint"]
+        assert "does not start the app on an empty database" in said["hint"]
         assert process.http("/readyz")[0] == 503
         proxy.up()
         process.wait_ready()
