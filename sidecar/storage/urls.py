@@ -3,7 +3,8 @@
 import re
 from urllib.parse import urlsplit
 
-_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/).*@)")  # the second form: secret keys may have slashes
+# The second form: secret keys may have slashes, and begin like a port. Only a query after a port is known to be no key.
+_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/[^@]*\?).*@)")
 
 
 def without_password(url: str) -> str:

@@ -78,6 +78,7 @@ def test_a_password_in_any_refused_value_is_not_shown() -> None:
     [
         ("http://me:secret@host:9000/x", "http://***@host:9000/x"),
         ("s3://key:a/b@bucket/p", "s3://***@bucket/p"),
+        ("https://key:12345/abc@host/x", "https://***@host/x"),
         ("http://me@host/x", "http://***@host/x"),
         ("http://host:9000/metrics?by=me@home", "http://host:9000/metrics?by=me@home"),
         ("s3://bucket/with@sign", "s3://bucket/with@sign"),
