@@ -1,8 +1,8 @@
 """Builds the daemon from the services: the only place below `run` that sees all of them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 
 import anyio
 import structlog
@@ -26,10 +26,10 @@ from sidecar.host.locks import control_path
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
 from sidecar.monitoring.incidents import Incidents
-from sidecar.monitoring.metrics import Metrics, acceptable
 from sidecar.policies import OnLeaseLost
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import listen_address
+from sidecar.status.model import Status
 
 log = structlog.get_logger()
 
@@ -96,8 +96,8 @@ async def _outermost(services: Services, background: Background, on_demand: OnDe
     """The outermost scope: the locks of this machine, HTTP, the control socket and notifications."""
     settings, status = services.configuration.settings, services.status
     control = control_path(settings.control_socket, services.databases)
-    app_metrics = AppMetrics(settings.app_metrics_url, acceptable) if settings.app_metrics_url else None
-    http = HttpInterface(status, Metrics(status).render, background.observe, app_metrics)
+    app_metrics = AppMetrics(settings.app_metrics_url, _is_acceptable) if settings.app_metrics_url else None
+    http = HttpInterface(status, _metrics_of(status), background.observe, app_metrics)
     notifier = build_notifier(services)
     async with AsyncExitStack() as stack:
         stack.enter_context(services.locks(control))
@@ -125,3 +125,21 @@ async def _enter_control(stack: AsyncExitStack, served: AbstractAsyncContextMana
         if not optional:
             raise
         log.warning("no control socket", error=error.message, hint=error.hint)
+
+
+def _metrics_of(status: Status) -> Callable[[], bytes]:
+    """Renders the metrics. The Prometheus client is imported with the first scrape: no app waits for it."""
+
+    @cache
+    def renderer() -> Callable[[], bytes]:
+        from sidecar.monitoring.metrics import Metrics
+
+        return Metrics(status).render
+
+    return lambda: renderer()()
+
+
+def _is_acceptable(text: str) -> bool:
+    from sidecar.monitoring.metrics import acceptable
+
+    return acceptable(text)
