@@ -13,7 +13,9 @@ def main() -> NoReturn:
     The kernel drops signals for which PID 1 has no handler (pid_namespaces(7)), so a SIGTERM during the half second of
     imports would be lost. Nothing has started by then, so exiting at once is safe. The daemon replaces this handler.
     """
-    for stopping in (signal.SIGTERM, signal.SIGINT) if sys.argv[1:2] == ["run"] else ():
+    from sidecar.host.signals import STOPPING
+
+    for stopping in STOPPING if sys.argv[1:2] == ["run"] else ():
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
     # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
     gc.disable()

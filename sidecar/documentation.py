@@ -7,3 +7,4 @@ BASE: Final = "https://OWNER.github.io/sidecar"
 
 GO_BACK: Final = f"{BASE}/restore/#go-back-to-another-restore-point"
 DIVERGED: Final = f"{BASE}/restore/#what-another-machine-wrote"
+WRITTEN_LATE: Final = f"{BASE}/troubleshooting/#something-wrote-after-the-final-backup"

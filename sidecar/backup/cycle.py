@@ -189,6 +189,21 @@ class Cycle:
             reason = self._coverage.missing
         return await self._snapshot_and_publish(reason, last=last)
 
+    async def has_more(self) -> bool:
+        """Whether the database has something that its newest restore point has not. Raises `SidecarError`.
+
+        By stat alone if that proves that nothing was written; else by content, because a reader that ends moves the WAL.
+        """
+        self.source.observe()
+        if self.source.signature() is None or self._status.unprotected_since is None:
+            return False
+        async with self._alone, self._turn, self.source.copy() as snapshot:
+            index = await self._main_line.index(snapshot)
+            if index.root != self._history.root:
+                return True
+            self.source.protected()
+            return False
+
     def _unchanged(self, reason: str) -> CycleOutcome:
         """Counts as a success only when the restore point was seen; a last cycle may have to do without."""
         if self._coverage.is_known:

@@ -7,6 +7,7 @@ import structlog
 
 from sidecar.backup.diverged import Diverged, DivergedLine, FencedState
 from sidecar.backup.loop import Backup
+from sidecar.documentation import WRITTEN_LATE
 from sidecar.lease.fence import Fence
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
@@ -23,6 +24,10 @@ NOT_PUBLISHED = (
     "the app has stopped and its last changes could not be published",
     "do not destroy this machine: only its disk has them. Start sidecar on it again to publish them; the log has the cause",
 )
+LATE_HINT = (
+    "do not destroy this machine: when sidecar is started on it again, it publishes that. Stop every writer before sidecar, "
+    f"or start it below sidecar: {WRITTEN_LATE}"
+)
 
 
 class FinalBackup:
@@ -31,13 +36,14 @@ class FinalBackup:
     def __init__(self, backups: Sequence[Backup], line: DivergedLine, fence: Fence, status: Status) -> None:
         self.diverged: list[Diverged] = []
         self.disk_has_more = True  # than the store, until the final backup proves otherwise
+        self._late: list[Backup] = []
         self._backups = backups
         self._fence = fence
         self._status = status
         self._fenced = [FencedState(backup.cycle, line, status) for backup in backups]
 
     async def run(self, timeout: float) -> bool:
-        """Back up once more, whatever signals come; False when a database could not be backed up in time.
+        """Back up once more, whatever signals come; False when not every database is in the store, as it is now.
 
         When the lease is lost the state goes under `diverged/` instead.
         """
@@ -62,7 +68,25 @@ class FinalBackup:
                 self._status.report("", *NOT_KEPT, Kind.DIVERGENCE)
         every = len(protected) == len(self._backups) + len(self.diverged)
         self.disk_has_more = not every or protected.count(False) > sum(backup.cycle.is_gone() for backup in failed)
-        return every and all(protected)
+        if not every or not all(protected) or self._fence.lost.is_set():
+            return every and all(protected)
+        await self._look_again(max(0.0, scope.deadline - anyio.current_time()))
+        return not self._late
+
+    async def _look_again(self, timeout: float) -> None:
+        """Find out who has been written to since the last copy. What cannot be read in time, and was touched, counts."""
+
+        async def one(backup: Backup) -> None:
+            late = True
+            with anyio.move_on_after(timeout, shield=True):
+                late = await backup.has_more()
+            if late:
+                self._late.append(backup)
+
+        async with anyio.create_task_group() as group:
+            for backup in self._backups:
+                group.start_soon(one, backup)
+        self.disk_has_more = bool(self._late)
 
     def report_failure(self) -> None:
         """Report that the final backup failed.
@@ -81,6 +105,8 @@ class FinalBackup:
     def describe_failure(self) -> tuple[str, str]:
         """Message and hint for a final backup that failed: which changes are lost, and what to do."""
         gone = self._gone()
+        if self._late:
+            return self._describe_late()
         if not gone:
             return NOT_PUBLISHED
         what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in gone)
@@ -88,6 +114,13 @@ class FinalBackup:
         if len(gone) < len(self._backups):
             hint += "; the log has the outcome of the others"
         return f"the app has stopped, and there is nothing to back up any more at {what}", hint
+
+    def _describe_late(self) -> tuple[str, str]:
+        what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in self._late)
+        return (
+            f"a process wrote after the final backup to {what}; only this machine's disk has what it wrote",
+            LATE_HINT,
+        )
 
     def _gone(self) -> list[Backup]:
         return [backup for backup in self._backups if backup.cycle.is_gone()]

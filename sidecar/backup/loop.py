@@ -87,6 +87,17 @@ class Backup:
             failures += 1
             await self._clock.sleep(min(5.0, 0.5 * 2**failures) * self._clock.random())
 
+    async def has_more(self) -> bool:
+        """Whether somebody has written to the database since it was copied last; also when that cannot be found out."""
+        found = True
+
+        async def look() -> None:
+            nonlocal found
+            found = await self.cycle.has_more()
+
+        await self._tried(look)
+        return found
+
     async def replace_damaged(self, damaged: RestorePoint) -> None:
         """Publish a whole restore point at once in the place of this one."""
         await self.cycle.distrust(damaged)

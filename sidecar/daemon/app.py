@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
-from sidecar.daemon.signals import Signals, until_ended
+from sidecar.daemon.ending import until_ended
+from sidecar.daemon.leftovers import Leftovers
+from sidecar.daemon.signals import Signals
 from sidecar.host.process import App
 from sidecar.model import Account
 from sidecar.status.model import Status
@@ -22,8 +24,12 @@ class AppRunner:
         environment: Mapping[str, str] | None,
         grace: timedelta,
         drain: timedelta,
+        leftovers: Leftovers | None,
     ) -> None:
-        """`entrust` lets the app's user own the databases, and returns that user unless it is ours."""
+        """`entrust` lets the app's user own the databases, and returns that user unless it is ours.
+
+        `leftovers` are the app's descendants; None to look after its process group only.
+        """
         self.entrust = entrust
         self._command = command
         self._signals = signals
@@ -31,6 +37,7 @@ class AppRunner:
         self._environment = environment
         self._grace = grace
         self._drain = drain
+        self._leftovers = leftovers
         self._started = 0.0
 
     @property
@@ -53,9 +60,11 @@ class AppRunner:
     async def until_ended(self) -> int:
         """Wait for its end, or stop it when that is requested. Returns its status."""
         grace, drain = self._grace.total_seconds(), self._drain.total_seconds()
-        return await until_ended(self._signals, self._status, grace=grace, drain=drain)
+        return await until_ended(self._signals, self._status, self._leftovers, grace=grace, drain=drain)
 
     def kill(self) -> None:
-        """Kill whatever is left of its process group."""
+        """Kill whatever is left of it."""
         if self._signals.app:
             self._signals.app.kill_group()
+            if self._leftovers:
+                self._leftovers.kill()

@@ -16,13 +16,16 @@ from sidecar.daemon.background import Background
 from sidecar.daemon.booting import BootSequence
 from sidecar.daemon.control import control_socket
 from sidecar.daemon.lease_watch import LeaseWatch
+from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.scopes import Daemon, Holder
 from sidecar.daemon.shutdown import Shutdown
 from sidecar.daemon.signals import Signals
 from sidecar.daemon.silence import log_silence
 from sidecar.daemon.workers import Work, Workers
 from sidecar.errors import ConfigurationError
+from sidecar.host.descendants import Descendants
 from sidecar.host.locks import control_path
+from sidecar.host.process_table import Proc, become_subreaper
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
 from sidecar.monitoring.incidents import Incidents
@@ -49,7 +52,16 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     background = Background(backups, fence, status, settings.final_backup_timeout)
     incidents = Incidents(services.catalog(), status, fence)
     environment = app_environment(withhold=settings.app_credentials == "withhold")
-    app = AppRunner(command, signals, status, services.entrust, environment, settings.shutdown_grace, settings.drain)
+    app = AppRunner(
+        command,
+        signals,
+        status,
+        services.entrust,
+        environment,
+        settings.shutdown_grace,
+        settings.drain,
+        _leftovers(services, signals) if command else None,
+    )
     boots = BootSequence(services.boot(fence, alone=app.is_ours), backups, services.lineage, final, line, fence, status)
     others: list[Work] = [
         build_listing(services).run,
@@ -83,6 +95,14 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         Holder(signals, lease, boots, app, workers, shutdown, status),
         status,
     )
+
+
+def _leftovers(services: Services, signals: Signals) -> Leftovers | None:
+    """The app's descendants, if we are to look after them and the system lets us."""
+    if services.configuration.settings.follow_descendants == "off" or not become_subreaper():
+        return None
+    databases = [database.path for database in services.databases]
+    return Leftovers(Descendants(Proc(), services.clock), databases, signals)
 
 
 def _drills(services: Services, backups: Sequence[Backup]) -> list[Work]:

@@ -2,16 +2,17 @@
 
 import signal
 from collections.abc import Sequence
+from typing import cast
 
 import anyio
 
 from sidecar.bootstrap import open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.composition import compose
-from sidecar.daemon.signals import PASSED_ON, STOPPING
 from sidecar.host.accounts import to_become
 from sidecar.host.process import require_command
 from sidecar.host.runtime import resume_collection, tune_process
+from sidecar.host.signals import STOPPING, passed_on
 from sidecar.settings.configuration import Configuration
 
 
@@ -23,8 +24,10 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     if command:
         require_command(command)
     to_become(configuration.settings.app_user)
+    handled = (*STOPPING, *passed_on())
+    receivable = cast("tuple[signal.Signals, ...]", (*handled, signal.SIGCHLD))  # real-time signals have no names there
     try:
-        with anyio.open_signal_receiver(*STOPPING, *PASSED_ON, signal.SIGCHLD) as received:
+        with anyio.open_signal_receiver(*receivable) as received:
             tune_process()
             async with open_services(configuration) as services:
                 resume_collection()
@@ -32,5 +35,5 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     except BaseExceptionGroup as group:
         raise first_failure(group) from group
     finally:
-        for number in STOPPING:  # the status is decided: no signal may change it any more
+        for number in handled:  # the status is decided: no signal may change it any more
             signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Signals: which ones stop the app, how often it is asked, and how long it has."""
+"""Signals: how often the app is asked to stop, and how long it has."""
 
 import signal
 import time
@@ -9,14 +9,11 @@ import anyio
 import structlog
 
 from sidecar.host.process import Child, Reaper
-from sidecar.status.model import Status
+from sidecar.host.signals import STOPPING, format_signal
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
-
-STOPPING = (signal.SIGTERM, signal.SIGINT)
-PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
 class Signals:
@@ -25,7 +22,11 @@ class Signals:
     def __init__(self) -> None:
         self.reaper = Reaper()
         self.app: Child | None = None
+        self.launched: Callable[[int], None] | None = (
+            None  # passes a signal on to what the app left running for us to follow
+        )
         self.first: int | None = None
+        self.number: int = signal.SIGTERM  # what the app was, or would be, asked to stop with
         self._asked = 0.0
         self.stop = anyio.Event()
         self.received = anyio.Event()
@@ -38,6 +39,8 @@ class Signals:
                 self.reaper.collect()
             elif number in STOPPING:
                 self._stopping(number)
+            elif self.launched:
+                self.launched(number)
             elif self.app:
                 self.app.signal(number)
 
@@ -46,6 +49,7 @@ class Signals:
         if self.stop.is_set():
             return
         self._asked = time.monotonic()
+        self.number = number
         self.stop.set()
         if self.app:
             self.app.signal(number)
@@ -73,45 +77,6 @@ class Signals:
             self.hurry.set()
             return
         self.first = number
-        log.info("stop requested", signal=signal.Signals(number).name)
+        log.info("stop requested", signal=format_signal(number))
         self.request_stop(number)
         self.received.set()
-
-
-async def until_ended(signals: Signals, status: Status, *, grace: float, drain: float) -> int:
-    """Wait for the app, or see it stopped after a request. Returns its status; nothing of its group is left.
-
-    Without an app: until a request to stop, and `drain` seconds more. Times are in seconds.
-    """
-    app = signals.app
-    if app is None:
-        await signals.stop.wait()
-        status.enter("stopping")
-        with anyio.move_on_after(drain):
-            await signals.hurry.wait()
-        return 0
-    async with anyio.create_task_group() as group:
-        group.start_soon(_kill_after_grace, signals, status, app, grace)
-        ended = await app.wait()
-        group.cancel_scope.cancel()
-    status.enter("stopping")
-    async with anyio.create_task_group() as group:
-        group.start_soon(_kill_on_hurry, signals, app)
-        await app.stop_group(max(0.0, signals.stop_by(grace) - time.monotonic()))
-        group.cancel_scope.cancel()
-    return ended
-
-
-async def _kill_after_grace(signals: Signals, status: Status, app: Child, grace: float) -> None:
-    await signals.stop.wait()
-    status.enter("stopping")
-    with anyio.move_on_after(grace) as waiting:
-        await signals.hurry.wait()
-    why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace"
-    log.warning("app killed", why=why, shutdown_grace_seconds=grace)
-    app.kill_group()
-
-
-async def _kill_on_hurry(signals: Signals, app: Child) -> None:
-    await signals.hurry.wait()
-    app.kill_group()

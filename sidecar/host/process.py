@@ -9,14 +9,17 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 import anyio
+import structlog
 
 from sidecar.errors import CommandNotExecutable, CommandNotFound
 from sidecar.model import Account
+
+log = structlog.get_logger()
 
 POLL = 0.02
 KILL_GRACE = 2.0  # for the kernel to end processes after SIGKILL
@@ -26,7 +29,13 @@ class Reaper:
     """Collects dead children; `collect` is to be called at every SIGCHLD."""
 
     def __init__(self) -> None:
+        self.adopted_status: int | None = None  # of the last adopted child that has ended, as a shell would say it
         self._watched: dict[int, App] = {}
+        self._adopted: set[int] = set()
+
+    def adopt(self, pids: Iterable[int]) -> None:
+        """Keep the status of these as well, if they are our children when they end."""
+        self._adopted.update(pids)
 
     def watch(self, app: "App") -> None:
         """Report the end of the app to it; it may have ended already."""
@@ -44,6 +53,9 @@ class Reaper:
                 return
             if app := self._watched.pop(pid, None):  # once: the number may be given to another process
                 app.ended(os.waitstatus_to_exitcode(status))
+            elif pid in self._adopted:
+                self._adopted.discard(pid)
+                self.adopted_status = _shell_status(os.waitstatus_to_exitcode(status))
 
 
 class App:
@@ -77,13 +89,14 @@ class App:
         self.pid = self._process.pid
         self._over = anyio.Event()
         self._status = 0
+        self._refused = False
         self._give_terminal()
         reaper.watch(self)
 
     def ended(self, returncode: int) -> None:
         """Called by the reaper; a negative code is a signal's number."""
         self._process.returncode = returncode
-        self._status = returncode if returncode >= 0 else 128 - returncode
+        self._status = _shell_status(returncode)
         self._over.set()
 
     async def wait(self) -> int:
@@ -93,9 +106,14 @@ class App:
 
     def signal(self, number: int) -> None:
         """See `Child`."""
-        if not self._over.is_set():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        if self._over.is_set():
+            return
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # the command changed its user: sudo, or a set-user-ID program
+            self._log_refused()
 
     async def stop_group(self, grace: float) -> None:
         """See `Child`. Polls, because the kernel does not report when a process group becomes empty."""
@@ -111,6 +129,12 @@ class App:
     def kill_group(self) -> None:
         """Send SIGKILL to the rest of the group."""
         self._signal_group(signal.SIGKILL)
+
+    def _log_refused(self) -> None:
+        if not self._refused:
+            self._refused = True
+            hint = "it runs as another user, and sidecar not as root: run sidecar as root, with app_user"
+            log.warning("the app may not be signalled", pid=self.pid, hint=hint)
 
     def _signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -134,6 +158,10 @@ class App:
             finally:
                 signal.signal(signal.SIGTTOU, previous)
             os.kill(self.pid, signal.SIGCONT)
+
+
+def _shell_status(returncode: int) -> int:
+    return returncode if returncode >= 0 else 128 - returncode
 
 
 def _environment_of(given: Mapping[str, str] | None, account: Account | None) -> dict[str, str] | None:

@@ -64,6 +64,11 @@ class Settings(BaseModel):
         default=timedelta(seconds=5),
         description="without a command: how long to wait on SIGTERM for other writers to stop",
     )
+    follow_descendants: Literal["on", "off"] = Field(
+        default="on",
+        description="`on`: whatever the command leaves running ends before the final backup, in any session; "
+        "`off`: only its process group",
+    )
     on_empty_store: OnEmptyStore = Field(
         default=OnEmptyStore.START,
         description="when there is nothing to restore: `start` without a database, or `fail` with exit code 66",

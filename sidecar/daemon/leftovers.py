@@ -1,0 +1,81 @@
+"""What the command leaves running outside its process group: a launcher's daemon is followed, everything else is ended."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio import to_thread
+
+from sidecar.daemon.signals import Signals
+from sidecar.host.descendants import Descendants, Process
+from sidecar.host.process_table import having_open, read
+
+log = structlog.get_logger()
+
+LAUNCH_SECONDS = 5.0  # for what a launcher started to open a database
+LOOK_SECONDS = 0.5
+FIRST_LOOK_SECONDS = 0.1
+
+
+class Leftovers:
+    """The descendants that live on when the command has ended."""
+
+    def __init__(self, descendants: Descendants, databases: Sequence[Path], signals: Signals) -> None:
+        self._descendants = descendants
+        self._files = [Path(f"{path}{suffix}") for path in databases for suffix in ("", "-wal", "-shm")]
+        self._signals = signals
+        self._followed: set[Process] = set()
+
+    async def follow(self, patience: float) -> None:
+        """Return when none is left that has had a database open, nor a parent of one.
+
+        Somebody has `patience` seconds to open one first.
+        """
+        give_up = time.monotonic() + min(LAUNCH_SECONDS, patience)
+        while not self._descendants.are_gone():
+            await self._look(self._descendants.living())
+            if not any(read(each.pid) == each for each in self._followed) and (
+                self._followed or time.monotonic() >= give_up
+            ):
+                return
+            await anyio.sleep(LOOK_SECONDS if self._followed else FIRST_LOOK_SECONDS)
+
+    @property
+    def status(self) -> int | None:
+        """How the last of those that were followed has ended; None when there was none."""
+        return self._signals.reaper.adopted_status if self._followed else None
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to those that a launcher started, not to their children."""
+        living = self._descendants.living()
+        pids = {process.pid for process in living}
+        top = [each for each in living if each in self._followed and each.parent not in pids]
+        self._descendants.signal(top, number)
+
+    async def end(self, deadline: float) -> None:
+        """Ask each to end, with the signal that stopped us, and leave none. `deadline` is a monotonic time."""
+        await self._descendants.end(self._signals.number, deadline, self._signals.hurry.is_set)
+
+    def kill(self) -> None:
+        """Leave none, at once."""
+        self._descendants.kill_now()
+
+    async def _look(self, living: Sequence[Process]) -> None:
+        """Follow whoever has a database open, with its parents: a supervisor starts the next one."""
+        found = await to_thread.run_sync(having_open, living, self._files, abandon_on_cancel=True)
+        parents, fresh = {process.pid: process for process in living}, set[Process]()
+        for process in found:
+            each: Process | None = process
+            while each and each not in fresh:
+                fresh.add(each)
+                each = parents.get(each.parent)
+        if fresh and not self._followed:
+            names = [str(process) for process in living if process in fresh]
+            log.info(
+                "the command has ended, and left processes that have a database open: the run continues",
+                processes=names,
+            )
+        self._signals.reaper.adopt(process.pid for process in fresh - self._followed)
+        self._followed |= fresh

@@ -1,0 +1,122 @@
+"""Our descendants, as proc(5) shows them: who they are, which files they have open, and signals that reach only them."""
+
+import ctypes
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sidecar.host.descendants import Process, below
+
+_PROC = Path("/proc")
+_SET_CHILD_SUBREAPER = 36
+_LOCK = re.compile(r"POSIX\s+\S+\s+\S+\s+(\d+)\s+[0-9a-f]+:[0-9a-f]+:(\d+)\s")
+
+
+def become_subreaper() -> bool:
+    """Have every descendant that loses its parent become our child (prctl(2)), so that all of them can be found.
+
+    False where the system does not offer that.
+    """
+    if not (_PROC / "self" / "stat").exists():
+        return False
+    if os.getpid() == 1:
+        return True
+    with suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return False
+
+
+class Proc:
+    """Implements `descendants.ProcessTable`."""
+
+    def descendants(self) -> list[Process]:
+        """See `descendants.ProcessTable`."""
+        return below(os.getpid(), _read_all())
+
+    def is_childless(self) -> bool:
+        """See `descendants.ProcessTable`. Whoever lives has an ancestor among our children, because we are the subreaper."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        return False
+
+    def send(self, process: Process, number: int) -> None:
+        """See `descendants.ProcessTable`. The id cannot be another process's by then: it is held by a descriptor."""
+        with suppress(ProcessLookupError):
+            try:
+                held = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                return
+            except OSError:  # an old kernel, or a sandbox that does not know the call
+                os.kill(process.pid, number)
+                return
+            try:
+                if read(process.pid) == process:
+                    signal.pidfd_send_signal(held, number)
+            finally:
+                os.close(held)
+
+    def is_ignored(self, process: Process, number: int) -> bool:
+        """See `descendants.ProcessTable`."""
+        with suppress(OSError, ValueError):
+            for line in (_PROC / str(process.pid) / "status").read_bytes().splitlines():
+                if line.startswith(b"SigIgn:"):
+                    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+        return False
+
+
+def read(pid: int) -> Process | None:
+    """One process; None when it is gone, or dead and only not reaped yet."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    head, _, tail = text.rpartition(")")  # the name may contain anything
+    fields = tail.split()
+    state, parent, threads, started = fields[0], int(fields[1]), int(fields[17]), int(fields[19])
+    if state in "ZX" and threads <= 1:  # the first thread may have ended before the others
+        return None
+    return Process(pid, started, parent, head.partition("(")[2], state in "Tt")
+
+
+def having_open(processes: Sequence[Process], files: Sequence[Path]) -> list[Process]:
+    """Those that have one of the files open, by device and inode. To be called in a thread: a file system may hang.
+
+    In a container without CAP_SYS_PTRACE root may not look at another user's descriptors; SQLite's locks are public.
+    """
+    wanted = {(found.st_dev, found.st_ino) for found in _stats(files)}
+    owners = _lock_owners({inode for _, inode in wanted}) if wanted else set()
+    return [each for each in processes if wanted and (each.pid in owners or _has_open(each.pid, wanted))]
+
+
+def _read_all() -> Iterator[Process]:
+    for entry in os.scandir(_PROC):
+        if entry.name.isdecimal() and (process := read(int(entry.name))):
+            yield process
+
+
+def _stats(files: Sequence[Path]) -> Iterator[os.stat_result]:
+    for file in files:
+        with suppress(OSError):
+            yield os.stat(file)
+
+
+def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
+    with suppress(OSError):  # the process is gone, or somebody else's
+        for entry in os.scandir(_PROC / str(pid) / "fd"):
+            with suppress(OSError):  # closed meanwhile
+                found = os.stat(entry.path)
+                if (found.st_dev, found.st_ino) in wanted:
+                    return True
+    return False
+
+
+def _lock_owners(inodes: set[int]) -> set[int]:
+    with suppress(OSError):
+        text = (_PROC / "locks").read_text()
+        return {int(pid) for pid, inode in _LOCK.findall(text) if int(inode) in inodes}
+    return set()
