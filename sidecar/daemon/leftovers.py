@@ -74,7 +74,7 @@ class Leftovers:
         if fresh and not self._followed:
             names = [str(process) for process in living if process in fresh]
             log.info(
-                "the command has ended, and left processes that have a database open: the run continues",
+                "command ended, the run continues with the processes that have a database open",
                 processes=names,
             )
         self._signals.reaper.adopt(process.pid for process in fresh - self._followed)

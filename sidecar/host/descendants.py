@@ -105,6 +105,7 @@ class Descendants:
         self._table = table
         self._clock = clock
         self._refused: set[Process] = set()
+        self._asked = False
 
     def living(self) -> list[Process]:
         """Those that live now, parents before children."""
@@ -118,8 +119,7 @@ class Descendants:
         """Ask each to end, once; kill at the deadline (on the clock), or as soon as `is_hurried`, until none is left."""
         roundup = Roundup()
         while not self.are_gone() and self._clock.monotonic() < deadline and not is_hurried():
-            for process in roundup.to_ask(self.living(), self._clock.monotonic()):
-                self._ask(process, number)
+            self._ask(roundup.to_ask(self.living(), self._clock.monotonic()), number)
             await self._clock.sleep(POLL)
         if not self.are_gone():
             await self._kill(roundup)
@@ -137,13 +137,16 @@ class Descendants:
         self.signal(self.living(), signal.SIGSTOP)
         self.signal(self.living(), signal.SIGKILL)
 
-    def _ask(self, process: Process, number: int) -> None:
+    def _ask(self, processes: Sequence[Process], number: int) -> None:
         """A shell's background jobs ignore SIGINT and SIGQUIT: they get SIGTERM. One that is stopped is continued."""
-        chosen = signal.SIGTERM if self._table.is_ignored(process, number) else number
-        log.info("process left by the command is asked to end", process=str(process), signal=int(chosen))
-        self.signal([process], chosen)
-        if process.stopped:
-            self.signal([process], signal.SIGCONT)
+        for process in processes:
+            self.signal([process], signal.SIGTERM if self._table.is_ignored(process, number) else number)
+            if process.stopped:
+                self.signal([process], signal.SIGCONT)
+        if processes:
+            told = log.debug if self._asked else log.info  # one that forks at each signal does not fill the log
+            told("processes left by the command asked to end", processes=[str(process) for process in processes])
+            self._asked = True
 
     async def _kill(self, roundup: Roundup) -> None:
         limit = self._clock.monotonic() + KILL_SECONDS
@@ -158,15 +161,15 @@ class Descendants:
             killed += due
             await self._clock.sleep(POLL)
         if killed:
-            log.warning("processes left by the command are killed", processes=[str(process) for process in killed])
+            log.warning("processes left by the command killed", processes=[str(process) for process in killed])
         if not self.are_gone():
             left = [str(process) for process in self.living()]
             log.error(
-                "processes left by the command cannot be ended; what they write from now on is lost", processes=left
+                "processes left by the command cannot be ended: what they write now is in no backup", processes=left
             )
 
     def _log_refused(self, process: Process) -> None:
         if process not in self._refused:
             self._refused.add(process)
             hint = "it runs as another user; run sidecar as root, or stop that process with the app"
-            log.warning("process left by the command may not be signalled", process=str(process), hint=hint)
+            log.warning("no permission to signal a process left by the command", process=str(process), hint=hint)

@@ -134,7 +134,7 @@ class App:
         if not self._refused:
             self._refused = True
             hint = "it runs as another user, and sidecar not as root: run sidecar as root, with app_user"
-            log.warning("the app may not be signalled", pid=self.pid, hint=hint)
+            log.warning("no permission to signal the app", pid=self.pid, hint=hint)
 
     def _signal_group(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):

@@ -18,6 +18,7 @@ from tests.harness.writers import open_database
 # An app that has nothing to do and ends at once, with the given status, when it is told to.
 CALM_APP = ("sh", "-c", "trap 'exit 0' TERM; echo app started; while :; do sleep 0.05; done")
 NAME = "app.db"
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # before a command that is to be PID 1
 
 _DEFAULTS = {
     "interval": "1h",
@@ -187,6 +188,11 @@ def children(pid: int) -> list[int]:
     """The ids of the living children of a process."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+def inside(process: SidecarProcess) -> int:
+    """The process that is PID 1 of its namespace, by its id out here; 0 before it exists."""
+    return next(iter(children(process.pid)), 0)
 
 
 def may_unshare(*kinds: str) -> bool:

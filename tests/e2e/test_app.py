@@ -5,8 +5,7 @@ import signal
 
 import pytest
 
-from tests.e2e.machine import CALM_APP, Machine, children, complaint, may_unshare, notes, python_app
-from tests.harness.sidecar_process import SidecarProcess
+from tests.e2e.machine import CALM_APP, NAMESPACE, Machine, complaint, inside, may_unshare, notes, python_app
 
 # Prints the signals it gets, and ends with 5 on SIGTERM.
 LISTENER = python_app(
@@ -74,7 +73,6 @@ print("parent", os.getppid(), "zombies", zombies(), flush=True)
 sys.exit(1 if zombies() else 9)
 """
 
-NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 needs_namespace = pytest.mark.skipif(
     not may_unshare(*NAMESPACE[1:4]), reason="making a PID namespace is not permitted here"
 )
@@ -188,10 +186,5 @@ def test_pid_1_obeys_sigterm(local: Machine) -> None:
     """As in a container: the signal goes to PID 1, which has no default action for it."""
     with local.run(*LISTENER, prefix=NAMESPACE) as process:
         process.wait_for_log("app started")
-        os.kill(_inside(process), signal.SIGTERM)
+        os.kill(inside(process), signal.SIGTERM)
         assert process.wait() == 5
-
-
-def _inside(process: SidecarProcess) -> int:
-    """The process that is PID 1 of its namespace, by its id out here; 0 before it exists."""
-    return next(iter(children(process.pid)), 0)
