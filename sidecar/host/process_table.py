@@ -52,7 +52,8 @@ class Proc:
             except ProcessLookupError:
                 return
             except OSError:  # an old kernel, or a sandbox that does not know the call
-                os.kill(process.pid, number)
+                if read(process.pid) == process:
+                    os.kill(process.pid, number)
                 return
             try:
                 if read(process.pid) == process:
@@ -94,8 +95,8 @@ def having_open(processes: Sequence[Process], files: Sequence[Path]) -> list[Pro
 
 
 def _read_all() -> Iterator[Process]:
-    for entry in os.scandir(_PROC):
-        if entry.name.isdecimal() and (process := read(int(entry.name))):
+    for name in os.listdir(_PROC):
+        if name.isdecimal() and (process := read(int(name))):
             yield process
 
 
@@ -107,9 +108,9 @@ def _stats(files: Sequence[Path]) -> Iterator[os.stat_result]:
 
 def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
     with suppress(OSError):  # the process is gone, or somebody else's
-        for entry in os.scandir(_PROC / str(pid) / "fd"):
+        for name in os.listdir(f"{_PROC}/{pid}/fd"):
             with suppress(OSError):  # closed meanwhile
-                found = os.stat(entry.path)
+                found = os.stat(f"{_PROC}/{pid}/fd/{name}")
                 if (found.st_dev, found.st_ino) in wanted:
                     return True
     return False
