@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "shutdown_grace": "0:00:10",
         "final_backup_timeout": "0:02:00",
         "drain": "0:00:05",
+        "follow_descendants": "on",
         "on_empty_store": "start",
         "on_conflict": "remote",
         "on_lease_lost": "stop",
