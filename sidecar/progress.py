@@ -45,9 +45,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
-    # tqdm shows nothing on a terminal that reports no size, as the one of a container may.
+    # tqdm shows nothing on a terminal that reports no size, as the one of a container may. Work that takes less than
+    # half a second has no bar: it would only stand before the next line of the log.
     width, height = shutil.get_terminal_size()
-    style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False}
+    style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False, "delay": 0.5}
     with ExitStack() as shown:
         bar: tqdm | None = None
 
