@@ -1,11 +1,13 @@
 """A standard error that never blocks the process: a thread of its own writes it, and what nobody reads is dropped.
 
 A pipe holds 64 KiB (pipe(7)). When its reader stops reading, the next write(2) waits for ever, and the app fills the same
-pipe. O_NONBLOCK is no way out: it belongs to the open file description, which the app shares.
+pipe. O_NONBLOCK is no way out: it belongs to the open file description, which the app shares. The app may set it all the
+same; then a full pipe is waited for with poll(2).
 """
 
 import io
 import os
+import select
 import sys
 import threading
 import time
@@ -68,8 +70,7 @@ class QueuedStream(io.TextIOBase):
             self._waiting.append(data)
             self._size += len(data)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
-                self._thread.start()
+                self._start_thread()
             self._changed.notify_all()
         return len(text)
 
@@ -87,6 +88,13 @@ class QueuedStream(io.TextIOBase):
                 self._changed.wait(left)
         return True
 
+    def _start_thread(self) -> None:
+        """Start the writing thread; where the system allows none, the next write tries again."""
+        thread = threading.Thread(target=self._run, name="stderr", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -100,14 +108,25 @@ class QueuedStream(io.TextIOBase):
                 resumed = 0 if self._waiting else self._dropped - self._reported
                 self._reported += resumed
             if resumed:
-                self.on_resumed(resumed)
+                with suppress(Exception):  # a bug there must not end this thread, and all output with it
+                    self.on_resumed(resumed)
 
     def _write_out(self, data: bytes) -> None:
         """Write all of it. A reader that has gone, or a full disk, loses the line and nothing else."""
         view = memoryview(data)
         with suppress(OSError):
             while view:
-                view = view[os.write(self._descriptor, view) :]
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except BlockingIOError:
+                    _wait_for_room(self._descriptor)
+
+
+def _wait_for_room(descriptor: int) -> None:
+    """Wait until a descriptor with O_NONBLOCK can be written to, or has an error to report."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll()
 
 
 def queue_stderr() -> QueuedStream:

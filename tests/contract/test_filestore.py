@@ -1,5 +1,6 @@
 """What only a store in a directory can do, or suffer."""
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -203,3 +204,24 @@ async def test_upload_may_be_what_makes_the_store(tmp_path: Path) -> None:
         for number in range(8):
             group.start_soon(upload, f"{number}")
     assert len((await store.list("")).objects) == 8
+
+
+async def test_stale_file_handle_is_an_outage_that_is_retried_and_not_a_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file server that was restarted answers ESTALE to everything, also to the removal of what was half written."""
+    store = FileStore(tmp_path / "store")
+    await store.put(KEY, b"data")
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", stale)
+        patch.setattr(Path, "unlink", stale)
+        with pytest.raises(StoreUnavailable):
+            await store.put("other", b"data")
+        with pytest.raises(StoreUnavailable):
+            async with store.upload("other", metadata={}) as upload:
+                patch.setattr(Path, "open", stale)
+                await upload.put_part(1, 0, b"data")

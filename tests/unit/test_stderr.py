@@ -89,3 +89,47 @@ def test_characters_that_the_encoding_lacks_are_escaped(pipe: tuple[int, int]) -
     stream = QueuedStream(pipe[1], "ascii")
     stream.write("grün\ud800\n")
     assert read_all(pipe[0], len(b"gr\\xfcn\\ud800\n")) == b"gr\\xfcn\\ud800\n"
+
+
+def test_an_app_that_sets_o_nonblock_on_the_shared_pipe_costs_no_line(pipe: tuple[int, int]) -> None:
+    """A write to a full pipe fails with EAGAIN then: it is waited for, not lost without being counted."""
+    os.set_blocking(pipe[1], False)
+    stream = QueuedStream(pipe[1])
+    lines = "".join(f"{number:99}\n" for number in range(5000))  # seven times what a pipe holds
+    for line in lines.splitlines(keepends=True):
+        stream.write(line)
+    assert not stream.drain(0.2)
+    assert read_all(pipe[0], len(lines)).decode() == lines
+    assert stream.drain(5)
+    assert stream.dropped == 0
+
+
+def test_a_bug_in_the_report_of_dropped_lines_does_not_end_the_output(pipe: tuple[int, int]) -> None:
+    stream = QueuedStream(pipe[1], limit=10_000)
+    called: list[int] = []
+
+    def fail(lines: int) -> None:
+        called.append(lines)
+        raise ZeroDivisionError
+
+    stream.on_resumed = fail
+    read_all(pipe[0], fill(stream) * len(LINE))
+    eventually(lambda: bool(called), timeout=5)
+    stream.write("on again\n")
+    assert stream.drain(5)
+
+
+def test_no_thread_for_now_means_later_output_not_an_error(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may be out of threads when the first line is logged."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = QueuedStream(pipe[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        stream.write("first\n")
+    stream.write("second\n")
+    assert read_all(pipe[0], 13) == b"first\nsecond\n"

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,6 +70,11 @@ class Objects:
                 temporary.write_bytes(data)
             return self.publish(temporary, key, condition, metadata)
         finally:
+            self.discard(temporary)
+
+    def discard(self, temporary: Path) -> None:
+        """Remove a private file, unless it has become an object. A failure must not hide the error before it."""
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
     def begin(self) -> Path:

@@ -81,7 +81,7 @@ class FileStore:
         try:
             yield _FileUpload(self._objects, key, temporary, dict(metadata))
         finally:
-            temporary.unlink(missing_ok=True)
+            self._objects.discard(temporary)
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`; durable when this returns."""
