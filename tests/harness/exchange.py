@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gzip
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
-from tests.harness.faults import Answer, Cut, DropReply, Fault, Pass, Refuse, Strip, aim, hold_head, shape
+from tests.harness.faults import Answer, Compress, Cut, DropReply, Fault, Pass, Refuse, Strip, aim, hold_head, shape
 from tests.harness.http1 import Head, read_body, read_head, reply_framing, request_framing
 
 
@@ -149,10 +151,21 @@ class Exchange:
             return False
         await hold_head(self._fault, "reply", self._client.gone)
         self._seen.status = head.status  # before the client can have it: a test may look at once
+        if isinstance(self._fault, Compress) and framing:
+            return await self._pass_compressed(head, body, self._fault)
         await self._client.send(head.raw)
         async for piece in shape(body, self._fault, "reply", self._client.gone):
             await self._client.send(piece)
         return not (head.closes or self._request.closes or framing == "close")
+
+    async def _pass_compressed(self, head: Head, body: AsyncIterator[bytes], fault: Compress) -> bool:
+        """The whole body at once: replies are small where this is used. Ends the connection, which ends the body."""
+        packed = gzip.compress(b"".join([piece async for piece in body]))
+        changed = head.without(("content-length", "transfer-encoding", "connection")).raw.rstrip(b"\r\n")
+        changed = re.sub(rb'(?i)^(etag: )"', rb'\1W/"', changed, flags=re.MULTILINE)
+        added = f"\r\nContent-Encoding: {fault.declared}\r\nConnection: close\r\n\r\n"
+        await self._client.send(changed + added.encode() + packed)
+        return False
 
     async def _final_head(self, server: Wire) -> Head | None:
         """Return the head of the final reply; `100 Continue` is passed on at once."""

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 Direction: TypeAlias = Literal["request", "reply"]
 
+_LOCKED = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -89,9 +91,53 @@ class Strip:
     headers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Insist:
+    """Refuse each PUT without `Content-MD5` or `x-amz-checksum-*`, as a bucket with Object Lock does.
+
+    Copied parts have no body; with `copies` they are refused as well. `message` is the answer's.
+    """
+
+    copies: bool = False
+    message: str = _LOCKED
+
+    def answer(self, method: str, headers: dict[str, str]) -> Answer | None:
+        """The refusal, or None where the request passes."""
+        if method != "PUT" or has_checksum(headers) or ("x-amz-copy-source" in headers and not self.copies):
+            return None
+        return s3_error(400, "InvalidRequest", self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class Compress:
+    """Pass the reply compressed, as a proxy that adds `Content-Encoding` does, in chunks and with an ETag as nginx makes it.
+
+    `declared` is the encoding that the header names; the bytes are gzip's.
+    """
+
+    declared: str = "gzip"
+
+
 Fault: TypeAlias = (
-    Pass | Refuse | Stall | ResetMidBody | CloseMidBody | Throttle | Answer | TruncateReply | DropReply | Strip
+    Pass
+    | Refuse
+    | Stall
+    | ResetMidBody
+    | CloseMidBody
+    | Throttle
+    | Answer
+    | TruncateReply
+    | DropReply
+    | Strip
+    | Insist
+    | Compress
 )
+
+
+def has_checksum(headers: dict[str, str]) -> bool:
+    """Whether a request has a checksum of its content, in its head or announced as a trailer."""
+    names = {*headers, *headers.get("x-amz-trailer", "").split(",")}
+    return any(name == "content-md5" or name.startswith("x-amz-checksum-") for name in names)
 
 
 def s3_error(status: int, code: str, message: str = "said by the proxy") -> Answer:

@@ -16,9 +16,11 @@ from tests.harness.faults import (
     SLOW_DOWN,
     Answer,
     CloseMidBody,
+    Compress,
     Direction,
     DropReply,
     Fault,
+    Insist,
     Pass,
     Refuse,
     ResetMidBody,
@@ -35,10 +37,12 @@ __all__ = [
     "SLOW_DOWN",
     "Answer",
     "CloseMidBody",
+    "Compress",
     "Direction",
     "DropReply",
     "Fault",
     "FaultProxy",
+    "Insist",
     "Pass",
     "Refuse",
     "ResetMidBody",
@@ -240,4 +244,6 @@ class FaultProxy:
         with self._lock:
             self._log.append(seen)
             seen.fault = next((rule.fault for rule in self._rules if rule.takes(seen)), Pass())
+        if isinstance(seen.fault, Insist):
+            seen.fault = seen.fault.answer(seen.method, seen.headers) or Pass()
         return seen

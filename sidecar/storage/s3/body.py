@@ -3,6 +3,8 @@
 import io
 from typing import Any
 
+from aiobotocore.httpchecksum import StreamingChecksumBody
+
 from sidecar.model import Bytes
 
 PIECE = 128 << 10
@@ -46,6 +48,12 @@ async def read_body(body: Any, length: int, into: memoryview | None) -> Bytes:
     """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
     data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
     room = memoryview(data)  # a bytearray would copy what is put into it once more
+    if isinstance(body, StreamingChecksumBody):  # a whole object with a checksum, which the SDK compares
+        whole = await body.read()
+        if len(whole) != length:
+            raise ConnectionError(f"the reply's body has {len(whole)} bytes, {length} were announced")
+        room[:] = whole
+        return data
     filled = 0
     async for block in body.content.iter_any():
         if filled + len(block) > length:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +18,16 @@ import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.httpsession import AIOHTTPSession
+from anyio import to_thread
 from botocore.handlers import add_expect_header
 
 from sidecar.errors import ConfigurationError, SidecarError, StoreMissing, StoreUnavailable, TokenUnavailable
+from sidecar.model import Bytes
 from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials
 from sidecar.storage.s3 import deadlines
+from sidecar.storage.s3.body import Body
+from sidecar.storage.s3.checksums import Checksums, md5_of
+from sidecar.storage.s3.configuration import is_configured
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.session import new_session
 
@@ -62,6 +68,8 @@ class S3Client:
         self._client: Any = None
         self._clients: dict[str, Any] = {}
         self._opening = anyio.Lock()
+        self.checksums = Checksums()
+        self._copies_have_md5 = False
         self._seen: tuple[datetime, float] | None = None
 
     async def aclose(self) -> None:
@@ -78,6 +86,42 @@ class S3Client:
             reply = await getattr(client, operation)(Bucket=self.location.bucket, **parameters)
         self.observe(reply)
         return reply
+
+    async def write(
+        self, operation: str, key: str, data: Bytes, *, deadline: float, declared: bool = True, **parameters: Any
+    ) -> Any:
+        """One request with these bytes; see `Checksums` for why it may be made twice, and for `declared`."""
+        sums, send = self.checksums, partial(self.call, operation, key, deadline=deadline, **parameters)
+        await self.opened()  # by then it is known what the SDK is configured to do
+        given = await to_thread.run_sync(partial(sums.of, data, declared=declared))
+        try:
+            return await send(Body=Body(data), **given)
+        except SidecarError as refusal:
+            if given or not sums.asked_for(refusal.__cause__):
+                raise
+            first = refusal
+        forced = await to_thread.run_sync(partial(sums.forced, data, declared=declared))
+        try:
+            reply = await send(Body=Body(data), **forced)
+        except ConfigurationError:
+            raise first from first.__cause__  # it was not about checksums
+        sums.insist(operation)
+        return reply
+
+    async def copy(self, key: str, **parameters: Any) -> Any:
+        """One copied part. A proxy that wants a checksum with every PUT gets that of the empty body."""
+        send = partial(self.call, "upload_part_copy", key, **parameters)
+        try:
+            return await send()
+        except SidecarError as refusal:
+            if self._copies_have_md5 or not self.checksums.asked_for(refusal.__cause__):
+                raise
+            self._copies_have_md5, first = True, refusal
+        try:
+            return await send()
+        except ConfigurationError:
+            self._copies_have_md5 = False
+            raise first from first.__cause__
 
     async def opened(self) -> Any:
         """The SDK's client. Credentials are renewed here, outside the deadline of any request."""
@@ -140,8 +184,26 @@ class S3Client:
         return client, None
 
     async def _make_client(self, addressing: str) -> Any:
-        custom = self.location.endpoint is not None
-        config = AioConfig(
+        region = self.location.region or "us-east-1"
+        with self.translated("connect", "", deadlines.of_request()):
+            found = self._credentials.for_sdk() if self._credentials else new_session()
+            session = aioboto3.Session(botocore_session=found)
+            config = self._configuration(addressing, found)
+            client = await self._stack.enter_async_context(
+                session.client("s3", config=config, region_name=region, endpoint_url=self.location.endpoint)
+            )
+        if client.meta.config.request_checksum_calculation == "when_supported":
+            self.checksums.leave_to_sdk()
+        client.meta.events.register("before-call.s3.UploadPartCopy", self._add_md5_of_nothing)
+        # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
+        # head and body may leave an empty object, which SeaweedFS 4.48 keeps.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
+        return client
+
+    def _configuration(self, addressing: str, session: Any) -> AioConfig:
+        # Stores other than AWS reject or mangle the SDK's default checksums (PutObject integrity, botocore 1.36).
+        defaults = ("request_checksum_calculation", "response_checksum_validation") if self.location.endpoint else ()
+        return AioConfig(
             http_session_cls=_OneAttempt,
             retries={"total_max_attempts": 1, "mode": "standard"},
             connect_timeout=5,
@@ -149,21 +211,12 @@ class S3Client:
             max_pool_connections=self._connections,
             s3={"addressing_style": addressing},
             user_agent_extra="sqlite-sidecar",
-            # Stores other than AWS reject or mangle the newer default checksums (PutObject integrity, botocore 1.36).
-            request_checksum_calculation="when_required" if custom else None,
-            response_checksum_validation="when_required" if custom else None,
+            **{name: "when_required" for name in defaults if not is_configured(session, name)},
         )
-        found = self._credentials.for_sdk() if self._credentials else new_session()
-        session = aioboto3.Session(botocore_session=found)
-        region = self.location.region or "us-east-1"
-        with self.translated("connect", "", deadlines.of_request()):
-            client = await self._stack.enter_async_context(
-                session.client("s3", config=config, region_name=region, endpoint_url=self.location.endpoint)
-            )
-        # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
-        # head and body may leave an empty object, which SeaweedFS 4.48 keeps.
-        client.meta.events.unregister("before-call.s3", add_expect_header)
-        return client
+
+    def _add_md5_of_nothing(self, params: Any, **_: object) -> None:
+        if self._copies_have_md5:
+            params["headers"]["Content-MD5"] = md5_of(b"")
 
 
 class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types

@@ -20,6 +20,7 @@ from sidecar.errors import (
     Throttled,
     TokenUnavailable,
 )
+from sidecar.storage.s3.configuration import explain, unreachable_hint
 from sidecar.storage.urls import without_password
 
 # RecursionError: the SDK follows a bucket that redirects every request, HEAD included, until the stack ends.
@@ -28,13 +29,6 @@ SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError
 _WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload", "put_object_tagging"}
 _QUERY = re.compile(r"\?[^\s\"]+")
 _NOT_SENT = (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError, boto.SSLError)
-_NO_CREDENTIALS = (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
-_MISCONFIGURED = (
-    boto.NoRegionError,
-    boto.ParamValidationError,
-    boto.InvalidRegionError,
-    boto.UnsupportedS3ConfigurationError,
-)
 _THROTTLES = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "429"}
 _TIMEOUTS = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "IncompleteBody", "BadDigest"}
 _STALE_TOKENS = {"ExpiredToken", "ExpiredTokenException", "InvalidIdentityToken", "TokenRefreshRequired"}
@@ -47,21 +41,20 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
     where = without_password(endpoint) if endpoint else "AWS S3"
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, bucket, where, operation, key)
-    if isinstance(error, _NO_CREDENTIALS):
-        return AccessDenied(
-            f"no credentials for {where}: {error}",
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE",
-        )
-    if isinstance(error, _MISCONFIGURED) or (isinstance(error, ValueError) and not isinstance(error, OSError)):
+    if about := explain(error):
+        return about
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
         return ConfigurationError(f"the SDK refuses the request to {where}: {error}", "check the AWS_* variables")
     if isinstance(error, RecursionError):
         return ConfigurationError(f"{where} redirects every request", "check AWS_REGION and AWS_ENDPOINT_URL_S3")
+    if isinstance(error, boto.FlexibleChecksumError):
+        return StoreUnavailable(f"{where} sent {key} with another checksum: {error}", "sidecar reads it again")
     words = _words(error)
     if operation in _WRITES and not _was_not_sent(error):
         return OutcomeUnknown(
             f"no reply from {where} to {operation} {key}: {words}", "sidecar looks the object up and tries again"
         )
-    return StoreUnavailable(f"{where} cannot be reached: {words}", "check the network and AWS_ENDPOINT_URL_S3")
+    return StoreUnavailable(f"{where} cannot be reached: {words}", unreachable_hint(error))
 
 
 def doubts_session(error: BaseException) -> bool:

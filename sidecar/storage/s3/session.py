@@ -2,27 +2,35 @@
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from aiobotocore.session import AioSession, get_session
 from botocore.loaders import JSONFileLoader
 
-_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+from sidecar.storage.s3.configuration import (
+    read_environ,
+    require_configuration,
+    use_credential_variables,
+    use_variables,
+)
+
 _DOCUMENTATION = {"documentation", "documentationUrl"}
 # Their names in endpoints.json: the store, and the services that the SDK's own search for credentials calls.
 _CALLED = ("s3", "sts", "oidc", "portal.sso")
 
 
 def new_session() -> AioSession:
-    """A session that loads only those of the SDK's descriptions that a client needs (see `_Descriptions`)."""
+    """A session that loads only those of the SDK's descriptions that a client needs, and reads its variables stripped.
+
+    Raises `ConfigurationError` where its configuration is wrong.
+    """
     session = get_session()
+    environ = read_environ()
+    use_variables(session, environ)  # before anything reads a setting: the session keeps its profile
     session.get_component("data_loader").file_loader = _Descriptions()
-    keys = {name: os.environ[name] for name in _KEYS if name in os.environ}
-    if any(value != value.strip() for value in keys.values()):  # a newline makes a header that nobody can send
-        provider = session.get_component("credential_provider").get_provider("env")
-        provider.environ = {**os.environ, **{name: value.strip() for name, value in keys.items()}}
+    require_configuration(session)
+    use_credential_variables(session, environ)
     return session
 
 

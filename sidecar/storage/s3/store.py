@@ -16,7 +16,7 @@ from sidecar.errors import NotFound, SidecarError, StoreMissing, StoreUnavailabl
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
-from sidecar.storage.s3.body import Body, read_body
+from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
 
@@ -101,9 +101,10 @@ class S3Store:
         SeaweedFS 4.48 keeps an empty object of a PUT whose sender closes between head and body.
         """
         given = dict(metadata or {})
-        parameters = {"Body": Body(data), "Metadata": given, **_conditional(condition)}
+        parameters: dict[str, Any] = {"Metadata": given, **_conditional(condition)}
         deadline = deadlines.of_transfer(len(data))
-        reply = await unless_hurried(partial(self.client.call, "put_object", key, deadline=deadline, **parameters))
+        write = partial(self.client.write, "put_object", key, data, deadline=deadline, **parameters)
+        reply = await unless_hurried(write)
         return ObjectInfo(key, len(data), etag_of(reply), self.client.observe(reply), given)
 
     @asynccontextmanager

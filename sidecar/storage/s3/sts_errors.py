@@ -12,11 +12,11 @@ from botocore import exceptions as boto
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
 from sidecar.model import Token
+from sidecar.storage.s3.configuration import explain
 
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
 
 _JWT = re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*")  # base64 of '{"' begins like this
-_MISCONFIGURED = (boto.NoRegionError, boto.ParamValidationError, boto.InvalidRegionError)
 _STALE = {"ExpiredTokenException", "ExpiredToken"}
 _UNVERIFIED = {"InvalidIdentityToken", "InvalidIdentityTokenException"}
 _INVALID = {"InvalidParameterValue", "ValidationError"}
@@ -35,9 +35,9 @@ def translate(error: BaseException, token: Token, role: str, where: str) -> Exce
     """Our error for one of the SDK's, or `Refused`. It never shows a token, even if the service repeats it."""
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, token, role, where)
+    if about := explain(error):
+        return about
     words = "no answer in time" if isinstance(error, TimeoutError) else clean(str(error) or type(error).__name__)
-    if isinstance(error, _MISCONFIGURED):
-        return ConfigurationError(f"the SDK refuses to ask for {role}: {words}", "check AWS_ROLE_ARN and AWS_REGION")
     return TokenUnavailable(
         f"{where} cannot be reached: {words}", "check the network, AWS_REGION and AWS_ENDPOINT_URL_STS"
     )

@@ -9,7 +9,7 @@ import anyio.lowlevel
 from sidecar.errors import OutcomeUnknown, SidecarError
 from sidecar.model import Bytes, ObjectInfo, Span
 from sidecar.storage.s3 import deadlines
-from sidecar.storage.s3.body import Body
+from sidecar.storage.s3.checksums import MEMBER
 from sidecar.storage.s3.client import S3Client
 
 T = TypeVar("T")
@@ -25,11 +25,16 @@ class S3Upload:
         self._metadata = metadata
         self._etags: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
+        self._checksums: dict[int, str | None] = {}
+        self._declared = False
         self.open = False
 
     async def begin(self) -> None:
         """Create the upload, which is then to be completed or aborted."""
-        reply = await self._client.call("create_multipart_upload", self._key, Metadata=self._metadata)
+        await self._client.opened()
+        self._declared = self._client.checksums.declared
+        declaration = self._client.checksums.declaration()
+        reply = await self._client.call("create_multipart_upload", self._key, Metadata=self._metadata, **declaration)
         self._id, self.open = reply["UploadId"], True
 
     async def abort(self) -> None:
@@ -38,23 +43,23 @@ class S3Upload:
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
         """See `base.Upload`."""
-        reply = await self._client.call(
+        reply = await self._client.write(
             "upload_part",
             self._key,
+            data,
             deadline=deadlines.of_transfer(len(data)),
+            declared=self._declared,
             UploadId=self._id,
             PartNumber=number,
-            Body=Body(data),
         )
-        self._etags[number], self._sizes[number] = etag_of(reply), len(data)
+        self._note(number, reply, len(data))
 
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `base.Upload`."""
         if span.end is None:
             raise ValueError("a copied part has both ends")
         size, location = span.end - span.start, self._client.location
-        reply = await self._client.call(
-            "upload_part_copy",
+        reply = await self._client.copy(
             self._key,
             deadline=deadlines.of_copy(size),
             UploadId=self._id,
@@ -63,22 +68,37 @@ class S3Upload:
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={span.start}-{span.end - 1}",
         )
-        self._etags[number], self._sizes[number] = etag_of(reply.get("CopyPartResult", {})), size
+        self._note(number, reply.get("CopyPartResult", {}), size)
 
     async def complete(self) -> ObjectInfo:
         """See `base.Upload`."""
-        parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in sorted(self._etags)]
         reply = await self._client.call(
             "complete_multipart_upload",
             self._key,
             deadline=deadlines.of_assembly(),
             UploadId=self._id,
-            MultipartUpload={"Parts": parts},
+            MultipartUpload={"Parts": self._parts()},
             IfNoneMatch="*",
         )
         self.open = False
         now = await self._client.now()
         return ObjectInfo(self._key, sum(self._sizes.values()), etag_of(reply), now, self._metadata)
+
+    def _note(self, number: int, reply: Any, size: int) -> None:
+        self._etags[number], self._sizes[number] = etag_of(reply), size
+        self._checksums[number] = reply.get(MEMBER)
+
+    def _parts(self) -> list[dict[str, object]]:
+        """The parts in order, with their checksums if they were declared and the store repeats all of them."""
+        parts: list[dict[str, object]] = [
+            {"PartNumber": each, "ETag": self._etags[each]} for each in sorted(self._etags)
+        ]
+        if self._declared and all(self._checksums.values()):
+            return [
+                {**part, MEMBER: self._checksums[number]}
+                for number, part in zip(sorted(self._etags), parts, strict=True)
+            ]
+        return parts
 
 
 async def unless_hurried(request: Callable[[], Awaitable[T]]) -> T:

@@ -1,0 +1,53 @@
+"""A store that insists on checksums, as buckets with Object Lock do: everything works without a setting.
+
+The one test starts four processes and moves 30 MB, which takes some seconds.
+"""
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.harness.faults import has_checksum
+from tests.harness.proxy import FaultProxy, Insist
+from tests.harness.sidecar_process import SidecarProcess, run_cli
+
+ROWS = 9 << 10  # of a KiB each: two parts, of which the second publish copies one
+
+
+def test_a_store_that_insists_on_checksums(env: dict[str, str], bucket: str, proxy: FaultProxy, tmp_path: Path) -> None:
+    """1. Two publishes, the second with a copied part. 2. Check. 3. Lose the database. 4. A daemon restores it and publishes."""
+    proxy.rule(Insist())
+    database = tmp_path / "app.db"
+    env |= {
+        "AWS_ENDPOINT_URL_S3": proxy.endpoint,
+        "SIDECAR_DATABASES": str(database),
+        "SIDECAR_STORE": f"s3://{bucket}/app",
+        "SIDECAR_PART_SIZE": "5MiB",
+    }
+    with closing(sqlite3.connect(database, isolation_level=None)) as app:
+        app.execute("create table t(n integer primary key, data blob)")
+        app.execute("begin")
+        app.executemany("insert into t(data) values(?)", [(random.Random(n).randbytes(1000),) for n in range(ROWS)])
+        app.execute("commit")
+        first = run_cli("backup", env=env, cwd=tmp_path)
+        assert first.returncode == 0, first.stderr
+        app.execute("insert into t(data) values('last')")
+    second = run_cli("backup", env=env, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert [seen.status for seen in proxy.seen("PUT") if "x-amz-copy-source" in seen.headers] == [200]
+
+    checked = run_cli("check", "--listen", "off", env=env, cwd=tmp_path)
+    assert "FAILED" not in checked.stdout, checked.stdout
+
+    for file in tmp_path.glob("app.db*"):
+        file.unlink()
+    with SidecarProcess("run", "--", "sleep", "60", env=env, directory=tmp_path) as daemon:
+        daemon.wait_ready()
+        with closing(sqlite3.connect(database, isolation_level=None)) as app:
+            assert app.execute("select count(*) from t").fetchone() == (ROWS + 1,)
+            app.execute("insert into t(data) values('more')")
+        assert daemon.terminate() == 143
+        assert "checksums enabled" in daemon.output()
+    refused = [seen for seen in proxy.seen("PUT") if not has_checksum(seen.headers) and seen.outcome != "200"]
+    assert len(refused) == 4, "one for each process"
