@@ -130,7 +130,8 @@ class Sidecar:
             services.snapshotter,
             services.lineage,
             durable=services.durable,
-            entrust=services.entrust,
+            hand_over=services.entrust,
+            entrust=services.give,
             show=self._show,
         )
         target = Path(output).resolve() if output else None

@@ -31,15 +31,16 @@ from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError
 from sidecar.host.accounts import to_become
 from sidecar.host.clock import Clock, SystemClock
-from sidecar.host.files import is_durable
+from sidecar.host.files import is_durable, local_errors
 from sidecar.host.locks import local_locks
 from sidecar.host.mounts import mount_of
 from sidecar.host.ownership import hand_over
+from sidecar.host.permissions import give_restored, make_directory
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.fence import Fence, WriterLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
-from sidecar.model import Account, Database
+from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring.listing import StoreListing
 from sidecar.monitoring.notifier import Notifier
 from sidecar.monitoring.webhook import Webhook
@@ -128,8 +129,15 @@ class Services:
         settings = self.configuration.settings
         account = to_become(settings.app_user)
         if account:
+            for each in self.databases:
+                with local_errors(each.path):
+                    make_directory(each.path.parent, Permissions(account.uid, account.gid, 0))
             hand_over([each.path for each in self.databases], account, settings.databases)
         return account
+
+    def give(self, database: Path, recorded: Permissions | None, restored: Path) -> None:
+        """Give a restored file, not yet in its database's place, the owner and mode that it is to have."""
+        give_restored(database, recorded, restored, to_become(self.configuration.settings.app_user))
 
     def publisher(self, catalog: Catalog, show: Show = progress_log) -> Publisher:
         """Publishes in our name; `show` displays the progress of a publish."""
@@ -167,7 +175,7 @@ class Services:
         policy = self.boot_retry_policy
         catalog = self.catalog(policy)
         reader, survey = self.reader(catalog), self.survey(policy)
-        placement = Placement(self.snapshotter, catalog.store, self.durable, alone=alone)
+        placement = Placement(self.snapshotter, catalog.store, self.durable, self.give, alone=alone)
         return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock)
 
     def backups(self, fence: Fence, show: Show = progress_log) -> list[Backup]:

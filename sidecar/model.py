@@ -103,13 +103,22 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
+class Permissions:
+    """Owner, group and mode of a database file. `mode` has the nine permission bits alone."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
     `size`, `live` and `bare` are bytes: of the file, of its pages in use, and of those that its schema needs without any
     row. `rows` counts the rows of all tables if the database is small enough. `signature` is the live database's, read
-    before the copy began, so a difference from it means newer writes. `file` is the copy's descriptor, open for as long as
-    the snapshot exists.
+    before the copy began, so a difference from it means newer writes. `permissions` are the live database's as well. `file`
+    is the copy's descriptor, open for as long as the snapshot exists.
     """
 
     path: Path
@@ -124,6 +133,7 @@ class Snapshot:
     file: int | None = None
     bare: int | None = None
     rows: int | None = None
+    permissions: Permissions | None = None
 
     @property
     def content(self) -> Path:

@@ -24,6 +24,7 @@ from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
 from sidecar.errors import DatabaseBusy, DatabaseMissing
+from sidecar.host.permissions import permissions_of
 from sidecar.model import Signature, Snapshot
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class SqliteSnapshotter:
                 "snapshot": time.monotonic() - copy.checkpointed,
             },
             file=copy.file if DESCRIPTORS.is_dir() else None,
+            permissions=permissions_of(path),
         )
 
     def _prepare(self, path: Path) -> None:

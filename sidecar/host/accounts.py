@@ -28,6 +28,14 @@ def account(setting: str) -> Account:
     return Account(name, uid, entry.pw_gid, tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)), home)
 
 
+def account_of(uid: int, gid: int) -> Account:
+    """The account with these ids, with the groups that it has here if there is an entry for it."""
+    entry = _entry(str(uid))
+    if entry is None:
+        return Account(str(uid), uid, gid, (gid,))
+    return Account(entry.pw_name, uid, gid, (gid, *os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_dir)
+
+
 def to_become(setting: str | None) -> Account | None:
     """The account that the app is to run as; None when it is ours already. Raises `ConfigurationError`."""
     if setting is None:

@@ -97,7 +97,8 @@ class Swap:
     """A restored file that is to replace what is at `target`.
 
     `kept` is the new path of the database at `target`, None when there is none; `at` names the orphans of a missing one.
-    `before_rename` is called with the restored file, which keeps its inode, before it is renamed.
+    `before_rename` is called with the restored file, which keeps its inode, before it is renamed. `entrust` gives it owner
+    and mode unless a database is replaced, whose own it then gets.
     """
 
     restored: Path
@@ -106,6 +107,7 @@ class Swap:
     at: Timestamp
     durable: bool
     before_rename: Callable[[Path], None] = lambda _restored: None
+    entrust: Callable[[Path], None] | None = None
 
 
 def swap(what: Swap) -> list[Path]:
@@ -120,7 +122,8 @@ def swap(what: Swap) -> list[Path]:
         move_aside(what.target, what.kept)
     try:
         what.before_rename(what.restored)
-        put_in_place(what.restored, what.target, durable=what.durable, like=what.kept)
+        _set_permissions(what)
+        put_in_place(what.restored, what.target, durable=what.durable)
     except BaseException:
         if what.kept and not what.target.exists():  # never over a file that has appeared there meanwhile
             move_aside(what.kept, what.target)
@@ -128,14 +131,19 @@ def swap(what: Swap) -> list[Path]:
     return orphans
 
 
-def put_in_place(restored: Path, target: Path, *, durable: bool, like: Path | None = None) -> None:
+def _set_permissions(what: Swap) -> None:
+    if what.entrust and what.kept is None:
+        what.entrust(what.restored)
+    else:
+        _inherit(what.restored, what.kept or what.target)
+
+
+def put_in_place(restored: Path, target: Path, *, durable: bool) -> None:
     """Rename a restored database into place, after removing the logs that SQLite would replay into it.
 
-    It gets the owner and mode of the file that it replaces: `like`, or the empty file at `target`. Raises `DatabaseBusy`,
-    before anything is changed, when a database has appeared at `target`.
+    Raises `DatabaseBusy`, before anything is changed, when a database has appeared at `target`.
     """
     _require_free(target)
-    _inherit(restored, like or target)
     for suffix in COMPANIONS:
         Path(f"{target}{suffix}").unlink(missing_ok=True)
     if durable:

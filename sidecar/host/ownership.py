@@ -54,8 +54,8 @@ def hand_over(databases: Sequence[Path], account: Account, configured: Sequence[
 
 def _hand_over(database: Path, names: Sequence[str], account: Account) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
-    with _folder(database.parent) as folder:
-        if not _may_write(os.fstat(folder), account):
+    with opened_folder(database.parent) as folder:
+        if not may_write(os.fstat(folder), account):
             _require_ours(database.parent, os.listdir(folder), names, account)
             os.fchown(folder, account.uid, account.gid)
         with suppress(FileNotFoundError):  # a restore that was killed may have left the database a second name
@@ -65,12 +65,17 @@ def _hand_over(database: Path, names: Sequence[str], account: Account) -> None:
 
 
 @contextmanager
-def _folder(directory: Path) -> Iterator[int]:
-    """Open a directory step by step: a link that was put in its path in the meantime is an error."""
-    folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+def opened_folder(directory: Path, how: int = os.O_RDONLY) -> Iterator[int]:
+    """Open a directory step by step: a link that was put in its path in the meantime is an error.
+
+    `os.O_PATH` is enough for work on its entries, and needs no right to read it.
+    """
+    steps = len(directory.parts) - 1
+    folder = os.open("/", (os.O_PATH if steps else how) | os.O_DIRECTORY)
     try:
-        for part in directory.parts[1:]:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+        for step, part in enumerate(directory.parts[1:], 1):
+            flags = (os.O_PATH if step < steps else how) | os.O_DIRECTORY | os.O_NOFOLLOW
+            inner = os.open(part, flags, dir_fd=folder)
             os.close(folder)
             folder = inner
         yield folder
@@ -86,14 +91,19 @@ def _give(folder: int, database: str, suffix: str, account: Account) -> None:
         if stat.S_ISREG(status.st_mode) and status.st_uid == account.uid and status.st_mode & 0o600 == 0o600:
             return
         with opened_alone(name, folder) as file:
-            begin = os.pread(file, 16, 0)
-            if begin.strip(b"\0") and not begin.startswith(_BEGINS[suffix]):
-                raise OSError(errno.EINVAL, "it is not a file of SQLite", name)
+            require_sqlite(file, name, suffix)
             mode = os.fstat(file).st_mode & 0o777 | 0o600
             os.fchown(file, account.uid, account.gid)
             os.fchmod(file, mode)
     except FileNotFoundError:
         return
+
+
+def require_sqlite(file: int, name: str, suffix: str = "") -> None:
+    """Raise OSError unless an open file begins like the database, or the companion with this suffix, or with zeros."""
+    begin = os.pread(file, 16, 0)
+    if begin.strip(b"\0") and not begin.startswith(_BEGINS[suffix]):
+        raise OSError(errno.EINVAL, "it is not a file of SQLite", name)
 
 
 def _require_own_links(path: Path, followed: int = 0) -> None:
@@ -112,6 +122,13 @@ def _require_own_links(path: Path, followed: int = 0) -> None:
             )
         if followed < _MOST_LINKS:
             _require_own_links(each.parent / os.readlink(each), followed + 1)
+
+
+def require_to_be_given(database: Path, names: Sequence[str], account: Account) -> None:
+    """Raise `ConfigurationError` when `hand_over` would refuse the directory of a database. Nothing is changed."""
+    directory = database.parent
+    if directory.is_dir() and not may_write(directory.stat(), account):
+        _require_ours(directory, os.listdir(directory), names, account)
 
 
 def _require_ours(directory: Path, present: Sequence[str], names: Sequence[str], account: Account) -> None:
@@ -135,12 +152,17 @@ def belongs(entry: str, database: str) -> bool:
     )
 
 
-def _may_write(status: os.stat_result, account: Account) -> bool:
-    """Whether the account may write, by mode bits alone; access control lists may allow more."""
+def may_write(status: os.stat_result, account: Account) -> bool:
+    """Whether the account may create files in a directory, by mode bits alone; access control lists may allow more."""
+    return allows(status, account, 0o3)
+
+
+def allows(status: os.stat_result, account: Account, wanted: int) -> bool:
+    """Whether mode bits allow an account what is wanted: 4 to read, 2 to write, 1 to enter a directory, or their sum."""
     if account.uid == 0:
         return True
     if status.st_uid == account.uid:
-        return status.st_mode & 0o300 == 0o300
+        return status.st_mode >> 6 & wanted == wanted
     if status.st_gid in {account.gid, *account.groups}:
-        return status.st_mode & 0o030 == 0o030
-    return status.st_mode & 0o003 == 0o003
+        return status.st_mode >> 3 & wanted == wanted
+    return status.st_mode & wanted == wanted

@@ -15,7 +15,8 @@ from sidecar.concurrency import Pool, hedged, run_all
 from sidecar.database.base import IntegrityCheck, YieldToApp
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
-from sidecar.model import Blob, Bytes, Database, ObjectInfo, RestorePoint, Span
+from sidecar.host.permissions import make_directory, narrowed
+from sidecar.model import Blob, Bytes, Database, ObjectInfo, Permissions, RestorePoint, Span
 from sidecar.progress import Progress
 from sidecar.repository.format.chunks import Decoder
 from sidecar.repository.format.index import CHUNK_SIZE
@@ -45,7 +46,7 @@ async def _unlimited(_size: int) -> None:
 class DownloadOptions:
     """How a download is done. `limit_rate` is awaited before each range, with the bytes that it decompresses to.
 
-    `yield_to_app` is called between the steps of SQLite's check, in its thread; `mode` is that of the new file.
+    `yield_to_app` is called between the steps of SQLite's check, in its thread; `mode` is the widest that the new file may have.
     """
 
     limit_rate: Callable[[int], Awaitable[None]] = _unlimited
@@ -101,13 +102,17 @@ class Reader:
         `progress` is called with (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`,
         also when the object is gone, and `NoRoom`; `target` is removed when anything fails.
         """
-        source = await self._open(point)
-        size = source.contents.index.database_size
+        return await self._download(await self._open(point), target, progress, options)
+
+    async def _download(
+        self, source: _Source, target: Path, progress: Progress | None, options: DownloadOptions
+    ) -> Restored:
+        point, size = source.point, source.contents.index.database_size
         with local_errors(target), _removed_on_failure(target):
             require_room(target, size)
             # Always a new file: a killed predecessor's leftover may be linked to the live database.
             target.unlink(missing_ok=True)
-            with _created(target, options.mode) as file:
+            with _created(target, options.mode & _widest(source.contents.index.permissions)) as file:
                 os.truncate(file, size)
                 frames = _Frames(self._store, source, self.part_size)
                 await self._write(frames, file, progress or _no_progress, options)
@@ -120,9 +125,14 @@ class Reader:
     async def stage(
         self, point: RestorePoint, database: Database, progress: Progress | None = None
     ) -> tuple[Restored, Path]:
-        """Download to a temporary name beside the database. Raises what `download` raises."""
-        staged = temporary(database.path)
-        return await self.download(point, staged, progress), staged
+        """Download to a temporary name beside the database, whose directory is made if it is missing.
+
+        Raises what `download` raises.
+        """
+        source, staged = await self._open(point), temporary(database.path)
+        with local_errors(database.path):
+            make_directory(staged.parent, source.contents.index.permissions)
+        return await self._download(source, staged, progress, _ORDINARY), staged
 
     async def _open(self, point: RestorePoint) -> _Source:
         """Read the tail of a restore point, and with it the index. Raises `DamagedRestorePoint`."""
@@ -226,6 +236,11 @@ def _write_run(contents: Contents, run: range, data: Bytes, file: int) -> None:
     for number in run:
         frame = view[contents.offsets[number] - base : contents.offsets[number + 1] - base]
         write_all(file, decoder.chunk(number, frame), number * CHUNK_SIZE)
+
+
+def _widest(recorded: Permissions | None) -> int:
+    """The bits that a new file may have while it has not the recorded owner and group yet."""
+    return 0o666 if recorded is None else 0o600 | narrowed(recorded.mode)
 
 
 @contextmanager

@@ -83,6 +83,7 @@ class Publisher:
             sidecar_version=self._identity.sidecar_version,
             holder=self._identity.holder,
             epoch=0,
+            permissions=snapshot.permissions,
         )
 
     async def publish(

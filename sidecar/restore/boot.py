@@ -9,6 +9,7 @@ from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import DatabaseBusy
 from sidecar.host.clock import Clock
 from sidecar.host.files import local_errors, require_writable
+from sidecar.host.permissions import make_directory
 from sidecar.lease.fence import Fence
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
@@ -83,6 +84,8 @@ class Boot:
         found.require_start()
         match found.decision:
             case Decision.START_EMPTY:
+                with local_errors(found.database.path):
+                    make_directory(found.database.path.parent)
                 report.started_empty(await self._survey.others())
                 return Booted("started_empty")
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
@@ -104,8 +107,6 @@ class Boot:
     ) -> Booted:
         """Restore the newest good restore point. A local database in its place is moved aside at the last moment."""
         database = found.database
-        with local_errors(database.path):
-            database.path.parent.mkdir(parents=True, exist_ok=True)
         was_there = lineage.left_behind() is not None
         good = await self._survey.newest_good(
             found, lambda point: self._reader.stage(point, database, progress), report.skipped

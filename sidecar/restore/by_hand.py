@@ -22,6 +22,7 @@ from sidecar.errors import (
 )
 from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
 from sidecar.host.locks import local_locks
+from sidecar.host.permissions import Entrust
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
 from sidecar.repository.catalog import OTHERS, Catalog, format_others
@@ -57,15 +58,20 @@ class RestoreByHand:
         lineage: Callable[[Database], Lineage],
         *,
         durable: Callable[[Path], bool],
-        entrust: Callable[[], object],
+        hand_over: Callable[[], object],
+        entrust: Entrust,
         show: Show,
     ) -> None:
-        """`durable` decides whether a path is fsynced, `entrust` gives the databases to the app's user."""
+        """`durable` decides whether a path is fsynced, `hand_over` gives the databases to `app_user`.
+
+        `entrust` sets owner and mode of a file that is restored onto its database's own path.
+        """
         self._catalog = catalog
         self._reader = reader
         self._snapshotter = snapshotter
         self._lineage = lineage
         self._durable = durable
+        self._hand_over = hand_over
         self._entrust = entrust
         self._show = show
 
@@ -130,10 +136,10 @@ class RestoreByHand:
         if self._snapshotter.signature(database.path) is not None:
             _require_force(database.path, force=force)
             require_unused(database.path, own=True)
-        self._entrust()  # before anything is downloaded in vain
+        self._hand_over()  # before anything is downloaded in vain
         mark = partial(self._lineage(database).descends, point.key, by_hand=True)
-        kept = await self._replace(database, point, mark)
-        self._entrust()
+        kept = await self._replace(database, point, mark, self._entrust)
+        self._hand_over()
         return RestoreResult(database.name, point, database.path, kept, await self._newer_than(point))
 
     async def _newer_than(self, point: RestorePoint) -> str | None:
@@ -154,21 +160,31 @@ class RestoreByHand:
         kept = await self._replace(target, point, lambda _root, _file: None)
         return RestoreResult(target.name, point, target.path, kept)
 
-    async def _replace(self, target: Database, point: RestorePoint, mark: Callable[[str, Path], None]) -> Path | None:
+    async def _replace(
+        self,
+        target: Database,
+        point: RestorePoint,
+        mark: Callable[[str, Path], None],
+        entrust: Entrust | None = None,
+    ) -> Path | None:
         """Download and verify first, then swap; returns where the old file is kept.
 
-        `mark` is called with the root digest and the restored file before that is renamed to its place.
+        `mark` is called with the root digest and the restored file before that is renamed to its place. Without
+        `entrust` the file stays ours, as other tools leave a copy.
         """
         with local_errors(target.path):
             require_writable(target.path)
-            target.path.parent.mkdir(parents=True, exist_ok=True)
+            if entrust is None:
+                target.path.parent.mkdir(parents=True, exist_ok=True)
             restored, staged = await self._stage(target, point)
             try:
                 at = Timestamp.of(datetime.now(UTC))
                 kept = await self._place_to_keep(target.path, at)
-                before = partial(mark, restored.contents.index.root)
+                index = restored.contents.index
+                before = partial(mark, index.root)
+                give = partial(entrust, target.path, index.permissions) if entrust else None
                 durable = self._durable(target.path)
-                await to_thread.run_sync(swap, Swap(staged, target.path, kept, at, durable, before))
+                await to_thread.run_sync(swap, Swap(staged, target.path, kept, at, durable, before, give))
             finally:
                 staged.unlink(missing_ok=True)
         return kept

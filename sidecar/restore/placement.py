@@ -12,6 +12,7 @@ from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import ConfigurationError, DamagedDatabase
 from sidecar.host.files import Swap, aside, local_errors, require_unused, swap
+from sidecar.host.permissions import Entrust
 from sidecar.model import Database, Timestamp
 from sidecar.repository.reader import Restored
 from sidecar.storage.base import ObjectStore
@@ -32,12 +33,19 @@ class Placement:
     """Moves files at a database's path, in the order that a crash at any instant survives."""
 
     def __init__(
-        self, snapshotter: Snapshotter, store: ObjectStore, durable: Callable[[Path], bool], *, alone: bool
+        self,
+        snapshotter: Snapshotter,
+        store: ObjectStore,
+        durable: Callable[[Path], bool],
+        entrust: Entrust,
+        *,
+        alone: bool,
     ) -> None:
         """`alone` says that nobody can have the database open yet: the app is ours to start."""
         self._snapshotter = snapshotter
         self._store = store
         self._durable = durable
+        self._entrust = entrust
         self._alone = alone
 
     async def put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
@@ -57,8 +65,10 @@ class Placement:
         origin = lineage.elsewhere()
         kept = await self._way_out(database, at)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
-        mark = partial(lineage.descends, restored.point.key, restored.contents.index.root)
-        what = Swap(staged, database.path, kept, at, self._durable(database.path), mark)
+        index = restored.contents.index
+        mark = partial(lineage.descends, restored.point.key, index.root)
+        entrust = partial(self._entrust, database.path, index.permissions)
+        what = Swap(staged, database.path, kept, at, self._durable(database.path), mark, entrust)
         for orphan in await to_thread.run_sync(swap, what):
             log.warning("orphaned WAL or journal kept aside", path=str(orphan))
         return Displaced(kept, newer, origin) if kept else None

@@ -68,7 +68,7 @@ def _keep(found: Situation, elsewhere: Marker | None) -> Preview:
             return Preview(f"{_unrelated(found)}: it is kept and published above it (on_conflict=local)", warning=True)
     text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"
     directory = found.database.path.parent
-    missing = "" if directory.is_dir() else f" {directory} does not exist: the app has to make it first"
+    missing = "" if directory.is_dir() else f" {directory} does not exist: it is made first"
     return Preview(f"{text}{missing}", warning=True)
 
 

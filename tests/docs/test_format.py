@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import sqlite3
 import struct
@@ -23,7 +24,8 @@ CHUNK = 1_048_576
 
 def table_of(heading: str) -> list[str]:
     """The names in the first column of a section's table."""
-    return re.findall(r"^\| `([^`]+)`", PAGE.section(heading), re.MULTILINE)
+    cells = re.findall(r"^\| ([^|]+) \|", PAGE.section(heading), re.MULTILINE)
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
 
 
 def skippable(frame: bytes, magic: int) -> bytes:
@@ -69,6 +71,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with closing(sqlite3.connect(root / "app.db")) as connection, connection:
         connection.execute("CREATE TABLE notes (content BLOB)")
         connection.execute("INSERT INTO notes VALUES (randomblob(?))", (2_500_000,))
+    (root / "app.db").chmod(0o640)
 
     async def publish() -> None:
         async with sidecar.open(databases=[str(root / "app.db")], store=f"file://{root}/store") as session:
@@ -83,6 +86,7 @@ def test_a_restore_point_is_read_as_the_page_says(published: Path) -> None:
     index, database = read(path.read_bytes())
     assert set(index) == set(table_of("Index"))
     assert (index["format"], index["chunk_size"], index["database"]) == (1, CHUNK, "app.db")
+    assert (index["uid"], index["gid"], index["mode"]) == (os.geteuid(), os.getegid(), "0640")
     assert index["timestamp"] == path.name.removesuffix(".sqlite3.zst")
     assert index["database_size"] == len(database) > 2 * CHUNK
     with closing(sqlite3.connect(":memory:")) as connection:

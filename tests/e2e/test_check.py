@@ -138,7 +138,7 @@ def test_check_foretells_the_boot_after_the_newest_is_gone(local: Machine, foret
 def test_check_says_that_the_directory_is_missing(local: Machine, foretold: Foretold) -> None:
     """A first start makes no directory for an app's new database; it is no failure, for the app may."""
     local.data.rmdir()
-    assert foretold().endswith(f"{local.data} does not exist: the app has to make it first")
+    assert foretold().endswith(f"{local.data} does not exist: it is made first")
 
 
 def test_check_says_where_restore_points_die_with_the_machine(local: Machine) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.database import staging
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -15,7 +16,8 @@ from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, SidecarError
 from sidecar.host.files import Swap, swap, temporary
 from sidecar.host.ownership import belongs, hand_over
-from sidecar.model import Account, Timestamp
+from sidecar.host.permissions import give_restored, make_directory, permissions_of
+from sidecar.model import Account, Permissions, Timestamp
 from tests.harness.writers import check_ledger, create_ledger, fill, open_database
 
 pytestmark = [
@@ -202,6 +204,84 @@ def test_owner_and_mode_of_the_old_database_go_to_no_other_file(data: Path, secr
             swap(Swap(temporary(database), database, data / "kept", Timestamp(STAMP), durable=False))
         assert (state(secret), is_back(database)) == (before, True)
         temporary(database).unlink()
+
+
+RECORDED = Permissions(APP.uid, APP.gid, 0o640)
+
+
+@pytest.mark.parametrize("plant", [os.link, os.symlink, os.rename], ids=["hard link", "symbolic link", "moved"])
+def test_the_recorded_owner_gets_no_other_file(
+    data: Path, secret: Path, database: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    """In the place of the file that a restore has put together."""
+    before = state(secret)
+    plant(secret, temporary(database))
+    with pytest.raises(OSError, match=r"hard link|symbolic links|not a file of SQLite"):
+        give_restored(database, RECORDED, temporary(database))
+    assert state(temporary(database) if plant is os.rename else secret) == before
+
+
+def test_a_link_in_the_path_leads_the_recorded_owner_nowhere(data: Path, database: Path) -> None:
+    (data.parent / "other").symlink_to(data)
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        give_restored(data / "none.db", RECORDED, data.parent / "other" / "app.db")
+    assert database.stat().st_uid == 0
+
+
+def test_a_restored_database_and_its_directory_get_the_recorded_owner(data: Path) -> None:
+    """Two levels are made, with a umask that lets nobody else in."""
+    os.chown(data, 0, 0)
+    directory = data / "a" / "b"
+    before = os.umask(0o077)
+    try:
+        make_directory(directory, RECORDED)
+    finally:
+        os.umask(before)
+    fill(directory / "restored", 1)
+    give_restored(directory / "app.db", RECORDED, directory / "restored")
+    assert permissions_of(directory / "restored") == RECORDED
+    assert {each.stat().st_uid for each in (directory, directory.parent)} == {APP.uid}
+    assert data.stat().st_uid == 0
+
+
+def test_a_missing_directory_gets_the_owner_of_the_one_above_it_where_nobody_is_recorded(data: Path) -> None:
+    make_directory(data / "a")
+    assert (data / "a").stat().st_uid == APP.uid
+
+
+def test_where_the_recorded_owner_may_not_write_the_directorys_gets_it(data: Path, database: Path) -> None:
+    """The group's bits stay: the directory's group is the one that is meant here."""
+    os.chown(data, 61234, 61235)
+    with capture_logs() as logs:
+        give_restored(database, RECORDED, database)
+    assert permissions_of(database) == Permissions(61234, 61235, 0o640)
+    assert [each["reason"] for each in logs] == [
+        f"uid {APP.uid} may not write in {data} (uid 61234, gid 61235, mode 0755)"
+    ]
+
+
+def test_the_users_own_groups_count(data: Path, database: Path) -> None:
+    """And the recorded group, as in a directory whose files get its group (setgid)."""
+    os.chown(data, 0, 61235)
+    data.chmod(0o2775)
+    give_restored(database, Permissions(61234, 61235, 0o660), database)
+    assert permissions_of(database) == Permissions(61234, 61235, 0o660)
+
+
+def test_an_owner_that_cannot_be_set_is_told_and_the_group_gets_nothing(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without CAP_CHOWN, or on a file system without owners."""
+
+    def refuse(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with capture_logs() as logs:
+        give_restored(database, RECORDED, database)
+    assert permissions_of(database) == Permissions(0, 0, 0o600)
+    assert [(each["event"], each["owner"]) for each in logs] == [("restored database has another owner", "0:0")]
+    assert "CAP_CHOWN" in logs[0]["hint"]
 
 
 @pytest.mark.parametrize("when", ["created", "copied"])

@@ -17,6 +17,7 @@ from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.host.clock import SystemClock
+from sidecar.host.permissions import give_restored
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
@@ -81,7 +82,7 @@ class Machine:
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE) -> Booted:
         """What happens before the app starts."""
         survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict)
-        placement = Placement(self.snapshotter, self.store, lambda _path: False, alone=True)
+        placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
         boot = Boot(survey, self.reader, placement, self.snapshotter, self.fence, self.status, self.clock)
         booted = await boot.boot(self.database, self.lineage)
         self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))

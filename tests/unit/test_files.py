@@ -130,7 +130,7 @@ def test_an_empty_file_is_replaced_and_its_mode_is_kept(target: Path) -> None:
     target.touch()
     target.chmod(0o600)
     files.temporary(target).write_text("new")
-    files.put_in_place(files.temporary(target), target, durable=False)
+    files.swap(files.Swap(files.temporary(target), target, None, AT, durable=False))
     assert target.read_text() == "new"
     assert target.stat().st_mode & 0o777 == 0o600
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
+from sidecar.cli.check.owner import owner
 from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
@@ -75,6 +76,7 @@ def _steps(services: Services, fly_toml: str | None) -> list[_Step]:
             for each in services.databases
         ),
         *(_Step(f"database {each.name}", partial(_database, services, trial, each)) for each in services.databases),
+        *(_Step(f"owner {each.name}", partial(_owner, services, trial, each)) for each in services.databases),
     ]
 
 
@@ -112,6 +114,10 @@ async def _app_user(setting: str | None) -> Finding:
     if account is None:
         return Finding("is the user that sidecar runs as")
     return Finding(f"uid {account.uid}, gid {account.gid}, groups {list(account.groups)}")
+
+
+async def _owner(services: Services, trial: StoreTrial, database: Database) -> Finding:
+    return await owner(services, database, trial.newest.get(database.name))
 
 
 async def _boot(services: Services, trial: StoreTrial, database: Database) -> Finding:

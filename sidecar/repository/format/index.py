@@ -5,18 +5,24 @@ One line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
+from sidecar.model import Permissions
 
 CHUNK_SIZE = 1 << 20
 FORMAT_VERSION = 1
 DIGEST_SIZE = 32
+_MODE = re.compile("0[0-7]{3}")
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The description of a restore point. `digests` is the concatenation of the chunks' SHA-256."""
+    """The description of a restore point. `digests` is the concatenation of the chunks' SHA-256.
+
+    `permissions` are those of the live database; None in a restore point of an older version.
+    """
 
     database: str
     timestamp: str
@@ -28,6 +34,7 @@ class Index:
     holder: str = ""
     epoch: int = 0
     parent: str | None = None
+    permissions: Permissions | None = None
 
     @property
     def chunks(self) -> int:
@@ -63,6 +70,7 @@ def encode_index(index: Index) -> bytes:
         "holder": index.holder,
         "epoch": index.epoch,
         "parent": index.parent,
+        **_encode_permissions(index.permissions),
     }
     body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + index.digests
     return body + hashlib.sha256(body).digest()
@@ -105,6 +113,7 @@ def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
             holder=str(head["holder"]),
             epoch=int(str(head["epoch"])),
             parent=None if head["parent"] is None else str(head["parent"]),
+            permissions=_decode_permissions(head),
         )
     except (ValueError, KeyError) as error:
         raise damaged(name, f"the index cannot be read: {error}") from error
@@ -116,6 +125,25 @@ def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
     if index.root != head.get("root"):
         raise damaged(name, "the root digest is not that of the chunk digests")
     return index
+
+
+def _encode_permissions(permissions: Permissions | None) -> dict[str, int | str]:
+    if permissions is None:
+        return {}
+    return {"uid": permissions.uid, "gid": permissions.gid, "mode": f"{permissions.mode:04o}"}
+
+
+def _decode_permissions(head: dict[str, object]) -> Permissions | None:
+    """None when they are missing or mean nothing: that is no reason to call the data damaged."""
+    uid, gid, mode = (head.get(name) for name in ("uid", "gid", "mode"))
+    if not isinstance(mode, str) or not _MODE.fullmatch(mode) or not (_is_id(uid) and _is_id(gid)):
+        return None
+    return Permissions(int(str(uid)), int(str(gid)), int(mode, 8))
+
+
+def _is_id(value: object) -> bool:
+    """Whether chown(2) takes the number as an id; 2**32 - 1 would mean "leave unchanged"."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32 - 1
 
 
 def damaged(name: str, reason: str) -> DamagedRestorePoint:
