@@ -61,16 +61,23 @@ class Staging:
 
 @contextmanager
 def created(target: Path) -> Iterator[int]:
-    """A new empty file of ours at this path, open for the length of the block."""
-    target.unlink(missing_ok=True)
-    try:
-        file = os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
-    except FileExistsError as error:
-        raise _replaced(target) from error
+    """A new empty file of ours at this path, open for the length of the block, and locked while in use."""
+    file = _new_file(target)
+    while not _lock(file):
+        os.close(file)
+        file = _new_file(target)
     try:
         yield file
     finally:
         os.close(file)
+
+
+def _new_file(target: Path) -> int:
+    target.unlink(missing_ok=True)
+    try:
+        return os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    except FileExistsError as error:
+        raise _replaced(target) from error
 
 
 def require_opened(target: Path, file: int) -> None:
@@ -138,15 +145,20 @@ def _created(directory: Path, prefix: str) -> tuple[Path, int]:
             file = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise _refusal(directory, error) from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(file).st_nlink:
-                return target, file
-        except BlockingIOError:
-            pass  # another process checks whether it is in use, and removes it
-        except OSError:
-            return target, file  # a file system without locks: leftovers stay, and no file in use is removed
+        if _lock(file):
+            return target, file
         os.close(file)
+
+
+def _lock(file: int) -> bool:
+    """Lock a new file. False when another process takes it for a leftover, and removes it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks: leftovers stay, and no file in use is removed
+    return os.fstat(file).st_nlink > 0
 
 
 def _sweep(directory: Path, prefix: str) -> None:

@@ -1,9 +1,10 @@
 """Reading restore points: the index from the last bytes, the database in parallel ranges, every chunk checked."""
 
+import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -116,11 +117,15 @@ class Reader:
                 os.truncate(file, size)
                 frames = _Frames(self._store, source, self.part_size)
                 await self._write(frames, file, progress or _no_progress, options)
-            try:
-                await self._checker.check(target, self._integrity, options.yield_to_app)
-            except DamagedDatabase as error:
-                raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
+                await self._check(point, target, options)
         return Restored(point, source.tail.info, source.contents, source.contents.size)
+
+    async def _check(self, point: RestorePoint, target: Path, options: DownloadOptions) -> None:
+        """SQLite's own check. Raises `DamagedRestorePoint`."""
+        try:
+            await self._checker.check(target, self._integrity, options.yield_to_app)
+        except DamagedDatabase as error:
+            raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
 
     async def stage(
         self, point: RestorePoint, database: Database, progress: Progress | None = None
@@ -245,8 +250,11 @@ def _widest(recorded: Permissions | None) -> int:
 
 @contextmanager
 def _created(path: Path, mode: int) -> Iterator[int]:
+    """A new file, locked while it is open: in a staging directory no other process takes it for a leftover."""
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield file
     finally:
         os.close(file)

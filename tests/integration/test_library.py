@@ -380,3 +380,12 @@ def test_a_second_sqlite_library_in_this_process_would_drop_the_locks(tmp_path: 
     pytest.importorskip("pysqlite3")
     seen = embedded(tmp_path, "pysqlite3.dbapi2")
     assert len(seen["after"]) < len(seen["before"])
+
+
+async def test_two_verifications_at_once_do_not_remove_each_others_scratch_files(database: Path) -> None:
+    """As two `sidecar verify` on one machine: scratch files of the same name are of the same database."""
+    write(database, *(f"INSERT INTO notes VALUES ('{number} {'x' * 900_000}')" for number in range(8)))
+    async with session_of(database) as session:
+        await session.backup()
+        reports = await asyncio.gather(*(session.verify(all=bool(number % 2)) for number in range(6)))
+        assert [report.good for report in reports] == [True] * 6

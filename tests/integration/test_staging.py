@@ -129,6 +129,15 @@ async def test_what_others_put_into_shared_memory_holds_nothing_up(
     assert database.read_bytes() == before
 
 
+async def test_a_snapshot_in_use_is_not_a_leftover_of_another_container_with_the_same_path(
+    memory: Path, database: Path
+) -> None:
+    """Both share /dev/shm, and cannot see each other's processes: the lock is on the very file that has the name."""
+    async with SqliteSnapshotter(Staging(tmpfs=memory)).snapshot(database) as snapshot:
+        with Staging(tmpfs=memory).reserve(database, 1):
+            assert snapshot.path.exists()
+
+
 async def test_snapshots_made_at_once_do_not_take_each_others_files(memory: Path, database: Path) -> None:
     """Sweeping and making files at the same time, from many threads: whoever has one keeps it."""
 
