@@ -6,7 +6,7 @@ import structlog
 
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.lease.record import KEY, Record, StoredLease, WrittenLease, copy_in, parse
-from sidecar.model import IfAbsent, IfMatch
+from sidecar.model import Blob, IfAbsent, IfMatch
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.open import removal_command
 
@@ -20,11 +20,29 @@ async def read_lease(store: ObjectStore) -> StoredLease | None:
     except NotFound:
         return None
     now = await store.now()
-    data = bytes(blob.data)
-    if not data and (data := copy_in(blob.info.metadata)):
-        log.warning("lease record read from metadata", key=KEY, cause="the object is empty: its last write was cut off")
-    record = parse_lease(data, store.url)
+    record = _record_in(blob, store.url)
     return StoredLease(record, blob.info.etag, max(timedelta(0), now - blob.info.last_modified))
+
+
+def _record_in(blob: Blob, url: str) -> Record:
+    """The content of the object, else its copy in the metadata, which a write that was cut off or a proxy leaves as it is."""
+    data = bytes(blob.data)
+    try:
+        return parse_lease(data, url)
+    except DamagedLease:
+        try:
+            record = parse(copy_in(blob.info.metadata))
+        except ValueError:
+            record = None
+        if record is None:
+            raise
+    cause = "its content did not arrive as it was written: a proxy may change the store's answers"
+    log.warning(
+        "lease record read from metadata",
+        key=KEY,
+        cause=cause if data else "the object is empty: its last write was cut off",
+    )
+    return record
 
 
 def parse_lease(data: bytes | bytearray, url: str) -> Record:

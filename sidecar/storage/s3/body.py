@@ -8,6 +8,7 @@ from aiobotocore.httpchecksum import StreamingChecksumBody
 from sidecar.model import Bytes
 
 PIECE = 128 << 10
+LARGEST_UNANNOUNCED = 64 << 20  # of a body whose length nobody tells
 
 
 class Body(io.BytesIO):
@@ -44,16 +45,15 @@ class Body(io.BytesIO):
         return memoryview(self._data)
 
 
-async def read_body(body: Any, length: int, into: memoryview | None) -> Bytes:
-    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time."""
+async def read_body(body: Any, length: int | None, into: memoryview | None) -> Bytes:
+    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time.
+
+    Without a `length`, because something on the way changed how the body is sent, it ends where the connection says so.
+    """
+    if length is None or isinstance(body, StreamingChecksumBody):  # the latter is compared by the SDK as it is read
+        return _placed(await _read_small(body), length, into)
     data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
     room = memoryview(data)  # a bytearray would copy what is put into it once more
-    if isinstance(body, StreamingChecksumBody):  # a whole object with a checksum, which the SDK compares
-        whole = await body.read()
-        if len(whole) != length:
-            raise ConnectionError(f"the reply's body has {len(whole)} bytes, {length} were announced")
-        room[:] = whole
-        return data
     filled = 0
     async for block in body.content.iter_any():
         if filled + len(block) > length:
@@ -63,3 +63,25 @@ async def read_body(body: Any, length: int, into: memoryview | None) -> Bytes:
     if filled != length:
         raise ConnectionError(f"the reply's body has {filled} bytes, {length} were announced")
     return data
+
+
+async def _read_small(body: Any) -> bytes:
+    if isinstance(body, StreamingChecksumBody):
+        return bytes(await body.read())
+    data = b""
+    async for block in body.content.iter_any():
+        data += block
+        if len(data) > LARGEST_UNANNOUNCED:
+            raise ConnectionError(
+                f"the reply's body has more than {LARGEST_UNANNOUNCED} bytes, and does not say how many"
+            )
+    return data
+
+
+def _placed(data: bytes, length: int | None, into: memoryview | None) -> Bytes:
+    if length is not None and len(data) != length:
+        raise ConnectionError(f"the reply's body has {len(data)} bytes, {length} were announced")
+    if into is None or len(data) > len(into):
+        return data
+    into[: len(data)] = data
+    return into[: len(data)]

@@ -229,6 +229,7 @@ class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no ty
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
         session: aiohttp.ClientSession = await super()._get_session(proxy_url)
         session._retry_connection = False  # noqa: SLF001 - there is no public way
+        session._auto_decompress = True  # noqa: SLF001 - a proxy may compress what we ask for as it is
         return session
 
 

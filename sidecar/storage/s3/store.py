@@ -18,6 +18,7 @@ from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
+from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_transformation, whole_size
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
 
 MIB = 1 << 20
@@ -62,8 +63,10 @@ class S3Store:
             reply = await client.get_object(Bucket=self._location.bucket, Key=self._location.key(key), **wanted)
             self.client.observe(reply)
             async with reply["Body"] as body:
-                data = await read_body(body, reply["ContentLength"], into)
-        return Blob(data, _info(key, reply, _whole_size(reply)))
+                if encodings_of(reply):
+                    note_transformation(self.url)
+                data = await read_body(body, body_length(reply), into)
+        return Blob(data, info_of(key, reply, whole_size(reply, len(data))))
 
     async def head(self, key: str) -> ObjectInfo:
         """See `base.ObjectStore`."""
@@ -73,7 +76,12 @@ class S3Store:
             # A HEAD's 404 has no body to tell a missing key from a missing bucket; LIST has.
             await self.client.call("list_objects_v2", "", Prefix=self._location.key(key), MaxKeys=1)
             raise NotFound(f"{key} does not exist") from None
-        return _info(key, reply, reply["ContentLength"])
+        if (size := body_length(reply)) is None:  # a proxy has dropped it
+            page = await self.list(key, limit=1)
+            if not page.objects or page.objects[0].key != key:
+                raise NotFound(f"{key} does not exist")
+            size = page.objects[0].size
+        return info_of(key, reply, size)
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
         """See `base.ObjectStore`."""
@@ -128,17 +136,6 @@ class S3Store:
         """See `base.ObjectStore`."""
         reply = await self.client.call("get_object_tagging", key)
         return {pair["Key"]: pair["Value"] for pair in reply["TagSet"]}
-
-
-def _info(key: str, reply: Any, size: int) -> ObjectInfo:
-    return ObjectInfo(key, size, reply["ETag"], _utc(reply["LastModified"]), dict(reply.get("Metadata", {})))
-
-
-def _whole_size(reply: Any) -> int:
-    """The size of the whole object, whether the reply carries all of it or a range."""
-    if "ContentRange" in reply:
-        return int(reply["ContentRange"].rpartition("/")[2])
-    return int(reply["ContentLength"])
 
 
 def _range(span: Span) -> str:

@@ -11,6 +11,7 @@ from sidecar.model import Bytes, ObjectInfo, Span
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.checksums import MEMBER
 from sidecar.storage.s3.client import S3Client
+from sidecar.storage.s3.replies import strong
 
 T = TypeVar("T")
 
@@ -132,4 +133,4 @@ def etag_of(reply: Any) -> str:
     """The ETag of a write's reply, which tells it from any other 200, a proxy's page for example."""
     if "ETag" not in reply:
         raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
-    return str(reply["ETag"])
+    return strong(str(reply["ETag"]))
