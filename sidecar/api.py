@@ -22,7 +22,7 @@ from sidecar.backup.history import Start
 from sidecar.bootstrap import Services, build_listing, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database.driver import Driver, standard_driver
-from sidecar.errors import ConfigurationError, UsageError
+from sidecar.errors import ConfigurationError, SidecarError, UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.events import Events
@@ -39,7 +39,10 @@ from sidecar.settings.fields import Settings
 from sidecar.settings.given import configure
 from sidecar.status.health import Health, Level
 from sidecar.status.model import Event
-from sidecar.status.store import StoreStatus
+from sidecar.status.store import StoreStatus, status_of_machine
+from sidecar.storage.retry import RetryPolicy
+
+STATUS_PATIENCE = RetryPolicy(2.0, hard_deadline=True)  # whoever asks for the status waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,13 @@ class Sidecar:
         values = values or (await self._status_of_store()).as_dict()
         return StatusReport(_parse_health(values["verdict"]), values)
 
+    def status_without_store(self, failure: SidecarError) -> StatusReport:
+        """What this machine alone knows, when `status` has failed because the store did not answer."""
+        lineages = {each.name: self._services.lineage(each).on_this_disk() for each in self.databases}
+        known = {name: marker.last if marker else None for name, marker in lineages.items()}
+        values = status_of_machine(self._services.status.store, known, failure.message, failure.hint or "")
+        return StatusReport(_parse_health(values["verdict"]), values)
+
     def events(self) -> Events:
         """Iterate over the events of this session from now on, until it ends: publishes, failures and findings.
 
@@ -227,9 +237,10 @@ class Sidecar:
         return Start(found.newest, found.marker)
 
     async def _status_of_store(self) -> StoreStatus:
-        services, catalog = self._services, self._services.catalog()
+        services = self._services
+        catalog = services.catalog(STATUS_PATIENCE)
         drills = services.configuration.settings.drill_interval
-        reader = StoreReader(catalog, services.reader(catalog), build_listing(services), drills)
+        reader = StoreReader(catalog, services.reader(catalog), build_listing(services, catalog), drills)
         return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
 
 

@@ -286,14 +286,14 @@ def build_notifier(services: Services) -> Notifier:
     )
 
 
-def build_listing(services: Services) -> StoreListing:
+def build_listing(services: Services, catalog: Catalog | None = None) -> StoreListing:
     """The listing of the store, with the options that `sidecar restore` needs beside this process's environment."""
     configuration, databases = services.configuration, services.databases
     sources, store = configuration.sources, without_password(configuration.settings.store)
     options = ["--store", store] if sources["store"] == "flag" else []
     named = len(databases) > 1 or sources["databases"] == "flag"
     each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in databases}
-    return StoreListing(services.catalog(), services.status, services.holder, each)
+    return StoreListing(catalog or services.catalog(), services.status, services.holder, each)
 
 
 @asynccontextmanager

@@ -166,7 +166,8 @@ def status(flags: Mapping[str, object], as_json: bool) -> int:
     """Show what is protected, and how well.
 
     The answer is the daemon's if one runs on this machine, otherwise what the store shows. The exit code is 0 whenever
-    there is an answer, even a bad one.
+    there is an answer, even a bad one. If the store does not answer within seconds, it is 75, after what this machine
+    knows.
     """
     from sidecar.cli.status import status
 

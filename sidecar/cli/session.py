@@ -35,18 +35,20 @@ async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
 
 
 @asynccontextmanager
-async def attended(configuration: Configuration, *, as_boot: bool = False) -> AsyncIterator[Services]:
+async def attended(
+    configuration: Configuration, *, as_boot: bool = False, silence: bool = True
+) -> AsyncIterator[Services]:
     """Open the services of a command. While the store stays silent, one warning says how long the command waits.
 
-    `as_boot` says that the first request is made with a boot's retry policy, else with a cycle's.
+    Without `silence` none does: the command does not wait. `as_boot` says that the first request is made with a boot's retry policy, else with a cycle's.
     """
     tune_process()
     try:
         async with open_services(configuration) as services, anyio.create_task_group() as group:
             resume_collection()
-            group.start_soon(
-                log_silence, services.status, services.boot_retry_policy if as_boot else services.retry_policy
-            )
+            if silence:
+                policy = services.boot_retry_policy if as_boot else services.retry_policy
+                group.start_soon(log_silence, services.status, policy)
             yield services
             group.cancel_scope.cancel()
     except BaseExceptionGroup as failures:

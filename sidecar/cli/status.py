@@ -5,27 +5,48 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.api import Sidecar
+import anyio
+
+from sidecar.api import Sidecar, StatusReport
 from sidecar.cli.output import format_age, say
 from sidecar.cli.session import attended
-from sidecar.errors import ExitCode
+from sidecar.errors import DatabaseBusy, ExitCode, SidecarError, StoreUnavailable, Transient
 from sidecar.host.locks import holder_of
 from sidecar.model import Database
 from sidecar.settings.configuration import Configuration
 from sidecar.units import format_size
 
+ANSWER_SECONDS = 2.5  # whatever the store does, everything together answers within 5 s
+
 
 async def status(configuration: Configuration, *, as_json: bool) -> int:
-    """Show the daemon's view, else the store's."""
-    async with attended(configuration) as services:
-        shown = (await Sidecar(services).status()).values
+    """Show the daemon's view, else the store's, else what this machine knows; raises after that, the store being unreachable."""
+    failure: SidecarError | None = None
+    async with attended(configuration, silence=False) as services:
+        session = Sidecar(services)
+        try:
+            shown = (await _in_time(session)).values
+        except DatabaseBusy:  # the daemon does not answer; the store was not asked
+            raise
+        except Transient as error:
+            failure, shown = error, session.status_without_store(error).values
         silent = _without_daemon(services.databases)
     if as_json:
         say(json.dumps(shown, indent=2))
-        return ExitCode.OK
-    for line in _lines(shown, silent):
-        say(line)
+    else:
+        for line in _lines(shown, silent):
+            say(line)
+    if failure:
+        raise failure
     return ExitCode.OK
+
+
+async def _in_time(session: Sidecar) -> StatusReport:
+    with anyio.move_on_after(ANSWER_SECONDS):
+        return await session.status()
+    raise StoreUnavailable(
+        f"{session.place} did not answer within {ANSWER_SECONDS:.0f} s", "check the network and the store"
+    )
 
 
 def _without_daemon(databases: tuple[Database, ...]) -> str:
@@ -35,7 +56,8 @@ def _without_daemon(databases: tuple[Database, ...]) -> str:
 
 def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
     yield f"store     {shown['store']}"
-    yield f"daemon    {shown.get('phase', f'{silent}; this is what the store says')}"
+    who = "the store says" if shown["source"] == "store" else "this machine knows"
+    yield f"daemon    {shown.get('phase', f'{silent}; this is what {who}')}"
     if lease := shown.get("lease"):
         yield from _holder_lines(lease)
     verdict = shown["verdict"]

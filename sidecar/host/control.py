@@ -12,7 +12,7 @@ from sidecar.host.locks import Holder, holder_of
 from sidecar.model import Database
 from sidecar.progress import Progress
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 2.5
 
 
 async def ask_for_status(databases: Sequence[Database], store: str) -> dict[str, object] | None:

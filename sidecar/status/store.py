@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sidecar.status.health import Health, Level
 from sidecar.status.listing import Listing
@@ -81,6 +82,20 @@ class StoreStatus:
             "databases": [each.as_dict() for each in self.databases],
             "verdict": self.health.as_dict(),
         }
+
+
+def status_of_machine(store: str, known: Mapping[str, str | None], reason: str, hint: str) -> dict[str, Any]:
+    """The JSON of `status --json` where neither a daemon nor the store answers.
+
+    `known` has for each database the key of the restore point that it descends from, as this machine's disk has it.
+    """
+    return {
+        "source": "machine",
+        "store": store,
+        "lease": None,
+        "databases": [{"name": name, "restore_point": key} for name, key in known.items()],
+        "verdict": Health(Level.BAD, "Unknown: the store does not answer", None, reason, hint).as_dict(),
+    }
 
 
 def judge(
