@@ -62,7 +62,7 @@ while not stopping.is_set():
     child = subprocess.Popen(sys.argv[1:], start_new_session=True)
     print("supervisor started a child", flush=True)
     child.wait()
-    stopping.wait(0.25)
+    stopping.wait(0.02)
 """
 
 # Runs the given command in a session of its own, passes SIGTERM on to the first process of it alone, and ends with that one.
