@@ -3,6 +3,7 @@
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import anyio
 
@@ -10,16 +11,19 @@ from sidecar.bootstrap import Services, open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.silence import log_silence
 from sidecar.host.runtime import resume_collection, tune_process
+from sidecar.host.signals import STOPPING
 from sidecar.settings.configuration import Configuration
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:
-    """Run a command so that SIGINT and SIGTERM cancel it cleanly: nothing half-done stays behind."""
+    """Run a command so that a stop signal, or a terminal that is closed, cancels it cleanly: nothing half-done stays behind."""
     status, received = 0, 0
+    closed = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)  # nohup(1)
+    handled = cast("tuple[signal.Signals, ...]", (*STOPPING, *closed))
 
     async def watch(scope: anyio.CancelScope) -> None:
         nonlocal received
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*handled) as signals:
             async for number in signals:
                 received = number
                 scope.cancel()

@@ -14,7 +14,6 @@ from sidecar.host.process_table import having_open, read
 
 log = structlog.get_logger()
 
-LAUNCH_SECONDS = 5.0  # for what a launcher started to open a database
 LOOK_SECONDS = 0.5
 FIRST_LOOK_SECONDS = 0.1
 
@@ -27,25 +26,25 @@ class Leftovers:
         self._files = [Path(f"{path}{suffix}") for path in databases for suffix in ("", "-wal", "-shm")]
         self._signals = signals
         self._followed: set[Process] = set()
+        self._has_followed = False
 
     async def follow(self, patience: float) -> None:
         """Return when none is left that has had a database open, nor a parent of one.
 
         Somebody has `patience` seconds to open one first.
         """
-        give_up = time.monotonic() + min(LAUNCH_SECONDS, patience)
+        give_up = time.monotonic() + patience
         while not self._descendants.are_gone():
             await self._look(self._descendants.living())
-            if not any(read(each.pid) == each for each in self._followed) and (
-                self._followed or time.monotonic() >= give_up
-            ):
+            self._followed = {each for each in self._followed if read(each.pid) == each}
+            if not self._followed and (self._has_followed or time.monotonic() >= give_up):
                 return
-            await anyio.sleep(LOOK_SECONDS if self._followed else FIRST_LOOK_SECONDS)
+            await anyio.sleep(LOOK_SECONDS if self._has_followed else FIRST_LOOK_SECONDS)
 
     @property
     def status(self) -> int | None:
         """How the last of those that were followed has ended; None when there was none."""
-        return self._signals.reaper.adopted_status if self._followed else None
+        return self._signals.reaper.adopted_status if self._has_followed else None
 
     def pass_on(self, number: int) -> None:
         """Send a signal to those that a launcher started, not to their children."""
@@ -71,7 +70,8 @@ class Leftovers:
             while each and each not in fresh:
                 fresh.add(each)
                 each = parents.get(each.parent)
-        if fresh and not self._followed:
+        if fresh and not self._has_followed:
+            self._has_followed = True
             names = [str(process) for process in living if process in fresh]
             log.info(
                 "command ended, the run continues with the processes that have a database open",

@@ -104,7 +104,7 @@ def test_leftover_processes_end_before_the_final_backup_which_has_their_last_wri
     2. It gets SIGTERM, and writes twice before it ends.
     Result: both rows are in the restore point, and no process is left.
     """
-    with local.run(*python_app(LEAVES_A_WRITER, str(local.database))) as process:
+    with local.run(*python_app(LEAVES_A_WRITER, str(local.database)), shutdown_grace="2s") as process:
         assert process.wait() == 0
         assert process.family() == []
     assert notes(local.restore_copy()) == ["first words", "last words", "very last words"]

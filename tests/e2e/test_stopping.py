@@ -4,6 +4,8 @@ import json
 import signal
 import time
 
+import pytest
+
 from tests.e2e.machine import CALM_APP, Machine, calm_app, notes, python_app, write_note
 from tests.harness.eventually import eventually
 from tests.harness.proxy import FaultProxy, Stall
@@ -163,13 +165,24 @@ def test_daemon_killed_between_publish_and_marker_is_no_conflict(
     assert notes(proxied.restore_copy()) == ["published", "written later"]
 
 
-def test_commands_end_cleanly_on_sigterm(proxied: Machine, proxy: FaultProxy, seaweed: Seaweed, bucket: str) -> None:
-    """SIGTERM cancels `backup` and `restore` in the middle of a transfer: 143, no traceback, no half-done anything."""
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGQUIT, signal.SIGHUP)],
+    ids=lambda number: number.name,
+)
+def test_commands_end_cleanly_on_a_signal(
+    first: int, second: int, proxied: Machine, proxy: FaultProxy, seaweed: Seaweed, bucket: str
+) -> None:
+    """A stop signal, or the end of the terminal, cancels `backup` and `restore` in the middle of a transfer.
+
+    128+n, no traceback, no half-done anything.
+    """
     fill(proxied.database, 16)
     proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2")
     with proxied.start("backup", part_size="5MiB") as process:
         proxy.wait_seen("PUT", query_contains="partNumber=2", timeout=20)
-        assert process.terminate(15) == 143
+        process.signal(first)
+        assert process.wait(15) == 128 + first
         assert "Traceback" not in process.stderr()
     assert seaweed.s3.restore_points(bucket) == []
     assert seaweed.s3.open_uploads(bucket) == []
@@ -179,6 +192,7 @@ def test_commands_end_cleanly_on_sigterm(proxied: Machine, proxy: FaultProxy, se
     proxy.rule(Stall(FOREVER, after_bytes=100_000), method="GET", path_contains=".sqlite3.zst", skip=1)
     with proxied.start("restore", part_size="5MiB") as process:
         proxy.wait_seen("GET", ".sqlite3.zst", count=2, timeout=20)
-        assert process.terminate(15) == 143
+        process.signal(second)
+        assert process.wait(15) == 128 + second
         assert "Traceback" not in process.stderr()
     assert proxied.files() == []
