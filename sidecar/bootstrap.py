@@ -20,6 +20,7 @@ from sidecar.backup.diverged import DivergedLine
 from sidecar.backup.history import History
 from sidecar.backup.loop import Backup
 from sidecar.backup.main_line import MainLine
+from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Snapshotter
@@ -151,7 +152,14 @@ class Services:
             show=show,
         )
 
-    def reader(self, catalog: Catalog, *, integrity: str | None = None, concurrency: int | None = None) -> Reader:
+    def reader(
+        self,
+        catalog: Catalog,
+        *,
+        integrity: str | None = None,
+        concurrency: int | None = None,
+        trusting: bool = False,
+    ) -> Reader:
         """Reads the restore points of this catalog, with the configured check and concurrency or the given ones."""
         settings = self.configuration.settings
         return Reader(
@@ -160,6 +168,7 @@ class Services:
             part_size=settings.part_size,
             concurrency=concurrency or settings.concurrency,
             integrity=integrity or settings.integrity_check,
+            trusting=trusting,
         )
 
     def survey(self, policy: RetryPolicy | None = None) -> Survey:
@@ -174,9 +183,10 @@ class Services:
         """
         policy = self.boot_retry_policy
         catalog = self.catalog(policy)
-        reader, survey = self.reader(catalog), self.survey(policy)
+        reader, survey = self.reader(catalog, trusting=True), self.survey(policy)
         placement = Placement(self.snapshotter, catalog.store, self.durable, self.give, alone=alone)
-        return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock)
+        strict = self.configuration.settings.integrity_check == "strict"
+        return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock, strict=strict)
 
     def backups(self, fence: Fence, show: Show = progress_log) -> list[Backup]:
         """The backup of each database; `show` displays the progress of a publish."""
@@ -188,10 +198,23 @@ class Services:
         )
         return [
             build_backup(
-                each, self.lineage(each), repository, self.snapshotter, self.status, self.clock, fence, self.turn
+                each,
+                self.lineage(each),
+                repository,
+                self.snapshotter,
+                self.status,
+                self.clock,
+                fence,
+                self.turn,
+                self.snapshot_check(each),
             )
             for each in self.databases
         ]
+
+    def snapshot_check(self, database: Database) -> SnapshotCheck:
+        """SQLite's check of what is published, in the configured mode."""
+        mode = self.configuration.settings.integrity_check
+        return SnapshotCheck(database, SqliteIntegrity(self.driver), mode, self.status, self.clock)
 
     def diverged_line(self, fence: Fence, show: Show = progress_log) -> DivergedLine:
         """Publishes databases that were moved aside, under `diverged/`."""
@@ -258,11 +281,15 @@ def build_backup(
     clock: Clock,
     fence: Fence,
     turn: ConcurrencyLimit,
+    check: SnapshotCheck | None = None,
 ) -> Backup:
-    """The backup of one database: its source, its place in history, its main line, and the cycle over them."""
+    """The backup of one database: its source, its place in history, its main line, and the cycle over them.
+
+    Without a `check` snapshots are published as they are, and checked when they are restored.
+    """
     catalog, name = repository.catalog, database.name
     history = History(name)
-    source = Source(database, snapshotter, status, clock)
+    source = Source(database, snapshotter, status, clock, check)
     existence = ExistenceCheck(
         name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import structlog
@@ -12,6 +12,7 @@ from sidecar.backup.history import History, Start
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.findings import CheckReport
 from sidecar.errors import DatabaseMissing, SidecarError
 from sidecar.host.clock import Clock
 from sidecar.lease.fence import Fence
@@ -98,7 +99,7 @@ class Cycle:
         if restored:
             self._history.descend_from(restored.point, restored.contents.index.root)
             self._history.base = Parent(restored.info, restored.contents)
-            self._descends(restored=True)
+            self._descends(restored=True, check=restored.check)
         if start.publish:
             self._coverage.demand(start.publish)
         if newest:
@@ -107,9 +108,9 @@ class Cycle:
             self._status.restore_point_size = newest.size
             self.source.held_at(newest.timestamp.instant)
 
-    def _descends(self, *, restored: bool) -> None:
+    def _descends(self, *, restored: bool, check: CheckReport | None = None) -> None:
         self._status.restore_point = self._history.parent
-        self.source.begin(restored=restored)
+        self.source.begin(restored=restored, check=check)
         if restored:
             self._coverage.confirm()
 
@@ -213,7 +214,8 @@ class Cycle:
     async def _snapshot_and_publish(self, reason: str, *, last: bool) -> CycleOutcome:
         timing = Timing(self._clock.monotonic)
         async with self.source.copy() as snapshot:
-            index = await self._main_line.index(snapshot)
+            known = await self.source.check(snapshot, last=last)
+            index = replace(await self._main_line.index(snapshot), check=known)
             if index.root == self._history.root:
                 if await self._coverage.is_held(last=last):
                     self.source.protected()

@@ -6,8 +6,10 @@ from datetime import datetime
 
 import structlog
 
+from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.database.base import Snapshotter
 from sidecar.database.changes import ChangeTracker
+from sidecar.database.findings import CheckReport
 from sidecar.host.clock import Clock
 from sidecar.model import Database, Signature, Snapshot
 from sidecar.status.model import Status
@@ -19,8 +21,17 @@ log = structlog.get_logger()
 class Source:
     """One local database and its changes that no restore point holds."""
 
-    def __init__(self, database: Database, snapshotter: Snapshotter, status: Status, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        snapshotter: Snapshotter,
+        status: Status,
+        clock: Clock,
+        check: SnapshotCheck | None = None,
+    ) -> None:
+        """`check` is SQLite's check of the copies."""
         self.database = database
+        self._check = check
         self._snapshotter = snapshotter
         self._report = status
         self._status = status.databases[database.name]
@@ -51,8 +62,17 @@ class Source:
         signature = self.signature()
         return signature is not None and self.changed_since(signature)
 
-    def begin(self, *, restored: bool) -> None:
-        """Start from the database as it is now. `restored` means that it was just restored and has no changes of its own."""
+    async def check(self, snapshot: Snapshot, *, last: bool) -> CheckReport | None:
+        """What is known of the content of a copy. Raises `SidecarError` for one that must not be published."""
+        return await self._check.report(snapshot, last=last) if self._check else None
+
+    def begin(self, *, restored: bool, check: CheckReport | None = None) -> None:
+        """Start from the database as it is now.
+
+        `restored` means that it was just restored and has no changes of its own; `check` is what is known of it then.
+        """
+        if check and self._check:
+            self._check.start_from(check)
         signature = self.signature()
         self._inode = signature.database.inode if signature else None
         if restored:

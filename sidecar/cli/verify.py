@@ -7,6 +7,7 @@ from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
 from sidecar.restore.verification import Outcome, VerificationReport, Verified
 from sidecar.settings.configuration import Configuration
+from sidecar.status.findings import format_findings
 from sidecar.units import format_size
 
 
@@ -45,4 +46,4 @@ def _format(result: Verified) -> str:
             return f"NOT VERIFIED: {result.problem}"
         case Outcome.DAMAGED:
             return f"DAMAGED: {result.problem}"
-    return "good"
+    return f"good; {format_findings(result.findings)}" if result.findings else "good"

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from sidecar.database.findings import CheckReport
 from sidecar.model import Signature, Snapshot
 
 
@@ -67,6 +68,13 @@ YieldToApp = Callable[[Callable[[float], bool]], None]
 class IntegrityCheck(Protocol):
     """SQLite's own check of a database."""
 
-    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
-        """Check a file that nobody writes to: `quick`, `full` or `none`. Raises `DamagedDatabase` with SQLite's message."""
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
+        """Check a file that nobody writes to, in one of `findings.MODES`. Raises `SidecarError` if that is not possible."""
+        ...
+
+    async def unreadable_live(self, path: Path) -> str:
+        """The first table of a live database that cannot be read to its end, with the reason; empty when all can.
+
+        Raises `DatabaseBusy` and the like when it cannot be found out.
+        """
         ...

@@ -37,9 +37,14 @@ class Driver:
         return is_fixed(self._module.sqlite_version_info)
 
     def connect(self, path: Path, mode: str) -> "sqlite3.Connection":
-        """A connection that never creates a database. It waits for others' locks as long as it holds none itself."""
+        """A connection that never creates a database. It waits for others' locks as long as it holds none itself.
+
+        A definition in the schema that this SQLite does not understand is left out, and not an error: the app may
+        have an extension, a newer SQLite or other limits. That is what `writable_schema` does for a reader.
+        """
         name = f"file:{quote(os.fsencode(path))}?mode={mode}"
         connection: sqlite3.Connection = self._module.connect(name, uri=True, isolation_level=None, timeout=LOCK_WAIT)
+        connection.execute("PRAGMA writable_schema=ON")
         return connection
 
     @contextmanager

@@ -10,16 +10,6 @@ def is_busy(error: Exception) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
-def needs_the_app(error: Exception) -> bool:
-    """Whether a collation, function or virtual table that only the app registers was missing: that is not damage."""
-    return (
-        "no such collation" in str(error)
-        or "no such module" in str(error)
-        or "no such function" in str(error)
-        or "unknown function" in str(error)
-    )
-
-
 def translate(error: Exception, path: Path) -> SidecarError:
     """Our error for an error of SQLite's about this database, with what to do about it."""
     words = str(error)

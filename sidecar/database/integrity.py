@@ -1,16 +1,17 @@
-"""SQLite's own integrity check, of files that nobody writes to: restored databases, drills, verification."""
+"""SQLite's own check of a database, and whether its tables can be read when the check complains.
+
+A file that nobody writes to is checked: a snapshot, a restored database, a drill's scratch file. Only `unreadable_live`
+looks at a live database, and reads its tables as the app does.
+"""
 
 from pathlib import Path
 
-import structlog
-
 from sidecar.database.base import YieldToApp
 from sidecar.database.driver import Driver, default_driver
-from sidecar.database.errors import needs_the_app
-from sidecar.database.queries import reading
-from sidecar.errors import DamagedDatabase
+from sidecar.database.findings import KEPT, CheckReport, complaints_of, is_about_content, is_unreadable
+from sidecar.database.queries import OpenDatabase, reading
 
-log = structlog.get_logger()
+_VIRTUAL_COLUMN = 2  # https://sqlite.org/pragma.html#pragma_table_xinfo: computed, so not in the b-tree
 
 
 class SqliteIntegrity:
@@ -19,22 +20,61 @@ class SqliteIntegrity:
     def __init__(self, driver: Driver | None = None) -> None:
         self._driver = driver or default_driver()
 
-    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
         """See `base.IntegrityCheck`."""
         if mode == "none":
-            return
-        verdict = await self._verdict(path, "integrity_check(1)" if mode == "full" else "quick_check(1)", yield_to_app)
-        if verdict != "ok":
-            raise DamagedDatabase(f"{path} fails SQLite's {mode} integrity check: {verdict}")
+            return CheckReport(mode)
+        complaints = await self._complaints(path, "quick_check" if mode == "quick" else "integrity_check", yield_to_app)
+        if not complaints:
+            return CheckReport(mode)
+        return CheckReport.of(mode, complaints, await self._unreadable(path, yield_to_app=yield_to_app))
 
-    async def _verdict(self, path: Path, pragma: str, yield_to_app: YieldToApp | None) -> str:
+    async def unreadable_live(self, path: Path) -> str:
+        """See `base.IntegrityCheck`."""
+        return await self._unreadable(path, live=True)
+
+    async def _complaints(self, path: Path, pragma: str, yield_to_app: YieldToApp | None) -> tuple[str, ...]:
         with self._driver.translated(path):
             try:
                 async with reading(self._driver, path, yield_to_app=yield_to_app) as database:
-                    verdict: bytes = await database.value(f"PRAGMA {pragma}")
+                    await database.rows("PRAGMA writable_schema=OFF")  # a schema that cannot be loaded is a finding
+                    return complaints_of(await database.rows(f"PRAGMA {pragma}({KEPT})"))
             except self._driver.error as error:
-                if not needs_the_app(error):
+                if not is_about_content(error):
                     raise
-                log.warning("integrity check skipped", error=str(error), hint="it needs an extension of the app")
-                return "ok"
-        return verdict.decode(errors="replace")
+                return (str(error),)
+
+    async def _unreadable(self, path: Path, *, live: bool = False, yield_to_app: YieldToApp | None = None) -> str:
+        """The first table that cannot be read to its end, with the reason; empty when all can."""
+        with self._driver.translated(path):
+            async with reading(self._driver, path, yield_to_app=yield_to_app, live=live) as database:
+                schema = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+                if broken := await self._broken(database, "SELECT * FROM sqlite_schema"):
+                    return f"the schema cannot be read: {broken}"
+                for (name,) in await database.rows(schema):
+                    if broken := await self._read_through(database, name):
+                        return f"table {name.decode(errors='replace')} cannot be read: {broken}"
+        return ""
+
+    async def _read_through(self, database: OpenDatabase, table: bytes) -> str:
+        """Why a table cannot be read to its end, without its indexes; empty when it can, or its definition is not loaded."""
+        try:
+            name = table.decode()
+            columns = await database.rows(f"SELECT name, hidden FROM pragma_table_xinfo({_quoted(name, chr(39))})")  # noqa: S608
+            stored = [_quoted(column.decode()) for column, hidden in columns if hidden != _VIRTUAL_COLUMN]
+        except (ValueError, self._driver.error):
+            return ""  # a name that is no text, or a definition that this SQLite does not understand
+        return await self._broken(database, f"SELECT {', '.join(stored) or '1'} FROM {_quoted(name)} NOT INDEXED")  # noqa: S608
+
+    async def _broken(self, database: OpenDatabase, statement: str) -> str:
+        try:
+            await database.drain(statement)
+        except self._driver.error as error:
+            if not is_about_content(error):
+                raise
+            return str(error) if is_unreadable(error) else ""
+        return ""
+
+
+def _quoted(name: str, quote: str = '"') -> str:
+    return f"{quote}{name.replace(quote, quote * 2)}{quote}"

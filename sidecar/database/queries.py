@@ -36,6 +36,12 @@ class OpenDatabase:
         """All rows that a statement returns. Raises SQLite's errors."""
         return [tuple(row) for row in await self._connection.execute_fetchall(statement)]
 
+    async def drain(self, statement: str) -> None:
+        """Step through all rows that a statement returns, a few at a time, and drop them. Raises SQLite's errors."""
+        async with self._connection.execute(statement) as cursor:
+            async for _row in cursor:
+                pass
+
     async def value(self, statement: str) -> Any:
         """The first value of the first row."""
         return (await self.rows(statement))[0][0]
@@ -43,9 +49,14 @@ class OpenDatabase:
 
 @asynccontextmanager
 async def reading(
-    driver: Driver, path: Path, *, file: int | None = None, yield_to_app: YieldToApp | None = None
+    driver: Driver,
+    path: Path,
+    *,
+    file: int | None = None,
+    yield_to_app: YieldToApp | None = None,
+    live: bool = False,
 ) -> AsyncIterator[OpenDatabase]:
-    """Open a file that nobody writes to. Raises SQLite's errors.
+    """Open a file that nobody writes to, or a `live` database, with its locks and its WAL. Raises SQLite's errors.
 
     With `file` the path must lead to the file with this descriptor. A query that is cancelled ends at once; its thread
     has closed the connection when the block is left.
@@ -60,7 +71,7 @@ async def reading(
         return stopped.is_set()
 
     def connect() -> "sqlite3.Connection":
-        connection = driver.connect(path, "ro&immutable=1")
+        connection = driver.connect(path, "ro" if live else "ro&immutable=1")
         try:
             if file is not None:
                 require_opened(path, file)

@@ -194,11 +194,17 @@ class Metrics:
             "Snapshots that were empty or much smaller than the one before",
             labels=["database"],
         )
+        findings = GaugeMetricFamily(
+            "sidecar_findings",
+            "What SQLite's last check of the database complains about; its restore points are whole",
+            labels=["database"],
+        )
         for database in self._databases():
+            findings.add_metric([database.name], len(database.findings))
             uploaded.add_metric([database.name], database.uploaded)
             reused.add_metric([database.name], database.reused)
             suspicious.add_metric([database.name], database.suspicious)
-        yield from (uploaded, reused, suspicious)
+        yield from (uploaded, reused, suspicious, findings)
 
     def _requests(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(

@@ -14,7 +14,8 @@ from anyio import to_thread
 
 from sidecar.concurrency import Pool, hedged, run_all
 from sidecar.database.base import IntegrityCheck, YieldToApp
-from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, PreconditionFailed
+from sidecar.database.findings import CheckReport
+from sidecar.errors import DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host.files import local_errors, require_room, temporary, write_all
 from sidecar.host.permissions import make_directory, narrowed
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, Permissions, RestorePoint, Span
@@ -31,12 +32,16 @@ HEDGE_SAMPLE = 4
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A restore point that was downloaded and found good. `downloaded` counts bytes on the wire."""
+    """A restore point that was downloaded and found good. `downloaded` counts bytes on the wire.
+
+    `check` is what SQLite's check says: a good restore point may have findings, which its app had, too.
+    """
 
     point: RestorePoint
     info: ObjectInfo
     contents: Contents
     downloaded: int
+    check: CheckReport
 
 
 async def _unlimited(_size: int) -> None:
@@ -78,13 +83,18 @@ class Reader:
         part_size: int = 8 << 20,
         concurrency: int = 4,
         integrity: str = "quick",
+        trusting: bool = False,
     ) -> None:
-        """`part_size` is the largest range of a request, in bytes; `integrity` the mode of SQLite's check of a download."""
+        """`part_size` is the largest range of a request, in bytes; `integrity` the mode of SQLite's check of a download.
+
+        A reader that is `trusting` does not repeat a check that was made when the restore point was published.
+        """
         self.part_size = part_size
         self.concurrency = concurrency
         self._store = store
         self._checker = checker
         self._integrity = integrity
+        self._trusting = trusting
 
     async def contents(self, point: RestorePoint) -> tuple[ObjectInfo, Contents]:
         """The object and the index of a restore point, from its last bytes. Raises `DamagedRestorePoint`."""
@@ -117,15 +127,21 @@ class Reader:
                 os.truncate(file, size)
                 frames = _Frames(self._store, source, self.part_size)
                 await self._write(frames, file, progress or _no_progress, options)
-                await self._check(point, target, options)
-        return Restored(point, source.tail.info, source.contents, source.contents.size)
+                report = await self._check(source, target, options)
+        return Restored(point, source.tail.info, source.contents, source.contents.size, report)
 
-    async def _check(self, point: RestorePoint, target: Path, options: DownloadOptions) -> None:
-        """SQLite's own check. Raises `DamagedRestorePoint`."""
-        try:
-            await self._checker.check(target, self._integrity, options.yield_to_app)
-        except DamagedDatabase as error:
-            raise DamagedRestorePoint(f"restore point {point.key}: {error.message}") from error
+    async def _check(self, source: _Source, target: Path, options: DownloadOptions) -> CheckReport:
+        """What SQLite's check says of a download whose digests are right.
+
+        A table that cannot be read is damage only if nobody knew it: otherwise the app had it so when this was published.
+        """
+        known = source.contents.index.check
+        if known and (self._integrity == "none" or (self._trusting and known.covers(self._integrity))):
+            return known
+        report = await self._checker.check(target, self._integrity, options.yield_to_app)
+        if report.unreadable and not (known and (known.unreadable or known.covers("quick"))):
+            raise DamagedRestorePoint(f"restore point {source.point.key} is damaged: {report.unreadable}")
+        return report
 
     async def stage(
         self, point: RestorePoint, database: Database, progress: Progress | None = None

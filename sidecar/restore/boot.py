@@ -1,12 +1,14 @@
 """Before the app starts: what the boot table decides for a database is carried out."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
+from sidecar import documentation
 from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage, Marker
-from sidecar.errors import DatabaseBusy
+from sidecar.errors import DamagedDatabase, DatabaseBusy
 from sidecar.host.clock import Clock
 from sidecar.host.files import local_errors, require_writable
 from sidecar.host.permissions import make_directory
@@ -18,6 +20,7 @@ from sidecar.restore.boot_report import BootReport
 from sidecar.restore.decision import Decision
 from sidecar.restore.placement import Placement
 from sidecar.restore.survey import Situation, Survey
+from sidecar.status.findings import format_findings
 from sidecar.status.model import Status
 
 log = structlog.get_logger()
@@ -52,7 +55,11 @@ class Boot:
         fence: Fence,
         status: Status,
         clock: Clock,
+        *,
+        strict: bool = False,
     ) -> None:
+        """`strict`: no start with a database that SQLite's check has a finding about."""
+        self._strict = strict
         self._survey = survey
         self._reader = reader
         self._placement = placement
@@ -115,15 +122,27 @@ class Boot:
             report.kept_below_damaged(found.newest)
             return Booted("kept_local", at_once=True, publish="the newest restore point is damaged")
         restored, staged = good.value
+        self._require_accepted(restored, staged)
         displaced = await self._placement.put(database, lineage, restored, staged)
         if displaced:
             report.remote_won(displaced.kept, newer=displaced.newer, origin=displaced.origin)
+        report.has_findings(restored)
         if was_there:
             report.was_missing(lineage.path, restored.point)
         if restored.point.key != found.newest_key:
             report.fell_back(found.newest, restored.point)
             return Booted("fell_back", at_once=True, publish="the newest restore point is damaged", restored=restored)
         return Booted("restored", restored=restored)
+
+    def _require_accepted(self, restored: Restored, staged: Path) -> None:
+        """Raise `DamagedDatabase` when a finding is fatal. No older restore point is tried: they may have lost more."""
+        if self._strict and restored.check.findings:
+            staged.unlink(missing_ok=True)
+            raise DamagedDatabase(
+                f"restore point {restored.point.key}: {format_findings(restored.check.findings)}, and integrity_check=strict",
+                "nothing was changed; with integrity_check=full, or quick, the app starts with this database, and the finding "
+                f"is reported: {documentation.FINDINGS}",
+            )
 
     async def _prepare(self, database: Database) -> None:
         try:

@@ -8,6 +8,8 @@ from sidecar import documentation
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import Database, RestorePoint
+from sidecar.repository.reader import Restored
+from sidecar.status.findings import HINT, record_findings
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 
@@ -110,6 +112,13 @@ class BootReport:
             FALLBACK_HINT,
             Kind.DAMAGED,
         )
+
+    def has_findings(self, restored: Restored) -> None:
+        """SQLite's check complains about the content of the restore point, which is what was published."""
+        name, check = self._database.name, restored.check
+        if record_findings(self._status, name, check.mode, check.findings):
+            key, findings = restored.point.key, list(check.findings)
+            log.warning("restored database has findings", database=name, key=key, findings=findings, hint=HINT)
 
     def remote_won(self, kept: Path, *, newer: bool, origin: Marker | None) -> None:
         """The local database gave way to the newest restore point and is kept aside. `newer`: it was written later than that."""

@@ -28,6 +28,7 @@ from sidecar.progress import Show
 from sidecar.repository.catalog import OTHERS, Catalog, format_others
 from sidecar.repository.keys import point_of
 from sidecar.repository.reader import Reader, Restored
+from sidecar.status.findings import HINT
 
 log = structlog.get_logger()
 
@@ -192,10 +193,16 @@ class RestoreByHand:
     async def _stage(self, target: Database, point: RestorePoint) -> tuple[Restored, Path]:
         with self._show(f"restore {point.key}") as progress:
             try:
-                return await self._reader.stage(point, target, progress)
+                restored, staged = await self._reader.stage(point, target, progress)
             except DamagedRestorePoint as error:
                 hint = error.hint or "restore an older one with --key; `sidecar list` shows them"
                 raise DamagedRestorePoint(error.message, hint) from error
+        if restored.check.findings:
+            findings = list(restored.check.findings)
+            log.warning(
+                "restored database has findings", database=target.name, key=point.key, findings=findings, hint=HINT
+            )
+        return restored, staged
 
     async def _place_to_keep(self, path: Path, at: Timestamp) -> Path | None:
         """Where the database that is there goes. It is checked once more: an app may have opened it meanwhile."""

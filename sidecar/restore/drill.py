@@ -10,6 +10,7 @@ from datetime import timedelta
 import anyio
 import structlog
 
+from sidecar.database.findings import CheckReport
 from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host.clock import Clock
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
@@ -17,6 +18,7 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
 from sidecar.repository.keys import point_of
 from sidecar.restore.proof import Prover, Throttle
+from sidecar.status.findings import HINT, record_findings
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 
@@ -92,7 +94,7 @@ class Drill:
                 return point_of(ObjectInfo(expected, 0, "", self._clock.now())), DrillOutcome.DAMAGED, lost
             if point is None:
                 return None, None, None
-            await self._prover.prove(point, throttle=self._throttle)
+            self._log_findings(point, await self._prover.prove(point, throttle=self._throttle))
         except DamagedRestorePoint as damage:
             return point, DrillOutcome.DAMAGED, damage
         except SidecarError as failure:
@@ -101,6 +103,17 @@ class Drill:
             log.exception("drill failed because of a bug", database=self._name)
             return point, DrillOutcome.FAILED, bug
         return point, DrillOutcome.GOOD, None
+
+    def _log_findings(self, point: RestorePoint, check: CheckReport) -> None:
+        """A restore point with findings is good: it is what was published."""
+        if record_findings(self._report, self._name, check.mode, check.findings):
+            log.warning(
+                "drill: database has findings",
+                database=self._name,
+                key=point.key,
+                findings=list(check.findings),
+                hint=HINT,
+            )
 
     async def _first_wait(self, interval: timedelta) -> float:
         """Seconds until the first drill: soon after the boot, unless the last one was less than an interval ago."""

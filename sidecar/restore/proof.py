@@ -13,6 +13,7 @@ import anyio
 
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import Staging
+from sidecar.database.findings import CheckReport
 from sidecar.host.clock import Clock
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
@@ -81,10 +82,13 @@ class Prover:
 
     async def prove(
         self, point: RestorePoint, progress: Progress | None = None, throttle: Throttle | None = None
-    ) -> None:
-        """Return if it is good. Raises `DamagedRestorePoint`; another `SidecarError` when that could not be found out."""
+    ) -> CheckReport:
+        """What SQLite's check says of a good one, which may have findings.
+
+        Raises `DamagedRestorePoint`; another `SidecarError` when it could not be found out.
+        """
         _, contents = await self._reader.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
             rate = MEMORY_RATE if on_tmpfs else DISK_RATE
             options = throttle.options(rate) if throttle else DownloadOptions(mode=PRIVATE)
-            await self._reader.download(point, file, progress, options)
+            return (await self._reader.download(point, file, progress, options)).check

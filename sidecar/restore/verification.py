@@ -33,11 +33,15 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A restore point and the outcome of its verification; `problem` says why it is not good."""
+    """A restore point and the outcome of its verification; `problem` says why it is not good.
+
+    A good one may have `findings`: what SQLite's check complains about in a database that is what was published.
+    """
 
     point: RestorePoint
     outcome: Outcome
     problem: str = ""
+    findings: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -169,17 +173,17 @@ class _Batch:
         prover = self._free.pop()
         try:
             try:
-                await prover.prove(point, self._progress(number))
+                check = await prover.prove(point, self._progress(number))
             except NoRoom:  # for all of them at once; one alone may have it
                 async with self._alone:
-                    await self._whole.prove(point, self._progress(number))
+                    check = await self._whole.prove(point, self._progress(number))
         except UnsupportedRestorePoint as error:
             return Verified(point, Outcome.UNSUPPORTED, error.message)
         except DamagedRestorePoint as error:
             return await self._failed(point, error.message)
         finally:
             self._free.append(prover)
-        return Verified(point, Outcome.GOOD)
+        return Verified(point, Outcome.GOOD, findings=check.findings)
 
     async def _failed(self, point: RestorePoint, problem: str) -> Verified:
         """One that expires meanwhile is not damaged; the newest one cannot expire."""

@@ -109,8 +109,10 @@ class Settings(BaseModel):
     journal_mode: Literal["wal", "keep"] = Field(
         default="wal", description="`wal`: switch databases to WAL, or `keep` the mode that they have"
     )
-    integrity_check: Literal["none", "quick", "full"] = Field(
-        default="quick", description="SQLite's check after a restore: `quick`, `full` (indexes too, slower), `none`"
+    integrity_check: Literal["none", "quick", "full", "strict"] = Field(
+        default="quick",
+        description="SQLite's check of snapshots and restores: `quick`, `full` (indexes too, slower), `strict` (`full`, and a boot ends "
+        "with 65 when it has a finding), `none`",
     )
     compression_level: Number = Field(default=1, ge=1, le=19, description="zstd level, 1 to 19")
     part_size: Size = Field(

@@ -10,7 +10,7 @@ from sidecar.status.problems import Kind, Problem
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
-_ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH}
+_ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH, Kind.FINDING}
 TO_DECIDE = frozenset({*_ATTENTION, Kind.DAMAGED})
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 

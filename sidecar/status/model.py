@@ -72,6 +72,8 @@ class DatabaseStatus:
     uploaded: int = 0
     reused: int = 0
     suspicious: int = 0
+    findings: tuple[str, ...] = ()  # of SQLite's last checks
+    quick_findings: tuple[str, ...] = ()  # those among them that every check looks for
     untagged: int = 0
     final_estimate: float | None = None
     last_drill: datetime | None = None

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     DRILL = "drill"
     DAMAGED = "damaged"
     GROWTH = "growth"
+    FINDING = "finding"
     NOTICE = "notice"
     PUBLISHED = "published"
     PROTECTED = "protected"

@@ -29,6 +29,7 @@ _DATABASE = (
     "uploaded",
     "reused",
     "suspicious",
+    "findings",
     "untagged",
     "final_estimate",
     "last_drill",

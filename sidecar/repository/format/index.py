@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from sidecar.database.findings import CheckReport
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
 from sidecar.model import Permissions
 
@@ -22,6 +23,8 @@ class Index:
     """The description of a restore point. `digests` is the concatenation of the chunks' SHA-256.
 
     `permissions` are those of the live database; None in a restore point of an older version.
+    `check` is what SQLite's check said of the database when it was published, or what was known from an earlier check
+    (mode `none`); None when nothing was known.
     """
 
     database: str
@@ -35,6 +38,7 @@ class Index:
     epoch: int = 0
     parent: str | None = None
     permissions: Permissions | None = None
+    check: CheckReport | None = None
 
     @property
     def chunks(self) -> int:
@@ -71,6 +75,7 @@ def encode_index(index: Index) -> bytes:
         "epoch": index.epoch,
         "parent": index.parent,
         **_encode_permissions(index.permissions),
+        **({"check": index.check.to_json()} if index.check else {}),  # versions before it ignore what they do not know
     }
     body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + index.digests
     return body + hashlib.sha256(body).digest()
@@ -114,6 +119,7 @@ def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
             epoch=int(str(head["epoch"])),
             parent=None if head["parent"] is None else str(head["parent"]),
             permissions=_decode_permissions(head),
+            check=CheckReport.of_json(head.get("check")),
         )
     except (ValueError, KeyError) as error:
         raise damaged(name, f"the index cannot be read: {error}") from error
