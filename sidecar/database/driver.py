@@ -15,12 +15,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from sidecar.database.errors import translate
+from sidecar.database.errors import is_schema_error, translate
 
 if TYPE_CHECKING:
     import sqlite3
 
 LOCK_WAIT = 2.0  # seconds
+# Not before the file was seen to be whole: it makes SQLite accept one that was cut short, too.
+IGNORE_SCHEMA_ERRORS = "PRAGMA writable_schema=ON"
 
 
 class Driver:
@@ -37,15 +39,22 @@ class Driver:
         return is_fixed(self._module.sqlite_version_info)
 
     def connect(self, path: Path, mode: str) -> "sqlite3.Connection":
-        """A connection that never creates a database. It waits for others' locks as long as it holds none itself.
-
-        A definition in the schema that this SQLite does not understand is left out, and not an error: the app may
-        have an extension, a newer SQLite or other limits. That is what `writable_schema` does for a reader.
-        """
+        """A connection that never creates a database. It waits for others' locks as long as it holds none itself."""
         name = f"file:{quote(os.fsencode(path))}?mode={mode}"
         connection: sqlite3.Connection = self._module.connect(name, uri=True, isolation_level=None, timeout=LOCK_WAIT)
-        connection.execute("PRAGMA writable_schema=ON")
         return connection
+
+    def load_schema(self, connection: "sqlite3.Connection") -> None:
+        """Read the schema. A definition that this SQLite does not understand is left out: the app may have another one.
+
+        Raises SQLite's error for a file that is no database, or is damaged.
+        """
+        try:
+            touch(connection)
+        except self.error as error:
+            if not is_schema_error(error):
+                raise
+            connection.execute(IGNORE_SCHEMA_ERRORS)
 
     @contextmanager
     def translated(self, path: Path) -> Iterator[None]:

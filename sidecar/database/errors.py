@@ -10,6 +10,11 @@ def is_busy(error: Exception) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
+def is_schema_error(error: Exception) -> bool:
+    """Whether SQLite does not understand a definition in the schema: too many columns, or syntax that it does not know."""
+    return "malformed database schema" in str(error)
+
+
 def translate(error: Exception, path: Path) -> SidecarError:
     """Our error for an error of SQLite's about this database, with what to do about it."""
     words = str(error)

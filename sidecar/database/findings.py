@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from sidecar.database.errors import is_schema_error
+
 MODES = ("none", "quick", "full", "strict")  # each looks for what the one before looks for, and more
 KEPT = 20  # findings; a damaged index can have thousands
 LONGEST = 300  # characters of one
@@ -74,9 +76,7 @@ def is_unreadable(error: Exception) -> bool:
     nothing about the table's pages.
     """
     code = _code(error)
-    if "malformed database schema" in str(error):
-        return False
-    return (code & 0xFF in {_CORRUPT, _NOT_A_DATABASE}) and code != _CORRUPT_VTAB
+    return code & 0xFF in {_CORRUPT, _NOT_A_DATABASE} and code != _CORRUPT_VTAB and not is_schema_error(error)
 
 
 def _code(error: Exception) -> int:

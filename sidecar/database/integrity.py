@@ -37,12 +37,11 @@ class SqliteIntegrity:
         with self._driver.translated(path):
             try:
                 async with reading(self._driver, path, yield_to_app=yield_to_app) as database:
-                    await database.rows("PRAGMA writable_schema=OFF")  # a schema that cannot be loaded is a finding
                     return complaints_of(await database.rows(f"PRAGMA {pragma}({KEPT})"))
             except self._driver.error as error:
                 if not is_about_content(error):
                     raise
-                return (str(error),)
+                return (f"the check ended early: {error}",)
 
     async def _unreadable(self, path: Path, *, live: bool = False, yield_to_app: YieldToApp | None = None) -> str:
         """The first table that cannot be read to its end, with the reason; empty when all can."""
@@ -51,6 +50,7 @@ class SqliteIntegrity:
                 schema = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
                 if broken := await self._broken(database, "SELECT * FROM sqlite_schema"):
                     return f"the schema cannot be read: {broken}"
+                await database.load_schema()
                 for (name,) in await database.rows(schema):
                     if broken := await self._read_through(database, name):
                         return f"table {name.decode(errors='replace')} cannot be read: {broken}"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from sidecar.database.base import YieldToApp
-from sidecar.database.driver import Driver
+from sidecar.database.driver import IGNORE_SCHEMA_ERRORS, Driver
+from sidecar.database.errors import is_schema_error
 from sidecar.database.staging import require_opened
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ class OpenDatabase:
 
     def __init__(self, connection: "aiosqlite.Connection") -> None:
         self._connection = connection
+
+    async def load_schema(self) -> None:
+        """See `Driver.load_schema`."""
+        try:
+            await self.rows("SELECT 1 FROM sqlite_schema LIMIT 1")
+        except Exception as error:
+            if not is_schema_error(error):
+                raise
+            await self.rows(IGNORE_SCHEMA_ERRORS)
 
     async def rows(self, statement: str) -> Sequence[Sequence[Any]]:
         """All rows that a statement returns. Raises SQLite's errors."""

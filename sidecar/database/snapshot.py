@@ -115,6 +115,7 @@ class SqliteSnapshotter:
 
     def _prepare(self, path: Path) -> None:
         with self._driver.translated(path), closing(self._driver.connect(path, "rw")) as connection:
+            self._driver.load_schema(connection)
             self._journal(connection, path)
             touch(connection)
 
@@ -123,8 +124,10 @@ class SqliteSnapshotter:
         with driver.translated(path), closing(driver.connect(path, "ro&immutable=1")) as connection:
             # Opened for writing, SQLite would delete the WAL of a file that it cannot read as a database.
             connection.text_factory = bytes
+            driver.load_schema(connection)
             connection.execute("SELECT * FROM sqlite_schema").fetchall()
         with driver.translated(path), closing(driver.connect(path, "rw")) as connection:
+            driver.load_schema(connection)
             connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
                 busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -138,10 +141,12 @@ class SqliteSnapshotter:
         started = time.monotonic()
         with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:
             with closing(self._driver.connect(path, "rw")) as checkpointer:
+                self._driver.load_schema(checkpointer)
                 self._journal(checkpointer, path)
                 self._checkpoint(checkpointer, path)
                 signature = self.signature(path)
                 checkpointed = time.monotonic()
+                self._driver.load_schema(source)
                 source.execute("BEGIN")
                 touch(source)
             # The writing connection is closed while the read-only one still holds its lock. The other way round it

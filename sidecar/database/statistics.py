@@ -30,6 +30,7 @@ async def contents_of(driver: Driver, path: Path, file: int | None = None) -> Co
     (https://sqlite.org/fileformat2.html#the_freelist).
     """
     async with reading(driver, path, file=file) as database:
+        await database.load_schema()
         tables = await database.rows(
             "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
         )

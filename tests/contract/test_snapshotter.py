@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from sidecar.database.findings import CheckReport
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
@@ -367,10 +368,12 @@ async def test_file_that_is_no_database_is_damaged(
 async def test_integrity_check_finds_damage_inside(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "app.db"
     fill(path, 2, journal_mode="delete")
-    await SqliteIntegrity().check(path, mode)
+    assert await SqliteIntegrity().check(path, mode) == CheckReport(mode)
     content = bytearray(path.read_bytes())
     content[300 * 4096 : 301 * 4096] = b"\xff" * 4096
     path.write_bytes(content)
-    await SqliteIntegrity().check(path, "none")
-    with pytest.raises(DamagedDatabase, match=r"integrity check|damaged"):
-        await SqliteIntegrity().check(path, mode)
+    assert await SqliteIntegrity().check(path, "none") == CheckReport("none")
+    report = await SqliteIntegrity().check(path, mode)
+    assert "cannot be read: database disk image is malformed" in report.unreadable
+    assert report.findings[0] == report.unreadable
+    assert await SqliteIntegrity().unreadable_live(path) == report.unreadable

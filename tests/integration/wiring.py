@@ -10,6 +10,7 @@ import anyio
 
 from sidecar.backup.diverged import DivergedLine
 from sidecar.backup.history import Start
+from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.integrity import SqliteIntegrity
@@ -73,7 +74,15 @@ class Machine:
         self.lineage = Lineage(path, store.url, durable=False)
         repository = Repository(self.catalog, publisher, self.reader)
         self.backup = build_backup(
-            self.database, self.lineage, repository, self.snapshotter, self.status, clock, fence, turn
+            self.database,
+            self.lineage,
+            repository,
+            self.snapshotter,
+            self.status,
+            clock,
+            fence,
+            turn,
+            SnapshotCheck(self.database, self.checker, "quick", self.status, clock),
         )
         self.diverged_line = DivergedLine(
             "machine", self.snapshotter, self.catalog, publisher, self.reader, fence, turn
@@ -90,11 +99,15 @@ class Machine:
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
-        reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="full")
-        prover = Prover(reader, self.staging, self.database, "drill")
+        prover = self.prover(self.database, "drill")
         throttle = Throttle(self.turn, self.clock, anyio.Lock())
         on_damage, mark = self.backup.replace_damaged, self.backup.cycle.mark
         return Drill(self.database.name, self.catalog, prover, throttle, self.status, self.clock, on_damage, mark)
+
+    def prover(self, database: Database, name: str, share: int = 1) -> Prover:
+        """Restores to scratch, with the full check."""
+        reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="full")
+        return Prover(reader, self.staging, database, name, share)
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sidecar.backup.history import Start
 from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database.findings import CheckReport
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
@@ -189,7 +190,9 @@ class World:
         point = point_of(info)
         assert point
         index = Index(NAME, str(at), 512, 512, b"", "3", "0", "holder", 0)
-        self.backup.cycle.start_from(Start(restored=reader.Restored(point, info, Contents(index, (0,), 1), 1)))
+        self.backup.cycle.start_from(
+            Start(restored=reader.Restored(point, info, Contents(index, (0,), 1), 1, CheckReport("quick")))
+        )
         self.look()
 
 

@@ -12,10 +12,11 @@ import pytest
 from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import YieldToApp
+from sidecar.database.findings import CheckReport
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
-from sidecar.errors import AccessDenied, DamagedDatabase, StoreUnavailable
+from sidecar.errors import AccessDenied, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Timestamp
 from sidecar.repository.catalog import Catalog
@@ -37,18 +38,21 @@ DATABASE = os.urandom(3000)
 
 
 class Checker:
-    """Implements `base.IntegrityCheck`: there is no database here, and SQLite finds what `verdict` says."""
+    """Implements `base.IntegrityCheck`: there is no database here, and SQLite has these findings."""
 
     def __init__(self) -> None:
-        self.verdict = ""
+        self.unreadable = ""
+        self.findings: tuple[str, ...] = ()
         self.during: Callable[[], None] = lambda: None
 
-    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
         assert (mode, path.stat().st_mode & 0o777) == ("full", 0o600)
         assert yield_to_app
         self.during()
-        if self.verdict:
-            raise DamagedDatabase(self.verdict)
+        return CheckReport.of(mode, self.findings, self.unreadable)
+
+    async def unreadable_live(self, path: Path) -> str:
+        return self.unreadable
 
 
 class Scene:
@@ -190,10 +194,26 @@ async def test_every_drill_is_reported(scene: Scene) -> None:
     key = scene.publish("120000")
     assert await scene.drill.drill() is DrillOutcome.GOOD
     assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.GOOD, Timestamp.of(START))
-    scene.checker.verdict = "row 7 missing from index"
+    scene.checker.unreadable = "table t cannot be read"
     assert await scene.drill.drill() is DrillOutcome.DAMAGED
     assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.DAMAGED, Timestamp.of(START))
-    assert any("row 7 missing" in each.message for each in scene.status.problems)
+    assert any("table t cannot be read" in each.message for each in scene.status.problems)
+
+
+async def test_drill_with_findings_is_good_and_tells_them(scene: Scene) -> None:
+    """No whole restore point takes its place: this one is whole, and the next would have the same findings."""
+    key = scene.publish("120000")
+    scene.checker.findings = ("NULL value in t.b", "row 7 missing from index")
+    assert await scene.drill.drill() is DrillOutcome.GOOD
+    assert drilled_of(scene.store.marks[key]) == Drilled(DrillOutcome.GOOD, Timestamp.of(START))
+    status = scene.status.databases[NAME]
+    assert (status.findings, status.proven) == (scene.checker.findings, key)
+    assert [(each.kind, each.message) for each in scene.status.problems] == [
+        ("finding", "SQLite's check has a finding: NULL value in t.b (and 1 more)")
+    ]
+    scene.checker.findings = ()
+    assert await scene.drill.drill() is DrillOutcome.GOOD
+    assert (status.findings, list(scene.status.problems)) == ((), [])
 
 
 async def test_bug_in_a_drill_is_a_failed_drill(scene: Scene) -> None:

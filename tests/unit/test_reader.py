@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.database.base import YieldToApp
-from sidecar.errors import DamagedDatabase, DamagedRestorePoint
+from sidecar.database.findings import CheckReport
+from sidecar.errors import DamagedRestorePoint
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository import reader as restore_module
 from sidecar.repository.format import index as restore_point_format
@@ -24,16 +25,19 @@ CHUNK = 4096
 
 
 class Inspector:
-    """Implements `base.IntegrityCheck`: SQLite finds what `verdict` says."""
+    """Implements `base.IntegrityCheck`: SQLite has these findings, and cannot read what `unreadable` says."""
 
-    def __init__(self, verdict: str = "") -> None:
-        self.verdict = verdict
+    def __init__(self, *findings: str, unreadable: str = "") -> None:
+        self.findings = findings
+        self.unreadable = unreadable
         self.asked: list[str] = []
 
-    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> None:
+    async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
         self.asked.append(mode)
-        if self.verdict:
-            raise DamagedDatabase(self.verdict)
+        return CheckReport.of(mode, self.findings, self.unreadable)
+
+    async def unreadable_live(self, path: Path) -> str:
+        return self.unreadable
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +54,11 @@ def database(chunks: int, *, extra: int = 0) -> bytes:
     return b"".join(blocks)[: chunks * CHUNK + extra]
 
 
-def encoded(data: bytes, *, name: str = "app.db", at: Timestamp = AT) -> bytes:
+def encoded(data: bytes, *, name: str = "app.db", at: Timestamp = AT, check: CheckReport | None = None) -> bytes:
     chunks = [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
     digests = b"".join(hashlib.sha256(chunk).digest() for chunk in chunks)
     frames = [Encoder(1).frame(chunk) for chunk in chunks]
-    index = Index(name, str(at), 4096, len(data), digests)
+    index = Index(name, str(at), 4096, len(data), digests, check=check)
     assert len(digests) == len(chunks) * DIGEST_SIZE
     return b"".join(frames) + encode_tail(index, [len(frame) for frame in frames])
 
@@ -113,13 +117,68 @@ async def test_a_flipped_bit_is_found_and_nothing_is_left(tmp_path: Path, chunks
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_sqlite_finds_wrong_is_damage_of_the_restore_point(tmp_path: Path) -> None:
+async def test_table_that_cannot_be_read_is_damage_of_the_restore_point(tmp_path: Path) -> None:
     store = MemoryStore()
-    with pytest.raises(DamagedRestorePoint, match=r"app\.db/.*: row 7 missing from index"):
-        await reader(store, Inspector("row 7 missing from index")).download(
+    with pytest.raises(DamagedRestorePoint, match=r"app\.db/.*: table t cannot be read"):
+        await reader(store, Inspector("row 7 missing from index", unreadable="table t cannot be read")).download(
             published(store, encoded(database(3))), tmp_path / "app.db"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_else_sqlite_finds_is_a_finding(tmp_path: Path) -> None:
+    """The digests are right, so this is what was published: the app has it so."""
+    store = MemoryStore()
+    inspector = Inspector("row 7 missing from index")
+    found = await reader(store, inspector).download(published(store, encoded(database(3))), tmp_path / "app.db")
+    assert found.check.findings == ("row 7 missing from index",)
+    assert (tmp_path / "app.db").read_bytes() == database(3)
+
+
+@pytest.mark.parametrize(
+    ("known", "outcome"),
+    [
+        (None, "damaged"),
+        (CheckReport("none", ("row 7 missing from index",)), "damaged"),  # nobody knew of the table
+        (CheckReport("none", ("table t cannot be read",), "table t cannot be read"), "finding"),
+        (CheckReport("quick", ("table t cannot be read",), "table t cannot be read"), "finding"),
+        (CheckReport("quick"), "finding"),  # the same bytes were read when they were published
+    ],
+)
+async def test_table_that_was_known_to_be_unreadable_is_a_finding(
+    tmp_path: Path, known: CheckReport | None, outcome: str
+) -> None:
+    """Older data would not be better: the app had it so."""
+    store = MemoryStore()
+    point = published(store, encoded(database(3), check=known))
+    download = reader(store, Inspector(unreadable="table t cannot be read")).download(point, tmp_path / "app.db")
+    if outcome == "damaged":
+        with pytest.raises(DamagedRestorePoint):
+            await download
+    else:
+        assert (await download).check.findings == ("table t cannot be read",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "known", "asked"),
+    [
+        ("quick", CheckReport("quick", ("a finding",)), []),
+        ("quick", CheckReport("full", ("a finding",)), []),
+        ("full", CheckReport("strict", ("a finding",)), []),
+        ("full", CheckReport("quick"), ["full"]),
+        ("quick", CheckReport("none", ("a finding",)), ["quick"]),
+        ("quick", None, ["quick"]),
+        ("none", CheckReport("none", ("a finding",)), []),
+    ],
+)
+async def test_boot_does_not_repeat_the_check_of_the_publisher(
+    tmp_path: Path, mode: str, known: CheckReport | None, asked: list[str]
+) -> None:
+    """And has its findings, so that they are told by every machine. A check that looks for more is made."""
+    store, inspector = MemoryStore(), Inspector("a finding")
+    trusting = Reader(store, inspector, part_size=4 * CHUNK, integrity=mode, trusting=True)
+    found = await trusting.download(published(store, encoded(database(3), check=known)), tmp_path / "app.db")
+    assert (inspector.asked, found.check.findings) == (asked, ("a finding",))
 
 
 @pytest.mark.parametrize(("name", "at"), [("other.db", AT), ("app.db", AT.next())])
