@@ -6,7 +6,7 @@ from typing import Final
 BASE: Final = "https://OWNER.github.io/sidecar"
 
 GO_BACK: Final = f"{BASE}/restore/#go-back-to-another-restore-point"
-FINDINGS: Final = f"{BASE}/findings/"
+FINDINGS: Final = f"{BASE}/findings/#what-to-do"
 DIVERGED: Final = f"{BASE}/restore/#what-another-machine-wrote"
 WRITTEN_LATE: Final = f"{BASE}/troubleshooting/#something-wrote-after-the-final-backup"
 OWNER_AND_MODE: Final = f"{BASE}/restore/#owner-and-mode"

@@ -82,9 +82,10 @@ class SnapshotCheck:
         if not report.unreadable or (self._known and self._known.unreadable == report.unreadable):
             return
         if not await self._checker.unreadable_live(self._database.path):
+            self._seconds = None  # the next one is checked, however soon it comes
             raise SidecarError(
                 f"bug: the snapshot of {self._database.path} is not a true copy: {report.unreadable}",
-                f"it is not published, and taken anew; please report it with the log. It was staged at {snapshot.path}",
+                "it is not published, and a new one is taken; please report it with the log",
             )
 
 

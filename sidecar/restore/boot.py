@@ -141,7 +141,7 @@ class Boot:
             raise DamagedDatabase(
                 f"restore point {restored.point.key}: {format_findings(restored.check.findings)}, and integrity_check=strict",
                 "nothing was changed; with integrity_check=full, or quick, the app starts with this database, and the finding "
-                f"is reported: {documentation.FINDINGS}",
+                f"is reported: see {documentation.FINDINGS}",
             )
 
     async def _prepare(self, database: Database) -> None:

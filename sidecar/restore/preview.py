@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sidecar.database.findings import CheckReport
 from sidecar.database.lineage import Lineage, Marker
 from sidecar.errors import DatabaseBusy
 from sidecar.host.files import require_unused
@@ -11,6 +12,7 @@ from sidecar.repository.reader import Reader
 from sidecar.restore.boot_report import format_time
 from sidecar.restore.decision import Decision
 from sidecar.restore.survey import Situation, Survey
+from sidecar.status.findings import format_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ async def _restore(survey: Survey, reader: Reader, found: Situation) -> Preview:
     chosen = f"{good.point.key} of {format_time(good.point)}"
     if not damage:
         if found.decision is Decision.RESTORE:
-            return Preview(f"{chosen} is restored")
+            note = _format_check(good.value[1].index.check if good.value else None)
+            return Preview(f"{chosen} is restored{note}", warning=bool(note))
         text = f"{_unrelated(found)}: {_moved(found)}, and that restore point is restored (on_conflict=remote)"
         return Preview(text, warning=True)
     lost = f"{damage[0]}: it is left out, and "
@@ -56,6 +59,10 @@ async def _restore(survey: Survey, reader: Reader, found: Situation) -> Preview:
         return Preview(f"{lost}{kept} is kept and published", warning=True)
     aside = f"{_moved(found)}, and " if found.decision is Decision.CONFLICT_REMOTE else ""
     return Preview(f"{lost}{aside}{chosen} is restored", warning=True)
+
+
+def _format_check(check: CheckReport | None) -> str:
+    return f"; {format_findings(check.findings)}" if check and check.findings else ""
 
 
 def _keep(found: Situation, elsewhere: Marker | None) -> Preview:

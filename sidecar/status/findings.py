@@ -6,7 +6,7 @@ from sidecar import documentation
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind, Problem
 
-HINT = f"the app had it so, and its restore points are restored as they are; what a finding means: {documentation.FINDINGS}"
+HINT = f"the app had it so, and its restore points are restored as they are; what to do: {documentation.FINDINGS}"
 
 
 def record_findings(status: Status, name: str, mode: str, findings: Sequence[str]) -> bool:
@@ -19,10 +19,13 @@ def record_findings(status: Status, name: str, mode: str, findings: Sequence[str
         return False
     database = status.databases[name]
     before = database.findings
-    # What a quick check does not look for stays until the next full one.
-    unseen = () if mode != "quick" else (each for each in before if each not in database.quick_findings)
-    database.findings = tuple(dict.fromkeys((*findings, *unseen)))
-    database.quick_findings = tuple(findings)
+    if mode == "quick":  # what it does not look for stays until the next full check
+        unseen = (each for each in before if each not in database.quick_findings)
+        database.findings = tuple(dict.fromkeys((*findings, *unseen)))
+        database.quick_findings = tuple(findings)
+    else:
+        database.findings = tuple(findings)
+        database.quick_findings = tuple(each for each in database.quick_findings if each in findings)
     told = [each for each in status.problems if each.kind is Kind.FINDING and each.database == name]
     is_new = bool(database.findings) and set(database.findings) != set(before)
     if is_new or not database.findings:

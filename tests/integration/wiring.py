@@ -55,8 +55,9 @@ class Machine:
         patience: float = 10.0,
         holder: str | None = None,
         ttl: timedelta = timedelta(minutes=1),
+        checked: bool = True,
     ) -> None:
-        """With a `holder` there is a lease, in its name; `patience` in seconds is that of every request."""
+        """`checked`: SQLite's check is made of what is published. With a `holder` there is a lease, in its name; `patience` in seconds is that of every request."""
         clock = SystemClock()
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
@@ -82,17 +83,19 @@ class Machine:
             clock,
             fence,
             turn,
-            SnapshotCheck(self.database, self.checker, "quick", self.status, clock),
+            SnapshotCheck(self.database, self.checker, "quick" if checked else "none", self.status, clock),
         )
         self.diverged_line = DivergedLine(
             "machine", self.snapshotter, self.catalog, publisher, self.reader, fence, turn
         )
 
-    async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE) -> Booted:
+    async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Booted:
         """What happens before the app starts."""
         survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict)
         placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
-        boot = Boot(survey, self.reader, placement, self.snapshotter, self.fence, self.status, self.clock)
+        boot = Boot(
+            survey, self.reader, placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
+        )
         booted = await boot.boot(self.database, self.lineage)
         self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
         return booted

@@ -152,7 +152,7 @@ def test_one_that_waits_beside_one_that_is_protected_is_named(clock: FakeClock) 
     assert (overall(status).level, overall(status).title) == (Level.WAIT, "Nothing to protect yet: b.db")
 
 
-@pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH])
+@pytest.mark.parametrize("kind", [Kind.SUSPICION, Kind.DIVERGENCE, Kind.DAMAGED, Kind.DRILL, Kind.GROWTH, Kind.FINDING])
 def test_what_somebody_must_look_at_stays_for_a_day(status: Status, clock: FakeClock, kind: Kind) -> None:
     running(status)
     status.report("app.db", "look", "at it", kind)

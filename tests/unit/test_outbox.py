@@ -120,7 +120,7 @@ def test_the_same_message_is_sent_once_an_hour() -> None:
     assert found == [(0, "suspicion app.db"), (REPEAT, "suspicion app.db")]
 
 
-@pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH])
+@pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH, Kind.FINDING])
 def test_another_message_is_sent_at_once(kind: Kind) -> None:
     outbox = Outbox()
     outbox.add(event(kind, "one"), 0)
