@@ -99,7 +99,7 @@ class Sidecar:
         async with self._alone:
             url = self._services.store.url
             with self._show("backup") as progress:
-                answer: Any = await ask_for_backup(self.databases, url, progress)
+                answer: Any = await ask_for_backup(self.databases, url, progress, self._services.endpoint)
             result = BackupResult.of_answer(answer, self.databases) if answer else await self._backup_here()
         if check:
             result.require_success()
@@ -168,7 +168,7 @@ class Sidecar:
     @in_own_task
     async def status(self) -> StatusReport:
         """Whether the databases are protected: as the daemon of this machine says, else as the store does."""
-        values: Any = await ask_for_status(self.databases, self._services.store.url)
+        values: Any = await ask_for_status(self.databases, self._services.store.url, self._services.endpoint)
         values = values or (await self._status_of_store()).as_dict()
         return StatusReport(_parse_health(values["verdict"]), values)
 
@@ -232,8 +232,10 @@ class Sidecar:
 
     async def _find_start(self, database: Database) -> Start:
         """Where a backup by hand begins. Raises `ConfigurationError` for a database of another lineage."""
-        found = await self._services.survey().look(database, self._services.lineage(database))
+        lineage = self._services.lineage(database)
+        found = await self._services.survey().look(database, lineage)
         require_descent(found)
+        lineage.refresh()
         return Start(found.newest, found.marker)
 
     async def _status_of_store(self) -> StoreStatus:

@@ -87,6 +87,7 @@ class Services:
     file_backed: FileBacked | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
+    endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
 
     @property
     def holder(self) -> str:
@@ -123,7 +124,7 @@ class Services:
     def locks(self, control: Path | None) -> AbstractContextManager[None]:
         """Be the only sidecar of these databases, and with a lease of this store, on this machine."""
         holder = None if self.configuration.settings.lease == "off" else self.holder
-        return local_locks(self.databases, control, self.store.url, holder)
+        return local_locks(self.databases, control, self.store.url, holder, self.endpoint)
 
     def entrust(self) -> Account | None:
         """Let `app_user` own the databases; returns who that is, unless it is who we are. Raises `ConfigurationError`."""
@@ -244,7 +245,8 @@ class Services:
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
         durable = self.durable(database.path)
-        return Lineage(database.path, self.store.url, durable=durable, place=partial(_place_of, self.file_backed))
+        place = partial(_place_of, self.file_backed)
+        return Lineage(database.path, self.store.url, durable=durable, place=place, endpoint=self.endpoint)
 
     async def require_mounted(self) -> None:
         """Raise `StoreMissing` when the local databases come from a file system that is not mounted now."""
@@ -361,6 +363,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.file_backed,
             found.credentials,
             found.probe,
+            found.endpoint,
         )
 
 

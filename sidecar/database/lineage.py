@@ -24,7 +24,8 @@ class Marker:
     """Keys of restore points in `store`; `inode` and `device` identify the database file that the marker is about.
 
     `by_hand` means that somebody chose this restore point with `sidecar restore`. `identity`, `mount` and `filesystem`
-    locate a store that is a directory (`StorePlace`): it may have moved, and another one may be in its place.
+    locate a store that is a directory (`StorePlace`): it may have moved, and another one may be in its place. `endpoint`
+    is the server's: two servers may have a bucket of the same name. An older version did not write it: None is unknown.
     """
 
     store: str
@@ -37,6 +38,12 @@ class Marker:
     identity: str | None = None
     mount: str | None = None
     filesystem: str | None = None
+    endpoint: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The store as it may be shown, with its endpoint where that is known."""
+        return f"{self.store} at {self.endpoint}" if self.endpoint else self.store
 
     def names(self, key: str) -> bool:
         """Whether the database descends from this restore point."""
@@ -69,7 +76,16 @@ def _parse(text: str) -> Marker:
     values = json.loads(text)
     known = {each.name: values[each.name] for each in fields(Marker) if each.name in values}
     marker = Marker(**{**known, "pending": tuple(known["pending"])})
-    texts = (marker.store, marker.last, marker.root, marker.identity, marker.mount, marker.filesystem, *marker.pending)
+    texts = (
+        marker.store,
+        marker.last,
+        marker.root,
+        marker.identity,
+        marker.mount,
+        marker.filesystem,
+        marker.endpoint,
+        *marker.pending,
+    )
     if not all(text is None or isinstance(text, str) for text in texts):  # anyone may have written it
         raise TypeError("a field has another type")
     return marker
@@ -79,13 +95,21 @@ class Lineage:
     """Reads and writes the marker of one database."""
 
     def __init__(
-        self, database: Path, store: str, *, durable: bool, place: Callable[[], StorePlace | None] = _nowhere
+        self,
+        database: Path,
+        store: str,
+        *,
+        durable: bool,
+        place: Callable[[], StorePlace | None] = _nowhere,
+        endpoint: str = "",
     ) -> None:
-        """`store` is its URL; `place` looks where it is now, if it is a directory."""
+        """`store` is its URL, and `endpoint` its server's, if it has one; `place` looks where it is now, if it is a directory."""
         self._database = database
         self._store = store
         self._durable = durable
         self._place = place
+        self._endpoint = endpoint or None
+        self._former: str | None = None
         self.path = database.with_name(f"{database.name}.sidecar.json")
 
     def read(self) -> Marker | None:
@@ -118,9 +142,23 @@ class Lineage:
         if marker and marker != (fresh := self._here(marker)):
             self._write(fresh)
 
+    def follow(self, newest: str) -> Marker | None:
+        """The marker of this very file if it names the newest restore point, but under another endpoint.
+
+        The same key at another address is the same store, or a copy of it: its server has got another name. The marker
+        is about this store from now on, and the next write says so.
+        """
+        marker = self.elsewhere()
+        if marker is None or marker.store != self._store or not marker.names(newest):
+            return None
+        self._former = marker.endpoint
+        return marker
+
     def _is_here(self, marker: Marker) -> bool:
-        """Whether the marker is about this store: by its URL, or by the name of a directory that has moved."""
-        if marker.store == self._store:
+        """Whether the marker is about this store: by its URL and server, or by the name of a directory that has moved."""
+        if marker.store == self._store and (
+            not marker.endpoint or not self._endpoint or marker.endpoint in {self._endpoint, self._former}
+        ):
             return True
         place = self._place()
         return place is not None and place.identity is not None and marker.identity == place.identity
@@ -128,7 +166,7 @@ class Lineage:
     def _here(self, marker: Marker) -> Marker:
         place = self._place()
         if place is None:
-            return replace(marker, store=self._store)
+            return replace(marker, store=self._store, endpoint=self._endpoint)
         return replace(marker, store=self._store, **asdict(place))
 
     def _of_this_file(self) -> Marker | None:
@@ -161,7 +199,7 @@ class Lineage:
 
     def pending(self, key: str) -> None:
         """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost."""
-        marker = self.read() or Marker(self._store, None)
+        marker = self.read() or Marker(self._store, None, endpoint=self._endpoint)
         self._write(replace(marker, pending=_bounded((*marker.pending, key))))
 
     def _write(self, marker: Marker, file: Path | None = None) -> None:

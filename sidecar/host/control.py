@@ -15,36 +15,39 @@ from sidecar.progress import Progress
 ANSWER_SECONDS = 2.5
 
 
-async def ask_for_status(databases: Sequence[Database], store: str) -> dict[str, object] | None:
+async def ask_for_status(databases: Sequence[Database], store: str, endpoint: str = "") -> dict[str, object] | None:
     """The status of the daemon that protects one of these databases, or None when no daemon has a control socket here.
 
     Raises `ConfigurationError` when it uses another store, and `DatabaseBusy` when it does not answer.
     """
     for database in databases:
-        holder = _holder_of(database, store)
+        holder = _holder_of(database, store, endpoint)
         if holder and holder.control:  # without a socket it is another command, or `control_socket=off`
             return await ControlClient(Path(holder.control)).status() or _no_answer(holder, database)
     return None
 
 
-async def ask_for_backup(databases: Sequence[Database], store: str, progress: Progress) -> dict[str, object] | None:
+async def ask_for_backup(
+    databases: Sequence[Database], store: str, progress: Progress, endpoint: str = ""
+) -> dict[str, object] | None:
     """Have the daemon that protects one of these databases back up all of its own; None when none runs here.
 
     Raises what `ask_for_status` does, and `DatabaseBusy` for a daemon without a control socket.
     """
     for database in databases:
-        if holder := _holder_of(database, store):
+        if holder := _holder_of(database, store, endpoint):
             client = ControlClient(Path(holder.control)) if holder.control else None
             return (await client.backup(progress) if client else None) or _no_answer(holder, database)
     return None
 
 
-def _holder_of(database: Database, store: str) -> Holder | None:
+def _holder_of(database: Database, store: str, endpoint: str) -> Holder | None:
     holder = holder_of(database)
-    if holder and holder.store != store:
+    if holder and not holder.protects_with(store, endpoint):
+        option = f"--store {holder.store}" if holder.store != store else "the same AWS_ENDPOINT_URL_S3"
         raise ConfigurationError(
-            f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.store}",
-            f"give it --store {holder.store}, or stop that sidecar",
+            f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.place}",
+            f"give it {option}, or stop that sidecar",
         )
     return holder
 

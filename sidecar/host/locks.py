@@ -8,38 +8,54 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError, DatabaseBusy
 from sidecar.model import Database
 
 ATTEMPTS = 5
+OWN = "AWS"  # the endpoint of a store whose provider is the default
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that protects a database: its id, the path of its control socket, if any, and its store."""
+    """The process that protects a database: its id, the path of its control socket, if any, and its store.
+
+    `endpoint` is that of the store's server. It is empty where there is none, and where an older version has the lock.
+    """
 
     pid: int
     control: str | None
     store: str = ""
+    endpoint: str = ""
+
+    @property
+    def place(self) -> str:
+        """The store as it may be shown."""
+        return f"{self.store} at {self.endpoint}" if self.endpoint else self.store
+
+    def protects_with(self, store: str, endpoint: str) -> bool:
+        """Whether it uses this store, as far as is known."""
+        return self.store == store and (not self.endpoint or not endpoint or self.endpoint == endpoint)
 
 
 @contextmanager
 def local_locks(
-    databases: Sequence[Database], control: Path | None, store: str, machine: str | None = None
+    databases: Sequence[Database], control: Path | None, store: str, machine: str | None = None, endpoint: str = ""
 ) -> Iterator[None]:
     """Lock these databases, and this store in the name of `machine` if that is given, against other sidecars here.
 
+    The store is a URL and the `endpoint` of its server, if it has one.
+
     Raises `DatabaseBusy` when another process has a lock. The locks end with the process, however it ends.
     """
-    holder = Holder(os.getpid(), str(control) if control else None, store)
+    holder = Holder(os.getpid(), str(control) if control else None, store, endpoint)
     with ExitStack() as held:
         for database in databases:
             held.callback(os.close, _lock(_lock_path(database), holder, str(database.path)))
         if machine is not None:  # two would take the lease from each other under the same name
-            held.callback(os.close, _lock(_path_for(f"{store}\0{machine}"), holder, store))
+            held.callback(os.close, _lock(_store_lock(holder, machine), holder, holder.place))
         yield
 
 
@@ -101,12 +117,19 @@ def _locked(file: int) -> bool:
 
 def _read(file: int) -> Holder | None:
     with suppress(ValueError, TypeError):
-        return Holder(**json.loads(os.pread(file, 4096, 0)))
+        values = json.loads(os.pread(file, 4096, 0))
+        return Holder(**{each.name: values[each.name] for each in fields(Holder) if each.name in values})
     return None
 
 
 def _lock_path(database: Database) -> Path:
     return _path_for(str(database.path))
+
+
+def _store_lock(holder: Holder, machine: str) -> Path:
+    """Without the endpoint of the SDK's own, as versions that did not know of endpoints have it."""
+    server = "" if holder.endpoint == OWN else holder.endpoint
+    return _path_for("\0".join(filter(None, (holder.store, machine, server))))
 
 
 def _path_for(text: str) -> Path:

@@ -59,7 +59,7 @@ class BootReport:
         """The local database descends from a restore point of another store."""
         if marker is None or marker.last is None:
             return
-        message = f"{self._database.path} comes from {marker.last} in {marker.store}; from now on it is published to {self._store}"
+        message = f"{self._database.path} comes from {marker.last} in {marker.place}; from now on it is published to {self._store}"
         hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and changes made meanwhile are kept as a conflict"
         self._decide(message, hint, Kind.DIVERGENCE)
 
@@ -123,7 +123,7 @@ class BootReport:
     def remote_won(self, kept: Path, *, newer: bool, origin: Marker | None) -> None:
         """The local database gave way to the newest restore point and is kept aside. `newer`: it was written later than that."""
         message = f"conflict: the local database gave way to the newest restore point; it is kept at {kept}"
-        message += f"; it comes from another store, {origin.store}" if origin else ""
+        message += f"; it comes from another store, {origin.place}" if origin else ""
         message += ", and was written later than that restore point" if newer else ""
         hint = (
             "it may have changes that no restore point holds: it is published under diverged/ too, `sidecar list --diverged` shows it; "

@@ -83,7 +83,7 @@ def _begin(marker: Marker | None, elsewhere: Marker | None) -> Preview:
     """The local file is published to a store without a restore point of it. It may come from another store."""
     kept = "the local file is kept and published: the store has no restore point of it"
     if elsewhere and elsewhere.last:
-        text = f"{kept}; it comes from another store, {elsewhere.store}: is `store` right?"
+        text = f"{kept}; it comes from another store, {elsewhere.place}: is `store` right?"
         return Preview(text, warning=True)
     if marker and marker.last:
         lost = f"the store has no restore point any more, and the local file descends from {marker.last}"

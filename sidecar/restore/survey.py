@@ -91,7 +91,7 @@ class Survey:
         """Gather the facts, and ask the boot table. Raises `SidecarError` when the store does not answer."""
         local = self._snapshotter.signature(database.path) is not None
         newest = await self._catalog.newest(database.name)
-        marker = lineage.read() if local else None
+        marker = (lineage.read() or (lineage.follow(newest.key) if newest else None)) if local else None
         decision = decide(
             newest.key if newest else None,
             local=local,

@@ -204,7 +204,8 @@ class Probe(Protocol):
 class OpenStore:
     """A store that can be used, and what this kind offers beside `ObjectStore`.
 
-    `credentials` is None where the SDK finds its own or none are needed.
+    `credentials` is None where the SDK finds its own or none are needed. `endpoint` names the server, without a
+    password and in one spelling; it is empty for a store on this machine.
     """
 
     store: ObjectStore
@@ -212,6 +213,7 @@ class OpenStore:
     file_backed: FileBacked | None = None
     probe: Probe | None = None
     credentials: Credentials | None = None
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,3 +259,48 @@ def test_what_a_killed_boot_left_is_no_deleted_database(database: Path) -> None:
     assert lineage(database).left_behind() is None
     staged.unlink()
     assert lineage(database).left_behind()
+
+
+A, B = "https://a.example", "https://b.example"
+
+
+def at(database: Path, endpoint: str) -> Lineage:
+    return Lineage(database, STORE, durable=False, endpoint=endpoint)
+
+
+def test_a_bucket_of_the_same_name_on_another_server_is_another_store(database: Path) -> None:
+    at(database, A).descends(KEY, "root")
+    assert at(database, A).read()
+    assert at(database, B).read() is None
+    came_from = at(database, B).elsewhere()
+    assert came_from
+    assert came_from.place == f"{STORE} at {A}"
+
+
+def test_a_marker_without_an_endpoint_is_of_this_store_and_completed_at_the_next_write(database: Path) -> None:
+    """An older version did not write it: its databases must not become conflicts."""
+    lineage(database).descends(KEY, "root")
+    assert at(database, B).elsewhere() is None
+    at(database, B).refresh()
+    marker = at(database, B).read()
+    assert marker
+    assert (marker.last, marker.endpoint) == (KEY, B)
+    assert at(database, A).read() is None
+
+
+def test_a_server_that_got_another_name_is_followed(database: Path) -> None:
+    """It has the restore point that the marker names; another server with a bucket of the same name does not."""
+    at(database, A).descends(KEY, "root")
+    renamed = at(database, B)
+    assert renamed.follow("app.db/20261120T151003.123Z.sqlite3.zst") is None
+    assert renamed.follow(KEY)
+    renamed.pending(NEXT)
+    renamed.refresh()
+    marker = at(database, B).read()
+    assert marker
+    assert (marker.last, marker.pending, marker.endpoint) == (KEY, (NEXT,), B)
+
+
+def test_a_marker_of_another_store_is_never_followed(database: Path) -> None:
+    Lineage(database, "s3://other/prefix", durable=False, endpoint=A).descends(KEY, "root")
+    assert at(database, A).follow(KEY) is None

@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Self
+from urllib.parse import urlsplit
 
+from sidecar.host.locks import OWN
 from sidecar.storage.base import Credentials, OpenStore, StoreAccess, TokenSource
 
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
+_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 
 
@@ -45,7 +48,20 @@ class BucketLocation:
         credentials = _credentials(access)
         location = S3Location(self.bucket, self.prefix, access.endpoint, access.region)
         async with S3Store(location, connections=access.connections, credentials=credentials) as store:
-            yield OpenStore(store, probe=S3Probe(store.client), credentials=credentials)
+            yield OpenStore(
+                store, probe=S3Probe(store.client), credentials=credentials, endpoint=server(access.endpoint)
+            )
+
+
+def server(endpoint: str | None) -> str:
+    """An endpoint in one spelling, without user and password: two servers may have a bucket of the same name."""
+    if not endpoint:
+        return OWN
+    parts = urlsplit(endpoint)
+    default = parts.port is None or parts.port == _PORTS.get(parts.scheme)
+    name = parts.hostname or ""
+    host = f"[{name}]" if ":" in name else name
+    return f"{parts.scheme}://{host}{'' if default else f':{parts.port}'}{parts.path.rstrip('/')}"
 
 
 def _credentials(access: StoreAccess) -> Credentials | None:
