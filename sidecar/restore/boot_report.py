@@ -37,7 +37,7 @@ class BootReport:
     def started_empty(self, others: tuple[str, ...]) -> None:
         """There was nothing to restore. `others` are databases that the store does have."""
         self._status.databases[self._database.name].others = others
-        hint = "not its first start? Then stop it: `store` or the database's name is wrong; on_empty_store=fail never starts empty"
+        hint = "if this is not its first start, stop it: `store` or the database's name is wrong; on_empty_store=fail prevents this"
         log.warning(
             "the app starts with an empty database: the store has no restore point of it",
             database=self._database.name,

@@ -170,4 +170,4 @@ def _explained(error: ValidationError, given: Mapping[str, _Given]) -> Configura
 
 
 def _source_hint(name: str, given: Mapping[str, _Given]) -> str:
-    return f"it comes from: {given[name].source if name in given else 'default'}"
+    return f"source: {given[name].source if name in given else 'default'}"

@@ -51,7 +51,7 @@ def test_check_says_who_holds_the_lease(machine: Machine) -> None:
         return next(line for line in lines if " lease: " in line)
 
     (machine / "elsewhere").mkdir()
-    assert said(desk) == "ok      lease: free, and was never taken"
+    assert said(desk) == "ok      lease: free; no machine has held it yet"
     with m1.run(*CALM_APP) as process:
         process.wait_ready()
         assert said(desk).startswith("warning lease: m1 holds it: a start waits until it stops, or for ")

@@ -225,8 +225,8 @@ def test_check_names_the_first_link_that_breaks(machine: Machine, token_service:
     lines = done.stdout.partition("\n\n")[2].splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("FAILED")] == ["FAILED  role"]
     assert "sub=acme:blog:" in done.stdout
-    assert "skipped store: it needs what failed above" in lines
-    assert "skipped no deletes: it needs what failed above" in lines
+    assert "skipped store: it needs a step that failed above" in lines
+    assert "skipped no deletes: it needs a step that failed above" in lines
 
 
 def test_check_warns_of_credentials_that_may_delete(tmp_path: Path, env: dict[str, str], bucket: str) -> None:

@@ -319,7 +319,7 @@ def test_durations_that_may_be_zero_accept_it(name: str) -> None:
 def test_a_nonsense_duration_names_setting_value_and_source(name: str, value: str) -> None:
     text = refused(environment(**{name: value}))
     assert text.startswith(f"{name}: {value!r}: ")
-    assert text.endswith("(it comes from: environment)")
+    assert text.endswith("(source: environment)")
 
 
 @pytest.mark.parametrize("value", ["300", "true", "5.0", '["5m"]'])
@@ -355,9 +355,9 @@ def test_a_duration_without_a_unit_is_nonsense_in_the_file_too(value: str) -> No
 def test_a_value_out_of_range_names_setting_value_and_source(name: str, value: str) -> None:
     text = refused(environment(**{name: value}))
     assert text.startswith(f"{name}: '")
-    assert text.endswith("(it comes from: environment)")
+    assert text.endswith("(source: environment)")
 
 
 def test_the_error_names_the_file_that_a_wrong_value_comes_from() -> None:
     Path("sidecar.toml").write_text("concurrency = 0")
-    assert "(it comes from: sidecar.toml)" in refused(DATABASE)
+    assert "(source: sidecar.toml)" in refused(DATABASE)

@@ -53,7 +53,7 @@ def test_what_a_setting_cannot_be(name: str, value: object) -> None:
     said = refused(name, value)
     assert said.startswith(f"{name}: "), said
     assert not [each for each in PATTERNS if each in said], said
-    assert "(it comes from: sidecar.toml)" in said
+    assert "(source: sidecar.toml)" in said
     assert name not in SECRETS or "nonsense" not in said
 
 
@@ -70,7 +70,7 @@ def test_where_it_was_set_and_what_was_given(name: str, value: str) -> None:
             load(flags, environ)
         said = str(caught.value)
         assert said.startswith(f"{name}: "), said
-        assert said.endswith(f"(it comes from: {source})"), said
+        assert said.endswith(f"(source: {source})"), said
         assert (value in said) is (name not in SECRETS), said
 
 

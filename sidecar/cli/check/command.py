@@ -41,7 +41,7 @@ async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
     async with attended(configuration) as services:
         for step in _steps(services, fly_toml):
             if step.chained and broken:
-                say(f"skipped {step.title}: it needs what failed above")
+                say(f"skipped {step.title}: it needs a step that failed above")
                 continue
             try:
                 found = await step.attempt()
@@ -133,7 +133,7 @@ async def _database(services: Services, trial: StoreTrial, database: Database) -
     if services.snapshotter.signature(database.path) is not None:
         async with services.inspector().snapshot(database.path) as snapshot:
             where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)
-            content = f"{format_size(snapshot.size)}, {snapshot.tables} tables"
+            content = f"{format_size(snapshot.size)}, {snapshot.tables} table{'' if snapshot.tables == 1 else 's'}"
             return Finding(f"{content}; a snapshot was staged on {where}")
     missing = "does not exist, or has zero bytes"
     newest = trial.newest.get(database.name)

@@ -112,7 +112,8 @@ class StoreTrial:
 
     async def _clock(self) -> Finding:
         skew = datetime.now(UTC) - await self._store.now()
-        words = f"this clock is {abs(skew).total_seconds():.0f} s {'ahead of' if skew > timedelta(0) else 'behind'} the store's"
+        side = "ahead of" if skew > timedelta(0) else "behind"
+        words = f"this clock is {abs(skew).total_seconds():.1f} s {side} the store's"
         if abs(skew) > SKEW_REFUSED and self._services.location.refuses_wrong_clocks:
             raise AccessDenied(words, "set the machine's clock: S3 refuses requests beyond 15 minutes")
         return Finding(words, "warning" if abs(skew) > SKEW_NOTED else "ok")
@@ -121,7 +122,7 @@ class StoreTrial:
         """Who holds the lease, and whether a start here would wait for that machine."""
         seen = await read_lease(self._store)
         if seen is None or seen.record.released:
-            return Finding(f"free; {seen.record.holder} had it last" if seen else "free, and was never taken")
+            return Finding(f"free; {seen.record.holder} had it last" if seen else "free; no machine has held it yet")
         holder, age = seen.record.holder, seen.age.total_seconds()
         left = seen.record.ttl - age
         if holder == self._services.holder:
@@ -160,7 +161,7 @@ class StoreTrial:
             raise ConfigurationError(
                 f"{self._services.store.url} returns other bytes than were written", "is it an S3 endpoint?"
             )
-        return Finding(f"{len(blob.data)} of {blob.info.size} bytes, as written")
+        return Finding(f"{len(blob.data)} of {blob.info.size} bytes were read back, as written")
 
     async def _copy(self) -> Finding:
         """Copy a part into an upload, and abort the upload."""
