@@ -51,17 +51,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     final, on_demand = FinalBackup(backups, line, fence, status), OnDemand(backups, status)
     background = Background(backups, fence, status, settings.final_backup_timeout)
     incidents = Incidents(services.catalog(), status, fence)
-    environment = app_environment(withhold=settings.app_credentials == "withhold")
-    app = AppRunner(
-        command,
-        signals,
-        status,
-        services.entrust,
-        environment,
-        settings.shutdown_grace,
-        settings.drain,
-        _leftovers(services, signals) if command else None,
-    )
+    app = _app_runner(services, command, signals)
     boots = BootSequence(services.boot(fence, alone=app.is_ours), backups, services.lineage, final, line, fence, status)
     others: list[Work] = [
         build_listing(services).run,
@@ -94,6 +84,20 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         lease,
         Holder(signals, lease, boots, app, workers, shutdown, status),
         status,
+    )
+
+
+def _app_runner(services: Services, command: Sequence[str], signals: Signals) -> AppRunner:
+    settings = services.configuration.settings
+    return AppRunner(
+        command,
+        signals,
+        services.status,
+        services.entrust,
+        app_environment(withhold=settings.app_credentials == "withhold"),
+        settings.shutdown_grace,
+        settings.drain,
+        _leftovers(services, signals) if command else None,
     )
 
 
