@@ -12,7 +12,7 @@ from sidecar.host.locks import Holder, holder_of
 from sidecar.model import Database
 from sidecar.progress import Progress
 
-ANSWER_SECONDS = 2.5
+ANSWER_SECONDS = 1.5
 
 
 async def ask_for_status(databases: Sequence[Database], store: str, endpoint: str = "") -> dict[str, object] | None:

@@ -351,7 +351,6 @@ def test_empty_history_is_listed_as_such(local: Machine) -> None:
     [
         ("list --json", False, {}, 50),
         ("list --json", True, {}, 30),
-        ("status --json", False, {"interval": "16s"}, 24),
         ("backup", False, {"restore_timeout": "35s"}, 35),
         ("backup", True, {"restore_timeout": "35s"}, 35),
     ],
