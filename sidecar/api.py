@@ -1,5 +1,7 @@
 """The library: `sidecar.open` gives a session, whose methods do what the commands do and return values.
 
+One file, so that what the library offers can be read in one place.
+
 A session changes nothing about the process that it runs in: no signal handler, no allocator or collector setting, no
 executor and no event loop of its own.
 """
@@ -25,8 +27,9 @@ from sidecar.database.driver import Driver, standard_driver
 from sidecar.errors import ConfigurationError, SidecarError, UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
+from sidecar.monitoring.acknowledgement import KINDS, Acknowledged, acknowledge_all, require_kind
 from sidecar.monitoring.events import Events
-from sidecar.monitoring.incidents import close_incidents
+from sidecar.monitoring.incident_store import close_incidents
 from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
 from sidecar.repository.catalog import OTHERS
@@ -39,6 +42,7 @@ from sidecar.settings.fields import Settings
 from sidecar.settings.given import configure
 from sidecar.status.health import Health, Level
 from sidecar.status.model import Event
+from sidecar.status.problems import Kind
 from sidecar.status.store import StoreStatus, status_of_machine
 from sidecar.storage.retry import RetryPolicy
 
@@ -150,8 +154,8 @@ class Sidecar:
             points = [point async for point in catalog.points(each.name, diverged=diverged)]
             found.append(DatabaseHistory(each.name, tuple(await describe(catalog, points))))
         now = await self._services.store.now()
-        nothing = not diverged and not any(each.restore_points for each in found)
-        others = tuple(await catalog.names(OTHERS)) if nothing else ()
+        missing = not diverged and not all(each.restore_points for each in found)
+        others = tuple(await catalog.names(OTHERS)) if missing else ()
         return History(self._services.store.url, now, tuple(found), others)
 
     @in_own_task
@@ -178,6 +182,17 @@ class Sidecar:
         known = {name: marker.last if marker else None for name, marker in lineages.items()}
         values = status_of_machine(self._services.status.store, known, failure.message, failure.hint or "")
         return StatusReport(_parse_health(values["verdict"]), values)
+
+    @in_own_task
+    async def ack(self, kind: Kind | str | None = None, *, all: bool = False, note: str = "") -> Acknowledged:  # noqa: A002 - the option's name
+        """Acknowledge the open incidents of this kind, or all of them; without either only say which are open.
+
+        `note` is kept in the store. A daemon notices it within a minute. Raises `UsageError` for a kind that does not
+        exist, and `AccessDenied` when these credentials may not write to the store.
+        """
+        kinds = KINDS if all else require_kind(kind) if kind else ()
+        catalog, now = self._services.catalog(), self._services.clock.now()
+        return await acknowledge_all(catalog, self._names, kinds, note, now)
 
     def events(self) -> Events:
         """Iterate over the events of this session from now on, until it ends: publishes, failures and findings.

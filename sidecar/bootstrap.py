@@ -59,7 +59,16 @@ from sidecar.restore.proof import Prover, Throttle
 from sidecar.restore.survey import Survey
 from sidecar.settings.configuration import Configuration
 from sidecar.status.model import Status
-from sidecar.storage.base import Credentials, FileBacked, ObjectStore, Probe, Prunable, StoreAccess, StoreLocation
+from sidecar.storage.base import (
+    Credentials,
+    FileBacked,
+    Neighbours,
+    ObjectStore,
+    Probe,
+    Prunable,
+    StoreAccess,
+    StoreLocation,
+)
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location
 from sidecar.storage.retry import Retrying, RetryPolicy
@@ -88,6 +97,7 @@ class Services:
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
     endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
+    neighbours: Neighbours | None = None
 
     @property
     def holder(self) -> str:
@@ -175,7 +185,8 @@ class Services:
     def survey(self, policy: RetryPolicy | None = None) -> Survey:
         """Looks at databases as a boot does, with the configured boot table."""
         settings = self.configuration.settings
-        return Survey(self.catalog(policy), self.snapshotter, settings.on_empty_store, settings.on_conflict)
+        catalog, policies = self.catalog(policy), (settings.on_empty_store, settings.on_conflict)
+        return Survey(catalog, self.snapshotter, *policies, self.neighbours)
 
     def boot(self, fence: Fence, *, alone: bool) -> Boot:
         """What happens before the app starts, with the retry policy that `restore_timeout` sets.
@@ -364,6 +375,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.credentials,
             found.probe,
             found.endpoint,
+            found.neighbours,
         )
 
 

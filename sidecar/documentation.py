@@ -7,6 +7,8 @@ BASE: Final = "https://OWNER.github.io/sidecar"
 
 GO_BACK: Final = f"{BASE}/restore/#go-back-to-another-restore-point"
 FINDINGS: Final = f"{BASE}/findings/#what-to-do"
+EMPTY: Final = f"{BASE}/troubleshooting/#the-app-started-on-an-empty-database"
+NO_COMMAND: Final = f"{BASE}/troubleshooting/#sidecar-runs-without-a-command"
 DIVERGED: Final = f"{BASE}/restore/#what-another-machine-wrote"
 WRITTEN_LATE: Final = f"{BASE}/troubleshooting/#something-wrote-after-the-final-backup"
 OWNER_AND_MODE: Final = f"{BASE}/restore/#owner-and-mode"

@@ -3,7 +3,7 @@
 import json
 
 from sidecar.api import Sidecar
-from sidecar.cli.output import UNKNOWN, Table, format_age, say
+from sidecar.cli.output import UNKNOWN, Table, complain, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.repository.catalog import format_others
@@ -17,12 +17,15 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
     async with attended(configuration) as services:
         session = Sidecar(services)
         history, place = await session.list(diverged=diverged), session.place
+    nothing = "nothing has diverged" if diverged else "no restore points"
+    missing = [each.name for each in history.databases if not each.restore_points]
+    empty = f"{nothing} of {', '.join(missing)} in {place}{format_others(history.others)}"
+    if missing and not diverged and (as_json or history.restore_points):
+        complain(empty)
     if as_json:
         say(json.dumps(_as_dict(history), indent=2))
         return ExitCode.OK
-    nothing = "nothing has diverged" if diverged else "no restore points"
-    names = ", ".join(each.name for each in history.databases)
-    _table(history).show(empty=f"{nothing} of {names} in {place}{format_others(history.others)}")
+    _table(history).show(empty=empty)
     return ExitCode.OK
 
 

@@ -57,7 +57,6 @@ def _fail(message: str, hint: str, code: int) -> int:
     context_settings=HELP_OPTIONS,
     examples=[
         "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
-        "sidecar check --database app.db --store s3://my-bucket/app",
         "sidecar COMMAND --help",
     ],
 )
@@ -93,6 +92,10 @@ def run(flags: Mapping[str, object], command: tuple[str, ...]) -> int:
 
     queue_stderr()
     configuration = _configured(flags)
+    if not command:
+        from sidecar.cli.run import ends_with_separator, log_no_command
+
+        log_no_command(announced=ends_with_separator(click.get_current_context().meta["arguments"]))
     import anyio
 
     from sidecar.daemon import run as daemon
@@ -172,6 +175,25 @@ def status(flags: Mapping[str, object], as_json: bool) -> int:
     from sidecar.cli.status import status
 
     return _command(flags, status, as_json=as_json)
+
+
+@cli.command(
+    cls=SettingsCommand,
+    examples=["sidecar ack", "sidecar ack first_start", "sidecar ack --all --note 'moved to the new bucket'"],
+)
+@click.argument("kind", required=False, metavar="[KIND]")
+@click.option("--all", "every", is_flag=True, help="Acknowledge all open incidents.")
+@click.option("--note", default="", metavar="TEXT", help="A note, which is kept in the store.")
+def ack(flags: Mapping[str, object], kind: str | None, every: bool, note: str) -> int:
+    """List what needs a decision, or acknowledge it.
+
+    Without KIND and --all, the open incidents are listed, with the command that acknowledges each. An acknowledged
+    incident is taken off the status page within a minute, on every machine. The command writes to the store and needs
+    no lease.
+    """
+    from sidecar.cli.ack import ack
+
+    return _command(flags, ack, kind=kind, every=every, note=note)
 
 
 @cli.command(cls=SettingsCommand, examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml"])

@@ -63,6 +63,11 @@ class SettingsCommand(Command):
             )
         )
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments as they were given, in the context's `meta`: click drops the separator `--`."""
+        ctx.meta["arguments"] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Call the function of the command."""
         given = {name: ctx.params.pop(name) for name in Settings.model_fields}

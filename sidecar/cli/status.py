@@ -1,7 +1,7 @@
 """`sidecar status`: what is protected. Its JSON is documented in `docs/json.md`; fields are only added to it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +58,8 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
     yield f"store     {shown['store']}"
     who = "the store says" if shown["source"] == "store" else "this machine knows"
     yield f"daemon    {shown.get('phase', f'{silent}; this is what {who}')}"
+    if not shown.get("has_command", True):
+        yield "command   none: it protects databases that others write"
     if lease := shown.get("lease"):
         yield from _holder_lines(lease)
     verdict = shown["verdict"]
@@ -70,9 +72,18 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
         yield f"cost      ${cost['total']:.2f} a month, estimated: {kinds}; ${cost['boot']:.2f} for each start"
     for each in shown["databases"]:
         yield from _database_lines(each)
-    for problem in shown.get("problems", [])[-3:]:
+    acknowledge = {(each["kind"], each["message"]): each["acknowledge"] for each in shown.get("incidents", [])}
+    for problem in _problems(shown):
         about = f"{problem['database']}: " if problem["database"] else ""
         yield f"\n{_format_instant(problem['at'])}  {about}{problem['message']}\n  {problem['hint']}"
+        command = acknowledge.get((problem["kind"], problem["message"]), "")
+        if command not in problem["hint"]:
+            yield f"  `{command}` acknowledges it"
+
+
+def _problems(shown: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The last problems of a daemon, or what the store says that is open."""
+    return [*(shown["problems"] if "problems" in shown else shown.get("incidents", []))][-3:]
 
 
 def _holder_lines(lease: Mapping[str, Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`sidecar verify`: prove restore points, the newest or all."""
 
 from sidecar.api import Sidecar
-from sidecar.cli.output import Table, say
+from sidecar.cli.output import Table, complain, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
@@ -17,7 +17,11 @@ async def verify(configuration: Configuration, *, every: bool) -> int:
     The exit code is 65 when one is damaged, lost or of a newer format, and 66 when there is none.
     """
     async with attended(configuration) as services:
-        report = await Sidecar(services, progress_bar).verify(all=every)
+        session = Sidecar(services, progress_bar)
+        report, place = await session.verify(all=every), session.place
+    verified = {each.point.database for each in report.results}
+    if missing := [each.name for each in session.databases if each.name not in verified]:
+        complain(f"no restore points of {', '.join(missing)} in {place}: not verified")
     _show(report, as_table=every)
     report.require_good()
     return ExitCode.OK

@@ -32,6 +32,7 @@ class AppRunner:
         """
         self.entrust = entrust
         self._command = command
+        status.has_command = bool(command)
         self._signals = signals
         self._status = status
         self._environment = environment

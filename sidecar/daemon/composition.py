@@ -57,8 +57,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         build_listing(services).run,
         background.keep_observing,
         background.look_when_doubted,
-        incidents.run,
-        incidents.keep_looking_for_diverged,
+        *incidents.work,
         final.publish_diverged,
         *_drills(services, backups),
     ]

@@ -136,6 +136,12 @@ class Lineage:
         # The same inode as the staged file: a boot was killed between writing the marker and renaming the file.
         return None if marker is None or marker.inode == staged else marker
 
+    def left(self) -> Marker | None:
+        """The marker of a database that had restore points, in whatever store, if the database itself is missing."""
+        marker = self._parsed()
+        gone = self._inode(self._database) is None
+        return marker if gone and marker and (marker.last or marker.pending) else None
+
     def refresh(self) -> None:
         """Record where the store is now if the marker does not: it is of an older version, or the store has moved."""
         marker = self.read()

@@ -1,28 +1,22 @@
-"""Incidents that a person has to decide about, kept in the store for a day: a machine's disk may not survive a restart.
+"""Incidents that a person has to decide about: a daemon shows the stored ones, stores new ones, and sees what was acknowledged."""
 
-.sidecar/notices/<database>.json    notices: the open incidents of the last day, with at, kind, message and hint;
-                                    decided: when somebody last chose a restore point by hand
-"""
-
-import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
 
 import anyio
 import structlog
 
-from sidecar import documentation
-from sidecar.errors import NotFound, PreconditionFailed, SidecarError
+from sidecar.errors import PreconditionFailed, SidecarError
 from sidecar.lease.fence import Fence
-from sidecar.model import IfAbsent, IfMatch, Timestamp
+from sidecar.model import Timestamp
+from sidecar.monitoring.incident_store import StoredIncidents, diverged_since, limited, read_incidents, write_incidents
 from sidecar.repository.catalog import Catalog
-from sidecar.status.health import LOOK_FOR, TO_DECIDE
+from sidecar.status.health import TO_DECIDE, is_open, open_incidents
 from sidecar.status.model import Status
-from sidecar.status.problems import Kind, Problem
-from sidecar.storage.base import ObjectStore
+from sidecar.status.problems import Problem
 
 log = structlog.get_logger()
 
@@ -32,88 +26,9 @@ LONGEST_RETRY = 3600.0
 LONGEST_LOOK = 600.0
 LAST_SECONDS = 2.0
 ATTEMPTS = 3
-KEPT = 20
+ACKNOWLEDGED_SECONDS = 20.0  # between two looks for acknowledgements, while the page is amber
+QUESTIONS_EVERY = 3  # of these looks: one for a first start that nobody has confirmed
 REPORTED_AGAIN = timedelta(hours=1)
-CLOCK_STEP = timedelta(seconds=10)  # S3 gives its time in whole seconds
-DIVERGED_HINT = (
-    f"`sidecar list --diverged` shows it; to look at it, or to make it the live database, see {documentation.DIVERGED}"
-)
-
-
-def incidents_key(database: str) -> str:
-    """The key of the object that keeps the open incidents of a database."""
-    return f".sidecar/notices/{quote(database, safe='')}.json"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredIncidents:
-    """The object in the store: open incidents of one database, oldest first, and its ETag.
-
-    Everything before `decided` has been decided.
-    """
-
-    incidents: tuple[Problem, ...] = ()
-    decided: datetime | None = None
-    etag: str | None = None
-
-    def open_since(self, now: datetime) -> datetime:
-        """The instant after which incidents are open, by the store's clock; a decision in the future hides nothing."""
-        decided = self.decided if self.decided and self.decided <= now + CLOCK_STEP else None
-        return max(now - LOOK_FOR, decided or now - LOOK_FOR)
-
-
-async def read_incidents(store: ObjectStore, database: str, now: datetime) -> StoredIncidents:
-    """Read the incidents of the day before `now`; an object that cannot be parsed counts as none.
-
-    Raises what the store raises.
-    """
-    try:
-        blob = await store.get(incidents_key(database))
-    except NotFound:
-        return StoredIncidents()
-    try:
-        values = json.loads(bytes(blob.data))
-        found = [_parse(database, each, now) for each in values["notices"]]
-        decided = _parse_instant(values["decided"]) if values.get("decided") else None
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        log.warning("unreadable incidents ignored", database=database, error=type(error).__name__)
-        return StoredIncidents(etag=blob.info.etag)
-    recent = tuple(each for each in found if now - each.at < LOOK_FOR)
-    return StoredIncidents(recent[-KEPT:], decided, blob.info.etag)
-
-
-async def write_incidents(store: ObjectStore, database: str, stored: StoredIncidents) -> StoredIncidents:
-    """Replace the object that has the ETag of `stored`, or create it where there is no ETag.
-
-    Raises `PreconditionFailed` when the store has another object by now.
-    """
-    incidents = [
-        {"at": each.at.isoformat(), "kind": each.kind, "message": each.message, "hint": each.hint}
-        for each in stored.incidents
-    ]
-    decided = stored.decided.isoformat() if stored.decided else None
-    content = json.dumps({"notices": incidents, "decided": decided}, indent=1).encode()
-    condition = IfMatch(stored.etag) if stored.etag else IfAbsent()
-    return replace(stored, etag=(await store.put(incidents_key(database), content, condition=condition)).etag)
-
-
-async def close_incidents(store: ObjectStore, database: str) -> None:
-    """Close every open incident, because somebody has decided. Never raises: at worst they are shown until they expire."""
-    try:
-        now = await store.now()
-        stored = await read_incidents(store, database, now)
-        await write_incidents(store, database, StoredIncidents((), now, stored.etag))
-    except SidecarError as error:
-        log.info("open incidents not closed", database=database, error=error.message)
-
-
-def _parse(database: str, value: dict[str, str], now: datetime) -> Problem:
-    at = min(_parse_instant(value["at"]), now)
-    return Problem(at, database, str(value["message"]), str(value["hint"]), Kind(value["kind"]))
-
-
-def _parse_instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 class Incidents:
@@ -126,6 +41,11 @@ class Incidents:
         self._fence = fence
         self._stored: dict[str, StoredIncidents] = {}  # by database, once read
         self._failures = 0
+
+    @property
+    def work(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs beside the app."""
+        return self.run, self.keep_looking_for_diverged, self.keep_looking_for_acknowledgements
 
     async def run(self) -> None:
         """Store new incidents for as long as the daemon runs."""
@@ -163,12 +83,12 @@ class Incidents:
 
     def _open(self, database: str, stored: StoredIncidents) -> tuple[Problem, ...]:
         """The incidents that are shown, and those in the store that found no room on the page."""
-        since = self._status.now() - LOOK_FOR
-        shown = [each for each in self._status.problems if each.database == database and each.kind in TO_DECIDE]
+        shown = open_incidents(self._status, database)
         identities = {each.identity for each in shown}
         hidden = (each for each in stored.incidents if each.identity not in identities)
         every = sorted((*shown, *hidden), key=lambda each: each.at)
-        return tuple(each for each in every if each.at > since)[-KEPT:]
+        still_open = [each for each in every if is_open(each, self._status.now())]
+        return limited([each for each in still_open if not stored.acknowledgement(each)])
 
     async def _synchronize(self, database: str) -> None:
         for _ in range(ATTEMPTS):
@@ -189,9 +109,31 @@ class Incidents:
 
     async def _read(self, database: str) -> StoredIncidents:
         stored = self._stored[database] = await read_incidents(self._store, database, self._status.now())
+        for incident in open_incidents(self._status, database):
+            if acknowledgement := stored.acknowledgement(incident):
+                self._status.acknowledged(incident, acknowledgement.note, told=acknowledgement.at < incident.at)
         for incident in stored.incidents:
             self._status.problems.remember(incident)
         return stored
+
+    async def keep_looking_for_acknowledgements(self) -> None:
+        """Look in the store whether somebody has acknowledged what the page shows; seldom for what is no more than a question."""
+        for tick in count():
+            await anyio.sleep(ACKNOWLEDGED_SECONDS)
+            for database in self._status.databases:
+                amber = any(each.kind in TO_DECIDE for each in open_incidents(self._status, database))
+                if amber or tick % QUESTIONS_EVERY == 0:
+                    with suppress(SidecarError):  # the cycles report what is wrong with the store
+                        await self.refresh(database)
+
+    async def refresh(self, database: str) -> None:
+        """Take what was acknowledged or decided by others off the page. Sends no request when nothing is open."""
+        before = self._stored.get(database)
+        if before is None or not open_incidents(self._status, database):
+            return
+        found = await self._read(database)
+        for incident in before.incidents if found.decided != before.decided else ():
+            self._status.problems.forget(incident)
 
     async def keep_looking_for_diverged(self) -> None:
         """Look for diverged data, often at first: a machine that wakes up fenced stores its state soon after we started."""
@@ -210,18 +152,10 @@ class Incidents:
                 await self._synchronize(database)
             stored = self._stored.get(database, StoredIncidents())
             for incident in await diverged_since(self._catalog, database, stored.open_since(now)):
-                if not any(str(Timestamp.of(incident.at)) in each.message for each in self._status.problems):
+                if not stored.acknowledgement(incident) and not any(
+                    str(Timestamp.of(incident.at)) in each.message for each in self._status.problems
+                ):
                     self._status.problems.remember(replace(incident, at=min(incident.at, self._status.now())))
-
-
-async def diverged_since(catalog: Catalog, database: str, after: datetime) -> tuple[Problem, ...]:
-    """One incident for each machine that stored something under `diverged/` after this instant: its last state."""
-    found: dict[str, Problem] = {}
-    async for point in catalog.points(database, diverged=True, after=Timestamp.of(after)):
-        holder = str(point.diverged_holder)
-        message = f"{holder} wrote changes that are not in this database; they are kept under diverged/"
-        found[holder] = Problem(point.timestamp.instant, database, message, DIVERGED_HINT, Kind.DIVERGENCE)
-    return tuple(found.values())
 
 
 def _differ(stored: Iterable[Problem], shown: Iterable[Problem]) -> bool:

@@ -1,5 +1,6 @@
 """The read-model as Prometheus metrics, and the check of the app's own metrics that are appended to them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
 from sidecar.host.stderr import dropped_lines
+from sidecar.status.health import STORED, open_incidents
 from sidecar.status.histogram import Histogram
 from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Status
 
@@ -36,6 +38,7 @@ class Metrics:
         """Called by the registry at each scrape."""
         yield from self._daemon()
         yield from self._restores()
+        yield from self._incidents()
         yield from self._backups()
         yield from self._gauges()
         yield from self._drills()
@@ -84,6 +87,18 @@ class Metrics:
         for outcome in RENEWALS:
             renewals.add_metric([outcome], self._status.lease.renewals[outcome])
         yield renewals
+
+    def _incidents(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily(
+            "sidecar_open_incidents",
+            "Incidents of this kind that nobody has acknowledged",
+            labels=["database", "kind"],
+        )
+        for database in self._databases():
+            kinds = Counter(each.kind for each in open_incidents(self._status, database.name))
+            for kind in sorted(STORED):
+                found.add_metric([database.name, kind], kinds[kind])
+        yield found
 
     def _restores(self) -> Iterable[Metric]:
         outcomes = CounterMetricFamily("sidecar_restores", "Boots by outcome", labels=["outcome"])

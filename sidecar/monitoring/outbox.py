@@ -7,9 +7,7 @@ from sidecar.errors import Reason
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
 
-SENT = frozenset(
-    {Kind.FAILURE, Kind.RECOVERY, Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH, Kind.FINDING}
-)
+SENT = frozenset(Kind) - {Kind.NOTICE, Kind.PUBLISHED, Kind.PROTECTED, Kind.FIRST_START}
 QUEUE = 50
 BURST = 10
 REFILL = 60.0  # seconds for one more message, up to `BURST`

@@ -14,7 +14,7 @@ from sidecar.errors import (
 )
 from sidecar.lease.document import read_lease
 from sidecar.model import RestorePoint
-from sidecar.monitoring.incidents import diverged_since, read_incidents
+from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
 from sidecar.repository.catalog import OTHERS, Catalog, format_others
 from sidecar.repository.drill_tag import DrillOutcome, last_drill
@@ -47,7 +47,7 @@ class StoreReader:
         missing = any(each.restore_point is None for each in databases)
         others = format_others(await self._catalog.names(OTHERS)) if missing else ""
         health = judge(databases, holder, incidents, place=f"{place}{others}")
-        return StoreStatus(store, tuple(databases), holder, health)
+        return StoreStatus(store, tuple(databases), holder, health, tuple(incidents))
 
     async def _database(self, name: str) -> StoredDatabase:
         newest = await self._catalog.newest(name)
@@ -84,14 +84,11 @@ class StoreReader:
 
     async def _incidents(self, name: str, now: datetime) -> tuple[Problem, ...]:
         """What is left for a person to decide, oldest first."""
-        store = self._catalog.store
         try:
-            found = await read_incidents(store, name, now)
-            diverged = await diverged_since(self._catalog, name, found.open_since(await store.now()))
+            return (await read_open(self._catalog, name, now))[1]
         except SidecarError as error:  # these credentials may read restore points and no more
             log.info("open incidents not read", database=name, error=error.message)
             return ()
-        return (*diverged, *found.incidents)
 
     async def _holder(self) -> LastHolder | None:
         with suppress(DamagedLease):

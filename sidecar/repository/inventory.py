@@ -143,7 +143,7 @@ class DatabaseHistory:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when none was found."""
+    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when one was not found."""
 
     store: str
     at: datetime

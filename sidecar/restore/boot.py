@@ -89,11 +89,12 @@ class Boot:
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
     ) -> Booted:
         found.require_start()
+        database = found.database
         match found.decision:
             case Decision.START_EMPTY:
-                with local_errors(found.database.path):
-                    make_directory(found.database.path.parent)
-                report.started_empty(await self._survey.others())
+                with local_errors(database.path):
+                    make_directory(database.path.parent)
+                report.started_empty(await self._survey.others(), await self._survey.similar(database), lineage.left())
                 return Booted("started_empty")
             case Decision.PUBLISH_LOCAL | Decision.CONFLICT_LOCAL:
                 report.from_elsewhere(lineage.elsewhere())

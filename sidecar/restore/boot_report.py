@@ -1,5 +1,6 @@
 """Reports of an unusual boot: in the log, on the page, and as notifications."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -8,16 +9,26 @@ from sidecar import documentation
 from sidecar.database.lineage import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import Database, RestorePoint
+from sidecar.repository.catalog import format_others
 from sidecar.repository.reader import Restored
 from sidecar.status.findings import HINT, record_findings
 from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.status.problems import Kind, Problem
 
 log = structlog.get_logger()
 
 FALLBACK_HINT = (
     "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
     f"copy it back, then go back to it as {documentation.GO_BACK} says"
+)
+
+EMPTY_HINT = (
+    "if the real data is elsewhere, stop the app and correct `store` or the name of the database "
+    f"({documentation.EMPTY}); if this is a new database, `sidecar ack empty` says so"
+)
+FIRST_START_HINT = (
+    "if this was its first start, `sidecar ack first_start` says so; otherwise stop the app and correct `store` or the name "
+    f"of the database ({documentation.EMPTY})"
 )
 
 
@@ -34,17 +45,40 @@ class BootReport:
         self._store = store
         self._status = status
 
-    def started_empty(self, others: tuple[str, ...]) -> None:
-        """There was nothing to restore. `others` are databases that the store does have."""
-        self._status.databases[self._database.name].others = others
+    def started_empty(self, others: tuple[str, ...], similar: tuple[str, ...], left: Marker | None) -> None:
+        """There was nothing to restore: an incident where something says that there should have been, else a question.
+
+        `others` are databases that the store does have, `similar` are stores with a similar name that have this one, and
+        `left` is the marker of a database that was on this disk.
+        """
+        name = self._database.name
+        self._status.databases[name].others = others
         hint = "if this is not its first start, stop it: `store` or the database's name is wrong; on_empty_store=fail prevents this"
         log.warning(
             "the app starts with an empty database: the store has no restore point of it",
-            database=self._database.name,
+            database=name,
             store=self._status.store,
             others=list(others),
             hint=hint,
         )
+        nothing = f"{self._status.store} had no restore point of {name}"
+        evidence = [*self._evidence(others, similar, left)]
+        if evidence:
+            self._decide(f"it started empty: {'; '.join([nothing, *evidence])}", EMPTY_HINT, Kind.EMPTY, lasting=True)
+        else:
+            only = format_others(others)
+            self._status.problems.add(
+                Problem(self._status.now(), name, f"{nothing}{only}", FIRST_START_HINT, Kind.FIRST_START, lasting=True)
+            )
+
+    def _evidence(self, others: tuple[str, ...], similar: tuple[str, ...], left: Marker | None) -> Iterator[str]:
+        """Why this may not be the first start."""
+        if left:
+            yield f"this disk had the database before, with restore points in {left.place}"
+        if foreign := [each for each in others if each not in self._status.databases]:
+            yield f"the store has restore points of {', '.join(foreign)}"
+        if similar:
+            yield f"restore points of {self._database.name} are in {', '.join(similar)}"
 
     def lost_from_store(self, marker: Marker | None) -> None:
         """The store is empty: for the first time, or it has lost what the local database descends from."""
@@ -61,7 +95,7 @@ class BootReport:
             return
         message = f"{self._database.path} comes from {marker.last} in {marker.place}; from now on it is published to {self._store}"
         hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and changes made meanwhile are kept as a conflict"
-        self._decide(message, hint, Kind.DIVERGENCE)
+        self._decide(message, hint, Kind.DIVERGENCE, lasting=True)
 
     def was_missing(self, marker: Path, restored: RestorePoint) -> None:
         """This disk had the database once, and still has its marker."""
@@ -136,7 +170,8 @@ class BootReport:
         message = f"conflict: the local database wins, {newest} becomes an older restore point"
         self._decide(message, "`sidecar restore --key` restores it", Kind.DIVERGENCE)
 
-    def _decide(self, message: str, hint: str, kind: Kind) -> None:
-        self._status.report(self._database.name, message, hint, kind)
+    def _decide(self, message: str, hint: str, kind: Kind, *, lasting: bool = False) -> None:
+        name, now = self._database.name, self._status.now()
+        self._status.report_problem(Problem(now, name, message, hint, kind, lasting))
         write = log.error if kind is Kind.DAMAGED else log.warning
         write(message, database=self._database.name, hint=hint)

@@ -17,7 +17,9 @@ from sidecar.errors import ConfigurationError, DamagedRestorePoint, NothingToRes
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.catalog import OTHERS, Catalog
+from sidecar.repository.keys import folder_of
 from sidecar.restore.decision import Decision, decide
+from sidecar.storage.base import Neighbours
 
 T = TypeVar("T")
 
@@ -80,12 +82,19 @@ class Survey:
     """Looks at databases and their restore points, and changes nothing."""
 
     def __init__(
-        self, catalog: Catalog, snapshotter: Snapshotter, on_empty: OnEmptyStore, on_conflict: OnConflict
+        self,
+        catalog: Catalog,
+        snapshotter: Snapshotter,
+        on_empty: OnEmptyStore,
+        on_conflict: OnConflict,
+        neighbours: Neighbours | None = None,
     ) -> None:
+        """`neighbours` finds other stores beside this one, where that is possible."""
         self._catalog = catalog
         self._snapshotter = snapshotter
         self._on_empty = on_empty
         self._on_conflict = on_conflict
+        self._neighbours = neighbours
 
     async def look(self, database: Database, lineage: Lineage) -> Situation:
         """Gather the facts, and ask the boot table. Raises `SidecarError` when the store does not answer."""
@@ -140,6 +149,14 @@ class Survey:
         """Databases that the store has: they show that a name was misspelt."""
         with suppress(SidecarError), anyio.move_on_after(OTHERS_SECONDS):
             return await self._catalog.names(OTHERS)
+        return ()
+
+    async def similar(self, database: Database) -> tuple[str, ...]:
+        """The stores beside this one with a similar name that have restore points of this database: `store` may be mistyped."""
+        if self._neighbours is None:
+            return ()
+        with suppress(SidecarError, OSError), anyio.move_on_after(OTHERS_SECONDS):
+            return await self._neighbours.similar(folder_of(database.name))
         return ()
 
 

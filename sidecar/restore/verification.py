@@ -12,7 +12,7 @@ from sidecar.concurrency import gathered
 from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress, Show, combined
-from sidecar.repository.catalog import Catalog
+from sidecar.repository.catalog import OTHERS, Catalog, format_others
 from sidecar.restore.proof import Prover
 
 AT_ONCE = 4
@@ -118,7 +118,10 @@ class Verification:
             results += found
         if not results:
             url = self._catalog.store.url
-            raise NothingToRestore(f"{url} has no restore point to verify", "check `store` and the databases' names")
+            others = format_others(await self._catalog.names(OTHERS))
+            raise NothingToRestore(
+                f"{url} has no restore point to verify{others}", "check `store` and the databases' names"
+            )
         return VerificationReport(tuple(results))
 
     async def _choose(self, database: Database, *, every: bool) -> list[RestorePoint]:

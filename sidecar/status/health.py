@@ -10,8 +10,9 @@ from sidecar.status.problems import Kind, Problem
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
-_ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH, Kind.FINDING}
+_ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH, Kind.FINDING, Kind.EMPTY}
 TO_DECIDE = frozenset({*_ATTENTION, Kind.DAMAGED})
+STORED = TO_DECIDE | {Kind.FIRST_START}  # a first start needs no decision, but somebody should confirm that it was one
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
@@ -65,12 +66,34 @@ def of_database(status: Status, database: DatabaseStatus) -> Health:
 
 
 def _beginning(status: Status, database: DatabaseStatus) -> tuple[str, str]:
-    """Reason and hint after an empty start, which is either a first start or a mistyped store."""
-    if database.restore_outcome != "started_empty" or status.now() - status.started > LOOK_FOR:
-        return "", ""
-    reason = f"it started empty at {status.started:%Y-%m-%d %H:%M} UTC: {status.store} had no restore point of {database.name}"
-    hint = "this is normal for a first start; otherwise stop it and correct `store` or the name of the database"
-    return f"{reason}{_others(database)}", hint
+    """Reason and hint after an empty start, which is either a first start or a mistyped store, until it is acknowledged."""
+    began = _latest(status, database, {Kind.FIRST_START})
+    return (f"it started empty at {began.at:%Y-%m-%d %H:%M} UTC: {began.message}", began.hint) if began else ("", "")
+
+
+def is_open(problem: Problem, now: datetime) -> bool:
+    """Whether a problem is an incident that nobody has acknowledged, and whose day is not over."""
+    return problem.kind in STORED and (problem.lasting or problem.at > now - LOOK_FOR)
+
+
+def open_incidents(status: Status, database: str) -> list[Problem]:
+    """The open incidents of a database, oldest first."""
+    return [each for each in status.problems if each.database == database and is_open(each, status.now())]
+
+
+def acknowledge_command(kind: Kind) -> str:
+    """The command that acknowledges incidents of this kind."""
+    return f"sidecar ack {kind}"
+
+
+def advice(incident: Problem) -> str:
+    """The hint of an incident, with the command that acknowledges it."""
+    command = acknowledge_command(incident.kind)
+    return (
+        incident.hint
+        if command in incident.hint
+        else f"{incident.hint}; `{command}` acknowledges it".removeprefix("; ")
+    )
 
 
 def _others(database: DatabaseStatus) -> str:
@@ -90,11 +113,7 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     if status.phase in {"starting", "restoring"}:
         yield _booting(status)
     if database.last_outcome == "waiting":
-        hint = "the app may create it later; is `databases` right?"
-        reason = f"{database.path} does not exist yet, or has zero bytes"
-        if database.restore_outcome == "started_empty":
-            reason += f", and {status.store} has no restore point of {database.name}{_others(database)}"
-        yield Health(Level.WAIT, "Nothing to protect yet", status.started, reason, hint)
+        yield _waiting(status, database)
     if status.phase == "stopping":
         yield Health(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
     if _overdue(status, database):
@@ -111,17 +130,26 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
 
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     """Findings about a database that is protected and needs attention."""
-    recent = status.now() - LOOK_FOR
-    found = [each for each in status.problems if each.kind in TO_DECIDE and each.at >= recent]
+    found = [each for each in status.problems if each.kind in TO_DECIDE and is_open(each, status.now())]
     found = [each for each in found if each.database in {database.name, ""}]
     if found:
         last, more = found[-1], len(found) - 1
         lost = any(each.kind is Kind.DAMAGED for each in found)
         title = "Protected, but changes were lost" if lost else "Protected – needs attention"
-        hint = f"{last.hint}; {more} more below, under 'Last problems'" if more else last.hint
+        hint = advice(last) if last.database else last.hint
+        hint = f"{hint}; {more} more below, under 'Last problems'" if more else hint
         yield Health(Level.ATTENTION, title, last.at, last.message, hint)
     if status.remark:
         yield Health(Level.ATTENTION, "Protected – needs attention", database.protected_since, *status.remark)
+
+
+def _waiting(status: Status, database: DatabaseStatus) -> Health:
+    who = "the app" if status.has_command else "no command was given; another process"
+    hint = f"{who} may create it later; is `databases` right?"
+    reason = f"{database.path} does not exist yet, or has zero bytes"
+    if database.restore_outcome == "started_empty":
+        reason += f", and {status.store} has no restore point of {database.name}{_others(database)}"
+    return Health(Level.WAIT, "Nothing to protect yet", status.started, reason, hint)
 
 
 def _booting(status: Status) -> Health:

@@ -146,6 +146,7 @@ class Status:
         self.stored: dict[str, dict[str, int]] = {}
         self.listings: dict[str, Listing] = {}  # by database, once the store was listed
         self.problems = Problems(len(databases))
+        self.has_command = True  # False: nothing is started, and others write the databases
         self.remark: tuple[str, str] | None = None  # what needs attention for as long as this process runs, and a hint
 
     def enter(self, phase: str, *, ready: bool = False) -> None:
@@ -239,8 +240,20 @@ class Status:
         self, name: str, message: str, hint: str, kind: Kind = Kind.NOTICE, reason: Reason | None = None
     ) -> None:
         """Keep a problem for people to see, and pass it to the listener."""
-        self.problems.add(Problem(self._now(), name, message, hint, kind))
-        self.tell(kind, name, message, hint, reason)
+        self.report_problem(Problem(self._now(), name, message, hint, kind), reason)
+
+    def report_problem(self, problem: Problem, reason: Reason | None = None) -> None:
+        """Like `report`, for one that may be `lasting`."""
+        self.problems.add(problem)
+        self.tell(problem.kind, problem.database, problem.message, problem.hint, reason)
+
+    def acknowledged(self, problem: Problem, note: str, *, told: bool = False) -> None:
+        """Take a problem off the page that somebody acknowledged, and tell receivers unless they were `told` before."""
+        self.problems.forget(problem)
+        if self.unfinished and problem.message.startswith(f"{self.unfinished} did not shut down cleanly"):
+            self.unfinished = None
+        if not told and problem.kind is not Kind.FIRST_START:
+            self.tell(Kind.ACKNOWLEDGED, problem.database, f"acknowledged: {problem.message}", note)
 
     def tell(self, kind: Kind, name: str, message: str = "", hint: str = "", reason: Reason | None = None) -> None:
         """Pass an event to the listener only."""

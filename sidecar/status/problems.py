@@ -22,6 +22,9 @@ class Kind(StrEnum):
     DAMAGED = "damaged"
     GROWTH = "growth"
     FINDING = "finding"
+    EMPTY = "empty"
+    FIRST_START = "first_start"
+    ACKNOWLEDGED = "acknowledged"
     NOTICE = "notice"
     PUBLISHED = "published"
     PROTECTED = "protected"
@@ -32,13 +35,14 @@ _PASSING = {Kind.FAILURE, Kind.NOTICE}
 
 @dataclass(slots=True)
 class Problem:
-    """A problem as people should see it."""
+    """A problem as people should see it. One that is `lasting` stays open until somebody acknowledges it, else for a day."""
 
     at: datetime
     database: str
     message: str
     hint: str
     kind: Kind = Kind.NOTICE
+    lasting: bool = False
 
     @property
     def identity(self) -> tuple[Kind, str, str]:
@@ -95,14 +99,15 @@ class Problems(Sequence[Problem]):
     def _dispensable(self) -> Iterator[Callable[[Problem], bool]]:
         """Eviction order: the first non-empty class, oldest entry first.
 
-        First old problems, then repeated failures, then those of the database with most problems, except losses. A failure
-        is reported again while it lasts, a suspicion only once, and one database must not evict the problems of another.
+        First old problems, then repeated failures, then those of the database with most problems, except losses and lasting
+        ones. A failure is reported again while it lasts, a suspicion only once, and one database must not evict the problems
+        of another.
         """
         newest = max(each.at for each in self._all)
         last = {each.database: each for each in self._all if each.kind in _PASSING}
         most = Counter(each.database for each in self._all).most_common(1)[0][0]
-        yield lambda each: newest - each.at > OLD
+        yield lambda each: newest - each.at > OLD and not each.lasting
         yield lambda each: each.kind in _PASSING and last[each.database] is not each
-        yield lambda each: each.database == most and each.kind is not Kind.DAMAGED and each.kind not in _PASSING
+        yield lambda each: each.database == most and each.kind not in {Kind.DAMAGED, *_PASSING} and not each.lasting
         yield lambda each: each.database == most
         yield lambda _each: True

@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from sidecar.status.health import of_database, overall
+from sidecar.status.health import acknowledge_command, of_database, open_incidents, overall
 from sidecar.status.model import COSTS, DRILLS, DatabaseStatus, Status
+from sidecar.status.problems import Kind, Problem
 
 # What is shown of each, in this order. A field of the read-model is not shown before it is listed here.
 _DATABASE = (
@@ -55,6 +56,7 @@ def as_json(status: Status) -> dict[str, object]:
         "now": status.now().isoformat(),
         "phase": status.phase,
         "ready": status.ready,
+        "has_command": status.has_command,
         "started": status.started.isoformat(),
         "uptime_seconds": round((status.now() - status.started) / timedelta(seconds=1), 3),
         "interval_seconds": status.interval.total_seconds() if status.interval else None,
@@ -64,9 +66,16 @@ def as_json(status: Status) -> dict[str, object]:
         "lease": {**_shown(status.lease, _LEASE), "renewals": dict(status.lease.renewals)},
         "cost": _cost(status),
         "databases": [_database(status, each) for each in status.databases.values()],
-        "problems": [_shown(each, _PROBLEM) for each in status.problems],
+        "problems": [_shown(each, _PROBLEM) for each in status.problems if each.kind is not Kind.FIRST_START],
+        "incidents": [incident_as_dict(each) for name in status.databases for each in open_incidents(status, name)],
         "verdict": overall(status).as_dict(),
     }
+
+
+def incident_as_dict(incident: Problem) -> dict[str, object]:
+    """An open incident, with the command that acknowledges it and whether it stays open until then."""
+    command = acknowledge_command(incident.kind)
+    return {**_shown(incident, _PROBLEM), "lasting": incident.lasting, "acknowledge": command}
 
 
 def _cost(status: Status) -> dict[str, object] | None:

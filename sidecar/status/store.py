@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sidecar.status.health import Health, Level
+from sidecar.status.health import TO_DECIDE, Health, Level, advice
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem
+from sidecar.status.serialize import incident_as_dict
 from sidecar.units import format_duration
 
 
@@ -72,6 +73,7 @@ class StoreStatus:
     databases: tuple[StoredDatabase, ...]
     holder: LastHolder | None
     health: Health
+    incidents: tuple[Problem, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """The JSON of `status --json`."""
@@ -80,6 +82,7 @@ class StoreStatus:
             "store": self.store,
             "lease": self.holder.as_dict() if self.holder else None,
             "databases": [each.as_dict() for each in self.databases],
+            "incidents": [incident_as_dict(each) for each in self.incidents],
             "verdict": self.health.as_dict(),
         }
 
@@ -144,10 +147,11 @@ def _missing(databases: Sequence[StoredDatabase], place: str) -> Health | None:
 def _at_rest(holder: LastHolder | None, incidents: Sequence[Problem]) -> Health:
     """Whether a machine runs whose own page knows more, and what is left for a person to decide."""
     machine = _machine(holder)
+    incidents = [each for each in incidents if each.kind in TO_DECIDE]
     if not incidents:
         return machine
     last = max(reversed(incidents), key=lambda each: (each.kind is Kind.DAMAGED, each.at))
-    reason, hint = f"{last.database}: {last.message}", last.hint
+    reason, hint = f"{last.database}: {last.message}", advice(last)
     if machine.level is Level.ATTENTION:  # its disk may be the only copy of something
         reason, hint = f"{machine.reason}; {reason}", f"{machine.hint}; {hint}"
     return Health(Level.ATTENTION, "Needs attention", last.at, reason, hint)

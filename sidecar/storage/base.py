@@ -147,6 +147,17 @@ class FileBacked(Protocol):
         ...
 
 
+class Neighbours(Protocol):
+    """A store that may find others beside it: a mistyped name is similar to the right one."""
+
+    async def similar(self, folder: str) -> tuple[str, ...]:
+        """The URLs of stores beside this one whose name is similar, and which have something in this folder.
+
+        `folder` ends with a slash. At most three, none where the store may not look. Raises what a LIST does.
+        """
+        ...
+
+
 class TokenSource(Protocol):
     """A source of web-identity tokens, which is read at every refresh; tokens are not cached."""
 
@@ -214,6 +225,7 @@ class OpenStore:
     probe: Probe | None = None
     credentials: Credentials | None = None
     endpoint: str = ""
+    neighbours: Neighbours | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ OTHER_NAMES = {
     *("rule_files", "fly_instance_exit_code", "kube_pod_container_status_last_terminated_exitcode"),  # Prometheus
     *("page_size", "chunk_size"),  # the index of a restore point
     *("left_out", "heartbeat_failed"),  # notifications
+    "first_start",  # a kind of incident
 }
 # What the loader (255) and an app without a handler for SIGTERM (143) exit with.
 OTHER_CODES = {143, 255}

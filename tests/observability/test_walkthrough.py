@@ -310,7 +310,7 @@ def test_app_deletes_its_database(local: Machine) -> None:
 
 
 def test_store_or_database_is_mistyped(local: Machine) -> None:
-    """With a wrong name nothing is ever protected; with a wrong store everything is, and the page says that it started empty."""
+    """With a wrong name nothing is ever protected; with a wrong store everything is, and the page is amber until somebody acknowledges it."""
     write_note(local.database, "published")
     assert local.cli("backup").returncode == 0
     local.lose_disk()
@@ -321,14 +321,16 @@ def test_store_or_database_is_mistyped(local: Machine) -> None:
             require_page(process, "wait", "Nothing to protect yet")
             assert process.terminate() == 0
         assert any("starts with an empty database" in line for line in logged(process))
-    wrong = replace(local, store=f"{local.store}-mistyped")
+    wrong = replace(local, store=f"{local.store}s")
     with wrong.run(*CALM_APP, **FAST) as process:
         process.wait_ready()
         write_note(local.database, "another beginning")
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        require_page(process, "good", "Protected")
+        with watching(wrong, process) as watch:
+            watch.fires("SidecarStoreMistyped")
+            require_page(process, "look", "Protected – needs attention")
+            assert process.terminate() == 0
         logged(process)
-        assert process.terminate() == 0
 
 
 def test_machine_is_killed_and_its_disk_lost(machine: Machine) -> None:

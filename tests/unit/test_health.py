@@ -129,7 +129,7 @@ def test_the_newest_of_several_notices_is_named_and_how_many_more_there_are(stat
     status.report("app.db", "it looks lost", "restore", Kind.SUSPICION)
     verdict = overall(status)
     assert (verdict.title, verdict.reason) == ("Protected, but changes were lost", "it looks lost")
-    assert verdict.hint == "restore; 1 more below, under 'Last problems'"
+    assert verdict.hint == "restore; `sidecar ack suspicion` acknowledges it; 1 more below, under 'Last problems'"
 
 
 def test_one_that_is_still_to_come_hides_no_loss_of_another(clock: FakeClock) -> None:
@@ -157,7 +157,8 @@ def test_what_somebody_must_look_at_stays_for_a_day(status: Status, clock: FakeC
     running(status)
     status.report("app.db", "look", "at it", kind)
     clock.advance(86_000)
-    assert (overall(status).level, overall(status).hint) == (Level.ATTENTION, "at it")
+    hint = f"at it; `sidecar ack {kind}` acknowledges it"
+    assert (overall(status).level, overall(status).hint) == (Level.ATTENTION, hint)
     clock.advance(500)
     assert overall(status).level is Level.GOOD
 

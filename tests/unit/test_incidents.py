@@ -9,7 +9,8 @@ import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
-from sidecar.monitoring.incidents import Incidents, StoredIncidents, close_incidents, incidents_key, read_incidents
+from sidecar.monitoring.incident_store import StoredIncidents, close_incidents, incidents_key, read_incidents
+from sidecar.monitoring.incidents import Incidents
 from sidecar.repository.catalog import Catalog
 from sidecar.status.health import LOOK_FOR, Level, overall
 from sidecar.status.model import Event, Status

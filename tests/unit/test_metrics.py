@@ -41,6 +41,7 @@ DOCUMENTED = {
     "sidecar_final_backup_estimate_seconds": "gauge",
     "sidecar_suspicious_snapshots_total": "counter",
     "sidecar_findings": "gauge",
+    "sidecar_open_incidents": "gauge",
     "sidecar_lease_held": "gauge",
     "sidecar_lease_renewals_total": "counter",
     "sidecar_credentials_expiry_timestamp_seconds": "gauge",

@@ -1,6 +1,6 @@
 // The status page: asks ./status every few seconds, shows the answer, and never shows an old answer as if it were new.
 
-import { age, aged, database, extras, facts, folded, problems, setClock, span, theirTime } from "./parts.js";
+import { advised, age, aged, database, extras, facts, folded, problems, setClock, span, theirTime } from "./parts.js";
 
 const EVERY = 3000;
 const PATIENCE = 4000;
@@ -42,7 +42,7 @@ function show(status) {
   draw("databases", status.databases.map(({ unprotected_seconds, ...each }) => each), (all) => all.map((each) => database(each, running)));
   draw("facts", extras(status), facts);
   byId("problems").hidden = !status.problems.length;
-  draw("problems", folded(status.problems), problems);
+  draw("problems", folded(advised(status)), problems);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   draw("foot", [status.phase, status.version, status.sqlite_version, status.started, zone], () => [
     `sidecar ${status.version} · SQLite ${status.sqlite_version} · ${status.phase}, up `, age(status.started, "for"), ` · times are in ${zone}`]);

@@ -219,8 +219,9 @@ function fact(title, big, ...notes) {
   return make("section", { class: "card" }, make("h2", {}, title), make("p", { class: "big" }, big), ...shown);
 }
 
-export function facts({ lease, drills, cost, estimate }) {
+export function facts({ app, lease, drills, cost, estimate }) {
   const parts = [];
+  if (!app) parts.push(fact("App", "no command", "it protects databases that others write"));
   if (!lease.enabled) parts.push(fact("Lease", "off", "nothing keeps a second machine from publishing"));
   else if (lease.waiting_for) parts.push(fact("Lease", "held by another machine", lease.waiting_for));
   else parts.push(fact("Lease", lease.held ? "held by this machine" : "not held", lease.holder, `epoch ${lease.epoch}, renewed ${lease.renewals.ok || 0}\u00a0×`));
@@ -242,6 +243,15 @@ export function problems(list) {
   return [make("h2", {}, "Last problems"), ...shown];
 }
 
+// The problems, each open incident with the command that acknowledges it.
+export function advised({ problems, incidents }) {
+  const same = (one, other) => ["kind", "database", "message"].every((name) => one[name] === other[name]);
+  return problems.map((each) => {
+    const command = (incidents || []).find((incident) => same(incident, each))?.acknowledge;
+    return command && !each.hint.includes(command) ? { ...each, hint: `${each.hint}; \`${command}\` acknowledges it` } : each;
+  });
+}
+
 // A repeated problem becomes one line, with its count and the time of its first occurrence.
 export function folded(list) {
   const rows = [];
@@ -256,7 +266,7 @@ export function folded(list) {
 export function extras(status) {
   const drills = status.databases.filter((each) => each.last_drill || each.next_drill || each.drill_error)
     .map(({ name, last_drill, next_drill, drill_outcome, drill_error }) => ({ name, last_drill, next_drill, drill_outcome, drill_error }));
-  return { lease: status.lease, drills, cost: costOf(status.cost || {}), estimate: status.final_backup_estimate_seconds };
+  return { app: status.has_command !== false, lease: status.lease, drills, cost: costOf(status.cost || {}), estimate: status.final_backup_estimate_seconds };
 }
 
 // Dollars a month: the total and its parts.

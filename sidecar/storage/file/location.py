@@ -32,7 +32,9 @@ class DirectoryLocation:
     @asynccontextmanager
     async def open(self, access: StoreAccess) -> AsyncIterator[OpenStore]:
         """See `base.StoreLocation`."""
+        from sidecar.storage.file.neighbours import DirectoryNeighbours
         from sidecar.storage.file.store import FileStore
 
-        store = FileStore(self.directory.resolve())
-        yield OpenStore(store, prunable=store, file_backed=store)
+        directory = self.directory.resolve()
+        store = FileStore(directory)
+        yield OpenStore(store, prunable=store, file_backed=store, neighbours=DirectoryNeighbours(directory))

@@ -42,6 +42,7 @@ class BucketLocation:
         """See `base.StoreLocation`."""
         # Imported only when needed: the SDK costs a third of a second and 40 MB.
         from sidecar.storage.s3.client import S3Location
+        from sidecar.storage.s3.neighbours import PrefixNeighbours
         from sidecar.storage.s3.probe import S3Probe
         from sidecar.storage.s3.store import S3Store
 
@@ -49,7 +50,11 @@ class BucketLocation:
         location = S3Location(self.bucket, self.prefix, access.endpoint, access.region)
         async with S3Store(location, connections=access.connections, credentials=credentials) as store:
             yield OpenStore(
-                store, probe=S3Probe(store.client), credentials=credentials, endpoint=server(access.endpoint)
+                store,
+                probe=S3Probe(store.client),
+                credentials=credentials,
+                endpoint=server(access.endpoint),
+                neighbours=PrefixNeighbours(store.client),
             )
 
 

@@ -1,0 +1,70 @@
+"""Acknowledging open incidents, in the store: every machine that shows them takes them off its page."""
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sidecar.errors import PreconditionFailed, StoreUnavailable, UsageError
+from sidecar.monitoring.incident_store import Acknowledgement, read_open, write_incidents
+from sidecar.monitoring.incidents import ATTEMPTS
+from sidecar.repository.catalog import Catalog
+from sidecar.status.health import STORED
+from sidecar.status.problems import Kind, Problem
+
+NOTE_LENGTH = 500
+KINDS = tuple(sorted(STORED))
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The incidents of all databases that were acknowledged now, and those that are open; oldest first for each."""
+
+    acknowledged: tuple[Problem, ...]
+    open: tuple[Problem, ...]
+
+
+def require_kind(kind: str) -> tuple[Kind, ...]:
+    """The kind of incident with this name. Raises `UsageError` when there is none."""
+    if kind not in KINDS:
+        raise UsageError(f"{kind} is not a kind of incident", f"the kinds are {', '.join(KINDS)}")
+    return (Kind(kind),)
+
+
+async def acknowledge_all(
+    catalog: Catalog, databases: Sequence[str], kinds: Container[Kind], note: str, now: datetime
+) -> Acknowledged:
+    """Acknowledge the open incidents of these databases, see `acknowledge`."""
+    done = [await acknowledge(catalog, each, kinds, note, now) for each in databases]
+    return Acknowledged(
+        tuple(incident for each in done for incident in each.acknowledged),
+        tuple(incident for each in done for incident in each.open),
+    )
+
+
+async def acknowledge(
+    catalog: Catalog, database: str, kinds: Container[Kind], note: str, now: datetime
+) -> Acknowledged:
+    """Acknowledge the open incidents of these kinds, and keep `note` beside them in the store.
+
+    Only what the first read has shown is acknowledged: an incident that arises meanwhile stays open. `now` is this
+    machine's clock. Raises what the store raises: `AccessDenied` when these credentials may not write there.
+    """
+    seen: dict[tuple[Kind, str, str], datetime] | None = None
+    for _ in range(ATTEMPTS):
+        stored, found = await read_open(catalog, database, now)
+        if seen is None:
+            seen = {each.identity: each.at for each in found if each.kind in kinds}
+        chosen = tuple(each for each in found if each.identity in seen and each.at <= seen[each.identity])
+        rest = tuple(each for each in found if each not in chosen)
+        if not chosen:
+            return Acknowledged((), rest)
+        at = max(await catalog.store.now(), *(each.at for each in chosen))
+        added = tuple(Acknowledgement(at, each.kind, each.message, note[:NOTE_LENGTH]) for each in chosen)
+        left = tuple(each for each in stored.incidents if each not in chosen)
+        try:
+            new = replace(stored, incidents=left, acknowledged=(*stored.acknowledged, *added))
+            await write_incidents(catalog.store, database, new)
+        except PreconditionFailed:  # a daemon has stored something meanwhile
+            continue
+        return Acknowledged(chosen, rest)
+    raise StoreUnavailable(f"the open incidents of {database} changed at each attempt", "try again")

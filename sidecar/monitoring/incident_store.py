@@ -1,0 +1,167 @@
+"""Incidents that a person has to decide about, kept in the store: a machine's disk may not survive a restart.
+
+.sidecar/notices/<database>.json    notices: the open incidents, with at, kind, message and hint; `lasting` ones stay until
+                                    they are acknowledged, the others for a day;
+                                    decided: when somebody last chose a restore point by hand;
+                                    acknowledged: the last ones that somebody acknowledged, when, and with which note
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import structlog
+
+from sidecar import documentation
+from sidecar.errors import NotFound, SidecarError
+from sidecar.model import IfAbsent, IfMatch, Timestamp
+from sidecar.repository.catalog import Catalog
+from sidecar.status.health import LOOK_FOR, is_open
+from sidecar.status.problems import Kind, Problem
+from sidecar.storage.base import ObjectStore
+
+log = structlog.get_logger()
+
+KEPT = 20
+ACKNOWLEDGED_KEPT = 50
+CLOCK_STEP = timedelta(seconds=10)  # S3 gives its time in whole seconds
+DIVERGED_HINT = (
+    f"`sidecar list --diverged` shows it; to look at it, or to make it the live database, see {documentation.DIVERGED}"
+)
+
+
+def incidents_key(database: str) -> str:
+    """The key of the object that keeps the open incidents of a database."""
+    return f".sidecar/notices/{quote(database, safe='')}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """Somebody has seen an incident, and all that was reported in the same words until then."""
+
+    at: datetime
+    kind: Kind
+    message: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIncidents:
+    """The object in the store: open incidents of one database, oldest first, and its ETag.
+
+    Everything before `decided` has been decided.
+    """
+
+    incidents: tuple[Problem, ...] = ()
+    decided: datetime | None = None
+    etag: str | None = None
+    acknowledged: tuple[Acknowledgement, ...] = ()
+
+    def acknowledgement(self, incident: Problem) -> Acknowledgement | None:
+        """The acknowledgement of an incident; None for one that is open, or has happened again since.
+
+        A finding does not happen again: the same words are about the same rows.
+        """
+        named = (each for each in self.acknowledged if (each.kind, each.message) == (incident.kind, incident.message))
+        return next((each for each in named if each.at >= incident.at or each.kind is Kind.FINDING), None)
+
+    def open_since(self, now: datetime) -> datetime:
+        """The instant after which incidents are open, by the store's clock; a decision in the future hides nothing."""
+        decided = self.decided if self.decided and self.decided <= now + CLOCK_STEP else None
+        return max(now - LOOK_FOR, decided or now - LOOK_FOR)
+
+
+async def read_incidents(store: ObjectStore, database: str, now: datetime) -> StoredIncidents:
+    """Read the incidents of the day before `now`; an object that cannot be parsed counts as none.
+
+    Raises what the store raises.
+    """
+    try:
+        blob = await store.get(incidents_key(database))
+    except NotFound:
+        return StoredIncidents()
+    try:
+        values = json.loads(bytes(blob.data))
+        found = [_parse(database, each, now) for each in values["notices"]]
+        decided = _parse_instant(values["decided"]) if values.get("decided") else None
+        acknowledged = tuple(_parse_acknowledgement(each) for each in values.get("acknowledged", ()))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        log.warning("unreadable incidents ignored", database=database, error=type(error).__name__)
+        return StoredIncidents(etag=blob.info.etag)
+    stored = StoredIncidents((), decided, blob.info.etag, acknowledged)
+    still_open = [each for each in found if is_open(each, now) and not stored.acknowledgement(each)]
+    return replace(stored, incidents=limited(still_open))
+
+
+async def write_incidents(store: ObjectStore, database: str, stored: StoredIncidents) -> StoredIncidents:
+    """Replace the object that has the ETag of `stored`, or create it where there is no ETag.
+
+    Raises `PreconditionFailed` when the store has another object by now.
+    """
+    incidents = [
+        {"at": each.at.isoformat(), "kind": each.kind, "message": each.message, "hint": each.hint}
+        | ({"lasting": True} if each.lasting else {})
+        for each in stored.incidents
+    ]
+    decided = stored.decided.isoformat() if stored.decided else None
+    acknowledged = [{**asdict(each), "at": each.at.isoformat()} for each in stored.acknowledged[-ACKNOWLEDGED_KEPT:]]
+    values = {"notices": incidents, "decided": decided} | ({"acknowledged": acknowledged} if acknowledged else {})
+    content = json.dumps(values, indent=1).encode()
+    condition = IfMatch(stored.etag) if stored.etag else IfAbsent()
+    return replace(stored, etag=(await store.put(incidents_key(database), content, condition=condition)).etag)
+
+
+async def close_incidents(store: ObjectStore, database: str) -> None:
+    """Close every open incident, because somebody has decided. Never raises: at worst they are shown until they expire."""
+    try:
+        now = await store.now()
+        stored = await read_incidents(store, database, now)
+        await write_incidents(store, database, replace(stored, incidents=(), decided=now))
+    except SidecarError as error:
+        log.info("open incidents not closed", database=database, error=error.message)
+
+
+async def read_open(catalog: Catalog, database: str, now: datetime) -> tuple[StoredIncidents, tuple[Problem, ...]]:
+    """What is stored, and all that is open: the incidents, and what other machines left under `diverged/`, oldest first.
+
+    `now` is this machine's clock. Raises what the store raises.
+    """
+    stored = await read_incidents(catalog.store, database, now)
+    diverged = await diverged_since(catalog, database, stored.open_since(await catalog.store.now()))
+    unseen = tuple(each for each in diverged if not stored.acknowledgement(each))
+    return stored, (*unseen, *stored.incidents)
+
+
+def _parse(database: str, value: dict[str, str], now: datetime) -> Problem:
+    at = min(_parse_instant(value["at"]), now)
+    lasting = bool(value.get("lasting"))
+    return Problem(at, database, str(value["message"]), str(value["hint"]), Kind(value["kind"]), lasting)
+
+
+def _parse_acknowledgement(value: dict[str, str]) -> Acknowledgement:
+    at = _parse_instant(value["at"])
+    return Acknowledgement(at, Kind(value["kind"]), str(value["message"]), str(value.get("note", "")))
+
+
+def limited(incidents: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The lasting ones and the newest others, at most `KEPT`, in their order."""
+    others = [each for each in incidents if not each.lasting]
+    room = max(0, KEPT - (len(incidents) - len(others)))
+    dropped = {each.identity for each in others[: max(0, len(others) - room)]}
+    return tuple(each for each in incidents if each.identity not in dropped)[-KEPT:]
+
+
+def _parse_instant(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+async def diverged_since(catalog: Catalog, database: str, after: datetime) -> tuple[Problem, ...]:
+    """One incident for each machine that stored something under `diverged/` after this instant: its last state."""
+    found: dict[str, Problem] = {}
+    async for point in catalog.points(database, diverged=True, after=Timestamp.of(after)):
+        holder = str(point.diverged_holder)
+        message = f"{holder} wrote changes that are not in this database; they are kept under diverged/"
+        found[holder] = Problem(point.timestamp.instant, database, message, DIVERGED_HINT, Kind.DIVERGENCE)
+    return tuple(found.values())
