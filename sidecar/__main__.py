@@ -17,6 +17,8 @@ def main() -> NoReturn:
 
     for stopping in STOPPING if sys.argv[1:2] == ["run"] else ():
         signal.signal(stopping, lambda number, _frame: os._exit(128 + number))
+    if sys.stderr is None:  # closed by whoever started us; descriptor 2 may then be any file
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the whole process
     # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
     gc.disable()
     from sidecar.cli.main import run_command_line

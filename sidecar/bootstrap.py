@@ -249,10 +249,6 @@ class Services:
         reader = self.reader(catalog, integrity="full", concurrency=concurrency)
         return Prover(reader, self.staging, database, name, share)
 
-    def inspector(self) -> Snapshotter:
-        """A snapshotter that changes nothing about a database."""
-        return SqliteSnapshotter(self.staging, driver=self.driver, switch_to_wal=False)
-
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
         durable = self.durable(database.path)
@@ -310,6 +306,11 @@ def build_backup(
     coverage = Coverage(history, source, existence, expiry, status)
     main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
     return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)
+
+
+def build_inspector(services: Services) -> Snapshotter:
+    """A snapshotter that changes nothing about a database."""
+    return SqliteSnapshotter(services.staging, driver=services.driver, switch_to_wal=False)
 
 
 def build_notifier(services: Services) -> Notifier:

@@ -26,6 +26,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.host.descendants import Descendants
 from sidecar.host.locks import control_path
 from sidecar.host.process_table import Proc, become_subreaper
+from sidecar.lease.fence import WriterLease
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
 from sidecar.monitoring.incidents import Incidents
@@ -63,16 +64,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     ]
     if settings.on_lease_lost is OnLeaseLost.CONTINUE:
         others.append(partial(final.keep_saving_fenced, settings.interval.total_seconds()))
-    lease = LeaseWatch(
-        fence,
-        signals,
-        status,
-        settings.on_lease_lost,
-        services.require_mounted,
-        settings.lease_wait,
-        ask=settings.lease_handoff == "request",
-        owns_app=app.is_ours,
-    )
+    lease = _lease_watch(services, fence, signals, owns_app=app.is_ours)
     timeout, on_lost = settings.final_backup_timeout, settings.on_lease_lost
     shutdown = Shutdown(final, on_demand, incidents, fence, status, services.clock, timeout, on_lost)
     workers = Workers(backups, settings.interval, others, status)
@@ -97,6 +89,20 @@ def _app_runner(services: Services, command: Sequence[str], signals: Signals) ->
         settings.shutdown_grace,
         settings.drain,
         _leftovers(services, signals) if command else None,
+    )
+
+
+def _lease_watch(services: Services, fence: WriterLease, signals: Signals, *, owns_app: bool) -> LeaseWatch:
+    settings = services.configuration.settings
+    return LeaseWatch(
+        fence,
+        signals,
+        services.status,
+        settings.on_lease_lost,
+        services.require_mounted,
+        settings.lease_wait,
+        ask=settings.lease_handoff == "request",
+        owns_app=owns_app,
     )
 
 

@@ -186,6 +186,8 @@ class RestoreByHand:
                 give = partial(entrust, target.path, index.permissions) if entrust else None
                 durable = self._durable(target.path)
                 await to_thread.run_sync(swap, Swap(staged, target.path, kept, at, durable, before, give))
+                if kept:  # at once: what comes after it may fail or be interrupted, and nobody would be told
+                    log.info("replaced database kept", database=target.name, path=str(kept))
             finally:
                 staged.unlink(missing_ok=True)
         return kept

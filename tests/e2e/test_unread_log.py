@@ -45,3 +45,10 @@ def test_a_log_that_nobody_reads_stops_nothing(local: Machine, kind: str) -> Non
     with closing(sqlite3.connect(local.database)) as lived, closing(sqlite3.connect(local.restore_copy())) as restored:
         count = "SELECT count(*) FROM t"
         assert restored.execute(count).fetchone() == lived.execute(count).fetchone()
+
+
+def test_a_closed_standard_error_stops_nothing(local: Machine) -> None:
+    """As some supervisors start their children: `2>&-`."""
+    script = 'exec "$@" 2>&-'
+    done = local.cli("run", "--", "true", prefix=("sh", "-c", script, "sh"))
+    assert done.returncode == 0

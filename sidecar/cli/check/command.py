@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sidecar.bootstrap import Services
+from sidecar.bootstrap import Services, build_inspector
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
 from sidecar.cli.check.shutdown import shutdown_budget
@@ -131,7 +131,7 @@ async def _database(services: Services, trial: StoreTrial, database: Database) -
     """Take a snapshot as a backup does; where there is no database yet, check that its restore would fit."""
     require_writable(database.path)
     if services.snapshotter.signature(database.path) is not None:
-        async with services.inspector().snapshot(database.path) as snapshot:
+        async with build_inspector(services).snapshot(database.path) as snapshot:
             where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)
             content = f"{format_size(snapshot.size)}, {snapshot.tables} table{'' if snapshot.tables == 1 else 's'}"
             return Finding(f"{content}; a snapshot was staged on {where}")

@@ -59,7 +59,7 @@ class Objects:
         """See `base.ObjectStore`."""
         with self._reading():
             keys = sorted(key for key in self._keys(prefix) if key > start_after)
-            page = (self._listed(key) for key in keys[:limit])
+            page = (_listed(self._root.path, key) for key in keys[:limit])
             return Page(tuple(info for info in page if info), len(keys) > limit)
 
     def put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
@@ -174,15 +174,16 @@ class Objects:
             keys = (Path(directory, name).relative_to(self._root.path).as_posix() for name in names)
             yield from (key for key in keys if key.startswith(prefix))
 
-    def _listed(self, key: str) -> ObjectInfo | None:
-        try:
-            status = os.stat(self._path(key))
-        except FileNotFoundError:
-            return None  # pruned while we were listing
-        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
-
 
 def _raise_unless_missing(error: OSError) -> None:
     """A folder that cannot be read must not look like an empty store."""
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def _listed(root: Path, key: str) -> ObjectInfo | None:
+    try:
+        status = os.stat(root / key)
+    except FileNotFoundError:
+        return None  # pruned while we were listing
+    return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
