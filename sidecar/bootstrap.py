@@ -208,6 +208,7 @@ class Services:
         repository = Repository(
             catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, check_every
         )
+        checker, mode = SqliteIntegrity(self.driver), self.configuration.settings.integrity_check
         return [
             build_backup(
                 each,
@@ -218,15 +219,10 @@ class Services:
                 self.clock,
                 fence,
                 self.turn,
-                self.snapshot_check(each),
+                SnapshotCheck(each, checker, mode, self.status, self.clock),
             )
             for each in self.databases
         ]
-
-    def snapshot_check(self, database: Database) -> SnapshotCheck:
-        """SQLite's check of what is published, in the configured mode."""
-        mode = self.configuration.settings.integrity_check
-        return SnapshotCheck(database, SqliteIntegrity(self.driver), mode, self.status, self.clock)
 
     def diverged_line(self, fence: Fence, show: Show = progress_log) -> DivergedLine:
         """Publishes databases that were moved aside, under `diverged/`."""
