@@ -24,6 +24,7 @@ from sidecar.backup.history import Start
 from sidecar.bootstrap import Services, build_listing, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database.driver import Driver, standard_driver
+from sidecar.database.naming import require_own_name
 from sidecar.errors import ConfigurationError, SidecarError, UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
@@ -228,6 +229,7 @@ class Sidecar:
         """Become the holder for the time of one publish of each database."""
         services = self._services
         for database in self.databases:
+            require_own_name(database.path)
             if services.snapshotter.signature(database.path) is None:
                 raise no_database(str(database.path))
         fence = services.fence(returning=False)

@@ -72,6 +72,10 @@ class ConfigurationError(SidecarError):
     reason = Reason.CONFIGURATION
 
 
+class OtherLocks(ConfigurationError):
+    """A program uses other locks than POSIX locks on a database, or its WAL under another name: no copy can be trusted."""
+
+
 class DamagedDatabase(SidecarError):
     """A local file is not, or is no longer, a readable SQLite database."""
 

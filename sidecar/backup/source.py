@@ -10,6 +10,7 @@ from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.database.base import Snapshotter
 from sidecar.database.changes import ChangeTracker
 from sidecar.database.findings import CheckReport
+from sidecar.database.naming import describe_links
 from sidecar.host.clock import Clock
 from sidecar.model import Database, Signature, Snapshot
 from sidecar.status.model import Status
@@ -45,6 +46,7 @@ class Source:
 
     def observe(self) -> None:
         """Note, by stat alone, whether the database has changes that no restore point holds, and since when."""
+        self._observe_links()
         signature = self.signature()
         if signature is None:
             self._status.size = self._status.wal_size = 0
@@ -52,6 +54,15 @@ class Source:
         self._status.size = signature.database.size
         self._status.wal_size = signature.wal.size if signature.wal else 0
         self._changes.observe(signature, self._clock.now())
+
+    def _observe_links(self) -> None:
+        """What is written under another name has a WAL of its own, and cannot be protected."""
+        links, name = describe_links(self.database.path), self.database.name
+        if links is None:
+            self._report.remarks.pop(name, None)
+        elif name not in self._report.remarks:
+            log.warning("database has other names", database=name, error=links[0], hint=links[1])
+            self._report.remarks[name] = links
 
     def changed_since(self, signature: Signature) -> bool:
         """Whether files with this signature may have something that is not held by the store."""

@@ -9,6 +9,7 @@ import anyio
 from sidecar.bootstrap import open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.composition import compose
+from sidecar.database.naming import require_own_name
 from sidecar.host.accounts import to_become
 from sidecar.host.process import require_command
 from sidecar.host.runtime import resume_collection, tune_process
@@ -24,6 +25,8 @@ async def run(configuration: Configuration, command: Sequence[str]) -> int:
     if command:
         require_command(command)
     to_become(configuration.settings.app_user)
+    for database in configuration.settings.database_list():
+        require_own_name(database.path)
     handled = (*STOPPING, *passed_on())
     receivable = cast("tuple[signal.Signals, ...]", (*handled, signal.SIGCHLD))  # real-time signals have no names there
     try:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sidecar.documentation import LOCKED
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NoRoom, SidecarError
 
 
@@ -21,8 +22,8 @@ def translate(error: Exception, path: Path) -> SidecarError:
     if is_busy(error):
         return DatabaseBusy(
             f"{path} is locked by another process",
-            "does the app, or a shell, keep a transaction open? "
-            f"`fuser {path}` names the processes that have it open; a running sidecar tries again by itself",
+            "does the app, or a shell, keep a transaction open, or set PRAGMA locking_mode=EXCLUSIVE, beside which nobody can "
+            f"read? `fuser {path}` names the processes that have it open; a running sidecar tries again by itself; see {LOCKED}",
         )
     if "disk is full" in words:
         return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")

@@ -7,7 +7,7 @@ The live file is never opened except through SQLite.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from anyio import from_thread, to_thread
 from sidecar.database.base import Staging
 from sidecar.database.driver import Driver, default_driver, pragma, touch
 from sidecar.database.errors import is_busy
+from sidecar.database.locking import LockGuard, require_abandoned, written_while_locked
 from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
@@ -58,7 +59,8 @@ class SqliteSnapshotter:
         self._staging = staging
         self._driver = driver or default_driver()
         self._switch_to_wal = switch_to_wal
-        self._warned: set[tuple[str, str]] = set()
+        self._guard = LockGuard()
+        self._logged: set[tuple[str, str]] = set()
 
     def sqlite_version(self) -> str:
         """See `base.Snapshotter`."""
@@ -74,8 +76,7 @@ class SqliteSnapshotter:
 
     async def prepare(self, path: Path) -> None:
         """See `base.Snapshotter`."""
-        if self.signature(path) is not None:
-            await to_thread.run_sync(self._prepare, path)
+        await to_thread.run_sync(self._prepare, path)
 
     async def settle(self, path: Path) -> None:
         """See `base.Snapshotter`."""
@@ -114,12 +115,17 @@ class SqliteSnapshotter:
         )
 
     def _prepare(self, path: Path) -> None:
-        with self._driver.translated(path), closing(self._driver.connect(path, "rw")) as connection:
-            self._driver.load_schema(connection)
-            self._journal(connection, path)
-            touch(connection)
+        """Recover the database after a crash. Not switched to WAL yet: the app may not use the locks that WAL requires."""
+        present = self.signature(path) is not None
+        self._guard.require(path)
+        if present:
+            with self._driver.translated(path), closing(self._driver.connect(path, "rw")) as connection:
+                self._driver.load_schema(connection)
+                touch(connection)
+            self._guard.wrote(path)
 
     def _settle(self, path: Path) -> None:
+        self._guard.require(path)
         driver = self._driver
         with driver.translated(path), closing(driver.connect(path, "ro&immutable=1")) as connection:
             # Opened for writing, SQLite would delete the WAL of a file that it cannot read as a database.
@@ -139,25 +145,72 @@ class SqliteSnapshotter:
     def _copy_live(self, path: Path, reserved: ExitStack) -> _Copy:
         """Checkpoint and copy; `reserved` keeps the staged file, which outlives the connections."""
         started = time.monotonic()
+        self._guard.require(path)
         with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:
-            with closing(self._driver.connect(path, "rw")) as checkpointer:
-                self._driver.load_schema(checkpointer)
-                self._journal(checkpointer, path)
-                self._checkpoint(checkpointer, path)
-                signature = self.signature(path)
-                checkpointed = time.monotonic()
-                self._driver.load_schema(source)
-                source.execute("BEGIN")
-                touch(source)
-            # The writing connection is closed while the read-only one still holds its lock. The other way round it
-            # could be the last one, and would lock everybody out to checkpoint and delete the WAL.
+            is_wal = self._is_wal(source, path)
+            if is_wal or (self._switch_to_wal and self._may_switch(path)):
+                with closing(self._driver.connect(path, "rw")) as checkpointer:
+                    self._driver.load_schema(checkpointer)
+                    is_wal = self._journal(checkpointer, path)
+                    self._checkpoint(checkpointer, path)
+                    signature, checkpointed = self._begin(source, path)
+                # The writing connection is closed while the read-only one still holds its lock. The other way round it
+                # could be the last one, and would lock everybody out to checkpoint and delete the WAL.
+            else:
+                signature, checkpointed = self._begin(source, path)
+            locked = None if is_wal else self.signature(path)  # nobody may write the file as long as we read it
             page_size, pages = pragma(source, "page_size"), pragma(source, "page_count")
             if signature is None or not pages:
                 raise DatabaseMissing(f"there is no database at {path} yet")
             target, on_tmpfs = reserved.enter_context(self._staging.reserve(path, page_size * pages))
             file = reserved.enter_context(created(target))
             self._backup(source, target, file, page_size)
+            self._require_still(path, locked)
         return _Copy(target, file, on_tmpfs, pages, page_size, signature, started, checkpointed)
+
+    def _begin(self, source: "sqlite3.Connection", path: Path) -> tuple[Signature | None, float]:
+        """Begin to read; the files as they were just before, and when."""
+        signature = self.signature(path)
+        checkpointed = time.monotonic()
+        self._driver.load_schema(source)
+        source.execute("BEGIN")
+        touch(source)
+        return signature, checkpointed
+
+    def _is_wal(self, source: "sqlite3.Connection", path: Path) -> bool:
+        """Read the journal mode through a connection that cannot roll back a journal, whoever wrote that."""
+        try:
+            self._driver.load_schema(source)
+            touch(source)
+        except self._driver.error as error:
+            if "readonly" not in str(error):
+                raise
+            self._recover(path)
+            self._driver.load_schema(source)
+            touch(source)
+        return str(source.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+
+    def _recover(self, path: Path) -> None:
+        """Roll back what a crashed process has left, unless a process still has that journal open."""
+        self._guard.require(path)
+        require_abandoned(path)
+        with closing(self._driver.connect(path, "rw")) as connection:
+            self._driver.load_schema(connection)
+            touch(connection)
+        self._guard.wrote(path)
+
+    def _may_switch(self, path: Path) -> bool:
+        if self._guard.may_switch(path):
+            return True
+        self._log_once(log.info, "database not switched to WAL yet: the app has not written to it", path=str(path))
+        return False
+
+    def _require_still(self, path: Path, locked: Signature | None) -> None:
+        """Raise `OtherLocks` when somebody has ignored our locks during the copy; `locked` are files that nobody may write."""
+        self._guard.require_no_lock_file(path)
+        now = self.signature(path)
+        if locked and now and now.database != locked.database and now.database.inode == locked.database.inode:
+            raise written_while_locked(path)
 
     def _backup(self, source: "sqlite3.Connection", target: Path, file: int, page_size: int) -> None:
         """Copy inside the read transaction that `source` has open, so that no write restarts the copy."""
@@ -168,10 +221,12 @@ class SqliteSnapshotter:
             destination.execute("PRAGMA synchronous=OFF")
             source.backup(destination, pages=max(1, STEP_BYTES // page_size), progress=partial(_on_progress, limit))
 
-    def _journal(self, connection: "sqlite3.Connection", path: Path) -> None:
-        """Switch to WAL if asked to. A database that others use may refuse; then it is copied as it is."""
-        if not self._switch_to_wal or connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-            return
+    def _journal(self, connection: "sqlite3.Connection", path: Path) -> bool:
+        """Switch to WAL if asked to; True in WAL mode. A database that others use may refuse, and is copied as it is."""
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            return True
+        if not self._switch_to_wal:
+            return False
         connection.execute("PRAGMA busy_timeout=50")  # from here on the connection holds locks itself
         for _ in range(WAL_ATTEMPTS):
             from_thread.check_cancelled()
@@ -184,30 +239,33 @@ class SqliteSnapshotter:
                 continue
             if mode == "wal":
                 log.info("database switched to WAL", path=str(path))
-                return
+                return True
             break
-        self._warn_once(
+        self._log_once(
+            log.warning,
             "database not switched to WAL",
             path=str(path),
             hint="its writers wait while it is copied: run PRAGMA journal_mode=WAL in the app, or accept this with journal_mode=keep",
         )
+        return False
 
     def _checkpoint(self, connection: "sqlite3.Connection", path: Path) -> None:
         """Checkpoint in mode PASSIVE, which never waits for readers or writers."""
         if self.may_checkpoint():
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         else:
-            self._warn_once(
+            self._log_once(
+                log.warning,
                 "checkpoint skipped",
                 path=str(path),
                 sqlite=self.sqlite_version(),
                 hint="this SQLite has the WAL-reset bug: install pysqlite3, or Python with SQLite 3.51.3 or newer",
             )
 
-    def _warn_once(self, event: str, **details: str) -> None:
-        if (event, details["path"]) not in self._warned:
-            self._warned.add((event, details["path"]))
-            log.warning(event, **details)
+    def _log_once(self, write: Callable[..., object], event: str, **details: str) -> None:
+        if (event, details["path"]) not in self._logged:
+            self._logged.add((event, details["path"]))
+            write(event, **details)
 
 
 def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> None:

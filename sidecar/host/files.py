@@ -285,6 +285,10 @@ def local_errors(target: Path) -> Iterator[None]:
 def _translate(error: OSError, target: Path) -> SidecarError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NoRoom(f"no room to write {target}: {error.strerror}", "free some space or use a larger disk")
+    if error.errno == errno.EBUSY:
+        return ConfigurationError(
+            f"cannot replace {target}: {error.strerror}", "is it a mount point of its own? Mount the directory instead"
+        )
     return ConfigurationError(
         f"cannot write {target}: {error.strerror}", "the directory must exist and be writable for sidecar and the app"
     )

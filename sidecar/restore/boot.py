@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
+from anyio import to_thread
 
 from sidecar import documentation
 from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage, Marker
+from sidecar.database.locking import require_posix_locks
 from sidecar.errors import DamagedDatabase, DatabaseBusy
 from sidecar.host.clock import Clock
 from sidecar.host.files import local_errors, require_writable
@@ -72,6 +74,7 @@ class Boot:
         """Bring a database to where the app may start. Raises what makes a start impossible."""
         started = self._clock.monotonic()
         require_writable(database.path)
+        await to_thread.run_sync(require_posix_locks, database.path)
         found = await self._survey.look(database, lineage)
         report = BootReport(database, found.store, self._status)
         booted = await self._carry_out(found, lineage, report, progress)

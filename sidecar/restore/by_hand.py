@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from sidecar.database.base import Snapshotter
 from sidecar.database.lineage import Lineage
+from sidecar.database.naming import require_own_name
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -134,6 +135,7 @@ class RestoreByHand:
 
     async def _onto_own_path(self, database: Database, point: RestorePoint, *, force: bool) -> RestoreResult:
         """The lineage marker names the restore point before the file has its name; the app's user owns it in the end."""
+        require_own_name(database.path)
         if self._snapshotter.signature(database.path) is not None:
             _require_force(database.path, force=force)
             require_unused(database.path, own=True)

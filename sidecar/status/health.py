@@ -139,6 +139,8 @@ def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:
         hint = advice(last) if last.database else last.hint
         hint = f"{hint}; {more} more below, under 'Last problems'" if more else hint
         yield Health(Level.ATTENTION, title, last.at, last.message, hint)
+    if remark := status.remarks.get(database.name):
+        yield Health(Level.ATTENTION, "Protected – needs attention", database.protected_since, *remark)
     if status.remark:
         yield Health(Level.ATTENTION, "Protected – needs attention", database.protected_since, *status.remark)
 

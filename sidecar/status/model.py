@@ -147,6 +147,7 @@ class Status:
         self.listings: dict[str, Listing] = {}  # by database, once the store was listed
         self.problems = Problems(len(databases))
         self.has_command = True  # False: nothing is started, and others write the databases
+        self.remarks: dict[str, tuple[str, str]] = {}  # the same by database, for as long as it is so
         self.remark: tuple[str, str] | None = None  # what needs attention for as long as this process runs, and a hint
 
     def enter(self, phase: str, *, ready: bool = False) -> None:

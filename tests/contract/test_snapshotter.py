@@ -240,6 +240,9 @@ async def test_journal_mode_is_switched_unless_kept(
     path = ledger(tmp_path / "app.db", journal_mode=journal_mode)
     await snapshotter.prepare(path)
     assert (await copied(snapshotter, path))[1] == 50
+    with closing(open_database(path)) as connection:  # the app writes, with the locks that WAL requires
+        transfer(connection, 1, 1)
+    assert (await copied(snapshotter, path))[1] == 51
     kept = "delete" if journal_mode != "wal" else "wal"  # the others last as long as a connection
     assert query(path, "PRAGMA journal_mode") == ("wal" if switch else kept)
 

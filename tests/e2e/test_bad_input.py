@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,3 +215,63 @@ def test_output_where_nothing_can_be_written(local: Machine) -> None:
     refused(local.cli("restore", "--output", str(local.data)), 64, "directory")
     refused(local.cli("restore", "--output", f"{local.database}/below.db"), 78, str(local.database))
     assert notes(local.database) == ["row"]
+
+
+# --- databases that are not used as SQLite does by default, or not under this name ---
+
+
+@needs_mounts
+def test_database_that_is_a_mount_point_is_78(local: Machine) -> None:
+    """The app's WAL is elsewhere: by `run`, `backup`, `restore` and `check`, whatever the store has."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    (local / "other").mkdir()
+    write_note(local / "other" / "app.db", "another")
+    prefix = mounted(f"mount --bind {local / 'other' / 'app.db'} {local.database}")
+    for command in (("run", "--", "touch", str(local / "marker")), ("backup",), ("restore", "--force")):
+        refused(local.cli(*command, prefix=prefix), 78, "is a mount point of its own", "mount the directory")
+    checked = local.cli("check", prefix=prefix)
+    assert checked.returncode == 78
+    assert "is a mount point of its own" in checked.stdout
+    assert not (local / "marker").exists()
+    assert notes(local.database) == ["row"]
+
+
+def test_lock_directory_that_was_left_is_78(local: Machine) -> None:
+    """A program that locks with it would wait for ever; it is named with the way to remove it."""
+    write_note(local.database, "row")
+    lock = Path(f"{local.database}.lock")
+    lock.mkdir()
+    refused(local.cli("run", "--", "touch", str(local / "marker")), 78, f"rmdir {lock}")
+    refused(local.cli("backup"), 78, f"rmdir {lock}")
+    assert not (local / "marker").exists()
+    lock.rmdir()
+    assert local.cli("backup").returncode == 0
+
+
+DOTFILE_APP = """
+import sqlite3, sys, time
+connection = sqlite3.connect(f"file:{sys.argv[1]}?vfs=unix-dotfile", uri=True, isolation_level=None)
+connection.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v)")
+connection.executemany("INSERT INTO t VALUES (?, 0)", [(key,) for key in range(200)])
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE t SET v = v + 1 WHERE k < 100")
+    time.sleep(0.01)
+    connection.execute("UPDATE t SET v = v - 1 WHERE k >= 100")
+    connection.execute("COMMIT")
+print("sum", connection.execute("SELECT sum(v) FROM t").fetchone()[0])
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "keep"])
+def test_app_with_another_locking_protocol_is_left_alone(mode: str, local: Machine) -> None:
+    """Created, written and locked by lock directory while sidecar runs: nothing is published, and the app's sum stays 0."""
+    app = (sys.executable, "-c", DOTFILE_APP, str(local.database))
+    with local.run(*app, interval="300ms", journal_mode=mode) as process:
+        process.wait_for_log("backup failed")
+        assert process.wait() == 74
+        assert "sum 0" in process.stdout()
+        assert f"{local.database}.lock" in process.output()
+    assert local.points() == []

@@ -194,3 +194,13 @@ def test_the_status_carries_it(status: Status) -> None:
     expected = {"level": "good", "title": "Protected", "since": START.isoformat(), "reason": "", "hint": ""}
     assert shown["verdict"] == expected
     assert shown["databases"][0]["verdict"] == expected
+
+
+def test_a_remark_about_a_database_lasts_as_long_as_its_cause(status: Status) -> None:
+    """Another hard link, for example: protected, and amber."""
+    running(status)
+    status.remarks["app.db"] = ("it has another name", "remove it")
+    verdict = overall(status)
+    assert (verdict.level, verdict.reason, verdict.hint) == (Level.ATTENTION, "it has another name", "remove it")
+    del status.remarks["app.db"]
+    assert overall(status).level is Level.GOOD

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from anyio import to_thread
+
 from sidecar.bootstrap import Services, build_inspector
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
@@ -13,6 +15,8 @@ from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
+from sidecar.database.locking import require_posix_locks
+from sidecar.database.naming import describe_links
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
 from sidecar.host.accounts import to_become
 from sidecar.host.files import require_room, require_writable
@@ -130,6 +134,9 @@ async def _boot(services: Services, trial: StoreTrial, database: Database) -> Fi
 async def _database(services: Services, trial: StoreTrial, database: Database) -> Finding:
     """Take a snapshot as a backup does; where there is no database yet, check that its restore would fit."""
     require_writable(database.path)
+    await to_thread.run_sync(require_posix_locks, database.path)
+    if links := describe_links(database.path):
+        return Finding(f"{links[0]} ({links[1]})", "warning")
     if services.snapshotter.signature(database.path) is not None:
         async with build_inspector(services).snapshot(database.path) as snapshot:
             where = "tmpfs" if snapshot.on_tmpfs else str(snapshot.path.parent)

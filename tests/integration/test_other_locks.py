@@ -1,0 +1,282 @@
+"""Programs that do not lock with POSIX locks, and names that are not ours: nothing is rolled back, switched or copied."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from sidecar.database.locking import LockGuard, require_posix_locks
+from sidecar.database.naming import describe_links
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
+from sidecar.errors import ConfigurationError, DatabaseBusy, OtherLocks
+from sidecar.host.openers import shows_locks
+from tests.harness.environment import ROOT, clean_environment
+from tests.harness.eventually import eventually
+from tests.harness.processes import Child
+from tests.integration.test_locks import locks_of_this_process
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not shows_locks(), reason="this kernel does not show the locks of other processes"),
+]
+
+# Executes each line that it is given, and answers with the rows or the error. `fork` leaves a child with its descriptors.
+PROGRAM = """
+import os, sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], uri=True, isolation_level=None)
+connection.execute("PRAGMA synchronous=OFF")
+connection.execute("PRAGMA cache_size=1")  # so that half a transaction is in the file, and the journal is hot
+for line in sys.stdin:
+    try:
+        if line.strip() == "fork":
+            child = os.fork()
+            if not child:
+                time.sleep(60)
+            print(child, flush=True)
+        else:
+            print(connection.execute(line).fetchall(), flush=True)
+    except sqlite3.Error as error:
+        print(error, flush=True)
+"""
+
+Execute = Callable[[str], str]
+Open = Callable[[str], AbstractContextManager[Execute]]
+SUM = "SELECT sum(v) FROM t"
+TRANSACTION = (
+    "BEGIN IMMEDIATE",
+    "UPDATE t SET v = v + 1 WHERE k < 100",
+    "UPDATE t SET v = v - 1 WHERE k >= 100",
+    "COMMIT",
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Two hundred rows on fifty pages, in rollback mode, whose sum is 0."""
+    with closing(sqlite3.connect(tmp_path / "app.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("CREATE TABLE t (k INTEGER PRIMARY KEY, v, pad)")
+        connection.executemany("INSERT INTO t VALUES (?, 0, zeroblob(1000))", [(key,) for key in range(200)])
+    return tmp_path / "app.db"
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Open:
+    """Opens a name of SQLite's in a process of its own, which ends with the block as after a crash."""
+
+    @contextmanager
+    def program(name: str) -> Iterator[Execute]:
+        argv = [sys.executable, "-c", PROGRAM, name]
+        environment = clean_environment(tmp_path, PYTHONPATH=ROOT)
+        with subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            stdin, stdout = process.stdin, process.stdout
+            assert stdin
+            assert stdout
+
+            def execute(line: str) -> str:
+                stdin.write(f"{line}\n")
+                stdin.flush()
+                return stdout.readline().strip()
+
+            yield execute
+            process.kill()
+
+    return program
+
+
+@pytest.fixture(params=["wal", "keep"])
+def snapshotter(request: pytest.FixtureRequest, tmp_path: Path) -> SqliteSnapshotter:
+    """In both journal modes."""
+    return SqliteSnapshotter(Staging(tmp_path), switch_to_wal=request.param == "wal")
+
+
+async def take(snapshotter: SqliteSnapshotter, path: Path) -> int:
+    """The sum in a snapshot."""
+    async with snapshotter.snapshot(path) as snapshot:
+        with closing(sqlite3.connect(snapshot.path)) as connection:
+            return int(connection.execute(SUM).fetchone()[0])
+
+
+def journal_mode(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+
+
+@pytest.mark.parametrize("name", ["file:{}?vfs=unix-dotfile", "file:{}?nolock=1", "file:{}?vfs=unix-none"])
+async def test_journal_of_a_live_transaction_is_left_alone(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open, name: str
+) -> None:
+    """Rolled back by us, the second half of the transaction would remain without the first."""
+    await snapshotter.prepare(path)
+    with opened(name.format(path)) as execute:
+        assert [execute(each) for each in TRANSACTION[:2]] == ["[]", "[]"]
+        journal = Path(f"{path}-journal").read_bytes()
+        for attempt in (lambda: take(snapshotter, path), lambda: snapshotter.prepare(path)):
+            with pytest.raises(OtherLocks):
+                await attempt()
+        assert Path(f"{path}-journal").read_bytes() == journal
+        assert [execute(each) for each in TRANSACTION[2:]] == ["[]", "[]"]
+        with pytest.raises(OtherLocks):  # between two transactions there is nothing to be seen
+            await take(snapshotter, path)
+        assert execute(SUM) == "[(0,)]"
+        assert execute("PRAGMA journal_mode") == "[('delete',)]"
+
+
+async def test_lock_file_is_noticed_however_briefly_it_was_there(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """Reading is enough: the program is between two transactions whenever we look."""
+    await snapshotter.prepare(path)
+    with opened(f"file:{path}?vfs=unix-dotfile") as execute:
+        assert execute(SUM) == "[(0,)]"
+        with pytest.raises(OtherLocks, match="was created since sidecar started"):
+            await take(snapshotter, path)
+    assert journal_mode(path) == "delete"
+
+
+@pytest.mark.parametrize(("make", "remove"), [(Path.mkdir, "rmdir"), (Path.touch, "rm")])
+async def test_left_lock_is_named_with_the_way_to_remove_it(
+    snapshotter: SqliteSnapshotter, path: Path, make: Callable[[Path], None], remove: str
+) -> None:
+    lock = Path(f"{path}.lock")
+    make(lock)
+    with pytest.raises(OtherLocks) as caught:
+        await snapshotter.prepare(path)
+    assert f"`{remove} {lock}`" in caught.value.hint
+    assert caught.value.exit_code == 78
+
+
+async def test_journal_that_a_crash_left_is_rolled_back(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """By a boot, and by a cycle, as SQLite itself does it: nobody has it open any more."""
+    for recover in (lambda: snapshotter.prepare(path), lambda: take(snapshotter, path)):
+        with opened(str(path)) as execute:
+            for statement in TRANSACTION[:2]:
+                execute(statement)
+        assert Path(f"{path}-journal").stat().st_size
+        await recover()
+        assert not Path(f"{path}-journal").exists()
+        assert await take(snapshotter, path) == 0
+
+
+async def test_journal_that_somebody_has_open_is_not_rolled_back(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """Its owner may be alive. Here another process holds the file, and the writer is gone."""
+    with opened(str(path)) as execute:
+        execute(TRANSACTION[0])
+        execute(TRANSACTION[1])
+    reader = Child(["sh", "-c", f"exec 3< {path}-journal; exec sleep 60"], {})
+    try:
+        eventually(lambda: os.path.exists(f"/proc/{reader.popen.pid}/fd/3"), 10, "an open journal")
+        with pytest.raises((OtherLocks, DatabaseBusy)):
+            await take(snapshotter, path)
+    finally:
+        reader.kill()
+    assert Path(f"{path}-journal").stat().st_size
+
+
+async def test_ordinary_programs_are_not_suspected(snapshotter: SqliteSnapshotter, path: Path, opened: Open) -> None:
+    """In rollback mode and in WAL, in a transaction and between two, with a child that has inherited the descriptors."""
+    await snapshotter.prepare(path)
+    for mode in ("delete", "persist", "truncate", "wal"):
+        with opened(str(path)) as execute:
+            assert execute(f"PRAGMA journal_mode={mode}") == f"[('{mode}',)]"
+            for statement in TRANSACTION[:2]:
+                assert execute(statement) == "[]"
+            child = int(execute("fork"))
+            try:
+                require_posix_locks(path)
+                for statement in TRANSACTION[2:]:
+                    assert execute(statement) == "[]"
+                assert await take(snapshotter, path) == 0
+            finally:
+                os.kill(child, signal.SIGKILL)
+            assert execute("PRAGMA journal_mode=delete") == "[('delete',)]"
+
+
+async def test_database_is_switched_once_its_program_was_seen_to_lock(tmp_path: Path, path: Path, opened: Open) -> None:
+    """Not before: WAL shuts out a program that does not use POSIX locks."""
+    snapshotter = SqliteSnapshotter(Staging(tmp_path))
+    await snapshotter.prepare(path)
+    with opened(str(path)) as execute:
+        assert execute("PRAGMA user_version").startswith("[(0")
+        await take(snapshotter, path)
+        assert execute("PRAGMA journal_mode") == "[('delete',)]"
+        execute("BEGIN IMMEDIATE")
+        await take(snapshotter, path)
+        execute("COMMIT")
+        await take(snapshotter, path)
+    assert journal_mode(path) == "wal"
+
+
+async def test_write_beside_our_lock_spoils_the_copy(path: Path, tmp_path: Path) -> None:
+    """A program whose transactions are never seen is betrayed by the file: while we read, nobody may write it."""
+
+    class WrittenWhileStaging(Staging):
+        @contextmanager
+        def reserve(self, database: Path, size: int) -> Iterator[tuple[Path, bool]]:
+            script = (
+                f"import sqlite3; sqlite3.connect('file:{path}?nolock=1', uri=True).execute('PRAGMA user_version=2')"
+            )
+            subprocess.run([sys.executable, "-c", script], check=True)
+            with super().reserve(database, size) as reserved:
+                yield reserved
+
+    snapshotter = SqliteSnapshotter(WrittenWhileStaging(tmp_path), switch_to_wal=False)
+    with pytest.raises(OtherLocks, match="while sidecar had it locked"):
+        await take(snapshotter, path)
+
+
+@pytest.mark.parametrize("name", ["link.db", "app.db"])
+async def test_wal_that_is_not_ours_is_no_copy(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open, name: str
+) -> None:
+    """The WAL of another hard link, and one that was deleted under its program: commits are in neither the file nor our WAL."""
+    if name != path.name:
+        os.link(path, path.with_name(name))
+    with opened(str(path.with_name(name))) as execute:
+        assert execute("PRAGMA journal_mode=wal") == "[('wal',)]"
+        assert execute(TRANSACTION[1]) == "[]"
+        if name == path.name:
+            Path(f"{path}-wal").unlink()
+        with pytest.raises(OtherLocks, match=f"{name}-wal"):
+            await take(snapshotter, path)
+        if name == path.name:
+            return
+        found = describe_links(path)
+        assert found
+        assert "1 other name" in found[0]
+    path.with_name(name).unlink()
+    assert describe_links(path) is None
+
+
+async def test_looking_drops_no_lock_of_this_process(path: Path, opened: Open) -> None:
+    """close(2) of any descriptor of the database would: a writer would no longer be alone."""
+    with opened(str(path)) as execute, closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        assert execute("PRAGMA journal_mode=wal") == "[('wal',)]"
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(TRANSACTION[1])
+        held = locks_of_this_process(path)
+        assert len(held) >= 2
+        guard = LockGuard()
+        for _ in range(2):
+            guard.require(path)
+            guard.may_switch(path)
+        assert locks_of_this_process(path) == held
+        assert "locked" in execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+
+
+def test_other_locks_are_a_matter_of_configuration() -> None:
+    assert issubclass(OtherLocks, ConfigurationError)
