@@ -55,7 +55,7 @@ class Watch:
 @contextmanager
 def watching(machine: Machine, *processes: SidecarProcess) -> Iterator[Watch]:
     """Scrape these processes, with the labels of fly.io."""
-    directory = machine / "prometheus"
+    directory = machine / f"prometheus-{processes[0].port}"  # a test may watch one machine after another
     directory.mkdir()
     rules = directory / "alerts.yml"
     loaded = (DASHBOARD.parent / "alerts.yml").read_text()
