@@ -14,65 +14,55 @@ from pathlib import Path
 import anyio
 
 from sidecar import __version__
-from sidecar.backup.coverage import Coverage
-from sidecar.backup.cycle import Cycle
-from sidecar.backup.diverged import DivergedLine
-from sidecar.backup.history import History
-from sidecar.backup.loop import Backup
-from sidecar.backup.main_line import MainLine
-from sidecar.backup.snapshot_check import SnapshotCheck
-from sidecar.backup.source import Source
+from sidecar.backup import Backup, Coverage, Cycle, DivergedLine, History, MainLine, SnapshotCheck, Source
 from sidecar.concurrency import ConcurrencyLimit
-from sidecar.database.base import Snapshotter
-from sidecar.database.driver import Driver, default_driver
-from sidecar.database.integrity import SqliteIntegrity
-from sidecar.database.lineage import Lineage, StorePlace
-from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database import (
+    Driver,
+    Lineage,
+    Snapshotter,
+    SqliteIntegrity,
+    SqliteSnapshotter,
+    StorePlace,
+    default_driver,
+)
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError
-from sidecar.host.accounts import to_become
-from sidecar.host.clock import Clock, SystemClock
-from sidecar.host.files import is_durable, local_errors
-from sidecar.host.locks import local_locks
-from sidecar.host.mounts import mount_of
-from sidecar.host.ownership import hand_over
-from sidecar.host.permissions import give_restored, make_directory
-from sidecar.lease.disabled import NoLease
-from sidecar.lease.fence import Fence, WriterLease
-from sidecar.lease.lease import Lease
-from sidecar.lease.rules import Identity
+from sidecar.host import (
+    Clock,
+    SystemClock,
+    give_restored,
+    hand_over,
+    is_durable,
+    local_errors,
+    local_locks,
+    make_directory,
+    mount_of,
+    to_become,
+)
+from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
 from sidecar.model import Account, Database, Permissions
-from sidecar.monitoring.listing import StoreListing
-from sidecar.monitoring.notifier import Notifier
+from sidecar.monitoring import Notifier, StoreListing
 from sidecar.monitoring.webhook import Webhook
 from sidecar.progress import Show, progress_log
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.existence import CHECK_EVERY, ExistenceCheck
-from sidecar.repository.expiry import expiry_of
-from sidecar.repository.reader import Reader
-from sidecar.repository.writer import Publisher, PublisherIdentity
-from sidecar.restore.boot import Boot
-from sidecar.restore.drill import Drill
-from sidecar.restore.mount_guard import require_mounted
-from sidecar.restore.placement import Placement
-from sidecar.restore.proof import Prover, Throttle
-from sidecar.restore.survey import Survey
-from sidecar.settings.configuration import Configuration
-from sidecar.status.model import Status
-from sidecar.storage.base import (
+from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, PublisherIdentity, Reader, expiry_of
+from sidecar.restore import Boot, Drill, Placement, Prover, Survey, Throttle, require_mounted
+from sidecar.settings import Configuration
+from sidecar.status import Status
+from sidecar.storage import (
     Credentials,
     FileBacked,
+    Metered,
     Neighbours,
     ObjectStore,
     Probe,
     Prunable,
+    Retrying,
+    RetryPolicy,
     StoreAccess,
     StoreLocation,
+    parse_location,
+    without_password,
 )
-from sidecar.storage.metering import Metered
-from sidecar.storage.open import parse_location
-from sidecar.storage.retry import Retrying, RetryPolicy
-from sidecar.storage.urls import without_password
 
 CYCLE_PATIENCE = 30.0
 AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold up all others, and memory stays bounded

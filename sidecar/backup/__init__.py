@@ -1,1 +1,34 @@
 """Keeps a database protected: cycle, loop, final backup, fenced state."""
+
+from sidecar.backup.by_hand import BackupResult, DatabaseBackup, Outcome, no_database, publish_by_hand
+from sidecar.backup.coverage import Coverage
+from sidecar.backup.cycle import Cycle
+from sidecar.backup.diverged import Diverged, DivergedLine
+from sidecar.backup.final import FinalBackup
+from sidecar.backup.history import History, Start
+from sidecar.backup.loop import Backup
+from sidecar.backup.main_line import MainLine
+from sidecar.backup.on_demand import OnDemand, shown_in
+from sidecar.backup.snapshot_check import SnapshotCheck
+from sidecar.backup.source import Source
+
+__all__ = [
+    "Backup",
+    "BackupResult",
+    "Coverage",
+    "Cycle",
+    "DatabaseBackup",
+    "Diverged",
+    "DivergedLine",
+    "FinalBackup",
+    "History",
+    "MainLine",
+    "OnDemand",
+    "Outcome",
+    "SnapshotCheck",
+    "Source",
+    "Start",
+    "no_database",
+    "publish_by_hand",
+    "shown_in",
+]

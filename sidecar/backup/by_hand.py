@@ -8,7 +8,7 @@ from typing import Any
 from sidecar.backup.history import Start
 from sidecar.backup.loop import Backup
 from sidecar.errors import ConfigurationError, ExitCode, SidecarError
-from sidecar.lease.fence import WriterLease
+from sidecar.lease import WriterLease
 from sidecar.model import Database
 
 

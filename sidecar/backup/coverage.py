@@ -4,9 +4,8 @@ from sidecar.backup.history import History
 from sidecar.backup.source import Source
 from sidecar.errors import SidecarError, Transient
 from sidecar.model import RestorePoint
-from sidecar.repository.existence import ExistenceCheck, ExistenceResult
-from sidecar.repository.expiry import Expiry
-from sidecar.status.model import Status
+from sidecar.repository import ExistenceCheck, ExistenceResult, Expiry
+from sidecar.status import Status
 
 LAST_LOOK_SECONDS = 10.0
 

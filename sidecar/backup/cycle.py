@@ -12,14 +12,13 @@ from sidecar.backup.history import History, Start
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
-from sidecar.database.findings import CheckReport
+from sidecar.database import CheckReport
 from sidecar.errors import DatabaseMissing, SidecarError
-from sidecar.host.clock import Clock
-from sidecar.lease.fence import Fence
+from sidecar.host import Clock
+from sidecar.lease import Fence
 from sidecar.model import Database, RestorePoint, Snapshot
-from sidecar.repository.reuse import Parent
-from sidecar.repository.writer import Published
-from sidecar.status.model import Status
+from sidecar.repository import Parent, Published
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

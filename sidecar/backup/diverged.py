@@ -9,7 +9,7 @@ import structlog
 
 from sidecar.backup.cycle import Cycle
 from sidecar.concurrency import ConcurrencyLimit
-from sidecar.database.base import Snapshotter
+from sidecar.database import Snapshotter
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -19,15 +19,11 @@ from sidecar.errors import (
     Transient,
     UnsupportedRestorePoint,
 )
-from sidecar.host.files import mark_done
-from sidecar.lease.fence import Fence
+from sidecar.host import mark_done
+from sidecar.lease import Fence
 from sidecar.model import Database, Snapshot, Timestamp
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.keys import diverged_key_of, point_of
-from sidecar.repository.reader import Reader
-from sidecar.repository.writer import Publisher
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.repository import Catalog, Publisher, Reader, diverged_key_of, point_of
+from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
 

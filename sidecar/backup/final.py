@@ -8,9 +8,8 @@ import structlog
 from sidecar.backup.diverged import Diverged, DivergedLine, FencedState
 from sidecar.backup.loop import Backup
 from sidecar.documentation import WRITTEN_LATE
-from sidecar.lease.fence import Fence
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind, Problem
+from sidecar.lease import Fence
+from sidecar.status import Kind, Problem, Status
 
 log = structlog.get_logger()
 

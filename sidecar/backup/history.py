@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from sidecar.database.lineage import Marker
+from sidecar.database import Marker
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.repository.reader import Restored
-from sidecar.repository.reuse import Parent
+from sidecar.repository import Parent, Restored
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ import structlog
 
 from sidecar.backup.cycle import Cycle, Timing
 from sidecar.errors import DatabaseMissing, LeaseLost, SidecarError, Transient
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Database, RestorePoint
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
 

@@ -5,18 +5,12 @@ from dataclasses import replace
 import structlog
 
 from sidecar.backup.history import History
-from sidecar.database.lineage import Lineage
+from sidecar.database import Lineage
 from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
-from sidecar.lease.fence import Fence
+from sidecar.lease import Fence
 from sidecar.model import RestorePoint, Snapshot
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.expiry import Expiry
-from sidecar.repository.format.index import Index
-from sidecar.repository.keys import key_of
-from sidecar.repository.reader import Reader
-from sidecar.repository.reuse import Parent
-from sidecar.repository.writer import Published, Publisher
-from sidecar.status.model import Status
+from sidecar.repository import Catalog, Expiry, Index, Parent, Published, Publisher, Reader, key_of
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

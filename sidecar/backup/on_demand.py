@@ -8,7 +8,7 @@ import anyio
 from sidecar.backup.loop import Backup
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.progress import Progress, progress_log
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 
 @contextmanager

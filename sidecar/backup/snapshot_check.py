@@ -11,13 +11,11 @@ from dataclasses import replace
 import anyio
 import structlog
 
-from sidecar.database.base import IntegrityCheck, YieldToApp
-from sidecar.database.findings import CheckReport
+from sidecar.database import CheckReport, IntegrityCheck, YieldToApp
 from sidecar.errors import SidecarError
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Database, Snapshot
-from sidecar.status.findings import HINT, record_findings
-from sidecar.status.model import Status
+from sidecar.status import HINT, Status, record_findings
 
 log = structlog.get_logger()
 

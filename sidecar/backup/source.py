@@ -7,14 +7,10 @@ from datetime import datetime
 import structlog
 
 from sidecar.backup.snapshot_check import SnapshotCheck
-from sidecar.database.base import Snapshotter
-from sidecar.database.changes import ChangeTracker
-from sidecar.database.findings import CheckReport
-from sidecar.database.naming import describe_links
-from sidecar.host.clock import Clock
+from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
+from sidecar.host import Clock
 from sidecar.model import Database, Signature, Snapshot
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
 

@@ -6,10 +6,9 @@ from sidecar.api import Sidecar
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode, UsageError
-from sidecar.monitoring.acknowledgement import Acknowledged
-from sidecar.settings.configuration import Configuration
-from sidecar.status.health import acknowledge_command
-from sidecar.status.problems import Problem
+from sidecar.monitoring import Acknowledged
+from sidecar.settings import Configuration
+from sidecar.status import Problem, acknowledge_command
 
 
 async def ack(configuration: Configuration, *, kind: str | None, every: bool, note: str) -> int:

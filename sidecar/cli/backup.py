@@ -1,12 +1,12 @@
 """`sidecar backup`: publish a restore point now."""
 
 from sidecar.api import Sidecar
-from sidecar.backup.by_hand import DatabaseBackup, Outcome
+from sidecar.backup import DatabaseBackup, Outcome
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
-from sidecar.settings.configuration import Configuration
+from sidecar.settings import Configuration
 
 
 async def backup(configuration: Configuration) -> int:

@@ -6,9 +6,8 @@ from sidecar.api import Sidecar
 from sidecar.cli.output import UNKNOWN, Table, complain, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
-from sidecar.repository.catalog import format_others
-from sidecar.repository.inventory import Entry, History, age_of
-from sidecar.settings.configuration import Configuration
+from sidecar.repository import Entry, History, age_of, format_others
+from sidecar.settings import Configuration
 from sidecar.units import format_size
 
 

@@ -7,8 +7,7 @@ import click
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sidecar.settings.fields import Settings
-from sidecar.settings.kinds import format_value, kind_of
+from sidecar.settings import Settings, format_value, kind_of
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _INTRODUCTION = """\

@@ -10,9 +10,8 @@ import anyio
 from sidecar.bootstrap import Services, open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.silence import log_silence
-from sidecar.host.runtime import resume_collection, tune_process
-from sidecar.host.signals import STOPPING
-from sidecar.settings.configuration import Configuration
+from sidecar.host import STOPPING, resume_collection, tune_process
+from sidecar.settings import Configuration
 
 
 async def interruptible(command: Callable[[], Awaitable[int]]) -> int:

@@ -11,9 +11,9 @@ from sidecar.api import Sidecar, StatusReport
 from sidecar.cli.output import format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import DatabaseBusy, ExitCode, SidecarError, StoreUnavailable, Transient
-from sidecar.host.locks import holder_of
+from sidecar.host import holder_of
 from sidecar.model import Database
-from sidecar.settings.configuration import Configuration
+from sidecar.settings import Configuration
 from sidecar.units import format_size
 
 ANSWER_SECONDS = 2.5  # whatever the store does, everything together answers within 5 s

@@ -7,9 +7,9 @@ from datetime import timedelta
 from sidecar.daemon.ending import until_ended
 from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.signals import Signals
-from sidecar.host.process import App
+from sidecar.host import App
 from sidecar.model import Account
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 
 class AppRunner:

@@ -7,11 +7,11 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from sidecar.backup.loop import Backup
+from sidecar.backup import Backup
 from sidecar.errors import SidecarError
-from sidecar.host.memory import return_free_pages
-from sidecar.lease.fence import WriterLease
-from sidecar.status.model import Status
+from sidecar.host import return_free_pages
+from sidecar.lease import WriterLease
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

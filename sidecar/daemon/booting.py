@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from sidecar.backup.diverged import Diverged, DivergedLine
-from sidecar.backup.final import FinalBackup
-from sidecar.backup.history import Start
-from sidecar.backup.loop import Backup
-from sidecar.database.lineage import Lineage
-from sidecar.host.files import kept_aside
-from sidecar.lease.fence import Fence
+from sidecar.backup import Backup, Diverged, DivergedLine, FinalBackup, Start
+from sidecar.database import Lineage
+from sidecar.host import kept_aside
+from sidecar.lease import Fence
 from sidecar.model import Database
 from sidecar.progress import progress_bar
-from sidecar.restore.boot import Boot, Booted
-from sidecar.status.model import Status
+from sidecar.restore import Boot, Booted
+from sidecar.status import Status
 
 
 class BootSequence:

@@ -7,9 +7,7 @@ from functools import cache, partial
 import anyio
 import structlog
 
-from sidecar.backup.final import FinalBackup
-from sidecar.backup.loop import Backup
-from sidecar.backup.on_demand import OnDemand, shown_in
+from sidecar.backup import Backup, FinalBackup, OnDemand, shown_in
 from sidecar.bootstrap import Services, build_listing, build_notifier
 from sidecar.daemon.app import AppRunner
 from sidecar.daemon.background import Background
@@ -23,17 +21,14 @@ from sidecar.daemon.signals import Signals
 from sidecar.daemon.silence import log_silence
 from sidecar.daemon.workers import Work, Workers
 from sidecar.errors import ConfigurationError
-from sidecar.host.descendants import Descendants
-from sidecar.host.locks import control_path
-from sidecar.host.process_table import Proc, become_subreaper
-from sidecar.lease.fence import WriterLease
+from sidecar.host import Descendants, Proc, become_subreaper, control_path
+from sidecar.lease import WriterLease
+from sidecar.monitoring import Incidents
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
-from sidecar.monitoring.incidents import Incidents
 from sidecar.policies import OnLeaseLost
-from sidecar.settings.environment import app_environment
-from sidecar.settings.fields import listen_address
-from sidecar.status.model import Status
+from sidecar.settings import app_environment, listen_address
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

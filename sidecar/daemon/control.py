@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sidecar.errors import ConfigurationError
 from sidecar.monitoring.http import serving
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 ANSWER_SECONDS = 10.0
 PROGRESS_SECONDS = 0.25

@@ -7,8 +7,8 @@ import structlog
 
 from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.signals import Signals
-from sidecar.host.process import Child
-from sidecar.status.model import Status
+from sidecar.host import Child
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

@@ -9,10 +9,9 @@ import structlog
 
 from sidecar.daemon.signals import Signals
 from sidecar.errors import LeaseLost
-from sidecar.lease.fence import WriterLease
+from sidecar.lease import WriterLease
 from sidecar.policies import OnLeaseLost
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
 

@@ -9,8 +9,7 @@ import structlog
 from anyio import to_thread
 
 from sidecar.daemon.signals import Signals
-from sidecar.host.descendants import Descendants, Process
-from sidecar.host.process_table import having_open, read
+from sidecar.host import Descendants, Process, having_open, read
 
 log = structlog.get_logger()
 

@@ -9,12 +9,9 @@ import anyio
 from sidecar.bootstrap import open_services
 from sidecar.concurrency import first_failure
 from sidecar.daemon.composition import compose
-from sidecar.database.naming import require_own_name
-from sidecar.host.accounts import to_become
-from sidecar.host.process import require_command
-from sidecar.host.runtime import resume_collection, tune_process
-from sidecar.host.signals import STOPPING, passed_on
-from sidecar.settings.configuration import Configuration
+from sidecar.database import require_own_name
+from sidecar.host import STOPPING, passed_on, require_command, resume_collection, to_become, tune_process
+from sidecar.settings import Configuration
 
 
 async def run(configuration: Configuration, command: Sequence[str]) -> int:

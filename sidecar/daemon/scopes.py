@@ -21,9 +21,9 @@ from sidecar.daemon.lease_watch import LeaseWatch
 from sidecar.daemon.shutdown import Shutdown
 from sidecar.daemon.signals import Signals
 from sidecar.daemon.workers import Workers
-from sidecar.host.process import take_terminal_back
-from sidecar.restore.boot import Booted
-from sidecar.status.model import Status
+from sidecar.host import take_terminal_back
+from sidecar.restore import Booted
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

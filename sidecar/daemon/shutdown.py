@@ -4,14 +4,13 @@ from datetime import timedelta
 
 import structlog
 
-from sidecar.backup.final import FinalBackup
-from sidecar.backup.on_demand import OnDemand
+from sidecar.backup import FinalBackup, OnDemand
 from sidecar.errors import FinalBackupFailed
-from sidecar.host.clock import Clock
-from sidecar.lease.fence import WriterLease
-from sidecar.monitoring.incidents import Incidents
+from sidecar.host import Clock
+from sidecar.lease import WriterLease
+from sidecar.monitoring import Incidents
 from sidecar.policies import OnLeaseLost
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

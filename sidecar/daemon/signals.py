@@ -8,8 +8,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from sidecar.host.process import Child, Reaper
-from sidecar.host.signals import STOPPING, format_signal
+from sidecar.host import STOPPING, Child, Reaper, format_signal
 
 log = structlog.get_logger()
 

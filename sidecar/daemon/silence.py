@@ -3,9 +3,8 @@
 import anyio
 import structlog
 
-from sidecar.status.model import Status
-from sidecar.storage.base import FIRST_BYTE_TIMEOUT
-from sidecar.storage.retry import RetryPolicy
+from sidecar.status import Status
+from sidecar.storage import FIRST_BYTE_TIMEOUT, RetryPolicy
 
 log = structlog.get_logger()
 

@@ -7,10 +7,9 @@ from functools import partial
 import structlog
 from anyio.abc import TaskGroup
 
-from sidecar.backup.loop import Backup
-from sidecar.restore.boot import Booted
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.backup import Backup
+from sidecar.restore import Booted
+from sidecar.status import Kind, Status
 
 log = structlog.get_logger()
 

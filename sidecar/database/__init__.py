@@ -1,1 +1,30 @@
 """One SQLite database on this disk: snapshots, checks, changes, lineage."""
+
+from sidecar.database.base import IntegrityCheck, Snapshotter, YieldToApp
+from sidecar.database.changes import ChangeTracker
+from sidecar.database.driver import Driver, default_driver, standard_driver
+from sidecar.database.findings import CheckReport
+from sidecar.database.integrity import SqliteIntegrity
+from sidecar.database.lineage import Lineage, Marker, StorePlace
+from sidecar.database.locking import require_posix_locks
+from sidecar.database.naming import describe_links, require_own_name
+from sidecar.database.snapshot import SqliteSnapshotter
+
+__all__ = [
+    "ChangeTracker",
+    "CheckReport",
+    "Driver",
+    "IntegrityCheck",
+    "Lineage",
+    "Marker",
+    "Snapshotter",
+    "SqliteIntegrity",
+    "SqliteSnapshotter",
+    "StorePlace",
+    "YieldToApp",
+    "default_driver",
+    "describe_links",
+    "require_own_name",
+    "require_posix_locks",
+    "standard_driver",
+]

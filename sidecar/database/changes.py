@@ -8,7 +8,7 @@ checkpoint by the app touches the file, but never the other way round; the next 
 from datetime import datetime, timedelta
 
 from sidecar.model import Signature, Snapshot
-from sidecar.status.model import DatabaseStatus
+from sidecar.status import DatabaseStatus
 
 
 class ChangeTracker:

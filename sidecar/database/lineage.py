@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from sidecar.host.files import sync, temporary, write_new
+from sidecar.host import sync, temporary, write_new
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from sidecar.database.naming import require_own_name
 from sidecar.database.signature import signature_of
 from sidecar.documentation import ANOTHER_NAME, OTHER_LOCKS
 from sidecar.errors import DatabaseBusy, OtherLocks
-from sidecar.host.creations import Creation
-from sidecar.host.openers import Identity, Opener, OpenFile, identity_of, openers, shows_locks
+from sidecar.host import Creation, Identity, Opener, OpenFile, identity_of, shows_locks
+from sidecar.host.openers import openers
 from sidecar.model import FileStamp
 
 LOOKS = 6

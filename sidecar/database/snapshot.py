@@ -25,7 +25,7 @@ from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
 from sidecar.errors import DatabaseBusy, DatabaseMissing
-from sidecar.host.permissions import permissions_of
+from sidecar.host import permissions_of
 from sidecar.model import Signature, Snapshot
 
 if TYPE_CHECKING:

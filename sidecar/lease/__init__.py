@@ -1,1 +1,10 @@
 """One writer: who may publish, for how long, and how that is lost."""
+
+from sidecar.lease.disabled import NoLease
+from sidecar.lease.document import read_lease
+from sidecar.lease.fence import Fence, WriterLease
+from sidecar.lease.lease import Lease
+from sidecar.lease.record import KEY, Record
+from sidecar.lease.rules import Identity
+
+__all__ = ["KEY", "Fence", "Identity", "Lease", "NoLease", "Record", "WriterLease", "read_lease"]

@@ -9,13 +9,13 @@ import anyio
 import structlog
 
 from sidecar.errors import LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.record import Record, StoredLease, WrittenLease
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask
 from sidecar.model import IfAbsent, IfMatch
-from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import ObjectStore
+from sidecar.status import LeaseStatus
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

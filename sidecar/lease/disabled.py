@@ -8,7 +8,7 @@ import anyio
 
 from sidecar.errors import DamagedLease
 from sidecar.lease.document import read_lease
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 
 class NoLease:

@@ -7,8 +7,7 @@ import structlog
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.lease.record import KEY, Record, StoredLease, WrittenLease, copy_in, parse
 from sidecar.model import Blob, IfAbsent, IfMatch
-from sidecar.storage.base import ObjectStore
-from sidecar.storage.open import removal_command
+from sidecar.storage import ObjectStore, removal_command
 
 log = structlog.get_logger()
 

@@ -16,13 +16,13 @@ import anyio
 import structlog
 
 from sidecar.errors import LeaseLost, SidecarError
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.lease.acquisition import Acquisition, require_conditions
 from sidecar.lease.renewal import Renewal
 from sidecar.lease.rules import Identity
 from sidecar.lease.term import LeaseEvents, Term
-from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import ObjectStore
+from sidecar.status import LeaseStatus
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

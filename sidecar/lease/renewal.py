@@ -5,10 +5,10 @@ from contextlib import suppress
 import structlog
 
 from sidecar.errors import LeaseLost, SidecarError, Transient
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.lease.term import LeaseEvents, Term
-from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import ObjectStore
+from sidecar.status import LeaseStatus
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.record import Record, StoredLease, WrittenLease
 from sidecar.lease.rules import Identity, adopted, released, renewed, started_from
 from sidecar.model import IfAbsent, IfMatch
-from sidecar.status.model import LeaseStatus
-from sidecar.storage.base import ObjectStore
+from sidecar.status import LeaseStatus
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

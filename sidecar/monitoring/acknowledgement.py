@@ -7,9 +7,8 @@ from datetime import datetime
 from sidecar.errors import PreconditionFailed, StoreUnavailable, UsageError
 from sidecar.monitoring.incident_store import Acknowledgement, read_open, write_incidents
 from sidecar.monitoring.incidents import ATTEMPTS
-from sidecar.repository.catalog import Catalog
-from sidecar.status.health import STORED
-from sidecar.status.problems import Kind, Problem
+from sidecar.repository import Catalog
+from sidecar.status import STORED, Kind, Problem
 
 NOTE_LENGTH = 500
 KINDS = tuple(sorted(STORED))

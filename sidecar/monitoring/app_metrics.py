@@ -8,7 +8,7 @@ import structlog
 from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
-from sidecar.storage.urls import is_http, without_password
+from sidecar.storage import is_http, without_password
 
 log = structlog.get_logger()
 

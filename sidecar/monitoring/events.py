@@ -4,7 +4,7 @@ from collections import deque
 
 import anyio
 
-from sidecar.status.model import Event
+from sidecar.status import Event
 
 
 class Events:

@@ -5,9 +5,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from sidecar.status.health import of_database, overall
-from sidecar.status.listing import Listing, StoredPoint
-from sidecar.status.model import DatabaseStatus, Status
+from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint, of_database, overall
 from sidecar.units import format_size
 
 PAGE = Path(__file__).parent / "page"

@@ -9,8 +9,7 @@ from aiohttp import web
 from sidecar.errors import ConfigurationError
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.html import PAGE, PageTemplate
-from sidecar.status.model import Status
-from sidecar.status.serialize import as_json
+from sidecar.status import Status, as_json
 
 # aiohttp's default is an hour: clients that vanished would use up the files that this process may open.
 IDLE_SECONDS = 75.0

@@ -17,10 +17,9 @@ import structlog
 from sidecar import documentation
 from sidecar.errors import NotFound, SidecarError
 from sidecar.model import IfAbsent, IfMatch, Timestamp
-from sidecar.repository.catalog import Catalog
-from sidecar.status.health import LOOK_FOR, is_open
-from sidecar.status.problems import Kind, Problem
-from sidecar.storage.base import ObjectStore
+from sidecar.repository import Catalog
+from sidecar.status import LOOK_FOR, Kind, Problem, is_open
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

@@ -10,13 +10,11 @@ import anyio
 import structlog
 
 from sidecar.errors import PreconditionFailed, SidecarError
-from sidecar.lease.fence import Fence
+from sidecar.lease import Fence
 from sidecar.model import Timestamp
 from sidecar.monitoring.incident_store import StoredIncidents, diverged_since, limited, read_incidents, write_incidents
-from sidecar.repository.catalog import Catalog
-from sidecar.status.health import TO_DECIDE, is_open, open_incidents
-from sidecar.status.model import Status
-from sidecar.status.problems import Problem
+from sidecar.repository import Catalog
+from sidecar.status import TO_DECIDE, Problem, Status, is_open, open_incidents
 
 log = structlog.get_logger()
 

@@ -9,12 +9,8 @@ import structlog
 
 from sidecar.errors import SidecarError
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.inventory import Entry, Inventory, describe
-from sidecar.repository.keys import timestamp_of
-from sidecar.repository.retention import tier_of
-from sidecar.status.listing import Listing, StoredPoint
-from sidecar.status.model import DatabaseStatus, Status
+from sidecar.repository import Catalog, Entry, Inventory, describe, tier_of, timestamp_of
+from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import structlog
 
-from sidecar.host.stderr import QueuedStream
+from sidecar.host import QueuedStream
 
 log = structlog.get_logger()
 

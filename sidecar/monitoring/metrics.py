@@ -10,10 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
-from sidecar.host.stderr import dropped_lines
-from sidecar.status.health import STORED, open_incidents
-from sidecar.status.histogram import Histogram
-from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Status
+from sidecar.host import dropped_lines
+from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Histogram, Status, open_incidents
 
 log = structlog.get_logger()
 

@@ -8,12 +8,11 @@ import structlog
 
 from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.monitoring.outbox import Message, Outbox, format_message, shorten
 from sidecar.monitoring.receiver import Receiver
 from sidecar.policies import Growth
-from sidecar.status.model import Event, Status
-from sidecar.status.problems import Kind
+from sidecar.status import Event, Kind, Status
 from sidecar.units import format_size
 
 log = structlog.get_logger()

@@ -4,8 +4,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from sidecar.errors import Reason
-from sidecar.status.model import Event
-from sidecar.status.problems import Kind
+from sidecar.status import Event, Kind
 
 SENT = frozenset(Kind) - {Kind.NOTICE, Kind.PUBLISHED, Kind.PROTECTED, Kind.FIRST_START}
 QUEUE = 50

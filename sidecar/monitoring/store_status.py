@@ -12,16 +12,12 @@ from sidecar.errors import (
     SidecarError,
     UnsupportedRestorePoint,
 )
-from sidecar.lease.document import read_lease
+from sidecar.lease import read_lease
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
-from sidecar.repository.catalog import OTHERS, Catalog, format_others
-from sidecar.repository.drill_tag import DrillOutcome, last_drill
-from sidecar.repository.inventory import age_of
-from sidecar.repository.reader import Reader
-from sidecar.status.problems import Problem
-from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
+from sidecar.repository import OTHERS, Catalog, DrillOutcome, Reader, age_of, format_others, last_drill
+from sidecar.status import LastHolder, Problem, StoredDatabase, StoreStatus, judge
 
 log = structlog.get_logger()
 

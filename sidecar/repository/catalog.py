@@ -10,11 +10,10 @@ from sidecar.errors import (
     NotFound,
     NothingToRestore,
 )
-from sidecar.lease.document import read_lease
-from sidecar.lease.record import Record
+from sidecar.lease import Record, read_lease
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.keys import folder_of, point_of
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

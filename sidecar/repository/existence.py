@@ -12,11 +12,11 @@ import anyio
 import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import ObjectInfo, RestorePoint
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import point_of
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ import anyio
 import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.guard import SuspicionGuard
@@ -17,8 +17,8 @@ from sidecar.repository.pruning import Pruning
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
 from sidecar.repository.tiers import Tiers
-from sidecar.status.model import Status
-from sidecar.storage.base import Prunable
+from sidecar.status import Status
+from sidecar.storage import Prunable
 
 log = structlog.get_logger()
 

@@ -4,12 +4,12 @@ import structlog
 
 from sidecar import documentation
 from sidecar.errors import NotFound, StoreUnavailable
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Snapshot
 from sidecar.repository.newest import KnownPoint
 from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
 from sidecar.repository.tags import RestorePointTags
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   a state that los
 
 from urllib.parse import quote, unquote
 
-from sidecar.lease.record import KEY as LEASE_KEY
+from sidecar.lease import KEY as LEASE_KEY
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 
 SUFFIX = ".sqlite3.zst"

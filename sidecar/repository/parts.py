@@ -10,7 +10,7 @@ from sidecar.concurrency import Pool
 from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Span
 from sidecar.repository.reuse import PartLimits
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 MARGIN = 1.15  # an object may be larger than its database: frames, index and seek table of what does not compress
 

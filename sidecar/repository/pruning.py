@@ -4,11 +4,11 @@ from datetime import datetime
 
 import structlog
 
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import folder_of
 from sidecar.repository.retention import TIER_TAG, Tagged, Tier, plan_prune
-from sidecar.storage.base import Prunable
+from sidecar.storage import Prunable
 
 log = structlog.get_logger()
 

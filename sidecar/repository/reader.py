@@ -13,17 +13,15 @@ from statistics import median
 from anyio import to_thread
 
 from sidecar.concurrency import Pool, hedged, run_all
-from sidecar.database.base import IntegrityCheck, YieldToApp
-from sidecar.database.findings import CheckReport
+from sidecar.database import CheckReport, IntegrityCheck, YieldToApp
 from sidecar.errors import DamagedRestorePoint, NotFound, PreconditionFailed
-from sidecar.host.files import local_errors, require_room, temporary, write_all
-from sidecar.host.permissions import make_directory, narrowed
+from sidecar.host import local_errors, make_directory, narrowed, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, Permissions, RestorePoint, Span
 from sidecar.progress import Progress
 from sidecar.repository.format.chunks import Decoder
 from sidecar.repository.format.index import CHUNK_SIZE
 from sidecar.repository.format.tail import Contents, TailTooShort, decode_tail
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 TAIL = 256 << 10
 HEDGE_AFTER = 1.0

@@ -4,7 +4,7 @@ import structlog
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.repository.retention import TIER_TAG, Tier
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.newest import KnownPoint, Superseded
 from sidecar.repository.retention import KEEP, TIER_TAG, tier_of
 from sidecar.repository.tags import RestorePointTags
-from sidecar.status.model import Status
+from sidecar.status import Status
 
 log = structlog.get_logger()
 

@@ -19,7 +19,7 @@ from sidecar.errors import (
 )
 from sidecar.model import IfAbsent, ObjectInfo
 from sidecar.repository.parts import Part, UploadPart
-from sidecar.storage.base import ObjectStore, Upload
+from sidecar.storage import ObjectStore, Upload
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from sidecar.repository.parts import Part, PartAssembler, PartSizes, limits_of, 
 from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, plan_reuse
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.upload import ObjectUpload, Permit, always
-from sidecar.storage.base import ObjectStore
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

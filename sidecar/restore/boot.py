@@ -7,23 +7,18 @@ import structlog
 from anyio import to_thread
 
 from sidecar import documentation
-from sidecar.database.base import Snapshotter
-from sidecar.database.lineage import Lineage, Marker
-from sidecar.database.locking import require_posix_locks
+from sidecar.database import Lineage, Marker, Snapshotter, require_posix_locks
 from sidecar.errors import DamagedDatabase, DatabaseBusy
-from sidecar.host.clock import Clock
-from sidecar.host.files import local_errors, require_writable
-from sidecar.host.permissions import make_directory
-from sidecar.lease.fence import Fence
+from sidecar.host import Clock, local_errors, make_directory, require_writable
+from sidecar.lease import Fence
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
-from sidecar.repository.reader import Reader, Restored
+from sidecar.repository import Reader, Restored
 from sidecar.restore.boot_report import BootReport
 from sidecar.restore.decision import Decision
 from sidecar.restore.placement import Placement
 from sidecar.restore.survey import Situation, Survey
-from sidecar.status.findings import format_findings
-from sidecar.status.model import Status
+from sidecar.status import Status, format_findings
 
 log = structlog.get_logger()
 

@@ -6,14 +6,11 @@ from pathlib import Path
 import structlog
 
 from sidecar import documentation
-from sidecar.database.lineage import Marker
+from sidecar.database import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.model import Database, RestorePoint
-from sidecar.repository.catalog import format_others
-from sidecar.repository.reader import Restored
-from sidecar.status.findings import HINT, record_findings
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind, Problem
+from sidecar.repository import Restored, format_others
+from sidecar.status import HINT, Kind, Problem, Status, record_findings
 
 log = structlog.get_logger()
 

@@ -10,9 +10,7 @@ from pathlib import Path
 import structlog
 from anyio import to_thread
 
-from sidecar.database.base import Snapshotter
-from sidecar.database.lineage import Lineage
-from sidecar.database.naming import require_own_name
+from sidecar.database import Lineage, Snapshotter, require_own_name
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
@@ -21,15 +19,11 @@ from sidecar.errors import (
     SidecarError,
     UsageError,
 )
-from sidecar.host.files import Swap, aside, local_errors, require_unused, require_writable, swap
-from sidecar.host.locks import local_locks
-from sidecar.host.permissions import Entrust
+from sidecar.host import Entrust, Swap, aside, local_errors, local_locks, require_unused, require_writable, swap
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
-from sidecar.repository.catalog import OTHERS, Catalog, format_others
-from sidecar.repository.keys import point_of
-from sidecar.repository.reader import Reader, Restored
-from sidecar.status.findings import HINT
+from sidecar.repository import OTHERS, Catalog, Reader, Restored, format_others, point_of
+from sidecar.status import HINT
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from sidecar.database.lineage import Marker
+from sidecar.database import Marker
 from sidecar.policies import OnConflict, OnEmptyStore
 
 

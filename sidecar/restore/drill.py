@@ -10,17 +10,13 @@ from datetime import timedelta
 import anyio
 import structlog
 
-from sidecar.database.findings import CheckReport
+from sidecar.database import CheckReport
 from sidecar.errors import DamagedRestorePoint, SidecarError
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
-from sidecar.repository.catalog import Catalog
-from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_drill
-from sidecar.repository.keys import point_of
+from sidecar.repository import DRILL_TAG, Catalog, Drilled, DrillOutcome, last_drill, point_of
 from sidecar.restore.proof import Prover, Throttle
-from sidecar.status.findings import HINT, record_findings
-from sidecar.status.model import Status
-from sidecar.status.problems import Kind
+from sidecar.status import HINT, Kind, Status, record_findings
 
 log = structlog.get_logger()
 

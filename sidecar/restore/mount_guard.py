@@ -8,12 +8,13 @@ volume) is simply lost when it is missing: the boot table then keeps the local d
 from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.database.lineage import Lineage, Marker
+from sidecar.database import Lineage, Marker
 from sidecar.errors import StoreMissing
-from sidecar.host.mounts import mount_of, mounts
+from sidecar.host import mount_of
+from sidecar.host.mounts import mounts
 from sidecar.model import Database
-from sidecar.repository.catalog import Catalog
-from sidecar.storage.base import FileBacked
+from sidecar.repository import Catalog
+from sidecar.storage import FileBacked
 
 
 async def require_mounted(

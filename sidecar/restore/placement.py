@@ -8,14 +8,12 @@ from pathlib import Path
 import structlog
 from anyio import to_thread
 
-from sidecar.database.base import Snapshotter
-from sidecar.database.lineage import Lineage, Marker
+from sidecar.database import Lineage, Marker, Snapshotter
 from sidecar.errors import ConfigurationError, DamagedDatabase
-from sidecar.host.files import Swap, aside, local_errors, require_unused, swap
-from sidecar.host.permissions import Entrust
+from sidecar.host import Entrust, Swap, aside, local_errors, require_unused, swap
 from sidecar.model import Database, Timestamp
-from sidecar.repository.reader import Restored
-from sidecar.storage.base import ObjectStore
+from sidecar.repository import Restored
+from sidecar.storage import ObjectStore
 
 log = structlog.get_logger()
 

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-from sidecar.database.findings import CheckReport
-from sidecar.database.lineage import Lineage, Marker
+from sidecar.database import CheckReport, Lineage, Marker
 from sidecar.errors import DatabaseBusy
-from sidecar.host.files import require_unused
-from sidecar.host.locks import holder_of
+from sidecar.host import holder_of, require_unused
 from sidecar.model import Database, RestorePoint
-from sidecar.repository.reader import Reader
+from sidecar.repository import Reader
 from sidecar.restore.boot_report import format_time
 from sidecar.restore.decision import Decision
 from sidecar.restore.survey import Situation, Survey
-from sidecar.status.findings import format_findings
+from sidecar.status import format_findings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 import anyio
 
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database import CheckReport
 from sidecar.database.base import Staging
-from sidecar.database.findings import CheckReport
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
-from sidecar.repository.reader import DownloadOptions, Reader
+from sidecar.repository import DownloadOptions, Reader
 
 MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
 DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can do (https://fly.io/docs/volumes/overview/)

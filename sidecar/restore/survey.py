@@ -11,15 +11,13 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from sidecar.database.base import Snapshotter
-from sidecar.database.lineage import Lineage, Marker
+from sidecar.database import Lineage, Marker, Snapshotter
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, NothingToRestore, SidecarError
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore
-from sidecar.repository.catalog import OTHERS, Catalog
-from sidecar.repository.keys import folder_of
+from sidecar.repository import OTHERS, Catalog, folder_of
 from sidecar.restore.decision import Decision, decide
-from sidecar.storage.base import Neighbours
+from sidecar.storage import Neighbours
 
 T = TypeVar("T")
 

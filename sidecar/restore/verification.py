@@ -12,7 +12,7 @@ from sidecar.concurrency import gathered
 from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress, Show, combined
-from sidecar.repository.catalog import OTHERS, Catalog, format_others
+from sidecar.repository import OTHERS, Catalog, format_others
 from sidecar.restore.proof import Prover
 
 AT_ONCE = 4

@@ -1,1 +1,55 @@
 """The read-model of the daemon and its judgement; pure."""
+
+from sidecar.status.findings import HINT, format_findings, record_findings
+from sidecar.status.health import (
+    LOOK_FOR,
+    STORED,
+    TO_DECIDE,
+    Health,
+    Level,
+    acknowledge_command,
+    is_open,
+    of_database,
+    open_incidents,
+    overall,
+)
+from sidecar.status.histogram import Histogram
+from sidecar.status.listing import Listing, StoredPoint
+from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Event, LeaseStatus, Status
+from sidecar.status.problems import Kind, Problem
+from sidecar.status.serialize import as_json
+from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge, status_of_machine
+
+__all__ = [
+    "COSTS",
+    "DRILLS",
+    "HINT",
+    "LOOK_FOR",
+    "PHASES",
+    "STORED",
+    "TO_DECIDE",
+    "DatabaseStatus",
+    "Event",
+    "Health",
+    "Histogram",
+    "Kind",
+    "LastHolder",
+    "LeaseStatus",
+    "Level",
+    "Listing",
+    "Problem",
+    "Status",
+    "StoreStatus",
+    "StoredDatabase",
+    "StoredPoint",
+    "acknowledge_command",
+    "as_json",
+    "format_findings",
+    "is_open",
+    "judge",
+    "of_database",
+    "open_incidents",
+    "overall",
+    "record_findings",
+    "status_of_machine",
+]

@@ -1,1 +1,38 @@
 """Objects with conditional writes: the contract, retries and metering, one folder a store; `open` is the only list of stores."""
+
+from sidecar.storage.base import (
+    FIRST_BYTE_TIMEOUT,
+    Credentials,
+    FileBacked,
+    Neighbours,
+    ObjectStore,
+    Probe,
+    Prunable,
+    StoreAccess,
+    StoreLocation,
+    Upload,
+)
+from sidecar.storage.metering import Metered
+from sidecar.storage.open import parse_location, removal_command
+from sidecar.storage.retry import Retrying, RetryPolicy
+from sidecar.storage.urls import is_http, without_password
+
+__all__ = [
+    "FIRST_BYTE_TIMEOUT",
+    "Credentials",
+    "FileBacked",
+    "Metered",
+    "Neighbours",
+    "ObjectStore",
+    "Probe",
+    "Prunable",
+    "RetryPolicy",
+    "Retrying",
+    "StoreAccess",
+    "StoreLocation",
+    "Upload",
+    "is_http",
+    "parse_location",
+    "removal_command",
+    "without_password",
+]

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
 
 FIRST_BYTE_TIMEOUT = 20.0  # seconds within which a store over the network must begin its reply

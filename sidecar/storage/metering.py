@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, Throttled, Transient
-from sidecar.host.clock import Clock
-from sidecar.status.model import Status
+from sidecar.host import Clock
+from sidecar.status import Status
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.decorator import Decorated
 

@@ -15,7 +15,7 @@ import structlog
 import tenacity
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import ObjectInfo
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.decorator import Decorated

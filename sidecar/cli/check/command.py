@@ -15,17 +15,12 @@ from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
-from sidecar.database.locking import require_posix_locks
-from sidecar.database.naming import describe_links
+from sidecar.database import describe_links, require_posix_locks
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, ExitCode, SidecarError
-from sidecar.host.accounts import to_become
-from sidecar.host.files import require_room, require_writable
-from sidecar.host.locks import holder_of
+from sidecar.host import holder_of, require_room, require_writable, to_become
 from sidecar.model import Database
 from sidecar.restore.preview import preview
-from sidecar.settings.configuration import Configuration
-from sidecar.settings.fields import Settings, listen_address
-from sidecar.settings.kinds import format_value
+from sidecar.settings import Configuration, Settings, format_value, listen_address
 from sidecar.units import format_size
 
 

@@ -7,9 +7,7 @@ from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.documentation import OWNER_AND_MODE
 from sidecar.errors import DamagedRestorePoint
-from sidecar.host.accounts import account_of, to_become
-from sidecar.host.ownership import require_to_be_given
-from sidecar.host.permissions import may_give_away, obstacle, permissions_of
+from sidecar.host import account_of, may_give_away, obstacle, permissions_of, require_to_be_given, to_become
 from sidecar.model import Account, Database, Permissions, RestorePoint
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
-from sidecar.lease.document import read_lease
+from sidecar.lease import read_lease
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
-from sidecar.storage.base import Credentials, Probe
+from sidecar.storage import Credentials, Probe
 
 KEY = ".sidecar/check"
 CONTENT = b"written by sidecar check\n"

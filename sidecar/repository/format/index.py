@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from sidecar.database.findings import CheckReport
+from sidecar.database import CheckReport
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
 from sidecar.model import Permissions
 

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from sidecar.host.files import sync
+from sidecar.host import sync
 from sidecar.storage.file.root import Root
 
 

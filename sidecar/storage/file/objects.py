@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sidecar.errors import PreconditionFailed
-from sidecar.host.files import sync, write_all
+from sidecar.host import sync, write_all
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.file.attributes import Attributes
 from sidecar.storage.file.primitives import bounds, etag_of, modified_at, opened, translated

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sidecar.errors import StoreMissing
-from sidecar.host.files import sync
+from sidecar.host import sync
 from sidecar.storage.file.primitives import lock, translated
 
 PRIVATE = ".sidecar"

@@ -21,7 +21,7 @@ from botocore import UNSIGNED
 from botocore.credentials import ReadOnlyCredentials
 
 from sidecar.errors import SidecarError, TokenUnavailable
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Token
 from sidecar.storage.base import TokenSource
 from sidecar.storage.s3.session import new_session

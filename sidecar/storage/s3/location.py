@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-from sidecar.host.locks import OWN
+from sidecar.host import OWN
 from sidecar.storage.base import Credentials, OpenStore, StoreAccess, TokenSource
 
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions

@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
-from sidecar.host.clock import Clock
+from sidecar.host import Clock
 from sidecar.model import Token
 
 AUDIENCE = "sts.amazonaws.com"
