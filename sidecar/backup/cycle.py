@@ -213,7 +213,9 @@ class Cycle:
     async def _snapshot_and_publish(self, reason: str, *, last: bool) -> CycleOutcome:
         timing = Timing(self._clock.monotonic)
         async with self.source.copy() as snapshot:
+            checking = Timing(self._clock.monotonic)
             known = await self.source.check(snapshot, last=last)
+            checked = checking.elapsed()
             index = replace(await self._main_line.index(snapshot), check=known)
             if index.root == self._history.root:
                 if await self._coverage.is_held(last=last):
@@ -224,6 +226,7 @@ class Cycle:
             uploading = Timing(self._clock.monotonic)
             published = await self._main_line.publish(snapshot, index)
             self._coverage.satisfy()
+            self._status.final_estimate = timing.elapsed() - checked  # a final backup makes no long check
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())
             self.source.protected()
             self._report.succeeded(self.database.name, "published")
@@ -234,7 +237,6 @@ class Cycle:
         seconds = {**snapshot.seconds, "upload": upload}
         for phase, value in seconds.items():
             self._status.phases[phase].observe(value)
-        self._status.final_estimate = total
         info, name = published.info, self.database.name
         self._report.published(name, info.key, info.size, published.uploaded, published.reused, snapshot.size, seconds)
         log.info(

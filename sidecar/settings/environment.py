@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigurationError
 
@@ -129,7 +130,7 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
     for name in SDK_VARIABLES:
         read_variable(environ, name)
     for name, url in (("S3", environment.endpoint), ("STS", environment.sts_endpoint)):
-        if url and not _URL.match(url):  # not shown: it may contain a password
+        if url and not _is_endpoint(url):  # not shown: it may contain a password
             raise ConfigurationError(
                 f"AWS_ENDPOINT_URL_{name} (or AWS_ENDPOINT_URL) is not a URL",
                 "it reads like https://s3.example.com:8333",
@@ -152,6 +153,13 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
         raise ConfigurationError(
             "AWS_ROLE_ARN is set, but no region is set for its token service", "set AWS_REGION to the bucket's region"
         )
+
+
+def _is_endpoint(url: str) -> bool:
+    try:
+        return bool(_URL.match(url)) and urlsplit(url).port != 0
+    except ValueError:  # no port has this number
+        return False
 
 
 def app_environment(*, withhold: bool, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -4,6 +4,7 @@ import random
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import anyio
 import pytest
 
 from sidecar.errors import ConfigurationError, PreconditionFailed
@@ -114,6 +115,19 @@ async def test_a_proxy_that_insists_for_copied_parts_too(store: S3Store, proxy: 
     proxy.rule(Insist(copies=True))
     await upload(store, "copied", copied="big")
     assert bytes((await store.get("copied", span=Span(PART, PART + 7))).data) == PARTS[1]
+
+
+async def test_parts_that_are_copied_at_once_are_all_repeated(store: S3Store, proxy: FaultProxy) -> None:
+    """The one that is refused first does not take the repetition from those that were under way."""
+    await upload(store, "big")
+    proxy.rule(Insist(copies=True))
+    source = await store.head("big")
+    async with store.upload("copied", metadata={}) as copies:
+        async with anyio.create_task_group() as group:
+            for number in (1, 2, 3, 4):
+                group.start_soon(copies.copy_part, number, PART * (number - 1), source, Span(0, PART))
+        await copies.complete()
+    assert (await store.head("copied")).size == 4 * PART
 
 
 async def test_a_refusal_that_no_checksum_mends_is_told_as_it_was(store: S3Store, proxy: FaultProxy) -> None:

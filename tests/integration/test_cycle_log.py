@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sidecar.backup.history import Start
+from sidecar.database.findings import CheckReport
 from sidecar.errors import DatabaseMissing, SidecarError, StoreUnavailable
 from tests.fakes import MemoryStore
 from tests.integration.wiring import NAME, Machine, write
@@ -85,3 +86,20 @@ async def test_failures_name_the_check_that_failed(machine: Machine, store: Memo
 
 def _down(_operation: str, _key: str) -> None:
     raise StoreUnavailable("down")
+
+
+async def test_the_estimate_of_a_final_backup_is_without_the_check(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first copy of a process is checked for up to a minute; the last one only where that is quick."""
+
+    async def slow(path: Path, mode: str, yield_to_app: object = None) -> CheckReport:
+        await anyio.sleep(1.0)
+        return CheckReport(mode)
+
+    monkeypatch.setattr(machine.checker, "check", slow)
+    write(machine.database.path, 1)
+    await machine.backup.cycle.run()
+    estimate = machine.status.final_estimate()
+    assert estimate is not None
+    assert 0.0 < estimate < 1.0

@@ -51,6 +51,14 @@ def test_endpoint_and_region_are_those_of_the_sdk(
     assert (read.endpoint, read.region) == (endpoint, region)
 
 
+@pytest.mark.parametrize("url", ["http://me:secret@host:99999", "https://host:port", "http://host:0", "host:8333"])
+def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
+    """Its variable is named; its value, which may contain a password, is not."""
+    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL_S3") as caught:
+        load({"databases": ("/data/app.db",), "store": "s3://b/p"}, {"AWS_ENDPOINT_URL_S3": url, "AWS_REGION": "x"})
+    assert url not in f"{caught.value.message} {caught.value.hint}"
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

@@ -111,10 +111,11 @@ class S3Client:
     async def copy(self, key: str, **parameters: Any) -> Any:
         """One copied part. A proxy that wants a checksum with every PUT gets that of the empty body."""
         send = partial(self.call, "upload_part_copy", key, **parameters)
+        had_md5 = self._copies_have_md5  # by the answer, another copy may have found out that they need it
         try:
             return await send()
         except SidecarError as refusal:
-            if self._copies_have_md5 or not self.checksums.asked_for(refusal.__cause__):
+            if had_md5 or not self.checksums.asked_for(refusal.__cause__):
                 raise
             self._copies_have_md5, first = True, refusal
         try:
