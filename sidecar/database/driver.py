@@ -9,7 +9,7 @@ already uses for its database.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -55,6 +55,13 @@ class Driver:
             if not is_schema_error(error):
                 raise
             connection.execute(IGNORE_SCHEMA_ERRORS)
+
+    def journal_mode(self, path: Path, mode: str) -> str:
+        """The journal mode, by a connection that is opened for this alone; one for writing recovers the database."""
+        with closing(self.connect(path, mode)) as connection:
+            self.load_schema(connection)
+            touch(connection)
+            return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
     @contextmanager
     def translated(self, path: Path) -> Iterator[None]:

@@ -147,7 +147,7 @@ class SqliteSnapshotter:
         started = time.monotonic()
         self._guard.require(path)
         with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:
-            is_wal = self._is_wal(source, path)
+            is_wal = self._is_wal(path)
             if is_wal or (self._switch_to_wal and self._may_switch(path)):
                 with closing(self._driver.connect(path, "rw")) as checkpointer:
                     self._driver.load_schema(checkpointer)
@@ -177,26 +177,24 @@ class SqliteSnapshotter:
         touch(source)
         return signature, checkpointed
 
-    def _is_wal(self, source: "sqlite3.Connection", path: Path) -> bool:
+    def _is_wal(self, path: Path) -> bool:
         """Read the journal mode through a connection that cannot roll back a journal, whoever wrote that."""
         try:
-            self._driver.load_schema(source)
-            touch(source)
+            return self._driver.journal_mode(path, "ro") == "wal"
         except self._driver.error as error:
-            if "readonly" not in str(error):
+            if "readonly" in str(error):
+                self._recover(path)
+            elif is_busy(error):
                 raise
-            self._recover(path)
-            self._driver.load_schema(source)
-            touch(source)
-        return str(source.execute("PRAGMA journal_mode").fetchone()[0]) == "wal"
+            return (
+                self._driver.journal_mode(path, "rw") == "wal"
+            )  # of a damaged file, this one leaves no empty WAL behind
 
     def _recover(self, path: Path) -> None:
         """Roll back what a crashed process has left, unless a process still has that journal open."""
         self._guard.require(path)
         require_abandoned(path)
-        with closing(self._driver.connect(path, "rw")) as connection:
-            self._driver.load_schema(connection)
-            touch(connection)
+        self._driver.journal_mode(path, "rw")
         self._guard.wrote(path)
 
     def _may_switch(self, path: Path) -> bool:

@@ -134,13 +134,12 @@ class Status:
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
         self.restores: Counter[str] = Counter()
         self.requests: Counter[tuple[str, str]] = Counter()
-        self.in_flight = 0
+        self.in_flight = self.sent = self.received = 0
         self.unfinished: str | None = None  # the previous machine, if its last writes are missing here
         self.trouble: str | None = None  # why the last request to the store failed
         self.request_seconds: dict[str, Histogram] = {}
         self.credentials_expiry: datetime | None = None
         self.lease = LeaseStatus()
-        self.sent = self.received = 0
         self.publishing: dict[str, tuple[int, int]] = {}
         self.boot: Measured | None = None  # what was spent before the app started
         self.stored: dict[str, dict[str, int]] = {}
