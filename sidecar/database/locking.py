@@ -88,7 +88,8 @@ def _hot(journal: Path) -> tuple[int, int] | None:
 def suspects(before: Files, seen: Sequence[Opener], after: Files) -> dict[int, Suspicion]:
     """Processes that break the rules of POSIX locks; `seen` was looked at between `before` and `after`.
 
-    A descriptor that was inherited over a fork(2) has no locks: nobody is suspected while somebody has the lock.
+    A descriptor that was inherited over a fork(2) has no locks: nobody is suspected while somebody has the lock, nor for a
+    WAL beside the shared memory, which programs without POSIX locks do not have (sqlite.org/wal.html#noshm).
     """
     written = any(each.holds(before.locked, "WRITE") for each in seen)
     locked = written or any(each.holds(before.locked) for each in seen)
@@ -101,19 +102,29 @@ def suspects(before: Files, seen: Sequence[Opener], after: Files) -> dict[int, S
             found[each.pid] = Suspicion(f"has it open with its WAL in {other}", ANOTHER_NAME, lasting=True)
         elif live in identities:
             found[each.pid] = Suspicion("is writing to it without a POSIX lock", OTHER_LOCKS, lasting=True)
-        elif wal in identities:
+        elif wal in identities and not _shares_memory(each, before):
             found[each.pid] = Suspicion("has its WAL open without a POSIX lock", OTHER_LOCKS)
     return found
 
 
+def _shares_memory(opener: Opener, ours: Files) -> bool:
+    shm = f"{ours.path.name}-shm"
+    names = {os.path.basename(each.name) for each in opener.files}
+    return not names.isdisjoint({shm, f"{shm} (deleted)"})
+
+
 def _other_wal(opener: Opener, file: OpenFile, ours: Files) -> str | None:
-    """The WAL of a process that has the database open under another name than ours, or whose WAL was deleted."""
+    """The WAL of a process that has the database open under another name than ours, or whose WAL was deleted.
+
+    Without a lock, the descriptors of a deleted one were inherited from a process that has closed the database since.
+    """
     if file.identity != ours.database:
         return None
     names = {each.name for each in opener.files}
     known = file.folder is not None and ours.folder is not None
     same = os.path.basename(file.name) == ours.path.name and file.folder == ours.folder
-    candidates = [f"{file.name}-wal (deleted)", *([f"{file.name}-wal"] if known and not same else [])]
+    deleted = [f"{file.name}-wal (deleted)"] if opener.holds({file.identity}) else []
+    candidates = [*deleted, *([f"{file.name}-wal"] if known and not same else [])]
     return next((each for each in candidates if each in names), None)
 
 

@@ -16,7 +16,7 @@ Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that a process has open: the name that it used, and the kinds of the POSIX locks taken through it.
+    """A file that a process has open: the name that it used, and the kinds of the record locks taken through it.
 
     `folder` is the directory of that name as the process sees it, of the files that were asked for; None if unknown.
     """
@@ -35,7 +35,7 @@ class Opener:
     files: tuple[OpenFile, ...]
 
     def holds(self, identities: set[Identity], kind: str = "") -> bool:
-        """Whether it holds a POSIX lock, `READ`, `WRITE` or any, on one of these files."""
+        """Whether it holds a record lock, `READ`, `WRITE` or any, on one of these files."""
         locks = {lock for file in self.files if file.identity in identities for lock in file.locks}
         return kind in locks if kind else bool(locks)
 
@@ -80,11 +80,14 @@ def _files(pid: int, descriptors: dict[str, Identity], asked: set[Identity]) -> 
 
 
 def _locks(info: Path) -> Iterator[str]:
-    """The kinds of POSIX locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`."""
+    """The kinds of record locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`.
+
+    Those of open file descriptions, OFDLCK, keep a process with POSIX locks out as well (fcntl(2)), other than FLOCK.
+    """
     with suppress(OSError):
         for line in info.read_text().splitlines():
             fields = line.split()
-            if fields[:1] == ["lock:"] and fields[2] == "POSIX":
+            if fields[:1] == ["lock:"] and fields[2] in {"POSIX", "OFDLCK"}:
                 yield fields[4]
 
 

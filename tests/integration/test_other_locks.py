@@ -16,7 +16,7 @@ from sidecar.database.naming import describe_links
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, DatabaseBusy, OtherLocks
-from sidecar.host.openers import shows_locks
+from sidecar.host.openers import identity_of, openers, shows_locks
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.eventually import eventually
 from tests.harness.processes import Child
@@ -27,9 +27,10 @@ pytestmark = [
     pytest.mark.skipif(not shows_locks(), reason="this kernel does not show the locks of other processes"),
 ]
 
-# Executes each line that it is given, and answers with the rows or the error. `fork` leaves a child with its descriptors.
+# Executes each line that it is given, and answers with the rows or the error. `fork` leaves a child with its descriptors,
+# `ofd` takes the shared lock as builds of SQLite do that use locks of open file descriptions.
 PROGRAM = """
-import os, sqlite3, sys, time
+import fcntl, os, sqlite3, struct, sys, time
 connection = sqlite3.connect(sys.argv[1], uri=True, isolation_level=None)
 connection.execute("PRAGMA synchronous=OFF")
 connection.execute("PRAGMA cache_size=1")  # so that half a transaction is in the file, and the journal is hot
@@ -40,6 +41,12 @@ for line in sys.stdin:
             if not child:
                 time.sleep(60)
             print(child, flush=True)
+        elif line.strip() == "close":
+            print(connection.close(), flush=True)
+        elif line.strip() == "ofd":
+            file = os.open(sys.argv[1], os.O_RDWR)
+            fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0x40000002, 510, 0))  # F_OFD_SETLK
+            print("locked", flush=True)
         else:
             print(connection.execute(line).fetchall(), flush=True)
     except sqlite3.Error as error:
@@ -203,6 +210,38 @@ async def test_ordinary_programs_are_not_suspected(snapshotter: SqliteSnapshotte
             finally:
                 os.kill(child, signal.SIGKILL)
             assert execute("PRAGMA journal_mode=delete") == "[('delete',)]"
+
+
+@pytest.mark.parametrize("remains", [True, False])
+async def test_child_that_inherited_a_closed_connection_is_not_suspected(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open, *, remains: bool
+) -> None:
+    """A server that forks with a connection open leaves its workers descriptors, of a WAL that may be deleted by now."""
+    await snapshotter.prepare(path)
+    with opened(str(path)) as execute, closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+        assert execute("PRAGMA journal_mode=wal") == "[('wal',)]"
+        assert execute(TRANSACTION[1]) == "[]"
+        child = int(execute("fork"))
+        try:
+            if remains:  # a reader is the last to close, and leaves the WAL
+                reader.execute(SUM).fetchone()
+            assert execute("close") == "None"
+            reader.close()
+            assert Path(f"{path}-wal").exists() == remains
+            require_posix_locks(path)
+            assert await take(snapshotter, path) == 100
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+async def test_locks_of_open_file_descriptions_are_locks(path: Path, opened: Open) -> None:
+    """Some builds of SQLite use them; they and POSIX locks keep each other out."""
+    with opened(str(path)) as execute:
+        assert execute("close") == "None"
+        assert execute("ofd") == "locked"
+        database = identity_of(path)
+        assert database
+        assert [each.holds({database}, "READ") for each in openers({database})] == [True]
 
 
 async def test_database_is_switched_once_its_program_was_seen_to_lock(tmp_path: Path, path: Path, opened: Open) -> None:
