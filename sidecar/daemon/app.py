@@ -40,6 +40,7 @@ class AppRunner:
         self._drain = drain
         self._leftovers = leftovers
         self._started = 0.0
+        self._ended = False
 
     @property
     def is_ours(self) -> bool:
@@ -61,11 +62,17 @@ class AppRunner:
     async def until_ended(self) -> int:
         """Wait for its end, or stop it when that is requested. Returns its status."""
         grace, drain = self._grace.total_seconds(), self._drain.total_seconds()
-        return await until_ended(self._signals, self._status, self._leftovers, grace=grace, drain=drain)
+        ended = await until_ended(self._signals, self._status, self._leftovers, grace=grace, drain=drain)
+        self._ended = True
+        return ended
 
     def kill(self) -> None:
-        """Kill whatever is left of it."""
-        if self._signals.app:
-            self._signals.app.kill_group()
+        """Kill whatever is left of it: nothing when its end was waited for.
+
+        The id of its process group may be another's by then, all the more when a launcher's daemon was followed for days.
+        """
+        if self._signals.app and not self._ended:
+            if not self._signals.launched:
+                self._signals.app.kill_group()
             if self._leftovers:
                 self._leftovers.kill()

@@ -18,9 +18,12 @@ _LOCK = re.compile(r"POSIX\s+\S+\s+\S+\s+(\d+)\s+[0-9a-f]+:[0-9a-f]+:(\d+)\s")
 def become_subreaper() -> bool:
     """Have every descendant that loses its parent become our child (prctl(2)), so that all of them can be found.
 
-    False where the system does not offer that.
+    False where the system does not offer that, or /proc shows the ids of another PID namespace than ours.
     """
-    if not (_PROC / "self" / "stat").exists():
+    try:
+        if os.readlink(_PROC / "self") != str(os.getpid()):
+            return False
+    except OSError:
         return False
     if os.getpid() == 1:
         return True

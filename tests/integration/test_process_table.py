@@ -110,6 +110,12 @@ def test_signal_reaches_only_the_process_that_is_meant(
         Proc().send(meant, signal.SIGTERM)
 
 
+def test_ids_of_another_namespace_are_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`unshare --pid --fork` without --mount-proc: the descendants of process 1 in /proc would be all of the machine's."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    assert not process_table.become_subreaper()
+
+
 def test_own_descendants_are_found_parents_first(tmp_path: Path) -> None:
     """This process's; the name may have spaces and brackets."""
     odd = tmp_path / "a) Z (b"
