@@ -39,6 +39,7 @@ class Incidents:
         self._fence = fence
         self._stored: dict[str, StoredIncidents] = {}  # by database, once read
         self._failures = 0
+        status.held = []
 
     @property
     def work(self) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -48,6 +49,7 @@ class Incidents:
     async def run(self) -> None:
         """Store new incidents for as long as the daemon runs."""
         while True:
+            await self.tell_held()
             self._failures = 0 if await self.store_new() else self._failures + 1
             pause = (
                 min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(self._failures - 1, 20)) if self._failures else KEEP_SECONDS
@@ -66,9 +68,26 @@ class Incidents:
                     log.info("open incidents not stored", error=error.message)
         return succeeded
 
+    async def tell_held(self) -> None:
+        """Tell receivers of findings, but not of those that are in the store already: every start finds them again."""
+        while held := self._status.held:
+            with suppress(SidecarError):  # it is not known then: rather twice than never
+                if held[0].database not in self._stored:
+                    await self._read(held[0].database)
+            self._tell(held.pop(0))
+
+    def _tell(self, finding: Problem) -> None:
+        stored = self._stored.get(finding.database, StoredIncidents())
+        is_stored = any(each.identity == finding.identity for each in stored.incidents)
+        if not is_stored and not stored.acknowledgement(finding):
+            self._status.tell(finding.kind, finding.database, finding.message, finding.hint)
+
     async def store_last(self) -> None:
         """Store what is new at the end, within `LAST_SECONDS`: the store may be silent. Never raises."""
         try:
+            for finding in self._status.held or ():
+                self._tell(finding)
+            self._status.held = None
             with anyio.move_on_after(LAST_SECONDS, shield=True):
                 if any(self._is_new(database) for database in self._status.databases):
                     await self.store_new()

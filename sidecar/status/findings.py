@@ -33,7 +33,12 @@ def record_findings(status: Status, name: str, mode: str, findings: Sequence[str
             status.problems.forget(problem)
     message = format_findings(database.findings)
     if is_new:
-        status.report(name, message, HINT, Kind.FINDING)
+        problem = Problem(status.now(), name, message, HINT, Kind.FINDING)
+        if status.held is None:
+            status.report_problem(problem)
+        else:
+            status.problems.add(problem)
+            status.held.append(problem)
     elif database.findings and told:
         status.problems.add(Problem(status.now(), name, message, HINT, Kind.FINDING))
     return is_new

@@ -9,9 +9,11 @@ import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
 from sidecar.model import Database
+from sidecar.monitoring.acknowledgement import acknowledge_all
 from sidecar.monitoring.incident_store import StoredIncidents, close_incidents, incidents_key, read_incidents
 from sidecar.monitoring.incidents import Incidents
 from sidecar.repository.catalog import Catalog
+from sidecar.status.findings import record_findings
 from sidecar.status.health import LOOK_FOR, Level, overall
 from sidecar.status.model import Event, Status
 from sidecar.status.problems import SHOWN, Kind, Problem
@@ -437,3 +439,27 @@ async def test_incidents_that_cannot_be_read_do_not_delay_those_of_other_databas
 def test_keys_stay_below_the_reserved_name(name: str) -> None:
     assert incidents_key(name).startswith(".sidecar/notices/")
     assert incidents_key(name).count("/") == 2
+
+
+async def test_a_finding_is_told_once_and_not_at_every_start(store: MemoryStore, clock: FakeClock) -> None:
+    """Not while it is open in the store, nor when somebody has acknowledged it; another finding is told."""
+    told = []
+    for finding in ("a", "a", "a", "b"):
+        process = Process(store, clock)
+        record_findings(process.status, NAME, "quick", (finding,))
+        await process.incidents.tell_held()
+        await process.incidents.store_new()
+        told.append([each.message for each in process.told if each.kind is Kind.FINDING])
+        if len(told) == 2:
+            await acknowledge_all(Catalog(store), [NAME], [Kind.FINDING], "", clock.now())
+        clock.advance(60)
+    assert told == [["SQLite's check has a finding: a"], [], [], ["SQLite's check has a finding: b"]]
+
+
+async def test_a_finding_is_told_when_the_store_does_not_answer(store: MemoryStore, clock: FakeClock) -> None:
+    """Nobody knows then whether it is known."""
+    process = Process(store, clock)
+    store.fail("get")
+    record_findings(process.status, NAME, "quick", ("a",))
+    await process.incidents.store_last()
+    assert [each.kind for each in process.told] == [Kind.FINDING]
