@@ -8,7 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from sidecar.host.descendants import Process, below
+
+log = structlog.get_logger()
 
 _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER = 36
@@ -22,6 +26,8 @@ def become_subreaper() -> bool:
     """
     try:
         if os.readlink(_PROC / "self") != str(os.getpid()):
+            hint = "mount /proc in this namespace, as unshare --mount-proc does"
+            log.warning("only the app's process group is stopped: /proc shows another PID namespace", hint=hint)
             return False
     except OSError:
         return False

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sidecar.host import process_table
 from sidecar.host.descendants import Process
@@ -113,7 +114,9 @@ def test_signal_reaches_only_the_process_that_is_meant(
 def test_ids_of_another_namespace_are_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """`unshare --pid --fork` without --mount-proc: the descendants of process 1 in /proc would be all of the machine's."""
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    assert not process_table.become_subreaper()
+    with capture_logs() as logs:
+        assert not process_table.become_subreaper()
+    assert "another PID namespace" in logs[0]["event"]
 
 
 def test_own_descendants_are_found_parents_first(tmp_path: Path) -> None:
