@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 KEPT = 20
 ACKNOWLEDGED_KEPT = 50
+_KINDS = frozenset(Kind)  # a newer version may know others
 CLOCK_STEP = timedelta(seconds=10)  # S3 gives its time in whole seconds
 DIVERGED_HINT = (
     f"`sidecar list --diverged` shows it; to look at it, or to make it the live database, see {documentation.DIVERGED}"
@@ -83,9 +84,11 @@ async def read_incidents(store: ObjectStore, database: str, now: datetime) -> St
         return StoredIncidents()
     try:
         values = json.loads(bytes(blob.data))
-        found = [_parse(database, each, now) for each in values["notices"]]
+        found = [_parse(database, each, now) for each in values["notices"] if each["kind"] in _KINDS]
         decided = _parse_instant(values["decided"]) if values.get("decided") else None
-        acknowledged = tuple(_parse_acknowledgement(each) for each in values.get("acknowledged", ()))
+        acknowledged = tuple(
+            _parse_acknowledgement(each) for each in values.get("acknowledged", ()) if each["kind"] in _KINDS
+        )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         log.warning("unreadable incidents ignored", database=database, error=type(error).__name__)
         return StoredIncidents(etag=blob.info.etag)

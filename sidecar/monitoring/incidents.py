@@ -39,7 +39,7 @@ class Incidents:
         self._fence = fence
         self._stored: dict[str, StoredIncidents] = {}  # by database, once read
         self._failures = 0
-        status.held = []
+        status.problems.held = []
 
     @property
     def work(self) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -70,7 +70,7 @@ class Incidents:
 
     async def tell_held(self) -> None:
         """Tell receivers of findings, but not of those that are in the store already: every start finds them again."""
-        while held := self._status.held:
+        while held := self._status.problems.held:
             with suppress(SidecarError):  # it is not known then: rather twice than never
                 if held[0].database not in self._stored:
                     await self._read(held[0].database)
@@ -85,9 +85,9 @@ class Incidents:
     async def store_last(self) -> None:
         """Store what is new at the end, within `LAST_SECONDS`: the store may be silent. Never raises."""
         try:
-            for finding in self._status.held or ():
+            for finding in self._status.problems.held or ():
                 self._tell(finding)
-            self._status.held = None
+            self._status.problems.held = None
             with anyio.move_on_after(LAST_SECONDS, shield=True):
                 if any(self._is_new(database) for database in self._status.databases):
                     await self.store_new()

@@ -34,11 +34,11 @@ def record_findings(status: Status, name: str, mode: str, findings: Sequence[str
     message = format_findings(database.findings)
     if is_new:
         problem = Problem(status.now(), name, message, HINT, Kind.FINDING)
-        if status.held is None:
+        if status.problems.held is None:
             status.report_problem(problem)
         else:
             status.problems.add(problem)
-            status.held.append(problem)
+            status.problems.held.append(problem)
     elif database.findings and told:
         status.problems.add(Problem(status.now(), name, message, HINT, Kind.FINDING))
     return is_new

@@ -145,9 +145,6 @@ class Status:
         self.stored: dict[str, dict[str, int]] = {}
         self.listings: dict[str, Listing] = {}  # by database, once the store was listed
         self.problems = Problems(len(databases))
-        self.held: list[Problem] | None = (
-            None  # findings to be told once it is known whether people know them; None: at once
-        )
         self.has_command = True  # False: nothing is started, and others write the databases
         self.remarks: dict[str, tuple[str, str]] = {}  # the same by database, for as long as it is so
         self.remark: tuple[str, str] | None = None  # what needs attention for as long as this process runs, and a hint

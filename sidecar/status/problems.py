@@ -51,11 +51,15 @@ class Problem:
 
 
 class Problems(Sequence[Problem]):
-    """The problems, oldest first. The limit grows with the number of databases."""
+    """The problems, oldest first. The limit grows with the number of databases.
+
+    `held` are findings that people are told of once it is known whether they know them; None: they are told at once.
+    """
 
     def __init__(self, databases: int) -> None:
         self._limit = max(SHOWN, 2 * databases)
         self._all: list[Problem] = []
+        self.held: list[Problem] | None = None
 
     @overload
     def __getitem__(self, index: int) -> Problem: ...

@@ -463,3 +463,15 @@ async def test_a_finding_is_told_when_the_store_does_not_answer(store: MemorySto
     record_findings(process.status, NAME, "quick", ("a",))
     await process.incidents.store_last()
     assert [each.kind for each in process.told] == [Kind.FINDING]
+
+
+async def test_a_kind_that_only_a_newer_version_knows_hides_no_other(store: MemoryStore, clock: FakeClock) -> None:
+    """After an upgrade was undone, for example: what is known stays open, and stays acknowledged."""
+    at = clock.now().isoformat()
+    entries = [{"at": at, "kind": kind, "message": "m", "hint": "h"} for kind in ("future", "damaged")]
+    await store.put(
+        KEY, json.dumps({"notices": entries, "acknowledged": [*entries[:1], {**entries[1], "message": "n"}]}).encode()
+    )
+    stored = await read_incidents(store, NAME, clock.now())
+    assert [each.kind for each in stored.incidents] == [Kind.DAMAGED]
+    assert [each.message for each in stored.acknowledged] == ["n"]
