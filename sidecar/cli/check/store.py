@@ -14,12 +14,13 @@ from sidecar.cli.check.finding import Finding
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease import read_lease
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
+from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.storage import Credentials, Probe
 
 KEY = ".sidecar/check"
 CONTENT = b"written by sidecar check\n"
 COPY_KEY = ".sidecar/check-copy"
-TAGS = {"sidecar-tier": "recent"}
+TAGS = {TIER_TAG: Tier.RECENT.value}
 SMALLEST_SOURCE = 5 << 20  # a range is copied only from a larger object (API_UploadPartCopy)
 SKEW_REFUSED = timedelta(minutes=15)  # S3 answers RequestTimeTooSkewed beyond it
 SKEW_NOTED = timedelta(seconds=30)
