@@ -153,9 +153,9 @@ def test_a_role_that_does_not_exist_or_trusts_another_app_is_77(machine: Machine
 
 
 ANSWERS: list[tuple[str, Reply, int, tuple[str, ...]]] = [
-    ("html", HTML, 78, ("no token", "text/html", "fly_api_socket")),
+    ("html", HTML, 78, ("other than a token", "text/html", "fly_api_socket")),
     ("html not found", Reply(404, "<html>", "text/html"), 78, ("404", "fly_api_socket")),
-    ("json", Reply(200, '{"token": "eyJhbGciOi.eyJpc3MiOi.c2ln"}', "application/json"), 78, ("no token",)),
+    ("json", Reply(200, '{"token": "eyJhbGciOi.eyJpc3MiOi.c2ln"}', "application/json"), 78, ("other than a token",)),
     ("error", Reply(500, "internal error"), 75, ("status 500",)),
     ("forbidden", Reply(403, ""), 77, ("status 403",)),
     ("empty", Reply(200, ""), 75, ("sends an empty answer",)),

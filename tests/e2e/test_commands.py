@@ -378,7 +378,10 @@ def test_database_that_is_locked(local: Machine) -> None:
         connection.execute("INSERT INTO notes VALUES ('locked')")
         done = local.cli("backup")
     assert done.returncode == 75
-    assert f"{local.database} is locked by another process (a long transaction" in complaint(done.stderr)
+    assert (
+        f"{local.database} is locked by another process (does the app, or a shell, keep a transaction open"
+        in complaint(done.stderr)
+    )
     assert f"`fuser {local.database}`" in done.stderr
 
 

@@ -203,9 +203,15 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         "conditional write",
         "read",
     ]
-    assert list(found) == [*tried, "part copy", "tag", "no deletes", "next boot, app.db", "database app.db"], (
-        done.stdout
-    )
+    assert list(found) == [
+        *tried,
+        "part copy",
+        "tag",
+        "no deletes",
+        "next boot, app.db",
+        "database app.db",
+        "owner app.db",
+    ], done.stdout
     assert all(line.startswith("ok ") for line in found.values()), done.stdout
     assert "sub=acme:shop:" in found["token"]
     assert "refused" in found["no deletes"]
