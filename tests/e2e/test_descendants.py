@@ -24,7 +24,8 @@ PLACES = [
 ]
 
 # Commits a row every few milliseconds, and then writes its number to a file. On SIGTERM it goes on for some seconds and
-# ends with 7; never, with -1. `stops` stops itself first, `forks` forks at each SIGTERM, `once` ends by itself after ten rows.
+# ends with 7; never, with -1. `stops` stops itself first, `forks` forks at each SIGTERM, `once` ends by itself
+# after ten rows and a second, in which it is seen to have the database open.
 WRITER = """
 import os, signal, sqlite3, sys, time
 database, acks, linger, habit = sys.argv[1], sys.argv[2], float(sys.argv[3]), sys.argv[4]
@@ -48,6 +49,7 @@ with open(acks, "ab", buffering=0) as file:
         if habit == "stops" and number == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
         if habit == "once" and number == 10:
+            time.sleep(1)
             break
         time.sleep(0.005)
 sys.exit(7)

@@ -20,6 +20,7 @@ EXIT_CODES = {
     "LeaseHeld": 75,
     "LeaseLost": 75,
     "StoreUnsuitable": 78,
+    "OtherLocks": 78,
     "NothingToRestore": 66,
     "StoreMissing": 69,
     "NoRoom": 73,
