@@ -1,6 +1,7 @@
 """Values that all packages share. No I/O, no clock, no dependency."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -224,3 +225,51 @@ class IfMatch:
 
 
 Condition = IfAbsent | IfMatch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a stream: after the commit of this number. Commits are counted from 1; 0 is before the first."""
+
+    stream: str
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class AtRestorePoint:
+    """The state of a restore point that names no stream, by its key."""
+
+    key: str
+
+
+Origin = Position | AtRestorePoint
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """The last frame of a WAL that was read: the log's salts (8 bytes), the frame's number from 1, and its checksum.
+
+    Frame 0 is before the first; its checksum is (0, 0) then. See https://sqlite.org/fileformat2.html#walformat.
+    """
+
+    salts: bytes
+    frame: int
+    checksum: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A committed transaction of a stream: the new images of the pages that it changed.
+
+    `time` is in microseconds since the epoch, by the store's clock, and never decreases within a stream. `pages` is the
+    size of the database afterwards. `images` maps page numbers, from 1, to whole pages. A `folded` one stands for
+    several commits, of which `number` is the last, with the last image of each page. A `continued` one goes on in the
+    next segment, under the same number.
+    """
+
+    number: int
+    time: int
+    pages: int
+    images: Mapping[int, Bytes]
+    folded: bool = False
+    continued: bool = False
