@@ -1,8 +1,8 @@
-"""Whether the programs that use a database lock it as SQLite does by default, with POSIX locks.
+"""Checks whether the programs that use a database lock it as SQLite does by default, with POSIX locks.
 
-Others (the VFS `unix-dotfile`, builds for WebAssembly, `nolock`) do not see our locks, nor we theirs: SQLite would take
-their live journal for that of a crash and roll it back, and a copy would be torn. So this is asked before each first open,
-from what can be seen without opening the database.
+Some do not: the VFS `unix-dotfile`, builds for WebAssembly, `nolock`. They do not see our locks, and we do not see theirs.
+SQLite would then take their live journal for that of a crash and roll it back, and a copy would be torn. So the check runs
+before the database is opened, and without opening it.
 """
 
 import os
@@ -23,12 +23,12 @@ from sidecar.model import FileStamp
 
 LOOKS = 6
 BETWEEN_LOOKS = 0.01
-AGREEING = 2  # looks that must agree: a file may be opened, unlocked or closed while we look
+AGREEING = 2  # looks that must agree, because a file may be opened, unlocked or closed during one
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """A database and its companions as they are now. `hot` describes a journal that would be rolled back."""
+    """A database and the files beside it at one moment. `hot` describes a journal that SQLite would roll back."""
 
     path: Path
     folder: Identity | None
@@ -40,7 +40,7 @@ class Files:
 
     @classmethod
     def of(cls, path: Path) -> "Files":
-        """Look at the files. Only the journal is opened, on which SQLite has no locks."""
+        """Inspect the files. Only the journal is opened, because SQLite holds no locks on it."""
         journal = Path(f"{path}-journal")
         return cls(
             path,
@@ -65,7 +65,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What a process does to a database, and the page about it. A `lasting` one counts until sidecar is started again."""
+    """What a process does to a database, and the page about it. A `lasting` suspicion stands until sidecar restarts."""
 
     what: str
     page: str
@@ -73,7 +73,7 @@ class Suspicion:
 
 
 def _hot(journal: Path) -> tuple[int, int] | None:
-    """Size and time of change of a journal that has content; see https://sqlite.org/lockingv3.html#hot_journals."""
+    """Size and change time of a journal that has content, see https://sqlite.org/lockingv3.html#hot_journals; else None."""
     with suppress(OSError):
         file = os.open(journal, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -86,10 +86,10 @@ def _hot(journal: Path) -> tuple[int, int] | None:
 
 
 def suspects(before: Files, seen: Sequence[Opener], after: Files) -> dict[int, Suspicion]:
-    """Processes that break the rules of POSIX locks; `seen` was looked at between `before` and `after`.
+    """The processes that use the database without POSIX locks. `seen` was collected between `before` and `after`.
 
-    A descriptor that was inherited over a fork(2) has no locks: nobody is suspected while somebody has the lock, nor for a
-    WAL beside the shared memory, which programs without POSIX locks do not have (sqlite.org/wal.html#noshm).
+    A descriptor inherited through fork(2) has no locks, so nobody is suspected while some process holds one. Nor is a
+    process with the shared memory open, which programs without POSIX locks do not use (sqlite.org/wal.html#noshm).
     """
     written = any(each.holds(before.locked, "WRITE") for each in seen)
     locked = written or any(each.holds(before.locked) for each in seen)
@@ -114,9 +114,10 @@ def _shares_memory(opener: Opener, ours: Files) -> bool:
 
 
 def _other_wal(opener: Opener, file: OpenFile, ours: Files) -> str | None:
-    """The WAL of a process that has the database open under another name than ours, or whose WAL was deleted.
+    """The WAL of a process that opened the database under a name other than ours, or whose WAL has been deleted.
 
-    Without a lock, the descriptors of a deleted one were inherited from a process that has closed the database since.
+    A deleted WAL counts only if the process holds a lock. Otherwise its descriptors were inherited from a process that has
+    since closed the database.
     """
     if file.identity != ours.database:
         return None
@@ -130,14 +131,14 @@ def _other_wal(opener: Opener, file: OpenFile, ours: Files) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the processes that have a database open has found; `locked`: one of them holds a POSIX lock."""
+    """The result of one look at the processes that have a database open. `locked`: one of them holds a POSIX lock."""
 
     suspects: dict[int, Suspicion]
     locked: bool
 
 
 def look_at(path: Path, pids: set[int]) -> Look:
-    """Look once, at these processes only, so that little can change meanwhile."""
+    """Look once, at these processes only: a short look leaves little time for changes."""
     before = Files.of(path)
     seen = openers(before.opened, pids)
     locked = any(each.holds(before.locked) for each in seen if each.pid != os.getpid())
@@ -145,7 +146,7 @@ def look_at(path: Path, pids: set[int]) -> Look:
 
 
 def find_suspect(look: Callable[[], Look]) -> tuple[tuple[int, Suspicion] | None, bool]:
-    """The first process that was suspect in two looks, if any, and whether one had a lock. A lock alone ends the search."""
+    """The first process that two looks agree on, if any, and whether any had a lock, which alone ends the search."""
     times: Counter[tuple[int, Suspicion]] = Counter()
     locked = False
     for _ in range(LOOKS):
@@ -162,7 +163,7 @@ def find_suspect(look: Callable[[], Look]) -> tuple[tuple[int, Suspicion] | None
 
 @dataclass(slots=True)
 class _Watch:
-    """What is known of a database since we watch its directory; `before` are its files as they were then."""
+    """What is known about a database since its directory is watched. `before` are the stamps of its files at that time."""
 
     directory: Identity
     lock_file: Creation
@@ -170,16 +171,16 @@ class _Watch:
 
 
 class LockGuard:
-    """Asks, for the databases of one process, whether POSIX locks are what their programs use."""
+    """Makes sure, for the databases of one process, that the programs that use them take POSIX locks."""
 
     def __init__(self) -> None:
         self._watches: dict[Path, _Watch] = {}
-        self._doubts: dict[Path, OtherLocks] = {}  # for good: the program may be between two transactions now
+        self._doubts: dict[Path, OtherLocks] = {}  # kept for good: the program may only be between two transactions
         self._trusted: set[Path] = set()
         self._in_use: set[Path] = set()
 
     def watch(self, path: Path) -> None:
-        """Begin to watch for a lock file, if the directory is there."""
+        """Start to watch for a lock file, if the directory exists."""
         directory = identity_of(path.parent)
         known = self._watches.get(path)
         if directory and (known is None or known.directory != directory):
@@ -196,7 +197,7 @@ class LockGuard:
         self._require_locks(path)
 
     def require_no_lock_file(self, path: Path) -> None:
-        """Raise `OtherLocks` when there is a lock file beside the database, or ever was since we watch."""
+        """Raise `OtherLocks` if a lock file exists beside the database, or existed at any time since the watch began."""
         lock, watch = _lock_of(path), self._watches.get(path)
         if os.path.lexists(lock):
             raise self._doubt(path, _lock_file(path, lock))
@@ -209,10 +210,10 @@ class LockGuard:
             watch.before = _stamps(path)
 
     def may_switch(self, path: Path) -> bool:
-        """Whether it is known that the app uses POSIX locks, as WAL requires.
+        """Whether the app is known to use POSIX locks, which WAL requires.
 
-        That is when it was seen to hold one, or, if nobody has the database open, when it was written without a lock file
-        since we watch. Where the system cannot tell, SQLite's default is assumed.
+        A process was seen to hold one; or nobody has the database open, and it was written without a lock file appearing
+        since the watch began. Where the system cannot show this, SQLite's default is assumed.
         """
         watch = self._watches.get(path)
         if path in self._trusted or watch is None or not shows_locks():
@@ -250,7 +251,7 @@ def _stamps(path: Path) -> tuple[FileStamp | None, ...]:
 
 
 def require_posix_locks(path: Path) -> None:
-    """Raise `OtherLocks` when there is a doubt now."""
+    """Raise `OtherLocks` on any doubt at this moment."""
     LockGuard().require(path)
 
 
@@ -266,7 +267,7 @@ def _lock_file(path: Path, lock: Path) -> OtherLocks:
             f"open it with SQLite's default VFS in the app; see {OTHER_LOCKS}",
         )
     return OtherLocks(
-        f"{lock} exists: a program locks {path} with that {kind} instead of POSIX locks, or was killed while it did",
+        f"{lock} exists: a program locks {path} with that {kind} instead of POSIX locks, or left it behind when it was killed",
         f"if no program uses the database, remove it with `{remove} {lock}`, and open it with SQLite's default VFS; see {OTHER_LOCKS}",
     )
 
@@ -279,18 +280,16 @@ def _lock_was_there(path: Path, lock: Path) -> OtherLocks:
 
 
 def require_abandoned(path: Path) -> None:
-    """Raise `DatabaseBusy` when a process has the journal open: it may be writing, so it is not ours to roll back."""
+    """Raise `DatabaseBusy` if a process has the journal open: it may still be writing, so we must not roll it back."""
     journal = identity_of(f"{path}-journal")
     users = [each.pid for each in openers({journal}) if each.pid != os.getpid()] if journal else []
     if users:
-        raise DatabaseBusy(
-            f"{path} is being written, or rolled back, by process {users[0]}", "sidecar tries again by itself"
-        )
+        raise DatabaseBusy(f"process {users[0]} is writing {path}, or rolling it back", "sidecar tries again by itself")
 
 
 def written_while_locked(path: Path) -> OtherLocks:
     """The error for a database that was written while we had a lock on it."""
     return OtherLocks(
-        f"{path} was written while sidecar had it locked for reading: some program does not use POSIX locks on it, and the copy is not used",
+        f"{path} was written while sidecar had it locked for reading: some program does not use POSIX locks, so the copy is discarded",
         f"see {OTHER_LOCKS}",
     )

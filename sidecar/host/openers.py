@@ -1,6 +1,6 @@
-"""Who has a file open, and with which locks, without opening it: proc(5), fd and fdinfo.
+"""Finds the processes that have a file open, and their locks on it, through `fd` and `fdinfo` of proc(5).
 
-Looking must not open the database: close(2) drops all POSIX locks that this process has on a file.
+The file itself is never opened: close(2) would drop all POSIX locks that this process has on it.
 """
 
 import fcntl
@@ -16,9 +16,10 @@ Identity = tuple[int, int]  # device and inode
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that a process has open: the name that it used, and the kinds of the record locks taken through it.
+    """A file that a process has open: the name under which it was opened, and the kinds of record locks held through it.
 
-    `folder` is the directory of that name as the process sees it, of the files that were asked for; None if unknown.
+    `folder` is the directory of that name, resolved in the process's own root. It is known only for the files that were
+    asked about, else None.
     """
 
     name: str
@@ -50,7 +51,10 @@ def identity_of(path: str | Path) -> Identity | None:
 
 
 def openers(identities: set[Identity], among: Iterable[int] | None = None) -> list[Opener]:
-    """The processes that have one of these files open, this one included, as far as we may look: of all, or of `among`."""
+    """The processes, of all or of `among`, that have one of these files open, this one included.
+
+    Processes that we have no permission to inspect are missing.
+    """
     pids = [int(each) for each in os.listdir("/proc") if each.isdigit()] if among is None else among
     found = ((pid, _descriptors(pid)) for pid in pids)
     return [
@@ -61,7 +65,7 @@ def openers(identities: set[Identity], among: Iterable[int] | None = None) -> li
 
 
 def _descriptors(process: int) -> dict[str, Identity]:
-    """What is behind each descriptor. The process may be gone, or somebody else's; a file may be closed meanwhile."""
+    """The file behind each descriptor. Empty or incomplete if the process exits, closes files or belongs to another user."""
     found: dict[str, Identity] = {}
     with suppress(OSError):
         for descriptor in os.listdir(f"/proc/{process}/fd"):
@@ -82,7 +86,7 @@ def _files(pid: int, descriptors: dict[str, Identity], asked: set[Identity]) -> 
 def _locks(info: Path) -> Iterator[str]:
     """The kinds of record locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`.
 
-    Those of open file descriptions, OFDLCK, keep a process with POSIX locks out as well (fcntl(2)), other than FLOCK.
+    Locks of open file descriptions (OFDLCK) conflict with POSIX locks too, see fcntl(2); those of flock(2) do not.
     """
     with suppress(OSError):
         for line in info.read_text().splitlines():
@@ -93,7 +97,7 @@ def _locks(info: Path) -> Iterator[str]:
 
 @cache
 def shows_locks() -> bool:
-    """Whether this kernel lists locks in fdinfo: not all that pass for Linux do."""
+    """Whether this kernel lists locks in fdinfo. Some that emulate Linux do not."""
     try:
         file = os.memfd_create("locked")
     except (AttributeError, OSError):

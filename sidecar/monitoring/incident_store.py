@@ -1,9 +1,9 @@
-"""Incidents that a person has to decide about, kept in the store: a machine's disk may not survive a restart.
+"""Incidents that need a person's decision. They are kept in the store, because a machine's disk may not survive a restart.
 
-.sidecar/notices/<database>.json    notices: the open incidents, with at, kind, message and hint; `lasting` ones stay until
-                                    they are acknowledged, the others for a day;
+.sidecar/notices/<database>.json    notices: the open incidents, with at, kind, message and hint; `lasting` ones stay open
+                                    until they are acknowledged, the others for a day;
                                     decided: when somebody last chose a restore point by hand;
-                                    acknowledged: the last ones that somebody acknowledged, when, and with which note
+                                    acknowledged: the latest acknowledgements, each with its time and note
 """
 
 import json
@@ -39,7 +39,7 @@ def incidents_key(database: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Somebody has seen an incident, and all that was reported in the same words until then."""
+    """Covers an incident, and every earlier one with the same kind and message."""
 
     at: datetime
     kind: Kind
@@ -60,15 +60,15 @@ class StoredIncidents:
     acknowledged: tuple[Acknowledgement, ...] = ()
 
     def acknowledgement(self, incident: Problem) -> Acknowledgement | None:
-        """The acknowledgement of an incident; None for one that is open, or has happened again since.
+        """The acknowledgement of an incident, or None if it is open or has happened again since.
 
-        A finding does not happen again: the same words are about the same rows.
+        A finding never counts as happening again: the same message is about the same rows.
         """
         named = (each for each in self.acknowledged if (each.kind, each.message) == (incident.kind, incident.message))
         return next((each for each in named if each.at >= incident.at or each.kind is Kind.FINDING), None)
 
     def open_since(self, now: datetime) -> datetime:
-        """The instant after which incidents are open, by the store's clock; a decision in the future hides nothing."""
+        """The time after which incidents are open, by the store's clock. A decision dated in the future is ignored."""
         decided = self.decided if self.decided and self.decided <= now + CLOCK_STEP else None
         return max(now - LOOK_FOR, decided or now - LOOK_FOR)
 
@@ -116,7 +116,7 @@ async def write_incidents(store: ObjectStore, database: str, stored: StoredIncid
 
 
 async def close_incidents(store: ObjectStore, database: str) -> None:
-    """Close every open incident, because somebody has decided. Never raises: at worst they are shown until they expire."""
+    """Close every open incident after a person's decision. Never raises: if it fails, they stay visible until they expire."""
     try:
         now = await store.now()
         stored = await read_incidents(store, database, now)
@@ -126,7 +126,7 @@ async def close_incidents(store: ObjectStore, database: str) -> None:
 
 
 async def read_open(catalog: Catalog, database: str, now: datetime) -> tuple[StoredIncidents, tuple[Problem, ...]]:
-    """What is stored, and all that is open: the incidents, and what other machines left under `diverged/`, oldest first.
+    """What is stored, and what is open: the stored incidents and those of data under `diverged/`, oldest first.
 
     `now` is this machine's clock. Raises what the store raises.
     """
@@ -148,7 +148,7 @@ def _parse_acknowledgement(value: dict[str, str]) -> Acknowledgement:
 
 
 def limited(incidents: Sequence[Problem]) -> tuple[Problem, ...]:
-    """The lasting ones and the newest others, at most `KEPT`, in their order."""
+    """All lasting incidents and the newest of the others, at most `KEPT`, in their original order."""
     others = [each for each in incidents if not each.lasting]
     room = max(0, KEPT - (len(incidents) - len(others)))
     dropped = {each.identity for each in others[: max(0, len(others) - room)]}
@@ -160,7 +160,7 @@ def _parse_instant(text: str) -> datetime:
 
 
 async def diverged_since(catalog: Catalog, database: str, after: datetime) -> tuple[Problem, ...]:
-    """One incident for each machine that stored something under `diverged/` after this instant: its last state."""
+    """One incident for each machine that stored data under `diverged/` after this time, about its latest state."""
     found: dict[str, Problem] = {}
     async for point in catalog.points(database, diverged=True, after=Timestamp.of(after)):
         holder = str(point.diverged_holder)

@@ -1,4 +1,4 @@
-"""Incidents that a person has to decide about: a daemon shows the stored ones, stores new ones, and sees what was acknowledged."""
+"""A daemon's open incidents: it shows the stored ones, stores new ones, and picks up acknowledgements."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -24,8 +24,8 @@ LONGEST_RETRY = 3600.0
 LONGEST_LOOK = 600.0
 LAST_SECONDS = 2.0
 ATTEMPTS = 3
-ACKNOWLEDGED_SECONDS = 20.0  # between two looks for acknowledgements, while the page is amber
-QUESTIONS_EVERY = 3  # of these looks: one for a first start that nobody has confirmed
+ACKNOWLEDGED_SECONDS = 20.0  # between two looks for acknowledgements while the page is amber
+QUESTIONS_EVERY = 3  # an unconfirmed first start does not make the page amber: only every third look is for it
 REPORTED_AGAIN = timedelta(hours=1)
 
 
@@ -43,7 +43,7 @@ class Incidents:
 
     @property
     def work(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """What runs beside the app."""
+        """The loops to run beside the app."""
         return self.run, self.keep_looking_for_diverged, self.keep_looking_for_acknowledgements
 
     async def run(self) -> None:
@@ -57,7 +57,7 @@ class Incidents:
             await anyio.sleep(pause)
 
     async def store_new(self) -> bool:
-        """Store the incidents that the page shows; False when that failed. Sends no request when nothing is new."""
+        """Store the incidents that the page shows, and return False if that failed. Sends no request if nothing is new."""
         succeeded = True
         for database in self._status.databases:
             try:
@@ -69,9 +69,9 @@ class Incidents:
         return succeeded
 
     async def tell_held(self) -> None:
-        """Tell receivers of findings, but not of those that are in the store already: every start finds them again."""
+        """Notify receivers of findings, except of those already in the store: every start finds them again."""
         while held := self._status.problems.held:
-            with suppress(SidecarError):  # it is not known then: rather twice than never
+            with suppress(SidecarError):  # then it is unknown what is stored: better to notify twice than never
                 if held[0].database not in self._stored:
                     await self._read(held[0].database)
             self._tell(held.pop(0))
@@ -83,7 +83,7 @@ class Incidents:
             self._status.tell(finding.kind, finding.database, finding.message, finding.hint)
 
     async def store_last(self) -> None:
-        """Store what is new at the end, within `LAST_SECONDS`: the store may be silent. Never raises."""
+        """Store what is new before the daemon exits, within `LAST_SECONDS`: the store may not answer. Never raises."""
         try:
             for finding in self._status.problems.held or ():
                 self._tell(finding)
@@ -99,7 +99,7 @@ class Incidents:
         return _differ(stored.incidents, self._open(database, stored))
 
     def _open(self, database: str, stored: StoredIncidents) -> tuple[Problem, ...]:
-        """The incidents that are shown, and those in the store that found no room on the page."""
+        """The incidents that the page shows, and the stored ones that it has no room for."""
         shown = open_incidents(self._status, database)
         identities = {each.identity for each in shown}
         hidden = (each for each in stored.incidents if each.identity not in identities)
@@ -134,7 +134,7 @@ class Incidents:
         return stored
 
     async def keep_looking_for_acknowledgements(self) -> None:
-        """Look in the store whether somebody has acknowledged what the page shows; seldom for what is no more than a question."""
+        """Check the store for acknowledgements of what the page shows, less often if the page is not amber."""
         for tick in count():
             await anyio.sleep(ACKNOWLEDGED_SECONDS)
             for database in self._status.databases:
@@ -144,7 +144,7 @@ class Incidents:
                         await self.refresh(database)
 
     async def refresh(self, database: str) -> None:
-        """Take what was acknowledged or decided by others off the page. Sends no request when nothing is open."""
+        """Take what others acknowledged or decided off the page. Sends no request if nothing is open."""
         before = self._stored.get(database)
         if before is None or not open_incidents(self._status, database):
             return
@@ -153,7 +153,7 @@ class Incidents:
             self._status.problems.forget(incident)
 
     async def keep_looking_for_diverged(self) -> None:
-        """Look for diverged data, often at first: a machine that wakes up fenced stores its state soon after we started."""
+        """Look for diverged data, often at first: a fenced machine that wakes up stores its state soon after our start."""
         pause = FIRST_RETRY
         while True:
             with suppress(SidecarError):  # the cycles report what is wrong with the store
@@ -165,7 +165,7 @@ class Incidents:
         """Show what other machines stored under `diverged/` in the last day, until somebody decides about it."""
         now = await self._store.now()
         for database in self._status.databases:
-            with suppress(SidecarError):  # without the stored decision too much is shown, not too little
+            with suppress(SidecarError):  # an unread decision shows an incident too many, never one too few
                 await self._synchronize(database)
             stored = self._stored.get(database, StoredIncidents())
             for incident in await diverged_since(self._catalog, database, stored.open_since(now)):
@@ -176,6 +176,6 @@ class Incidents:
 
 
 def _differ(stored: Iterable[Problem], shown: Iterable[Problem]) -> bool:
-    """Whether the store lacks an incident, has one too many, or has one that was reported again long after."""
+    """Whether the stored incidents must be written again: one is missing, obsolete, or was reported again much later."""
     before, now = ({each.identity: each.at for each in some} for some in (stored, shown))
     return before.keys() != now.keys() or any(now[key] - at > REPORTED_AGAIN for key, at in before.items())
