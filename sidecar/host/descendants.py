@@ -14,6 +14,8 @@ log = structlog.get_logger()
 POLL = 0.05
 HEAD_START = 0.5  # for a supervisor to learn that it stops, before its children do
 KILL_SECONDS = 3.0  # for the kernel to end what SIGKILL hit
+STOP_SECONDS = 1.0  # to halt whoever is born while the others are halted
+BETWEEN_STOPS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Roundup:
     def __init__(self, head_start: float = HEAD_START) -> None:
         self._head_start = head_start
         self._asked: dict[Process, float] = {}
-        self._stopped: set[Process] = set()
+        self._stopped: dict[Process, None] = {}  # in order
         self._killed: set[Process] = set()
 
     def to_ask(self, living: Sequence[Process], now: float) -> list[Process]:
@@ -85,12 +87,12 @@ class Roundup:
     def to_stop(self, living: Sequence[Process]) -> list[Process]:
         """Those to halt with SIGSTOP, so that nobody reacts when the others are killed."""
         due = [each for each in living if each not in self._stopped]
-        self._stopped.update(due)
+        self._stopped.update(dict.fromkeys(due))
         return due
 
-    def to_kill(self, living: Sequence[Process]) -> list[Process]:
-        """Those to kill."""
-        due = [each for each in living if each not in self._killed]
+    def to_kill(self) -> list[Process]:
+        """Those to kill: whoever was to be stopped before."""
+        due = [each for each in self._stopped if each not in self._killed]
         self._killed.update(due)
         return due
 
@@ -124,18 +126,22 @@ class Descendants:
         if not self.are_gone():
             await self._kill(roundup)
 
-    def signal(self, processes: Iterable[Process], number: int) -> None:
-        """Send a signal to these. That one may not be signalled is logged, once."""
+    def signal(self, processes: Iterable[Process], number: int) -> list[Process]:
+        """Send a signal to these. Returns those that may be signalled; another one is logged, once."""
+        reached = []
         for process in processes:
             try:
                 self._table.send(process, number)
+                reached.append(process)
             except PermissionError:
                 self._log_refused(process)
+        return reached
 
     def kill_now(self) -> None:
         """SIGKILL to all, without waiting for their end."""
-        self.signal(self.living(), signal.SIGSTOP)
+        stopped = self.signal(self.living(), signal.SIGSTOP)
         self.signal(self.living(), signal.SIGKILL)
+        self.signal(stopped, signal.SIGCONT)  # whoever may be stopped but not killed goes on
 
     def _ask(self, processes: Sequence[Process], number: int) -> None:
         """A shell's background jobs ignore SIGINT and SIGQUIT: they get SIGTERM. One that is stopped is continued."""
@@ -149,24 +155,33 @@ class Descendants:
             self._asked = True
 
     async def _kill(self, roundup: Roundup) -> None:
-        limit = self._clock.monotonic() + KILL_SECONDS
+        stopped: list[Process] = []
         killed: list[Process] = []
-        while not self.are_gone() and self._clock.monotonic() < limit:
-            if fresh := roundup.to_stop(self.living()):
-                self.signal(fresh, signal.SIGSTOP)
-                await self._clock.sleep(0)
-                continue  # look again: who was being born while the others were stopped?
-            due = roundup.to_kill(self.living())
-            self.signal(due, signal.SIGKILL)
-            killed += due
-            await self._clock.sleep(POLL)
+        try:
+            await self._stop_and_kill(roundup, stopped, killed)
+        finally:
+            left = [] if self.are_gone() else self.living()
+            # A writer that is halted for good may have a lock that keeps everybody out of the database.
+            self.signal([each for each in left if each in stopped], signal.SIGCONT)
         if killed:
             log.warning("processes left by the command killed", processes=[str(process) for process in killed])
-        if not self.are_gone():
-            left = [str(process) for process in self.living()]
+        if left:
+            names = [str(process) for process in left]
             log.error(
-                "processes left by the command cannot be ended: what they write now is in no backup", processes=left
+                "processes left by the command cannot be ended: what they write now is in no backup", processes=names
             )
+
+    async def _stop_and_kill(self, roundup: Roundup, stopped: list[Process], killed: list[Process]) -> None:
+        """Until none is left, or the time is over. Who may not be signalled does not delay the end of the others."""
+        began = self._clock.monotonic()
+        while not self.are_gone() and self._clock.monotonic() < began + KILL_SECONDS:
+            fresh = self.signal(roundup.to_stop(self.living()), signal.SIGSTOP)
+            stopped += fresh
+            if fresh and self._clock.monotonic() < began + STOP_SECONDS:
+                await self._clock.sleep(BETWEEN_STOPS)
+                continue  # look again: who was being born while the others were stopped?
+            killed += self.signal(roundup.to_kill(), signal.SIGKILL)
+            await self._clock.sleep(POLL)
 
     def _log_refused(self, process: Process) -> None:
         if process not in self._refused:

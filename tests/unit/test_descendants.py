@@ -49,10 +49,10 @@ def end(table: Stubborn, number: int = signal.SIGTERM, *, hurried: bool = False)
 
 
 def test_process_that_never_ends_is_given_up_and_reported() -> None:
-    """SIGTERM, SIGSTOP and SIGKILL once each; then the run goes on, and says that a writer may be left."""
+    """SIGTERM, SIGSTOP and SIGKILL once each; then the run goes on, says that a writer may be left, and lets it go on."""
     table = Stubborn()
     seconds, events = end(table)
-    assert table.sent == [signal.SIGTERM, signal.SIGSTOP, signal.SIGKILL]
+    assert table.sent == [signal.SIGTERM, signal.SIGSTOP, signal.SIGKILL, signal.SIGCONT]
     assert 2.0 + KILL_SECONDS <= seconds < 2.2 + KILL_SECONDS
     assert "cannot be ended" in events[-1]
 
@@ -91,5 +91,54 @@ def test_second_request_to_stop_ends_the_grace() -> None:
     """Nobody is asked any more."""
     table = Stubborn()
     seconds, _ = end(table, hurried=True)
-    assert table.sent == [signal.SIGSTOP, signal.SIGKILL]
+    assert table.sent == [signal.SIGSTOP, signal.SIGKILL, signal.SIGCONT]
     assert seconds < KILL_SECONDS + 0.2
+
+
+class Breeder:
+    """Implements `ProcessTable`: a writer that may be signalled, unless it is killed, and somebody else's new process at each look."""
+
+    def __init__(self, *, may_kill: bool) -> None:
+        self.may_kill = may_kill
+        self.writer: Process | None = SHELL
+        self.sent: list[int] = []
+        self.births = 100
+
+    def descendants(self) -> list[Process]:
+        """See `ProcessTable`."""
+        self.births += 1
+        strangers = Process(self.births, self.births, 1, "stranger")
+        return [self.writer, strangers] if self.writer else [strangers]
+
+    def is_childless(self) -> bool:
+        """See `ProcessTable`."""
+        return False
+
+    def is_ignored(self, process: Process, number: int) -> bool:
+        """See `ProcessTable`."""
+        return False
+
+    def send(self, process: Process, number: int) -> None:
+        """See `ProcessTable`."""
+        if process != SHELL or (number == signal.SIGKILL and not self.may_kill):
+            raise PermissionError
+        self.sent.append(number)
+        if number == signal.SIGKILL:
+            self.writer = None
+
+
+@pytest.mark.parametrize("may_kill", [True, False])
+@pytest.mark.parametrize("now", [True, False])
+def test_nobody_stays_stopped_for_the_sake_of_processes_that_may_not_be_signalled(*, may_kill: bool, now: bool) -> None:
+    """New ones that cannot be stopped do not put off the kill; who cannot be killed is continued."""
+    table = Breeder(may_kill=may_kill)
+    clock = FakeClock()
+    descendants = Descendants(table, clock)
+    if now:
+        descendants.kill_now()
+    else:
+        anyio.run(descendants.end, signal.SIGTERM, 0.0, lambda: False)
+        assert clock.monotonic() < KILL_SECONDS + 0.2
+    last = signal.SIGKILL if may_kill else signal.SIGCONT
+    assert [each for each in table.sent if not may_kill or each != signal.SIGCONT] == [signal.SIGSTOP, last]
+    assert (table.writer is None) is may_kill
