@@ -48,7 +48,7 @@ class SnapshotCheck:
         Raises `SidecarError` when the snapshot is not what the database is, and must not be published.
         """
         if self._is_due(snapshot, last=last) and (report := await self._checked(snapshot, last=last)):
-            await self._require_same(snapshot, report)
+            await self._require_same(snapshot, report, last=last)
             self._known = report
             name = self._database.name
             if record_findings(self._status, name, report.mode, report.findings):
@@ -75,11 +75,11 @@ class SnapshotCheck:
             log.info("check of a snapshot given up", database=self._database.name, seconds=round(self._seconds, 3))
         return report
 
-    async def _require_same(self, snapshot: Snapshot, report: CheckReport) -> None:
+    async def _require_same(self, snapshot: Snapshot, report: CheckReport, *, last: bool) -> None:
         """A table that cannot be read must be as unreadable in the live database."""
         if not report.unreadable or (self._known and self._known.unreadable == report.unreadable):
             return
-        if not await self._checker.unreadable_live(self._database.path):
+        if not await self._checker.unreadable_live(self._database.path, None if last else _resting()):
             self._seconds = None  # the next one is checked, however soon it comes
             raise SidecarError(
                 f"bug: the snapshot of {self._database.path} is not a true copy: {report.unreadable}",

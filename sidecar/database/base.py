@@ -72,7 +72,7 @@ class IntegrityCheck(Protocol):
         """Check a file that nobody writes to, in one of `findings.MODES`. Raises `SidecarError` if that is not possible."""
         ...
 
-    async def unreadable_live(self, path: Path) -> str:
+    async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
         """The first table of a live database that cannot be read to its end, with the reason; empty when all can.
 
         Raises `DatabaseBusy` and the like when it cannot be found out.

@@ -29,9 +29,9 @@ class SqliteIntegrity:
             return CheckReport(mode)
         return CheckReport.of(mode, complaints, await self._unreadable(path, yield_to_app=yield_to_app))
 
-    async def unreadable_live(self, path: Path) -> str:
+    async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
         """See `base.IntegrityCheck`."""
-        return await self._unreadable(path, live=True)
+        return await self._unreadable(path, live=True, yield_to_app=yield_to_app)
 
     async def _complaints(self, path: Path, pragma: str, yield_to_app: YieldToApp | None) -> tuple[str, ...]:
         with self._driver.translated(path):

@@ -1,13 +1,26 @@
 """Which names of stores could be typing errors of each other (pure)."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 NAMED = 3
 ALIKE = 0.75  # `app` and `ap`, `store` and `stroe`; not `shop` and `blog`
+_IDENTIFIER = re.compile(r"(?<![^\W_])(?=[a-f]*\d)[0-9a-f]{4,}(?![^\W_])", re.IGNORECASE)  # a commit, a part of a UUID
+_NUMBER = re.compile(r"\d+")
+_SEPARATORS = re.compile(r"[\W_]+")
 
 
 def similar_names(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The most similar of these names, at most three, without the name itself."""
-    others = (each for each in names if each != name)
+    """The most similar of these names, at most three, without the name itself and those of its series."""
+    series = _series(name)
+    others = (each for each in names if each != name and _series(each) != series)
     return tuple(get_close_matches(name, list(others), n=NAMED, cutoff=ALIKE))
+
+
+def _series(name: str) -> str:
+    """What names have in common that differ in a number or a hexadecimal identifier only, such as `pr-12` and `pr-13`.
+
+    Such stores are made on purpose beside each other: one for each preview, tenant or shard.
+    """
+    return _SEPARATORS.sub("", _NUMBER.sub("", _IDENTIFIER.sub("", name)))

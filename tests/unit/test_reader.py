@@ -36,7 +36,7 @@ class Inspector:
         self.asked.append(mode)
         return CheckReport.of(mode, self.findings, self.unreadable)
 
-    async def unreadable_live(self, path: Path) -> str:
+    async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
         return self.unreadable
 
 

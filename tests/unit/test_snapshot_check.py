@@ -29,17 +29,20 @@ class Checker:
         self.findings: tuple[str, ...] = ()
         self.unreadable = self.live = ""
         self.checks = self.looks = 0
+        self.throttled: list[bool] = []  # of each check and look at the live database
         self.hangs = False
 
     async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
         self.checks += 1
+        self.throttled.append(yield_to_app is not None)
         if self.hangs:
             await anyio.sleep_forever()
         self.clock.advance(self.seconds)
         return CheckReport.of(mode, self.findings, self.unreadable)
 
-    async def unreadable_live(self, path: Path) -> str:
+    async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
         self.looks += 1
+        self.throttled.append(yield_to_app is not None)
         return self.live
 
 
@@ -117,6 +120,17 @@ async def test_table_that_the_app_cannot_read_either_is_published_and_told() -> 
         scene.clock.advance(1)
         assert await scene.report() == CheckReport("quick", (BROKEN,), BROKEN)
     assert (scene.checker.looks, scene.status.databases["app.db"].findings) == (1, (BROKEN,))
+
+
+async def test_app_is_given_way_to_while_its_tables_are_read() -> None:
+    """As in the check of the snapshot; after the app has ended nothing is held up."""
+    scene = Scene()
+    scene.checker.unreadable = scene.checker.live = BROKEN
+    await scene.report()
+    assert scene.checker.throttled == [True, True]
+    scene.checker.unreadable = scene.checker.live = f"{BROKEN}, and another"
+    await scene.report(last=True)
+    assert scene.checker.throttled[2:] == [False, False]
 
 
 async def test_snapshot_that_is_no_true_copy_is_not_published() -> None:
