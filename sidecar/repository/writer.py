@@ -16,7 +16,7 @@ from sidecar.errors import ReuseFailed
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.progress import Show, no_progress
 from sidecar.repository.encoding import SnapshotFrames, hash_chunks
-from sidecar.repository.format.index import FORMAT_VERSION, Index
+from sidecar.repository.format.index import FORMAT_VERSION, Index, position_metadata
 from sidecar.repository.format.tail import Contents
 from sidecar.repository.parts import Part, PartAssembler, PartSizes, limits_of, part_size_for
 from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, plan_reuse
@@ -157,6 +157,7 @@ def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun]) -> dict[st
         "epoch": str(index.epoch),
         "format": str(FORMAT_VERSION),
         "holder": quote(index.holder, safe=""),
+        **position_metadata(index.position),
         # Sent before the object's own size is known: the rest was uploaded.
         "reused": str(sum((span.end or 0) - span.start for span in spans)),
     }

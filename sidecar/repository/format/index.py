@@ -6,11 +6,12 @@ One line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.database import CheckReport
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
-from sidecar.model import Permissions
+from sidecar.model import Permissions, Position
 
 CHUNK_SIZE = 1 << 20
 FORMAT_VERSION = 1
@@ -24,7 +25,8 @@ class Index:
 
     `permissions` are those of the live database; None in a restore point of an older version.
     `check` is what SQLite's check said of the database when it was published, or what was known from an earlier check
-    (mode `none`); None when nothing was known.
+    (mode `none`); None when nothing was known. `position` is the place in a stream at which the snapshot was taken; None
+    where nothing was streamed.
     """
 
     database: str
@@ -39,6 +41,7 @@ class Index:
     parent: str | None = None
     permissions: Permissions | None = None
     check: CheckReport | None = None
+    position: Position | None = None
 
     @property
     def chunks(self) -> int:
@@ -76,6 +79,7 @@ def encode_index(index: Index) -> bytes:
         "parent": index.parent,
         **_encode_permissions(index.permissions),
         **({"check": index.check.to_json()} if index.check else {}),  # versions before it ignore what they do not know
+        **({"stream": index.position.stream, "commit": index.position.commit} if index.position else {}),
     }
     body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + index.digests
     return body + hashlib.sha256(body).digest()
@@ -120,6 +124,7 @@ def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
             parent=None if head["parent"] is None else str(head["parent"]),
             permissions=_decode_permissions(head),
             check=CheckReport.of_json(head.get("check")),
+            position=_position_in(head),
         )
     except (ValueError, KeyError) as error:
         raise damaged(name, f"the index cannot be read: {error}") from error
@@ -145,6 +150,33 @@ def _decode_permissions(head: dict[str, object]) -> Permissions | None:
     if not isinstance(mode, str) or not _MODE.fullmatch(mode) or not (_is_id(uid) and _is_id(gid)):
         return None
     return Permissions(int(str(uid)), int(str(gid)), int(mode, 8))
+
+
+def _position_in(head: Mapping[str, object]) -> Position | None:
+    """Both fields or none. Raises ValueError: what contains which commit must never be guessed."""
+    stream, commit = head.get("stream"), head.get("commit")
+    if stream is None and commit is None:
+        return None
+    if (
+        not isinstance(stream, str)
+        or not stream
+        or not isinstance(commit, int)
+        or isinstance(commit, bool)
+        or commit < 0
+    ):
+        raise ValueError(f"stream {stream!r}, commit {commit!r}")
+    return Position(stream, commit)
+
+
+def position_of(metadata: Mapping[str, str]) -> Position | None:
+    """The position that the metadata of a restore point repeats for a HEAD; None when it has none, or means nothing."""
+    stream, commit = metadata.get("stream", ""), metadata.get("commit", "")
+    return Position(stream, int(commit)) if stream and commit.isascii() and commit.isdigit() else None
+
+
+def position_metadata(position: Position | None) -> dict[str, str]:
+    """What `position_of` reads."""
+    return {"stream": position.stream, "commit": str(position.commit)} if position else {}
 
 
 def _is_id(value: object) -> bool:
