@@ -4,7 +4,18 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.document import read_lease
 from sidecar.lease.fence import Fence, WriterLease
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, Record
+from sidecar.lease.record import KEY, Record, StreamRecord, origin_in
 from sidecar.lease.rules import Identity
 
-__all__ = ["KEY", "Fence", "Identity", "Lease", "NoLease", "Record", "WriterLease", "read_lease"]
+__all__ = [
+    "KEY",
+    "Fence",
+    "Identity",
+    "Lease",
+    "NoLease",
+    "Record",
+    "StreamRecord",
+    "WriterLease",
+    "origin_in",
+    "read_lease",
+]

@@ -8,6 +8,7 @@ import anyio
 
 from sidecar.errors import DamagedLease
 from sidecar.lease.document import read_lease
+from sidecar.lease.record import StreamRecord
 from sidecar.storage import ObjectStore
 
 
@@ -44,8 +45,17 @@ class NoLease:
         """See `Fence`."""
         return await self._store.now()
 
-    async def record_start(self, latest: Mapping[str, str], *, running: bool = False) -> None:
+    async def record_start(
+        self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord] | None = None, *, running: bool = False
+    ) -> None:
         """There is nothing to write down."""
+
+    def streamed(self, database: str, record: StreamRecord) -> None:
+        """There is nothing to write down."""
+
+    def covers(self, _instant: datetime) -> bool:
+        """There is no term that could have ended."""
+        return True
 
     async def confirm(self, database: str, key: str) -> None:
         """There is nothing to write down."""

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import anyio
 
+from sidecar.lease.record import StreamRecord
+
 
 class Fence(Protocol):
     """The guard that lets one machine publish and no other; `exclusive` is False where nothing is guarded."""
@@ -39,11 +41,21 @@ class Fence(Protocol):
         """
         ...
 
-    async def record_start(self, latest: Mapping[str, str], *, running: bool = False) -> None:
-        """Write down the restore point, by database, that this term starts from, and whether an app is started next.
+    async def record_start(
+        self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord] | None = None, *, running: bool = False
+    ) -> None:
+        """Write down the restore point and the stream, by database, that this term starts from, and whether an app is next.
 
         Raises what `ensure_held` raises.
         """
+        ...
+
+    def streamed(self, database: str, record: StreamRecord) -> None:
+        """Have the next renewal write down how far a stream has got."""
+        ...
+
+    def covers(self, instant: datetime) -> bool:
+        """Whether this instant, of the store's clock, lies inside our term as far as it is known. Sends no request."""
         ...
 
     async def confirm(self, database: str, key: str) -> None:

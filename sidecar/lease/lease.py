@@ -18,6 +18,7 @@ import structlog
 from sidecar.errors import LeaseLost, SidecarError
 from sidecar.host import Clock
 from sidecar.lease.acquisition import Acquisition, require_conditions
+from sidecar.lease.record import StreamRecord
 from sidecar.lease.renewal import Renewal
 from sidecar.lease.rules import Identity
 from sidecar.lease.term import LeaseEvents, Term
@@ -70,11 +71,6 @@ class Lease:
         return self._term
 
     @property
-    def held(self) -> bool:
-        """Whether we acquired the lease, and neither released nor lost it."""
-        return self._term is not None and self._term.held
-
-    @property
     def lost(self) -> anyio.Event:
         """See `Fence`."""
         return self._events.lost
@@ -122,9 +118,19 @@ class Lease:
         """See `Fence`."""
         return await self.term.ensure_held()
 
-    async def record_start(self, latest: Mapping[str, str], *, running: bool = False) -> None:
+    async def record_start(
+        self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord] | None = None, *, running: bool = False
+    ) -> None:
         """See `Fence`."""
-        await self.term.record_start(latest, running=running)
+        await self.term.record_start(latest, streams or {}, running=running)
+
+    def streamed(self, database: str, record: StreamRecord) -> None:
+        """See `Fence`."""
+        self.term.streamed(database, record)
+
+    def covers(self, instant: datetime) -> bool:
+        """See `Fence`."""
+        return self.term.covers(instant)
 
     async def confirm(self, database: str, key: str) -> None:
         """See `Fence`."""
@@ -145,7 +151,7 @@ class Lease:
 
     async def release(self) -> None:
         """See `WriterLease`."""
-        if not self.held or self.retain:
+        if self._term is None or not self._term.held or self.retain:
             return
         ttl_seconds = self._me.ttl.seconds
         with anyio.move_on_after(RELEASE_SECONDS, shield=True) as scope:

@@ -11,13 +11,32 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
+from typing import Any
+
+from sidecar.model import AtRestorePoint, Origin, Position
 
 KEY = "lease.json"
 METADATA_COPY = "sidecar-lease"
 LARGEST_COPY = 1900  # S3 allows 2 KiB of metadata, names included, and the retrying store adds 31 bytes
 FORMAT = 1
+FORMAT_WITH_STREAMS = 2  # an older version would leave out what follows a restore point
 RESOLUTION = timedelta(seconds=1)  # of the Date and Last-Modified headers
 LONGEST = 1e8  # seconds, three years
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """What a holder says of one database's streams.
+
+    `after` is what its boot went on from: nothing beyond that belongs to the main line, whoever wrote it. `stream` is the
+    stream that it writes now; `commit` and `time` (microseconds, the store's clock) are of the last commit in a segment
+    that is known to be in the store.
+    """
+
+    stream: str | None
+    after: Origin | None
+    commit: int = 0
+    time: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +48,7 @@ class Record:
       whatever a holder of an earlier epoch publishes after that does not belong to the main line.
     - `handoff` is the machine that asks to take over. `aged` counts the seconds without a renewal when it wrote that,
       because its write must not make the lease look fresh. `retired` are machines that handed over and never ask back.
+    - `streams` says of each database where this holder began and what it streams. With the first of them the format is 2.
     - `running` tells that an app was started in this term. `unfinished` is the last machine that ran an app and did not
       release its lease, until another machine has started its app and reported that.
     """
@@ -45,10 +65,20 @@ class Record:
     retired: tuple[str, ...] = ()
     running: bool = False
     unfinished: str | None = None
+    streams: Mapping[str, StreamRecord] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """The record as JSON that people can read."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+        values = {"format": FORMAT_WITH_STREAMS if self.streams else FORMAT, **asdict(self)}
+        if not self.streams:
+            del values["streams"]
+        return json.dumps(values, indent=1).encode()
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """The streams whose end is recorded, by name, with the last commit that belongs to the main line."""
+        begun = (each.after for each in self.streams.values())
+        return {after.stream: after.commit for after in begun if isinstance(after, Position)}
 
     def to_metadata(self) -> dict[str, str]:
         """The record as object metadata; empty when it is too large for a header."""
@@ -97,11 +127,30 @@ def parse(data: bytes | bytearray) -> Record:
         known = {each.name: values[each.name] for each in fields(Record) if each.name in values}
         # An older version did not write `running`: if it did not release its lease, it may have been killed.
         known.setdefault("running", not known.get("released", False))
-        record = Record(**{**known, "retired": tuple(known.get("retired", ()))})
+        streams = {name: _stream_in(each) for name, each in known.get("streams", {}).items()}
+        record = Record(**{**known, "retired": tuple(known.get("retired", ())), "streams": streams})
         _require_sound(values["format"], record)
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(repr(error)) from error
     return record
+
+
+def _stream_in(values: Mapping[str, Any]) -> StreamRecord:
+    stream, commit, time = values["stream"], values["commit"], values["time"]
+    if not isinstance(stream, str | None) or not all(type(number) is int for number in (commit, time)):
+        raise TypeError("a stream's field has the wrong type")
+    return StreamRecord(stream, origin_in(values["after"]), commit, time)
+
+
+def origin_in(values: Mapping[str, Any] | None) -> Origin | None:
+    """An origin from its JSON form, which `dataclasses.asdict` makes. Raises KeyError or TypeError."""
+    if values is None:
+        return None
+    if "key" in values:
+        return AtRestorePoint(str(values["key"]))
+    if type(values["commit"]) is not int:
+        raise TypeError("a commit's number is not a number")
+    return Position(str(values["stream"]), values["commit"])
 
 
 def copy_in(metadata: Mapping[str, str]) -> bytes:
@@ -113,7 +162,7 @@ def copy_in(metadata: Mapping[str, str]) -> bytes:
 
 
 def _require_sound(version: object, record: Record) -> None:
-    if version != FORMAT:
+    if version not in {FORMAT, FORMAT_WITH_STREAMS}:
         raise ValueError(f"its format is {version!r}")
     texts = [
         record.holder,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sidecar.lease.record import RESOLUTION, Record, StoredLease
+from sidecar.lease.record import RESOLUTION, Record, StoredLease, StreamRecord
 from sidecar.model import IfAbsent, IfMatch
 
 LONGEST_MARGIN = timedelta(seconds=2)
@@ -71,6 +71,7 @@ def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wa
             ttl,
             latest=record.latest,
             settled=record.settled,
+            streams=record.streams,
             handoff=asked if mine else None,
             retired=tuple(name for name in record.retired if name != me.holder),
             unfinished=record.holder if record.running and not record.released else record.unfinished,
@@ -84,10 +85,12 @@ def may_ask(record: Record, holder: str) -> bool:
     return record.handoff is None and not record.released and holder not in record.retired
 
 
-def renewed(record: Record, latest: Mapping[str, str], *, acknowledged: bool) -> Record:
+def renewed(
+    record: Record, latest: Mapping[str, str], streams: Mapping[str, StreamRecord], *, acknowledged: bool
+) -> Record:
     """The record of a renewal. `acknowledged` clears the machine that did not release its lease."""
     unfinished = None if acknowledged else record.unfinished
-    return replace(record, latest=dict(latest), aged=0.0, unfinished=unfinished)
+    return replace(record, latest=dict(latest), streams=dict(streams), aged=0.0, unfinished=unfinished)
 
 
 def started_from(record: Record, databases: Iterable[str], *, running: bool) -> Record:
@@ -108,7 +111,7 @@ def adopted(found: Record, ours: Record) -> Record:
 
     An older version that asks for the lease leaves out the fields that it does not know.
     """
-    return replace(found, running=ours.running, unfinished=ours.unfinished)
+    return replace(found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams)
 
 
 def retired_with(record: Record, holder: str) -> tuple[str, ...]:

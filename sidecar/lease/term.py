@@ -9,7 +9,7 @@ import structlog
 
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
 from sidecar.lease.document import read_lease, write_lease
-from sidecar.lease.record import Record, StoredLease, WrittenLease
+from sidecar.lease.record import Record, StoredLease, StreamRecord, WrittenLease
 from sidecar.lease.rules import Identity, adopted, released, renewed, started_from
 from sidecar.model import IfAbsent, IfMatch
 from sidecar.status import LeaseStatus
@@ -50,6 +50,7 @@ class Term:
         self._events = events
         self._began = acquired.since
         self._latest = dict(acquired.record.latest)
+        self._streams = dict(acquired.record.streams)
         self._acknowledged = False
         self._why_lost: LeaseLost | None = None
         self._writing = anyio.Lock()
@@ -92,15 +93,26 @@ class Term:
         """Prolong our term. Raises `LeaseLost` when another machine took over, `Transient` when the store is unreachable."""
         await self._update(lambda record: record)
 
-    async def record_start(self, latest: Mapping[str, str], *, running: bool) -> None:
+    async def record_start(
+        self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord], *, running: bool
+    ) -> None:
         """See `Fence.record_start`."""
         self._latest.update(latest)
+        self._streams.update(streams)
         await self._update(partial(started_from, databases=latest, running=running))
 
     async def confirm(self, database: str, key: str) -> None:
         """See `Fence.confirm`."""
         self._latest[database] = key
         await self.renew()
+
+    def streamed(self, database: str, record: StreamRecord) -> None:
+        """See `Fence.streamed`."""
+        self._streams[database] = record
+
+    def covers(self, instant: datetime) -> bool:
+        """See `Fence.covers`."""
+        return self.held and instant <= self._ends
 
     def acknowledge_unfinished(self) -> None:
         """See `WriterLease.acknowledge_unfinished`."""
@@ -127,7 +139,7 @@ class Term:
         async with self._writing:
             self.require_held()
             for attempt in range(UPDATES):
-                record = change(renewed(self._record, self._latest, acknowledged=self._acknowledged))
+                record = change(renewed(self._record, self._latest, self._streams, acknowledged=self._acknowledged))
                 try:
                     self._accept(await write_lease(self._store, record, IfMatch(self._etag)))
                 except (PreconditionFailed, NotFound):

@@ -56,7 +56,7 @@ class _World:
         lease = lease_of(self.store, name, clock=SharedClock(self.store, SKEWS[name]), patience=1.0)
         with suppress(LeaseHeld, Transient):
             await lease.acquire(timedelta(seconds=3), ask=ask)
-        if not lease.held:
+        if not lease.epoch or not lease.term.held:
             return
         assert lease.epoch > self.epoch
         self.epoch = lease.epoch

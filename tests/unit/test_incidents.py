@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from sidecar.errors import AccessDenied, LeaseLost, StoreUnavailable
+from sidecar.lease import StreamRecord
 from sidecar.model import Database
 from sidecar.monitoring.acknowledgement import acknowledge_all
 from sidecar.monitoring.incident_store import StoredIncidents, close_incidents, incidents_key, read_incidents
@@ -42,7 +43,12 @@ class Fence:
     async def ensure_held(self) -> datetime:
         return START
 
-    async def record_start(self, latest: object, *, running: bool = False) -> None: ...
+    async def record_start(self, latest: object, streams: object = None, *, running: bool = False) -> None: ...
+
+    def streamed(self, database: str, record: StreamRecord) -> None: ...
+
+    def covers(self, instant: datetime) -> bool:
+        return True
 
     async def confirm(self, database: str, key: str) -> None: ...
 

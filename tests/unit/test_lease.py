@@ -19,8 +19,8 @@ from sidecar.errors import (
 )
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
-from sidecar.lease.record import KEY, Record
-from sidecar.model import Bytes, Condition, ObjectInfo
+from sidecar.lease.record import KEY, Record, StreamRecord
+from sidecar.model import Bytes, Condition, ObjectInfo, Position
 from sidecar.repository.catalog import Catalog
 from sidecar.status.model import LeaseStatus
 from tests.fakes import START, MemoryStore
@@ -100,7 +100,7 @@ async def test_an_outage_longer_than_the_ttl_is_survived_when_nobody_took_over(s
     await lease.acquire(AT_ONCE)
     pass_time(store, 3600)
     assert await lease.ensure_held() >= START + HOUR
-    assert (lease.epoch, lease.held) == (1, True)
+    assert (lease.epoch, lease.term.held) == (1, True)
 
 
 async def test_nothing_is_stamped_after_the_term_without_a_renewal(store: MemoryStore) -> None:
@@ -113,7 +113,7 @@ async def test_nothing_is_stamped_after_the_term_without_a_renewal(store: Memory
     pass_time(store, 2)
     with pytest.raises(StoreUnavailable):
         await lease.ensure_held()
-    assert lease.held
+    assert lease.term.held
 
 
 async def test_a_renewal_whose_reply_was_lost_is_recognized(store: MemoryStore) -> None:
@@ -133,7 +133,7 @@ async def test_a_renewal_whose_reply_never_came_is_recognized_at_the_next_one(st
     with pytest.raises(OutcomeUnknown):
         await lease.term.renew()
     await lease.term.renew()
-    assert (lease.held, record_in(store).epoch) == (True, 1)
+    assert (lease.term.held, record_in(store).epoch) == (True, 1)
 
 
 async def test_an_acquisition_whose_reply_was_lost_is_ours(store: MemoryStore) -> None:
@@ -182,7 +182,7 @@ async def test_a_start_that_is_cancelled_while_it_proves_the_store_releases_its_
     store.hook = script
     with anyio.CancelScope() as scope:
         await lease.acquire(AT_ONCE)
-    assert lease.held
+    assert lease.term.held
     await lease.release()
     assert record_in(store).released
 
@@ -235,6 +235,29 @@ async def test_a_request_that_was_cut_off_leaves_the_holder_its_lease(store: Mem
         await lease_of(store, "b", patience=0.0).acquire(timedelta(seconds=3), ask=True)
     await holder.term.renew()
     assert (holder.epoch, record_in(store).settled) == (1, {"app.db": 1})
+
+
+async def test_renewals_repeat_how_far_streams_have_got(store: MemoryStore) -> None:
+    """The next boot reads there what it must find, even when the holder was killed."""
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    begun = StreamRecord("s2", Position("s1", 4))
+    await lease.record_start({"app.db": "k1"}, {"app.db": begun}, running=True)
+    assert record_in(store).streams == {"app.db": begun}
+    lease.streamed("app.db", replace(begun, commit=9, time=5))
+    assert record_in(store).streams == {"app.db": begun}
+    await lease.term.renew()
+    assert record_in(store).streams == {"app.db": StreamRecord("s2", Position("s1", 4), 9, 5)}
+
+
+async def test_an_instant_is_covered_while_the_term_lasts(store: MemoryStore) -> None:
+    lease = lease_of(store, "a")
+    await lease.acquire(AT_ONCE)
+    ends = lease.term.ends
+    assert lease.covers(ends)
+    assert not lease.covers(ends + timedelta(milliseconds=1))
+    await lease.term.release()
+    assert not lease.covers(ends)
 
 
 async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemoryStore) -> None:
@@ -366,7 +389,7 @@ async def test_renewals_end_when_the_lease_is_lost(store: MemoryStore) -> None:
     await lease_of(store, "a").acquire(AT_ONCE)
     async with lease.renewing():
         await lease.lost.wait()
-    assert (lease.lost.is_set(), lease.held) == (True, False)
+    assert (lease.lost.is_set(), lease.term.held) == (True, False)
 
 
 async def test_without_a_lease_the_epoch_of_an_earlier_one_is_kept(store: MemoryStore) -> None:
@@ -428,7 +451,7 @@ async def test_a_bug_in_a_renewal_does_not_end_the_renewals(store: MemoryStore) 
     with anyio.CancelScope() as scope:
         async with lease.renewing():
             await anyio.sleep_forever()
-    assert (status.renewals["failed"], lease.held) == (1, True)
+    assert (status.renewals["failed"], lease.term.held) == (1, True)
 
 
 async def test_a_store_that_refuses_every_write_does_not_cause_endless_requests(store: MemoryStore) -> None:

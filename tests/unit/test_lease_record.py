@@ -9,9 +9,9 @@ import pytest
 
 from sidecar.errors import DamagedLease
 from sidecar.lease.document import parse_lease
-from sidecar.lease.record import Record, StoredLease
+from sidecar.lease.record import Record, StoredLease, StreamRecord
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask, retired_with
-from sidecar.model import IfAbsent, IfMatch
+from sidecar.model import AtRestorePoint, IfAbsent, IfMatch, Position
 
 TTL = timedelta(seconds=120)
 ME = Identity("me", "boot-2", TTL)
@@ -114,7 +114,7 @@ def test_fields_of_a_newer_version_of_the_same_format_are_ignored() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 3},
         {"epoch": 0},
         {"epoch": -1},
         {"epoch": "7"},
@@ -163,3 +163,44 @@ def test_a_record_fits_into_metadata_or_is_left_out() -> None:
     assert len(full.to_metadata()["sidecar-lease"]) <= 1900
     many = replace(HELD, latest={secrets.token_hex(8): secrets.token_hex(8) for _ in range(200)})
     assert many.to_metadata() == {}
+
+
+STREAMS = {
+    "app.db": StreamRecord("20261120T145503.123Z-0000000007-me", Position("before", 41), 12, 1_795_000_000_000_000),
+    "b.db": StreamRecord(None, AtRestorePoint("b.db/20261120T145503.123Z.sqlite3.zst")),
+    "c.db": StreamRecord("c", None),
+}
+
+
+def test_streams_are_recorded_and_the_format_says_so() -> None:
+    """An older version refuses format 2: it would start an app on a restore point without what was streamed after it."""
+    assert json.loads(MINE.to_bytes())["format"] == 1
+    record = replace(MINE, streams=STREAMS)
+    assert json.loads(record.to_bytes())["format"] == 2
+    assert parse_lease(record.to_bytes(), "s3://b") == record
+    assert record.ends == {"before": 41}
+
+
+def test_the_next_holder_keeps_what_is_known_of_streams() -> None:
+    verdict = judge(seen(replace(HELD, streams=STREAMS), 121.0), ME)
+    assert isinstance(verdict, Take)
+    assert verdict.record.streams == STREAMS
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"stream": 1, "after": None, "commit": 0, "time": 0},
+        {"stream": "s", "after": {}, "commit": 0, "time": 0},
+        {"stream": "s", "after": {"stream": "s", "commit": "1"}, "commit": 0, "time": 0},
+        {"stream": "s", "after": None, "commit": True, "time": 0},
+        {"stream": "s"},
+        [],
+        None,
+    ],
+    ids=str,
+)
+def test_a_broken_record_of_a_stream_is_refused(stream: object) -> None:
+    text = json.dumps({**json.loads(MINE.to_bytes()), "format": 2, "streams": {"app.db": stream}})
+    with pytest.raises(DamagedLease):
+        parse_lease(text.encode(), "s3://b")
