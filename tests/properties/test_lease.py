@@ -99,7 +99,7 @@ class _World:
         inside = {
             name
             for name, process in self.processes.items()
-            if process.lease.held and self.store.time <= process.lease.term.ends
+            if process.lease.term.held and self.store.time <= process.lease.term.ends
         }
         assert len(inside) <= 1, inside
         with suppress(Transient):
