@@ -63,7 +63,7 @@ async def test_every_lease_write_of_a_killed_machine_leaves_a_lease_that_goes_on
 
     three = lease("three", patience=0)
     await three.acquire(LONG)
-    assert (three.epoch, three.held) == (3, True)
+    assert (three.epoch, three.term.held) == (3, True)
     proxy.rule(CloseMidBody(), method="PUT", path_contains=KEY, times=1)
     with pytest.raises(Transient):
         await three.term.release()
@@ -84,7 +84,7 @@ async def test_a_holder_whose_own_write_was_cut_off_goes_on(
     await holder.acquire(timedelta(0))
     cut = proxy.rule(CloseMidBody(), method="PUT", path_contains=KEY, times=1)
     await holder.confirm("app.db", "k")
-    assert (cut.hits, holder.epoch, holder.held) == (1, 1, True)
+    assert (cut.hits, holder.epoch, holder.term.held) == (1, 1, True)
     assert b'"app.db": "k"' in seaweed.s3.get(bucket, KEY)
 
 
