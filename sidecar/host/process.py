@@ -1,7 +1,8 @@
 """The app as a child process, and the reaping of all other children.
 
-There is one reaper: `waitpid(-1)` collects every dead child when SIGCHLD arrives, and the app's status is passed on. So
-orphans that this process inherits (as PID 1 or subreaper) never stay zombies, and nothing else can take the app's status.
+There is one reaper: it collects every dead child when SIGCHLD arrives, and passes the app's status on. So orphans that
+this process inherits (as PID 1 or subreaper) never stay zombies, and nothing else can take the app's status. What our own
+process starts, as the SDK does a `credential_process`, is left to whoever waits for it: it is in our process group.
 """
 
 import os
@@ -17,12 +18,14 @@ import anyio
 import structlog
 
 from sidecar.errors import CommandNotExecutable, CommandNotFound
+from sidecar.host.process_table import dead_children, is_of_our_group
 from sidecar.model import Account
 
 log = structlog.get_logger()
 
 POLL = 0.02
 KILL_GRACE = 2.0  # for the kernel to end processes after SIGKILL
+LEFT_SECONDS = 10.0  # for whoever has started a process to ask how it ended
 
 
 class Reaper:
@@ -32,6 +35,7 @@ class Reaper:
         self.adopted_status: int | None = None  # of the last adopted child that has ended, as a shell would say it
         self._watched: dict[int, App] = {}
         self._adopted: set[int] = set()
+        self._left: dict[int, float] = {}  # dead children of our process group, and since when that is known
 
     def adopt(self, pids: Iterable[int]) -> None:
         """Keep the status of these as well, if they are our children when they end."""
@@ -43,19 +47,33 @@ class Reaper:
         self.collect()
 
     def collect(self) -> None:
-        """Reap all dead children, without waiting."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            if app := self._watched.pop(pid, None):  # once: the number may be given to another process
-                app.ended(os.waitstatus_to_exitcode(status))
-            elif pid in self._adopted:
-                self._adopted.discard(pid)
-                self.adopted_status = _shell_status(os.waitstatus_to_exitcode(status))
+        """Reap all dead children but helpers, without waiting."""
+        while (dead := _next_dead()) and not self._is_left(dead):
+            self._reap(dead)
+        if dead:  # a helper is the first in the line: the others are found one by one
+            zombies = [child for child in dead_children() if not self._is_left(child)]
+            for child in zombies:
+                self._reap(child)
+
+    def _reap(self, child: int) -> None:
+        try:
+            pid, status = os.waitpid(child, os.WNOHANG)
+        except ChildProcessError:
+            return
+        self._left.pop(pid, None)
+        if app := self._watched.pop(pid, None):  # once: the number may be given to another process
+            app.ended(os.waitstatus_to_exitcode(status))
+        elif pid in self._adopted:
+            self._adopted.discard(pid)
+            self.adopted_status = _shell_status(os.waitstatus_to_exitcode(status))
+
+    def _is_left(self, child: int) -> bool:
+        """Whether a dead child is left to whoever waits for it. If nobody does, it was an orphan, and is ours after all."""
+        if child in self._watched or child in self._adopted or not is_of_our_group(child):
+            return False
+        now = time.monotonic()
+        self._left = {pid: since for pid, since in self._left.items() if now - since < 2 * LEFT_SECONDS}
+        return now - self._left.setdefault(child, now) < LEFT_SECONDS
 
 
 class App:
@@ -158,6 +176,15 @@ class App:
             finally:
                 signal.signal(signal.SIGTTOU, previous)
             os.kill(self.pid, signal.SIGCONT)
+
+
+def _next_dead() -> int:
+    """A child that can be reaped; 0 when there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return found.si_pid if found else 0
 
 
 def _shell_status(returncode: int) -> int:

@@ -39,19 +39,32 @@ def become_subreaper() -> bool:
 
 
 class Proc:
-    """Implements `descendants.ProcessTable`."""
+    """Implements `descendants.ProcessTable`.
+
+    Children in our own process group are helpers of ours, as a `credential_process` of the SDK, and do not count: the app has
+    a group of its own. Not so where we were given children before we began (`sh -c "worker & exec sidecar …"`).
+    """
+
+    def __init__(self) -> None:
+        self._counts_all = _has_children()
 
     def descendants(self) -> list[Process]:
         """See `descendants.ProcessTable`."""
-        return below(os.getpid(), _read_all())
+        processes, me = list(_read_all()), os.getpid()
+        if not self._counts_all:
+            processes = [each for each in processes if each.parent != me or not is_of_our_group(each.pid)]
+        return below(me, processes)
 
     def is_childless(self) -> bool:
-        """See `descendants.ProcessTable`. Whoever lives has an ancestor among our children, because we are the subreaper."""
-        try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+        """See `descendants.ProcessTable`. Whoever lives has an ancestor among our children, because we are the subreaper.
+
+        While a helper of ours runs, it is looked twice: a process whose parent ends is missing once.
+        """
+        if not _has_children():
             return True
-        return False
+        if self._counts_all or not _has_children(os.P_PGID, os.getpgrp()):
+            return False
+        return not self.descendants() and not self.descendants()
 
     def send(self, process: Process, number: int) -> None:
         """See `descendants.ProcessTable`. The id cannot be another process's by then: it is held by a descriptor."""
@@ -81,16 +94,46 @@ class Proc:
 
 def read(pid: int) -> Process | None:
     """One process; None when it is gone, or dead and only not reaped yet."""
-    try:
-        text = (_PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
-    except OSError:
+    name, fields = _stat(pid)
+    if not fields:
         return None
-    head, _, tail = text.rpartition(")")  # the name may contain anything
-    fields = tail.split()
     state, parent, threads, started = fields[0], int(fields[1]), int(fields[17]), int(fields[19])
     if state in "ZX" and threads <= 1:  # the first thread may have ended before the others
         return None
-    return Process(pid, started, parent, head.partition("(")[2], state in "Tt")
+    return Process(pid, started, parent, name, state in "Tt")
+
+
+def is_of_our_group(pid: int) -> bool:
+    """Whether a process, dead ones that are not reaped included, is in our process group."""
+    try:
+        return os.getpgid(pid) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def dead_children() -> list[int]:
+    """Our children that are dead and not reaped."""
+    stats = ((int(name), _stat(int(name))[1]) for name in os.listdir(_PROC) if name.isdecimal())
+    return [pid for pid, fields in stats if fields and fields[0] in "ZX" and int(fields[1]) == os.getpid()]
+
+
+def _stat(pid: int) -> tuple[str, list[str]]:
+    """The name of a process, and what follows it in proc(5), stat; no fields when the process is gone."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return "", []
+    head, _, tail = text.rpartition(")")  # the name may contain anything
+    return head.partition("(")[2], tail.split()
+
+
+def _has_children(kind: int = os.P_ALL, which: int = 0) -> bool:
+    """Whether we have children, dead ones that are not reaped included: all of them, or of one process group."""
+    try:
+        os.waitid(kind, which, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:  # none; or group 0, of a PID namespace around ours, which kernels before 5.4 do not know
+        return False
+    return True
 
 
 def having_open(processes: Sequence[Process], files: Sequence[Path]) -> list[Process]:

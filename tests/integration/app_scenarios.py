@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,9 @@ from typing import Any
 import anyio
 
 from sidecar.errors import SidecarError
+from sidecar.host import process
 from sidecar.host.process import App, Reaper
+from sidecar.host.process_table import Proc
 
 _SET_CHILD_SUBREAPER = 36
 READY = Path(os.environ.get("TMPDIR", "/tmp"), "ready")
@@ -47,6 +50,16 @@ def shell(script: str, reaper: Reaper) -> App:
 def become_subreaper() -> None:
     """Orphans end up with us, as they do with PID 1 (prctl(2))."""
     ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def started(*command: str, group: int | None = None) -> subprocess.Popen[bytes]:
+    """A child beside the app, in our process group unless another is given."""
+    return subprocess.Popen(command, process_group=group)
+
+
+def wait_dead(pid: int) -> None:
+    """Wait until a child is dead, and leave it unreaped."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 async def ready() -> None:
@@ -140,6 +153,50 @@ async def status_is_kept() -> object:
         return [await app.wait(), app.pid in reaper._watched]
 
 
+async def helper_is_left_to_its_owner() -> object:
+    """Whoever starts a process of ours learns how it ended, and it hides neither an app's end nor an orphan's."""
+    become_subreaper()
+    table = Proc()
+    async with reaping() as reaper:
+        helper = started("sh", "-c", "exit 7")
+        wait_dead(helper.pid)
+        app = shell(f"(setsid sh -c 'echo $$ > {READY}.pid; exit 77' &) ; sleep 0.3; exit 5", reaper)
+        status = await app.wait()
+        reaper.collect()
+        orphan = int(Path(f"{READY}.pid").read_text())
+        return [status, alive(orphan), table.is_childless(), helper.wait()]
+
+
+async def helper_is_no_descendant() -> object:
+    """It lives on while everybody else is ended; one that we had before we began is the app's, as any other."""
+    become_subreaper()
+    table = Proc()
+    helper = started("sleep", "60")
+    among_others = Proc()
+    with started("sleep", "60", group=0) as app:
+        seen = [[each.pid for each in one.descendants()] for one in (table, among_others)]
+        childless = [table.is_childless()]
+        app.kill()
+    childless += [table.is_childless(), among_others.is_childless()]
+    helper.kill()
+    helper.wait()
+    return [seen == [[app.pid], sorted((helper.pid, app.pid))], childless, table.is_childless()]
+
+
+async def orphan_in_our_group_is_reaped_in_the_end() -> object:
+    """A helper's child that nobody waits for."""
+    become_subreaper()
+    process.LEFT_SECONDS = 0.0
+    async with reaping() as reaper:
+        helper = started("sh", "-c", f"(sleep 0.1; exit 3) & echo $! > {READY}.pid")
+        helper.wait()
+        orphan = int(Path(f"{READY}.pid").read_text())
+        while alive(orphan):
+            reaper.collect()
+            await anyio.sleep(0.01)
+        return True
+
+
 async def no_such_command() -> object:
     """Errors of starting are ours."""
     plain, folder = Path(f"{READY}.txt"), READY.parent
@@ -165,6 +222,9 @@ SCENARIOS: dict[str, Any] = {
         polite_group,
         orphans,
         status_is_kept,
+        helper_is_left_to_its_owner,
+        helper_is_no_descendant,
+        orphan_in_our_group_is_reaped_in_the_end,
         no_such_command,
     )
 }

@@ -37,6 +37,9 @@ def run(tmp_path: Path, name: str) -> object:
         ("polite_group", True),
         ("orphans", [5, False]),
         ("status_is_kept", [5, False]),
+        ("helper_is_left_to_its_owner", [5, False, True, 7]),
+        ("helper_is_no_descendant", [True, [False, True, False], True]),
+        ("orphan_in_our_group_is_reaped_in_the_end", True),
         ("no_such_command", ["CommandNotFound 127", "CommandNotExecutable 126", "CommandNotExecutable 126"]),
     ],
 )
