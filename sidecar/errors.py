@@ -104,6 +104,20 @@ class UnsupportedRestorePoint(SidecarError):
     reason = Reason.DAMAGED
 
 
+class DamagedSegment(SidecarError):
+    """A segment of a stream is not what was published, or not where it belongs: its stream ends before it."""
+
+    exit_code = ExitCode.DAMAGED
+    reason = Reason.DAMAGED
+
+
+class UnsupportedSegment(SidecarError):
+    """A segment that only a newer version can have written. It is not damaged, so nothing may go on without it."""
+
+    exit_code = ExitCode.CONFIGURATION
+    reason = Reason.CONFIGURATION
+
+
 class DamagedLease(SidecarError):
     """The lease object is not a lease of sidecar, or has a newer format."""
 

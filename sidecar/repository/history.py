@@ -34,3 +34,41 @@ class StreamInfo:
     holder: str
     after: Origin | None
     segments: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """The part of a path that is in one stream: the commits `after` + 1 to `upto`, in these segments, in order.
+
+    The first and the last segment may hold further commits, which do not belong to the path.
+    """
+
+    stream: StreamInfo
+    after: int
+    upto: int
+    segments: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SideLine:
+    """Commits beside the path: those of `stream` after the commit `after`, 0 for all of it, and why they are no part of it."""
+
+    stream: StreamInfo
+    after: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The history from `start` to `end`. `stopped` says why there is no more where there should be, else it is empty."""
+
+    start: Origin
+    legs: tuple[Leg, ...]
+    end: Origin
+    side_lines: tuple[SideLine, ...] = ()
+    stopped: str = ""
+
+    @property
+    def segments(self) -> tuple[SegmentInfo, ...]:
+        """All segments to read, in order."""
+        return tuple(segment for leg in self.legs for segment in leg.segments)

@@ -2,16 +2,25 @@
 
 <database>/20261120T145503.123Z.sqlite3.zst                     a restore point
 diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   a state that lost a conflict
+stream/<database>/<stream>/<last>-<first>-<ms>.zst              a segment: commits `first` to `last`, 16 digits each,
+                                                                the last of them at `ms`, Unix time in milliseconds
+<stream> = 20261120T145503.123Z-<epoch, 10 digits>-<holder>     when it began, and whose it is
 """
 
+import re
+from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from sidecar.lease import KEY as LEASE_KEY
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
+from sidecar.repository.history import SegmentInfo
 
 SUFFIX = ".sqlite3.zst"
 DIVERGED = "diverged"
-RESERVED_NAMES = frozenset({DIVERGED, LEASE_KEY, ".sidecar"})
+STREAM = "stream"
+RESERVED_NAMES = frozenset({DIVERGED, STREAM, LEASE_KEY, ".sidecar"})
+_SEGMENT = re.compile(r"(\d{16})-(\d{16})-(\d{13,})\.zst", re.ASCII)
+_STREAM = re.compile(r"([^-]*)-(\d{10})-(.+)", re.ASCII)
 
 
 def folder_of(database: str, *, diverged: bool = False) -> str:
@@ -51,3 +60,67 @@ def point_of(info: ObjectInfo) -> RestorePoint | None:
     if not database or info.key != ours:  # a foreign object: deeper folders, another encoding
         return None
     return RestorePoint(info.key, database, timestamp, info.size, info.etag, info.metadata, unquote(holder) or None)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StreamName:
+    """The name of a stream: when it began, by the store's clock, and the epoch and the machine it belongs to.
+
+    >>> str(StreamName(Timestamp("20261120T145503.123Z"), 7, "web 1"))
+    '20261120T145503.123Z-0000000007-web%201'
+    """
+
+    start: Timestamp
+    epoch: int
+    holder: str
+
+    @classmethod
+    def of(cls, text: str) -> "StreamName":
+        """The name behind its text. Raises ValueError."""
+        match = _STREAM.fullmatch(text)
+        if not match:
+            raise ValueError(f"not the name of a stream: {text!r}")
+        name = cls(Timestamp(match[1]), int(match[2]), unquote(match[3]))
+        if str(name) != text:
+            raise ValueError(f"not the name of a stream: {text!r}")
+        return name
+
+    def __str__(self) -> str:
+        return f"{self.start}-{self.epoch:010d}-{quote(self.holder, safe='')}"
+
+
+def stream_folder_of(database: str, stream: str = "") -> str:
+    """The prefix of a database's streams, or of one stream's segments, with its slash."""
+    return f"{STREAM}/{quote(database, safe='')}/" + (f"{stream}/" if stream else "")
+
+
+def segment_key_of(database: str, stream: str, first: int, last: int, ms: int) -> str:
+    """The key of the segment with the commits `first` to `last`, the last of them at `ms` (Unix time, milliseconds)."""
+    return f"{stream_folder_of(database, stream)}{last:016d}-{first:016d}-{ms:013d}.zst"
+
+
+def segments_after(database: str, stream: str, commit: int) -> str:
+    """The key to start after in a listing, to get exactly the segments with commits beyond `commit`."""
+    return f"{stream_folder_of(database, stream)}{commit + 1:016d}"
+
+
+def stream_of(key: str) -> tuple[str, str] | None:
+    """The database and the stream of a key in a stream's folder, or None where it has not the form of one."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[0] != STREAM:
+        return None
+    try:
+        StreamName.of(parts[2])
+    except ValueError:
+        return None
+    database = unquote(parts[1])
+    return (database, parts[2]) if database and quote(database, safe="") == parts[1] else None
+
+
+def segment_of(info: ObjectInfo) -> SegmentInfo | None:
+    """The segment behind an object, or None when its key does not have the form of one."""
+    match = _SEGMENT.fullmatch(info.key.rpartition("/")[2])
+    if not match or not stream_of(info.key):
+        return None
+    last, first, ms = map(int, match.groups())
+    return SegmentInfo(info.key, first, last, ms, info.size, info.etag) if 1 <= first <= last else None

@@ -13,6 +13,8 @@ EXIT_CODES = {
     "ConfigurationError": 78,
     "DamagedDatabase": 65,
     "DamagedRestorePoint": 65,
+    "DamagedSegment": 65,
+    "UnsupportedSegment": 78,
     "DatabaseMissing": 65,
     "UnsupportedRestorePoint": 65,
     "ReuseFailed": 70,

@@ -1,0 +1,281 @@
+"""A segment of a stream as bytes: some committed transactions, with the pages that they changed. Pure.
+
+One zstd frame, with content size and checksum, of:
+
+    SIDEINC1 | u32 length | header, JSON of that length | one record for each commit | 8 bytes 0xff | SHA-256
+
+    record: u32 n | u32 pages of the database afterwards | u64 number | u64 microseconds since the epoch, store's clock
+            u8 encoding | u8 flags | 6 bytes 0 | n page numbers, u32, ascending | n page images
+
+All integers are little-endian. Flag 1 (continued): the transaction goes on in the next segment, under the same number.
+Flag 2 (folded): the record stands for all commits after the record before it up to `number`. Encoding 0: images as they are.
+The SHA-256 is over header and records. `prev` in the header is that of the segment before, in hex; in the first segment
+it is the SHA-256 of the stream's name.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import zstandard
+
+from sidecar.errors import DamagedSegment, UnsupportedSegment
+from sidecar.model import AtRestorePoint, Commit, LogPosition, Origin, Position
+
+FORMAT_VERSION = 1
+LEVEL = 3
+MAXIMUM = 64 << 20  # bytes of page images in a segment
+
+_MAGIC = b"SIDEINC"
+_START = struct.Struct("<8sI")
+_RECORD = struct.Struct("<IIQQBB6s")
+_END = b"\xff" * 8
+_DIGEST_SIZE = 32
+_TRAILER = len(_END) + _DIGEST_SIZE
+_SMALLEST_PAGE, _LARGEST_PAGE = 512, 65536  # https://sqlite.org/fileformat2.html#page_size
+_LARGEST_RAW = 2 * MAXIMUM  # header, records and page numbers included
+_RAW_ENCODING = 0
+_CONTINUED, _FOLDED = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAnchor:
+    """One instant by the store's clock and by the machine's own, in microseconds since the epoch."""
+
+    store: int
+    machine: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHeader:
+    """The description of a segment: it holds the commits `first` to `last` of a stream.
+
+    `after` is the position that the stream's first commit continues, the same in all its segments; None where that was
+    not proved. `log` is the last frame of the WAL that the segment covers, where there is one. `unsummed` tells of frames
+    without checksum in it (SQLite 3.40 and older), `closing` that it ends its stream with all pages since the restore point.
+    """
+
+    database: str
+    stream: str
+    first: int
+    last: int
+    page_size: int
+    prev: str
+    holder: str
+    epoch: int
+    sqlite: str
+    clock: ClockAnchor
+    after: Origin | None = None
+    log: LogPosition | None = None
+    unsummed: bool = False
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSegment:
+    """The bytes of a segment, and its SHA-256 in hex: the `prev` of the next one."""
+
+    data: bytes
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A decoded segment. `digest` is its SHA-256 in hex."""
+
+    header: SegmentHeader
+    commits: tuple[Commit, ...]
+    digest: str
+
+
+def first_prev(stream: str) -> str:
+    """The `prev` of the first segment of a stream."""
+    return hashlib.sha256(stream.encode()).hexdigest()
+
+
+def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL) -> EncodedSegment:
+    """The bytes of a segment. Raises ValueError for commits that are not those that the header describes."""
+    if problem := _problem(header, commits):
+        raise ValueError(problem)
+    if not _is_page_size(header.page_size):
+        raise ValueError(f"{header.page_size} is no page size of SQLite")
+    head = json.dumps(_encode_header(header), separators=(",", ":")).encode()
+    parts = [head, *(part for commit in commits for part in _encode_commit(commit, header.page_size))]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    raw = b"".join((_START.pack(b"%s%d" % (_MAGIC, FORMAT_VERSION), len(head)), *parts, _END, digest.digest()))
+    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+    return EncodedSegment(compressor.compress(raw), digest.hexdigest())
+
+
+def decode(data: bytes, name: str) -> Segment:
+    """Read a segment; `name` is what messages call it, usually its key.
+
+    Raises `DamagedSegment`, and `UnsupportedSegment` for what only a newer version can have written.
+    """
+    raw = _decompress(data, name)
+    magic, length = _START.unpack_from(raw) if len(raw) >= _START.size + _TRAILER else (b"", 0)
+    if magic[: len(_MAGIC)] != _MAGIC:
+        raise damaged(name, "it is no segment of sidecar")
+    if magic != b"%s%d" % (_MAGIC, FORMAT_VERSION):
+        raise _unsupported(name, f"begins with {magic.decode('latin-1')!r}")
+    digest = hashlib.sha256(memoryview(raw)[_START.size : -_TRAILER]).digest()
+    if raw[-_TRAILER:-_DIGEST_SIZE] != _END or digest != raw[-_DIGEST_SIZE:]:
+        raise damaged(name, "its SHA-256 is not the one at its end")
+    header = _decode_header(raw[_START.size : _START.size + length], name)
+    if not _is_page_size(header.page_size):
+        raise damaged(name, f"{header.page_size} is no page size of SQLite")
+    commits = tuple(_decode_commits(raw, _START.size + length, header.page_size, name))
+    if problem := _problem(header, commits):
+        raise damaged(name, problem)
+    return Segment(header, commits, digest.hex())
+
+
+def damaged(name: str, reason: str) -> DamagedSegment:
+    """The error for a segment that is not what was published, or not where it belongs."""
+    return DamagedSegment(f"segment {name} is damaged: {reason}", "nothing after it in its stream can be restored")
+
+
+def _unsupported(name: str, what: str) -> UnsupportedSegment:
+    return UnsupportedSegment(
+        f"segment {name} {what}, this sidecar reads format {FORMAT_VERSION}",
+        "a newer version wrote here: use it, or one that is newer still",
+    )
+
+
+def _problem(header: SegmentHeader, commits: Sequence[Commit]) -> str:
+    """Why these commits are not those of the header, or an empty string."""
+    if not commits or not 1 <= header.first <= header.last or commits[-1].number != header.last:
+        return f"it does not hold the commits {header.first} to {header.last}"
+    expected = header.first
+    for commit in commits:
+        if commit.number < expected or (commit.number > expected and not commit.folded):
+            return f"it has commit {commit.number} where commit {expected} belongs"
+        if commit.continued and commit is not commits[-1]:
+            return f"commit {commit.number} goes on in the next segment, and another one follows it here"
+        if commit.pages < 1:
+            return f"the database has no page after commit {commit.number}"
+        expected = commit.number + 1
+    return ""
+
+
+def _is_page_size(size: int) -> bool:
+    return size.bit_count() == 1 and _SMALLEST_PAGE <= size <= _LARGEST_PAGE
+
+
+def _encode_header(header: SegmentHeader) -> dict[str, object]:
+    log = header.log
+    return {
+        "format": FORMAT_VERSION,
+        "database": header.database,
+        "stream": header.stream,
+        "first": header.first,
+        "last": header.last,
+        "page_size": header.page_size,
+        "prev": header.prev,
+        "holder": header.holder,
+        "epoch": header.epoch,
+        "sqlite": header.sqlite,
+        "clock": {"store": header.clock.store, "machine": header.clock.machine},
+        "after": encode_origin(header.after),
+        "log": {"salts": log.salts.hex(), "frame": log.frame, "checksum": log.checksum} if log else None,
+        "unsummed": header.unsummed,
+        "closing": header.closing,
+    }
+
+
+def _decode_header(data: bytes, name: str) -> SegmentHeader:
+    try:
+        head = json.loads(data)
+        version = int(head["format"])
+        if version > FORMAT_VERSION:
+            raise _unsupported(name, f"has format {version}")
+        log, clock = head["log"], head["clock"]
+        return SegmentHeader(
+            database=str(head["database"]),
+            stream=str(head["stream"]),
+            first=int(head["first"]),
+            last=int(head["last"]),
+            page_size=int(head["page_size"]),
+            prev=str(head["prev"]),
+            holder=str(head["holder"]),
+            epoch=int(head["epoch"]),
+            sqlite=str(head["sqlite"]),
+            clock=ClockAnchor(int(clock["store"]), int(clock["machine"])),
+            after=decode_origin(head["after"]),
+            log=_decode_log(log) if log else None,
+            unsummed=bool(head["unsummed"]),
+            closing=bool(head["closing"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(name, f"its header cannot be read: {error!r}") from error
+
+
+def encode_origin(origin: Origin | None) -> dict[str, object] | None:
+    """An origin as JSON: of a position `stream` and `commit`, of a restore point its `key`."""
+    match origin:
+        case Position(stream, commit):
+            return {"stream": stream, "commit": commit}
+        case AtRestorePoint(key):
+            return {"key": key}
+        case None:
+            return None
+
+
+def decode_origin(value: object) -> Origin | None:
+    """The origin in JSON. Raises ValueError, KeyError or TypeError."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no origin")
+    return AtRestorePoint(str(value["key"])) if "key" in value else Position(str(value["stream"]), int(value["commit"]))
+
+
+def _decode_log(value: dict[str, object]) -> LogPosition:
+    first, second = map(int, list(value["checksum"]))  # type: ignore[call-overload]
+    return LogPosition(bytes.fromhex(str(value["salts"])), int(str(value["frame"])), (first, second))
+
+
+def _encode_commit(commit: Commit, page_size: int) -> Iterator[bytes]:
+    numbers = sorted(commit.images)
+    flags = _CONTINUED * commit.continued | _FOLDED * commit.folded
+    yield _RECORD.pack(len(numbers), commit.pages, commit.number, commit.time, _RAW_ENCODING, flags, b"")
+    yield struct.pack(f"<{len(numbers)}I", *numbers)
+    for number in numbers:
+        image = commit.images[number]
+        if number < 1 or len(image) != page_size:
+            raise ValueError(f"page {number} of commit {commit.number} has {len(image)} bytes, not {page_size}")
+        yield bytes(image)
+
+
+def _decode_commits(raw: bytes, at: int, page_size: int, name: str) -> Iterator[Commit]:
+    end = len(raw) - _TRAILER
+    while at < end:
+        if end - at < _RECORD.size:
+            raise damaged(name, "a record is cut short")
+        count, pages, number, time, encoding, flags, rest = _RECORD.unpack_from(raw, at)
+        if encoding != _RAW_ENCODING or flags & ~(_CONTINUED | _FOLDED) or any(rest):
+            raise _unsupported(name, f"has a commit with encoding {encoding} and flags {flags}")
+        at += _RECORD.size
+        images = at + 4 * count
+        if end - images < count * page_size:
+            raise damaged(name, "a record is cut short")
+        numbers = struct.unpack_from(f"<{count}I", raw, at)
+        if any(low >= high for low, high in zip((0, *numbers), numbers, strict=False)):
+            raise damaged(name, f"the page numbers of commit {number} do not ascend")
+        at = images + count * page_size
+        found = {page: raw[images + i * page_size : images + (i + 1) * page_size] for i, page in enumerate(numbers)}
+        yield Commit(number, time, pages, found, folded=bool(flags & _FOLDED), continued=bool(flags & _CONTINUED))
+
+
+def _decompress(data: bytes, name: str) -> bytes:
+    try:
+        size = zstandard.get_frame_parameters(data).content_size
+        if size > _LARGEST_RAW:
+            raise damaged(name, f"it would unpack to {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise damaged(name, str(error)) from error
