@@ -16,9 +16,9 @@ ANSWER_SECONDS = 1.5
 
 
 async def ask_for_status(databases: Sequence[Database], store: str, endpoint: str = "") -> dict[str, object] | None:
-    """The status of the daemon that protects one of these databases, or None when no daemon has a control socket here.
+    """The status of the daemon that protects one of these databases, or None if none with a control socket does.
 
-    Raises `ConfigurationError` when it uses another store, and `DatabaseBusy` when it does not answer.
+    Raises `ConfigurationError` if the daemon uses another store, and `DatabaseBusy` if it does not answer.
     """
     for database in databases:
         holder = _holder_of(database, store, endpoint)
@@ -30,9 +30,9 @@ async def ask_for_status(databases: Sequence[Database], store: str, endpoint: st
 async def ask_for_backup(
     databases: Sequence[Database], store: str, progress: Progress, endpoint: str = ""
 ) -> dict[str, object] | None:
-    """Have the daemon that protects one of these databases back up all of its own; None when none runs here.
+    """Ask the daemon that protects one of these databases to back up all that it protects. None if no daemon runs.
 
-    Raises what `ask_for_status` does, and `DatabaseBusy` for a daemon without a control socket.
+    Raises what `ask_for_status` raises, and `DatabaseBusy` for a daemon without a control socket.
     """
     for database in databases:
         if holder := _holder_of(database, store, endpoint):
@@ -44,10 +44,10 @@ async def ask_for_backup(
 def _holder_of(database: Database, store: str, endpoint: str) -> Holder | None:
     holder = holder_of(database)
     if holder and not holder.protects_with(store, endpoint):
-        option = f"--store {holder.store}" if holder.store != store else "the same AWS_ENDPOINT_URL_S3"
+        same = f"store {holder.store}" if holder.store != store else "same AWS_ENDPOINT_URL_S3"
         raise ConfigurationError(
             f"a sidecar (pid {holder.pid}) protects {database.path} with another store: {holder.place}",
-            f"give it {option}, or stop that sidecar",
+            f"use the {same}, or stop that sidecar",
         )
     return holder
 
@@ -55,18 +55,18 @@ def _holder_of(database: Database, store: str, endpoint: str) -> Holder | None:
 def _no_answer(holder: Holder, database: Database) -> NoReturn:
     raise DatabaseBusy(
         f"a sidecar (pid {holder.pid}) protects {database.path} and does not answer",
-        "is control_socket off, or is it another command that ends soon?",
+        "if it is another command, try again when it has ended; if it is a daemon, its `control_socket` may be off",
     )
 
 
 class ControlClient:
-    """Asks a daemon through its control socket."""
+    """Talks to a daemon through its control socket. Raises `DatabaseBusy` if the daemon does not answer or ends first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def status(self) -> dict[str, object] | None:
-        """The daemon's status, or None when no daemon listens."""
+        """The daemon's status, or None if no daemon listens."""
 
         async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
             return dict(await reply.json())
@@ -74,14 +74,14 @@ class ControlClient:
         return await self._request("GET", "/status", read, ANSWER_SECONDS)
 
     async def backup(self, progress: Callable[[int, int], None]) -> dict[str, object] | None:
-        """Back up every database now; None when no daemon listens. `progress` gets the bytes done and in all."""
+        """Back up every database now; None if no daemon listens. `progress` is called with (bytes done, total bytes)."""
 
         async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
             async for line in reply.content:
-                told = json.loads(line)
-                if "answer" in told:
-                    return dict(told["answer"])
-                progress(told["done"], told["total"])
+                message = json.loads(line)
+                if "answer" in message:
+                    return dict(message["answer"])
+                progress(message["done"], message["total"])
             raise aiohttp.ClientPayloadError("the reply ended without an answer")
 
         return await self._request("POST", "/backup", read)
@@ -104,6 +104,8 @@ class ControlClient:
         except (aiohttp.ClientConnectorError, FileNotFoundError):
             return None
         except TimeoutError as error:
-            raise DatabaseBusy("the daemon does not answer", "is it stopped, or the machine overloaded?") from error
+            raise DatabaseBusy(
+                "the daemon does not answer", "check whether it is suspended or the machine overloaded, and try again"
+            ) from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise DatabaseBusy("the daemon ended before it answered", "try again, or look at its log") from error
+            raise DatabaseBusy("the daemon exited before it answered", "try again, or read its log") from error

@@ -26,7 +26,7 @@ def become_subreaper() -> bool:
     """
     try:
         if os.readlink(_PROC / "self") != str(os.getpid()):
-            hint = "mount /proc in this namespace, as unshare --mount-proc does"
+            hint = "mount /proc in this namespace, as `unshare --mount-proc` does"
             log.warning("only the app's process group is stopped: /proc shows another PID namespace", hint=hint)
             return False
     except OSError:

@@ -69,7 +69,7 @@ class SuspicionGuard:
         message = f"suspicious snapshot: {found.reason}: {key}"
         held = {"held": key}
         if found.holds_previous and larger:
-            hint += f", or --key {larger}, which has the most of the last day"
+            hint += f", or sidecar restore --key {larger}, which has the most data of the last day"
             message += f", and the largest of the last day: {larger}"
             held["larger"] = larger
         hint += f"; what to do before and after that: {documentation.GO_BACK}"

@@ -110,7 +110,7 @@ class RestoreByHand:
             )
         if newest.gone:
             left = [point.key async for point in self._catalog.points(database.name) if point.key < newest.key]
-            hint = f"`--key {left[-1]}` restores the newest one that is left" if left else "no older one is left"
+            hint = f"restore the newest one that is left by its key: {left[-1]}" if left else "no older one is left"
             raise DamagedRestorePoint(f"the newest restore point {newest.key} is gone from the store", hint)
         return newest
 
@@ -123,7 +123,8 @@ class RestoreByHand:
             raise NothingToRestore(f"{key} does not exist in {url}", "see `sidecar list`") from None
         if point is None or point.database != database.name:
             raise UsageError(
-                f"{key} is not a restore point of {database.name}", "see `sidecar list`; name the right --database"
+                f"{key} is not a restore point of {database.name}",
+                "see `sidecar list`, and name the database of the key",
             )
         return point
 
@@ -150,7 +151,7 @@ class RestoreByHand:
 
     async def _elsewhere(self, target: Database, point: RestorePoint, *, force: bool) -> RestoreResult:
         if target.path.is_dir():
-            raise UsageError(f"--output {target.path} is a directory", "name a file")
+            raise UsageError(f"the output {target.path} is a directory", "name a file")
         if target.path.exists():
             _require_force(target.path, force=force)
             require_unused(target.path, own=True)
@@ -193,7 +194,7 @@ class RestoreByHand:
             try:
                 restored, staged = await self._reader.stage(point, target, progress)
             except DamagedRestorePoint as error:
-                hint = error.hint or "restore an older one with --key; `sidecar list` shows them"
+                hint = error.hint or "restore an older one by its key; `sidecar list` shows them"
                 raise DamagedRestorePoint(error.message, hint) from error
         if restored.check.findings:
             findings = list(restored.check.findings)
@@ -215,5 +216,5 @@ class RestoreByHand:
 def _require_force(path: Path, *, force: bool) -> None:
     if not force:
         raise UsageError(
-            f"{path} exists", "--force replaces it and keeps the old one beside it; --output writes elsewhere"
+            f"{path} exists", "`force` replaces it and keeps the old one beside it; `output` writes elsewhere"
         )

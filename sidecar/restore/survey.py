@@ -167,5 +167,5 @@ def require_descent(found: Situation) -> None:
     if found.is_conflict and not chosen and found.decision is not Decision.CONFLICT_LOCAL:
         raise ConfigurationError(
             f"{found.database.path} does not descend from the newest restore point {found.newest_key}: not published above it",
-            "`sidecar restore` brings the newest one; --on-conflict local publishes this file all the same",
+            "`sidecar restore` brings the newest one back; on_conflict=local publishes this file all the same",
         )

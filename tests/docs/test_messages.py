@@ -49,3 +49,28 @@ def phrases(message: str) -> list[str]:
 @pytest.mark.parametrize(("heading", "message"), list(messages()))
 def test_a_message_in_the_docs_is_one_of_the_program(heading: str, message: str) -> None:
     assert [phrase for phrase in phrases(message) if phrase not in strings_of_the_program()] == [], heading
+
+
+# Flags exist on the command line alone. These files are part of it, or write whole commands.
+_COMMAND_LINE = ("cli/", "demo/", "settings/load.py", "bootstrap.py", "monitoring/listing.py")
+_COMMAND = re.compile(r"sidecar [a-z]+(?: [^\s`;,)]+)*|`[a-z]+ [^`]*`")
+_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def bare_flags(source: str) -> list[str]:
+    """Strings that name a flag outside a whole command such as `sidecar verify --all`; an f-string is one string."""
+    nodes = list(ast.walk(ast.parse(source)))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    pieces = {id(each) for node in nodes if isinstance(node, ast.JoinedStr) for each in node.values}
+    texts = [ast.unparse(node) for node in nodes if isinstance(node, ast.JoinedStr)]
+    texts += [str(node.value) for node in nodes if _is_text(node) and id(node) not in docstrings | pieces]
+    return [text for text in texts if " " in text and _FLAG.search(_COMMAND.sub("", text))]
+
+
+def test_errors_of_the_library_name_no_flags() -> None:
+    """A program that embeds sidecar sees the same messages: they name settings and arguments, or whole commands."""
+    package = ROOT / "sidecar"
+    files = [each for each in package.rglob("*.py") if not str(each.relative_to(package)).startswith(_COMMAND_LINE)]
+    assert {str(each): flags for each in files if (flags := bare_flags(each.read_text()))} == {}
+    assert bare_flags('hint = f"{path} exists: --force replaces it"')
+    assert not bare_flags('hint = f"run `sidecar restore --key {key}` first"')

@@ -134,7 +134,7 @@ def test_damaged_restore_point_is_65_and_replaces_nothing(local: Machine) -> Non
     altered = whole[:20] + bytes([whole[20] ^ 0x55]) + whole[21:]
     for damaged in (whole[:-50], altered, b"foreign" * 99):
         point.write_bytes(damaged)
-        refused(local.cli("restore", "--force"), 65, point.name.partition(".sqlite3")[0], "--key")
+        refused(local.cli("restore", "--force"), 65, point.name.partition(".sqlite3")[0], "by its key")
     done = local.cli("verify")
     refused(done, 65)
     assert f"{point.name}: DAMAGED" in done.stdout
