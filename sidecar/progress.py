@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-import structlog
-
+from sidecar.log import log
 from sidecar.units import format_size
-
-log = structlog.get_logger()
 
 LOG_EVERY = 10.0
 

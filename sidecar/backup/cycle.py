@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import anyio
-import structlog
 
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.history import History, Start
@@ -16,11 +15,10 @@ from sidecar.database import CheckReport
 from sidecar.errors import DatabaseMissing, SidecarError
 from sidecar.host import Clock
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Snapshot
 from sidecar.repository import Parent, Published
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 PROTECTED = ("published", "unchanged")
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
-import structlog
 
 from sidecar.backup.cycle import Cycle
 from sidecar.concurrency import ConcurrencyLimit
@@ -21,11 +20,10 @@ from sidecar.errors import (
 )
 from sidecar.host import mark_done
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.model import Database, Snapshot, Timestamp
 from sidecar.repository import Catalog, Publisher, Reader, diverged_key_of, point_of
 from sidecar.status import Kind, Status
-
-log = structlog.get_logger()
 
 
 class DivergedLine:

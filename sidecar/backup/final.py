@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 import anyio
-import structlog
 
 from sidecar.backup.diverged import Diverged, DivergedLine, FencedState
 from sidecar.backup.loop import Backup
 from sidecar.documentation import WRITTEN_LATE
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.status import Kind, Problem, Status
-
-log = structlog.get_logger()
 
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0

@@ -5,15 +5,13 @@ from datetime import timedelta
 from functools import partial
 
 import anyio
-import structlog
 
 from sidecar.backup.cycle import Cycle, Timing
 from sidecar.errors import DatabaseMissing, LeaseLost, SidecarError, Transient
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.status import Kind, Status
-
-log = structlog.get_logger()
 
 FIRST_RETRY = 2.0
 

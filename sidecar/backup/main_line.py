@@ -2,17 +2,14 @@
 
 from dataclasses import replace
 
-import structlog
-
 from sidecar.backup.history import History
 from sidecar.database import Lineage
 from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.model import RestorePoint, Snapshot
 from sidecar.repository import Catalog, Expiry, Index, Parent, Published, Publisher, Reader, key_of
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 
 class MainLine:

@@ -9,15 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
-import structlog
 
 from sidecar.database import CheckReport, IntegrityCheck, YieldToApp
 from sidecar.errors import SidecarError
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import Database, Snapshot
 from sidecar.status import HINT, Status, record_findings
-
-log = structlog.get_logger()
 
 LIMIT = 60.0  # seconds
 LAST_LIMIT = 1.0  # the app has stopped, and a platform is about to kill

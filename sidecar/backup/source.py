@@ -4,15 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import structlog
-
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import Database, Signature, Snapshot
 from sidecar.status import Kind, Status
-
-log = structlog.get_logger()
 
 
 class Source:

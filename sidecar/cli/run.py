@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 
-import structlog
-
 from sidecar import documentation
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 SEPARATOR = "--"
 

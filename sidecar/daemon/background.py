@@ -5,15 +5,13 @@ from contextlib import suppress
 from datetime import timedelta
 
 import anyio
-import structlog
 
 from sidecar.backup import Backup
 from sidecar.errors import SidecarError
 from sidecar.host import return_free_pages
 from sidecar.lease import WriterLease
+from sidecar.log import log
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 OBSERVE_SECONDS = 1.0
 

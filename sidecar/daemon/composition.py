@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import cache, partial
 
 import anyio
-import structlog
 
 from sidecar.backup import Backup, FinalBackup, OnDemand, shown_in
 from sidecar.bootstrap import Services, build_listing, build_notifier
@@ -23,14 +22,13 @@ from sidecar.daemon.workers import Work, Workers
 from sidecar.errors import ConfigurationError
 from sidecar.host import Descendants, Proc, become_subreaper, control_path
 from sidecar.lease import WriterLease
+from sidecar.log import log
 from sidecar.monitoring import Incidents
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.http import HttpInterface
 from sidecar.policies import OnLeaseLost
 from sidecar.settings import app_environment, listen_address
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 ON_THIS_DISK = (
     "restore points are kept on this machine's own disk and are lost with it",

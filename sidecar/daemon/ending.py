@@ -3,14 +3,12 @@
 import time
 
 import anyio
-import structlog
 
 from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.signals import Signals
 from sidecar.host import Child
+from sidecar.log import log
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 
 async def until_ended(

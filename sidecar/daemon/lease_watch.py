@@ -5,15 +5,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
-import structlog
 
 from sidecar.daemon.signals import Signals
 from sidecar.errors import LeaseLost
 from sidecar.lease import WriterLease
+from sidecar.log import log
 from sidecar.policies import OnLeaseLost
 from sidecar.status import Kind, Status
-
-log = structlog.get_logger()
 
 IDLE_LOOK_SECONDS = 15.0
 

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
-import structlog
 from anyio import to_thread
 
 from sidecar.daemon.signals import Signals
 from sidecar.host import Descendants, Process, having_open, read
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 LOOK_SECONDS = 0.5
 FIRST_LOOK_SECONDS = 0.1

@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
-import structlog
 
 from sidecar.daemon.app import AppRunner
 from sidecar.daemon.booting import BootSequence
@@ -22,10 +21,9 @@ from sidecar.daemon.shutdown import Shutdown
 from sidecar.daemon.signals import Signals
 from sidecar.daemon.workers import Workers
 from sidecar.host import take_terminal_back
+from sidecar.log import log
 from sidecar.restore import Booted
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 
 class Holder:

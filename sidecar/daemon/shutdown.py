@@ -2,17 +2,14 @@
 
 from datetime import timedelta
 
-import structlog
-
 from sidecar.backup import FinalBackup, OnDemand
 from sidecar.errors import FinalBackupFailed
 from sidecar.host import Clock
 from sidecar.lease import WriterLease
+from sidecar.log import log
 from sidecar.monitoring import Incidents
 from sidecar.policies import OnLeaseLost
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 
 class Shutdown:

@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import anyio
-import structlog
 
 from sidecar.host import STOPPING, Child, Reaper, format_signal
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 T = TypeVar("T")
 

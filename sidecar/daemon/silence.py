@@ -1,12 +1,10 @@
 """One warning when the store has not answered anything yet, with the time after which we give up."""
 
 import anyio
-import structlog
 
+from sidecar.log import log
 from sidecar.status import Status
 from sidecar.storage import FIRST_BYTE_TIMEOUT, RetryPolicy
-
-log = structlog.get_logger()
 
 SILENCE_SECONDS = 3.0
 _ANSWERS = {"ok", "not_found", "precondition_failed"}

@@ -4,14 +4,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
-import structlog
 from anyio.abc import TaskGroup
 
 from sidecar.backup import Backup
+from sidecar.log import log
 from sidecar.restore import Booted
 from sidecar.status import Kind, Status
-
-log = structlog.get_logger()
 
 Work = Callable[[], Awaitable[None]]
 

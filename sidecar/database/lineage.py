@@ -10,11 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-import structlog
-
 from sidecar.host import sync, temporary, write_new
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 PENDING_KEPT = 1000
 

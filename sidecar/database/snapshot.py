@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
 from anyio import from_thread, to_thread
 
 from sidecar.database.base import Staging
@@ -26,12 +25,12 @@ from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
 from sidecar.errors import DatabaseBusy, DatabaseMissing
 from sidecar.host import permissions_of
+from sidecar.log import log
 from sidecar.model import Signature, Snapshot
 
 if TYPE_CHECKING:
     import sqlite3
 
-log = structlog.get_logger()
 
 STEP_BYTES = 4 << 20
 SNAPSHOT_LIMIT = 3600.0

@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import structlog
-
 from sidecar.host.clock import Clock
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 POLL = 0.05
 HEAD_START = 0.5  # for a supervisor to learn that it stops, before its children do

@@ -15,13 +15,11 @@ from contextlib import suppress
 from typing import Protocol
 
 import anyio
-import structlog
 
 from sidecar.errors import CommandNotExecutable, CommandNotFound
 from sidecar.host.process_table import dead_children, is_of_our_group
+from sidecar.log import log
 from sidecar.model import Account
-
-log = structlog.get_logger()
 
 POLL = 0.02
 KILL_GRACE = 2.0  # for the kernel to end processes after SIGKILL

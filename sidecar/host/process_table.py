@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
 from sidecar.host.descendants import Process, below
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER = 36

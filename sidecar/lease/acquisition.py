@@ -6,18 +6,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 import anyio
-import structlog
 
 from sidecar.errors import LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
 from sidecar.host import Clock
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.record import Record, StoredLease, WrittenLease
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask
+from sidecar.log import log
 from sidecar.model import IfAbsent, IfMatch
 from sidecar.status import LeaseStatus
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 POLL_SECONDS = 2.0
 LOG_EVERY_SECONDS = 30.0

@@ -2,14 +2,11 @@
 
 from datetime import timedelta
 
-import structlog
-
 from sidecar.errors import DamagedLease, NotFound
 from sidecar.lease.record import KEY, Record, StoredLease, WrittenLease, copy_in, parse
+from sidecar.log import log
 from sidecar.model import Blob, IfAbsent, IfMatch
 from sidecar.storage import ObjectStore, removal_command
-
-log = structlog.get_logger()
 
 
 async def read_lease(store: ObjectStore) -> StoredLease | None:

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 import anyio
-import structlog
 
 from sidecar.errors import LeaseLost, SidecarError
 from sidecar.host import Clock
@@ -22,10 +21,9 @@ from sidecar.lease.record import StreamRecord
 from sidecar.lease.renewal import Renewal
 from sidecar.lease.rules import Identity
 from sidecar.lease.term import LeaseEvents, Term
+from sidecar.log import log
 from sidecar.status import LeaseStatus
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 RELEASE_SECONDS = 10.0
 

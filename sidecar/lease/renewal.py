@@ -2,15 +2,12 @@
 
 from contextlib import suppress
 
-import structlog
-
 from sidecar.errors import LeaseLost, SidecarError, Transient
 from sidecar.host import Clock
 from sidecar.lease.term import LeaseEvents, Term
+from sidecar.log import log
 from sidecar.status import LeaseStatus
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 FIRST_RETRY_SECONDS = 1.0
 

@@ -5,17 +5,15 @@ from datetime import datetime
 from functools import partial
 
 import anyio
-import structlog
 
 from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.record import Record, StoredLease, StreamRecord, WrittenLease
 from sidecar.lease.rules import Identity, adopted, released, renewed, started_from
+from sidecar.log import log
 from sidecar.model import IfAbsent, IfMatch
 from sidecar.status import LeaseStatus
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 UPDATES = 5  # attempts of one write, when other machines write their requests into our record meanwhile
 

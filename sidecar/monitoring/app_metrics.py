@@ -4,13 +4,11 @@ from collections.abc import Callable
 
 import aiohttp
 import anyio
-import structlog
 from anyio import to_thread
 
 from sidecar.errors import ConfigurationError
+from sidecar.log import log
 from sidecar.storage import is_http, without_password
-
-log = structlog.get_logger()
 
 TIMEOUT = aiohttp.ClientTimeout(total=3)
 LARGEST_REPLY = 2 << 20

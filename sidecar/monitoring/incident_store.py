@@ -12,16 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-import structlog
-
 from sidecar import documentation
 from sidecar.errors import NotFound, SidecarError
+from sidecar.log import log
 from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.repository import Catalog
 from sidecar.status import LOOK_FOR, Kind, Problem, is_open
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 KEPT = 20
 ACKNOWLEDGED_KEPT = 50

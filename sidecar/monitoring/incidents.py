@@ -7,16 +7,14 @@ from datetime import timedelta
 from itertools import count
 
 import anyio
-import structlog
 
 from sidecar.errors import PreconditionFailed, SidecarError
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.model import Timestamp
 from sidecar.monitoring.incident_store import StoredIncidents, diverged_since, limited, read_incidents, write_incidents
 from sidecar.repository import Catalog
 from sidecar.status import TO_DECIDE, Problem, Status, is_open, open_incidents
-
-log = structlog.get_logger()
 
 KEEP_SECONDS = 1.0
 FIRST_RETRY = 30.0

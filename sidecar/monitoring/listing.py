@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
-import structlog
 
 from sidecar.errors import SidecarError
+from sidecar.log import log
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository import Catalog, Entry, Inventory, describe, tier_of, timestamp_of
 from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint
-
-log = structlog.get_logger()
 
 SHOWN = 20
 LIST_SECONDS = 3600.0

@@ -9,8 +9,7 @@ from typing import TextIO
 import structlog
 
 from sidecar.host import QueuedStream
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 
 def configure(log_format: str, level: str) -> None:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
-import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,8 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.errors import Reason
 from sidecar.host import dropped_lines
 from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Histogram, Status, open_incidents
-
-log = structlog.get_logger()
 
 OUTCOMES = ("published", "unchanged", "failed")
 RENEWALS = ("ok", "failed", "lost")

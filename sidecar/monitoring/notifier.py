@@ -4,18 +4,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
-import structlog
 
 from sidecar.concurrency import first_failure
 from sidecar.errors import LeaseLost, SidecarError, Undeliverable, Undelivered
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.monitoring.outbox import Message, Outbox, format_message, shorten
 from sidecar.monitoring.receiver import Receiver
 from sidecar.policies import Growth
 from sidecar.status import Event, Kind, Status
 from sidecar.units import format_size
-
-log = structlog.get_logger()
 
 ATTEMPTS = 6
 FIRST_RETRY = 2.0

@@ -3,8 +3,6 @@
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-import structlog
-
 from sidecar.errors import (
     AccessDenied,
     DamagedLease,
@@ -13,13 +11,12 @@ from sidecar.errors import (
     UnsupportedRestorePoint,
 )
 from sidecar.lease import read_lease
+from sidecar.log import log
 from sidecar.model import RestorePoint
 from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
 from sidecar.repository import OTHERS, Catalog, DrillOutcome, Reader, age_of, format_others, last_drill
 from sidecar.status import LastHolder, Problem, StoredDatabase, StoreStatus, judge
-
-log = structlog.get_logger()
 
 
 class StoreReader:

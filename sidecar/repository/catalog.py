@@ -3,19 +3,16 @@
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timedelta
 
-import structlog
-
 from sidecar.errors import (
     DamagedLease,
     NotFound,
     NothingToRestore,
 )
 from sidecar.lease import Record, read_lease
+from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 OTHERS = 5  # databases to name when the requested one does not exist

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio
-import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable, Transient
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import point_of
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 CHECK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never exact to the second
 TRUSTED_FOR = 3600.0

@@ -4,10 +4,10 @@
 """
 
 import anyio
-import structlog
 
 from sidecar.errors import NotFound, SidecarError, StoreUnavailable
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.guard import SuspicionGuard
@@ -19,8 +19,6 @@ from sidecar.repository.tags import RestorePointTags
 from sidecar.repository.tiers import Tiers
 from sidecar.status import Status
 from sidecar.storage import Prunable
-
-log = structlog.get_logger()
 
 TIME_LIMIT = 30.0  # seconds; the rest is done after the next cycle
 

@@ -1,17 +1,14 @@
 """The guard before a publish: when a snapshot looks as if data had been lost, an earlier restore point is held."""
 
-import structlog
-
 from sidecar import documentation
 from sidecar.errors import NotFound, StoreUnavailable
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import Snapshot
 from sidecar.repository.newest import KnownPoint
 from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 
 class SuspicionGuard:

@@ -2,15 +2,12 @@
 
 from datetime import datetime
 
-import structlog
-
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import folder_of
 from sidecar.repository.retention import TIER_TAG, Tagged, Tier, plan_prune
 from sidecar.storage import Prunable
-
-log = structlog.get_logger()
 
 PRUNE_EVERY = 3600.0
 STEADY = 600.0  # seconds that a store's clock and ours may drift apart between two prunings

@@ -1,12 +1,9 @@
 """The tags of one database's restore points: what may be read, and what is held."""
 
-import structlog
-
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
+from sidecar.log import log
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 
 class RestorePointTags:

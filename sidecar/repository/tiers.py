@@ -4,17 +4,14 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
-import structlog
-
 from sidecar.errors import ConfigurationError, NotFound
+from sidecar.log import log
 from sidecar.model import RestorePoint
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.newest import KnownPoint, Superseded
 from sidecar.repository.retention import KEEP, TIER_TAG, tier_of
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
-
-log = structlog.get_logger()
 
 PENDING = 1000
 LOOKED_BACK = 100

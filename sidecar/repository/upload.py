@@ -5,7 +5,6 @@ from contextlib import suppress
 from functools import partial
 
 import anyio
-import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from sidecar.concurrency import run_all
@@ -17,11 +16,10 @@ from sidecar.errors import (
     StoreUnavailable,
     Transient,
 )
+from sidecar.log import log
 from sidecar.model import IfAbsent, ObjectInfo
 from sidecar.repository.parts import Part, UploadPart
 from sidecar.storage import ObjectStore, Upload
-
-log = structlog.get_logger()
 
 Permit = Callable[[], Awaitable[object]]
 """Asked right before an object becomes visible; the error it raises is raised by the upload."""

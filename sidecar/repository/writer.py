@@ -9,10 +9,10 @@ from itertools import accumulate
 from urllib.parse import quote
 
 import anyio
-import structlog
 
 from sidecar.concurrency import run_all
 from sidecar.errors import ReuseFailed
+from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.progress import Show, no_progress
 from sidecar.repository.encoding import SnapshotFrames, hash_chunks
@@ -23,8 +23,6 @@ from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, plan_reuse
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.upload import ObjectUpload, Permit, always
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import structlog
 from anyio import to_thread
 
 from sidecar import documentation
@@ -11,6 +10,7 @@ from sidecar.database import Lineage, Marker, Snapshotter, require_posix_locks
 from sidecar.errors import DamagedDatabase, DatabaseBusy
 from sidecar.host import Clock, local_errors, make_directory, require_writable
 from sidecar.lease import Fence
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
 from sidecar.repository import Reader, Restored
@@ -19,8 +19,6 @@ from sidecar.restore.decision import Decision
 from sidecar.restore.placement import Placement
 from sidecar.restore.survey import Situation, Survey
 from sidecar.status import Status, format_findings
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

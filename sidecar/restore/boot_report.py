@@ -3,16 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from sidecar import documentation
 from sidecar.database import Marker
 from sidecar.errors import DamagedRestorePoint
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.repository import Restored, format_others
 from sidecar.status import HINT, Kind, Problem, Status, record_findings
-
-log = structlog.get_logger()
 
 FALLBACK_HINT = (
     "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import structlog
 from anyio import to_thread
 
 from sidecar.database import Lineage, Snapshotter, require_own_name
@@ -20,12 +19,11 @@ from sidecar.errors import (
     UsageError,
 )
 from sidecar.host import Entrust, Swap, aside, local_errors, local_locks, require_unused, require_writable, swap
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
 from sidecar.repository import OTHERS, Catalog, Reader, Restored, format_others, point_of
 from sidecar.status import HINT
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,15 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import anyio
-import structlog
 
 from sidecar.database import CheckReport
 from sidecar.errors import DamagedRestorePoint, SidecarError
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
 from sidecar.repository import DRILL_TAG, Catalog, Drilled, DrillOutcome, last_drill, point_of
 from sidecar.restore.proof import Prover, Throttle
 from sidecar.status import HINT, Kind, Status, record_findings
-
-log = structlog.get_logger()
 
 SOON = timedelta(minutes=10)
 TAG_PATIENCE = 10.0

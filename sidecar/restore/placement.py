@@ -5,17 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
 from anyio import to_thread
 
 from sidecar.database import Lineage, Marker, Snapshotter
 from sidecar.errors import ConfigurationError, DamagedDatabase
 from sidecar.host import Entrust, Swap, aside, local_errors, require_unused, swap
+from sidecar.log import log
 from sidecar.model import Database, Timestamp
 from sidecar.repository import Restored
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
-import structlog
 import tenacity
 
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import ObjectInfo
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.decorator import Decorated
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
 
 REQUEST_ID = "sidecar-request"
 

@@ -34,7 +34,8 @@ def embedded(machine: Machine) -> dict[str, Any]:
     with (machine / "out").open("wb") as out, (machine / "err").open("wb") as err:
         child = Child([sys.executable, "-c", PROGRAM], environment, cwd=machine.root, stdout=out, stderr=err)
         assert child.popen.wait(60) == 0, (machine / "err").read_text()
-    found: dict[str, Any] = json.loads((machine / "out").read_text().splitlines()[-1])
+    (line,) = (machine / "out").read_text().splitlines()  # its own output, without a line of the log
+    found: dict[str, Any] = json.loads(line)
     return found
 
 

@@ -15,12 +15,10 @@ import zlib
 from base64 import b64encode
 from typing import Any
 
-import structlog
 from botocore.exceptions import ClientError
 
+from sidecar.log import log
 from sidecar.model import Bytes
-
-log = structlog.get_logger()
 
 ALGORITHM = "CRC32"
 MEMBER = "ChecksumCRC32"

@@ -14,7 +14,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import anyio
-import structlog
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
 from botocore import UNSIGNED
@@ -22,13 +21,12 @@ from botocore.credentials import ReadOnlyCredentials
 
 from sidecar.errors import SidecarError, TokenUnavailable
 from sidecar.host import Clock
+from sidecar.log import log
 from sidecar.model import Token
 from sidecar.storage.base import TokenSource
 from sidecar.storage.s3.session import new_session
 from sidecar.storage.s3.sts_errors import SDK_ERRORS, Refused, translate
 from sidecar.storage.urls import without_password
-
-log = structlog.get_logger()
 
 DURATION = 3600  # seconds: what every role allows (its maximum is at least that)
 DEADLINE = 15.0

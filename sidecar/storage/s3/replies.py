@@ -7,12 +7,9 @@ and weakens the ETag (RFC 9110, 8.8.3 and 12.5.3). aiohttp decompresses what it 
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
-
 from sidecar.errors import ConfigurationError, StoreUnavailable
+from sidecar.log import log
 from sidecar.model import ObjectInfo
-
-log = structlog.get_logger()
 
 DECODED = {"gzip", "x-gzip", "deflate"}
 _PLAIN = {"", "identity", "aws-chunked"}  # the last is how some stores remember that they were sent a trailer
