@@ -34,6 +34,7 @@ class Reason(StrEnum):
     CONFIGURATION = "configuration"
     DAMAGED = "damaged"
     LEASE = "lease"
+    MACHINE = "machine"
     MISSING = "missing"
     NO_ROOM = "no_room"
     UNAVAILABLE = "unavailable"
@@ -165,6 +166,13 @@ class NoRoom(SidecarError):
 
     exit_code = ExitCode.NO_ROOM
     reason = Reason.NO_ROOM
+
+
+class LocalFailure(SidecarError):
+    """This machine's disk or memory failed a request. That says nothing about the data, so nothing falls back for it."""
+
+    exit_code = ExitCode.NO_ROOM
+    reason = Reason.MACHINE
 
 
 class FinalBackupFailed(SidecarError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sidecar.database.errors import is_schema_error, translate
+from sidecar.host import failed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -70,6 +71,8 @@ class Driver:
             yield
         except self.error as error:
             raise translate(error, path) from error
+        except MemoryError as error:  # what Python makes of SQLITE_NOMEM
+            raise failed(path, "out of memory") from error
 
 
 def default_driver() -> Driver:

@@ -1,9 +1,46 @@
-"""Translates SQLite's errors into ours, by their messages."""
+"""Translates SQLite's errors into ours, by their result codes, and by their messages where these say more."""
 
 from pathlib import Path
 
 from sidecar.documentation import LOCKED
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NoRoom, SidecarError
+from sidecar.host import failed
+
+# https://sqlite.org/rescode.html
+BUSY, LOCKED_TABLE, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL = 5, 6, 7, 8, 9, 10, 11, 13
+CANTOPEN, PROTOCOL, NOLFS, NOT_A_DATABASE = 14, 15, 22, 26
+CORRUPT_VTAB = 267
+# For Python before 3.11, which tells the code by its message alone.
+_MESSAGES = {
+    "malformed": CORRUPT,
+    "not a database": NOT_A_DATABASE,
+    "interrupted": INTERRUPT,
+    "locked": BUSY,
+    "locking protocol": PROTOCOL,
+    "disk I/O": IOERR,
+    "disk is full": FULL,
+    "unable to open": CANTOPEN,
+    "out of memory": NOMEM,
+    "large file support": NOLFS,
+    "readonly": READONLY,
+}
+_OF_THE_MACHINE = {NOMEM, IOERR, FULL, CANTOPEN, NOLFS}
+# None of them is about the content of the file. 4 is SQLITE_ABORT.
+_ELSEWHERE = _OF_THE_MACHINE | {4, BUSY, LOCKED_TABLE, INTERRUPT, PROTOCOL}
+
+
+def code_of(error: Exception) -> int:
+    """SQLite's extended result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None:
+        return int(code)
+    words = str(error)
+    return next((number for message, number in _MESSAGES.items() if message in words), 1)
+
+
+def is_about_content(code: int) -> bool:
+    """Whether a result code is about the database's content, and not about a lock, the disk or memory."""
+    return (code & 0xFF) not in _ELSEWHERE
 
 
 def is_busy(error: Exception) -> bool:
@@ -25,7 +62,10 @@ def translate(error: Exception, path: Path) -> SidecarError:
             "does the app, or a shell, keep a transaction open, or set PRAGMA locking_mode=EXCLUSIVE, beside which nobody can "
             f"read? `fuser {path}` names the processes that have it open; a running sidecar tries again by itself; see {LOCKED}",
         )
-    if "disk is full" in words:
+    primary = code_of(error) & 0xFF
+    if primary == PROTOCOL:
+        return DatabaseBusy(f"the locks of {path} are in use: {words}", "sidecar tries again by itself")
+    if primary == FULL:
         return NoRoom(f"no room left to copy {path}: {words}", "free some space or set staging_dir")
     if "not a database" in words:
         return DamagedDatabase(
@@ -35,6 +75,8 @@ def translate(error: Exception, path: Path) -> SidecarError:
         return DamagedDatabase(
             f"{path} is damaged: {words}", "run PRAGMA integrity_check; `sidecar list` shows older points"
         )
+    if primary in {IOERR, NOMEM, NOLFS}:
+        return failed(path, f"{words} (SQLite's result code {code_of(error)})")
     if "readonly" in words or "unable to open" in words:
         return ConfigurationError(
             f"{path} cannot be opened for writing: {words}", "SQLite needs to write in the database's directory"

@@ -5,19 +5,19 @@ a schema that it cannot load. None of that keeps the app from its rows, so all o
 damage is a table whose b-tree cannot be read to its end.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from sidecar.database.errors import is_schema_error
+from sidecar.database import errors
+from sidecar.database.errors import CORRUPT, CORRUPT_VTAB, NOT_A_DATABASE, code_of, is_schema_error
 
 MODES = ("none", "quick", "full", "strict")  # each looks for what the one before looks for, and more
 KEPT = 20  # findings; a damaged index can have thousands
 LONGEST = 300  # characters of one
-
-# https://sqlite.org/rescode.html, of which the lowest eight bits are the primary code
-_CORRUPT, _NOT_A_DATABASE, _CORRUPT_VTAB = 11, 26, 267
-_ELSEWHERE = {4, 5, 6, 7, 9, 10, 13, 14}  # ABORT BUSY LOCKED NOMEM INTERRUPT IOERR FULL CANTOPEN: not about the content
+# How the check says that it could not read a page (`checkTreePage` in btree.c): as a complaint, whatever the reason.
+_NO_PAGE = re.compile(r"unable to get the page\. error code=(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,15 @@ def complaints_of(rows: Sequence[Sequence[Any]]) -> tuple[str, ...]:
 
 def is_about_content(error: Exception) -> bool:
     """Whether SQLite stopped because of the database's content, and not because of a lock, the disk or memory."""
-    return (_code(error) & 0xFF) not in _ELSEWHERE
+    return errors.is_about_content(code_of(error))
+
+
+def not_read(complaints: Iterable[str]) -> str:
+    """The first complaint that is about this machine's disk or memory, and not about the database; empty when none is."""
+    for each in complaints:
+        if (found := _NO_PAGE.search(each)) and not errors.is_about_content(int(found[1])):
+            return each
+    return ""
 
 
 def is_unreadable(error: Exception) -> bool:
@@ -75,18 +83,8 @@ def is_unreadable(error: Exception) -> bool:
     Extensions report their own indexes with a code of their own, and a part of the schema that cannot be loaded says
     nothing about the table's pages.
     """
-    code = _code(error)
-    return code & 0xFF in {_CORRUPT, _NOT_A_DATABASE} and code != _CORRUPT_VTAB and not is_schema_error(error)
-
-
-def _code(error: Exception) -> int:
-    """SQLite's extended result code; Python before 3.11 tells it by the message alone."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None:
-        return int(code)
-    words = str(error)
-    messages = {"malformed": _CORRUPT, "not a database": _NOT_A_DATABASE, "interrupted": 9, "locked": 5, "disk I/O": 10}
-    return next((number for message, number in messages.items() if message in words), 1)
+    code = code_of(error)
+    return code & 0xFF in {CORRUPT, NOT_A_DATABASE} and code != CORRUPT_VTAB and not is_schema_error(error)
 
 
 def _rank(mode: str) -> int:

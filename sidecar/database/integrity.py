@@ -8,8 +8,9 @@ from pathlib import Path
 
 from sidecar.database.base import YieldToApp
 from sidecar.database.driver import Driver, default_driver
-from sidecar.database.findings import KEPT, CheckReport, complaints_of, is_about_content, is_unreadable
+from sidecar.database.findings import KEPT, CheckReport, complaints_of, is_about_content, is_unreadable, not_read
 from sidecar.database.queries import OpenDatabase, reading
+from sidecar.host import failed
 
 _VIRTUAL_COLUMN = 2  # https://sqlite.org/pragma.html#pragma_table_xinfo: computed, so not in the b-tree
 
@@ -27,6 +28,8 @@ class SqliteIntegrity:
         complaints = await self._complaints(path, "quick_check" if mode == "quick" else "integrity_check", yield_to_app)
         if not complaints:
             return CheckReport(mode)
+        if reason := not_read(complaints):
+            raise failed(path, reason)
         return CheckReport.of(mode, complaints, await self._unreadable(path, yield_to_app=yield_to_app))
 
     async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
@@ -62,7 +65,9 @@ class SqliteIntegrity:
             name = table.decode()
             columns = await database.rows(f"SELECT name, hidden FROM pragma_table_xinfo({_quoted(name, chr(39))})")  # noqa: S608
             stored = [_quoted(column.decode()) for column, hidden in columns if hidden != _VIRTUAL_COLUMN]
-        except (ValueError, self._driver.error):
+        except (ValueError, self._driver.error) as error:
+            if isinstance(error, self._driver.error) and not is_about_content(error):
+                raise
             return ""  # a name that is no text, or a definition that this SQLite does not understand
         return await self._broken(database, f"SELECT {', '.join(stored) or '1'} FROM {_quoted(name)} NOT INDEXED")  # noqa: S608
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from sidecar.host import sync, temporary, write_new
+from sidecar.host import failed, is_failure, sync, temporary, write_new
 from sidecar.log import log
 
 PENDING_KEPT = 1000
@@ -113,6 +113,14 @@ class Lineage:
         """The marker, or None unless it is about this very file and this store."""
         marker = self._of_this_file()
         return marker if marker and self._is_here(marker) else None
+
+    def require_readable(self) -> None:
+        """Raise `LocalFailure` when the disk does not give the marker: taken for missing, it would make a conflict."""
+        try:
+            self.path.read_bytes()
+        except OSError as error:
+            if is_failure(error):
+                raise failed(self.path, error.strerror) from error
 
     def elsewhere(self) -> Marker | None:
         """The marker of this very file if it names another store, which is where the database comes from."""

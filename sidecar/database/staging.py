@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sidecar.errors import ConfigurationError, NoRoom
+from sidecar.errors import ConfigurationError, NoRoom, SidecarError
+from sidecar.host import failed, is_failure
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - the point is that it is tmpfs
 MEMORY_SHARE = 4
@@ -78,6 +79,8 @@ def _new_file(target: Path) -> int:
         return os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     except FileExistsError as error:
         raise _replaced(target) from error
+    except OSError as error:
+        raise _refusal(target.parent, error) from error
 
 
 def require_opened(target: Path, file: int) -> None:
@@ -194,7 +197,9 @@ def _remove_unused(snapshot: Path) -> None:
         os.close(file)
 
 
-def _refusal(directory: Path, error: OSError) -> NoRoom | ConfigurationError:
+def _refusal(directory: Path, error: OSError) -> SidecarError:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NoRoom(f"no room to stage a snapshot in {directory}: {error.strerror}", "free some space")
+    if is_failure(error):
+        return failed(directory, error.strerror)
     return ConfigurationError(f"cannot stage a snapshot in {directory}: {error.strerror}", "check staging_dir")

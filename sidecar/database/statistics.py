@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.database.driver import Driver
+from sidecar.database.findings import is_about_content
 from sidecar.database.queries import OpenDatabase, reading
 
 ROWS_COUNTED = 4 << 20  # bytes in use, up to which counting rows takes a few milliseconds
@@ -52,6 +53,8 @@ async def _rows(database: OpenDatabase, driver: Driver, tables: Sequence[bytes])
             # NOT INDEXED: an index may need a collation of the app's.
             counts = [f'SELECT count(*) FROM "{name}" NOT INDEXED' for name in names[begin : begin + _AT_ONCE]]  # noqa: S608
             counted += sum(count for (count,) in await database.rows(" UNION ALL ".join(counts)))
-    except (ValueError, driver.error):
+    except (ValueError, driver.error) as error:
+        if isinstance(error, driver.error) and not is_about_content(error):
+            raise
         return None
     return counted

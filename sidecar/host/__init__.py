@@ -4,12 +4,12 @@ from sidecar.host.accounts import account_of, to_become
 from sidecar.host.clock import Clock, SystemClock
 from sidecar.host.creations import Creation
 from sidecar.host.descendants import Descendants, Process
+from sidecar.host.failures import failed, is_failure, local_errors
 from sidecar.host.files import (
     Swap,
     aside,
     is_durable,
     kept_aside,
-    local_errors,
     mark_done,
     require_room,
     require_unused,
@@ -33,6 +33,7 @@ from sidecar.host.permissions import (
     narrowed,
     obstacle,
     permissions_of,
+    unsaid_user,
 )
 from sidecar.host.process import App, Child, Reaper, require_command, take_terminal_back
 from sidecar.host.process_table import Proc, become_subreaper, having_open, read
@@ -63,6 +64,7 @@ __all__ = [
     "become_subreaper",
     "control_path",
     "dropped_lines",
+    "failed",
     "format_signal",
     "give_restored",
     "hand_over",
@@ -70,6 +72,7 @@ __all__ = [
     "holder_of",
     "identity_of",
     "is_durable",
+    "is_failure",
     "kept_aside",
     "local_errors",
     "local_locks",
@@ -96,6 +99,7 @@ __all__ = [
     "temporary",
     "to_become",
     "tune_process",
+    "unsaid_user",
     "write_all",
     "write_new",
 ]

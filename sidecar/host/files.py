@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom, SidecarError
+from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
 from sidecar.host.mounts import Mount, mount_of
 from sidecar.model import Bytes, Timestamp
 from sidecar.policies import Durability
@@ -271,24 +271,3 @@ def sync(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-@contextmanager
-def local_errors(target: Path) -> Iterator[None]:
-    """The one place where errors of local files become ours."""
-    try:
-        yield
-    except OSError as error:
-        raise _translate(error, target) from error
-
-
-def _translate(error: OSError, target: Path) -> SidecarError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return NoRoom(f"no room to write {target}: {error.strerror}", "free some space or use a larger disk")
-    if error.errno == errno.EBUSY:
-        return ConfigurationError(
-            f"cannot replace {target}: {error.strerror}", "is it a mount point of its own? Mount the directory instead"
-        )
-    return ConfigurationError(
-        f"cannot write {target}: {error.strerror}", "the directory must exist and be writable for sidecar and the app"
-    )

@@ -19,7 +19,9 @@ from sidecar.model import Account, Permissions
 # Called with the database's path, what was recorded, and the restored file before it has that path.
 Entrust = Callable[[Path, Permissions | None, Path], None]
 
-_CHOWN = 0  # CAP_CHOWN, a bit of CapEff (capabilities(7), proc(5))
+# Bits of CapEff (capabilities(7), proc(5)).
+_CHOWN = 0
+_DAC_OVERRIDE = 1
 
 
 def permissions_of(path: Path) -> Permissions | None:
@@ -55,25 +57,40 @@ def obstacle(directory: Path, account: Account, *, given: bool = False) -> str |
 
 def may_give_away() -> bool:
     """Whether this process may change the owner of its files."""
+    return _is_capable_of(_CHOWN)
+
+
+def _is_capable_of(capability: int) -> bool:
     with suppress(OSError, ValueError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> _CHOWN & 1)
+                return bool(int(line.split()[1], 16) >> capability & 1)
     return os.geteuid() == 0
+
+
+def unsaid_user(uid: int, directory: os.stat_result) -> str | None:
+    """Why a database of root's is to belong to the owner of its directory; None when it is to stay root's, or is not.
+
+    Root may write anywhere, so that root owned the file says nothing about the app's user; whose the directory is does.
+    Given to that user, the file can be written by both. Only root without its capability needs to own it.
+    """
+    if uid != 0 or directory.st_uid == 0 or not _is_capable_of(_DAC_OVERRIDE):
+        return None
+    return f"root may write anywhere, and the directory belongs to uid {directory.st_uid}, as whom the app may run"
 
 
 def make_directory(directory: Path, recorded: Permissions | None = None) -> None:
     """Make the directory of a database, and those above it that are missing.
 
     They get the recorded owner of the database if that user can reach them, else the owner of the directory that they are
-    made in. Raises OSError.
+    made in; so they do if the recorded one is root. Raises OSError.
     """
     missing = [each for each in (directory, *directory.parents) if not os.path.lexists(each)]
     if not missing:
         return
     beside = os.stat(missing[-1].parent)
     uid, gid = beside.st_uid, beside.st_gid
-    if recorded and obstacle(directory, account_of(recorded.uid, recorded.gid)) is None:
+    if recorded and (unsaid_user(recorded.uid, beside) or _obstacle_of(directory, recorded)) is None:
         uid, gid = recorded.uid, recorded.gid
     for each in reversed(missing):
         _make_one(each, uid, gid)
@@ -96,8 +113,8 @@ def give_restored(database: Path, recorded: Permissions | None, restored: Path, 
     """Give a restored file its owner and mode, before it is renamed to the path of its database.
 
     The owner is the user of the app if that is known, else the recorded one if that user may write in the directory, else
-    the owner of the directory. The mode is the recorded one. What nobody recorded is taken from an empty file at the path,
-    or stays. That the file could not get the recorded owner is logged. Raises OSError when the file is not ours any more.
+    the owner of the directory, which also takes the place of root. The mode is the recorded one. What nobody recorded is
+    taken from an empty file at the path, or stays. That the file did not get the recorded owner is logged. Raises OSError when the file is not ours any more.
     """
     known = recorded or permissions_of(database)
     wanted, reason = _choose(database.parent, known, app)
@@ -110,9 +127,8 @@ def give_restored(database: Path, recorded: Permissions | None, restored: Path, 
     should = known if known and not app else wanted
     asked_for = known or app or os.geteuid() == 0
     if asked_for and (should.uid, should.gid) != (status.st_uid, status.st_gid):
-        hint = f"run sidecar as uid {should.uid}, or as root with CAP_CHOWN" if refused else None
         reasons = "; ".join(each for each in (reason, refused) if each)
-        _log_other_owner(database, should, status, reasons, hint or f"let the app's user write in {database.parent}")
+        _log_other_owner(database, should, status, reasons, _way_out(database, should, refused))
 
 
 def _choose(directory: Path, known: Permissions | None, app: Account | None) -> tuple[Permissions, str | None]:
@@ -123,8 +139,20 @@ def _choose(directory: Path, known: Permissions | None, app: Account | None) -> 
     beside = Permissions(status.st_uid, status.st_gid, 0)
     if known is None:
         return beside, None
-    reason = obstacle(directory, account_of(known.uid, known.gid))
+    reason = unsaid_user(known.uid, status) or _obstacle_of(directory, known)
     return (known, None) if reason is None else (beside, reason)
+
+
+def _obstacle_of(directory: Path, owner: Permissions) -> str | None:
+    return obstacle(directory, account_of(owner.uid, owner.gid))
+
+
+def _way_out(database: Path, should: Permissions, refused: str | None) -> str:
+    if refused:
+        return f"run sidecar as uid {should.uid}, or as root with CAP_CHOWN"
+    if should.uid == 0:
+        return "if the app runs as root, and nobody else is to read its database, set app_user=root"
+    return f"let the app's user write in {database.parent}"
 
 
 def _set_owner(file: int, uid: int, gid: int) -> str | None:

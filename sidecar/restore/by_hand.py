@@ -13,6 +13,7 @@ from sidecar.database import Lineage, Snapshotter, require_own_name
 from sidecar.errors import (
     DamagedDatabase,
     DamagedRestorePoint,
+    LocalFailure,
     NotFound,
     NothingToRestore,
     SidecarError,
@@ -206,7 +207,7 @@ class RestoreByHand:
         if self._snapshotter.signature(path) is None:
             return None
         require_unused(path, own=True)
-        with suppress(DamagedDatabase):  # it is kept as it is
+        with suppress(DamagedDatabase, LocalFailure):  # it is kept as it is
             await self._snapshotter.settle(path)
         return aside(path, "replaced", at)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.database import Lineage, Marker, Snapshotter
-from sidecar.errors import ConfigurationError, DamagedDatabase
+from sidecar.errors import ConfigurationError, DamagedDatabase, LocalFailure
 from sidecar.host import Entrust, Swap, aside, local_errors, require_unused, swap
 from sidecar.log import log
 from sidecar.model import Database, Timestamp
@@ -87,6 +87,8 @@ class Placement:
         require_unused(database.path)
         try:
             await self._snapshotter.settle(database.path)
+        except LocalFailure as error:
+            log.warning("unreadable local database kept unchanged", error=error.message)
         except DamagedDatabase as error:
             log.warning("damaged local database kept unchanged", error=error.message)
         return aside(database.path, "diverged", at)

@@ -97,6 +97,7 @@ class Survey:
     async def look(self, database: Database, lineage: Lineage) -> Situation:
         """Gather the facts, and ask the boot table. Raises `SidecarError` when the store does not answer."""
         local = self._snapshotter.signature(database.path) is not None
+        lineage.require_readable()
         newest = await self._catalog.newest(database.name)
         marker = (lineage.read() or (lineage.follow(newest.key) if newest else None)) if local else None
         decision = decide(

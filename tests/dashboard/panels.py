@@ -113,7 +113,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Failures by reason",
-        "Where to look. no_room: the disk. access_denied: the credentials. unavailable: the store or the network. lease: another machine.",
+        "Where to look. no_room: the disk is full. machine: the disk or the memory fails. access_denied: the credentials. unavailable: the store or the network. lease: another machine.",
         "none",
         ((f"sum by (reason) (increase(sidecar_backup_failures_total{EVERY}[$__rate_interval]))", "{{reason}}"),),
         bars=True,

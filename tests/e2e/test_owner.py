@@ -137,3 +137,76 @@ def test_an_owner_that_may_not_write_gives_way_to_the_directorys(machine: Machin
     assert done.returncode == 0
     assert "restored database has another owner" in done.stderr
     assert rights(machine.database) == (61236, 61236, "600")
+
+
+def lose_roots_disk(machine: Machine) -> None:
+    """A restore point whose owner is root is to be restored into a directory of the app's user."""
+    os.chown(machine.data, 0, 0)
+    done = machine.cli(
+        "run", "--", "sqlite3", str(machine.database), INSERT, prefix=("sh", "-c", 'umask 027; exec "$@"', "sh")
+    )
+    assert done.returncode == 0, done.stderr
+    assert rights(machine.database) == (0, 0, "640")
+    lose_disk(machine, USER, GROUP)
+
+
+def test_a_database_of_roots_is_given_to_the_owner_of_its_directory(machine: Machine) -> None:
+    """An app that drops its rights can write to it, root can anyway, and the log says what became of the owner."""
+    lose_roots_disk(machine)
+    told = start(machine)
+    assert "restored database has another owner" in told
+    assert "app_user=root" in told
+    assert rights(machine.database) == (USER, GROUP, "640")
+    done = machine.cli("run", "--", "sqlite3", str(machine.database), INSERT)
+    assert done.returncode == 0, done.stderr
+    assert notes(machine.restore_copy()) == ["row"] * 3
+
+
+def test_a_missing_directory_below_the_apps_is_its_own_whoever_was_recorded(machine: Machine) -> None:
+    nested = machine.data / "deeper" / "app.db"
+    os.chown(machine.data, 0, 0)
+    assert machine.cli("run", "--", "sqlite3", str(nested), INSERT, databases=nested).returncode == 0
+    lose_disk(machine, USER, GROUP)
+    done = machine.cli("run", "--", *DROP["setpriv"], "sqlite3", str(nested), INSERT, databases=nested)
+    assert done.returncode == 0, done.stderr
+    assert rights(nested.parent)[:2] == rights(nested)[:2] == (USER, GROUP)
+
+
+def test_app_user_root_keeps_it_roots(machine: Machine) -> None:
+    lose_roots_disk(machine)
+    done = machine.cli("run", "--", "true", prefix=("env", "SIDECAR_APP_USER=root"))
+    assert done.returncode == 0, done.stderr
+    assert "another owner" not in done.stderr
+    assert rights(machine.database) == (0, 0, "640")
+
+
+def test_root_without_its_capability_keeps_what_it_could_not_write_otherwise(machine: Machine) -> None:
+    lose_roots_disk(machine)
+    machine.data.chmod(0o777)
+    done = machine.cli(
+        "run", "--", "true", prefix=("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
+    )
+    assert done.returncode == 0, done.stderr
+    assert rights(machine.database) == (0, 0, "640")
+
+
+def test_check_says_what_becomes_of_a_database_of_roots(machine: Machine) -> None:
+    """
+    1. Before a restore it names the owner of the directory, and why.
+    2. A local database that root owns there keeps its owner: a warning names the way out.
+    """
+    lose_roots_disk(machine)
+
+    def told() -> str:
+        return next(line for line in machine.cli("check").stdout.splitlines() if "owner app.db" in line)
+
+    assert told().startswith(
+        f"ok      owner app.db: uid {USER}, gid {GROUP}; may write in {machine.data}; recorded was uid 0"
+    )
+    start(machine)
+    assert told().startswith("ok ")
+    os.chown(machine.database, 0, 0)
+    assert told().startswith("warning owner app.db: the database belongs to uid 0, gid 0, mode 0640")
+    assert "set app_user" in told()
+    machine.database.chmod(0o666)
+    assert told().startswith("ok ")

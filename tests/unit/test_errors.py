@@ -26,6 +26,7 @@ EXIT_CODES = {
     "NothingToRestore": 66,
     "StoreMissing": 69,
     "NoRoom": 73,
+    "LocalFailure": 73,
     "FinalBackupFailed": 74,
     "AccessDenied": 77,
     "CommandNotFound": 127,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import ConfigurationError, DatabaseBusy, NoRoom
-from sidecar.host import files
+from sidecar.host import files, local_errors
 from sidecar.host import mounts as mounted
 from sidecar.host.files import COMPANIONS
 from sidecar.model import Timestamp
@@ -234,6 +234,6 @@ def test_room_is_required_before_a_restore_begins(target: Path) -> None:
     ("number", "error"), [(errno.ENOSPC, NoRoom), (errno.EDQUOT, NoRoom), (errno.EROFS, ConfigurationError)]
 )
 def test_errors_of_local_files_become_ours(target: Path, number: int, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"app\.db") as caught, files.local_errors(target):
+    with pytest.raises(error, match=r"app\.db") as caught, local_errors(target):
         raise OSError(number, os.strerror(number))
     assert isinstance(caught.value.__cause__, OSError)

@@ -1,13 +1,22 @@
 """Whether the user of the app, if it is known, can write where the database is or will be."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.documentation import OWNER_AND_MODE
 from sidecar.errors import DamagedRestorePoint
-from sidecar.host import account_of, may_give_away, obstacle, permissions_of, require_to_be_given, to_become
+from sidecar.host import (
+    account_of,
+    may_give_away,
+    obstacle,
+    permissions_of,
+    require_to_be_given,
+    to_become,
+    unsaid_user,
+)
 from sidecar.model import Account, Database, Permissions, RestorePoint
 
 
@@ -20,11 +29,12 @@ async def owner(services: Services, database: Database, newest: RestorePoint | N
     if app:
         require_to_be_given(database.path, [each.path.name for each in services.databases], app)
         return _judge(database.path.parent, app, f"uid {app.uid}, gid {app.gid}", given=True)
-    known = _of_local_file(services, database) or await _recorded(services, newest)
-    if known is None:
+    if local := _of_local_file(services, database):
+        return _judge_local(database.path.parent, local)
+    recorded = await _recorded(services, newest)
+    if recorded is None:
         return Finding("not known: no restore point has recorded it", "skipped")
-    who = f"uid {known.uid}, gid {known.gid}, mode {known.mode:04o}"
-    return _judge(database.path.parent, account_of(known.uid, known.gid), who)
+    return _judge_recorded(database.path.parent, recorded)
 
 
 def _of_local_file(services: Services, database: Database) -> Permissions | None:
@@ -39,6 +49,42 @@ async def _recorded(services: Services, newest: RestorePoint | None) -> Permissi
     except DamagedRestorePoint:
         return None  # another step says so
     return contents.index.permissions
+
+
+def _judge_local(directory: Path, local: Permissions) -> Finding:
+    """A database that is here keeps its owner, even where a restore would give it to the owner of the directory."""
+    status = os.stat(directory)
+    shut_out = f"uid {status.st_uid}, to whom {directory} belongs, could not write to it"
+    if unsaid_user(local.uid, status) and not _lets_write(local, status):
+        return Finding(
+            f"the database belongs to {_format(local)}, and an app that runs as {shut_out}: set app_user, or `chown "
+            f"{status.st_uid}:{status.st_gid}` the file; see {OWNER_AND_MODE}",
+            "warning",
+        )
+    return _judge(directory, account_of(local.uid, local.gid), _format(local))
+
+
+def _judge_recorded(directory: Path, recorded: Permissions) -> Finding:
+    above = next(each for each in (directory, *directory.parents) if each.exists())
+    status = os.stat(above)
+    if reason := unsaid_user(recorded.uid, status):
+        found = _judge(directory, account_of(status.st_uid, status.st_gid), f"uid {status.st_uid}, gid {status.st_gid}")
+        return replace(
+            found, text=f"{found.text}; recorded was {_format(recorded)}, but {reason}; see {OWNER_AND_MODE}"
+        )
+    return _judge(directory, account_of(recorded.uid, recorded.gid), _format(recorded))
+
+
+def _lets_write(local: Permissions, directory: os.stat_result) -> bool:
+    """Whether the mode of root's file lets the owner of its directory write to it."""
+    wanted = 0o6
+    owner = account_of(directory.st_uid, directory.st_gid)
+    shift = 3 if local.gid in {owner.gid, *owner.groups} else 0
+    return local.mode >> shift & wanted == wanted
+
+
+def _format(owner: Permissions) -> str:
+    return f"uid {owner.uid}, gid {owner.gid}, mode {owner.mode:04o}"
 
 
 def _judge(directory: Path, account: Account, who: str, *, given: bool = False) -> Finding:
