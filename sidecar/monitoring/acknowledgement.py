@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sidecar.errors import PreconditionFailed, StoreUnavailable, UsageError
-from sidecar.monitoring.incident_store import Acknowledgement, read_open, write_incidents
-from sidecar.monitoring.incidents import ATTEMPTS
+from sidecar.monitoring.incident_store import ATTEMPTS, Acknowledgement, read_open, write_incidents
 from sidecar.repository import Catalog
 from sidecar.status import STORED, Kind, Problem
 
@@ -58,7 +57,7 @@ async def acknowledge(
         if not chosen:
             return Acknowledged((), rest)
         at = max(await catalog.store.now(), *(each.at for each in chosen))
-        added = tuple(Acknowledgement(at, each.kind, each.message, note[:NOTE_LENGTH]) for each in chosen)
+        added = tuple(Acknowledgement.of(each, at, note[:NOTE_LENGTH]) for each in chosen)
         left = tuple(each for each in stored.incidents if each not in chosen)
         try:
             new = replace(stored, incidents=left, acknowledged=(*stored.acknowledged, *added))

@@ -2,27 +2,36 @@
 
 .sidecar/notices/<database>.json    notices: the open incidents, with at, kind, message and hint; `lasting` ones stay open
                                     until they are acknowledged, the others for a day;
+                                    incidents: those of kinds that the first version did not know: after a rollback it would
+                                    ignore the whole object for one of them among the notices. A finding has `findings`, the
+                                    digests of all that the check found, and `full_check` if only that sees some of them;
                                     decided: when somebody last chose a restore point by hand;
                                     acknowledged: the latest acknowledgements, each with its time and note
+
+An older version drops what it does not know when it writes: then these incidents and acknowledgements are gone, and shown
+again if they happen again.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, Self
 from urllib.parse import quote
 
 from sidecar import documentation
-from sidecar.errors import NotFound, SidecarError
+from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.log import log
 from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.repository import Catalog
-from sidecar.status import LOOK_FOR, Kind, Problem, is_open
+from sidecar.status import LOOK_FOR, Kind, Problem, covers, digests_of, is_open, single_finding
 from sidecar.storage import ObjectStore
 
+ATTEMPTS = 3
 KEPT = 20
 ACKNOWLEDGED_KEPT = 50
 _KINDS = frozenset(Kind)  # a newer version may know others
+_FIRST_KINDS = frozenset({Kind.DIVERGENCE, Kind.SUSPICION, Kind.DRILL, Kind.DAMAGED, Kind.GROWTH})
 CLOCK_STEP = timedelta(seconds=10)  # S3 gives its time in whole seconds
 DIVERGED_HINT = (
     f"`sidecar list --diverged` shows it; to look at it, or to make it the live database, see {documentation.DIVERGED}"
@@ -36,12 +45,23 @@ def incidents_key(database: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """Covers an incident, and every earlier one with the same kind and message."""
+    """Covers an incident, and every earlier one with the same kind and message, or with no other findings."""
 
     at: datetime
     kind: Kind
     message: str
     note: str = ""
+    findings: frozenset[str] = frozenset()
+    full_check: bool = False
+
+    @classmethod
+    def of(cls, incident: Problem, at: datetime, note: str = "") -> Self:
+        """That of this incident."""
+        return cls(at, incident.kind, incident.message, note, incident.findings, incident.full_check)
+
+    def problem(self, database: str) -> Problem:
+        """The incident that was seen."""
+        return Problem(self.at, database, self.message, "", self.kind, False, self.findings, self.full_check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +79,9 @@ class StoredIncidents:
     def acknowledgement(self, incident: Problem) -> Acknowledgement | None:
         """The acknowledgement of an incident, or None if it is open or has happened again since.
 
-        A finding never counts as happening again: the same message is about the same rows.
+        A finding does not happen again before it is repaired: the same line is about the same rows.
         """
-        named = (each for each in self.acknowledged if (each.kind, each.message) == (incident.kind, incident.message))
+        named = (each for each in self.acknowledged if covers(each.problem(incident.database), incident))
         return next((each for each in named if each.at >= incident.at or each.kind is Kind.FINDING), None)
 
     def open_since(self, now: datetime) -> datetime:
@@ -81,7 +101,8 @@ async def read_incidents(store: ObjectStore, database: str, now: datetime) -> St
         return StoredIncidents()
     try:
         values = json.loads(bytes(blob.data))
-        found = [_parse(database, each, now) for each in values["notices"] if each["kind"] in _KINDS]
+        listed = (*values["notices"], *values.get("incidents", ()))
+        found = [_parse(database, each, now) for each in listed if each["kind"] in _KINDS]
         decided = _parse_instant(values["decided"]) if values.get("decided") else None
         acknowledged = tuple(
             _parse_acknowledgement(each) for each in values.get("acknowledged", ()) if each["kind"] in _KINDS
@@ -90,6 +111,7 @@ async def read_incidents(store: ObjectStore, database: str, now: datetime) -> St
         log.warning("unreadable incidents ignored", database=database, error=type(error).__name__)
         return StoredIncidents(etag=blob.info.etag)
     stored = StoredIncidents((), decided, blob.info.etag, acknowledged)
+    found.sort(key=lambda each: each.at)
     still_open = [each for each in found if is_open(each, now) and not stored.acknowledgement(each)]
     return replace(stored, incidents=limited(still_open))
 
@@ -99,14 +121,21 @@ async def write_incidents(store: ObjectStore, database: str, stored: StoredIncid
 
     Raises `PreconditionFailed` when the store has another object by now.
     """
-    incidents = [
-        {"at": each.at.isoformat(), "kind": each.kind, "message": each.message, "hint": each.hint}
-        | ({"lasting": True} if each.lasting else {})
-        for each in stored.incidents
-    ]
+    first = [_as_json(each) for each in stored.incidents if each.kind in _FIRST_KINDS]
+    later = [_as_json(each) for each in stored.incidents if each.kind not in _FIRST_KINDS]
     decided = stored.decided.isoformat() if stored.decided else None
-    acknowledged = [{**asdict(each), "at": each.at.isoformat()} for each in stored.acknowledged[-ACKNOWLEDGED_KEPT:]]
-    values = {"notices": incidents, "decided": decided} | ({"acknowledged": acknowledged} if acknowledged else {})
+    acknowledged = [
+        {
+            "at": each.at.isoformat(),
+            "kind": each.kind,
+            "message": each.message,
+            "note": each.note,
+            **_findings_json(each),
+        }
+        for each in stored.acknowledged[-ACKNOWLEDGED_KEPT:]
+    ]
+    added = {"incidents": later, "acknowledged": acknowledged}
+    values = {"notices": first, "decided": decided} | {name: each for name, each in added.items() if each}
     content = json.dumps(values, indent=1).encode()
     condition = IfMatch(stored.etag) if stored.etag else IfAbsent()
     return replace(stored, etag=(await store.put(incidents_key(database), content, condition=condition)).etag)
@@ -115,9 +144,15 @@ async def write_incidents(store: ObjectStore, database: str, stored: StoredIncid
 async def close_incidents(store: ObjectStore, database: str) -> None:
     """Close every open incident after a person's decision. Never raises: if it fails, they stay visible until they expire."""
     try:
-        now = await store.now()
-        stored = await read_incidents(store, database, now)
-        await write_incidents(store, database, replace(stored, incidents=(), decided=now))
+        for _ in range(ATTEMPTS):
+            now = await store.now()
+            stored = await read_incidents(store, database, now)
+            try:
+                await write_incidents(store, database, replace(stored, incidents=(), decided=now))
+            except PreconditionFailed:  # a daemon has stored something meanwhile
+                continue
+            return
+        log.info("open incidents not closed", database=database, error="they changed at each attempt")
     except SidecarError as error:
         log.info("open incidents not closed", database=database, error=error.message)
 
@@ -133,15 +168,35 @@ async def read_open(catalog: Catalog, database: str, now: datetime) -> tuple[Sto
     return stored, (*unseen, *stored.incidents)
 
 
-def _parse(database: str, value: dict[str, str], now: datetime) -> Problem:
-    at = min(_parse_instant(value["at"]), now)
-    lasting = bool(value.get("lasting"))
-    return Problem(at, database, str(value["message"]), str(value["hint"]), Kind(value["kind"]), lasting)
+def _as_json(incident: Problem) -> dict[str, object]:
+    lasting = {"lasting": True} if incident.lasting else {}
+    named = {"at": incident.at.isoformat(), "kind": incident.kind, "message": incident.message, "hint": incident.hint}
+    return {**named, **lasting, **_findings_json(incident)}
 
 
-def _parse_acknowledgement(value: dict[str, str]) -> Acknowledgement:
-    at = _parse_instant(value["at"])
-    return Acknowledgement(at, Kind(value["kind"]), str(value["message"]), str(value.get("note", "")))
+def _findings_json(what: Problem | Acknowledgement) -> dict[str, object]:
+    full = {"full_check": True} if what.full_check else {}
+    return {"findings": sorted(what.findings), **full} if what.findings else {}
+
+
+def _parse(database: str, value: dict[str, Any], now: datetime) -> Problem:
+    at, lasting, message = min(_parse_instant(value["at"]), now), bool(value.get("lasting")), str(value["message"])
+    kind, full = Kind(value["kind"]), bool(value.get("full_check"))
+    return Problem(at, database, message, str(value["hint"]), kind, lasting, _parse_findings(value), full)
+
+
+def _parse_acknowledgement(value: dict[str, Any]) -> Acknowledgement:
+    at, kind, message = _parse_instant(value["at"]), Kind(value["kind"]), str(value["message"])
+    full = bool(value.get("full_check", kind is Kind.FINDING and "findings" not in value))
+    return Acknowledgement(at, kind, message, str(value.get("note", "")), _parse_findings(value), full)
+
+
+def _parse_findings(value: dict[str, Any]) -> frozenset[str]:
+    """The digests; a version before them wrote the message alone, which tells what a single finding is."""
+    if "findings" in value:
+        return frozenset(map(str, value["findings"]))
+    single = single_finding(str(value["message"])) if value["kind"] == Kind.FINDING else None
+    return digests_of((single,)) if single else frozenset()
 
 
 def limited(incidents: Sequence[Problem]) -> tuple[Problem, ...]:

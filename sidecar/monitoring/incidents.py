@@ -1,6 +1,6 @@
 """A daemon's open incidents: it shows the stored ones, stores new ones, and picks up acknowledgements."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -12,16 +12,33 @@ from sidecar.errors import PreconditionFailed, SidecarError
 from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.model import Timestamp
-from sidecar.monitoring.incident_store import StoredIncidents, diverged_since, limited, read_incidents, write_incidents
+from sidecar.monitoring.incident_store import (
+    ATTEMPTS,
+    Acknowledgement,
+    StoredIncidents,
+    diverged_since,
+    limited,
+    read_incidents,
+    write_incidents,
+)
 from sidecar.repository import Catalog
-from sidecar.status import TO_DECIDE, Problem, Status, is_open, open_incidents
+from sidecar.status import (
+    TO_DECIDE,
+    DatabaseStatus,
+    Problem,
+    Status,
+    covers,
+    digests_of,
+    is_open,
+    is_resolved,
+    open_incidents,
+)
 
 KEEP_SECONDS = 1.0
 FIRST_RETRY = 30.0
 LONGEST_RETRY = 3600.0
 LONGEST_LOOK = 600.0
 LAST_SECONDS = 2.0
-ATTEMPTS = 3
 ACKNOWLEDGED_SECONDS = 20.0  # between two looks for acknowledgements while the page is amber
 QUESTIONS_EVERY = 3  # an unconfirmed first start does not make the page amber: only every third look is for it
 REPORTED_AGAIN = timedelta(hours=1)
@@ -76,8 +93,9 @@ class Incidents:
 
     def _tell(self, finding: Problem) -> None:
         stored = self._stored.get(finding.database, StoredIncidents())
-        is_stored = any(each.identity == finding.identity for each in stored.incidents)
-        if not is_stored and not stored.acknowledgement(finding):
+        if stored.acknowledgement(finding):
+            self._status.problems.forget(finding)
+        elif not any(covers(each, finding) for each in stored.incidents):
             self._status.tell(finding.kind, finding.database, finding.message, finding.hint)
 
     async def store_last(self) -> None:
@@ -94,26 +112,32 @@ class Incidents:
 
     def _is_new(self, database: str) -> bool:
         stored = self._stored.get(database, StoredIncidents())
-        return _differ(stored.incidents, self._open(database, stored))
+        return _differ(stored, self._current(database, stored))
 
-    def _open(self, database: str, stored: StoredIncidents) -> tuple[Problem, ...]:
-        """The incidents that the page shows, and the stored ones that it has no room for."""
+    def _current(self, database: str, stored: StoredIncidents) -> StoredIncidents:
+        """What should be stored: the incidents that the page shows, and the stored ones that it has no room for.
+
+        A stored finding that the page does not show was repaired, if our own check would have found it. To acknowledge it
+        says nothing about the next time.
+        """
+        found = self._status.databases[database]
+        acknowledged = tuple(filter(None, (_still_valid(each, found) for each in stored.acknowledged)))
         shown = open_incidents(self._status, database)
         identities = {each.identity for each in shown}
-        hidden = (each for each in stored.incidents if each.identity not in identities)
+        hidden = (each for each in stored.incidents if each.identity not in identities and not is_resolved(found, each))
         every = sorted((*shown, *hidden), key=lambda each: each.at)
         still_open = [each for each in every if is_open(each, self._status.now())]
-        return limited([each for each in still_open if not stored.acknowledgement(each)])
+        incidents = limited([each for each in still_open if not stored.acknowledgement(each)])
+        return replace(stored, incidents=incidents, acknowledged=acknowledged)
 
     async def _synchronize(self, database: str) -> None:
         for _ in range(ATTEMPTS):
             stored = self._stored.get(database) or await self._read(database)
-            incidents = self._open(database, stored)
-            if not _differ(stored.incidents, incidents):
+            new = self._current(database, stored)
+            if not _differ(stored, new):
                 return
             self._fence.require_held()
             try:
-                new = replace(stored, incidents=incidents)
                 self._stored[database] = await write_incidents(self._store, database, new)
             except PreconditionFailed:  # another machine has written meanwhile: keep its incidents and ours
                 found = await self._read(database)
@@ -128,8 +152,16 @@ class Incidents:
             if acknowledgement := stored.acknowledgement(incident):
                 self._status.acknowledged(incident, acknowledgement.note, told=acknowledgement.at < incident.at)
         for incident in stored.incidents:
-            self._status.problems.remember(incident)
+            if not is_resolved(self._status.databases[database], incident):
+                self._show(incident)
         return stored
+
+    def _show(self, incident: Problem) -> None:
+        """Show a stored incident, in the place of a finding that is among its own: it is from a more thorough check."""
+        for known in open_incidents(self._status, incident.database):
+            if known.identity != incident.identity and covers(incident, known):
+                self._status.problems.forget(known)
+        self._status.problems.remember(incident)
 
     async def keep_looking_for_acknowledgements(self) -> None:
         """Check the store for acknowledgements of what the page shows, less often if the page is not amber."""
@@ -164,7 +196,8 @@ class Incidents:
         now = await self._store.now()
         for database in self._status.databases:
             with suppress(SidecarError):  # an unread decision shows an incident too many, never one too few
-                await self._synchronize(database)
+                if database not in self._stored:
+                    await self._read(database)
             stored = self._stored.get(database, StoredIncidents())
             for incident in await diverged_since(self._catalog, database, stored.open_since(now)):
                 if not stored.acknowledgement(incident) and not any(
@@ -173,7 +206,16 @@ class Incidents:
                     self._status.problems.remember(replace(incident, at=min(incident.at, self._status.now())))
 
 
-def _differ(stored: Iterable[Problem], shown: Iterable[Problem]) -> bool:
+def _still_valid(acknowledgement: Acknowledgement, found: DatabaseStatus) -> Acknowledgement | None:
+    """An acknowledgement without the findings that are repaired; None when all of them are."""
+    if not is_resolved(found, acknowledgement.problem(found.name)):
+        return acknowledgement
+    left = acknowledgement.findings & digests_of(found.findings)
+    return replace(acknowledgement, findings=left) if left else None
+
+
+def _differ(stored: StoredIncidents, new: StoredIncidents) -> bool:
     """Whether the stored incidents must be written again: one is missing, obsolete, or was reported again much later."""
-    before, now = ({each.identity: each.at for each in some} for some in (stored, shown))
-    return before.keys() != now.keys() or any(now[key] - at > REPORTED_AGAIN for key, at in before.items())
+    before, now = ({each.identity: each.at for each in some.incidents} for some in (stored, new))
+    again = before.keys() == now.keys() and any(now[key] - at > REPORTED_AGAIN for key, at in before.items())
+    return before.keys() != now.keys() or again or stored.acknowledged != new.acknowledged

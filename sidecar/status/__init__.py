@@ -1,6 +1,14 @@
 """The read-model of the daemon and its judgement; pure."""
 
-from sidecar.status.findings import HINT, format_findings, record_findings
+from sidecar.status.findings import (
+    HINT,
+    covers,
+    digests_of,
+    format_findings,
+    is_resolved,
+    record_findings,
+    single_finding,
+)
 from sidecar.status.health import (
     LOOK_FOR,
     STORED,
@@ -44,12 +52,16 @@ __all__ = [
     "StoredPoint",
     "acknowledge_command",
     "as_json",
+    "covers",
+    "digests_of",
     "format_findings",
     "is_open",
+    "is_resolved",
     "judge",
     "of_database",
     "open_incidents",
     "overall",
     "record_findings",
+    "single_finding",
     "status_of_machine",
 ]

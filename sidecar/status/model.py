@@ -45,10 +45,7 @@ class Publication:
 
 @dataclass(slots=True)
 class DatabaseStatus:
-    """The state of one database. Sizes in bytes, durations in seconds, instants in UTC.
-
-    `proven` is the restore point that a drill of any machine last found good, at `last_drill`.
-    """
+    """The state of one database. Sizes in bytes, durations in seconds, instants in UTC."""
 
     name: str
     path: str
@@ -74,10 +71,11 @@ class DatabaseStatus:
     suspicious: int = 0
     findings: tuple[str, ...] = ()  # of SQLite's last checks
     quick_findings: tuple[str, ...] = ()  # those among them that every check looks for
+    checked: str = ""  # the most thorough check of this process: none yet, quick or full
     untagged: int = 0
     final_estimate: float | None = None
     last_drill: datetime | None = None
-    proven: str | None = None
+    proven: str | None = None  # the restore point that a drill of any machine last found good, at `last_drill`
     next_drill: datetime | None = None
     drill_outcome: str | None = None
     drill_seconds: float | None = None

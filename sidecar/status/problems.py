@@ -35,7 +35,11 @@ _PASSING = {Kind.FAILURE, Kind.NOTICE}
 
 @dataclass(slots=True)
 class Problem:
-    """A problem as people should see it. One that is `lasting` stays open until somebody acknowledges it, else for a day."""
+    """A problem as people should see it. One that is `lasting` stays open until somebody acknowledges it, else for a day.
+
+    `findings` are the digests of all that SQLite's check found, for the kind `FINDING`; its message names only the first.
+    `full_check` says that some of them are seen by a full check only, so that no other can say that they are gone.
+    """
 
     at: datetime
     database: str
@@ -43,11 +47,13 @@ class Problem:
     hint: str
     kind: Kind = Kind.NOTICE
     lasting: bool = False
+    findings: frozenset[str] = frozenset()
+    full_check: bool = False
 
     @property
     def identity(self) -> tuple[Kind, str, str]:
         """Two problems with the same identity are repetitions of one."""
-        return self.kind, self.database, self.message
+        return self.kind, self.database, " ".join(sorted(self.findings)) or self.message
 
 
 class Problems(Sequence[Problem]):

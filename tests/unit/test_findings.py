@@ -9,9 +9,9 @@ import pytest
 from sidecar.database.findings import KEPT, CheckReport, complaints_of, is_about_content, is_unreadable
 from sidecar.model import Database
 from sidecar.repository.format.index import Index, decode_index, encode_index
-from sidecar.status.findings import record_findings
+from sidecar.status.findings import digests_of, record_findings
 from sidecar.status.model import Event, Status
-from sidecar.status.problems import Kind
+from sidecar.status.problems import Kind, Problem
 
 # Rows of SQLite 3.40 and 3.53.
 ROWS = [
@@ -148,3 +148,32 @@ def test_no_check_tells_nothing() -> None:
     people.check("quick", "a")
     people.check("none")
     assert people.findings == ("a",)
+
+
+def test_another_set_of_findings_is_another_incident_and_another_order_is_not() -> None:
+    """The line that people see may stay the same: it names the first finding and a number."""
+    people = People()
+    identities = []
+    for findings in (("a", "b"), ("b", "a"), ("a", "c"), ("a", "b", "c"), ("a",)):
+        people.check("full", *findings)
+        (problem,) = people.status.problems
+        identities.append(problem.identity)
+    assert identities[0] == identities[1]
+    assert len(set(identities)) == 4
+    assert len(people.events) == 4
+
+
+def test_finding_of_another_process_goes_with_a_check_that_would_have_seen_it() -> None:
+    """A quick check says nothing about what only a full one sees; that it sees less again is no news."""
+    people = People()
+    thorough = Problem(
+        people.now, "app.db", "a (and 1 more)", "", Kind.FINDING, findings=digests_of("ab"), full_check=True
+    )
+    people.status.problems.add(thorough)
+    assert people.check("quick", "a")
+    assert [(each.identity, each.at) for each in people.status.problems] == [(thorough.identity, people.now)]
+    people.check("quick")
+    assert people.shown
+    assert people.events == []
+    people.check("full")
+    assert people.shown == []
