@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from pydantic import SecretStr
 
 from sidecar import __version__
 from sidecar.backup import Backup, Coverage, Cycle, DivergedLine, History, MainLine, SnapshotCheck, Source
@@ -42,7 +43,7 @@ from sidecar.host import (
 from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import Notifier, StoreListing
-from sidecar.monitoring.webhook import Webhook
+from sidecar.monitoring.receiver import Receiver
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, PublisherIdentity, Reader, expiry_of
 from sidecar.restore import Boot, Drill, Placement, Prover, Survey, Throttle, require_mounted
@@ -306,11 +307,19 @@ def build_notifier(services: Services) -> Notifier:
     return Notifier(
         services.status,
         services.clock,
-        [Webhook(f"notify[{each}]", url.get_secret_value()) for each, url in enumerate(settings.notify, 1)],
-        heartbeat=Webhook("heartbeat_url", beat.get_secret_value()) if beat else None,
+        [_webhook(f"notify[{each}]", url) for each, url in enumerate(settings.notify, 1)],
+        heartbeat=_webhook("heartbeat_url", beat) if beat else None,
         growth=settings.alert_growth,
         holder=services.holder,
     )
+
+
+def _webhook(name: str, url: SecretStr) -> Receiver:
+    from sidecar.monitoring.webhook import (
+        Webhook,
+    )  # with an HTTP client, which a daemon with nobody to tell does without
+
+    return Webhook(name, url.get_secret_value())
 
 
 def build_listing(services: Services, catalog: Catalog | None = None) -> StoreListing:

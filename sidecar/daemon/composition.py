@@ -1,8 +1,11 @@
 """Builds the daemon from the services: the only place below `run` that sees all of them."""
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -11,24 +14,26 @@ from sidecar.bootstrap import Services, build_listing, build_notifier
 from sidecar.daemon.app import AppRunner
 from sidecar.daemon.background import Background
 from sidecar.daemon.booting import BootSequence
-from sidecar.daemon.control import control_socket
 from sidecar.daemon.lease_watch import LeaseWatch
 from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.scopes import Daemon, Holder
+from sidecar.daemon.server import Server
 from sidecar.daemon.shutdown import Shutdown
 from sidecar.daemon.signals import Signals
 from sidecar.daemon.silence import log_silence
+from sidecar.daemon.sockets import listen, listen_privately
 from sidecar.daemon.workers import Work, Workers
 from sidecar.errors import ConfigurationError
 from sidecar.host import Descendants, Proc, become_subreaper, control_path
 from sidecar.lease import WriterLease
 from sidecar.log import log
 from sidecar.monitoring import Incidents
-from sidecar.monitoring.app_metrics import AppMetrics
-from sidecar.monitoring.http import HttpInterface
 from sidecar.policies import OnLeaseLost
 from sidecar.settings import app_environment, listen_address
 from sidecar.status import Status
+
+if TYPE_CHECKING:
+    from sidecar.monitoring.app_metrics import AppMetrics
 
 ON_THIS_DISK = (
     "restore points are kept on this machine's own disk and are lost with it",
@@ -44,6 +49,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     backups, line = services.backups(fence, show), services.diverged_line(fence, show)
     final, on_demand = FinalBackup(backups, line, fence, status), OnDemand(backups, status)
     background = Background(backups, fence, status, settings.final_backup_timeout)
+    server = _server(services, background, on_demand)
     incidents = Incidents(services.catalog(), status, fence)
     app = _app_runner(services, command, signals)
     boots = BootSequence(services.boot(fence, alone=app.is_ours), backups, services.lineage, final, line, fence, status)
@@ -52,6 +58,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         background.keep_observing,
         background.look_when_doubted,
         *incidents.work,
+        server.load,
         final.publish_diverged,
         *_drills(services, backups),
     ]
@@ -63,7 +70,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     workers = Workers(backups, settings.interval, others, status)
     return Daemon(
         signals,
-        _outermost(services, background, on_demand),
+        _outermost(services, server),
         partial(log_silence, status, services.boot_retry_policy),
         lease,
         Holder(signals, lease, boots, app, workers, shutdown, status),
@@ -114,20 +121,19 @@ def _drills(services: Services, backups: Sequence[Backup]) -> list[Work]:
 
 
 @asynccontextmanager
-async def _outermost(services: Services, background: Background, on_demand: OnDemand) -> AsyncIterator[None]:
+async def _outermost(services: Services, server: Server) -> AsyncIterator[None]:
     """The outermost scope: the locks of this machine, HTTP, the control socket and notifications."""
     settings, status = services.configuration.settings, services.status
     control = control_path(settings.control_socket, services.databases)
-    app_metrics = AppMetrics(settings.app_metrics_url, _is_acceptable) if settings.app_metrics_url else None
-    http = HttpInterface(status, _metrics_of(status), background.observe, app_metrics)
     notifier = build_notifier(services)
     async with AsyncExitStack() as stack:
         stack.enter_context(services.locks(control))
-        if address := listen_address(settings.listen):
-            await stack.enter_async_context(http.listening(*address))
-        if control:
-            served = control_socket(control, http.application(), status, on_demand.backup)
-            await _enter_control(stack, served, optional=settings.control_socket == "auto")
+        address = listen_address(settings.listen)
+        public = await listen(*address) if address else []
+        private = _listen_privately(control, optional=settings.control_socket == "auto") if control else []
+        if control and private:
+            stack.callback(control.unlink, missing_ok=True)
+        await stack.enter_async_context(server.running(public, private))
         await stack.enter_async_context(notifier.running())
         if services.configuration.sources["store"] == "default":
             status.remark = ON_THIS_DISK
@@ -139,14 +145,43 @@ async def _outermost(services: Services, background: Background, on_demand: OnDe
             raise
 
 
-async def _enter_control(stack: AsyncExitStack, served: AbstractAsyncContextManager[None], *, optional: bool) -> None:
-    """Serve the control socket. One that was not asked for by name is optional: better none than not to start."""
+def _listen_privately(path: Path, *, optional: bool) -> list[socket.socket]:
+    """The control socket. One that was not asked for by name is optional: better none than not to start."""
     try:
-        await stack.enter_async_context(served)
+        return [listen_privately(path)]
     except ConfigurationError as error:
         if not optional:
             raise
         log.warning("no control socket", error=error.message, hint=error.hint)
+        return []
+
+
+def _server(services: Services, background: Background, on_demand: OnDemand) -> Server:
+    """The HTTP server, not loaded yet."""
+    settings, status = services.configuration.settings, services.status
+    app_metrics = _app_metrics(settings.app_metrics_url) if settings.app_metrics_url else None
+
+    def load(public: Sequence[socket.socket], private: Sequence[socket.socket]) -> AbstractAsyncContextManager[None]:
+        from sidecar.daemon.control import add_backup
+        from sidecar.monitoring.http import HttpInterface, serving
+
+        http = HttpInterface(status, _metrics_of(status), background.observe, app_metrics)
+        control = add_backup(http.application(), status, on_demand.backup)
+        return serving([(http.application(), public), (control, private)])
+
+    return Server(load, status)
+
+
+def _app_metrics(url: str) -> "AppMetrics":
+    from sidecar.monitoring.app_metrics import AppMetrics  # with an HTTP client, which others do without
+
+    return AppMetrics(url, _is_acceptable)
+
+
+def _is_acceptable(text: str) -> bool:
+    from sidecar.monitoring.metrics import acceptable
+
+    return acceptable(text)
 
 
 def _metrics_of(status: Status) -> Callable[[], bytes]:
@@ -159,9 +194,3 @@ def _metrics_of(status: Status) -> Callable[[], bytes]:
         return Metrics(status).render
 
     return lambda: renderer()()
-
-
-def _is_acceptable(text: str) -> bool:
-    from sidecar.monitoring.metrics import acceptable
-
-    return acceptable(text)

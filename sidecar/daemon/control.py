@@ -1,41 +1,28 @@
-"""The server of the control socket; its client is `host.control`."""
+"""What the control socket answers beyond the read-only HTTP interface; its client is `host.control`."""
 
 import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 from aiohttp import web
 
-from sidecar.errors import ConfigurationError
-from sidecar.monitoring.http import serving
 from sidecar.status import Status
 
 ANSWER_SECONDS = 10.0
 PROGRESS_SECONDS = 0.25
 
 
-@asynccontextmanager
-async def control_socket(
-    path: Path, application: web.Application, status: Status, backup: Callable[[], Awaitable[dict[str, object]]]
-) -> AsyncIterator[None]:
-    """Serve the application and POST `/backup` on a unix socket that only the owner of this process can connect to.
-
-    Raises `ConfigurationError` when the socket cannot be created.
-    """
+def add_backup(
+    application: web.Application, status: Status, backup: Callable[[], Awaitable[dict[str, object]]]
+) -> web.Application:
+    """Let an application answer to POST `/backup`. Whoever reaches it may have a restore point published."""
 
     async def on_backup(request: web.Request) -> web.StreamResponse:
         return await _back_up(request, status, backup)
 
     application.router.add_post("/backup", on_backup)
-    async with serving(application) as runner:
-        await _listen_privately(runner, path)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    return application
 
 
 async def _back_up(
@@ -69,18 +56,3 @@ async def _send_progress(reply: web.StreamResponse, status: Status) -> None:
             if total and (done, total) != sent:
                 sent = (done, total)
                 await reply.write(json.dumps({"done": done, "total": total}).encode() + b"\n")
-
-
-async def _listen_privately(runner: web.AppRunner, path: Path) -> None:
-    """Listen on a unix socket that only its owner can reach. Raises `ConfigurationError`."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_uid != os.getuid():
-            raise ConfigurationError(f"{path.parent} belongs to another user", "set control_socket to another path")
-        path.unlink(missing_ok=True)
-        await web.UnixSite(runner, str(path)).start()
-        path.chmod(0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on the control socket {path}: {error}", "set control_socket to a short path, or to off"
-        ) from error

@@ -1,12 +1,12 @@
 """The read-only HTTP interface: the status page at /, and /livez, /readyz, /metrics and /status."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
 
-from sidecar.errors import ConfigurationError
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.html import PAGE, PageTemplate
 from sidecar.status import Status, as_json
@@ -45,22 +45,8 @@ class HttpInterface:
         self._app = app
         self._template = PageTemplate()
 
-    @asynccontextmanager
-    async def listening(self, host: str, port: int) -> AsyncIterator[int]:
-        """Serve on a TCP port and yield its number. Raises `ConfigurationError` when the port is taken."""
-        async with serving(self.application()) as runner:
-            site = web.TCPSite(runner, host, port)
-            try:
-                await site.start()
-            except OSError as error:
-                raise ConfigurationError(
-                    f"cannot listen on {host}:{port}: {error.strerror or error}",
-                    "set `listen` to a free port, or to off",
-                ) from error
-            yield runner.addresses[0][1]
-
     def application(self) -> web.Application:
-        """A new application with every read-only route; the control socket adds its own to one of these."""
+        """A new application with every read-only route; the one of the control socket gets more."""
         application = web.Application()
         for path, (name, kind) in PAGE_FILES.items():
             application.router.add_get(path, _file(PAGE / name, kind))
@@ -101,16 +87,18 @@ class HttpInterface:
 
 
 @asynccontextmanager
-async def serving(application: web.Application) -> AsyncIterator[web.AppRunner]:
-    """Run an application until the block ends; the caller adds the sites that it listens on."""
-    runner = web.AppRunner(
-        application, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
-    )
-    await runner.setup()
-    try:
-        yield runner
-    finally:
-        await runner.cleanup()
+async def serving(sites: Sequence[tuple[web.Application, Sequence[socket.socket]]]) -> AsyncIterator[None]:
+    """Serve applications on sockets that listen already, until the block ends, and close these."""
+    async with AsyncExitStack() as stack:
+        for application, sockets in sites:
+            runner = web.AppRunner(
+                application, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
+            )
+            stack.push_async_callback(runner.cleanup)
+            await runner.setup()
+            for each in sockets:
+                await web.SockSite(runner, each).start()
+        yield
 
 
 def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.daemon.sockets import listen
 from sidecar.errors import ConfigurationError
 from sidecar.host.clock import SystemClock
 from sidecar.monitoring import app_metrics
 from sidecar.monitoring.app_metrics import AppMetrics
-from sidecar.monitoring.http import HttpInterface
+from sidecar.monitoring.http import HttpInterface, serving
 from sidecar.monitoring.metrics import acceptable
 from sidecar.status.model import Status
 from tests.harness.ports import LOOPBACK, free_port
@@ -85,7 +86,9 @@ async def scrape(url: str) -> bytes:
     status = Status((), "file:///x", "0", SystemClock().now)
     served = HttpInterface(status, lambda: OURS, lambda: None, AppMetrics(url, acceptable))
     async with AsyncExitStack() as stack:
-        port = await stack.enter_async_context(served.listening(LOOPBACK, 0))
+        sockets = await listen(LOOPBACK, 0)
+        port = sockets[0].getsockname()[1]
+        await stack.enter_async_context(serving([(served.application(), sockets)]))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         started = time.monotonic()
         async with session.get(f"http://{LOOPBACK}:{port}/metrics") as reply:
