@@ -19,19 +19,27 @@ from typing import Any
 
 import anyio
 
-from sidecar.backup import BackupResult, Start, no_database, publish_by_hand
+from sidecar.backup import Start
+from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver, require_own_name, standard_driver
 from sidecar.errors import ConfigurationError, SidecarError, UsageError
 from sidecar.host.control import ask_for_backup, ask_for_status
 from sidecar.model import Database, Timestamp
-from sidecar.monitoring import KINDS, Acknowledged, Events, StoreReader, acknowledge_all, close_incidents, require_kind
+from sidecar.monitoring.acknowledgement import KINDS, Acknowledged, acknowledge_all, require_kind
+from sidecar.monitoring.events import Events
+from sidecar.monitoring.incident_store import close_incidents
+from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
 from sidecar.repository import OTHERS, DatabaseHistory, History, describe
-from sidecar.restore import RestoreByHand, RestoreResult, Verification, VerificationReport, require_descent
-from sidecar.settings import Configuration, Settings, configure
-from sidecar.status import Event, Health, Kind, Level, StoreStatus, status_of_machine
+from sidecar.restore import require_descent
+from sidecar.restore.by_hand import RestoreByHand, RestoreResult
+from sidecar.restore.verification import Verification, VerificationReport
+from sidecar.settings import Configuration, Settings
+from sidecar.settings.given import configure
+from sidecar.status import Event, Health, Kind, Level
+from sidecar.status.store import StoreStatus, status_of_machine
 from sidecar.storage import RetryPolicy
 
 STATUS_PATIENCE = RetryPolicy(2.0, hard_deadline=True)  # whoever asks for the status waits for it

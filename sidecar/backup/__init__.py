@@ -1,6 +1,5 @@
 """Keeps a database protected: cycle, loop, final backup, fenced state."""
 
-from sidecar.backup.by_hand import BackupResult, DatabaseBackup, Outcome, no_database, publish_by_hand
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.cycle import Cycle
 from sidecar.backup.diverged import Diverged, DivergedLine
@@ -14,21 +13,16 @@ from sidecar.backup.source import Source
 
 __all__ = [
     "Backup",
-    "BackupResult",
     "Coverage",
     "Cycle",
-    "DatabaseBackup",
     "Diverged",
     "DivergedLine",
     "FinalBackup",
     "History",
     "MainLine",
     "OnDemand",
-    "Outcome",
     "SnapshotCheck",
     "Source",
     "Start",
-    "no_database",
-    "publish_by_hand",
     "shown_in",
 ]

@@ -6,7 +6,7 @@ from sidecar.api import Sidecar
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode, UsageError
-from sidecar.monitoring import Acknowledged
+from sidecar.monitoring.acknowledgement import Acknowledged
 from sidecar.settings import Configuration
 from sidecar.status import Problem, acknowledge_command
 

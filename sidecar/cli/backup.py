@@ -1,7 +1,7 @@
 """`sidecar backup`: publish a restore point now."""
 
 from sidecar.api import Sidecar
-from sidecar.backup import DatabaseBackup, Outcome
+from sidecar.backup.by_hand import DatabaseBackup, Outcome
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode

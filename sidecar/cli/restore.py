@@ -8,7 +8,7 @@ from sidecar.cli.session import attended
 from sidecar.errors import ExitCode, UsageError
 from sidecar.model import Timestamp
 from sidecar.progress import progress_bar
-from sidecar.restore import RestoreResult
+from sidecar.restore.by_hand import RestoreResult
 from sidecar.settings import Configuration
 
 

@@ -5,7 +5,7 @@ from sidecar.cli.output import Table, complain, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
 from sidecar.progress import progress_bar
-from sidecar.restore import Outcome, VerificationReport, Verified
+from sidecar.restore.verification import Outcome, VerificationReport, Verified
 from sidecar.settings import Configuration
 from sidecar.status import format_findings
 from sidecar.units import format_size

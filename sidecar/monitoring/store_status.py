@@ -16,7 +16,8 @@ from sidecar.model import RestorePoint
 from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
 from sidecar.repository import OTHERS, Catalog, DrillOutcome, Reader, age_of, format_others, last_drill
-from sidecar.status import LastHolder, Problem, StoredDatabase, StoreStatus, judge
+from sidecar.status import Problem
+from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
 
 
 class StoreReader:

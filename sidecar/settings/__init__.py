@@ -3,7 +3,6 @@
 from sidecar.settings.configuration import Configuration
 from sidecar.settings.environment import app_environment
 from sidecar.settings.fields import Settings, listen_address
-from sidecar.settings.given import configure
 from sidecar.settings.kinds import format_value, kind_of
 
-__all__ = ["Configuration", "Settings", "app_environment", "configure", "format_value", "kind_of", "listen_address"]
+__all__ = ["Configuration", "Settings", "app_environment", "format_value", "kind_of", "listen_address"]

@@ -26,7 +26,6 @@ from sidecar.status.listing import Listing, StoredPoint
 from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Event, LeaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 from sidecar.status.serialize import as_json
-from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge, status_of_machine
 
 __all__ = [
     "COSTS",
@@ -41,14 +40,11 @@ __all__ = [
     "Health",
     "Histogram",
     "Kind",
-    "LastHolder",
     "LeaseStatus",
     "Level",
     "Listing",
     "Problem",
     "Status",
-    "StoreStatus",
-    "StoredDatabase",
     "StoredPoint",
     "acknowledge_command",
     "as_json",
@@ -57,11 +53,9 @@ __all__ = [
     "format_findings",
     "is_open",
     "is_resolved",
-    "judge",
     "of_database",
     "open_incidents",
     "overall",
     "record_findings",
     "single_finding",
-    "status_of_machine",
 ]
