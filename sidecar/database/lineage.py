@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from sidecar.host import failed, is_failure, sync, temporary, write_new
+from sidecar.host import canonical, failed, is_failure, sync, temporary, write_new
 from sidecar.log import log
 
 PENDING_KEPT = 1000
@@ -168,7 +168,10 @@ class Lineage:
     def _is_here(self, marker: Marker) -> bool:
         """Whether the marker is about this store: by its URL and server, or by the name of a directory that has moved."""
         if marker.store == self._store and (
-            not marker.endpoint or not self._endpoint or marker.endpoint in {self._endpoint, self._former}
+            not marker.endpoint
+            or not self._endpoint
+            or marker.endpoint == self._former
+            or canonical(marker.endpoint) == canonical(self._endpoint)
         ):
             return True
         place = self._place()

@@ -4,6 +4,7 @@ from sidecar.host.accounts import account_of, to_become
 from sidecar.host.clock import Clock, SystemClock
 from sidecar.host.creations import Creation
 from sidecar.host.descendants import Descendants, Process
+from sidecar.host.endpoints import OWN, canonical
 from sidecar.host.failures import failed, is_failure, local_errors
 from sidecar.host.files import (
     Swap,
@@ -20,7 +21,7 @@ from sidecar.host.files import (
     write_all,
     write_new,
 )
-from sidecar.host.locks import OWN, control_path, holder_of, local_locks
+from sidecar.host.locks import control_path, holder_of, local_locks
 from sidecar.host.memory import return_free_pages
 from sidecar.host.mounts import mount_of
 from sidecar.host.openers import Identity, Opener, OpenFile, identity_of, shows_locks
@@ -62,6 +63,7 @@ __all__ = [
     "account_of",
     "aside",
     "become_subreaper",
+    "canonical",
     "control_path",
     "dropped_lines",
     "failed",

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sidecar.errors import ConfigurationError, DatabaseBusy
+from sidecar.host.endpoints import OWN, canonical
 from sidecar.model import Database
 
 ATTEMPTS = 5
-OWN = "AWS"  # the endpoint of a store whose provider is the default
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,9 @@ class Holder:
 
     def protects_with(self, store: str, endpoint: str) -> bool:
         """Whether it uses this store, as far as is known."""
-        return self.store == store and (not self.endpoint or not endpoint or self.endpoint == endpoint)
+        return self.store == store and (
+            not self.endpoint or not endpoint or canonical(self.endpoint) == canonical(endpoint)
+        )
 
 
 @contextmanager

@@ -5,9 +5,9 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigurationError
+from sidecar.storage.urls import require_endpoint
 
 STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 # Variables that lead the SDK to credentials; region and endpoints do not.
@@ -71,7 +71,6 @@ _TUNING = (
 SDK_VARIABLES = (*_REGIONS, *_ENDPOINTS, *CREDENTIAL_VARIABLES, *_TUNING)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
-_URL = re.compile(r"https?://[^\s/]+(/\S*)?$", re.IGNORECASE)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
 
@@ -129,12 +128,8 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
     """Raise `ConfigurationError` for what the SDK would decide silently, or only in the middle of a request."""
     for name in SDK_VARIABLES:
         read_variable(environ, name)
-    for name, url in (("S3", environment.endpoint), ("STS", environment.sts_endpoint)):
-        if url and not _is_endpoint(url):  # not shown: it may contain a password
-            raise ConfigurationError(
-                f"AWS_ENDPOINT_URL_{name} (or AWS_ENDPOINT_URL) is not a URL",
-                "it reads like https://s3.example.com:8333",
-            )
+    for name in _ENDPOINTS:
+        require_endpoint(name, read_variable(environ, name))
     role, keys = environment.role_arn, environment.static_keys
     if role and keys:
         raise ConfigurationError(
@@ -153,13 +148,6 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
         raise ConfigurationError(
             "AWS_ROLE_ARN is set, but no region is set for its token service", "set AWS_REGION to the bucket's region"
         )
-
-
-def _is_endpoint(url: str) -> bool:
-    try:
-        return bool(_URL.match(url)) and urlsplit(url).port != 0
-    except ValueError:  # no port has this number
-        return False
 
 
 def app_environment(*, withhold: bool, environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import urlsplit
 
+from sidecar.errors import ConfigurationError
+
 # The second form: secret keys may have slashes, and begin like a port. Only a query after a port is known to be no key.
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/[^@]*\?).*@)")
 
@@ -19,3 +21,36 @@ def is_http(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def require_endpoint(name: str, url: str) -> None:
+    """Raise `ConfigurationError`, with the name of the setting, unless a URL is empty or one of an S3 or STS server."""
+    if url and (fault := _endpoint_fault(url)):
+        raise ConfigurationError(
+            f"{name} is not a URL of a server: {fault}", "it reads like https://s3.example.com or http://[::1]:8333"
+        )
+
+
+def _endpoint_fault(url: str) -> str | None:
+    """Why a URL is not one of an S3 or STS server, without showing it: it may contain a password. None when it is."""
+    if re.search(r"\s|[\x00-\x1f\x7f]", url):
+        return "it contains white space"
+    if not re.match(r"https?://", url, re.IGNORECASE):
+        return "it does not begin with http:// or https://"
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        if host.count(":") > 1 and not host.startswith("["):
+            return "an IPv6 address needs brackets, as in http://[::1]:8333"
+        number = parts.port
+    except ValueError:
+        return "its port is not a number from 1 to 65535, or its host is not valid"
+    if "@" in parts.netloc or "@" in url:
+        return "it contains a user or a password, which the SDK does not send: use the AWS_* variables of credentials"
+    if not parts.hostname:
+        return "it has no host"
+    if number == 0:
+        return "its port is not a number from 1 to 65535"
+    if "?" in url or "#" in url:
+        return "it has a query or a fragment"
+    return None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker, StorePlace
+from sidecar.host.endpoints import OWN
 from sidecar.host.files import temporary
 
 STORE = "s3://bucket/prefix"
@@ -275,6 +276,18 @@ def test_a_bucket_of_the_same_name_on_another_server_is_another_store(database: 
     came_from = at(database, B).elsewhere()
     assert came_from
     assert came_from.place == f"{STORE} at {A}"
+
+
+SPELLED_OUT = "https://s3.eu-west-1.amazonaws.com"  # as an older version wrote it
+
+
+@pytest.mark.parametrize(("written", "now"), [(SPELLED_OUT, OWN), (OWN, SPELLED_OUT), (SPELLED_OUT, SPELLED_OUT)])
+def test_aws_is_one_store_with_and_without_an_endpoint(database: Path, written: str, now: str) -> None:
+    """Setting or removing AWS_ENDPOINT_URL must not make a conflict of every database."""
+    at(database, written).descends(KEY, "root")
+    assert at(database, now).read()
+    assert at(database, now).elsewhere() is None
+    assert at(database, A).read() is None
 
 
 def test_a_marker_without_an_endpoint_is_of_this_store_and_completed_at_the_next_write(database: Path) -> None:

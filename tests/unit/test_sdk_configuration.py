@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ConnectTimeoutError, ReadTimeoutE
 
 from sidecar.errors import AccessDenied, ConfigurationError, OutcomeUnknown, StoreUnavailable
 from sidecar.settings.environment import SDK_VARIABLES
+from sidecar.storage.s3.configuration import configured_endpoint
 from sidecar.storage.s3.errors import translate
 from sidecar.storage.s3.session import new_session
 
@@ -157,3 +158,43 @@ def test_control_characters_are_looked_for_in_every_variable_that_the_sdk_reads(
         names = [value] if isinstance(value, str) else value if isinstance(value, list) else []
         read.update(name for name in names if name.startswith("AWS_"))
     assert read <= set(SDK_VARIABLES)
+
+
+SERVICES = "[default]\n{}\nservices = mine\n[services mine]\ns3 =\n  endpoint_url = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[default]\nendpoint_url = http://all:1\n", "http://all:1"),
+        (SERVICES.format("endpoint_url = http://all:1", "http://s3:1"), "http://s3:1"),
+        (SERVICES.format("", "http://s3:1"), "http://s3:1"),
+        ("[default]\nregion = x\n", None),
+        ("[default]\nendpoint_url = http://all:1\nignore_configured_endpoint_urls = true\n", None),
+    ],
+)
+def test_endpoint_of_the_config_file_is_known(monkeypatch: pytest.MonkeyPatch, text: str, expected: str | None) -> None:
+    """It belongs to the store's identity, as that of a variable does."""
+    Path("endpoint.ini").write_text(text)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "endpoint.ini")
+    assert configured_endpoint() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[default]\nendpoint_url = http://me:secret@all:1\n",
+        SERVICES.format("", "http://me:secret@s3:1"),
+        "[default]\nendpoint_url = all:1\n",
+    ],
+)
+def test_endpoint_of_the_config_file_is_checked_and_not_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    Path("endpoint.ini").write_text(text)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "endpoint.ini")
+    with pytest.raises(ConfigurationError, match=r"endpoint_url in endpoint\.ini is not a URL") as caught:
+        configured_endpoint()
+    assert "secret" not in str(caught.value)
+
+
+def test_without_a_config_file_there_is_no_endpoint_in_it() -> None:
+    assert configured_endpoint() is None

@@ -6,6 +6,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.settings.environment import is_passthrough, read_environment
 from sidecar.settings.fields import listen_address
 from sidecar.settings.load import load
+from sidecar.storage.urls import require_endpoint
 
 
 @pytest.mark.parametrize(
@@ -51,12 +52,44 @@ def test_endpoint_and_region_are_those_of_the_sdk(
     assert (read.endpoint, read.region) == (endpoint, region)
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@host:99999", "https://host:port", "http://host:0", "host:8333"])
-def test_an_endpoint_that_is_no_url_is_refused(url: str) -> None:
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"])
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://me:secret@host:8333", "user or a password"),
+        ("http://me@host:8333", "user or a password"),
+        ("http://me:se/cret@host:8333", "port is not a number|user or a password"),
+        ("http://me:secret@host:99999", "port is not a number"),
+        ("https://host:port", "port is not a number"),
+        ("http://host:0", "port is not a number"),
+        ("http://host:-1", "port is not a number"),
+        ("host:8333", "does not begin with http"),
+        ("s3://host", "does not begin with http"),
+        ("ftp://host", "does not begin with http"),
+        ("http:/host", "does not begin with http"),
+        ("https://", "no host"),
+        ("http://:8333", "no host"),
+        ("http://::1:8333", "brackets"),
+        ("http://fe80::1", "brackets"),
+        ("http://[::1", "not valid"),
+        ("http://host:8333?a=b", "query"),
+        ("http://host:8333/#part", "fragment"),
+        ("http://my host", "white space"),
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_refused(variable: str, url: str, fault: str) -> None:
     """Its variable is named; its value, which may contain a password, is not."""
-    with pytest.raises(ConfigurationError, match="AWS_ENDPOINT_URL_S3") as caught:
-        load({"databases": ("/data/app.db",), "store": "s3://b/p"}, {"AWS_ENDPOINT_URL_S3": url, "AWS_REGION": "x"})
-    assert url not in f"{caught.value.message} {caught.value.hint}"
+    with pytest.raises(ConfigurationError, match=f"{variable} is not a URL of a server.*({fault})") as caught:
+        load({"databases": ("/data/app.db",), "store": "s3://b/p"}, {variable: url, "AWS_REGION": "x"})
+    assert url not in caught.value.message
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host", "HTTPS://Host.example:443/", "http://[::1]:8333", "http://127.0.0.1:1/s3", "https://store_1"]
+)
+def test_an_endpoint_may_have_a_path_and_be_an_address(url: str) -> None:
+    require_endpoint("AWS_ENDPOINT_URL", url)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from botocore import exceptions as boto
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, DEFAULT_S3_CONFIG_VARS, ConfigChainFactory
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
+from sidecar.storage.urls import require_endpoint
 
 PROCESS = "custom-process"  # what the SDK calls credential_process
 _CHECKSUM_CHOICES = ("when_supported", "when_required")
@@ -92,6 +93,30 @@ def is_configured(session: Any, name: str) -> bool:
     keys, variables, *_ = BOTOCORE_DEFAUT_SESSION_VARIABLES[name]
     chain = ConfigChainFactory(session, environ=read_environ())
     return chain.create_config_chain(env_var_names=variables, config_property_names=keys).provide() is not None
+
+
+def configured_endpoint() -> str | None:
+    """The endpoint of S3 that the SDK's config file names, which no variable overrides; None when it names none.
+
+    Those of S3 and of the token service are checked. Raises `ConfigurationError` with the name of the file, never with
+    the URL, which may contain a password. https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    if not Path(_config_file()).expanduser().is_file():
+        return None
+    from sidecar.storage.s3.session import new_session
+
+    session = new_session()
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    profile = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(profile.get("services"), {})
+    found = {}
+    for service in ("s3", "sts"):
+        own = services.get(service)
+        url = (own.get("endpoint_url") if isinstance(own, dict) else None) or profile.get("endpoint_url")
+        found[service] = str(url).strip() if url else None
+        require_endpoint(f"endpoint_url in {_config_file()}", found[service] or "")
+    return found["s3"]
 
 
 def require_configuration(session: Any) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-from sidecar.host import OWN
+from sidecar.host import OWN, canonical
 from sidecar.storage.base import Credentials, OpenStore, StoreAccess, TokenSource
 
 FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
@@ -42,31 +42,33 @@ class BucketLocation:
         """See `base.StoreLocation`."""
         # Imported only when needed: the SDK costs a third of a second and 40 MB.
         from sidecar.storage.s3.client import S3Location
+        from sidecar.storage.s3.configuration import configured_endpoint
         from sidecar.storage.s3.neighbours import PrefixNeighbours
         from sidecar.storage.s3.probe import S3Probe
         from sidecar.storage.s3.store import S3Store
 
         credentials = _credentials(access)
-        location = S3Location(self.bucket, self.prefix, access.endpoint, access.region)
+        endpoint = access.endpoint or configured_endpoint()
+        location = S3Location(self.bucket, self.prefix, endpoint, access.region)
         async with S3Store(location, connections=access.connections, credentials=credentials) as store:
             yield OpenStore(
                 store,
                 probe=S3Probe(store.client),
                 credentials=credentials,
-                endpoint=server(access.endpoint),
+                endpoint=server(endpoint),
                 neighbours=PrefixNeighbours(store.client),
             )
 
 
 def server(endpoint: str | None) -> str:
-    """An endpoint in one spelling, without user and password: two servers may have a bucket of the same name."""
+    """An endpoint in one spelling, without user and password: see `host.endpoints`."""
     if not endpoint:
         return OWN
     parts = urlsplit(endpoint)
     default = parts.port is None or parts.port == _PORTS.get(parts.scheme)
     name = parts.hostname or ""
     host = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme}://{host}{'' if default else f':{parts.port}'}{parts.path.rstrip('/')}"
+    return canonical(f"{parts.scheme}://{host}{'' if default else f':{parts.port}'}{parts.path.rstrip('/')}")
 
 
 def _credentials(access: StoreAccess) -> Credentials | None:
