@@ -102,6 +102,10 @@ class Source:
         """Record that there is a restore point of this instant, from which the database may descend."""
         self._changes.mark_held_at(instant)
 
+    def streamed(self, at: datetime) -> None:
+        """Record that a stream, which can be restored, has everything that was committed by this instant."""
+        self._changes.mark_streamed(at)
+
     def kept_aside(self, snapshot: Snapshot) -> None:
         """Record that the store has this snapshot, though not as a restore point of the main line."""
         self._changes.mark_kept(snapshot.signature)

@@ -22,13 +22,16 @@ class ChangeTracker:
         self._copied_at: datetime | None = None
         self._changed: datetime | None = None  # the first change after that copy
         self._observed: list[tuple[datetime, Signature]] | None = None  # while a copy is being made
+        self._seen: Signature | None = None
+        self._streamed_at: datetime | None = None  # everything that was committed by then is in the store
 
     def observe(self, signature: Signature, now: datetime) -> None:
         """Take note of what stat reports now."""
+        self._seen = signature
         if _is_same(signature, self._held):
             self._held_at = now
         elif self._status.unprotected_since is None and not self._is_our_checkpoint(signature):
-            self._status.unprotected_since = _date_of_change(signature, self._held_at, now)
+            self._status.unprotected_since = self._beyond_stream(_date_of_change(signature, self._held_at, now))
         if self._observed is not None:
             self._observed.append((now, signature))
         if self._copied and self._changed is None and not _is_same(signature, self._copied):
@@ -50,9 +53,15 @@ class ChangeTracker:
         """This state is kept, but not as a restore point: it stays unprotected, and need not be kept again."""
         self._held = signature
 
+    def mark_streamed(self, at: datetime) -> None:
+        """A stream, which can be restored, has everything that was committed by this instant."""
+        self._streamed_at = at
+        if self._status.unprotected_since:
+            self._status.unprotected_since = self._beyond_stream(self._status.unprotected_since)
+
     def mark_lost(self, since: datetime) -> None:
         """The restore point of this instant is damaged: its content has been unprotected ever since."""
-        self._held = None
+        self._held = self._streamed_at = None
         self._held_at = since
         self._status.unprotected_since = min(since, self._status.unprotected_since or since)
 
@@ -74,11 +83,19 @@ class ChangeTracker:
     def mark_copy_held(self) -> None:
         """A restore point holds the copied state."""
         self._held, self._held_at = self._copied, self._copied_at
-        self._status.unprotected_since = self._changed
+        self._status.unprotected_since = self._beyond_stream(self._changed) if self._changed else None
 
     def discard_copy(self) -> None:
         """The copy was removed."""
         self._copied = self._observed = None
+
+    def _beyond_stream(self, since: datetime) -> datetime | None:
+        """Since when there are changes that no stream has either; None when there are none."""
+        if self._streamed_at is None or self._seen is None:
+            return since
+        if _written(self._seen) <= self._streamed_at.timestamp() * 1e9:
+            return None
+        return max(since, self._streamed_at)
 
     def _is_our_checkpoint(self, signature: Signature) -> bool:
         """Whether a cycle's own checkpoint explains the change: it writes the database file and leaves the WAL alone."""

@@ -35,6 +35,7 @@ from sidecar.storage.open import parse_location
 from sidecar.units import format_duration
 
 SHORTEST_TTL = timedelta(seconds=1)
+SHORTEST_STREAM_INTERVAL, LONGEST_STREAM_INTERVAL = timedelta(milliseconds=100), timedelta(minutes=1)
 _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 
 
@@ -51,6 +52,13 @@ class Settings(BaseModel):
         description="where restore points are kept: `s3://bucket/prefix` or `file:///dir`",
     )
     interval: PositiveDuration = Field(default=timedelta(minutes=5), description="time between restore points")
+    stream: Literal["auto", "on", "off"] = Field(
+        default="off",
+        description="stream the commits between restore points: `auto` where the app does not notice, `on`, or `off`",
+    )
+    stream_interval: PositiveDuration = Field(
+        default=timedelta(seconds=1), description="time between segments while there are commits, 100ms to 1m"
+    )
     restore_timeout: PositiveDuration = Field(
         default=timedelta(minutes=2), description="how long a boot retries an unreachable store before it exits with 75"
     )
@@ -168,6 +176,8 @@ class Settings(BaseModel):
                 raise ValueError(f"{name}: '' is not a path; leave the setting out")
         if self.app_user is not None and not _ACCOUNT.fullmatch(self.app_user):
             raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
+        if not SHORTEST_STREAM_INTERVAL <= self.stream_interval <= LONGEST_STREAM_INTERVAL:
+            raise ValueError(f"stream_interval: {format_duration(self.stream_interval)!r} is not between 100ms and 1m")
         if self.lease_ttl < SHORTEST_TTL:
             raise ValueError(
                 f"lease_ttl: {format_duration(self.lease_ttl)!r} is shorter than {SHORTEST_TTL.total_seconds():.0f} s, "

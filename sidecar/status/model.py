@@ -1,4 +1,7 @@
-"""The one mutable read-model: services write it, the page and metrics read it. No I/O, no clock of its own."""
+"""The one mutable read-model: services write it, the page and metrics read it. No I/O, no clock of its own.
+
+One idea: `Status` is what is known of this daemon; its parts that stand alone are in modules of their own.
+"""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -11,6 +14,7 @@ from sidecar.status.cost import Cost, Measured, estimate
 from sidecar.status.histogram import Histogram
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem, Problems
+from sidecar.status.stream import StreamStatus
 
 PHASES = ("checkpoint", "snapshot", "upload")
 COSTS = ("requests", "storage", "egress")
@@ -84,6 +88,7 @@ class DatabaseStatus:
     backups: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
+    stream: StreamStatus = field(default_factory=StreamStatus)
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def unprotected_seconds(self, now: datetime) -> float:

@@ -66,6 +66,14 @@ class Restored:
     """The machine boots, restores the newest state, and was looked at before it had."""
 
 
+@dataclass(frozen=True)
+class Streaming:
+    """A stream begins, which the next restore point names, or it is cut."""
+
+    begins: bool
+    cycle: Cycle
+
+
 class World:
     """A database that is only a number of commits, its files' stamps, and what a daemon would say of it."""
 
@@ -74,8 +82,11 @@ class World:
         self.store = MemoryStore()
         self.commits = [self.clock.now()]  # its creation
         self.published = 0
+        self.streamed = 0
+        self.stream = ""  # "", "begun", "entered"
         self.copied = 0
         self.meanwhile = Meanwhile(0)
+        self.down = False
         self.path = directory / NAME
         self.path.write_bytes(b"x")
         self.database = self.stamp(1)
@@ -122,8 +133,12 @@ class World:
 
     def look(self) -> None:
         """What `/metrics` would say, beside the truth."""
+        if self.stream == "entered" and not self.down:
+            self.streamed = len(self.commits)
+            self.backup.cycle.source.streamed(self.clock.now())
         self.backup.cycle.source.observe()
-        since = self.commits[self.published : self.published + 1]
+        held = max(self.published, self.streamed)
+        since = self.commits[held : held + 1]
         truth = (self.clock.now() - since[0]).total_seconds() if since else 0.0
         shown = self.status.unprotected(NAME)
         assert abs(shown - truth) <= 1.0, f"it says {shown:.3f} s, and it is {truth:.3f} s"
@@ -162,7 +177,7 @@ class World:
 
     async def cycle(self, cycle: Cycle) -> None:
         """One attempt; requests take their time, also those that fail."""
-        self.meanwhile = cycle.copying
+        self.meanwhile, self.down = cycle.copying, cycle.down
         uploading = [cycle.uploading]
 
         def request(operation: str, _key: str) -> None:
@@ -173,15 +188,17 @@ class World:
 
         self.store.hook = request
         failure = await self.backup.attempt()
-        self.store.hook = None
+        self.store.hook, self.down = None, False
         assert failure is None or isinstance(failure, StoreUnavailable), failure
         if failure is None:
             self.published = max(self.published, self.copied)
+            self.stream = "entered" if self.stream else ""
 
     def restore(self) -> None:
         """What no restore point had is gone; SQLite's file is new."""
         self.boot()
-        del self.commits[self.published :]
+        del self.commits[max(self.published, self.streamed) :]
+        self.published, self.stream = len(self.commits), ""
         self.database, self.wal = self.stamp(4096), None
         self.backup.cycle.source.observe()  # a scrape while the file is there and the boot has not ended; nothing is asserted of it
         self.clock.advance(0.5)
@@ -203,13 +220,16 @@ def meanwhiles(longest: int) -> st.SearchStrategy[Meanwhile]:
 
 cycles = st.builds(Cycle, meanwhiles(90), meanwhiles(90), st.booleans())
 blind = st.builds(Blind, st.integers(0, 60), st.integers(0, 60))
-histories = st.lists(meanwhiles(400) | cycles | blind | st.just(Restored()), min_size=1, max_size=10)
+streaming = st.builds(Streaming, st.booleans(), cycles)
+histories = st.lists(meanwhiles(400) | cycles | blind | st.just(Restored()) | streaming, min_size=1, max_size=12)
 
 
 @given(histories)
 @settings(max_examples=150, deadline=None)
-def test_unprotected_seconds_are_true_to_a_second(history: Sequence[Meanwhile | Cycle | Blind | Restored]) -> None:
-    """Idle, writing, while a backup copies or uploads, while the store is down, after a restore."""
+def test_unprotected_seconds_are_true_to_a_second(
+    history: Sequence[Meanwhile | Cycle | Blind | Restored | Streaming],
+) -> None:
+    """Idle, writing, streaming, after a cut, while a backup copies or uploads, while the store is down, after a restore."""
 
     async def run(directory: Path) -> None:
         world = World(directory)
@@ -224,6 +244,10 @@ def test_unprotected_seconds_are_true_to_a_second(history: Sequence[Meanwhile | 
                 world.commit()
                 world.clock.advance(event.after)
                 world.look()
+            elif isinstance(event, Streaming):
+                world.stream = (world.stream or "begun") if event.begins else ""
+                if event.begins:  # a restore point that names it is begun at once
+                    await world.cycle(event.cycle)
             else:
                 world.restore()
 
