@@ -207,13 +207,22 @@ class MemoryStore:
         return await self.request("list", prefix, page)
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """See `base.ObjectStore`."""
 
         def write() -> ObjectInfo:
             kept, self._cut_off = b"" if self._cut_off else data, False
-            return self.write(key, kept, condition, dict(metadata or {}))
+            info = self.write(key, kept, condition, dict(metadata or {}))
+            if tags:
+                self.marks[key] = dict(tags)
+            return info
 
         return await self.request("put", key, write)
 

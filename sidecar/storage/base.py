@@ -1,6 +1,6 @@
 """The contract of a store: objects with conditional writes. One suite of tests runs against every implementation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,9 +89,18 @@ class ObjectStore(Protocol):
         ...
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """Write a whole object durably. Metadata keys are lower-case ASCII words, values are ASCII.
+
+        The object has the `tags` from its first moment, in the same request; see `tag`. A store that refuses tags, or these
+        credentials the permission to write them, gets the object without.
 
         Raises `PreconditionFailed` when the condition does not hold (a missing key under `IfMatch` included).
         """
@@ -125,6 +134,10 @@ class Prunable(Protocol):
 
     async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
         """Delete the objects whose tags are still exactly the given ones. Returns the keys of those deleted."""
+        ...
+
+    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
+        """Delete segments of streams, which have no tags here. Other keys are left alone. Returns those deleted."""
         ...
 
 

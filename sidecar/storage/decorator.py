@@ -61,14 +61,22 @@ class Decorated:
         return await self.around("list", lambda: self._inner.list(prefix, start_after=start_after, limit=limit))
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """See `base.ObjectStore`."""
         signed = self._sign(metadata)
         self.moved(sent=len(data))
-        return await self._write(
-            "put", key, signed, lambda: self._inner.put(key, data, condition=condition, metadata=signed), len(data)
-        )
+
+        async def attempt() -> ObjectInfo:
+            return await self._inner.put(key, data, condition=condition, metadata=signed, tags=tags)
+
+        return await self._write("put", key, signed, attempt, len(data))
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:

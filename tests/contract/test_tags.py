@@ -13,10 +13,11 @@ from sidecar.errors import (
     ConfigurationError,
     NotFound,
     OutcomeUnknown,
+    PreconditionFailed,
     StoreUnavailable,
     Throttled,
 )
-from sidecar.model import Span
+from sidecar.model import IfAbsent, Span
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.file import attributes
 from sidecar.storage.file.root import PRIVATE
@@ -24,7 +25,7 @@ from sidecar.storage.file.store import FileStore
 from sidecar.storage.s3.client import S3Location
 from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import KEY, NEW, failure, use
-from tests.harness.proxy import SLOW_DOWN, Answer, DropReply, Fault, FaultProxy, Refuse, s3_error
+from tests.harness.proxy import SLOW_DOWN, Answer, DropReply, Fault, FaultProxy, Refuse, RefuseTags, s3_error
 from tests.harness.s3client import REGION
 from tests.harness.seaweed import READER, Seaweed
 
@@ -37,6 +38,20 @@ RECENT = {"sidecar-tier": "recent", "team": "a+b/c:d@e"}
 async def test_written_object_has_no_tags(store: ObjectStore, folder: str) -> None:
     await store.put(f"{folder}object", b"x", metadata={"tier": "no tag"})
     assert await store.tags(f"{folder}object") == {}
+
+
+async def test_an_object_has_its_tags_from_the_first_moment(store: ObjectStore, folder: str) -> None:
+    """In the same request: what is meant to expire never waits for a second one that a crash may prevent."""
+    for key in (f"{folder}object", f"{folder}déjà vu/object"):
+        await store.put(key, b"x", condition=IfAbsent(), metadata={"a": "b"}, tags=RECENT)
+        assert await store.tags(key) == RECENT
+        with pytest.raises(PreconditionFailed):
+            await store.put(key, b"y", condition=IfAbsent(), tags=HELD)
+        assert await store.tags(key) == RECENT
+        blob = await store.get(key)
+        assert (bytes(blob.data), blob.info.metadata["a"]) == (b"x", "b")
+        await store.put(key, b"y", tags=HELD)
+        assert await store.tags(key) == HELD
 
 
 async def test_tags_replace_each_other_and_leave_the_object_alone(store: ObjectStore, folder: str) -> None:
@@ -89,6 +104,35 @@ async def test_tags_are_those_that_others_see(seaweed: Seaweed, bucket: str, thr
         Bucket=bucket, Key=KEY, Tagging={"TagSet": [{"Key": "sidecar-tier", "Value": "held"}]}
     )
     assert await through.tags(KEY) == HELD
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    "refusal",
+    [s3_error(501, "NotImplemented"), s3_error(400, "InvalidArgument"), s3_error(403, "AccessDenied"), Answer(405, "")],
+)
+async def test_a_store_that_refuses_tags_gets_the_object_without_and_is_asked_once(
+    seaweed: Seaweed, bucket: str, proxy: FaultProxy, through: S3Store, refusal: Answer
+) -> None:
+    """A segment is worth more than its tag."""
+    proxy.rule(RefuseTags(refusal))
+    for number in range(3):
+        await through.put(f"tagged{number}", b"x", condition=IfAbsent(), tags=RECENT)
+        assert seaweed.s3.tags(bucket, f"tagged{number}") == {}
+    asked = [seen.path for seen in proxy.seen("PUT") if "x-amz-tagging" in seen.headers]
+    assert set(asked) == {f"/{bucket}/tagged0"}
+    with pytest.raises(PreconditionFailed):
+        await through.put("tagged0", b"y", condition=IfAbsent(), tags=RECENT)
+
+
+@pytest.mark.s3
+async def test_a_refusal_that_is_not_about_tags_is_told_and_not_remembered(
+    seaweed: Seaweed, bucket: str, proxy: FaultProxy, through: S3Store
+) -> None:
+    proxy.rule(s3_error(403, "AccessDenied"), method="PUT", times=2)
+    assert type(await failure(through.put(NEW, b"x", condition=IfAbsent(), tags=RECENT))) is AccessDenied
+    await through.put(NEW, b"x", condition=IfAbsent(), tags=RECENT)
+    assert seaweed.s3.tags(bucket, NEW) == RECENT
 
 
 TAGGING: list[tuple[Fault, type[Exception]]] = [

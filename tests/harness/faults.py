@@ -109,6 +109,17 @@ class Insist:
 
 
 @dataclass(frozen=True, slots=True)
+class RefuseTags:
+    """Refuse each PUT of an object with tags, with this answer, as stores without tags do."""
+
+    refusal: Answer
+
+    def answer(self, method: str, headers: dict[str, str]) -> Answer | None:
+        """The refusal, or None where the request passes."""
+        return self.refusal if method == "PUT" and "x-amz-tagging" in headers else None
+
+
+@dataclass(frozen=True, slots=True)
 class Compress:
     """Pass the reply compressed, as a proxy that adds `Content-Encoding` does, in chunks and with an ETag as nginx makes it.
 
@@ -130,6 +141,7 @@ Fault: TypeAlias = (
     | DropReply
     | Strip
     | Insist
+    | RefuseTags
     | Compress
 )
 

@@ -23,6 +23,7 @@ from tests.harness.faults import (
     Insist,
     Pass,
     Refuse,
+    RefuseTags,
     ResetMidBody,
     Stall,
     Strip,
@@ -45,6 +46,7 @@ __all__ = [
     "Insist",
     "Pass",
     "Refuse",
+    "RefuseTags",
     "ResetMidBody",
     "Rule",
     "Seen",
@@ -244,6 +246,6 @@ class FaultProxy:
         with self._lock:
             self._log.append(seen)
             seen.fault = next((rule.fault for rule in self._rules if rule.takes(seen)), Pass())
-        if isinstance(seen.fault, Insist):
+        if isinstance(seen.fault, Insist | RefuseTags):
             seen.fault = seen.fault.answer(seen.method, seen.headers) or Pass()
         return seen

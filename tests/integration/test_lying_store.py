@@ -31,14 +31,20 @@ class Liar(Decorated):
         self.keeps = 1.0
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """Of a restore point only as much as it `keeps`, and the answer of one who has all of it."""
         if not key.endswith(".zst") or self.keeps == 1.0:
-            return await self._inner.put(key, data, condition=condition, metadata=metadata)
+            return await self._inner.put(key, data, condition=condition, metadata=metadata, tags=tags)
         if self.keeps:
             part = bytes(data)[: int(len(data) * self.keeps)]
-            await self._inner.put(key, part, condition=condition, metadata=metadata)
+            await self._inner.put(key, part, condition=condition, metadata=metadata, tags=tags)
         return ObjectInfo(key, len(data), '"said"', await self._inner.now(), dict(metadata or {}))
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:

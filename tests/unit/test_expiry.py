@@ -1,6 +1,6 @@
 """The restore points before the newest: tagged oldest first, held when a snapshot is suspicious, also after failures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -37,6 +37,10 @@ class Pruning(MemoryStore):
         for key in expired:
             del self.objects[key]
         return tuple(expired)
+
+    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
+        """See `base.Prunable`."""
+        return tuple(key for key in segments if self.objects.pop(key, None))
 
 
 class Scene:

@@ -1,17 +1,20 @@
 """Objects in a directory, read and written synchronously: an object is an ordinary file under its key."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from sidecar.errors import PreconditionFailed
 from sidecar.host import sync, write_all
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.file.attributes import Attributes
+from sidecar.storage.file.layout import is_segment, path_of
+from sidecar.storage.file.listing import keys
 from sidecar.storage.file.primitives import bounds, etag_of, modified_at, opened, translated
-from sidecar.storage.file.root import PRIVATE, Root
+from sidecar.storage.file.root import Root
 
 BLOCK = 1 << 20
 
@@ -58,17 +61,19 @@ class Objects:
     def list(self, prefix: str, start_after: str, limit: int) -> Page:
         """See `base.ObjectStore`."""
         with self._reading():
-            keys = sorted(key for key in self._keys(prefix) if key > start_after)
-            page = (_listed(self._root.path, key) for key in keys[:limit])
-            return Page(tuple(info for info in page if info), len(keys) > limit)
+            found = list(islice(keys(self._root.path, prefix, start_after), limit + 1))
+            page = (self._listed(key) for key in found[:limit])
+            return Page(tuple(info for info in page if info), len(found) > limit)
 
-    def put(self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def put(
+        self, key: str, data: Bytes, condition: Condition, metadata: dict[str, str], tags: dict[str, str]
+    ) -> ObjectInfo:
         """See `base.ObjectStore`."""
         temporary = self.begin()
         try:
             with translated(self._root.path):
                 temporary.write_bytes(data)
-            return self.publish(temporary, key, condition, metadata)
+            return self.publish(temporary, key, condition, metadata, tags)
         finally:
             self.discard(temporary)
 
@@ -102,7 +107,14 @@ class Objects:
                     write_all(file.fileno(), block, offset)
                     start, offset = start + len(block), offset + len(block)
 
-    def publish(self, temporary: Path, key: str, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+    def publish(
+        self,
+        temporary: Path,
+        key: str,
+        condition: Condition,
+        metadata: dict[str, str],
+        tags: dict[str, str] | None = None,
+    ) -> ObjectInfo:
         """Give a finished private file its key if the condition holds; durable when this returns."""
         target = self._path(key)
         with translated(self._root.path):
@@ -110,8 +122,11 @@ class Objects:
             with self._root.locked():
                 self._root.folder(target.parent)
                 self._require(key, condition)
-                self._attributes.replace(key, metadata)
+                if not is_segment(key):
+                    self._attributes.replace(key, metadata)
                 os.replace(temporary, target)
+                if tags and not is_segment(key):
+                    self._attributes.set_tags(key, tags)
                 for directory in self._root.folders(target):
                     sync(directory)
         return self.head(key)
@@ -132,7 +147,7 @@ class Objects:
     def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
         """See `base.Prunable`."""
         with self._reading():
-            found = {key: self._attributes.tags(key) for key in self._keys(prefix)}
+            found = {key: self._attributes.tags(key) for key in keys(self._root.path, prefix)}
             return {key: tags for key, tags in found.items() if tags}
 
     def prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
@@ -146,8 +161,24 @@ class Objects:
                     pruned.append(key)
         return tuple(pruned)
 
+    def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
+        """See `base.Prunable`."""
+        removed = []
+        with translated(self._root.path), self._root.locked():
+            for key in filter(is_segment, segments):
+                path = self._path(key)
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed.append(key)
+                with suppress(OSError):  # it is not empty yet
+                    path.parent.rmdir()
+        return tuple(removed)
+
     def _path(self, key: str) -> Path:
-        return self._root.path / key
+        path = self._root.path / path_of(key)
+        if is_segment(key) and not path.exists() and (flat := self._root.path / key).exists():
+            return flat  # it was copied here as it is in S3
+        return path
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -165,25 +196,12 @@ class Objects:
             raise PreconditionFailed(f"{key} is not in the expected state")
 
     def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
-        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), self._attributes.metadata(key))
+        metadata = {} if is_segment(key) else self._attributes.metadata(key)
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), metadata)
 
-    def _keys(self, prefix: str) -> Iterator[str]:
-        folder = self._path(prefix).parent if "/" in prefix else self._root.path
-        for directory, folders, names in os.walk(folder, onerror=_raise_unless_missing):
-            folders[:] = [name for name in folders if name != PRIVATE]
-            keys = (Path(directory, name).relative_to(self._root.path).as_posix() for name in names)
-            yield from (key for key in keys if key.startswith(prefix))
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    """A folder that cannot be read must not look like an empty store."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _listed(root: Path, key: str) -> ObjectInfo | None:
-    try:
-        status = os.stat(root / key)
-    except FileNotFoundError:
-        return None  # pruned while we were listing
-    return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
+    def _listed(self, key: str) -> ObjectInfo | None:
+        try:
+            status = os.stat(self._path(key))
+        except FileNotFoundError:
+            return None  # pruned while we were listing
+        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))

@@ -1,10 +1,11 @@
 """A store in a local directory, `file:///dir`: the conditional writes of S3, durable through fsync and rename.
 
-What S3 would keep as metadata and tags is stored below `.sidecar/` and is not needed to restore. Conditional writes are
+What S3 would keep as metadata and tags is stored below `.sidecar/` and is not needed to restore; segments of streams
+have none, see `layout`. Conditional writes are
 decided under a lock of the directory, so several processes may use one.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -69,10 +70,16 @@ class FileStore:
         return await to_thread.run_sync(self._objects.list, prefix, start_after, limit)
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """See `base.ObjectStore`."""
-        return await to_thread.run_sync(self._objects.put, key, data, condition, dict(metadata or {}))
+        return await to_thread.run_sync(self._objects.put, key, data, condition, dict(metadata or {}), dict(tags or {}))
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
@@ -98,6 +105,10 @@ class FileStore:
     async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
         """See `base.Prunable`."""
         return await to_thread.run_sync(self._objects.prune, {key: dict(tags) for key, tags in expired.items()})
+
+    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
+        """See `base.Prunable`."""
+        return await to_thread.run_sync(self._objects.remove, tuple(segments))
 
 
 class _FileUpload:

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import anyio
+import structlog
 
-from sidecar.errors import NotFound, SidecarError, StoreMissing, StoreUnavailable
+from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
@@ -21,7 +23,10 @@ from sidecar.storage.s3.client import S3Client, S3Location
 from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_transformation, whole_size
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
 
+log = structlog.get_logger()
+
 MIB = 1 << 20
+TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire what is below the folder `stream/`"
 
 
 class S3Store:
@@ -34,6 +39,7 @@ class S3Store:
         """Without `credentials` the SDK finds its own. Raises `ConfigurationError` without a region and an endpoint."""
         self.client = S3Client(location, connections=connections, credentials=credentials)
         self._location = location
+        self._refuses_tags = False
 
     @property
     def url(self) -> str:
@@ -102,7 +108,13 @@ class S3Store:
         )
 
     async def put(
-        self, key: str, data: Bytes, *, condition: Condition = None, metadata: Mapping[str, str] | None = None
+        self,
+        key: str,
+        data: Bytes,
+        *,
+        condition: Condition = None,
+        metadata: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """See `base.ObjectStore`. When it is cancelled, it is finished all the same, if that does not take long.
 
@@ -110,10 +122,21 @@ class S3Store:
         """
         given = dict(metadata or {})
         parameters: dict[str, Any] = {"Metadata": given, **_conditional(condition)}
+        if not tags or self._refuses_tags:
+            return await self._put(key, data, parameters)
+        try:
+            return await self._put(key, data, {**parameters, "Tagging": urlencode(tags)})
+        except (ConfigurationError, AccessDenied) as refusal:
+            info = await self._put(key, data, parameters)  # it is refused again unless the tags were the reason
+            self._refuses_tags = True
+            log.warning("tags not written", store=self.url, error=refusal.message, hint=TAGS_HINT)
+            return info
+
+    async def _put(self, key: str, data: Bytes, parameters: dict[str, Any]) -> ObjectInfo:
         deadline = deadlines.of_transfer(len(data))
         write = partial(self.client.write, "put_object", key, data, deadline=deadline, **parameters)
         reply = await unless_hurried(write)
-        return ObjectInfo(key, len(data), etag_of(reply), self.client.observe(reply), given)
+        return ObjectInfo(key, len(data), etag_of(reply), self.client.observe(reply), parameters["Metadata"])
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
