@@ -5,13 +5,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from sidecar.log import log
 from sidecar.units import format_size
 
 LOG_EVERY = 10.0
-
+BAR_AFTER = 0.5  # seconds: work that takes less has no bar, which would only flicker
 
 Progress = Callable[[int, int], None]
 
@@ -42,22 +42,30 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
-    # tqdm shows nothing on a terminal that reports no size, as the one of a container may. Work that takes less than
-    # half a second has no bar: it would only stand before the next line of the log.
+    # tqdm shows nothing on a terminal that reports no size, as the one of a container may.
     width, height = shutil.get_terminal_size()
-    style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False, "delay": 0.5}
+    style = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "leave": False, "ncols": width, "nrows": height}
+    started = time.monotonic()
     with ExitStack() as shown:
         bar: tqdm | None = None
 
         def report(done: int, total: int) -> None:
             nonlocal bar
-            bar = (
-                bar if bar is not None else shown.enter_context(tqdm(desc=title, ncols=width, nrows=height, **style))
-            )  # made with the first byte
-            bar.total = total
-            bar.update(done - bar.n)
+            if bar is None and time.monotonic() - started >= BAR_AFTER:
+                bar = shown.enter_context(tqdm(desc=title, total=total, initial=done, **style))
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
 
         yield report
+
+
+@contextmanager
+def bar_hidden() -> Iterator[None]:
+    """Take the progress bars off the terminal while something else is written to it."""
+    loaded = sys.modules.get("tqdm")
+    with loaded.tqdm.external_write_mode(sys.stderr) if loaded else nullcontext():
+        yield
 
 
 def combined(progress: Progress, sizes: Sequence[int]) -> Callable[[int], Progress]:

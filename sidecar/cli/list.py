@@ -5,26 +5,32 @@ import json
 from sidecar.api import Sidecar
 from sidecar.cli.output import UNKNOWN, Table, complain, format_age, say
 from sidecar.cli.session import attended
-from sidecar.errors import ExitCode
+from sidecar.errors import ExitCode, NothingToRestore
 from sidecar.repository import Entry, History, age_of, format_others
 from sidecar.settings import Configuration
 from sidecar.units import format_size
 
 
 async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
-    """List every restore point of every database, oldest first."""
+    """List every restore point of every database, oldest first.
+
+    Raises `NothingToRestore`, after the list, if the store has nothing of a database that was named by a flag.
+    """
     async with attended(configuration) as services:
         session = Sidecar(services)
         history, place = await session.list(diverged=diverged), session.place
     nothing = "nothing has diverged" if diverged else "no restore points"
     missing = [each.name for each in history.databases if not each.restore_points]
     empty = f"{nothing} of {', '.join(missing)} in {place}{format_others(history.others)}"
-    if missing and not diverged and (as_json or history.restore_points):
+    named = bool(missing) and not diverged and configuration.sources["databases"] == "flag"
+    if missing and not diverged and not named and (as_json or history.restore_points):
         complain(empty)
     if as_json:
         say(json.dumps(_as_dict(history), indent=2))
-        return ExitCode.OK
-    _table(history).show(empty=empty)
+    elif history.restore_points or not named:
+        _table(history).show(empty=empty)
+    if named:
+        raise NothingToRestore(empty, "check the name and `store`")
     return ExitCode.OK
 
 

@@ -144,7 +144,10 @@ def restore(flags: Mapping[str, object], at: str | None, key: str | None, output
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--diverged", is_flag=True, help="List the states that lost a conflict instead.")
 def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
-    """List restore points, oldest first."""
+    """List restore points, oldest first.
+
+    The exit code is 66 if the store has no restore point of a database that is named with --database.
+    """
     from sidecar.cli.list import list_points
 
     return _command(flags, list_points, as_json=as_json, diverged=diverged)

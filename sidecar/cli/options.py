@@ -40,6 +40,14 @@ class Command(click.Command):
         super().__init__(*args, **attributes)
         self.examples = examples
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. An option without its argument has no context in click, so its error gets ours."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         _write_examples(self.examples, formatter)

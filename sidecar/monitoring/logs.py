@@ -10,6 +10,7 @@ import structlog
 
 from sidecar.host import QueuedStream
 from sidecar.log import log
+from sidecar.progress import bar_hidden
 
 
 def configure(log_format: str, level: str) -> None:
@@ -50,7 +51,7 @@ class _Unbreakable(io.StringIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), bar_hidden():
             self._stream.write(text)
         return len(text)
 

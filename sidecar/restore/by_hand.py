@@ -109,7 +109,11 @@ class RestoreByHand:
             )
         if newest.gone:
             left = [point.key async for point in self._catalog.points(database.name) if point.key < newest.key]
-            hint = f"restore the newest one that is left by its key: {left[-1]}" if left else "no older one is left"
+            hint = (
+                f"`sidecar restore --key {left[-1]}` restores the newest one that is left"
+                if left
+                else "no older one is left"
+            )
             raise DamagedRestorePoint(f"the newest restore point {newest.key} is gone from the store", hint)
         return newest
 

@@ -27,6 +27,8 @@ BAD_USAGE: list[tuple[list[str], str]] = [
     (["restore", "--at", "yesterday"], "yesterday"),
     (["restore", "--at", "2026-01-01", "--key", "app.db/x"], "--key"),
     (["list", "surplus"], "surplus"),
+    (["backup", "--interval"], "`sidecar backup --help`"),
+    (["restore", "--intervall"], "`sidecar restore --help`"),
 ]
 BAD_FILES = [
     ("intervall = '5m'\n", "interval"),

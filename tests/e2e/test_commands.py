@@ -346,6 +346,24 @@ def test_empty_history_is_listed_as_such(local: Machine) -> None:
     assert local.cli("status").returncode == 0
 
 
+def test_a_named_database_without_restore_points_is_66(local: Machine) -> None:
+    """A mistyped name is an error, which names what the store has; what is printed stays valid."""
+    write_note(local.database, "row")
+    assert local.cli("backup").returncode == 0
+    named = local.cli("list", "--database", "unknown.db")
+    assert (named.returncode, named.stdout) == (66, "")
+    assert re.search(r"no restore points of unknown\.db in .*app\.db", complaint(named.stderr))
+    as_json = local.cli("list", "--json", "--database", "unknown.db")
+    assert as_json.returncode == 66
+    assert json.loads(as_json.stdout)["databases"] == [{"name": "unknown.db", "restore_points": []}]
+    assert "app.db" in complaint(as_json.stderr)
+    both = local.cli("list", "--database", "unknown.db", "--database", str(local.database))
+    assert both.returncode == 66
+    assert len(both.stdout.splitlines()) == 2
+    assert local.cli("list", "--database", str(local.database)).returncode == 0
+    assert local.cli("list", "--diverged", "--database", "unknown.db").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("command", "refuses", "settings", "most"),
     [
@@ -417,7 +435,9 @@ def test_newest_that_is_gone_is_called_so_and_a_good_one_named(local: Machine) -
         assert f"the newest good one: `sidecar restore --key {good}`" in verified.stderr
     restored = local.cli("restore", "--output", str(local / "copy.db"))
     assert restored.returncode == 65
-    assert f"the newest restore point {lost} is gone from the store (`--key {bad}`" in complaint(restored.stderr)
+    assert f"the newest restore point {lost} is gone from the store (`sidecar restore --key {bad}`" in complaint(
+        restored.stderr
+    )
     shown = local.cli("status").stdout
     assert "Not protected" in shown
     assert f"the newest restore point is gone from the store: {lost}" in shown

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests.harness.environment import ROOT
+
 PROGRAM = """
 import logging, sys
 import structlog
@@ -52,3 +54,10 @@ def test_lines_go_to_structlog_once_it_is_configured() -> None:
     assert err == ""
     late = "structlog.configure(processors=[structlog.processors.JSONRenderer()]); log.info('configured late')"
     assert outputs(afterwards=late)[0] == '{"event": "configured late"}\n'
+
+
+def test_every_module_logs_through_it() -> None:
+    """A logger that a module gets from structlog itself would print into the program that embeds it."""
+    package = ROOT / "sidecar"
+    users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "import structlog" in path.read_text()}
+    assert users == {"log.py", "monitoring/logs.py"}
