@@ -1,4 +1,4 @@
-"""How a run ends: the app by itself or within its grace, then whatever it has left behind."""
+"""The end of a run: the app exits, by itself or within its grace period, and then the processes that it has left."""
 
 import time
 
@@ -14,10 +14,10 @@ from sidecar.status import Status
 async def until_ended(
     signals: Signals, status: Status, leftovers: Leftovers | None, *, grace: float, drain: float
 ) -> int:
-    """Wait for the app, or see it stopped after a request. Returns its status; nothing that it started is left.
+    """Wait until the app has exited, by itself or after a request to stop. Returns its exit status.
 
-    Without `leftovers`, nothing of its process group. Without an app: until a request to stop, and `drain` seconds more.
-    Times are in seconds.
+    No process that it started is left then; without `leftovers`, none of its process group. Without an app, wait for a
+    request to stop, and `drain` seconds more. Times are in seconds.
     """
     app = signals.app
     if app is None:

@@ -1,4 +1,4 @@
-"""What the command leaves running outside its process group: a launcher's daemon is followed, everything else is ended."""
+"""The processes that the command leaves running outside its group: a launcher's daemon is followed, the others are ended."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ FIRST_LOOK_SECONDS = 0.1
 
 
 class Leftovers:
-    """The descendants that live on when the command has ended."""
+    """The descendants that are still running when the command has exited."""
 
     def __init__(self, descendants: Descendants, databases: Sequence[Path], signals: Signals) -> None:
         self._descendants = descendants
@@ -26,9 +26,9 @@ class Leftovers:
         self._has_followed = False
 
     async def follow(self, patience: float) -> None:
-        """Return when none is left that has had a database open, nor a parent of one.
+        """Wait while a process that has had a database open is running, or a parent of one.
 
-        Somebody has `patience` seconds to open one first.
+        If none opens a database within `patience` seconds, return.
         """
         give_up = time.monotonic() + patience
         while not self._descendants.are_gone():
@@ -40,26 +40,26 @@ class Leftovers:
 
     @property
     def status(self) -> int | None:
-        """How the last of those that were followed has ended; None when there was none."""
+        """The exit status of the last process that was followed; None if there was none."""
         return self._signals.reaper.adopted_status if self._has_followed else None
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to those that a launcher started, not to their children."""
+        """Send a signal to the topmost followed processes, not to their children."""
         living = self._descendants.living()
         pids = {process.pid for process in living}
         top = [each for each in living if each in self._followed and each.parent not in pids]
         self._descendants.signal(top, number)
 
     async def end(self, deadline: float) -> None:
-        """Ask each to end, with the signal that stopped us, and leave none. `deadline` is a monotonic time."""
+        """Ask each to exit, with the signal that stopped us, and kill those left at `deadline`, a monotonic time."""
         await self._descendants.end(self._signals.number, deadline, self._signals.hurry.is_set)
 
     def kill(self) -> None:
-        """Leave none, at once."""
+        """Kill all at once."""
         self._descendants.kill_now()
 
     async def _look(self, living: Sequence[Process]) -> None:
-        """Follow whoever has a database open, with its parents: a supervisor starts the next one."""
+        """Follow each process that has a database open, and its parents: a supervisor would start the next one."""
         found = await to_thread.run_sync(having_open, living, self._files, abandon_on_cancel=True)
         parents, fresh = {process.pid: process for process in living}, set[Process]()
         for process in found:

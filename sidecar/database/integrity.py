@@ -1,7 +1,7 @@
-"""SQLite's own check of a database, and whether its tables can be read when the check complains.
+"""Runs SQLite's own check on a database and, if it complains, tries to read every table.
 
-A file that nobody writes to is checked: a snapshot, a restored database, a drill's scratch file. Only `unreadable_live`
-looks at a live database, and reads its tables as the app does.
+The file is one that nobody writes to: a snapshot, a restored database, a drill's scratch file. Only `unreadable_live` reads
+a live database, in the way the app does.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ class SqliteIntegrity:
                 return (f"the check ended early: {error}",)
 
     async def _unreadable(self, path: Path, *, live: bool = False, yield_to_app: YieldToApp | None = None) -> str:
-        """The first table that cannot be read to its end, with the reason; empty when all can."""
+        """The first table that cannot be read to its end, with the reason. Empty if all can be read."""
         with self._driver.translated(path):
             async with reading(self._driver, path, yield_to_app=yield_to_app, live=live) as database:
                 schema = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
@@ -60,7 +60,7 @@ class SqliteIntegrity:
         return ""
 
     async def _read_through(self, database: OpenDatabase, table: bytes) -> str:
-        """Why a table cannot be read to its end, without its indexes; empty when it can, or its definition is not loaded."""
+        """Why a table cannot be read to its end without its indexes. Empty if it can, or if its definition is not loaded."""
         try:
             name = table.decode()
             columns = await database.rows(f"SELECT name, hidden FROM pragma_table_xinfo({_quoted(name, chr(39))})")  # noqa: S608
@@ -68,7 +68,7 @@ class SqliteIntegrity:
         except (ValueError, self._driver.error) as error:
             if isinstance(error, self._driver.error) and not is_about_content(error):
                 raise
-            return ""  # a name that is no text, or a definition that this SQLite does not understand
+            return ""  # the name is not text, or this SQLite does not understand the definition
         return await self._broken(database, f"SELECT {', '.join(stored) or '1'} FROM {_quoted(name)} NOT INDEXED")  # noqa: S608
 
     async def _broken(self, database: OpenDatabase, statement: str) -> str:

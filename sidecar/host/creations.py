@@ -1,4 +1,4 @@
-"""Whether a name is ever created in a directory, however briefly it is there: inotify(7)."""
+"""Notices that a name is created in a directory, however briefly it exists, by inotify(7)."""
 
 import ctypes
 import os
@@ -11,10 +11,10 @@ _HEADER = struct.Struct("iIII")
 
 
 class Creation:
-    """Watches for one name in a directory. The kernel keeps events until they are read; the file itself is not opened."""
+    """Watches for one name in a directory. The kernel queues events until they are read. The file itself is never opened."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where the directory does not exist, or the system cannot watch it."""
+        """Raises OSError if the directory does not exist or cannot be watched."""
         self._name, self._seen = path.name, False
         libc = ctypes.PyDLL(None, use_errno=True)  # these calls return at once, so the GIL may be held
         if not hasattr(libc, "inotify_init1"):
@@ -27,7 +27,7 @@ class Creation:
             raise OSError(ctypes.get_errno(), "inotify_add_watch", str(path.parent))
 
     def seen(self) -> bool:
-        """Whether the name has appeared since the beginning."""
+        """Whether the name has been created since the watch began."""
         while not self._seen:
             try:
                 events = os.read(self._file, 1 << 16)

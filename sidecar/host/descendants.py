@@ -1,4 +1,4 @@
-"""How the processes that descend from ours are ended: who is signalled next, and the loop that does it."""
+"""Ends the processes that descend from ours: the order in which they are signalled, and the loop that signals them."""
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -9,15 +9,15 @@ from sidecar.host.clock import Clock
 from sidecar.log import log
 
 POLL = 0.05
-HEAD_START = 0.5  # for a supervisor to learn that it stops, before its children do
-KILL_SECONDS = 3.0  # for the kernel to end what SIGKILL hit
+HEAD_START = 0.5  # a supervisor gets the signal this much earlier than its children
+KILL_SECONDS = 3.0  # for the kernel to end the processes that got SIGKILL
 STOP_SECONDS = 1.0  # to halt whoever is born while the others are halted
 BETWEEN_STOPS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, known by its id and when it started: the kernel gives an id to another process later."""
+    """A process, identified by its id and start time, because the kernel reuses ids."""
 
     pid: int
     started: int
@@ -30,18 +30,18 @@ class Process:
 
 
 class ProcessTable(Protocol):
-    """The processes of this machine, as far as they descend from ours."""
+    """The processes on this machine that descend from ours."""
 
     def descendants(self) -> list[Process]:
-        """Those that live, parents before children. One whose parent ends at this moment may be missing."""
+        """The live descendants, parents before children. One whose parent is just exiting may be missing."""
         ...
 
     def is_childless(self) -> bool:
-        """Whether none of them is left, dead ones that are not reaped included. Exact, other than `descendants`."""
+        """Whether no descendant is left, not even an unreaped one. Unlike `descendants`, this is exact."""
         ...
 
     def send(self, process: Process, number: int) -> None:
-        """Send a signal; nothing happens when the process is gone. Raises PermissionError."""
+        """Send a signal, or do nothing if the process is gone. Raises PermissionError."""
         ...
 
     def is_ignored(self, process: Process, number: int) -> bool:
@@ -63,7 +63,7 @@ def below(root: int, processes: Iterable[Process]) -> list[Process]:
 
 
 class Roundup:
-    """Who is signalled next. Nobody is asked, stopped or killed twice; a process that was born meanwhile is new."""
+    """Chooses the processes to signal next. None is asked, stopped or killed twice; a new process is treated like any other."""
 
     def __init__(self, head_start: float = HEAD_START) -> None:
         self._head_start = head_start
@@ -72,9 +72,9 @@ class Roundup:
         self._killed: set[Process] = set()
 
     def to_ask(self, living: Sequence[Process], now: float) -> list[Process]:
-        """Those to ask to end: with a parent among them, only when that one was asked `head_start` seconds ago.
+        """The processes to ask to exit. A process with a living parent is asked `head_start` seconds after that parent.
 
-        So a supervisor knows that it stops before its children end, and does not start them again.
+        So a supervisor knows that it is stopping before its children exit, and does not restart them.
         """
         parents = {process.pid: process for process in living}
         due = [each for each in living if each not in self._asked and self._had_its_time(parents.get(each.parent), now)]
@@ -82,13 +82,13 @@ class Roundup:
         return due
 
     def to_stop(self, living: Sequence[Process]) -> list[Process]:
-        """Those to halt with SIGSTOP, so that nobody reacts when the others are killed."""
+        """The processes to suspend with SIGSTOP, so that none reacts while others are killed."""
         due = [each for each in living if each not in self._stopped]
         self._stopped.update(dict.fromkeys(due))
         return due
 
     def to_kill(self) -> list[Process]:
-        """Those to kill: whoever was to be stopped before."""
+        """The processes to kill: those that `to_stop` has returned before."""
         due = [each for each in self._stopped if each not in self._killed]
         self._killed.update(due)
         return due
@@ -98,7 +98,7 @@ class Roundup:
 
 
 class Descendants:
-    """Everybody who descends from this process, in whatever process group or session."""
+    """All processes that descend from this one, in any process group or session."""
 
     def __init__(self, table: ProcessTable, clock: Clock) -> None:
         self._table = table
@@ -107,15 +107,15 @@ class Descendants:
         self._asked = False
 
     def living(self) -> list[Process]:
-        """Those that live now, parents before children."""
+        """The live descendants, parents before children."""
         return self._table.descendants()
 
     def are_gone(self) -> bool:
-        """Whether none is left."""
+        """Whether no descendant is left."""
         return self._table.is_childless()
 
     async def end(self, number: int, deadline: float, is_hurried: Callable[[], bool]) -> None:
-        """Ask each to end, once; kill at the deadline (on the clock), or as soon as `is_hurried`, until none is left."""
+        """Ask each to exit, once. Kill those that are left at `deadline` (a monotonic time), or once `is_hurried`."""
         roundup = Roundup()
         while not self.are_gone() and self._clock.monotonic() < deadline and not is_hurried():
             self._ask(roundup.to_ask(self.living(), self._clock.monotonic()), number)
@@ -124,7 +124,7 @@ class Descendants:
             await self._kill(roundup)
 
     def signal(self, processes: Iterable[Process], number: int) -> list[Process]:
-        """Send a signal to these. Returns those that may be signalled; another one is logged, once."""
+        """Send a signal to these processes. Returns those that we may signal; each of the others is logged once."""
         reached = []
         for process in processes:
             try:
@@ -135,20 +135,23 @@ class Descendants:
         return reached
 
     def kill_now(self) -> None:
-        """SIGKILL to all, without waiting for their end."""
+        """Send SIGKILL to all, without waiting for them to exit."""
         stopped = self.signal(self.living(), signal.SIGSTOP)
         self.signal(self.living(), signal.SIGKILL)
         self.signal(stopped, signal.SIGCONT)  # whoever may be stopped but not killed goes on
 
     def _ask(self, processes: Sequence[Process], number: int) -> None:
-        """A shell's background jobs ignore SIGINT and SIGQUIT: they get SIGTERM. One that is stopped is continued."""
+        """Signal these processes. Background jobs of a shell ignore SIGINT and SIGQUIT, so they get SIGTERM.
+
+        A stopped process is continued: it could not react otherwise.
+        """
         for process in processes:
             self.signal([process], signal.SIGTERM if self._table.is_ignored(process, number) else number)
             if process.stopped:
                 self.signal([process], signal.SIGCONT)
         if processes:
-            told = log.debug if self._asked else log.info  # one that forks at each signal does not fill the log
-            told("processes left by the command asked to end", processes=[str(process) for process in processes])
+            write = log.debug if self._asked else log.info  # a process that forks at each signal must not fill the log
+            write("processes left by the command asked to end", processes=[str(process) for process in processes])
             self._asked = True
 
     async def _kill(self, roundup: Roundup) -> None:
@@ -169,14 +172,14 @@ class Descendants:
             )
 
     async def _stop_and_kill(self, roundup: Roundup, stopped: list[Process], killed: list[Process]) -> None:
-        """Until none is left, or the time is over. Who may not be signalled does not delay the end of the others."""
+        """Kill until none is left or the time is up. Processes that we may not signal do not delay the others."""
         began = self._clock.monotonic()
         while not self.are_gone() and self._clock.monotonic() < began + KILL_SECONDS:
             fresh = self.signal(roundup.to_stop(self.living()), signal.SIGSTOP)
             stopped += fresh
             if fresh and self._clock.monotonic() < began + STOP_SECONDS:
                 await self._clock.sleep(BETWEEN_STOPS)
-                continue  # look again: who was being born while the others were stopped?
+                continue  # look again: a process may have forked just before it was stopped
             killed += self.signal(roundup.to_kill(), signal.SIGKILL)
             await self._clock.sleep(POLL)
 

@@ -1,8 +1,8 @@
-"""A standard error that never blocks the process: a thread of its own writes it, and what nobody reads is dropped.
+"""A standard error that never blocks the process: a separate thread writes it, and lines that nobody reads are dropped.
 
-A pipe holds 64 KiB (pipe(7)). When its reader stops reading, the next write(2) waits for ever, and the app fills the same
-pipe. O_NONBLOCK is no way out: it belongs to the open file description, which the app shares. The app may set it all the
-same; then a full pipe is waited for with poll(2).
+A pipe holds 64 KiB (pipe(7)). When its reader stops reading, the next write(2) blocks for ever, and the app writes to the
+same pipe. O_NONBLOCK does not help, because it belongs to the open file description, which the app shares. If the app sets
+it itself, a full pipe is waited for with poll(2).
 """
 
 import io
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 QUEUE_BYTES = 1 << 20
-DRAIN_SECONDS = 2.0  # at the end of the process: a reader that is merely slow gets the last lines
+DRAIN_SECONDS = 2.0  # before the process exits, so that a slow reader gets the last lines
 
 
 class QueuedStream(io.TextIOBase):
-    """A text stream onto a file descriptor whose writes return at once.
+    """A text stream to a file descriptor. Writes return immediately.
 
-    At most `limit` bytes wait for the reader; what is written beyond that is dropped and counted. `on_resumed` is called
-    with the number of lines dropped when the reader has caught up.
+    At most `limit` bytes are queued; writes beyond that are dropped and counted. When the reader has caught up, `on_resumed`
+    is called with the number of dropped lines.
     """
 
     def __init__(self, descriptor: int, encoding: str = "utf-8", limit: int = QUEUE_BYTES) -> None:
@@ -40,28 +40,28 @@ class QueuedStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the text; characters that it lacks are escaped."""
+        """The encoding of the output. Characters outside it are escaped."""
         return self._encoding
 
     @property
     def dropped(self) -> int:
-        """Lines dropped so far because nobody read them."""
+        """The number of lines dropped so far."""
         return self._dropped
 
     def fileno(self) -> int:
-        """The descriptor that is written to."""
+        """The underlying file descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Whether the descriptor is a terminal."""
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """Always."""
+        """Return True."""
         return True
 
     def write(self, text: str) -> int:
-        """Queue some text, or drop it when too much waits already. Never blocks and never fails."""
+        """Queue the text, or drop it if the queue is full. Never blocks and never raises."""
         data = text.encode(self._encoding, "backslashreplace")
         with self._changed:
             if self._size + len(data) > self._limit:
@@ -75,10 +75,10 @@ class QueuedStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing: flushing would wait for the reader. See `drain`."""
+        """Do nothing, because flushing would wait for the reader. See `drain`."""
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> bool:
-        """Wait until everything is written, at most so long. Whether it was."""
+        """Wait at most this long until the queue is written. Returns whether it was."""
         end = time.monotonic() + seconds
         with self._changed:
             while self._size:
@@ -89,7 +89,7 @@ class QueuedStream(io.TextIOBase):
         return True
 
     def _start_thread(self) -> None:
-        """Start the writing thread; where the system allows none, the next write tries again."""
+        """Start the writer thread. If the system refuses another thread, the next write tries again."""
         thread = threading.Thread(target=self._run, name="stderr", daemon=True)
         with suppress(RuntimeError):
             thread.start()
@@ -108,11 +108,11 @@ class QueuedStream(io.TextIOBase):
                 resumed = 0 if self._waiting else self._dropped - self._reported
                 self._reported += resumed
             if resumed:
-                with suppress(Exception):  # a bug there must not end this thread, and all output with it
+                with suppress(Exception):  # a bug in the callback must not end this thread, and with it all output
                     self.on_resumed(resumed)
 
     def _write_out(self, data: bytes) -> None:
-        """Write all of it. A reader that has gone, or a full disk, loses the line and nothing else."""
+        """Write all of `data`. If the reader has exited or the disk is full, only this text is lost."""
         view = memoryview(data)
         with suppress(OSError):
             while view:
@@ -123,14 +123,14 @@ class QueuedStream(io.TextIOBase):
 
 
 def _wait_for_room(descriptor: int) -> None:
-    """Wait until a descriptor with O_NONBLOCK can be written to, or has an error to report."""
+    """Wait until a descriptor with O_NONBLOCK is writable or has an error."""
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
     poll.poll()
 
 
 def queue_stderr() -> QueuedStream:
-    """Make `sys.stderr` such a stream for the rest of the process."""
+    """Replace `sys.stderr` with a `QueuedStream` for the rest of the process."""
     stream = QueuedStream(sys.stderr.fileno(), sys.stderr.encoding)
     sys.stderr.flush()
     sys.stderr = stream
@@ -138,11 +138,11 @@ def queue_stderr() -> QueuedStream:
 
 
 def drain_stderr() -> None:
-    """Give the reader of a queued standard error the time to take the last lines."""
+    """Wait for the reader of a queued standard error to take the last lines."""
     if isinstance(sys.stderr, QueuedStream):
         sys.stderr.drain()
 
 
 def dropped_lines() -> int:
-    """Lines of a queued standard error that nobody read in time, since the start of the process."""
+    """The lines that a queued standard error has dropped since the start of the process, else 0."""
     return sys.stderr.dropped if isinstance(sys.stderr, QueuedStream) else 0

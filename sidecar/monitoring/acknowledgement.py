@@ -1,4 +1,4 @@
-"""Acknowledging open incidents, in the store: every machine that shows them takes them off its page."""
+"""Acknowledges open incidents in the store, so that every machine that shows them takes them off its page."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ KINDS = tuple(sorted(STORED))
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The incidents of all databases that were acknowledged now, and those that are open; oldest first for each."""
+    """The incidents that were just acknowledged, and those that are still open, oldest first for each database."""
 
     acknowledged: tuple[Problem, ...]
     open: tuple[Problem, ...]
 
 
 def require_kind(kind: str) -> tuple[Kind, ...]:
-    """The kind of incident with this name. Raises `UsageError` when there is none."""
+    """The kind of incident with this name. Raises `UsageError` if there is none."""
     if kind not in KINDS:
         raise UsageError(f"{kind} is not a kind of incident", f"the kinds are {', '.join(KINDS)}")
     return (Kind(kind),)
@@ -42,10 +42,10 @@ async def acknowledge_all(
 async def acknowledge(
     catalog: Catalog, database: str, kinds: Container[Kind], note: str, now: datetime
 ) -> Acknowledged:
-    """Acknowledge the open incidents of these kinds, and keep `note` beside them in the store.
+    """Acknowledge the open incidents of these kinds, and store `note` with them.
 
-    Only what the first read has shown is acknowledged: an incident that arises meanwhile stays open. `now` is this
-    machine's clock. Raises what the store raises: `AccessDenied` when these credentials may not write there.
+    Only incidents that the first read returns are acknowledged: one that arises meanwhile stays open. `now` is the time by
+    this machine's clock. Raises what the store raises, such as `AccessDenied` if these credentials may not write.
     """
     seen: dict[tuple[Kind, str, str], datetime] | None = None
     for _ in range(ATTEMPTS):

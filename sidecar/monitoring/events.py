@@ -1,4 +1,4 @@
-"""What a session reports, for the program that embeds it."""
+"""The events of a session, for the program that embeds it."""
 
 from collections import deque
 
@@ -8,7 +8,7 @@ from sidecar.status import Event
 
 
 class Events:
-    """Events of a session, oldest first, as an asynchronous iterator that ends with the session."""
+    """An asynchronous iterator over the events of a session, oldest first. It ends with the session."""
 
     def __init__(self) -> None:
         self._waiting: deque[Event] = deque()
@@ -16,12 +16,12 @@ class Events:
         self._ended = False
 
     def add(self, event: Event) -> None:
-        """Give this event to whoever iterates."""
+        """Queue an event for the iteration."""
         self._waiting.append(event)
         self._arrived.set()
 
     def end(self) -> None:
-        """End the iteration, after the events that are waiting."""
+        """End the iteration once the queued events have been consumed."""
         self._ended = True
         self._arrived.set()
 

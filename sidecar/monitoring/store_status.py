@@ -1,4 +1,4 @@
-"""Reads from the store what `sidecar status` shows where no daemon runs."""
+"""Reads from the store what `sidecar status` shows if no daemon runs."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
 
 
 class StoreReader:
-    """Reads the state of databases from a store, with no more than the right to read it."""
+    """Reads the state of databases from a store. Read permission is enough."""
 
     def __init__(self, catalog: Catalog, reader: Reader, listing: StoreListing, drill_interval: timedelta) -> None:
         self._catalog = catalog
@@ -30,10 +30,10 @@ class StoreReader:
         self._drill_interval = drill_interval
 
     async def read(self, names: tuple[str, ...], *, store: str, place: str, now: datetime) -> StoreStatus:
-        """The status of these databases. Raises what the store does.
+        """The status of these databases. Raises what the store raises.
 
-        `store` is its URL as it may be shown, `place` the same with the reason why nothing may be there, `now` this
-        machine's clock.
+        `store` is the URL to show, without a password. `place` is the same URL, with a remark if the directory is missing.
+        `now` is the time by this machine's clock.
         """
         databases = [await self._database(name) for name in names]
         incidents = [each for name in names for each in await self._incidents(name, now)]
@@ -65,22 +65,22 @@ class StoreReader:
         )
 
     async def _damage(self, point: RestorePoint) -> str | None:
-        """What is wrong with a restore point as far as its index shows; `sidecar verify` reads all of it."""
+        """What its index shows to be wrong with a restore point, else None. `sidecar verify` reads all of it."""
         if point.gone:
             return None
         try:
             await self._reader.contents(point)
         except DamagedRestorePoint as damage:
             return damage.message
-        except (UnsupportedRestorePoint, AccessDenied):  # the second: these credentials may list and no more
+        except (UnsupportedRestorePoint, AccessDenied):  # AccessDenied: these credentials may only list
             return None
         return None
 
     async def _incidents(self, name: str, now: datetime) -> tuple[Problem, ...]:
-        """What is left for a person to decide, oldest first."""
+        """The incidents that still need a person's decision, oldest first. Empty if these credentials may not read them."""
         try:
             return (await read_open(self._catalog, name, now))[1]
-        except SidecarError as error:  # these credentials may read restore points and no more
+        except SidecarError as error:  # these credentials may only read restore points
             log.info("open incidents not read", database=name, error=error.message)
             return ()
 

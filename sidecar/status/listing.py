@@ -1,4 +1,4 @@
-"""The restore points that the store holds of a database, as of the last listing."""
+"""The restore points of a database in the store, as of the last listing."""
 
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
-    """A restore point in the store. `holder` and `tier` are None when they are not known; the newest has no tier.
+    """A restore point in the store. `holder` and `tier` are None if unknown; the newest restore point has no tier.
 
     `restore` is the shell command that restores it to a new file.
     """
@@ -25,9 +25,9 @@ class StoredPoint:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The newest restore points of a database, newest first, the oldest one, and how many there are.
+    """The newest restore points of a database (newest first), the oldest one, and the count of all.
 
-    `at` is when the store was listed; restore points that this process published later are added without asking the store.
+    `at` is when the store was listed. Restore points that this process publishes later are added without another request.
     """
 
     at: datetime
@@ -36,7 +36,7 @@ class Listing:
     oldest: StoredPoint | None
 
     def with_newest(self, point: StoredPoint, *, previous_tier: str | None, limit: int) -> "Listing":
-        """The listing after a publish; the restore point that was the newest gets a tier."""
+        """The listing after a publish. The restore point that was the newest before gets `previous_tier`."""
         before = tuple(replace(each, tier=each.tier or previous_tier) for each in self.newest[:1])
         oldest = self.oldest or point
         if before and oldest.key == before[0].key:

@@ -160,7 +160,8 @@ class StoreTrial:
         blob = await self._store.get(KEY, span=Span(0, 3))
         if bytes(blob.data) != CONTENT[:3]:
             raise ConfigurationError(
-                f"{self._services.store.url} returns other bytes than were written", "is it an S3 endpoint?"
+                f"{self._services.store.url} returns other bytes than were written",
+                "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
             )
         return Finding(f"{len(blob.data)} of {blob.info.size} bytes were read back, as written")
 

@@ -1,11 +1,11 @@
-"""Which checksums go with a write. The SDK's own settings decide; where they are silent, the store is asked.
+"""Chooses the checksums that a write carries: by the SDK's own settings, or else by what the store turns out to require.
 
-Stores other than AWS reject or mangle the SDK's newer default checksums, so they get none, until one insists: a bucket
-with Object Lock refuses every PUT without `Content-MD5` or `x-amz-checksum-*`. Such a write is repeated once with a
-checksum, and if the store takes it so, all later writes of this process carry one.
+Stores other than AWS reject or mangle the SDK's newer default checksums, so by default they get none. Some require one: a
+bucket with Object Lock refuses every PUT without `Content-MD5` or `x-amz-checksum-*`. Such a write is repeated once with a
+checksum. If the store accepts it, all later writes of this process carry one.
 
 Checksums of parts are declared when an upload is created and repeated when it is completed, or not sent at all: AWS
-refuses a mixture. A `Content-MD5` needs no declaration, so a part of an upload that began without one has that.
+refuses a mixture. `Content-MD5` needs no declaration, so it is used for parts of an upload that began without checksums.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 """
@@ -26,38 +26,38 @@ _ASKED_FOR = {"InvalidRequest", "InvalidArgument", "MissingContentMD5", "Missing
 
 
 class Checksums:
-    """What this process knows of the checksums that a store wants with writes."""
+    """What this process knows about the checksums that a store requires on writes."""
 
     def __init__(self) -> None:
         self._by_sdk = False
         self._insisted = False
 
     def leave_to_sdk(self) -> None:
-        """The SDK is configured to compute checksums itself, or does so by default."""
+        """Add no checksums: the SDK is configured to compute them, or does so by default."""
         self._by_sdk = True
 
     @property
     def declared(self) -> bool:
-        """Whether an upload that begins now declares checksums of its parts."""
+        """Whether an upload that begins now declares checksums for its parts."""
         return self._by_sdk or self._insisted
 
     def declaration(self) -> dict[str, Any]:
-        """What creating an upload carries."""
+        """The parameters for creating an upload."""
         return {"ChecksumAlgorithm": ALGORITHM} if self.declared else {}
 
     def of(self, data: Bytes, *, declared: bool = True) -> dict[str, Any]:
-        """What a write of these bytes carries; `declared` is False for a part of an upload that began without checksums.
+        """The parameters for writing these bytes. `declared` is False for a part of an upload that began without checksums.
 
-        In a header: not every store takes the trailers that the SDK uses over TLS.
+        The checksum is a header, because not every store accepts the trailers that the SDK uses over TLS.
         """
         return self.forced(data, declared=declared) if self._insisted and not self._by_sdk else {}
 
     def forced(self, data: Bytes, *, declared: bool = True) -> dict[str, Any]:
-        """What a write carries that is repeated because the store may insist."""
+        """The parameters for repeating a write because the store may require a checksum."""
         return {MEMBER: crc32_of(data)} if declared else {"ContentMD5": md5_of(data)}
 
     def asked_for(self, error: BaseException | None) -> bool:
-        """Whether a refused write that had no checksum is worth repeating with one. The message alone may not say."""
+        """Whether a refused write without a checksum is worth repeating with one. The message alone may not tell."""
         if self._by_sdk or not isinstance(error, ClientError):
             return False
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -66,7 +66,7 @@ class Checksums:
         return refused and (code in _ASKED_FOR or "checksum" in message or "md5" in message)
 
     def insist(self, operation: str) -> None:
-        """A write was refused without a checksum and taken with one."""
+        """Add checksums from now on: a write was refused without one and accepted with one."""
         if not self._insisted:
             log.info("checksums enabled", operation=operation, cause="the store refuses writes without a checksum")
         self._insisted = True

@@ -1,7 +1,7 @@
-"""The SDK's own configuration: its variables, files and certificates. An error in them names the variable or the file.
+"""The SDK's own configuration: its variables, files and certificates. An error names the variable or the file at fault.
 
-Waiting does not mend a profile that does not exist, so none of these errors is retried. `require_configuration` reads
-everything once before the first request; `explain` translates what only a request brings to light.
+Waiting does not repair a missing profile, so none of these errors is retried. `require_configuration` reads everything once
+before the first request. `explain` translates the errors that only a request reveals.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 """
@@ -19,7 +19,7 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, DEFAULT_S
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
 from sidecar.storage.urls import require_endpoint
 
-PROCESS = "custom-process"  # what the SDK calls credential_process
+PROCESS = "custom-process"  # the SDK's name for the provider behind credential_process
 _CHECKSUM_CHOICES = ("when_supported", "when_required")
 _CHOICES = {
     "retry_mode": ("legacy", "standard", "adaptive"),
@@ -29,7 +29,7 @@ _CHOICES = {
 _PROCESS_HINT = "run the command of credential_process in {} by hand, as this user"
 _PROXIES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
 _FILES = {"AWS_CONFIG_FILE": "config_file", "AWS_SHARED_CREDENTIALS_FILE": "credentials_file"}
-# Which variable of the SDK an error is about, by the names in its own table.
+# The variable of the SDK that an error is about, by its name in the SDK's own table.
 _SUBJECTS = {
     boto.ProfileNotFound: "profile",
     boto.InvalidRetryModeError: "retry_mode",
@@ -47,7 +47,7 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError,
     boto.NoAuthTokenError,
 )
-# What the SDK raises for reasons that lie outside of this machine's configuration. All its other errors are about that.
+# Errors of the SDK whose cause is outside this machine's configuration. All of its other errors are about configuration.
 _NETWORK = (
     boto.HTTPClientError,
     boto.ConnectionError,
@@ -60,14 +60,14 @@ _NETWORK = (
 
 
 def read_environ() -> dict[str, str]:
-    """The environment with the AWS_* variables as the SDK is to see them: without surrounding white space, and never empty."""
+    """The environment for the SDK: AWS_* variables without surrounding white space, and without those that are empty."""
     aws = {name: value.strip() for name, value in os.environ.items() if name.startswith("AWS_")}
     others = {name: value for name, value in os.environ.items() if name not in aws}
     return others | {name: value for name, value in aws.items() if value}
 
 
 def use_variables(session: Any, environ: Mapping[str, str]) -> None:
-    """Have a session read its settings from `environ` instead of from the process's environment."""
+    """Make a session read its settings from `environ` instead of the process's environment."""
     chains, store = ConfigChainFactory(session, environ=environ), session.get_component("config_store")
     for name, (keys, variables, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items():
         if variables:
@@ -82,14 +82,14 @@ def use_variables(session: Any, environ: Mapping[str, str]) -> None:
 
 
 def use_credential_variables(session: Any, environ: Mapping[str, str]) -> None:
-    """Have a session's providers of credentials read `environ`. It makes them, so its settings must be right by now."""
+    """Make a session's credential providers read `environ`. This creates them, so the session's settings must be valid."""
     found = session.get_component("credential_provider")
     found.get_provider("env").environ = environ
     found.get_provider("container-role")._environ = environ  # noqa: SLF001 - there is no public way
 
 
 def is_configured(session: Any, name: str) -> bool:
-    """Whether a setting of the SDK has a value in the environment or the config file, and not only a default."""
+    """Whether a setting of the SDK is set in the environment or the config file, rather than by default."""
     keys, variables, *_ = BOTOCORE_DEFAUT_SESSION_VARIABLES[name]
     chain = ConfigChainFactory(session, environ=read_environ())
     return chain.create_config_chain(env_var_names=variables, config_property_names=keys).provide() is not None
@@ -120,7 +120,7 @@ def configured_endpoint() -> str | None:
 
 
 def require_configuration(session: Any) -> None:
-    """Read all of the SDK's settings and files. Raises `ConfigurationError` for the first that is wrong."""
+    """Read all of the SDK's settings and files. Raises `ConfigurationError` for the first one that is wrong."""
     for variable in _FILES:
         _require_readable(variable, read_environ().get(variable))
     try:
@@ -134,7 +134,7 @@ def require_configuration(session: Any) -> None:
 
 
 def explain(error: BaseException) -> SidecarError | None:
-    """Our error for one of the SDK's if it is about its configuration or credentials, else None."""
+    """Translate an error of the SDK that is about its configuration or credentials. None for any other error."""
     if isinstance(error, boto.CredentialRetrievalError):
         return _of_provider(error)
     if isinstance(error, _NO_CREDENTIALS):
@@ -143,7 +143,9 @@ def explain(error: BaseException) -> SidecarError | None:
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE",
         )
     if isinstance(error, JSONDecodeError):  # S3 speaks XML
-        return AccessDenied("the command of credential_process prints no JSON", _PROCESS_HINT.format(_config_file()))
+        return AccessDenied(
+            "the command of credential_process does not print JSON", _PROCESS_HINT.format(_config_file())
+        )
     if isinstance(error, OSError) and error.filename and not isinstance(error, ConnectionError):
         return ConfigurationError(
             f"the SDK cannot use {error.filename}: {error.strerror}",
@@ -159,11 +161,11 @@ def explain(error: BaseException) -> SidecarError | None:
 
 
 def _of_provider(error: Any) -> SidecarError:
-    """A provider of credentials failed: a command of this machine's configuration, or a service that may come back."""
+    """The error for a credential provider that failed: a command configured on this machine, or a service, which may recover."""
     words = " ".join(str(error).split())
     if error.kwargs.get("provider") == PROCESS:
         return AccessDenied(words, _PROCESS_HINT.format(_config_file()))
-    return TokenUnavailable(words, "sidecar asks again; check the AWS_CONTAINER_* variables")
+    return TokenUnavailable(words, "sidecar tries again; check the AWS_CONTAINER_* variables")
 
 
 def _require_value(name: str, value: object) -> None:
@@ -173,7 +175,7 @@ def _require_value(name: str, value: object) -> None:
 
 
 def _require_readable(variable: str, path: str | None) -> None:
-    """The SDK takes a file that it cannot open for an empty one. One that is missing may be meant so."""
+    """Refuse a file that cannot be read: the SDK would treat it as empty. A missing file may be intended."""
     try:
         with open(os.path.expanduser(path), "rb") if path else open(os.devnull, "rb") as file:
             file.read(1)
@@ -196,14 +198,14 @@ def _require_certificates(session: Any) -> None:
             raise IsADirectoryError(0, "it is a directory")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:  # ssl.SSLError is one
-        reason = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+        reason = "it contains no certificate in PEM format" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigurationError(
-            f"{name}: {path} cannot be used: {reason}", "it is a file with the certificates of authorities, in PEM form"
+            f"{name}: {path} cannot be used: {reason}", "name a file with the CA certificates in PEM format"
         ) from error
 
 
 def _origin(name: str) -> str:
-    """The variable that has a setting of the SDK now, else the file in which it may stand."""
+    """Where a setting of the SDK comes from: the variable that is set, else the key in the config file."""
     keys, variables, *_ = {**DEFAULT_S3_CONFIG_VARS, **BOTOCORE_DEFAUT_SESSION_VARIABLES}[name]
     environ = read_environ()
     names = [variables] if isinstance(variables, str) else variables or []
@@ -223,7 +225,7 @@ def _missing_files() -> str:
 
 
 def unreachable_hint(error: BaseException) -> str:
-    """What to check when a store cannot be reached for this reason."""
+    """What to check if a store cannot be reached because of this error."""
     if isinstance(error, boto.SSLError):
         return "check AWS_CA_BUNDLE, the certificate of the endpoint, and this machine's clock"
     proxies = sorted(name for name in os.environ if name.upper() in _PROXIES and os.environ[name])

@@ -97,7 +97,9 @@ class S3Store:
         reply = await self.client.call("list_objects_v2", "", **parameters)
         if "KeyCount" not in reply and "Name" not in reply:
             # An empty body parses as an empty listing, and an empty store would let the app start empty.
-            raise StoreUnavailable(f"{self.url} answers a LIST with something else", "is it an S3 endpoint?")
+            raise StoreUnavailable(
+                f"{self.url} answers a LIST with something else", "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint"
+            )
         skip = len(self._location.key(""))
         return Page(
             tuple(

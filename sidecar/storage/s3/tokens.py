@@ -90,7 +90,7 @@ class MachineApi:
             raise self._refused(status)
         token = decode(body)
         if token is None and not body.strip():
-            raise TokenUnavailable(f"the {self.name} sends an empty answer", "sidecar asks again")
+            raise TokenUnavailable(f"the {self.name} sends an empty answer", "sidecar tries again")
         if token is None:
             raise ConfigurationError(
                 f"the {self.name} answers with something other than a token ({kind}, {len(body)} bytes)",
@@ -124,7 +124,7 @@ class MachineApi:
 
     def _refused(self, status: int) -> SidecarError:
         if status >= 500 or status == 429:
-            return TokenUnavailable(f"the {self.name} answers with status {status}", "sidecar asks again")
+            return TokenUnavailable(f"the {self.name} answers with status {status}", "sidecar tries again")
         if status in {401, 403}:
             return AccessDenied(
                 f"the {self.name} gives this machine no token (status {status})", "ask fly.io's support"

@@ -132,5 +132,8 @@ async def _hurry(scope: anyio.CancelScope) -> None:
 def etag_of(reply: Any) -> str:
     """The ETag of a write's reply, which tells it from any other 200, a proxy's page for example."""
     if "ETag" not in reply:
-        raise OutcomeUnknown("the store answers a write with something that has no ETag", "is it an S3 endpoint?")
+        raise OutcomeUnknown(
+            "the store answers a write with something that has no ETag",
+            "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
+        )
     return strong(str(reply["ETag"]))
