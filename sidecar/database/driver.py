@@ -8,6 +8,7 @@ already uses for its database.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import sqlite3
 
 LOCK_WAIT = 2.0  # seconds
+# Held while a database's file is opened. Whoever closes a descriptor of a database holds it, too, so that it can know that
+# no connection of this process is there whose locks that would drop.
+OPENING = threading.Lock()
 # Not before the file was seen to be whole: it makes SQLite accept one that was cut short, too.
 IGNORE_SCHEMA_ERRORS = "PRAGMA writable_schema=ON"
 
@@ -33,16 +37,20 @@ class Driver:
         self._module = module
         self.error: type[Exception] = module.Error
         self.version = str(module.sqlite_version)
+        self.version_info: tuple[int, ...] = module.sqlite_version_info
 
     @property
     def may_checkpoint(self) -> bool:
         """Whether this SQLite may checkpoint while another process does (https://sqlite.org/wal.html#walresetbug)."""
-        return is_fixed(self._module.sqlite_version_info)
+        return is_fixed(self.version_info)
 
     def connect(self, path: Path, mode: str) -> "sqlite3.Connection":
         """A connection that never creates a database. It waits for others' locks as long as it holds none itself."""
         name = f"file:{quote(os.fsencode(path))}?mode={mode}"
-        connection: sqlite3.Connection = self._module.connect(name, uri=True, isolation_level=None, timeout=LOCK_WAIT)
+        with OPENING:
+            connection: sqlite3.Connection = self._module.connect(
+                name, uri=True, isolation_level=None, timeout=LOCK_WAIT
+            )
         return connection
 
     def load_schema(self, connection: "sqlite3.Connection") -> None:

@@ -1,0 +1,113 @@
+"""What was captured and not taken yet, in bounded memory."""
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sidecar.model import LogPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A committed transaction as it was read from the log, or several that were folded into one.
+
+    `number` counts the commits from 1. `pages` is the size of the database after it, `images` are the whole pages that it
+    wrote, by number from 1; some may lie beyond that size. `at` is the monotonic time of the capture, in seconds. A folded
+    one stands for the commits from `first` to `number`, which were captured from `since` to `at`.
+    """
+
+    number: int
+    at: float
+    pages: int
+    images: Mapping[int, bytes]
+    first: int
+    since: float
+
+    @property
+    def folded(self) -> bool:
+        """Whether it stands for several commits."""
+        return self.first < self.number
+
+    @property
+    def size(self) -> int:
+        """Bytes of the images."""
+        return sum(map(len, self.images.values()))
+
+
+def fold(commits: Sequence[Captured]) -> Captured:
+    """One that stands for all of these, with the last image of each page.
+
+    Pages beyond the final size stay: a database that shrinks and grows again may read them from the log, as SQLite does.
+    """
+    images: dict[int, bytes] = {}
+    for commit in commits:
+        images.update(commit.images)
+    first, last = commits[0], commits[-1]
+    return Captured(last.number, last.at, last.pages, images, first.first, first.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was captured since the last one was taken. `end` is the place in the log that it goes to.
+
+    `unsummed`: some frames of the log have no checksum, so SQLite could not recover them after a crash.
+    """
+
+    commits: Sequence[Captured]
+    end: LogPosition
+    unsummed: bool = False
+
+    @property
+    def folded(self) -> bool:
+        """Whether some of it stands for several commits."""
+        return any(each.folded for each in self.commits)
+
+
+@dataclass(slots=True)
+class Backlog:
+    """Captured commits that wait. Beyond `fold_bytes` only the last image of each page is kept. Safe between threads."""
+
+    fold_bytes: int
+    _commits: list[Captured] = field(default_factory=list)
+    _bytes: int = 0
+    _end: LogPosition = field(default_factory=lambda: LogPosition(bytes(8), 0))
+    _unsummed: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the images that wait."""
+        return self._bytes
+
+    def pages(self) -> Collection[int]:
+        """The numbers of the pages that wait."""
+        with self._lock:
+            return {page for each in self._commits for page in each.images}
+
+    def add(self, commits: Sequence[Captured], end: LogPosition, *, unsummed: bool = False) -> None:
+        """Append proved commits, up to `end`."""
+        with self._lock:
+            self._end, self._unsummed = end, self._unsummed or unsummed
+            self._commits.extend(commits)
+            self._bytes += sum(each.size for each in commits)
+            if self._bytes > self.fold_bytes and len(self._commits) > 1:
+                self._commits = [fold(self._commits)]
+                self._bytes = self._commits[0].size
+
+    def take(self) -> Batch:
+        """Everything that waits; it does not wait any more."""
+        with self._lock:
+            batch = Batch(self._commits, self._end, self._unsummed)
+            self._commits, self._bytes, self._unsummed = [], 0, False
+            return batch
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest commit that waits was captured, in monotonic seconds."""
+        with self._lock:
+            return self._commits[0].since if self._commits else None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._commits

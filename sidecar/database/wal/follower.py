@@ -1,0 +1,171 @@
+"""Follows the commits of one database in one thread: from a start, through looks, to an end or a cut."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar.database.driver import Driver
+from sidecar.database.wal.absence import is_back, is_same, leave
+from sidecar.database.wal.backlog import Backlog, Captured
+from sidecar.database.wal.cuts import CutCause, StreamCut
+from sidecar.database.wal.descriptors import Stamps
+from sidecar.database.wal.hands import Hands, NotNow
+from sidecar.database.wal.header import WalIndex
+from sidecar.database.wal.hold import Counters, Hold
+from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.tending import Situation, Step, Tending
+from sidecar.model import LogPosition
+
+_BETWEEN_STATS = 1.0  # seconds
+
+
+class Follower:
+    """All methods but `index` and `commit_at` belong to one thread. What is captured waits in `backlog`."""
+
+    def __init__(self, path: Path, driver: Driver, limits: Limits | None = None) -> None:
+        self.path, self.limits = path, limits or Limits()
+        self.backlog, self.counters = Backlog(self.limits.fold_bytes), Counters()
+        self._driver, self._tending = driver, Tending(self.limits)
+        self._hold: Hold | None = None
+        self._left: Stamps | None = None  # the database as it was when we closed it, for want of others
+        self._alone_since: float | None = None
+        self._failed = False
+        self._seen, self._checked = b"", time.monotonic()
+
+    @property
+    def hold(self) -> Hold:
+        """The hold on the database since it was opened last; the last one while it is closed. Raises `StreamCut`."""
+        if self._hold is None:
+            raise StreamCut(CutCause.ERROR, f"{self.path} was not opened")
+        return self._hold
+
+    @property
+    def position(self) -> LogPosition:
+        """The place in the log up to which all was captured."""
+        return self.hold.mark.position
+
+    @property
+    def commits(self) -> int:
+        """The number of the last captured commit."""
+        return self.hold.commits
+
+    @property
+    def away(self) -> bool:
+        """Whether the database is closed because nobody else had it open."""
+        return self._left is not None
+
+    @property
+    def parked(self) -> bool:
+        """Whether nothing is left to do, and we are in nobody's way: the next look may come later."""
+        return self.away or (self._hold is not None and self._hold.parked and self._alone_since is None)
+
+    def open(self, commits: int = 0) -> None:
+        """Open the database; commits are numbered from `commits` + 1. Raises `StreamCut`."""
+        hands = Hands(self.path, self._driver)
+        self._hold = Hold(hands, self.backlog, self.limits, self.counters, commits)
+
+    def start(self) -> LogPosition:
+        """Begin: the snapshot of the held hand is exactly the position. Raises `StreamCut`."""
+        with self._ending():
+            self.hold.start()
+        return self.position
+
+    def resume(self, log: LogPosition) -> list[Captured]:
+        """Go on where an earlier follower was, if the log proves that nothing is missing; else raises `StreamCut`."""
+        with self._ending():
+            self.hold.resume(log)
+        return list(self.backlog.take().commits)
+
+    def poll(self) -> list[Captured]:
+        """Look, and take what waits. Raises `StreamCut`; what was captured before it still waits in `backlog`."""
+        self.look()
+        return list(self.backlog.take().commits)
+
+    def look(self) -> None:
+        """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`."""
+        with self._ending():
+            try:
+                if self._left is None or self._return(self._left):
+                    self._look(self.hold)
+            except NotNow:  # what is held stays held, so nothing can be missed
+                self.hold.parked = False
+
+    def hop(self) -> None:
+        """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
+        with self._ending():
+            if self._left is None or self._return(self._left):
+                self.hold.hop()
+
+    def index(self) -> WalIndex:
+        """The header of the wal-index at this moment, from any thread.
+
+        Raises `NotNow` while it is being written, and `StreamCut` while the database is closed.
+        """
+        return self.hold.hands.index()
+
+    def commit_at(self, index: WalIndex) -> int | None:
+        """The number of the commit that a snapshot shows if `index` was read beside it, from any thread; None if unknown."""
+        return self.hold.marks.find(index)
+
+    def is_alone(self) -> bool:
+        """Whether no other process has the database open."""
+        return not self.limits.embedded and not self.hold.hands.files.others()
+
+    def close(self) -> None:
+        """End, and close everything. After a cut nothing is written, nor deleted."""
+        self._left = None
+        if self._hold:
+            self._hold.hands.close(tidy=not self._failed)
+
+    def _look(self, hold: Hold) -> None:
+        now, raw, alone = time.monotonic(), hold.hands.look(), self.is_alone()
+        self._alone_since = (self._alone_since or now) if alone else None
+        if now - self._checked >= _BETWEEN_STATS:
+            self._checked = now
+            hold.require_files()
+        # A checkpoint that waits while all is in the database may wait for us.
+        if hold.parked and raw == self._seen and not alone and not hold.hands.files.checkpointing():
+            return
+        self._seen = raw
+        if not hold.hands.index().same_commit(hold.mark.index):
+            hold.hop()
+        self._tend(hold)
+
+    def _tend(self, hold: Hold) -> None:
+        index, now = hold.hands.index(), time.monotonic()
+        situation = Situation(index, now, hold.parked, self._alone_since, hold.used, hold.unsummed)
+        match self._tending.next(situation):
+            case Step.HOP:
+                hold.hop()
+            case Step.BACKFILL:
+                hold.hands.backfill()
+                hold.hop()
+            case Step.EMPTY:
+                hold.empty()
+            case Step.FORCE:
+                hold.force()
+            case Step.LEAVE:
+                self._left = leave(hold)
+                self.counters.departures += self.away
+
+    def _return(self, left: Stamps) -> bool:
+        """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
+        if not is_back(self.path, left):
+            return False
+        self.open(self.commits)
+        self.hold.start_at_first_frame(lambda: is_same(self.path, left))
+        self._left = self._alone_since = None
+        return True
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Nothing can be proved after a cut, and every unexpected error of SQLite or the system is one."""
+        try:
+            yield
+        except StreamCut:
+            self._failed = True
+            raise
+        except (OSError, self._driver.error) as error:
+            self._failed = True
+            raise StreamCut(CutCause.ERROR, f"{self.path}: {error}") from error

@@ -1,0 +1,97 @@
+"""A forced reset: writers are kept out for a few milliseconds, in which the log can become complete and be reset.
+
+Under a steady load there is always a commit between the copy into the database and the next snapshot, so the log would
+grow without an end. The copying itself is done before, in rounds, until little is left.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Self
+
+from sidecar.database.driver import Driver
+from sidecar.database.wal.hands import Hands
+from sidecar.database.wal.limits import Limits
+
+_ROUNDS = 5
+_REST = 256 << 10  # bytes that may be left to copy while writers wait
+_RESERVE = 0.001  # seconds of the hold that the last hop needs
+
+
+def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None:
+    """Bring it about that the next commit resets the log; the seconds that writers were kept out, None if not at all.
+
+    Nobody is kept out while a reader is in the way, or the disk is too slow for it.
+    """
+    if not _is_nearly_done(hands, hop):
+        return None
+    with _Backfill(hands.path, hands.driver) as backfill:
+        if not hands.lock():
+            return None
+        since = time.monotonic()
+        try:
+            hop()
+            if _rest(hands) <= 2 * _REST and backfill.done_within(since + limits.forced_hold - _RESERVE):
+                hop()
+        finally:
+            hands.unlock()
+        return time.monotonic() - since
+
+
+def _is_nearly_done(hands: Hands, hop: Callable[[], None]) -> bool:
+    for _ in range(_ROUNDS):
+        hop()
+        mark = hands.index().frame
+        if not hands.backfill() and hands.index().backfilled < mark:
+            return False  # a reader of the app's has an older snapshot, or somebody else checkpoints
+        if _rest(hands) <= _REST:
+            return True
+    return False
+
+
+def _rest(hands: Hands) -> int:
+    index = hands.index()
+    return (index.frame - index.backfilled) * (index.page_size + 24)
+
+
+class _Backfill:
+    """A PASSIVE checkpoint in a thread of its own: one that waits for the disk cannot be interrupted, but be left behind."""
+
+    def __init__(self, path: Path, driver: Driver) -> None:
+        self._path, self._driver = path, driver
+        self._ready, self._go, self._done = threading.Event(), threading.Event(), threading.Event()
+        self._wanted = False
+        self._thread = threading.Thread(target=self._run, name="wal-backfill", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._thread.join()
+
+    def done_within(self, until: float) -> bool:
+        """Begin, and wait up to this monotonic time; whether all that was committed is in the database."""
+        self._wanted = True
+        self._go.set()
+        return self._done.wait(max(0.0, until - time.monotonic()))
+
+    def _run(self) -> None:
+        try:
+            with closing(self._driver.connect(self._path, "rw")) as connection:
+                connection.execute("PRAGMA wal_autocheckpoint=0")
+                connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+                self._ready.set()
+                self._go.wait()
+                if self._wanted:
+                    busy, log, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                    if not busy and log == done:
+                        self._done.set()
+        except self._driver.error:
+            pass
+        finally:
+            self._ready.set()

@@ -1,0 +1,224 @@
+"""An unbroken hold on an open database, hand over hand.
+
+A read transaction is held at every moment, whose snapshot is not newer than what was captured. A hop begins the next one
+first, then learns from the wal-index how many frames are committed, reads up to there, proves that nothing is missing, and
+only then ends the old one. So no commit can leave the log before it was captured (see `proof`).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.database.wal import frames, proof
+from sidecar.database.wal.backlog import Backlog, Captured
+from sidecar.database.wal.cuts import CutCause, StreamCut
+from sidecar.database.wal.descriptors import Stamps
+from sidecar.database.wal.forcing import force
+from sidecar.database.wal.frames import Found
+from sidecar.database.wal.hands import Hands, NotNow
+from sidecar.database.wal.header import WalIndex
+from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.marks import Marks
+from sidecar.database.wal.proof import Mark
+from sidecar.model import LogPosition
+
+_PATIENCE = 2.0  # seconds in which a beginning must find a quiet moment
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a follower has done since it was made."""
+
+    hops: int = 0
+    frames: int = 0
+    unsummed: int = 0
+    forced: int = 0
+    longest_hold: float = 0.0  # seconds that a writer's lock was held
+    emptied: int = 0
+    departures: int = 0  # times that the database was closed because nobody else had it open
+
+
+class Hold:
+    """What is captured goes into `backlog`, proved, from commit `commits` + 1 on.
+
+    `exact`: the snapshot of the held hand is exactly what was captured. `parked`: all of the log is in the database, and the
+    held hand reads that alone, so it is in nobody's way. `used`: when the last commit was captured, in monotonic seconds.
+    """
+
+    def __init__(self, hands: Hands, backlog: Backlog, limits: Limits, counters: Counters, commits: int) -> None:
+        self.hands, self.backlog, self.commits = hands, backlog, commits
+        self.mark, self.marks = Mark(NOWHERE), Marks(NOWHERE, commits)
+        self.exact = self.parked = False
+        self.used = time.monotonic()
+        self._limits, self._counters = limits, counters
+        self._unsummed: bytes | None = None
+        self._resting: tuple[int, int] | None = None
+
+    def start(self) -> None:
+        """Begin where the log ends now. Raises `StreamCut`."""
+        now = _patiently(self._hold_exactly)
+        self._begin_at(now, now.frame, now.checksum)
+        self._keep(Mark(now, self._header(now, now.frame)), Found())
+
+    def start_at_first_frame(self, is_first: Callable[[], bool]) -> None:
+        """Begin at the first frame of a log; `is_first` proves, once a read transaction is held, that it is the first log."""
+        now = _patiently(self._hold_exactly)
+        if not is_first():
+            raise StreamCut(CutCause.REPLACED, f"{self.hands.path} was changed or replaced while nobody had it open")
+        found = self._read(now, 0)
+        if found.ends:
+            proof.require_end(now, found)
+        self._begin_at(now, 0, (0, 0))
+        self._keep(Mark(now, found.last), found)
+
+    def resume(self, log: LogPosition) -> None:
+        """Go on after `log`, where an earlier follower was. Raises `StreamCut`.
+
+        Until the end of this nothing is held that is as old as `log`, so a writer may reset the log meanwhile. So all is
+        read at once, and the generation must be the same afterwards.
+        """
+        now = _patiently(self._hold_newest)
+        proof.require_resumable(log, now)
+        if log.frame:
+            proof.require_same_frame(log, self._header(now, log.frame))
+        found = self._read(now, log.frame)
+        if found.ends:
+            proof.require_end(now, found)
+        last = found.last or self._header(now, log.frame)
+        if _patiently(self.hands.index).salts != now.salts:
+            raise StreamCut(CutCause.RESET, "the log was reset while it was read again")
+        self._begin_at(now, log.frame, log.checksum)
+        self._keep(Mark(now, last), found)
+
+    def hop(self) -> None:
+        """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
+        hands, before = self.hands, self.hands.index()
+        hands.begin()
+        try:
+            now = hands.index()
+            self._capture(now)
+        except BaseException:
+            hands.let_go()
+            raise
+        hands.change()
+        self._counters.hops += 1
+        self.exact = before.same_commit(now)
+        # A checkpoint that is under way makes a new reader take another slot than that of the database alone.
+        self.parked = self.exact and not before.behind and not hands.files.checkpointing()
+        self._resting = None
+
+    def empty(self) -> None:
+        """Copy the log into the database and truncate it, if nobody is in the way."""
+        self.hop()
+        if self.hands.index().behind:
+            self.hands.backfill()
+            self.hop()
+        if self.parked and self.hands.truncate():
+            self._counters.emptied += 1
+            self.hop()
+
+    def force(self) -> None:
+        """Bring it about that the next commit resets the log, if it can be done quickly."""
+        kept_out = force(self.hands, self.hop, self._limits)
+        if kept_out is not None:
+            self._counters.forced += 1
+            self._counters.longest_hold = max(self._counters.longest_hold, kept_out)
+
+    @property
+    def unsummed(self) -> bool:
+        """Whether this generation of the log has frames that SQLite cannot recover after a crash."""
+        return self._unsummed == self.mark.index.salts
+
+    def require_files(self) -> None:
+        """The names must still lead to our files, and nobody may have written the database past the log."""
+        hands = self.hands
+        if not hands.files.in_place(hands.path):
+            raise StreamCut(CutCause.REPLACED, f"{hands.path}, its -wal or its -shm was replaced or removed")
+        index, stamps = hands.index(), Stamps.of(hands.path)
+        if not stamps.size:
+            raise StreamCut(CutCause.REPLACED, f"{hands.path} was truncated to nothing")
+        now = (stamps.size, stamps.written)
+        if not self.parked or index.behind or index != self.mark.index or hands.index() != index:
+            self._resting = None
+        elif stamps.size < index.pages * index.page_size or (self._resting and self._resting != now):
+            raise StreamCut(
+                CutCause.REPLACED, f"{hands.path} was written past its log: was another file copied over it?"
+            )
+        else:
+            self._resting = now
+
+    def _capture(self, now: WalIndex) -> None:
+        self.require_files()
+        mark = self.mark
+        after = proof.first_unread(mark, now, unsummed=self.unsummed)
+        same = now.salts == mark.index.salts
+        if same and mark.last:
+            proof.require_last(mark, self._header(mark.index, mark.index.frame))
+        found = self._read(now, after)
+        proof.require_complete(mark, now, found)
+        self._keep(Mark(now, found.last or (mark.last if same else b"")), found)
+
+    def _read(self, now: WalIndex, after: int) -> Found:
+        """Read the frames after `after`. Whether memory has room for them is known before."""
+        size = (now.frame - after) * now.page_size
+        if not size:
+            return Found()
+        room = self._limits.room(now.pages * now.page_size)
+        if self.backlog.size + size > room:
+            pages = frames.pages_of(self.hands.files.wal, now, after) | set(self.backlog.pages())
+            if (needed := len(pages) * now.page_size) > room:
+                raise StreamCut(
+                    CutCause.BACKLOG,
+                    f"{needed} bytes of changed pages wait to be stored, more than the {room} that memory may hold",
+                )
+        return frames.read(self.hands.files.wal, now, after, fold=size > self._limits.fold_bytes)
+
+    def _keep(self, mark: Mark, found: Found) -> None:
+        """What was found is proved: it counts from here on."""
+        at, captured = time.monotonic(), []
+        self.marks.add(mark.index.salts, found.ends, self.commits)
+        for each in found.transactions:
+            first, self.commits = self.commits + 1, self.commits + each.commits
+            captured.append(Captured(self.commits, at, each.pages, each.images, first, at))
+        if found.unsummed:
+            self._unsummed = mark.index.salts
+        if captured:
+            self.used = at
+        self.mark = mark
+        self._counters.frames += found.frames
+        self._counters.unsummed += found.unsummed
+        self.backlog.add(captured, mark.position, unsummed=bool(found.unsummed))
+
+    def _begin_at(self, now: WalIndex, frame: int, checksum: tuple[int, int]) -> None:
+        self.marks = Marks(WalIndex(now.salts, frame, checksum, 0, 0, 0, 0), self.commits)
+
+    def _header(self, index: WalIndex, frame: int) -> bytes:
+        return frames.header_of(self.hands.files.wal, frame, index.page_size) if frame else b""
+
+    def _hold_newest(self) -> WalIndex:
+        self.hands.begin()
+        self.hands.change()
+        return self.hands.index()
+
+    def _hold_exactly(self) -> WalIndex:
+        """Hold a snapshot that is exactly what the returned header shows."""
+        before = self.hands.index()
+        now = self._hold_newest()
+        if not before.same_commit(now):
+            raise NotNow
+        self.exact = True
+        return now
+
+
+def _patiently(attempt: Callable[[], WalIndex]) -> WalIndex:
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return attempt()
+        except NotNow:
+            if time.monotonic() > until:
+                raise StreamCut(CutCause.UNREADABLE, "the database had no quiet moment to begin at") from None
+            time.sleep(0.001)
+
+
+NOWHERE = WalIndex(bytes(8), 0, (0, 0), 0, 0, 0, 0)

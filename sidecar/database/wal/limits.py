@@ -1,0 +1,31 @@
+"""What a follower may take of the machine and of the app's patience."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes, frames of the log, and seconds.
+
+    Waiting commits are folded beyond `fold_bytes`, and the stream is cut rather than to hold more than `cut_bytes` or
+    `cut_share` of the database, whichever is more. The log is copied into the database from `soft_frames` on, at most
+    every `soft_seconds`, and after `idle_seconds` without a commit. A reset is forced from `forced_bytes` of log on, at most
+    every `forced_seconds`, with writers held up for at most `forced_hold`. `embedded`: the app is this very process, so
+    whether somebody else has the database open cannot be seen; else it is closed after `lone_seconds` without anybody.
+    """
+
+    fold_bytes: int = 8 << 20
+    cut_bytes: int = 64 << 20
+    cut_share: float = 0.1
+    soft_frames: int = 500
+    soft_seconds: float = 0.5
+    idle_seconds: float = 5.0
+    forced_bytes: int = 64 << 20
+    forced_seconds: float = 10.0
+    forced_hold: float = 0.005
+    lone_seconds: float = 2.0
+    embedded: bool = False
+
+    def room(self, database: int) -> int:
+        """Bytes of images that may wait in memory, for a database of this size in bytes."""
+        return max(self.cut_bytes, int(database * self.cut_share))
