@@ -42,7 +42,8 @@ _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 class Settings(BaseModel):
     """Every setting. Paths may be relative to the working directory."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # The validator is built with the first use: a process that loads its settings uses that of `LoadedSettings` alone.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     databases: Paths = Field(
         description="the SQLite files to protect; the name of a file is the database's name in the store"
