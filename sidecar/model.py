@@ -119,7 +119,7 @@ class Snapshot:
     `size`, `live` and `bare` are bytes: of the file, of its pages in use, and of those that its schema needs without any
     row. `rows` counts the rows of all tables if the database is small enough. `signature` is the live database's, read
     before the copy began, so a difference from it means newer writes. `permissions` are the live database's as well. `file`
-    is the copy's descriptor, open for as long as the snapshot exists.
+    is the copy's descriptor, open for as long as the snapshot exists. `posix_locks`: a program was seen to use them.
     """
 
     path: Path
@@ -135,6 +135,7 @@ class Snapshot:
     bare: int | None = None
     rows: int | None = None
     permissions: Permissions | None = None
+    posix_locks: bool = False
 
     @property
     def content(self) -> Path:

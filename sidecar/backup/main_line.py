@@ -46,7 +46,7 @@ class MainLine:
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
         key = key_of(history.database, timestamp)
         history.stamp(timestamp)
-        self._lineage.pending(key)
+        self._lineage.pending(key, posix_locks=snapshot.posix_locks)
         named = replace(index, timestamp=str(timestamp), parent=history.parent, epoch=fence.epoch)
         try:
             base = await self._reusable()

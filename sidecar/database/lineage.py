@@ -23,6 +23,7 @@ class Marker:
     `by_hand` means that somebody chose this restore point with `sidecar restore`. `identity`, `mount` and `filesystem`
     locate a store that is a directory (`StorePlace`): it may have moved, and another one may be in its place. `endpoint`
     is the server's: two servers may have a bucket of the same name. An older version did not write it: None is unknown.
+    `posix_locks`: a program was seen to lock this database as SQLite does by default.
     """
 
     store: str
@@ -36,6 +37,7 @@ class Marker:
     mount: str | None = None
     filesystem: str | None = None
     endpoint: str | None = None
+    posix_locks: bool = False
 
     @property
     def place(self) -> str:
@@ -88,6 +90,32 @@ def _parse(text: str) -> Marker:
     return marker
 
 
+def _path_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}.sidecar.json")
+
+
+def posix_locks_seen(database: Path) -> bool:
+    """Whether a sidecar on this disk has seen a program lock this database as SQLite does by default."""
+    marker = _read(_path_of(database))
+    return marker is not None and marker.posix_locks is True and _inode(database) in {marker.inode, None}
+
+
+def _read(path: Path) -> Marker | None:
+    try:
+        return _parse(path.read_text())
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _inode(path: Path) -> int | None:
+    """None when there is no file, or one of zero bytes."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino if status.st_size else None
+
+
 class Lineage:
     """Reads and writes the marker of one database."""
 
@@ -107,7 +135,7 @@ class Lineage:
         self._place = place
         self._endpoint = endpoint or None
         self._former: str | None = None
-        self.path = database.with_name(f"{database.name}.sidecar.json")
+        self.path = _path_of(database)
 
     def read(self) -> Marker | None:
         """The marker, or None unless it is about this very file and this store."""
@@ -134,17 +162,17 @@ class Lineage:
 
     def left_behind(self) -> Marker | None:
         """The marker for this store if its database, which was once on this disk, is missing."""
-        if self._inode(self._database) is not None:
+        if _inode(self._database) is not None:
             return None
         marker = self.on_this_disk()
-        staged = self._inode(temporary(self._database))
+        staged = _inode(temporary(self._database))
         # The same inode as the staged file: a boot was killed between writing the marker and renaming the file.
         return None if marker is None or marker.inode == staged else marker
 
     def left(self) -> Marker | None:
         """The marker of a database that had restore points, in whatever store, if the database itself is missing."""
         marker = self._parsed()
-        gone = self._inode(self._database) is None
+        gone = _inode(self._database) is None
         return marker if gone and marker and (marker.last or marker.pending) else None
 
     def refresh(self) -> None:
@@ -187,34 +215,31 @@ class Lineage:
         # The inode alone: device numbers change when a volume is attached anew. A file that takes the place of a
         # removed one may get its inode; it is then published as the newest, and the older restore points stay.
         marker = self._parsed()
-        return marker if marker and marker.inode == self._inode(self._database) else None
+        return marker if marker and marker.inode == _inode(self._database) else None
 
     def _parsed(self) -> Marker | None:
-        try:
-            return _parse(self.path.read_text())
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-    @staticmethod
-    def _inode(path: Path) -> int | None:
-        """None when there is no file, or one of zero bytes."""
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None
-        return status.st_ino if status.st_size else None
+        return _read(self.path)
 
     def descends(self, key: str, root: str, file: Path | None = None, *, by_hand: bool = False) -> None:
         """Record that the database has the content of this restore point, or descends from it.
 
         `file` is the path of the database before it is renamed into place, which keeps its inode.
         """
-        self._write(self._here(Marker(self._store, key, root=root, by_hand=by_hand)), file)
+        marker = Marker(self._store, key, root=root, by_hand=by_hand, posix_locks=self._locks())
+        self._write(self._here(marker), file)
 
-    def pending(self, key: str) -> None:
-        """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost."""
+    def pending(self, key: str, *, posix_locks: bool = False) -> None:
+        """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost.
+
+        `posix_locks`: a program was seen to use them on the database. That stays.
+        """
         marker = self.read() or Marker(self._store, None, endpoint=self._endpoint)
-        self._write(replace(marker, pending=_bounded((*marker.pending, key))))
+        pending = _bounded((*marker.pending, key))
+        self._write(replace(marker, pending=pending, posix_locks=posix_locks or self._locks()))
+
+    def _locks(self) -> bool:
+        marker = self._parsed()
+        return marker is not None and marker.posix_locks is True
 
     def _write(self, marker: Marker, file: Path | None = None) -> None:
         """Write the marker, or log that it failed: that may cost a conflict at the next boot, but never a backup."""

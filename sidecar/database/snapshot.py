@@ -111,6 +111,7 @@ class SqliteSnapshotter:
             },
             file=copy.file if DESCRIPTORS.is_dir() else None,
             permissions=permissions_of(path),
+            posix_locks=self._guard.uses_posix_locks(path),
         )
 
     def _prepare(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from sidecar.host.accounts import account_of, to_become
 from sidecar.host.clock import Clock, SystemClock
-from sidecar.host.creations import Creation
+from sidecar.host.creations import Creation, Seen
 from sidecar.host.descendants import Descendants, Process
 from sidecar.host.endpoints import OWN, canonical
 from sidecar.host.failures import failed, is_failure, local_errors
@@ -58,6 +58,7 @@ __all__ = [
     "Process",
     "QueuedStream",
     "Reaper",
+    "Seen",
     "Swap",
     "SystemClock",
     "account_of",

@@ -5,27 +5,31 @@ The file itself is never opened: close(2) would drop all POSIX locks that this p
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 Identity = tuple[int, int]  # device and inode
+LOOK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that a process has open: the name under which it was opened, and the kinds of record locks held through it.
+    """A file that a process has open: the name that it used, and the kinds of the record locks taken through it.
 
-    `folder` is the directory of that name, resolved in the process's own root. It is known only for the files that were
-    asked about, else None.
+    `folder` is the directory of that name as the process sees it, None if unknown; `locked` are the first bytes of the locks.
+    Of files that were not asked for only the name is known, and `identity` is None.
     """
 
     name: str
-    identity: Identity
+    identity: Identity | None
     locks: frozenset[str] = frozenset()
     folder: Identity | None = None
+    locked: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,64 +54,115 @@ def identity_of(path: str | Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
-def openers(identities: set[Identity], among: Iterable[int] | None = None) -> list[Opener]:
-    """The processes, of all or of `among`, that have one of these files open, this one included.
+def openers(identities: set[Identity], among: Iterable[int] | None = None, name: str = "") -> list[Opener]:
+    """The processes that have one of these files open, this one included, as far as we may look: of all, or of `among`.
 
-    Processes that we have no permission to inspect are missing.
+    Only what seems to be one of them, by its inode number or because its name begins with `name`, is asked for more: a file
+    of another file system may be on a server that does not answer. Raises TimeoutError if it takes longer than
+    `LOOK_SECONDS` all the same.
     """
     if not identities:  # a walk takes milliseconds where many files are open
         return []
-    pids = [int(each) for each in os.listdir("/proc") if each.isdigit()] if among is None else among
-    found = ((pid, _descriptors(pid)) for pid in pids)
-    return [
-        Opener(pid, tuple(_files(pid, open_now, identities)))
-        for pid, open_now in found
-        if identities & set(open_now.values())
-    ]
+    found: list[Opener] | Exception = TimeoutError("a file system does not answer")
 
+    def look() -> None:
+        nonlocal found
+        try:
+            found = _openers(identities, among, name)
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+            found = error
 
-def _descriptors(process: int) -> dict[str, Identity]:
-    """The file behind each descriptor. Empty or incomplete if the process exits, closes files or belongs to another user."""
-    found: dict[str, Identity] = {}
-    with suppress(OSError):
-        for descriptor in os.listdir(f"/proc/{process}/fd"):
-            if identity := identity_of(f"/proc/{process}/fd/{descriptor}"):
-                found[descriptor] = identity
+    thread = threading.Thread(target=look, name="openers", daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS)
+    if isinstance(found, Exception):
+        raise found
     return found
 
 
-def _files(pid: int, descriptors: dict[str, Identity], asked: set[Identity]) -> Iterator[OpenFile]:
-    for descriptor, identity in descriptors.items():
-        with suppress(OSError):
-            name = os.readlink(f"/proc/{pid}/fd/{descriptor}")
-            if name.startswith("/"):
-                folder = identity_of(f"/proc/{pid}/root{os.path.dirname(name)}") if identity in asked else None
-                yield OpenFile(name, identity, frozenset(_locks(Path(f"/proc/{pid}/fdinfo/{descriptor}"))), folder)
+def has_open(pid: int, identities: set[Identity]) -> bool:
+    """Whether a process has one of these files open. May take as long as a file system does not answer."""
+    return bool(_openers(identities, [pid], ""))
 
 
-def _locks(info: Path) -> Iterator[str]:
-    """The kinds of record locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`.
+def _openers(identities: set[Identity], among: Iterable[int] | None, name: str) -> list[Opener]:
+    pids = [int(each) for each in os.listdir("/proc") if each.isdigit()] if among is None else among
+    found = ((pid, _files(pid, identities, name)) for pid in pids)
+    return [Opener(pid, files) for pid, files in found if any(file.identity in identities for file in files)]
 
-    Locks of open file descriptions (OFDLCK) conflict with POSIX locks too, see fcntl(2); those of flock(2) do not.
-    """
+
+def _files(pid: int, asked: set[Identity], part: str) -> tuple[OpenFile, ...]:
+    """What a process has open, with a path. It may be gone, or somebody else's; a file may be closed meanwhile."""
+    inodes = {str(inode) for _, inode in asked}
+    found = []
     with suppress(OSError):
-        for line in info.read_text().splitlines():
-            fields = line.split()
-            if fields[:1] == ["lock:"] and fields[2] in {"POSIX", "OFDLCK"}:
-                yield fields[4]
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                name = os.readlink(f"/proc/{pid}/fd/{descriptor}")  # which asks no file system
+                if name.startswith("/"):
+                    found.append(_file(pid, descriptor, name, asked, inodes, part))
+    return tuple(found)
+
+
+def _file(pid: int, descriptor: str, name: str, asked: set[Identity], inodes: set[str], part: str) -> OpenFile:
+    info = _info(Path(f"/proc/{pid}/fdinfo/{descriptor}"))
+    inode = next((line[1] for line in info if line[0] == "ino:"), None)  # since Linux 5.14
+    if inode is not None and inode not in inodes and not (part and os.path.basename(name).startswith(part)):
+        return OpenFile(name, None)
+    identity = identity_of(f"/proc/{pid}/fd/{descriptor}")
+    if identity not in asked:
+        return OpenFile(name, None)
+    folder = identity_of(f"/proc/{pid}/root{os.path.dirname(name)}")
+    locks = list(_locks(info))
+    kinds, first = frozenset(kind for kind, _ in locks), frozenset(first for _, first in locks)
+    return OpenFile(name, identity, kinds, folder, first)
+
+
+def _info(path: Path) -> list[list[str]]:
+    """The fields of each line of an fdinfo; none when it is gone, or not ours to read."""
+    try:
+        return [line.split() for line in path.read_text().splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def _locks(info: list[list[str]]) -> Iterator[tuple[str, int]]:
+    """Kind and first byte of the record locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`.
+
+    Those of open file descriptions, OFDLCK, keep a process with POSIX locks out as well (fcntl(2)), other than FLOCK.
+    """
+    for fields in info:
+        if fields[0] == "lock:" and len(fields) > 7 and fields[2] in {"POSIX", "OFDLCK"}:
+            yield fields[4], int(fields[7])
 
 
 @cache
 def shows_locks() -> bool:
-    """Whether this kernel lists locks in fdinfo. Some that emulate Linux do not."""
+    """Whether this kernel lists locks in fdinfo: not all that pass for Linux do."""
     try:
         file = os.memfd_create("locked")
     except (AttributeError, OSError):
         return False
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return "WRITE" in set(_locks(Path(f"/proc/self/fdinfo/{file}")))
+        return _shows_own(file, _info)
     except OSError:
         return False
     finally:
         os.close(file)
+
+
+def shows_locks_in(directory: Path, read: Callable[[Path], list[list[str]]] = _info) -> bool:
+    """Whether the locks on files of this directory are listed: a file system whose server keeps them may not show them.
+
+    A lock is tried, on a file of our own that has no name. Where none can be made, nothing speaks against it.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            return _shows_own(file.fileno(), read)
+    except OSError:
+        return True
+
+
+def _shows_own(file: int, read: Callable[[Path], list[list[str]]]) -> bool:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return "WRITE" in {kind for kind, _ in _locks(read(Path(f"/proc/self/fdinfo/{file}")))}

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sidecar.host.descendants import Process, below
+from sidecar.host.openers import has_open
 from sidecar.log import log
 
 _PROC = Path("/proc")
@@ -140,7 +141,7 @@ def having_open(processes: Sequence[Process], files: Sequence[Path]) -> list[Pro
     """
     wanted = {(found.st_dev, found.st_ino) for found in _stats(files)}
     owners = _lock_owners({inode for _, inode in wanted}) if wanted else set()
-    return [each for each in processes if wanted and (each.pid in owners or _has_open(each.pid, wanted))]
+    return [each for each in processes if wanted and (each.pid in owners or has_open(each.pid, wanted))]
 
 
 def _read_all() -> Iterator[Process]:
@@ -153,16 +154,6 @@ def _stats(files: Sequence[Path]) -> Iterator[os.stat_result]:
     for file in files:
         with suppress(OSError):
             yield os.stat(file)
-
-
-def _has_open(pid: int, wanted: set[tuple[int, int]]) -> bool:
-    with suppress(OSError):  # the process is gone, or somebody else's
-        for name in os.listdir(f"{_PROC}/{pid}/fd"):
-            with suppress(OSError):  # closed meanwhile
-                found = os.stat(f"{_PROC}/{pid}/fd/{name}")
-                if (found.st_dev, found.st_ino) in wanted:
-                    return True
-    return False
 
 
 def _lock_owners(inodes: set[int]) -> set[int]:

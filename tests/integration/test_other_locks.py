@@ -5,18 +5,24 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from sidecar.database import locking
+from sidecar.database.lineage import Lineage
 from sidecar.database.locking import LockGuard, require_posix_locks
 from sidecar.database.naming import describe_links
 from sidecar.database.snapshot import SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import ConfigurationError, DatabaseBusy, OtherLocks
-from sidecar.host.openers import identity_of, openers, shows_locks
+from sidecar.host import Identity
+from sidecar.host import openers as openers_module
+from sidecar.host.openers import identity_of, openers, shows_locks, shows_locks_in
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.eventually import eventually
 from tests.harness.processes import Child
@@ -46,6 +52,11 @@ for line in sys.stdin:
         elif line.strip() == "ofd":
             file = os.open(sys.argv[1], os.O_RDWR)
             fcntl.fcntl(file, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0x40000002, 510, 0))  # F_OFD_SETLK
+            print("locked", flush=True)
+        elif line.strip() == "whole":
+            file = os.open(sys.argv[1], os.O_RDWR)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            fcntl.lockf(file, fcntl.LOCK_SH)
             print("locked", flush=True)
         else:
             print(connection.execute(line).fetchall(), flush=True)
@@ -160,6 +171,135 @@ async def test_left_lock_is_named_with_the_way_to_remove_it(
         await snapshotter.prepare(path)
     assert f"`{remove} {lock}`" in caught.value.hint
     assert caught.value.exit_code == 78
+
+
+async def test_lock_file_is_harmless_once_a_program_was_seen_to_use_posix_locks(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """
+    1. A lock library makes `app.db.lock`: nothing is copied. A program has a lock as SQLite takes it: it is copied.
+    2. That is in the marker: the next sidecar starts beside the file. One without the marker does not.
+    Result: one warning; a directory is a lock all the same.
+    """
+    lock, lineage = Path(f"{path}.lock"), Lineage(path, "file:///store", durable=False)
+    await snapshotter.prepare(path)
+    lock.touch()
+    with capture_logs() as logs, opened(str(path)) as execute:
+        with pytest.raises(OtherLocks, match="no program was seen"):
+            await take(snapshotter, path)
+        assert execute("BEGIN IMMEDIATE") == "[]"
+        async with snapshotter.snapshot(path) as snapshot:
+            assert snapshot.posix_locks
+            lineage.pending("key", posix_locks=snapshot.posix_locks)
+        execute("COMMIT")
+        await take(snapshotter, path)
+    assert [each["event"] for each in logs].count("lock file beside the database ignored") == 1
+    lineage.descends("key", "root")
+    require_posix_locks(path)
+    await SqliteSnapshotter(Staging(path.parent)).prepare(path)
+    lineage.path.unlink()
+    with pytest.raises(OtherLocks):
+        require_posix_locks(path)
+    lock.unlink()
+    await take(snapshotter, path)
+    lock.mkdir()
+    with pytest.raises(OtherLocks):
+        await take(snapshotter, path)
+    lock.rmdir()
+    with pytest.raises(OtherLocks):
+        await take(snapshotter, path)
+
+
+async def test_lock_that_is_not_as_sqlite_takes_it_proves_nothing(path: Path, opened: Open) -> None:
+    """A backup tool that locks the whole file says nothing about the app."""
+    guard, lock = LockGuard(), Path(f"{path}.lock")
+    guard.require(path)
+    lock.touch()
+    with opened(str(path)) as execute:
+        assert execute("close") == "None"
+        assert execute("whole") == "locked"
+        with pytest.raises(OtherLocks):
+            guard.require(path)
+        assert not guard.uses_posix_locks(path)
+        assert execute("ofd") == "locked"
+        guard.require(path)
+        assert guard.uses_posix_locks(path)
+
+
+async def test_lost_events_are_no_proof_that_there_was_no_lock(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """The kernel keeps so many events and drops the rest: not copied, unless a program is seen to use POSIX locks."""
+    await snapshotter.prepare(path)
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    files = [path.with_name(name) for name in ("one", "two")]  # the kernel joins equal events
+
+    def create() -> None:
+        for number in range(most + 10):
+            files[number % 2].touch()
+            files[number % 2].unlink()
+
+    create()
+    with pytest.raises(DatabaseBusy, match="than the kernel reports"):
+        await take(snapshotter, path)
+    assert await take(snapshotter, path) == 0
+    create()
+    with opened(str(path)) as execute:
+        assert execute("BEGIN IMMEDIATE") == "[]"
+        assert await take(snapshotter, path) == 0
+
+
+async def test_file_system_that_does_not_show_locks_makes_nobody_suspect(
+    path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may keep them, as some FUSE file systems do: an app in the middle of a transaction seems to have none."""
+    assert shows_locks_in(path.parent)
+    assert not shows_locks_in(path.parent, lambda _info: [["pos:", "0"], ["ino:", "1"]])
+    assert shows_locks_in(path.with_name("missing"))  # nothing speaks against it
+    with opened(str(path)) as execute, capture_logs() as logs:
+        for statement in TRANSACTION[:2]:
+            assert execute(statement) == "[]"
+        monkeypatch.setattr(openers_module, "_locks", lambda _info: iter(()))
+        guard = LockGuard()
+        for _ in range(2):
+            guard.require(path)
+        assert guard.may_switch(path)
+        monkeypatch.setattr(locking, "shows_locks_in", lambda _directory: True)
+        with pytest.raises(OtherLocks):
+            LockGuard().require(path)
+    assert [each["event"] for each in logs] == ["locks are not visible on this file system"]
+
+
+async def test_looking_asks_no_other_file_system(
+    path: Path, tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer would hold up every stat. One that does all the same is given up, and nothing copied."""
+    asked: list[str] = []
+
+    def recorded(name: str | Path) -> Identity | None:
+        asked.append(str(name))
+        return identity_of(name)
+
+    other = tmp_path / "other"
+    other.touch()
+    with opened(str(path)) as execute:
+        execute(SUM)
+        reader = Child(["sh", "-c", f"exec 3< {other} 4< {path}; exec sleep 60"], {})
+        try:
+            eventually(lambda: os.path.exists(f"/proc/{reader.popen.pid}/fd/4"), 10, "open files")
+            monkeypatch.setattr(openers_module, "identity_of", recorded)
+            wanted = identity_of(path)
+            assert wanted
+            assert [each.pid for each in openers({wanted}, [reader.popen.pid])] == [reader.popen.pid]
+            assert asked == [f"/proc/{reader.popen.pid}/fd/4", f"/proc/{reader.popen.pid}/root{path.parent}"]
+            answered = threading.Event()
+            monkeypatch.setattr(openers_module, "identity_of", lambda _name: answered.wait() and None)
+            monkeypatch.setattr(openers_module, "LOOK_SECONDS", 0.2)
+            with pytest.raises(DatabaseBusy, match="does not answer"):
+                require_posix_locks(path)
+            answered.set()
+        finally:
+            reader.kill()
 
 
 async def test_journal_that_a_crash_left_is_rolled_back(

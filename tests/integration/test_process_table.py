@@ -58,7 +58,7 @@ def process(pid: int) -> Process:
 def test_process_that_has_a_database_open_is_found(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its descriptors; or by SQLite's locks, where another user's descriptors may not be looked at."""
     if way == "locks":
-        monkeypatch.setattr(process_table, "_has_open", lambda _pid, _wanted: False)
+        monkeypatch.setattr(process_table, "has_open", lambda _pid, _wanted: False)
     else:
         monkeypatch.setattr(process_table, "_lock_owners", lambda _inodes: set())
     database, other = tmp_path / "app.db", tmp_path / "other.db"

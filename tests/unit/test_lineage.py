@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker, StorePlace
+from sidecar.database.lineage import PENDING_KEPT, Lineage, Marker, StorePlace, posix_locks_seen
 from sidecar.host.endpoints import OWN
 from sidecar.host.files import temporary
 
@@ -317,3 +317,25 @@ def test_a_server_that_got_another_name_is_followed(database: Path) -> None:
 def test_a_marker_of_another_store_is_never_followed(database: Path) -> None:
     Lineage(database, "s3://other/prefix", durable=False, endpoint=A).descends(KEY, "root")
     assert at(database, A).follow(KEY) is None
+
+
+def test_that_a_program_uses_posix_locks_is_kept(database: Path) -> None:
+    """From one restore point to the next, over a restore, and for whatever store; it is about this database alone."""
+    one = lineage(database)
+    one.descends(KEY, "root")
+    assert not posix_locks_seen(database)
+    one.pending("next", posix_locks=True)
+    one.pending("other")
+    assert posix_locks_seen(database)
+    one.descends("other", "root")
+    assert posix_locks_seen(database)
+    Lineage(database, "s3://elsewhere/x", durable=False).descends("first", "root")
+    assert posix_locks_seen(database)
+    text = one.path.read_text()
+    one.path.write_text(text.replace('"posix_locks": true', '"posix_locks": "yes"'))
+    assert not posix_locks_seen(database)
+    one.path.write_text(text)
+    database.rename(database.with_name("gone"))
+    assert posix_locks_seen(database)
+    database.write_text("another")
+    assert not posix_locks_seen(database)
