@@ -7,7 +7,7 @@ from datetime import datetime
 from sidecar.errors import PreconditionFailed, StoreUnavailable, UsageError
 from sidecar.monitoring.incident_store import ATTEMPTS, Acknowledgement, read_open, write_incidents
 from sidecar.repository import Catalog
-from sidecar.status import STORED, Kind, Problem
+from sidecar.status import LOOK_FOR, STORED, Kind, Problem
 
 NOTE_LENGTH = 500
 KINDS = tuple(sorted(STORED))
@@ -45,11 +45,13 @@ async def acknowledge(
     """Acknowledge the open incidents of these kinds, and store `note` with them.
 
     Only incidents that the first read returns are acknowledged: one that arises meanwhile stays open. `now` is the time by
-    this machine's clock. Raises what the store raises, such as `AccessDenied` if these credentials may not write.
+    this machine's clock. An incident with a later time is acknowledged at that time, because the reporting machine's clock
+    decides whether it has happened again. Raises what the store raises, such as `AccessDenied` if these credentials may not
+    write.
     """
     seen: dict[tuple[Kind, str, str], datetime] | None = None
     for _ in range(ATTEMPTS):
-        stored, found = await read_open(catalog, database, now)
+        stored, found = await read_open(catalog, database, now, ahead=LOOK_FOR)
         if seen is None:
             seen = {each.identity: each.at for each in found if each.kind in kinds}
         chosen = tuple(each for each in found if each.identity in seen and each.at <= seen[each.identity])

@@ -90,10 +90,12 @@ class StoredIncidents:
         return max(now - LOOK_FOR, decided or now - LOOK_FOR)
 
 
-async def read_incidents(store: ObjectStore, database: str, now: datetime) -> StoredIncidents:
+async def read_incidents(
+    store: ObjectStore, database: str, now: datetime, *, ahead: timedelta = timedelta(0)
+) -> StoredIncidents:
     """Read the incidents of the day before `now`; an object that cannot be parsed counts as none.
 
-    Raises what the store raises.
+    One from a later time is dated `ahead` of `now` at most. Raises what the store raises.
     """
     try:
         blob = await store.get(incidents_key(database))
@@ -102,7 +104,7 @@ async def read_incidents(store: ObjectStore, database: str, now: datetime) -> St
     try:
         values = json.loads(bytes(blob.data))
         listed = (*values["notices"], *values.get("incidents", ()))
-        found = [_parse(database, each, now) for each in listed if each["kind"] in _KINDS]
+        found = [_parse(database, each, now + ahead) for each in listed if each["kind"] in _KINDS]
         decided = _parse_instant(values["decided"]) if values.get("decided") else None
         acknowledged = tuple(
             _parse_acknowledgement(each) for each in values.get("acknowledged", ()) if each["kind"] in _KINDS
@@ -157,12 +159,14 @@ async def close_incidents(store: ObjectStore, database: str) -> None:
         log.info("open incidents not closed", database=database, error=error.message)
 
 
-async def read_open(catalog: Catalog, database: str, now: datetime) -> tuple[StoredIncidents, tuple[Problem, ...]]:
+async def read_open(
+    catalog: Catalog, database: str, now: datetime, *, ahead: timedelta = timedelta(0)
+) -> tuple[StoredIncidents, tuple[Problem, ...]]:
     """What is stored, and what is open: the stored incidents and those of data under `diverged/`, oldest first.
 
     `now` is this machine's clock. Raises what the store raises.
     """
-    stored = await read_incidents(catalog.store, database, now)
+    stored = await read_incidents(catalog.store, database, now, ahead=ahead)
     diverged = await diverged_since(catalog, database, stored.open_since(await catalog.store.now()))
     unseen = tuple(each for each in diverged if not stored.acknowledgement(each))
     return stored, (*unseen, *stored.incidents)
@@ -179,8 +183,8 @@ def _findings_json(what: Problem | Acknowledgement) -> dict[str, object]:
     return {"findings": sorted(what.findings), **full} if what.findings else {}
 
 
-def _parse(database: str, value: dict[str, Any], now: datetime) -> Problem:
-    at, lasting, message = min(_parse_instant(value["at"]), now), bool(value.get("lasting")), str(value["message"])
+def _parse(database: str, value: dict[str, Any], latest: datetime) -> Problem:
+    at, lasting, message = min(_parse_instant(value["at"]), latest), bool(value.get("lasting")), str(value["message"])
     kind, full = Kind(value["kind"]), bool(value.get("full_check"))
     return Problem(at, database, message, str(value["hint"]), kind, lasting, _parse_findings(value), full)
 
