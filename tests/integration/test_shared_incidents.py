@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.errors import StoreUnavailable
 from sidecar.host import SystemClock
-from sidecar.monitoring import KINDS, acknowledge_all
+from sidecar.monitoring.acknowledgement import KINDS, acknowledge_all
 from sidecar.monitoring.incident_store import read_incidents
 from sidecar.repository import Catalog
 from sidecar.status import Kind
