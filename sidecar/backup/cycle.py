@@ -9,6 +9,7 @@ import anyio
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.history import History, Start
 from sidecar.backup.main_line import MainLine
+from sidecar.backup.snapshot_check import Unchecked
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import CheckReport
@@ -17,7 +18,7 @@ from sidecar.host import Clock
 from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Snapshot
-from sidecar.repository import Parent, Published
+from sidecar.repository import Parent, Published, point_of
 from sidecar.status import Status
 
 PROTECTED = ("published", "unchanged")
@@ -143,11 +144,12 @@ class Cycle:
         async with self._alone:
             await self._main_line.settle()
 
-    async def run(self, *, last: bool = False) -> str:
+    async def run(self, *, last: bool = False, later: Unchecked | None = None) -> str:
         """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
 
         when the app has not created the database yet. The `last` one leaves the tags of the restore point that it
-        supersedes to the next boot: a shutdown has no time for them.
+        supersedes to the next boot: a shutdown has no time for them. With `later` the first check of a snapshot may be left
+        to the caller, who closes its stack.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
@@ -157,7 +159,7 @@ class Cycle:
                 if last:  # before the turn: all databases at once
                     await self._coverage.look_last()
                 async with self._turn:
-                    ended = await self._run(last=last)
+                    ended = await self._run(last=last, later=later)
                 if ended.name in PROTECTED and not last:
                     await self._main_line.settle()
         except Exception as error:
@@ -174,7 +176,7 @@ class Cycle:
             )
         return ended.name
 
-    async def _run(self, *, last: bool) -> CycleOutcome:
+    async def _run(self, *, last: bool, later: Unchecked | None) -> CycleOutcome:
         self._fence.require_held()
         self.source.observe()
         signature = self.source.signature()
@@ -185,7 +187,7 @@ class Cycle:
             if await self._coverage.is_held(last=last):
                 return self._unchanged("files unchanged since the last restore point")
             reason = self._coverage.missing
-        return await self._snapshot_and_publish(reason, last=last)
+        return await self._snapshot_and_publish(reason, last=last, later=later)
 
     async def has_more(self) -> bool:
         """Whether the database has something that its newest restore point has not. Raises `SidecarError`.
@@ -208,11 +210,11 @@ class Cycle:
             self._report.succeeded(self.database.name, "unchanged")
         return CycleOutcome("unchanged", reason)
 
-    async def _snapshot_and_publish(self, reason: str, *, last: bool) -> CycleOutcome:
+    async def _snapshot_and_publish(self, reason: str, *, last: bool, later: Unchecked | None) -> CycleOutcome:
         timing = Timing(self._clock.monotonic)
-        async with self.source.copy() as snapshot:
+        async with self.source.copy(later.stack if later else None) as snapshot:
             checking = Timing(self._clock.monotonic)
-            known = await self.source.check(snapshot, last=last)
+            known = await self.source.check(snapshot, last=last, later=later)
             checked = checking.elapsed()
             index = replace(await self._main_line.index(snapshot), check=known)
             if index.root == self._history.root:
@@ -223,6 +225,8 @@ class Cycle:
                 reason = self._coverage.missing
             uploading = Timing(self._clock.monotonic)
             published = await self._main_line.publish(snapshot, index)
+            if later and later.snapshot:
+                later.point = point_of(published.info)
             self._coverage.satisfy()
             self._status.final_estimate = timing.elapsed() - checked  # a final backup makes no long check
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())

@@ -5,8 +5,10 @@ from datetime import timedelta
 from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from sidecar.backup.cycle import Cycle, Timing
+from sidecar.backup.snapshot_check import Unchecked
 from sidecar.errors import DatabaseMissing, LeaseLost, SidecarError, Transient
 from sidecar.host import Clock
 from sidecar.log import log
@@ -25,6 +27,8 @@ class Backup:
         self._status = status.databases[cycle.database.name]
         self._clock = clock
         self._woken = anyio.Event()
+        self._beside: TaskGroup | None = None  # for checks of what was published, while `run` runs
+        self._unchecked: list[Unchecked] = []
 
     @property
     def database(self) -> Database:
@@ -46,6 +50,15 @@ class Backup:
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
         """Run cycles for ever: one each interval, after a failure sooner, with exponential backoff and full jitter."""
         await self.cycle.settle()  # at the start, too: an app that is often stopped may never live to see a cycle
+        try:
+            async with anyio.create_task_group() as self._beside:
+                await self._keep_running(interval, at_once=at_once)
+        finally:
+            self._beside = None
+            for each in self._unchecked:  # their tasks may not have begun
+                await each.stack.aclose()
+
+    async def _keep_running(self, interval: timedelta, *, at_once: bool) -> None:
         delay, failures = 0.0 if at_once else interval.total_seconds(), 0
         while True:
             self._status.next_backup = self._clock.now() + timedelta(seconds=delay)
@@ -102,7 +115,38 @@ class Backup:
 
     async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
-        return await self._tried(partial(self.cycle.run, last=last))
+        if last or self._beside is None:
+            return await self._tried(partial(self.cycle.run, last=last))
+        later = Unchecked()
+        self._unchecked.append(later)
+        failure = await self._tried(partial(self.cycle.run, later=later))
+        if later.snapshot and failure is None and self._beside:
+            self._beside.start_soon(self._check_later, later)
+        else:
+            await self._discard(later)
+        return failure
+
+    async def _check_later(self, later: Unchecked) -> None:
+        """Check what is published, while cycles go on. What is no true copy is replaced at once, by one that is."""
+        difference: SidecarError | None = None
+        try:
+            if later.snapshot:
+                difference = await self.cycle.source.check_later(later.snapshot)
+        except SidecarError as error:
+            log.warning("published snapshot not checked", database=self.database.name, error=error.message)
+        except Exception:  # the loop boundary: a bug here must not stop the backups
+            log.exception("published snapshot not checked because of a bug", database=self.database.name)
+        finally:
+            await self._discard(later)
+        if difference:
+            self._report_failure(difference)
+            log.error("restore point is not a true copy", database=self.database.name, error=difference.message)
+            if later.point:
+                await self.replace_damaged(later.point)
+
+    async def _discard(self, later: Unchecked) -> None:
+        self._unchecked.remove(later)
+        await later.stack.aclose()
 
     async def _tried(self, work: Callable[[], Awaitable[object]]) -> Exception | None:
         try:

@@ -1,11 +1,12 @@
 """The database to be backed up: whether it is there, what changed since the last restore point, and copies of it."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
-from sidecar.backup.snapshot_check import SnapshotCheck
+from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
 from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
+from sidecar.errors import SidecarError
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.model import Database, Signature, Snapshot
@@ -66,9 +67,13 @@ class Source:
         signature = self.signature()
         return signature is not None and self.changed_since(signature)
 
-    async def check(self, snapshot: Snapshot, *, last: bool) -> CheckReport | None:
+    async def check(self, snapshot: Snapshot, *, last: bool, later: Unchecked | None) -> CheckReport | None:
         """What is known of the content of a copy. Raises `SidecarError` for one that must not be published."""
-        return await self._check.report(snapshot, last=last) if self._check else None
+        return await self._check.report(snapshot, last=last, later=later) if self._check else None
+
+    async def check_later(self, snapshot: Snapshot) -> SidecarError | None:
+        """See `SnapshotCheck.check_later`."""
+        return await self._check.check_later(snapshot) if self._check else None
 
     def begin(self, *, restored: bool, check: CheckReport | None = None) -> None:
         """Start from the database as it is now.
@@ -83,11 +88,16 @@ class Source:
             self._changes.mark_held(signature, self._clock.now())
 
     @asynccontextmanager
-    async def copy(self) -> AsyncIterator[Snapshot]:
-        """Take a snapshot for a restore point; call `protected` once the store has it. Raises as `Snapshotter.snapshot`."""
+    async def copy(self, keeper: AsyncExitStack | None = None) -> AsyncIterator[Snapshot]:
+        """Take a snapshot for a restore point; call `protected` once the store has it. Raises as `Snapshotter.snapshot`.
+
+        It is removed at the end of the block, or with `keeper` when that is closed.
+        """
         self._changes.begin_copy()
         try:
-            async with self._snapshotter.snapshot(self.database.path) as snapshot:
+            async with AsyncExitStack() as own:
+                stack = own if keeper is None else keeper
+                snapshot = await stack.enter_async_context(self._snapshotter.snapshot(self.database.path))
                 self._changes.end_copy(snapshot, self._clock.now())
                 self._notice_replaced(snapshot.signature.database.inode)
                 yield snapshot

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from sidecar.backup import snapshot_check
-from sidecar.backup.snapshot_check import SnapshotCheck
+from sidecar.backup.snapshot_check import SMALL, SnapshotCheck, Unchecked
 from sidecar.database.base import YieldToApp
 from sidecar.database.findings import CheckReport
 from sidecar.errors import SidecarError
@@ -54,10 +54,14 @@ class Scene:
         self.checker = Checker(self.clock)
         self.check = SnapshotCheck(database, self.checker, mode, self.status, self.clock)
 
-    async def report(self, *, on_tmpfs: bool = True, last: bool = False) -> CheckReport | None:
+    def snapshot(self, *, on_tmpfs: bool = True, size: int = 1) -> Snapshot:
         signature = Signature(FileStamp(1, 1, 1), None, racy=False)
-        snapshot = Snapshot(Path("/staged"), 1, 1, 4096, 1, signature, "3", on_tmpfs)
-        return await self.check.report(snapshot, last=last)
+        return Snapshot(Path("/staged"), size, 1, 4096, 1, signature, "3", on_tmpfs)
+
+    async def report(
+        self, *, on_tmpfs: bool = True, last: bool = False, size: int = 1, later: Unchecked | None = None
+    ) -> CheckReport | None:
+        return await self.check.report(self.snapshot(on_tmpfs=on_tmpfs, size=size), last=last, later=later)
 
 
 async def test_first_snapshot_is_checked_wherever_it_is_staged() -> None:
@@ -157,3 +161,49 @@ async def test_without_a_check_nothing_is_said() -> None:
     scene = Scene("none")
     assert await scene.report() is None
     assert scene.checker.checks == 0
+
+
+async def test_first_large_snapshot_is_published_before_it_is_checked() -> None:
+    """
+    1. It is left to be checked later, and published as one that nobody has checked.
+    2. What is found is told then, and kept with the next restore point.
+    """
+    scene, later = Scene(), Unchecked()
+    scene.checker.findings = ("NULL value in t.b",)
+    assert await scene.report(size=SMALL + 1, later=later) is None
+    assert (scene.checker.checks, later.snapshot) == (0, scene.snapshot(size=SMALL + 1))
+    assert await scene.check.check_later(scene.snapshot()) is None
+    assert [each.kind for each in scene.status.problems] == ["finding"]
+    assert await scene.report(on_tmpfs=False) == CheckReport("none", ("NULL value in t.b",))
+
+
+async def test_small_one_is_checked_before_and_a_large_one_without_a_daemon_too() -> None:
+    for size, later in ((SMALL, Unchecked()), (SMALL + 1, None)):
+        scene = Scene()
+        assert await scene.report(size=size, later=later) == CheckReport("quick")
+        assert later is None or later.snapshot is None
+
+
+async def test_published_snapshot_that_is_no_true_copy_has_the_next_one_checked_before() -> None:
+    scene, later = Scene(), Unchecked()
+    await scene.report(size=SMALL + 1, later=later)
+    scene.checker.unreadable = BROKEN
+    assert "is not a true copy" in str(await scene.check.check_later(scene.snapshot()))
+    again = Unchecked()
+    with pytest.raises(SidecarError, match="is not a true copy"):
+        await scene.report(size=SMALL + 1, later=again)
+    assert again.snapshot is None
+    assert not scene.status.databases["app.db"].findings
+
+
+async def test_nothing_else_is_checked_while_the_first_one_is() -> None:
+    scene = Scene()
+    scene.checker.hangs = True
+    async with anyio.create_task_group() as group:
+        group.start_soon(scene.check.check_later, scene.snapshot())
+        await anyio.wait_all_tasks_blocked()
+        for later in (Unchecked(), None):
+            assert await scene.report(size=SMALL + 1, later=later) is None
+            assert later is None or later.snapshot is None
+        assert scene.checker.checks == 1
+        group.cancel_scope.cancel()
