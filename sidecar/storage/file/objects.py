@@ -62,7 +62,7 @@ class Objects:
         """See `base.ObjectStore`."""
         with self._reading():
             found = list(islice(keys(self._root.path, prefix, start_after), limit + 1))
-            page = (self._listed(key) for key in found[:limit])
+            page = (_listed(key, self._path(key)) for key in found[:limit])
             return Page(tuple(info for info in page if info), len(found) > limit)
 
     def put(
@@ -199,9 +199,10 @@ class Objects:
         metadata = {} if is_segment(key) else self._attributes.metadata(key)
         return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status), metadata)
 
-    def _listed(self, key: str) -> ObjectInfo | None:
-        try:
-            status = os.stat(self._path(key))
-        except FileNotFoundError:
-            return None  # pruned while we were listing
-        return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
+
+def _listed(key: str, path: Path) -> ObjectInfo | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None  # pruned while we were listing
+    return ObjectInfo(key, status.st_size, etag_of(status), modified_at(status))
