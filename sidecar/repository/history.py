@@ -3,9 +3,10 @@
 What lies beside that path is a side line: of a machine that was fenced, or that a later machine did not continue from.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sidecar.model import Origin, Timestamp
+from sidecar.model import AtRestorePoint, Origin, Position, Timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +73,133 @@ class Path:
     def segments(self) -> tuple[SegmentInfo, ...]:
         """All segments to read, in order."""
         return tuple(segment for leg in self.legs for segment in leg.segments)
+
+
+def is_beyond_end(position: Position | None, ends: Mapping[str, int]) -> bool:
+    """Whether what is at this position was written after the recorded end of its stream: by a machine that was fenced."""
+    return position is not None and position.commit > ends.get(position.stream, position.commit)
+
+
+def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int], until: int | None = None) -> Path:
+    """The history from `start`, the state of a restore point, through these streams; `ends` are recorded ends by name.
+
+    Where later streams continue positions of one stream, the path goes over to the one that leads to the highest epoch,
+    then to the latest start: the last holder of the lease knew which of them was the main line, and started from there.
+    A stream with a recorded end is left exactly there. The path stops before commits that are missing or held twice.
+    With `until`, microseconds by the store's clock, it ends with the first segment that reaches beyond that instant.
+    """
+    if isinstance(start, Position) and is_beyond_end(start, ends):
+        why = f"commit {start.commit} of stream {start.stream} was written by a fenced machine: it ended at {ends[start.stream]}"
+        return Path(start, (), start, stopped=why)
+    route = _Route({stream.name: stream for stream in streams}, ends)
+    steps = list(route.steps(start))
+    legs, end, stopped = [], start, ""
+    for stream, after, upto in steps:
+        leg, stopped = _leg(stream, after, upto, until)
+        if leg.upto > after:
+            legs.append(leg)
+            end = Position(stream.name, leg.upto)
+        if stopped or (leg.segments and _is_late(leg.segments[-1], until)):
+            break
+    return Path(start, tuple(legs), end, tuple(route.side_lines(start, steps)), stopped)
+
+
+Step = tuple[StreamInfo, int, int | None]
+"""A stream, the commit after which the path is in it, and the last one before the path leaves it, or None for all."""
+
+
+class _Route:
+    """Which streams a path goes through, whether or not their segments exist."""
+
+    def __init__(self, streams: Mapping[str, StreamInfo], ends: Mapping[str, int]) -> None:
+        self._streams = streams
+        self._ends = ends
+        self._ranks: dict[str, tuple[int, Timestamp]] = {}
+        for name in sorted(streams, reverse=True):  # a stream begins after the ones that it continues
+            ranks = [self._ranks[each.name] for each in self._successors(Position(name, 0))]
+            self._ranks[name] = max([(streams[name].epoch, streams[name].start), *ranks])
+
+    def steps(self, start: Origin) -> Iterable[Step]:
+        """The streams of the path, in order."""
+        origin: Origin | None = start
+        while origin:
+            chosen = max(self._successors(origin), key=lambda each: self._ranks[each.name], default=None)
+            if isinstance(origin, Position) and (stream := self._streams.get(origin.stream)):
+                after = chosen.after if chosen else None
+                upto = after.commit if isinstance(after, Position) else self._ends.get(origin.stream)
+                yield stream, origin.commit, upto
+            origin = Position(chosen.name, 0) if chosen else None
+
+    def side_lines(self, start: Origin, steps: list[Step]) -> Iterable[SideLine]:
+        """What is later than the start, and not on the way."""
+        names = {stream.name for stream, _, _ in steps}
+        for stream, _, upto in steps:
+            if upto is not None and any(segment.last > upto for segment in stream.segments):
+                yield SideLine(stream, upto, f"the main line left this stream at commit {upto}")
+        began = start.stream if isinstance(start, Position) else start.key.rpartition("/")[2]
+        for name in sorted(self._streams):
+            if name > began and name not in names:
+                yield SideLine(self._streams[name], 0, self._reason(self._streams[name]))
+
+    def _reason(self, stream: StreamInfo) -> str:
+        match stream.after:
+            case None:
+                return "nothing says what it continues, and no restore point of the main line names it"
+            case Position(name, commit) if name in self._streams:
+                return f"it continues commit {commit} of stream {name}, where the main line went another way"
+        return "what it continues is not on the main line"
+
+    def _successors(self, origin: Origin) -> list[StreamInfo]:
+        """The streams that may follow `origin`, which for a position means: from its commit on."""
+        found = [each for each in self._streams.values() if each.after is not None]
+        if isinstance(origin, AtRestorePoint):
+            return [each for each in found if each.after == origin]
+        end = self._ends.get(origin.stream)
+        return [
+            each
+            for each in found
+            if isinstance(each.after, Position)
+            and each.after.stream == origin.stream
+            and each.name > origin.stream
+            and each.after.commit >= origin.commit
+            and end in {None, each.after.commit}
+        ]
+
+
+def _is_late(segment: SegmentInfo, until: int | None) -> bool:
+    """Whether the last commit of a segment is later than that instant."""
+    return until is not None and segment.time * 1000 > until
+
+
+def _leg(stream: StreamInfo, after: int, target: int | None, until: int | None) -> tuple[Leg, str]:
+    """The segments with the commits from `after` on to `target`, or to the last; and why they end before that.
+
+    One that is later than `until` is the last, and no reason.
+    """
+    chosen: list[SegmentInfo] = []
+    upto, problem = after, ""
+    for segment in sorted(stream.segments, key=lambda each: (each.last, each.first, each.time)):
+        if segment.last <= after:
+            continue
+        if target is not None and upto >= target and segment.first > target:
+            break
+        if problem := _misfit(chosen, segment, upto, stream.name):
+            break
+        chosen.append(segment)
+        upto = segment.last
+        if _is_late(segment, until):
+            break
+    if target is not None and upto < target and not problem and not (chosen and _is_late(chosen[-1], until)):
+        problem = f"commits {upto + 1} to {target} of stream {stream.name} are missing"
+    if target is not None and upto >= target:
+        upto, problem = target, ""
+    return Leg(stream, after, upto, tuple(chosen)), problem
+
+
+def _misfit(chosen: list[SegmentInfo], segment: SegmentInfo, upto: int, stream: str) -> str:
+    """Why a segment does not follow the ones before it. A giant transaction goes on in the next segments, by its number."""
+    if segment.first > upto + 1:
+        return f"commits {upto + 1} to {segment.first - 1} of stream {stream} are missing"
+    if segment.first == upto + 1 or not chosen or segment.first == chosen[-1].last:
+        return ""
+    return f"two segments of stream {stream} hold commit {segment.first}"

@@ -20,6 +20,8 @@ DIVERGED = "diverged"
 STREAM = "stream"
 RESERVED_NAMES = frozenset({DIVERGED, STREAM, LEASE_KEY, ".sidecar"})
 _SEGMENT = re.compile(r"(\d{16})-(\d{16})-(\d{13,})\.zst", re.ASCII)
+_LIKE_SEGMENT = re.compile(r"\d{16}-\d{16}-\d+\.", re.ASCII)
+_LIKE_STREAM = re.compile(r"\d{8}T\d{6}\.\d{3}Z-", re.ASCII)
 _STREAM = re.compile(r"([^-]*)-(\d{10})-(.+)", re.ASCII)
 
 
@@ -115,6 +117,19 @@ def stream_of(key: str) -> tuple[str, str] | None:
         return None
     database = unquote(parts[1])
     return (database, parts[2]) if database and quote(database, safe="") == parts[1] else None
+
+
+def is_of_the_future(key: str) -> bool:
+    """Whether a key in the folder of streams has a form that a newer version may have given it: like ours, and yet not."""
+    parts = key.split("/")
+    known = _SEGMENT.fullmatch(parts[-1]) and stream_of(key)
+    return bool(
+        len(parts) >= 4
+        and parts[0] == STREAM
+        and not known
+        and _LIKE_STREAM.match(parts[2])
+        and _LIKE_SEGMENT.match(parts[-1])
+    )
 
 
 def segment_of(info: ObjectInfo) -> SegmentInfo | None:

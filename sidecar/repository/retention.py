@@ -24,10 +24,16 @@ class Tier(StrEnum):
     HOURLY = "hourly"
     DAILY = "daily"
     HELD = "held"
+    STREAM = "stream"  # of segments, from the moment that they are written
 
 
-KEEP = {Tier.RECENT: timedelta(days=2), Tier.HOURLY: timedelta(days=14), Tier.DAILY: timedelta(days=90)}
-"""The ages at which restore points expire; the bucket's lifecycle rules must match them."""
+KEEP = {
+    Tier.RECENT: timedelta(days=2),
+    Tier.HOURLY: timedelta(days=14),
+    Tier.DAILY: timedelta(days=90),
+    Tier.STREAM: timedelta(days=35),
+}
+"""The ages at which restore points and segments expire; the bucket's lifecycle rules must match them."""
 
 GRACE = timedelta(days=14)
 """A superseded restore point gets a tier only if that leaves it at least this long."""
