@@ -1,6 +1,7 @@
 """Settings as options of commands, and help that fits on a screen: a command's own options first, settings apart."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import click
@@ -58,7 +59,7 @@ class SettingsCommand(Command):
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params += [SettingOption(name, field) for name, field in Settings.model_fields.items()]
+        self.params += _setting_options()
         self.params.append(
             click.Option(
                 ["--help-settings"],
@@ -102,6 +103,12 @@ class SettingOption(click.Option):
             metavar=kind.metavar,
             help=f"{field.description}{repeatable}{_default(field)}",
         )
+
+
+@cache
+def _setting_options() -> Sequence[SettingOption]:
+    """The same for every command: together they would take half a megabyte, for as long as a daemon runs."""
+    return [SettingOption(name, field) for name, field in Settings.model_fields.items()]
 
 
 def _default(field: FieldInfo) -> str:
