@@ -32,7 +32,7 @@ class Leftovers:
         """
         give_up = time.monotonic() + patience
         while not self._descendants.are_gone():
-            await self._look(self._descendants.living())
+            await self._look(await to_thread.run_sync(self._descendants.living, abandon_on_cancel=True))
             self._followed = {each for each in self._followed if read(each.pid) == each}
             if not self._followed and (self._has_followed or time.monotonic() >= give_up):
                 return

@@ -9,6 +9,7 @@ from sidecar.host.clock import Clock
 from sidecar.log import log
 
 POLL = 0.05
+LONGEST_PAUSE = 0.5  # between two looks at all processes, while nobody new is found
 HEAD_START = 0.5  # a supervisor gets the signal this much earlier than its children
 KILL_SECONDS = 3.0  # for the kernel to end the processes that got SIGKILL
 STOP_SECONDS = 1.0  # to halt whoever is born while the others are halted
@@ -116,9 +117,13 @@ class Descendants:
 
     async def end(self, number: int, deadline: float, is_hurried: Callable[[], bool]) -> None:
         """Ask each to exit, once. Kill those that are left at `deadline` (a monotonic time), or once `is_hurried`."""
-        roundup = Roundup()
+        roundup, look, pause = Roundup(), self._clock.monotonic(), POLL
         while not self.are_gone() and self._clock.monotonic() < deadline and not is_hurried():
-            self._ask(roundup.to_ask(self.living(), self._clock.monotonic()), number)
+            if self._clock.monotonic() >= look:  # reading all processes costs more than to ask for the last one's end
+                fresh = roundup.to_ask(self.living(), self._clock.monotonic())
+                self._ask(fresh, number)
+                pause = POLL if fresh else min(2 * pause, LONGEST_PAUSE)
+                look = self._clock.monotonic() + pause
             await self._clock.sleep(POLL)
         if not self.are_gone():
             await self._kill(roundup)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.host.descendants import KILL_SECONDS, Descendants, Process
+from sidecar.host.descendants import KILL_SECONDS, LONGEST_PAUSE, POLL, Descendants, Process
 from tests.fakes import FakeClock
 
 SHELL = Process(7, 100, 1, "sh")
@@ -20,9 +20,11 @@ class Stubborn:
         self.ignored = ignored
         self.refuses = refuses
         self.sent: list[int] = []
+        self.looks = 0
 
     def descendants(self) -> list[Process]:
         """See `ProcessTable`."""
+        self.looks += 1
         return [self.process]
 
     def is_childless(self) -> bool:
@@ -142,3 +144,11 @@ def test_nobody_stays_stopped_for_the_sake_of_processes_that_may_not_be_signalle
     last = signal.SIGKILL if may_kill else signal.SIGCONT
     assert [each for each in table.sent if not may_kill or each != signal.SIGCONT] == [signal.SIGSTOP, last]
     assert (table.writer is None) is may_kill
+
+
+def test_looks_at_all_processes_become_rare_while_nobody_new_is_found() -> None:
+    """Each reads all of /proc on the event loop: not twenty times a second during a grace of minutes."""
+    table, clock = Stubborn(), FakeClock()
+    anyio.run(Descendants(table, clock).end, signal.SIGTERM, 60.0, lambda: False)
+    killing = KILL_SECONDS / POLL
+    assert 100 < table.looks - killing < 60 / LONGEST_PAUSE + 20
