@@ -5,7 +5,18 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint, of_database, overall
+from sidecar.status import (
+    DatabaseStatus,
+    Kind,
+    Listing,
+    Problem,
+    Status,
+    StoredPoint,
+    acknowledge_command,
+    is_open,
+    of_database,
+    overall,
+)
 from sidecar.units import format_size
 
 PAGE = Path(__file__).parent / "page"
@@ -26,6 +37,16 @@ _POINT = Template("""<details class="point">
 <p class="command"><code>$restore</code></p>
 </details>""")
 
+_PROBLEM = Template("""<div class="problem">
+<p class="when">$at · $database</p>
+<p class="what">$message</p>
+<p class="todo">$hint</p>
+$command</div>
+""")
+_COMMAND = Template("""<p class="command"><code>$command</code>acknowledges it</p>
+""")
+_PROBLEMS = 10
+
 
 class PageTemplate:
     """The page's template, read once: a volume that fails later does not take the page away."""
@@ -34,11 +55,15 @@ class PageTemplate:
         self._index = Template((PAGE / "index.html").read_text())
 
     def render(self, status: Status) -> str:
-        """The page with the verdict, and each database with its restore points, as of now."""
-        verdict = overall(status)
+        """The page with the verdict, each database with its restore points, and the last problems, as of now."""
+        verdict, problems = overall(status), _problems(status)
         return _filled(
             self._index,
-            {"databases": "".join(_database(status, each) for each in status.databases.values())},
+            {
+                "databases": "".join(_database(status, each) for each in status.databases.values()),
+                "problems": problems,
+                "hidden": "" if problems else " hidden",
+            },
             level=verdict.level.value,
             title=verdict.title,
             since=f"since {verdict.since:{AT}}" if verdict.since else "",
@@ -58,6 +83,24 @@ def _database(status: Status, database: DatabaseStatus) -> str:
         level=verdict.level.value,
         title=verdict.title,
         path=database.path,
+    )
+
+
+def _problems(status: Status) -> str:
+    """The last problems, newest first, each open incident with the command that acknowledges it."""
+    shown = [each for each in status.problems if each.kind is not Kind.FIRST_START][-_PROBLEMS:]
+    return "<h2>Last problems</h2>" + "".join(_problem(status, each) for each in reversed(shown)) if shown else ""
+
+
+def _problem(status: Status, problem: Problem) -> str:
+    command = acknowledge_command(problem.kind) if is_open(problem, status.now()) else ""
+    return _filled(
+        _PROBLEM,
+        {"command": _filled(_COMMAND, {}, command=command) if command else ""},
+        at=f"{problem.at:{AT}}",
+        database=problem.database,
+        message=problem.message,
+        hint=problem.hint,
     )
 
 

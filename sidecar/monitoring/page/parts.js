@@ -141,17 +141,22 @@ function point(each, newest) {
     make("p", { class: "command" }, command, copier(command)));
 }
 
-// The page is often served over plain HTTP, where browsers have no clipboard API: select the command and copy that.
+// The page is often served over plain HTTP, where browsers have no clipboard API, and where there is one it may be denied:
+// copy what is selected then, and if that is denied too it stays selected.
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return document.execCommand("copy");
+  }
+}
+
 function copier(command) {
   const button = make("button", { type: "button" }, "Copy");
   button.addEventListener("click", async () => {
     getSelection().selectAllChildren(command);
-    try {
-      await (navigator.clipboard ? navigator.clipboard.writeText(command.textContent) : document.execCommand("copy"));
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Selected";
-    }
+    button.textContent = await copied(command.textContent) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
   return button;
@@ -239,17 +244,21 @@ export function problems(list) {
   const shown = [...list].reverse().slice(0, 10).map(({ first, ...each }) => make("div", { class: "problem" },
     make("p", { class: "when" }, age(each.at, "at"), each.database ? ` · ${each.database}` : "",
       each.times > 1 ? ` · ${each.times} times since ` : "", each.times > 1 ? age(first, "at") : ""),
-    make("p", { class: "what" }, each.message), make("p", { class: "todo" }, each.hint)));
+    make("p", { class: "what" }, each.message), make("p", { class: "todo" }, each.hint), acknowledging(each.acknowledge)));
   return [make("h2", {}, "Last problems"), ...shown];
+}
+
+function acknowledging(text) {
+  if (!text) return null;
+  const command = make("code", {}, text);
+  return make("p", { class: "command" }, command, "acknowledges it", copier(command));
 }
 
 // The problems, each open incident with the command that acknowledges it.
 export function advised({ problems, incidents }) {
   const same = (one, other) => ["kind", "database", "message"].every((name) => one[name] === other[name]);
-  return problems.map((each) => {
-    const command = (incidents || []).find((incident) => same(incident, each))?.acknowledge;
-    return command && !each.hint.includes(command) ? { ...each, hint: `${each.hint}; \`${command}\` acknowledges it` } : each;
-  });
+  const open = (each) => (incidents || []).find((incident) => same(incident, each));
+  return problems.map((each) => ({ ...each, acknowledge: open(each)?.acknowledge }));
 }
 
 // A repeated problem becomes one line, with its count and the time of its first occurrence.
