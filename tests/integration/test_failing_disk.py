@@ -27,6 +27,8 @@ from sidecar.errors import (
     SidecarError,
 )
 from sidecar.host import local_errors
+from tests.fakes import MemoryStore
+from tests.integration.wiring import Machine, write
 
 pytestmark = pytest.mark.anyio
 
@@ -146,3 +148,23 @@ def test_marker_that_the_disk_does_not_give_is_not_taken_for_missing(
     read_bytes(errno.EIO)
     with pytest.raises(LocalFailure, match=r"app\.db\.sidecar\.json"):
         lineage.require_readable()
+
+
+async def test_boot_on_a_failing_disk_restores_nothing_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest restore point is good; the disk fails when it is checked. The boot ends, and another machine restores it."""
+    store = MemoryStore()
+    machine = Machine(store, tmp_path / "app.db", checked=False, staging=tmp_path)
+    for _ in range(2):
+        write(machine.database.path, 1)
+        assert await machine.backup.cycle.run() == "published"
+    (tmp_path / "fresh").mkdir()
+    fresh = Machine(store, tmp_path / "fresh" / "app.db", staging=tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(fresh.checker, "_driver", failing("disk I/O error", IOERR_READ, "PRAGMA quick_check"))
+        with pytest.raises(LocalFailure):
+            await fresh.boot()
+    assert not fresh.database.path.exists()
+    booted = await fresh.boot()
+    assert booted.outcome == "restored"
+    assert booted.restored
+    assert booted.restored.point == await machine.newest()
