@@ -7,6 +7,7 @@ before the database is opened, and without opening it.
 
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sidecar.database.evidence import Files, find_suspect, look_at, openers_of
@@ -17,7 +18,7 @@ from sidecar.database.signature import signature_of
 from sidecar.documentation import OTHER_LOCKS
 from sidecar.errors import DatabaseBusy, OtherLocks
 from sidecar.host import Creation, Identity, identity_of, shows_locks
-from sidecar.host.openers import shows_locks_in
+from sidecar.host.openers import locks_exclude, shows_locks_in
 from sidecar.log import log
 from sidecar.model import FileStamp
 
@@ -43,7 +44,6 @@ class LockGuard:
         self._doubts: dict[Path, OtherLocks] = {}  # for good: the program may be between two transactions now
         self._trusted: set[Path] = set()
         self._in_use: set[Path] = set()
-        self._logged: set[tuple[str, Path]] = set()
 
     def watch(self, path: Path) -> None:
         """Begin to watch for a lock file, if the directory is there."""
@@ -138,19 +138,30 @@ class LockGuard:
             return False
         if shows_locks_in(path.parent):
             return True
+        if not locks_exclude(path.parent):
+            self._doubt(path, _locks_without_effect(path))
+            return False
         hint = "whether the app uses POSIX locks, as SQLite does by default, cannot be checked here; that it does is assumed"
-        self._log_once("locks are not visible on this file system", path, hint=hint)
+        _log_once("locks are not visible on this file system", path, hint=hint)
         return False
 
     def _log_ignored(self, path: Path, kind: Kind | None) -> None:
         if kind:
             hint = "a program was seen to use POSIX locks, so it is not the database's lock; choose another name for it"
-            self._log_once("lock file beside the database ignored", path, hint=hint)
+            _log_once("lock file beside the database ignored", path, hint=hint)
 
-    def _log_once(self, event: str, path: Path, hint: str) -> None:
-        if (event, path) not in self._logged:
-            self._logged.add((event, path))
-            log.warning(event, path=str(path), hint=hint)
+
+@cache
+def _log_once(event: str, path: Path, hint: str) -> None:
+    """Once in this process: a boot asks with a guard of its own."""
+    log.warning(event, path=str(path), hint=hint)
+
+
+def _locks_without_effect(path: Path) -> OtherLocks:
+    return OtherLocks(
+        f"the file system of {path} grants a lock to two programs at once: a copy could be torn, so it is not copied",
+        f"put the database on a local disk, or have the file system keep locks itself; see {OTHER_LOCKS}",
+    )
 
 
 def _creation(path: Path) -> Creation | None:

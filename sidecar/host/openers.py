@@ -5,6 +5,7 @@ The file itself is never opened: close(2) would drop all POSIX locks that this p
 
 import fcntl
 import os
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 
 Identity = tuple[int, int]  # device and inode
 LOOK_SECONDS = 10.0
+_OFD_SETLK = 37
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,20 @@ def shows_locks_in(directory: Path, read: Callable[[Path], list[list[str]]] = _i
             return _shows_own(file.fileno(), read)
     except OSError:
         return True
+
+
+def locks_exclude(directory: Path) -> bool:
+    """Whether a lock on a file of this directory keeps others out: a server may grant one file's lock to everybody.
+
+    A lock of an open file description (fcntl(2)) is tried beside a POSIX lock. Where it cannot be, nothing speaks against it.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".sidecar-") as file, open(file.name, "r+b") as other:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.fcntl(other, _OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+    except OSError:
+        return True
+    return False
 
 
 def _shows_own(file: int, read: Callable[[Path], list[list[str]]]) -> bool:

@@ -1,5 +1,6 @@
 """Programs that do not lock with POSIX locks, and names that are not ours: nothing is rolled back, switched or copied."""
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -268,6 +269,16 @@ async def test_file_system_that_does_not_show_locks_makes_nobody_suspect(
         with pytest.raises(OtherLocks):
             LockGuard().require(path)
     assert [each["event"] for each in logs] == ["locks are not visible on this file system"]
+
+
+async def test_file_system_whose_locks_keep_nobody_out_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose server takes all locks itself, for every program: copies were torn, and SQLite's check passed them."""
+    assert openers_module.locks_exclude(path.parent)
+    monkeypatch.setattr(locking, "shows_locks_in", lambda _directory: False)
+    require_posix_locks(path)
+    monkeypatch.setattr(fcntl, "fcntl", lambda *_arguments: 0)
+    with pytest.raises(OtherLocks, match="two programs at once"):
+        require_posix_locks(path)
 
 
 async def test_looking_asks_no_other_file_system(
