@@ -1,6 +1,7 @@
 """Follows a live database in WAL mode from outside the app, and captures every commit."""
 
 from sidecar.database.wal.backlog import Backlog, Batch, Captured, fold
+from sidecar.database.wal.capture import Capture, Feed, FeedState, FeedStatus
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.hands import NotNow
@@ -10,8 +11,12 @@ from sidecar.database.wal.limits import Limits
 __all__ = [
     "Backlog",
     "Batch",
+    "Capture",
     "Captured",
     "CutCause",
+    "Feed",
+    "FeedState",
+    "FeedStatus",
     "Follower",
     "Limits",
     "NotNow",

@@ -14,6 +14,7 @@ class CutCause(StrEnum):
     MODE = "mode"  # not in WAL mode any more, or locked exclusively
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
+    STOPPED = "stopped"  # it was asked to end
 
 
 class StreamCut(Exception):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sidecar.database.driver import OPENING
 
-SUFFIXES = ("", "-wal", "-shm")
+SUFFIXES = ("-wal", "-shm")
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
 _SHARED_FIRST, _SHARED_BYTES = 0x40000000, 512
 _CHECKPOINTER = 121  # of -shm, https://sqlite.org/walformat.html#wal_locks
@@ -69,12 +69,14 @@ class Descriptors:
         wal, shm, database = opened
         return cls(database, wal, shm)
 
-    def in_place(self, path: Path) -> bool:
-        """Whether the names still lead to these files."""
+    def in_place(self, path: Path) -> Stamps | None:
+        """The stamps of the database, if the three names still lead to these files."""
         try:
-            return self.inodes == inodes_of(path)
+            stamps = Stamps.of(path)
+            others = tuple(_inode(f"{path}{suffix}") for suffix in SUFFIXES)
         except OSError:
-            return False
+            return None
+        return stamps if (stamps.inode, *others) == self.inodes else None
 
     def others(self) -> bool:
         """Whether another process has a connection to the database."""
@@ -104,11 +106,6 @@ def _keep(database: Inode | None, files: Sequence[int]) -> None:
     _own.update(files)
     _kept.append((database, files))
     close_kept()
-
-
-def inodes_of(path: Path) -> tuple[Inode, ...]:
-    """Those of the database, its log and its shared memory. Raises OSError."""
-    return tuple(_inode(f"{path}{suffix}") for suffix in SUFFIXES)
 
 
 def _inode(file: int | str) -> Inode:

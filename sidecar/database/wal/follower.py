@@ -21,7 +21,7 @@ _BETWEEN_STATS = 1.0  # seconds
 
 
 class Follower:
-    """All methods but `index` and `commit_at` belong to one thread. What is captured waits in `backlog`."""
+    """All methods but `index` belong to one thread. What is captured waits in `backlog`."""
 
     def __init__(self, path: Path, driver: Driver, limits: Limits | None = None) -> None:
         self.path, self.limits = path, limits or Limits()
@@ -31,6 +31,7 @@ class Follower:
         self._left: Stamps | None = None  # the database as it was when we closed it, for want of others
         self._alone_since: float | None = None
         self._failed = False
+        self.staying = 0  # how many need the database to be open
         self._seen, self._checked = b"", time.monotonic()
 
     @property
@@ -73,21 +74,43 @@ class Follower:
 
     def resume(self, log: LogPosition) -> list[Captured]:
         """Go on where an earlier follower was, if the log proves that nothing is missing; else raises `StreamCut`."""
+        self.go_on(log)
+        return list(self.backlog.take().commits)
+
+    def go_on(self, log: LogPosition) -> None:
+        """The same; what was captured waits in `backlog`."""
         with self._ending():
             self.hold.resume(log)
-        return list(self.backlog.take().commits)
 
     def poll(self) -> list[Captured]:
         """Look, and take what waits. Raises `StreamCut`; what was captured before it still waits in `backlog`."""
         self.look()
         return list(self.backlog.take().commits)
 
-    def look(self) -> None:
-        """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`."""
+    def is_quiet(self, now: float) -> bool:
+        """Whether nothing can have happened that a look must see, at the monotonic time `now`; costs a system call.
+
+        Who has the database open, and whether its files are in place, is looked at once a second.
+        """
+        hold = self._hold
+        return (
+            hold is not None
+            and hold.parked
+            and self._left is None
+            and self._alone_since is None
+            and now - self._checked < _BETWEEN_STATS
+            and hold.hands.look() == self._seen
+        )
+
+    def look(self, *, thorough: bool = False) -> None:
+        """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`.
+
+        A `thorough` look also sees at once, and not within a second, that a file was replaced.
+        """
         with self._ending():
             try:
                 if self._left is None or self._return(self._left):
-                    self._look(self.hold)
+                    self._look(self.hold, thorough)
             except NotNow:  # what is held stays held, so nothing can be missed
                 self.hold.parked = False
 
@@ -105,7 +128,7 @@ class Follower:
         return self.hold.hands.index()
 
     def commit_at(self, index: WalIndex) -> int | None:
-        """The number of the commit that a snapshot shows if `index` was read beside it, from any thread; None if unknown."""
+        """The number of the commit that a snapshot shows if `index` was read beside it; None if it is not known."""
         return self.hold.marks.find(index)
 
     def is_alone(self) -> bool:
@@ -118,14 +141,17 @@ class Follower:
         if self._hold:
             self._hold.hands.close(tidy=not self._failed)
 
-    def _look(self, hold: Hold) -> None:
+    def _look(self, hold: Hold, thorough: bool) -> None:
         now, raw, alone = time.monotonic(), hold.hands.look(), self.is_alone()
-        self._alone_since = (self._alone_since or now) if alone else None
-        if now - self._checked >= _BETWEEN_STATS:
+        self._alone_since = (self._alone_since or now) if alone and not self.staying else None
+        if thorough or now - self._checked >= _BETWEEN_STATS:
             self._checked = now
             hold.require_files()
-        # A checkpoint that waits while all is in the database may wait for us.
-        if hold.parked and raw == self._seen and not alone and not hold.hands.files.checkpointing():
+        if (
+            hold.parked and hold.hands.files.checkpointing()
+        ):  # it may wait for us: we only believe to be in nobody's way
+            hold.hop()
+        elif hold.parked and raw == self._seen and self._alone_since is None:
             return
         self._seen = raw
         if not hold.hands.index().same_commit(hold.mark.index):
@@ -151,7 +177,7 @@ class Follower:
 
     def _return(self, left: Stamps) -> bool:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
-        if not is_back(self.path, left):
+        if not is_back(self.path, left) and not self.staying:
             return False
         self.open(self.commits)
         self.hold.start_at_first_frame(lambda: is_same(self.path, left))

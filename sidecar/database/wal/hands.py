@@ -39,6 +39,7 @@ class Hands:
         self._locker: sqlite3.Connection | None = None
         self._connections: list[sqlite3.Connection] = []
         self._files: Descriptors | None = None
+        self._last: tuple[bytes, WalIndex | None] = (b"", None)
         self._looking = threading.Lock()  # another thread may read the header while this one closes the files
         try:
             self._checkpointer = self._connect("rw", 0)
@@ -75,7 +76,7 @@ class Hands:
         """The header of the wal-index. Raises `NotNow` while it is being written."""
         for attempt in range(_LOOKS):
             try:
-                found = parse(self.look())
+                found = self._parsed(self.look())
             except UnknownVersion as error:
                 raise StreamCut(CutCause.UNREADABLE, f"{self.path}: {error}") from error
             if found:
@@ -149,6 +150,12 @@ class Hands:
             files, self._files = self._files, None
         if files:
             files.close()
+
+    def _parsed(self, raw: bytes) -> WalIndex | None:
+        last = self._last
+        if raw != last[0]:
+            last = self._last = (raw, parse(raw))
+        return last[1]
 
     def _connect(self, mode: str, wait: int) -> "sqlite3.Connection":
         connection = self.driver.connect(self.path, mode)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from sidecar.database.wal import frames, proof
 from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.cuts import CutCause, StreamCut
-from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.forcing import force
 from sidecar.database.wal.frames import Found
 from sidecar.database.wal.hands import Hands, NotNow
@@ -132,9 +131,9 @@ class Hold:
     def require_files(self) -> None:
         """The names must still lead to our files, and nobody may have written the database past the log."""
         hands = self.hands
-        if not hands.files.in_place(hands.path):
+        index, stamps = hands.index(), hands.files.in_place(hands.path)
+        if not stamps:
             raise StreamCut(CutCause.REPLACED, f"{hands.path}, its -wal or its -shm was replaced or removed")
-        index, stamps = hands.index(), Stamps.of(hands.path)
         if not stamps.size:
             raise StreamCut(CutCause.REPLACED, f"{hands.path} was truncated to nothing")
         now = (stamps.size, stamps.written)

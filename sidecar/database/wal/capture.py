@@ -1,0 +1,254 @@
+"""Following databases from the event loop: one `Capture` for the process, one `Feed` for each database."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+from anyio import CapacityLimiter, to_thread
+from anyio.from_thread import BlockingPortal
+
+from sidecar.database.driver import Driver
+from sidecar.database.wal.backlog import Batch
+from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
+from sidecar.database.wal.eligibility import require_streamable
+from sidecar.database.wal.follower import Follower
+from sidecar.database.wal.hands import NotNow
+from sidecar.database.wal.header import WalIndex
+from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.worker import Track, Worker
+from sidecar.model import LogPosition
+
+_AGAIN = 0.02  # seconds until what is locked is tried again
+
+T = TypeVar("T")
+
+
+class FeedState(StrEnum):
+    """What a feed does."""
+
+    OFF = "off"
+    FOLLOWING = "following"
+    PARKED = "parked"  # all is captured and in the database's file, and we are in nobody's way
+    CUT = "cut"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """A feed at this moment. `wal_frames` are committed frames in the log; `oldest` is when the oldest commit that waits
+    to be taken was captured, in monotonic seconds."""
+
+    state: FeedState
+    commits: int = 0
+    wal_frames: int = 0
+    oldest: float | None = None
+    cut: StreamCut | None = None
+
+
+class Capture:
+    """All databases of a process, followed in one thread. `driver` is the SQLite library of this process."""
+
+    def __init__(self, driver: Driver, limits: Limits | None = None) -> None:
+        self.driver, self.limits = driver, limits or Limits()
+        self._worker: Worker | None = None
+        self._portal: BlockingPortal | None = None
+        self._feeds: dict[Path, Feed] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Databases are followed inside this context; leaving it closes them all."""
+        async with BlockingPortal() as portal, anyio.create_task_group() as group:
+            self._portal, self._worker = portal, Worker()
+            group.start_soon(partial(to_thread.run_sync, self._worker.run, limiter=CapacityLimiter(1)))
+            try:
+                yield
+            finally:
+                self._worker.stop()
+                self._worker = None
+
+    def feed(self, path: Path) -> "Feed":
+        """The feed of a database: one and the same for each path."""
+        return self._feeds.setdefault(path, Feed(self, path))
+
+    @property
+    def worker(self) -> Worker:
+        """The thread's work. Raises RuntimeError outside `running`."""
+        if self._worker is None:
+            raise RuntimeError("nothing is followed outside of Capture.running()")
+        return self._worker
+
+    async def call(self, work: Callable[[Worker], T]) -> T:
+        """Do something in the thread that follows. Raises what it raises."""
+        done, outcome = anyio.Event(), list[tuple[T | None, BaseException | None]]()
+        worker = self.worker
+
+        def order() -> None:
+            try:
+                outcome.append((work(worker), None))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+                outcome.append((None, error))
+            self.tell(done.set)
+
+        worker.put(order)
+        await done.wait()
+        result, error = outcome[0]
+        if error:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def tell(self, news: Callable[[], None]) -> None:
+        """Have something done in the event loop, from the thread, which does not wait for it."""
+        if self._portal:
+            self._portal.start_task_soon(news)
+
+
+class Feed:
+    """The commits of one database, as they are captured."""
+
+    def __init__(self, capture: Capture, path: Path) -> None:
+        self.path = path
+        self._capture = capture
+        self._track: Track | None = None
+        self._news: anyio.Event | None = None
+
+    async def begin(self) -> LogPosition:
+        """Follow from now on; commits are counted from 1.
+
+        Raises `NotStreamable` where that is not possible, `StreamCut` when it failed.
+        """
+        await to_thread.run_sync(require_streamable, self.path, self._capture.driver)
+        return await self._open(0, Follower.start)
+
+    async def resume(self, log: LogPosition, commits: int) -> LogPosition:
+        """Go on after `log`, where commit `commits` was the last one. Raises `StreamCut` unless the log proves it."""
+        await to_thread.run_sync(require_streamable, self.path, self._capture.driver)
+        return await self._open(commits, lambda follower: follower.go_on(log))
+
+    async def take(self, timeout: float) -> Batch:
+        """What was captured since the last time, as soon as there is something; nothing after `timeout` seconds.
+
+        Raises `StreamCut` when the stream has ended, once all that was captured before has been taken.
+        """
+        track = self._require_track()
+        news = self._news = anyio.Event()
+        if not track.has_news:  # asked after the event is there, so none can be missed
+            with anyio.move_on_after(timeout):
+                await news.wait()
+        self._news = None
+        batch = track.follower.backlog.take()
+        if not batch.commits and track.cut:
+            raise StreamCut(track.cut.cause, str(track.cut)) from track.cut
+        return batch
+
+    async def flush(self) -> None:
+        """Return when all that was committed before this call is captured. Raises `StreamCut`."""
+        await self._hopped(lambda _follower: None)
+
+    async def locate(self, index: WalIndex) -> int | None:
+        """The number of the commit that a snapshot shows if `index` was read beside it; None if that is not known.
+
+        Raises `StreamCut`.
+        """
+        return await self._hopped(lambda follower: follower.commit_at(index))
+
+    def index(self) -> WalIndex:
+        """The header of the wal-index at this moment; within `present`, so that the database is open.
+
+        Raises `StreamCut` while nothing is followed, and `NotNow` while the header is being written.
+        """
+        return self._require_track().follower.index()
+
+    @asynccontextmanager
+    async def present(self) -> AsyncIterator[None]:
+        """The database stays open, even if nobody else has it open. Raises `StreamCut`."""
+        track = self._require_track()
+        await self._stay(track, 1)
+        try:
+            await self.flush()
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._stay(track, -1)
+
+    async def stop(self) -> None:
+        """Close the database. What was captured before can still be taken; call `flush` first to have it all."""
+        await self._capture.call(lambda worker: worker.remove(self.path))
+        if self._track and self._track.cut is None:
+            self._track.cut = StreamCut(CutCause.STOPPED, f"{self.path} is not followed any more")
+
+    @property
+    def status(self) -> FeedStatus:
+        """What it does at this moment."""
+        track = self._track
+        if track is None:
+            return FeedStatus(FeedState.OFF)
+        follower = track.follower
+        commits, oldest, frames = follower.commits, follower.backlog.oldest, follower.position.frame
+        if track.cut:
+            off = track.cut.cause is CutCause.STOPPED
+            return FeedStatus(FeedState.OFF if off else FeedState.CUT, commits, 0, oldest, None if off else track.cut)
+        return FeedStatus(FeedState.PARKED if follower.parked else FeedState.FOLLOWING, commits, frames, oldest)
+
+    async def _open(self, commits: int, begin: Callable[[Follower], object]) -> LogPosition:
+        track = Track(self.path, Follower(self.path, self._capture.driver, self._capture.limits), self._on_news)
+
+        def open_and_begin(worker: Worker) -> LogPosition:
+            worker.remove(self.path)
+            try:
+                track.follower.open(commits)
+                begin(track.follower)
+            except BaseException:
+                track.follower.close()
+                raise
+            worker.add(track)
+            return track.follower.position
+
+        try:
+            position = await self._capture.call(open_and_begin)
+        except StreamCut as cut:
+            if cut.cause is CutCause.MODE:
+                raise NotStreamable(str(cut)) from cut
+            raise
+        self._track = track
+        return position
+
+    async def _hopped(self, then: Callable[[Follower], T]) -> T:
+        """Hop, then ask; again and again while the database is locked."""
+        track = self._require_track()
+        while True:
+            if track.cut:
+                raise StreamCut(track.cut.cause, str(track.cut)) from track.cut
+            try:
+                return await self._capture.call(lambda _worker: self._hop(track, then))
+            except NotNow:
+                await anyio.sleep(_AGAIN)
+
+    @staticmethod
+    def _hop(track: Track, then: Callable[[Follower], T]) -> T:
+        try:
+            track.attempt(track.follower.hop)
+        finally:
+            if track.has_news:
+                track.on_news()
+        return then(track.follower)
+
+    async def _stay(self, track: Track, change: int) -> None:
+        def stay(_worker: Worker) -> None:
+            track.follower.staying += change
+
+        await self._capture.call(stay)
+
+    def _require_track(self) -> Track:
+        if self._track is None:
+            raise StreamCut(CutCause.STOPPED, f"{self.path} is not followed")
+        return self._track
+
+    def _on_news(self) -> None:
+        """In the worker's thread: wake whoever waits, once."""
+        if news := self._news:
+            self._news = None
+            self._capture.tell(news.set)

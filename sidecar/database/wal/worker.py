@@ -1,0 +1,162 @@
+"""The one thread that follows all databases of the process."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from sidecar.database.wal.cuts import CutCause, StreamCut
+from sidecar.database.wal.follower import Follower
+from sidecar.database.wal.hands import NotNow
+from sidecar.database.wal.wakeups import Wakeups
+
+log = structlog.get_logger()
+
+EVERY = 0.05  # seconds between looks
+EVERY_PARKED = 0.25
+EVERY_EAGER = 0.01  # after a program has opened a database that we had left
+EAGER = 0.5  # seconds
+
+
+@dataclass(eq=False, slots=True)
+class Track:
+    """A database that is followed, or was until `cut`. `on_news` is called in the worker's thread."""
+
+    path: Path
+    follower: Follower
+    on_news: Callable[[], None]
+    cut: StreamCut | None = None
+    due: float = 0.0
+    looked: float = 0.0
+    eager_until: float = 0.0
+    warned: bool = False
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something waits to be taken."""
+        return self.cut is not None or not self.follower.backlog.empty
+
+    def look(self, now: float, *, thorough: bool = False) -> None:
+        """Look once. A cut closes the database."""
+        if thorough or not self.follower.is_quiet(now):
+            with suppress(StreamCut):
+                self.attempt(lambda: self.follower.look(thorough=thorough))
+                self._warn()
+        self.looked = now
+        every = EVERY_PARKED if self.follower.parked else EVERY
+        if self.follower.away and now < self.eager_until:
+            every = EVERY_EAGER
+        self.due = (now // every + 1) * every  # at the same instants for all, so that the thread wakes up seldom
+        if self.has_news:
+            self.on_news()
+
+    def attempt(self, work: Callable[[], object]) -> None:
+        """Do something with the follower. Raises `NotNow`; all else that goes wrong is a cut, and ends the capture."""
+        try:
+            work()
+        except NotNow:
+            raise
+        except StreamCut as cut:
+            self._end(cut)
+            raise
+        except Exception as error:
+            log.exception("following failed", path=str(self.path))
+            bug = StreamCut(CutCause.ERROR, f"{self.path}: {error!r}")
+            self._end(bug)
+            raise bug from error
+
+    def _end(self, cut: StreamCut) -> None:
+        self.cut = cut
+        self.follower.close()
+
+    def _warn(self) -> None:
+        if self.follower.counters.unsummed and not self.warned:
+            self.warned = True
+            log.warning(
+                "frames without checksums found",
+                path=str(self.path),
+                hint="the app's SQLite writes a WAL that it cannot recover after a crash: 3.40 and older do after ROLLBACK TO; use a newer one",
+            )
+
+
+class Worker:
+    """Runs until it is stopped; what is put to it is done in its thread, between two looks."""
+
+    def __init__(self) -> None:
+        self._wakeups = Wakeups()
+        self._tracks: dict[Path, Track] = {}
+        self._orders: deque[Callable[[], None]] = deque()
+        self._stopping = self._ended = False
+        self._putting = threading.Lock()
+
+    def put(self, order: Callable[[], None]) -> None:
+        """Have something done soon, which must not raise; from any thread. Raises RuntimeError when it has ended."""
+        with self._putting:
+            if self._ended:
+                raise RuntimeError("nothing is followed any more")
+            self._orders.append(order)
+            self._wakeups.wake()
+
+    def stop(self) -> None:
+        """End soon; from any thread."""
+        with self._putting:
+            self._stopping = True
+            if not self._ended:
+                self._wakeups.wake()
+
+    def add(self, track: Track) -> None:
+        """Follow this one from now on, in place of any other of the same path. In the worker's thread."""
+        self.remove(track.path)
+        self._tracks[track.path] = track
+        self._wakeups.watch(track.path)
+
+    def remove(self, path: Path) -> None:
+        """Close a database. In the worker's thread."""
+        if track := self._tracks.pop(path, None):
+            self._wakeups.ignore(path)
+            track.follower.close()
+
+    def run(self) -> None:
+        """Follow until `stop`; then everything is closed."""
+        try:
+            while not self._stopping:
+                self._obey()
+                now = time.monotonic()
+                for track in list(self._tracks.values()):
+                    if track.due <= now and track.cut is None:
+                        track.look(now)
+                self._wait()
+        finally:
+            with self._putting:
+                self._ended = True
+            self._obey()
+            for path in list(self._tracks):
+                self.remove(path)
+            self._wakeups.close()
+
+    def _obey(self) -> None:
+        while self._orders:
+            self._orders.popleft()()
+
+    def _wait(self) -> None:
+        dues = [track.due for track in self._tracks.values() if track.cut is None]
+        seconds = min(dues) - time.monotonic() if dues else 60.0
+        for path in self._wakeups.wait(0.0 if self._orders or self._stopping else seconds):
+            if (track := self._tracks.get(path)) and track.cut is None:
+                self._touched(track)
+
+    @staticmethod
+    def _touched(track: Track) -> None:
+        """A program has opened, closed or moved the database. Not at once if it does so all the time."""
+        now = time.monotonic()
+        if track.follower.away:
+            track.eager_until = now + EAGER
+        if now - track.looked >= EVERY_EAGER:
+            track.look(now, thorough=True)
+        else:
+            track.due = min(track.due, track.looked + EVERY_EAGER)
