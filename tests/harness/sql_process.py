@@ -21,11 +21,14 @@ OLD, NEW = "sqlite3", "pysqlite3.dbapi2"
 class SqlProcess:
     """The app, as a test sees it."""
 
-    def __init__(self, path: Path, library: str = NEW, *, wait: float = 5.0, rollback: bool = False) -> None:
+    def __init__(
+        self, path: Path, library: str = NEW, *, wait: float = 5.0, rollback: bool = False, uri: bool = False
+    ) -> None:
         """Start it, and open the database, created in WAL mode if it is not there; `wait` is its busy timeout in seconds."""
         self._process = subprocess.Popen(
             [sys.executable, __file__, library, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self._uri = uri
         self.open(wait)
         if not rollback:
             self.run("PRAGMA journal_mode=WAL")
@@ -41,7 +44,7 @@ class SqlProcess:
         return self._process.pid
 
     def open(self, wait: float = 5.0) -> None:
-        self.say("open", wait)
+        self.say("open", wait, self._uri)
         self.answer()
 
     def close(self) -> None:
@@ -94,7 +97,7 @@ def _serve(library: str, path: str) -> None:
         rows, error, since = [], None, time.monotonic()
         try:
             if word == "open":
-                connection = sqlite.connect(path, isolation_level=None, timeout=arguments[0])
+                connection = sqlite.connect(path, isolation_level=None, timeout=arguments[0], uri=arguments[1])
             elif word == "close":
                 connection.close()
             elif word == "until":

@@ -1,11 +1,14 @@
 """What a stream makes of a base: the way of a restore, in a dozen lines, to compare it with SQLite's own copy."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from sidecar.database import default_driver
-from sidecar.database.wal import Captured, Follower, Limits
+from sidecar.database.wal import Captured, Follower, Limits, StreamCut
 
 DRIVER = default_driver()
 REWRITTEN = ((18, 20), (24, 28), (40, 44), (92, 100))  # bytes of page 1 that SQLite's backup changes
@@ -50,3 +53,23 @@ def comparable(content: bytes) -> bytes:
     for first, end in REWRITTEN:
         page[first:end] = bytes(end - first)
     return bytes(page)
+
+
+def settled(follower: Follower, reached: Callable[[], bool]) -> list[Captured]:
+    """Look until something is reached; what was captured on the way."""
+    commits, until = [], time.monotonic() + 20
+    while not reached():
+        assert time.monotonic() < until, f"not reached: {follower.counters}"
+        commits += follower.poll()
+        time.sleep(0.005)
+    return commits
+
+
+def cut_of(follower: Follower) -> StreamCut:
+    """The cut that looking ends with."""
+    until = time.monotonic() + 20
+    with pytest.raises(StreamCut) as cut:
+        while time.monotonic() < until:
+            follower.look(thorough=True)
+            time.sleep(0.005)
+    return cut.value

@@ -1,0 +1,168 @@
+"""A database that nobody else has open: its log is emptied at once, and it is closed; what comes then is proved or a cut."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.database.wal import CutCause, Follower, absence
+from tests.harness.sql_process import NEW, OLD, SqlProcess
+from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
+
+INSERT = "INSERT INTO t VALUES (randomblob(3000))"
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' files are younger than the rule asks for, and written in another tick all the same."""
+    monkeypatch.setattr(absence, "_RACY", 0.0)
+
+
+def left(path: Path, app: SqlProcess) -> Follower:
+    """A follower that has closed the database after the app had."""
+    follower = following(path, lone_seconds=0.05)
+    app.run(INSERT)
+    follower.poll()
+    app.close()
+    settled(follower, lambda: follower.away)
+    return follower
+
+
+def test_the_log_is_emptied_as_soon_as_nobody_else_has_the_database_open(tmp_path: Path) -> None:
+    """By the first look: an app may replace its file now, and would read our log over it."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path)
+        app.run(INSERT)
+        assert not follower.is_alone()
+        app.close()
+        assert follower.is_alone()
+        assert len(follower.poll()) == 1
+        assert Path(f"{path}-wal").stat().st_size == 0
+        assert not follower.away  # not before it was so for a while
+        follower.close()
+
+
+@pytest.mark.parametrize("library", [OLD, NEW])
+def test_the_stream_goes_on_when_the_app_comes_back(tmp_path: Path, library: str) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path, library) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = following(path, lone_seconds=0.05)
+        base, commits = copy_of(follower, tmp_path / "base.db"), []
+        for _ in range(3):
+            app.run(INSERT)
+            app.close()
+            commits += settled(follower, lambda: follower.away)
+            assert sorted(os.listdir(tmp_path)) == ["app.db", "base.db"]  # as the app's own close would have left it
+            app.open()
+            app.script(INSERT, INSERT)
+            commits += follower.poll()
+            assert not follower.away
+        app.run(INSERT)
+        commits += follower.poll()
+        assert [each.number for each in commits] == list(range(1, 11))
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
+
+
+def test_a_killed_app_is_as_good_as_a_closed_one(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = following(path, lone_seconds=0.05)
+        app.run(INSERT)
+    commits = settled(follower, lambda: follower.away)
+    with SqlProcess(path) as app:
+        app.run(INSERT)
+    commits += follower.poll()
+    assert len(commits) == 2
+    follower.close()
+
+
+def _rename(path: Path, other: Path) -> None:
+    os.rename(other, path)
+
+
+def _copy(path: Path, other: Path) -> None:
+    shutil.copyfile(other, path)
+
+
+def _copy_with_times(path: Path, other: Path) -> None:
+    times = path.stat()
+    shutil.copyfile(other, path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _truncate(path: Path, other: Path) -> None:
+    os.truncate(path, 0)
+
+
+def _remove(path: Path, other: Path) -> None:
+    os.remove(path)
+
+
+def _write(path: Path, other: Path) -> None:
+    with closing(DRIVER.connect(path, "rw")) as connection:  # and its close resets the log
+        connection.execute(INSERT)
+
+
+def _page_size(path: Path, other: Path) -> None:
+    with closing(DRIVER.connect(path, "rw")) as connection:
+        for statement in ("PRAGMA journal_mode=DELETE", "PRAGMA page_size=8192", "VACUUM", "PRAGMA journal_mode=WAL"):
+            connection.execute(statement)
+
+
+@pytest.mark.parametrize("come_back", [False, True])
+@pytest.mark.parametrize("change", [_rename, _copy, _copy_with_times, _truncate, _remove, _write, _page_size])
+def test_whatever_happens_meanwhile_is_a_cut(
+    tmp_path: Path, change: Callable[[Path, Path], None], come_back: bool
+) -> None:
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    with SqlProcess(other) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        app.close()
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = left(path, app)
+        change(path, other)
+        if come_back:
+            app.open()
+            if change in {_truncate, _remove}:
+                app.script("PRAGMA journal_mode=WAL", "CREATE TABLE t(a)")
+            app.run(INSERT)
+        cut = cut_of(follower)
+        assert cut.cause in {CutCause.REPLACED, CutCause.MODE}
+        assert str(path) in str(cut)
+        follower.close()
+        if come_back:
+            assert len(app.run("PRAGMA integrity_check")) == 1
+            app.run(INSERT)
+
+
+def test_an_app_that_turns_to_another_journal_mode_is_a_cut(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = left(path, app)
+        app.open()
+        app.script("PRAGMA journal_mode=DELETE", INSERT)
+        assert cut_of(follower).cause in {CutCause.REPLACED, CutCause.MODE}
+        follower.close()
+
+
+def test_an_app_in_this_very_process_is_not_taken_for_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path, embedded=True, lone_seconds=0.0, idle_seconds=0.05)
+        app.close()
+        settled(follower, lambda: follower.parked)
+        follower.poll()
+        assert not follower.away
+        assert not follower.is_alone()
+        follower.close()

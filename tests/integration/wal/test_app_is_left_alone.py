@@ -1,0 +1,139 @@
+"""What the app notices of a follower: its checkpoints complete, and its mistakes are told as before."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.sql_process import NEW, OLD, SqlProcess
+from tests.integration.wal.replica import applied, comparable, copy_of, following, settled
+
+INSERT = "INSERT INTO t VALUES (randomblob(3000))"
+
+
+@pytest.mark.parametrize("library", [OLD, NEW])
+@pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+def test_the_apps_checkpoints_complete(tmp_path: Path, library: str, mode: str) -> None:
+    """With a busy timeout of five seconds, after a write, each of them ends without "busy"."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, library) as app:
+        app.script("CREATE TABLE t(a)")
+        follower = following(path)
+        base, commits = copy_of(follower, tmp_path / "base.db"), []
+        for _ in range(2):
+            app.run(INSERT)
+            app.say("sql", f"PRAGMA wal_checkpoint({mode})", [])
+            busy, *_ = app.answer(lambda: commits.extend(follower.poll()), every=0.02)[0]
+            assert not busy
+        app.run(INSERT)
+        commits += follower.poll()
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        assert len(commits) == 3
+        follower.close()
+
+
+@pytest.mark.parametrize("mode", ["RESTART", "TRUNCATE"])
+def test_parked_we_are_in_nobodys_way(tmp_path: Path, mode: str) -> None:
+    """Even without a busy timeout."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, OLD, wait=0) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path, idle_seconds=0.1)
+        settled(follower, lambda: follower.parked)
+        assert app.run(f"PRAGMA wal_checkpoint({mode})")[0][0] == 0
+        app.run(INSERT)
+        assert len(follower.poll()) == 1
+        follower.close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [["PRAGMA journal_mode=DELETE"], ["PRAGMA locking_mode=EXCLUSIVE", INSERT]],
+    ids=["journal-mode", "exclusive"],
+)
+def test_who_wants_the_database_alone_is_told(tmp_path: Path, statements: list[str]) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path, wait=0.1) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path)
+        with pytest.raises(RuntimeError, match="database is locked"):
+            app.script(*statements)
+        app.close()
+        app.open()
+        app.run(INSERT)
+        assert len(follower.poll()) == 1
+        follower.close()
+
+
+def test_a_long_reader_keeps_its_snapshot_and_nothing_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app, SqlProcess(path, OLD) as reader:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path, soft_frames=5, soft_seconds=0.0, forced_bytes=1, forced_seconds=0.0)
+        base, commits = copy_of(follower, tmp_path / "base.db"), []
+        reader.script("BEGIN", "SELECT count(*) FROM t")
+        for _ in range(20):
+            app.run(INSERT)
+            commits += follower.poll()
+        assert follower.counters.forced == 0  # the reader is in the way: no writer waits for nothing
+        assert reader.run("SELECT count(*) FROM t") == [[1]]
+        reader.run("COMMIT")
+        frame = follower.position.frame
+        app.run(INSERT)
+        commits += settled(follower, lambda: follower.counters.forced > 0)
+        app.run(INSERT)
+        commits += follower.poll()
+        assert follower.position.frame < frame
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
+
+
+def test_a_steady_load_does_not_grow_the_log(tmp_path: Path) -> None:
+    """Resets are forced in moments in which writers wait."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, NEW) as app:
+        app.script("CREATE TABLE t(a, b)", "INSERT INTO t VALUES (1, 1)", "PRAGMA wal_autocheckpoint=0")
+        follower = following(path, soft_frames=10**9, forced_bytes=200_000, forced_seconds=0.05, forced_hold=0.5)
+        base, commits, bursts = copy_of(follower, tmp_path / "base.db"), [], 0
+        while follower.counters.forced < 2:
+            bursts += 1
+            assert bursts < 50, follower.counters
+            app.say("until", "UPDATE t SET b=randomblob(900)", 0.2, 0.001)
+            app.answer(lambda: commits.extend(follower.poll()), every=0.01)
+        app.run("UPDATE t SET b=1")
+        commits += follower.poll()
+        assert follower.position.frame * 4120 < 1 << 20
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
+
+
+def test_an_app_that_closes_and_opens_again_is_captured(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = following(path)
+        for _ in range(3):
+            app.run(INSERT)
+            app.close()
+            app.open()
+            app.run(INSERT)
+            assert len(follower.poll()) == 2
+        follower.close()
+
+
+def test_crashes_of_writers_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path, OLD) as first:
+        first.run("CREATE TABLE t(a)")
+        follower = following(path)
+        base, commits = copy_of(follower, tmp_path / "base.db"), []
+        for library in (OLD, NEW, OLD):
+            with SqlProcess(path, library) as app:
+                app.say("until", INSERT, 30, 0.0)
+                begun = follower.commits
+                commits += settled(follower, lambda begun=begun: follower.commits > begun + 20)  # type: ignore[misc]
+            commits += follower.poll()
+        first.run(INSERT)
+        commits += follower.poll()
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        assert len(first.run("SELECT * FROM t")) == follower.commits
+        follower.close()

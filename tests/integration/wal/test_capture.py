@@ -1,0 +1,180 @@
+"""Feeds: commits reach the event loop, and what ends a stream does after them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from sidecar.database import standard_driver
+from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut
+from tests.harness.sql_process import NEW, SqlProcess
+from tests.integration.wal.replica import DRIVER
+
+pytestmark = pytest.mark.anyio
+
+INSERT = "INSERT INTO t VALUES (randomblob(3000))"
+CREATE = "CREATE TABLE IF NOT EXISTS t(a)"
+
+
+@asynccontextmanager
+async def feeding(path: Path, limits: Limits | None = None) -> AsyncIterator[Feed]:
+    capture = Capture(DRIVER, limits)
+    async with capture.running():
+        feed = capture.feed(path)
+        assert feed.status.state is FeedState.OFF
+        await feed.begin()
+        yield feed
+
+
+async def taken(feed: Feed, count: int) -> list[Captured]:
+    commits: list[Captured] = []
+    with anyio.fail_after(20):
+        while len(commits) < count:
+            commits += (await feed.take(5)).commits
+    return commits
+
+
+async def test_commits_are_taken_as_they_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path) as feed:
+            assert not (await feed.take(0.01)).commits
+            app.script(INSERT, INSERT)
+            commits = await taken(feed, 2)
+            assert [each.number for each in commits] == [1, 2]
+            app.run(INSERT)
+            await feed.flush()
+            batch = await feed.take(0)
+            assert [each.number for each in batch.commits] == [3]
+            assert batch.end.frame == feed.index().frame
+            assert feed.status.commits == 3
+
+
+async def test_a_snapshot_finds_its_commit(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path) as feed:
+            app.script(INSERT, INSERT)
+            async with feed.present():
+                index = feed.index()
+                app.run(INSERT)
+                assert await feed.locate(index) == 2
+                assert await feed.locate(feed.index()) == 3
+
+
+async def test_a_database_that_nobody_has_open_is_opened_for_a_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script(CREATE, INSERT)
+    async with feeding(path, Limits(lone_seconds=0.0)) as feed:
+        with anyio.fail_after(20):
+            while path.with_name("app.db-shm").exists():
+                await anyio.sleep(0.01)
+        with pytest.raises(StreamCut):
+            feed.index()
+        async with feed.present():
+            assert await feed.locate(feed.index()) == 0
+        with SqlProcess(path) as app:
+            app.run(INSERT)
+            assert len(await taken(feed, 1)) == 1
+
+
+async def test_a_cut_comes_after_what_was_captured_before(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path) as feed:
+            app.run(INSERT)
+            await feed.flush()
+            path.rename(tmp_path / "elsewhere.db")
+            with anyio.fail_after(20):
+                while feed.status.state is not FeedState.CUT:
+                    await anyio.sleep(0.01)
+            assert len((await feed.take(5)).commits) == 1
+            for attempt in (feed.take(5), feed.flush(), feed.locate(Captured)):  # type: ignore[arg-type]
+                with pytest.raises(StreamCut) as cut:
+                    await attempt
+                assert cut.value.cause is CutCause.REPLACED
+            (tmp_path / "elsewhere.db").rename(path)
+            await feed.begin()
+            app.run(INSERT)
+            assert [each.number for each in await taken(feed, 1)] == [1]
+
+
+async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path) -> None:
+    """The log is emptied at once, not at the next look of a parked database."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script(CREATE, INSERT)
+        async with feeding(path) as feed:
+            app.run(INSERT)
+            app.close()
+            with anyio.fail_after(20):
+                while path.with_name("app.db-wal").stat().st_size:
+                    await anyio.sleep(0.001)
+            assert len(await taken(feed, 1)) == 1
+
+
+async def test_a_stream_is_resumed_by_its_place_in_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script(CREATE, INSERT)
+        async with feeding(path) as feed:
+            app.run(INSERT)
+            await feed.flush()
+            end = (await feed.take(0)).end
+            await feed.stop()
+            with pytest.raises(StreamCut) as cut:
+                await feed.take(0)
+            assert cut.value.cause is CutCause.STOPPED
+            assert feed.status.state is FeedState.OFF
+            app.script(INSERT, INSERT)
+            await feed.resume(end, 1)
+            assert [each.number for each in await taken(feed, 2)] == [2, 3]
+
+
+async def test_several_databases_are_followed_by_one_thread(tmp_path: Path) -> None:
+    apps = [SqlProcess(tmp_path / f"{number}.db", NEW) for number in range(3)]
+    capture = Capture(DRIVER)
+    async with capture.running():
+        for number, app in enumerate(apps):
+            app.run(CREATE)
+            await capture.feed(tmp_path / f"{number}.db").begin()
+        for app in apps:
+            app.run(INSERT)
+        for number in range(3):
+            assert len(await taken(capture.feed(tmp_path / f"{number}.db"), 1)) == 1
+    for app in apps:
+        app.kill()
+
+
+async def test_why_a_database_is_not_followed_is_said_in_a_sentence(tmp_path: Path) -> None:
+    missing, empty, rollback, wal = (tmp_path / f"{name}.db" for name in ("missing", "empty", "rollback", "wal"))
+    empty.touch()
+    with SqlProcess(rollback, rollback=True) as app, SqlProcess(wal) as other:
+        app.run(CREATE)
+        other.run(CREATE)
+        capture, old = Capture(DRIVER), Capture(standard_driver())
+        async with capture.running(), old.running():
+            for path, words in ((missing, "no database at"), (empty, "is empty"), (rollback, "journal mode delete")):
+                with pytest.raises(NotStreamable, match=words) as why:
+                    await capture.feed(path).begin()
+                assert str(path) in why.value.reason
+            if old.driver.version_info < (3, 51, 3):
+                with pytest.raises(NotStreamable, match=r"needs 3\.51\.3 or newer"):
+                    await old.feed(wal).begin()
+
+
+async def test_an_app_that_locks_the_database_exclusively_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("PRAGMA locking_mode=EXCLUSIVE", CREATE, INSERT)
+        capture = Capture(DRIVER)
+        async with capture.running():
+            with pytest.raises(NotStreamable, match="locked"):
+                await capture.feed(path).begin()
+        app.run(INSERT)

@@ -1,0 +1,101 @@
+"""No step of ours drops a lock of another connection of this process."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.database.wal import Follower
+from tests.harness.sql_process import SqlProcess
+from tests.integration.wal.replica import DRIVER, following
+
+pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="needs /proc/locks")
+
+INSERT = "INSERT INTO t VALUES (randomblob(3000))"
+
+
+def locks_of(path: Path) -> set[tuple[str, int]]:
+    """The bytes of a database and its shared memory that this process has locked."""
+    inodes = {str(os.stat(f"{path}{suffix}").st_ino): suffix for suffix in ("", "-shm")}
+    found: set[tuple[str, int]] = set()
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        inode = fields[5].rpartition(":")[2] if len(fields) > 7 else ""
+        if inode in inodes and fields[4] == str(os.getpid()):
+            found |= {(inodes[inode], byte) for byte in range(int(fields[6]), int(fields[7]) + 1)}
+    return found
+
+
+def descriptors_of(path: Path) -> int:
+    """How many descriptors this process has of a database and its companions."""
+    return sum(each.name.startswith(path.name) for each in map(Path, map(_target, os.listdir("/dev/fd"))))
+
+
+def _target(name: str) -> str:
+    try:
+        return os.readlink(f"/dev/fd/{name}")
+    except OSError:
+        return ""
+
+
+def steps(follower: Follower, app: SqlProcess) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Every way of ours to a database, in an order in which each can happen."""
+    yield "open", follower.open
+    yield "start", follower.start
+    yield "write", lambda: app.run(INSERT)
+    yield "look", follower.look
+    yield "hop", follower.hop
+    yield "thorough", lambda: follower.look(thorough=True)
+    yield "backfill", lambda: follower.hold.hands.backfill()
+    yield "force", lambda: follower.hold.force()
+    yield "empty", lambda: follower.hold.empty()
+    yield "index", follower.index
+    yield "resume", lambda: follower.resume(follower.position)
+    yield "close", follower.close
+
+
+def test_no_step_drops_the_locks_of_a_transaction_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app, closing(DRIVER.connect(path, "ro")) as beside:
+        app.script("CREATE TABLE t(a)", INSERT)
+        beside.execute("BEGIN")
+        beside.execute("SELECT count(*) FROM t").fetchall()
+        held = locks_of(path)
+        assert {byte for name, byte in held if name} >= {
+            124,
+            128,
+        }  # the place of a reader, and the shared memory as a whole
+        for name, step in steps(Follower(path, DRIVER), app):
+            step()
+            assert held <= locks_of(path), name
+        app.run(INSERT)
+        assert beside.execute("SELECT count(*) FROM t").fetchall() == [(1,)]
+
+
+def test_leaving_drops_no_lock_either(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        with closing(DRIVER.connect(path, "ro")) as beside:
+            beside.execute("BEGIN")
+            beside.execute("SELECT count(*) FROM t").fetchall()
+            held = locks_of(path)
+            follower = following(path)
+            follower.hold.hands.close(tidy=True)
+            assert held <= locks_of(path)
+        follower.close()
+
+
+def test_our_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        with closing(DRIVER.connect(path, "ro")) as beside:
+            beside.execute("SELECT * FROM t").fetchall()
+            alone = descriptors_of(path)
+            following(path).close()
+            assert descriptors_of(path) > alone  # kept: closing them would drop the locks of the one beside
+        following(path).close()
+        assert descriptors_of(path) == 0
