@@ -103,7 +103,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
   bucket = aws_s3_bucket.store.id
 
   # Current objects expire by tag and by nothing else. sidecar tags a restore point when a newer one supersedes it, so the
-  # newest one has no tag and stays, however long the app sleeps; nor does any rule know the tag `held`.
+  # newest one has no tag and stays, however long the app sleeps; nor does any rule know the tag `held`. A segment of a
+  # stream has its tag from the start.
   dynamic "rule" {
     for_each = var.retention_days
     iterator = tier

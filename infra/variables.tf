@@ -72,11 +72,12 @@ variable "create_fly_oidc_provider" {
 }
 
 variable "retention_days" {
-  description = "How old restore points of each tier (object tag `sidecar-tier`) become, counted from their creation. The newest one has no tag and never expires; neither does one that is tagged `held`."
+  description = "How old restore points of each tier, and segments of streams (object tag `sidecar-tier`), become, counted from their creation. The newest one has no tag and never expires; neither does one that is tagged `held`."
   type = object({
     recent = optional(number, 2)
     hourly = optional(number, 14)
     daily  = optional(number, 90)
+    stream = optional(number, 35)
   })
   default = {}
 
@@ -90,6 +91,12 @@ variable "retention_days" {
   validation {
     condition     = var.retention_days.recent <= var.retention_days.hourly && var.retention_days.hourly <= var.retention_days.daily
     error_message = "retention_days must grow: recent <= hourly <= daily."
+  }
+
+  # A segment is of use only with a restore point before it.
+  validation {
+    condition     = var.retention_days.stream <= var.retention_days.daily
+    error_message = "retention_days.stream must not be longer than retention_days.daily."
   }
 }
 

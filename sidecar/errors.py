@@ -120,10 +120,17 @@ class UnsupportedSegment(SidecarError):
 
 
 class DamagedLease(SidecarError):
-    """The lease object is not a lease of sidecar, or has a newer format."""
+    """The lease object is not a lease of sidecar."""
 
     exit_code = ExitCode.DAMAGED
     reason = Reason.LEASE
+
+
+class UnsupportedLease(DamagedLease):
+    """The lease object has a format that only a newer version writes: what it names cannot be known, or left out."""
+
+    exit_code = ExitCode.CONFIGURATION
+    reason = Reason.CONFIGURATION
 
 
 class LeaseHeld(SidecarError):

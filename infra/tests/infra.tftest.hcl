@@ -70,8 +70,8 @@ run "only_tagged_objects_expire" {
     condition = {
       for rule in aws_s3_bucket_lifecycle_configuration.store.rule :
       "${rule.filter[0].tag[0].key}=${rule.filter[0].tag[0].value}" => rule.expiration[0].days if length(rule.filter[0].tag) > 0
-    } == { "sidecar-tier=recent" = 2, "sidecar-tier=hourly" = 14, "sidecar-tier=daily" = 90 }
-    error_message = "the three tiers expire, each by its tag"
+    } == { "sidecar-tier=recent" = 2, "sidecar-tier=hourly" = 14, "sidecar-tier=daily" = 90, "sidecar-tier=stream" = 35 }
+    error_message = "the three tiers and segments of streams expire, each by its tag"
   }
 
   assert {
@@ -297,6 +297,16 @@ run "retention_grows" {
 
   variables {
     retention_days = { recent = 30, hourly = 7 }
+  }
+
+  expect_failures = [var.retention_days]
+}
+
+run "streams_expire_before_daily_restore_points" {
+  command = plan
+
+  variables {
+    retention_days = { stream = 91 }
   }
 
   expect_failures = [var.retention_days]

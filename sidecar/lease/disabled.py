@@ -1,12 +1,12 @@
 """The lease with `lease=off`: the user promises that nobody else writes."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 import anyio
 
-from sidecar.errors import DamagedLease
+from sidecar.errors import DamagedLease, UnsupportedLease
 from sidecar.lease.document import read_lease
 from sidecar.lease.record import StreamRecord
 from sidecar.storage import ObjectStore
@@ -28,10 +28,17 @@ class NoLease:
         self.handing_over = False
 
     async def acquire(self, _patience: timedelta, *, ask: bool = False) -> None:
-        """Learn the epoch of an earlier lease, so that our restore points are not taken for a fenced machine's."""
-        with suppress(DamagedLease):  # nobody reads it then
+        """Learn the epoch of an earlier lease, so that our restore points are not taken for a fenced machine's.
+
+        Raises `UnsupportedLease`.
+        """
+        try:
             stored = await read_lease(self._store)
-            self.epoch = stored.record.epoch if stored else 0
+        except UnsupportedLease:
+            raise
+        except DamagedLease:  # nobody reads it then
+            return
+        self.epoch = stored.record.epoch if stored else 0
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[None]:

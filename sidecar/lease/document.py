@@ -2,15 +2,15 @@
 
 from datetime import timedelta
 
-from sidecar.errors import DamagedLease, NotFound
-from sidecar.lease.record import KEY, Record, StoredLease, WrittenLease, copy_in, parse
+from sidecar.errors import DamagedLease, NotFound, UnsupportedLease
+from sidecar.lease.record import KEY, FutureFormat, Record, StoredLease, WrittenLease, copy_in, parse
 from sidecar.log import log
 from sidecar.model import Blob, IfAbsent, IfMatch
 from sidecar.storage import ObjectStore, removal_command
 
 
 async def read_lease(store: ObjectStore) -> StoredLease | None:
-    """The lease object, or None when there is none. Raises `DamagedLease`."""
+    """The lease object, or None when there is none. Raises `DamagedLease` and `UnsupportedLease`."""
     try:
         blob = await store.get(KEY)
     except NotFound:
@@ -25,6 +25,8 @@ def _record_in(blob: Blob, url: str) -> Record:
     data = bytes(blob.data)
     try:
         return parse_lease(data, url)
+    except UnsupportedLease:
+        raise
     except DamagedLease:
         try:
             record = parse(copy_in(blob.info.metadata))
@@ -42,9 +44,17 @@ def _record_in(blob: Blob, url: str) -> Record:
 
 
 def parse_lease(data: bytes | bytearray, url: str) -> Record:
-    """Read the content of the lease object of this store. Raises `DamagedLease`: guessing would reset the epoch."""
+    """Read the content of the lease object of this store.
+
+    Raises `DamagedLease`: guessing would reset the epoch. Raises `UnsupportedLease` for one of a newer version.
+    """
     try:
         return parse(data)
+    except FutureFormat as error:
+        raise UnsupportedLease(
+            f"{url}/{KEY} was written by a newer version of sidecar: {error}",
+            "use that version, or a newer one: this one would miss what it has published",
+        ) from error
     except ValueError as error:
         raise DamagedLease(
             f"{url}/{KEY} is {f'no lease of this version of sidecar: {error}' if data else 'empty'}",

@@ -120,10 +120,16 @@ class WrittenLease:
     since: datetime
 
 
+class FutureFormat(ValueError):
+    """The record has a format that only a newer version writes."""
+
+
 def parse(data: bytes | bytearray) -> Record:
-    """Read the content of a lease object. Raises ValueError when it is none of this version."""
+    """Read the content of a lease object. Raises ValueError when it is none, and `FutureFormat` for a newer version's."""
     try:
         values = json.loads(data)
+        if type(version := values["format"]) is int and version > FORMAT_WITH_STREAMS:
+            raise FutureFormat(f"its format is {version}")
         known = {each.name: values[each.name] for each in fields(Record) if each.name in values}
         # An older version did not write `running`: if it did not release its lease, it may have been killed.
         known.setdefault("running", not known.get("released", False))

@@ -1,16 +1,22 @@
 """The restore points of a store: the newest, those of a time or a span, and the timestamp of the next one."""
 
 from collections.abc import AsyncIterator, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sidecar.errors import (
+    ConfigurationError,
     DamagedLease,
     NotFound,
     NothingToRestore,
+    UnsupportedLease,
 )
+from sidecar.lease import KEY as LEASE_KEY
 from sidecar.lease import Record, read_lease
 from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
+from sidecar.repository.format.index import position_of
+from sidecar.repository.history import is_beyond_end
+from sidecar.repository.increments import Increments
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.storage import ObjectStore
 
@@ -36,29 +42,34 @@ class Catalog:
         The lease object names it, or one of the last before it: a LIST of the keys after that and a HEAD. Where it does
         not, keys of the last day are listed, then of longer and longer spans, never all at once. When the named one is
         gone and no newer one exists, a restore point of zero size is returned, which every reader takes for damaged.
+        Left out is what a fenced machine has published, by its epoch or by its place beyond a recorded end of a stream.
+
+        Raises `UnsupportedLease`, and `ConfigurationError` when the lease names what only a newer version can have
+        written: it must never look like an empty store.
         """
         record = await self._record()
         named = record.latest.get(database) if record else None
         if record is None or named is None:
             return await self._newest_by_time(database)
+        _require_readable(named, database)
         page = await self.store.list(folder_of(database), start_after=named)
         if page.more:  # the named one is old: somebody publishes without the lease (lease=off)
             return await self._newest_by_time(database)
         for point in filter(None, map(point_of, reversed(page.objects))):
             info = await self._head(point.key)
-            epoch = _epoch_of(info) if info else -1
-            if info and (epoch is None or epoch >= record.settled.get(database, 0)):
+            if info and _is_main_line(info, record, database):
                 return point_of(info)
             log.error("restore point of a fenced machine left out", key=point.key, newest=named)
         return point_of(await self._head(named) or ObjectInfo(named, 0, "", await self.store.now()))
 
     async def highest_epoch(self, databases: Iterable[str]) -> int:
-        """The highest epoch of the newest restore points, for a lease object that is missing."""
+        """The highest epoch of the newest restore points and streams, for a lease object that is missing."""
         highest = 0
         for database in databases:
             newest = await self._newest_by_time(database)
             info = await self._head(newest.key) if newest else None
-            highest = max(highest, (_epoch_of(info) or 0) if info else 0)
+            stream = await Increments(self.store).newest(database)
+            highest = max(highest, (_epoch_of(info) or 0) if info else 0, stream.epoch if stream else 0)
         return highest
 
     async def _newest_by_time(self, database: str) -> RestorePoint | None:
@@ -74,6 +85,8 @@ class Catalog:
     async def _record(self) -> Record | None:
         try:
             stored = await read_lease(self.store)
+        except UnsupportedLease:
+            raise
         except DamagedLease as error:
             log.warning("lease object ignored", error=error.message)
             return None
@@ -146,6 +159,23 @@ class Catalog:
             if not page.more:
                 return
             after = page.objects[-1].key
+
+
+def _require_readable(key: str, database: str) -> None:
+    """Raise `ConfigurationError` unless this is the key of a restore point of the database."""
+    point = point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
+    if point is None or point.database != database or point.diverged_holder:
+        raise ConfigurationError(
+            f"{LEASE_KEY} names {key!r} as the newest restore point of {database}, which is no key of this version",
+            "a newer version wrote here: use it, or one that is newer still",
+        )
+
+
+def _is_main_line(info: ObjectInfo, record: Record, database: str) -> bool:
+    """Whether no fenced machine made the restore point: one of an earlier epoch, or beyond the end of its stream."""
+    epoch = _epoch_of(info)
+    fenced = epoch is not None and epoch < record.settled.get(database, 0)
+    return not fenced and not is_beyond_end(position_of(info.metadata), record.ends)
 
 
 def _epoch_of(info: ObjectInfo) -> int | None:

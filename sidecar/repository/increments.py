@@ -7,11 +7,11 @@ and jumps from stream to stream.
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 
-import structlog
 from anyio import to_thread
 
 from sidecar.concurrency import gathered
 from sidecar.errors import DamagedSegment, NotFound, PreconditionFailed, UnsupportedSegment
+from sidecar.log import log
 from sidecar.model import AtRestorePoint, IfAbsent, IfMatch, ObjectInfo, Origin, Position, Timestamp
 from sidecar.repository.format.increment import Segment, damaged, decode
 from sidecar.repository.history import Path, SegmentInfo, StreamInfo, trace
@@ -26,8 +26,6 @@ from sidecar.repository.keys import (
 )
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.storage import ObjectStore
-
-log = structlog.get_logger()
 
 AT_ONCE = 8
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
@@ -85,10 +83,16 @@ class Increments:
 
     async def first_of(self, database: str, stream: str) -> SegmentInfo | None:
         """The first segment of a stream that is in the store."""
-        async for page in self._pages(stream_folder_of(database, stream), limit=1):
-            for segment in page:
-                return segment
-        return None
+        return next(iter(await self.first_segments(database, stream, limit=1)), None)
+
+    async def first_segments(self, database: str, stream: str, limit: int = 1000) -> list[SegmentInfo]:
+        """The first segments of a stream that are in the store, in order. One request."""
+        page = await self.store.list(stream_folder_of(database, stream), limit=limit)
+        return [segment for segment in map(require_known, page.objects) if segment]
+
+    async def names(self, database: str) -> list[str]:
+        """The names of the streams of a database, in order. One request for each, and one more."""
+        return [str(_name_of(segment)) async for segment in self._firsts(database, "")]
 
     async def streams(self, database: str, after: str = "") -> list[StreamInfo]:
         """The streams of a database, or those whose name sorts after `after`, in order, with their first segment only.
@@ -151,9 +155,9 @@ class Increments:
             if not page.more:
                 return
 
-    async def _pages(self, folder: str, after: str = "", limit: int = 1000) -> AsyncIterator[list[SegmentInfo]]:
+    async def _pages(self, folder: str, after: str) -> AsyncIterator[list[SegmentInfo]]:
         while True:
-            page = await self.store.list(folder, start_after=after, limit=limit)
+            page = await self.store.list(folder, start_after=after)
             yield [segment for segment in map(require_known, page.objects) if segment]
             if not page.more:
                 return

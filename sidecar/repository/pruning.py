@@ -1,12 +1,16 @@
-"""Pruning: deleting expired restore points from a store that has no lifecycle rules of its own."""
+"""Pruning: deleting expired restore points and segments from a store that has no lifecycle rules of its own."""
 
 from datetime import datetime
+from itertools import takewhile
 
+from sidecar.errors import NotFound
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.repository.catalog import Catalog
+from sidecar.repository.format.index import position_of
+from sidecar.repository.increments import Increments
 from sidecar.repository.keys import folder_of
-from sidecar.repository.retention import TIER_TAG, Tagged, Tier, plan_prune
+from sidecar.repository.retention import TIER_TAG, NewestKnown, Tagged, Tier, is_expired, plan_prune, trusts
 from sidecar.storage import Prunable
 
 PRUNE_EVERY = 3600.0
@@ -14,12 +18,13 @@ STEADY = 600.0  # seconds that a store's clock and ours may drift apart between 
 
 
 class Pruning:
-    """Prunes one database's restore points once an hour, as long as the store's clock can be trusted."""
+    """Prunes one database's restore points and segments once an hour, as long as the store's clock can be trusted."""
 
     def __init__(self, database: str, catalog: Catalog, prunable: Prunable, clock: Clock) -> None:
         """`prunable` is the catalog's store again."""
         self._database = database
         self._catalog = catalog
+        self._increments = Increments(catalog.store)
         self._prunable = prunable
         self._clock = clock
         self._last: tuple[datetime, float] | None = None
@@ -40,6 +45,35 @@ class Pruning:
         pruned = await self._prunable.prune({key: tags[key] for key in plan_prune(points, now)})
         if pruned:
             log.info("expired restore points deleted", database=self._database, count=len(pruned), keys=pruned[:20])
+        if trusts([point.timestamp for point in points], now):
+            await self._prune_segments(now)
+
+    async def _prune_segments(self, now: datetime) -> None:
+        """Delete the expired segments of each stream. They have no tags here: their age is in their keys."""
+        newest = await self._newest()
+        deleted = 0
+        for stream in await self._increments.names(self._database) if newest else ():
+            while newest and (expired := await self._expired_in(stream, newest, now)):
+                removed = await self._prunable.remove(expired)
+                deleted += len(removed)
+                if not removed:  # another process deletes them
+                    break
+        if deleted:
+            log.info("expired segments deleted", database=self._database, count=deleted)
+
+    async def _expired_in(self, stream: str, newest: NewestKnown, now: datetime) -> list[str]:
+        """The first segments of a stream, up to a thousand, as far as they have expired: the oldest come first."""
+        first = await self._increments.first_segments(self._database, stream)
+        return [each.key for each in takewhile(lambda each: is_expired(each, stream, newest, now), first)]
+
+    async def _newest(self) -> NewestKnown | None:
+        """The newest restore point; None where it cannot be described."""
+        point = await self._catalog.newest(self._database)
+        try:
+            info = await self._catalog.store.head(point.key) if point else None
+        except NotFound:
+            return None
+        return NewestKnown(point.timestamp, position_of(info.metadata)) if point and info else None
 
     def _is_steady(self, now: datetime) -> bool:
         """Whether the store's clock has advanced since the last pruning as far as the monotonic one."""

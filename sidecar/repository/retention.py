@@ -8,11 +8,13 @@ point has none, because lifecycle rules count an object's own age and have no "k
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
+from math import inf
 
-from sidecar.model import Timestamp
+from sidecar.model import Position, Timestamp
+from sidecar.repository.history import SegmentInfo
 
 TIER_TAG = "sidecar-tier"
 
@@ -83,6 +85,41 @@ def plan_prune(points: Sequence[Tagged], now: datetime) -> list[str]:
     others = ordered[:-1]
     expired = [point for point in others if _expired(point, now)]
     return [point.key for point in expired[: max(0, len(others) - SPARED)]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewestKnown:
+    """When the newest restore point was published, and its place in a stream; None where it names none."""
+
+    timestamp: Timestamp
+    position: Position | None
+
+
+def trusts(points: Sequence[Timestamp], now: datetime) -> bool:
+    """Whether the store's clock follows from these restore points, so that the age of anything can be told."""
+    return bool(points) and _trusted(sorted(point.instant for point in points), now)
+
+
+def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: datetime) -> bool:
+    """Whether a segment is old enough to be deleted, and the newest restore point's history does not need it.
+
+    To be asked only while `trusts` holds.
+    """
+    if needed_from(newest, stream) <= segment.last:
+        return False
+    written = datetime.fromtimestamp(segment.time / 1000, UTC)
+    return written < newest.timestamp.instant and now - written > KEEP[Tier.STREAM]
+
+
+def needed_from(newest: NewestKnown, stream: str) -> float:
+    """The first commit of a stream that the history of the newest restore point may need; infinite where it needs none.
+
+    That is what follows it in its own stream, and all of any stream that began later.
+    """
+    position = newest.position
+    if position and position.stream == stream:
+        return position.commit + 1
+    return 1 if stream > (position.stream if position else newest.timestamp.text) else inf
 
 
 def _expired(point: Tagged, now: datetime) -> bool:

@@ -216,7 +216,10 @@ def _require_names(paths: Sequence[Path]) -> None:
     names = [path.name for path in paths]
     for path in paths:
         if path.name in RESERVED_NAMES or not path.name:
-            raise ValueError(f"databases: {str(path)!r} cannot be used: the store needs this name for itself")
+            raise ValueError(
+                f"databases: {str(path)!r} cannot be used: the store needs this name for itself; rename the file, or list a "
+                "symbolic link with another name"
+            )
         if not _is_utf8(path.name):
             raise ValueError(f"databases: {str(path)!r}: the name is not UTF-8, as keys in the store are")
         if names.count(path.name) > 1:

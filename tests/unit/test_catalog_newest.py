@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.errors import NothingToRestore
+from sidecar.errors import ConfigurationError, NothingToRestore, UnsupportedLease
 from sidecar.lease.record import KEY as LEASE_KEY
-from sidecar.lease.record import Record
-from sidecar.model import Timestamp
+from sidecar.lease.record import Record, StreamRecord
+from sidecar.model import Position, Timestamp
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.keys import diverged_key_of, key_of
+from sidecar.repository.keys import StreamName, diverged_key_of, key_of, segment_key_of
 from tests.fakes import START, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -186,3 +186,76 @@ async def test_a_lease_that_names_nothing_of_the_last_thousand_is_not_followed_p
     named(store, key_of("app.db", ago(days=3)))
     assert await newest(store) == ago()
     assert store.count("list") == 2
+
+
+def add_streams(store: MemoryStore, *epochs: int, database: str = "app.db", segments: int = 1200) -> list[str]:
+    """A stream for each epoch, a minute apart, with more segments than a LIST returns."""
+    names = [str(StreamName(ago(minutes=60 - epoch), epoch, "web")) for epoch in epochs]
+    for name in names:
+        for number in range(1, segments + 1):
+            store.add(segment_key_of(database, name, number, number, 1_795_000_000_000 + number))
+    return names
+
+
+async def test_segments_are_not_walked_for_anything_about_restore_points(store: MemoryStore) -> None:
+    """There may be more than a million of them."""
+    add(store, ago(hours=2), ago(hours=1))
+    add(store, ago(hours=2), database="zoo.db")
+    add_streams(store, 1, 2)
+    add_streams(store, 1, database="only.db")
+    catalog = Catalog(store)
+    assert await newest(store) == ago(hours=1)
+    assert await newest(store, "only.db") is None
+    assert await newest(store, "stream") is None
+    assert len([point async for point in catalog.points("app.db")]) == 2
+    assert (await catalog.find("app.db", ago(minutes=1))).timestamp == ago(hours=1)
+    store.requests.clear()
+    assert await catalog.names(5) == ("app.db", "zoo.db")
+    assert store.requests == [("list", "")] * 3, "one for each folder"
+
+
+async def test_the_highest_epoch_is_that_of_a_stream_where_no_restore_point_has_a_higher_one(
+    store: MemoryStore,
+) -> None:
+    """A new lease object must not have the epoch of a machine that only streamed."""
+    store.add(key_of("app.db", ago(hours=2)), metadata={"epoch": "2"})
+    assert await Catalog(store).highest_epoch(["app.db"]) == 2
+    add_streams(store, 4, 5, segments=3)
+    add_streams(store, 3, database="b.db", segments=3)
+    assert await Catalog(store).highest_epoch(["app.db", "b.db"]) == 5
+    assert await Catalog(store).highest_epoch(["b.db", "c.db"]) == 3
+
+
+async def test_a_lease_of_the_future_is_never_taken_for_none(store: MemoryStore) -> None:
+    """It may name what this version cannot see, and an app would be started without it."""
+    add(store, ago(hours=1))
+    store.add(LEASE_KEY, b'{"format": 3, "holder": "newer"}')
+    with pytest.raises(UnsupportedLease):
+        await newest(store)
+    store.add(LEASE_KEY, b"damaged")
+    assert await newest(store) == ago(hours=1)
+
+
+@pytest.mark.parametrize(
+    "key", ["app.db/20271120T145503.123Z.sqlite4.zst", "x", "", "other.db/20261120T145503.123Z.sqlite3.zst"]
+)
+async def test_a_latest_that_cannot_be_read_is_never_taken_for_none(store: MemoryStore, key: str) -> None:
+    """Not even in a store that has nothing else: the app must not start with an empty database."""
+    store.add(LEASE_KEY, Record(3, "newer", "boot", 60.0, latest={"app.db": key}).to_bytes())
+    with pytest.raises(ConfigurationError, match="newer version") as told:
+        await newest(store)
+    assert told.value.exit_code == 78
+    assert await newest(store, "another.db") is None
+
+
+async def test_a_restore_point_beyond_the_end_of_its_stream_is_left_out(store: MemoryStore) -> None:
+    """A machine that was fenced published it, whatever epoch it names."""
+    named, stream = ago(hours=3), "20261120T145503.123Z-0000000003-web"
+    add(store, named)
+    for hours, commit in ((2, 41), (1, 42)):
+        metadata = {"epoch": "3", "stream": stream, "commit": str(commit)}
+        store.add(key_of("app.db", ago(hours=hours)), metadata=metadata)
+    streams = {"app.db": StreamRecord(None, Position(stream, 41))}
+    record = Record(3, "web", "boot", 60.0, latest={"app.db": key_of("app.db", named)}, streams=streams)
+    store.add(LEASE_KEY, record.to_bytes())
+    assert await newest(store) == ago(hours=2)

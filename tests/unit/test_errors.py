@@ -19,6 +19,7 @@ EXIT_CODES = {
     "UnsupportedRestorePoint": 65,
     "ReuseFailed": 70,
     "DamagedLease": 65,
+    "UnsupportedLease": 78,
     "LeaseHeld": 75,
     "LeaseLost": 75,
     "StoreUnsuitable": 78,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.repository.retention import KEEP
 from tests.harness.environment import ROOT
 from tests.harness.provisioned import BOOTSTRAP_POLICIES, POLICIES, actions, fly_trust_policy, policy, writer_policy
 
@@ -71,7 +72,10 @@ def test_bucket_refuses_plain_http_old_tls_and_overwriting() -> None:
         "Null": {"s3:if-none-match": "true"},
         "Bool": {"s3:ObjectCreationOperation": "true"},
     }
-    assert overwriting["Resource"].endswith("/*.sqlite3.zst")
+    assert [each.removeprefix(values["bucket_arn"]) for each in overwriting["Resource"]] == [
+        "/*.sqlite3.zst",
+        "/*/stream/*.zst",
+    ]
 
 
 @pytest.mark.parametrize("folder", [POLICIES, BOOTSTRAP_POLICIES], ids=["infra", "bootstrap"])
@@ -84,7 +88,7 @@ def test_every_policy_template_is_what_terraform_uses(folder: Path) -> None:
     assert not re.search(r'\bAction\s*=\s*["\[]', code)
 
 
-def test_only_the_three_tiers_expire() -> None:
+def test_only_the_tiers_expire() -> None:
     """Neither the newest restore point (no tag) nor a held one may ever expire, however old."""
     (lifecycle,) = _blocks(
         (ROOT / "infra" / "bucket.tf").read_text(), r'resource "aws_s3_bucket_lifecycle_configuration" "store"'
@@ -98,7 +102,8 @@ def test_only_the_three_tiers_expire() -> None:
     (tag,) = _blocks(tiers, "tag")
     assert tag.split() == ["key", "=", '"sidecar-tier"', "value", "=", "tier.key"]
     (retention,) = _blocks((ROOT / "infra" / "variables.tf").read_text(), r'variable "retention_days"')
-    assert set(re.findall(r"(\w+)\s*=\s*optional\(number", retention)) == {"recent", "hourly", "daily"}
+    defaults = {tier: int(days) for tier, days in re.findall(r"(\w+)\s*=\s*optional\(number, (\d+)\)", retention)}
+    assert defaults == {tier.value: age.days for tier, age in KEEP.items()}, "what pruning a directory does, too"
 
 
 def test_incomplete_uploads_are_aborted_whatever_they_are() -> None:

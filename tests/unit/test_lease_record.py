@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.errors import DamagedLease
+from sidecar.errors import DamagedLease, UnsupportedLease
 from sidecar.lease.document import parse_lease
 from sidecar.lease.record import Record, StoredLease, StreamRecord
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask, retired_with
@@ -114,7 +114,7 @@ def test_fields_of_a_newer_version_of_the_same_format_are_ignored() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 3},
+        {"format": 0},
         {"epoch": 0},
         {"epoch": -1},
         {"epoch": "7"},
@@ -144,6 +144,19 @@ def test_a_malformed_record_is_refused(change: dict[str, object]) -> None:
 def test_a_torn_or_foreign_object_is_refused(data: bytes) -> None:
     with pytest.raises(DamagedLease):
         parse_lease(data, "s3://b")
+
+
+@pytest.mark.parametrize("format_", [3, 4, 99])
+def test_a_lease_of_the_future_is_not_called_damaged(format_: int) -> None:
+    """Whatever else is in it: it must not be deleted, and nothing may go on without it."""
+    for values in ({}, {**asdict(HELD), "latest": 7}):
+        with pytest.raises(UnsupportedLease, match="written by a newer version") as told:
+            parse_lease(json.dumps({**values, "format": format_}).encode(), "s3://b")
+        assert told.value.exit_code == 78
+    for foreign in ("3", None, 0, -1, 2.5):
+        with pytest.raises(DamagedLease) as damaged:
+            parse_lease(json.dumps({**asdict(HELD), "format": foreign}).encode(), "s3://b")
+        assert not isinstance(damaged.value, UnsupportedLease)
 
 
 def test_the_hint_for_a_damaged_lease_is_a_command() -> None:

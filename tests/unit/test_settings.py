@@ -283,9 +283,11 @@ def test_two_databases_of_the_same_name_are_refused() -> None:
     assert "two files are named 'app.db'" in refused({"SIDECAR_DATABASES": "/a/app.db,/b/app.db"})
 
 
-@pytest.mark.parametrize("name", ["diverged", "lease.json", ".sidecar"])
+@pytest.mark.parametrize("name", ["diverged", "stream", "lease.json", ".sidecar"])
 def test_names_that_the_store_needs_for_itself_are_refused(name: str) -> None:
-    assert "the store needs this name for itself" in refused({"SIDECAR_DATABASES": f"/data/{name}"})
+    told = refused({"SIDECAR_DATABASES": f"/data/{name}"})
+    assert "the store needs this name for itself" in told
+    assert "symbolic link with another name" in told
 
 
 @pytest.mark.parametrize("path", ["/", "."])

@@ -12,9 +12,9 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import anyio
-import structlog
 
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
+from sidecar.log import log
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
@@ -22,8 +22,6 @@ from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
 from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_transformation, whole_size
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
-
-log = structlog.get_logger()
 
 MIB = 1 << 20
 TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire what is below the folder `stream/`"
