@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 import anyio
 
@@ -14,6 +15,7 @@ from sidecar.log import log
 from sidecar.status import Status
 
 OBSERVE_SECONDS = 1.0
+RETURN_MEMORY_EVERY = 15  # observations
 
 
 class Background:
@@ -36,14 +38,12 @@ class Background:
     async def keep_observing(self) -> None:
         """Note every second what is unprotected, and whether a final backup would still fit its time.
 
-        Memory that a boot, a publish or a drill has freed is returned to the system.
+        Now and then memory that a boot, a publish, a check or a drill has freed is returned to the system.
         """
         warned = False
-        done: list[tuple[str | None, int]] = []
-        while True:
+        for second in count():
             self.observe()
-            if done != (now := [self._done(backup) for backup in self._backups]):
-                done = now
+            if second % RETURN_MEMORY_EVERY == 0:
                 return_free_pages()
             estimate = self._status.final_estimate() or 0.0
             if estimate > self._limit and not warned:
@@ -53,10 +53,6 @@ class Background:
                 self._status.report("", message, hint)
             warned = estimate > self._limit
             await anyio.sleep(OBSERVE_SECONDS)
-
-    def _done(self, backup: Backup) -> tuple[str | None, int]:
-        """Changes with each publish and each drill."""
-        return backup.cycle.newest_key, sum(self._status.databases[backup.database.name].drills.values())
 
     async def look_when_doubted(self) -> None:
         """The lease object was deleted, or is out of reach for good: are the restore points still there?"""
