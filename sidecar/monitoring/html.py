@@ -38,7 +38,7 @@ _POINT = Template("""<details class="point">
 </details>""")
 
 _PROBLEM = Template("""<div class="problem">
-<p class="when">$at · $database</p>
+<p class="when">$when</p>
 <p class="what">$message</p>
 <p class="todo">$hint</p>
 $command</div>
@@ -97,8 +97,7 @@ def _problem(status: Status, problem: Problem) -> str:
     return _filled(
         _PROBLEM,
         {"command": _filled(_COMMAND, {}, command=command) if command else ""},
-        at=f"{problem.at:{AT}}",
-        database=problem.database,
+        when=" · ".join(filter(None, (f"{problem.at:{AT}}", problem.database))),
         message=problem.message,
         hint=problem.hint,
     )
