@@ -1,4 +1,4 @@
-"""The same examples at every run, and no clock in the verdict: a busy machine must not fail a property."""
+"""Every run uses the same examples and no time limit: a property must not fail because the machine is busy."""
 
 from hypothesis import HealthCheck, settings
 

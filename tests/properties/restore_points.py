@@ -1,4 +1,4 @@
-"""Restore points made and read with the format alone, as `Publisher` and `Reader` do."""
+"""Restore points written and read with the format alone, in the way of `Publisher` and `Reader`."""
 
 import hashlib
 import random
@@ -16,7 +16,7 @@ SMALL_CHUNK = 512
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A restore point: its database, its frames, and what follows them."""
+    """A restore point: its database, its frames, and the tail after them."""
 
     database: bytes
     frames: tuple[bytes, ...]
@@ -24,7 +24,7 @@ class Encoded:
 
     @property
     def object(self) -> bytes:
-        """The whole object, as it is in the store."""
+        """The whole object as stored."""
         return b"".join(self.frames) + self.tail
 
     @property
@@ -40,7 +40,7 @@ def split(database: bytes) -> list[bytes]:
 
 
 def encode(database: bytes, level: int = 1, /, **more: object) -> Encoded:
-    """A restore point of a database; `more` goes into its index."""
+    """Encode a restore point of a database. `more` are further fields of its index."""
     encoder = Encoder(level)
     frames = tuple(encoder.frame(chunk) for chunk in split(database))
     digests = b"".join(hashlib.sha256(chunk).digest() for chunk in split(database))
@@ -50,7 +50,7 @@ def encode(database: bytes, level: int = 1, /, **more: object) -> Encoded:
 
 
 def decode(data: bytes) -> bytes:
-    """The database of a restore point. Raises `DamagedRestorePoint`."""
+    """Decode the database of a restore point. Raises `DamagedRestorePoint`."""
     contents = decode_tail(data, len(data), "x")
     decoder = Decoder(contents.index)
     view = memoryview(data)
@@ -60,7 +60,7 @@ def decode(data: bytes) -> bytes:
 
 @st.composite
 def databases(draw: st.DrawFn, smallest: int = 1, largest: int = 6 * SMALL_CHUNK) -> bytes:
-    """Bytes of a kind: incompressible, text, few symbols, zeros; whole chunks as likely as not."""
+    """Bytes of one kind (incompressible, text, few symbols, zeros). Half of them are a whole number of chunks."""
     size = draw(st.integers(smallest, largest) | st.sampled_from(range(SMALL_CHUNK, largest + 1, SMALL_CHUNK)))
     source = random.Random(draw(st.integers(0, 1 << 32)))
     kind = draw(st.sampled_from(["random", "text", "few", "zeros", "runs"]))

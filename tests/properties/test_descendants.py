@@ -147,7 +147,7 @@ def planted(forest: list[tuple[int, str, float]], clock: FakeClock) -> FakeTable
 def test_nobody_is_left_nobody_is_signalled_twice_and_parents_come_first(
     forest: list[tuple[int, str, float]], hurried: bool
 ) -> None:
-    """Whatever processes do while we look; in bounded time; and no supervisor restarts what we ended."""
+    """All processes end, in bounded time, whatever they do meanwhile, and no supervisor restarts one that we ended."""
     clock = FakeClock()
     table = planted(forest, clock)
     table.grace = 0.0 if hurried else GRACE
@@ -159,7 +159,7 @@ def test_nobody_is_left_nobody_is_signalled_twice_and_parents_come_first(
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=20))
 def test_descendants_are_found_once_whatever_the_links_are(links: list[tuple[int, int]]) -> None:
-    """A table is read one process after the other: links may be inconsistent, even circles. Parents come first."""
+    """Parents come first even if links are inconsistent or circular, because a table is read one process at a time."""
     processes = [Process(pid, 0, parent) for pid, parent in dict(links).items()]
     found = [process.pid for process in below(ME, processes)]
     assert len(found) == len(set(found))
@@ -171,7 +171,7 @@ def test_descendants_are_found_once_whatever_the_links_are(links: list[tuple[int
 
 @pytest.mark.parametrize("reaction", [HEAD_START / 2, HEAD_START * 2])
 def test_supervisor_has_the_head_start_to_learn_that_it_stops(reaction: float) -> None:
-    """One that is faster than that starts nothing again; a slower one does, and everything ends all the same."""
+    """A supervisor that reacts within the head start restarts nothing. A slower one does, and still everything ends."""
     clock = FakeClock()
     table = planted([(-1, "supervises", reaction), (0, "ends", 0.0)], clock)
     anyio.run(Descendants(table, clock).end, signal.SIGTERM, GRACE, lambda: False)

@@ -1,4 +1,4 @@
-"""A restore point is an ordinary zstd file, and gives back the database byte for byte, from any part of it."""
+"""A restore point is an ordinary zstd file. Any part of it decodes to the same bytes of the database."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ def _small_chunks() -> Iterator[None]:
 
 
 def contents_or_needed(data: bytes, length: int) -> Contents | int:
-    """The contents from so many last bytes, or how many are needed."""
+    """The contents, decoded from this many last bytes, or the number of bytes that are needed."""
     try:
         return decode_tail(data[len(data) - length :], len(data), "x")
     except TailTooShort as short:
@@ -35,7 +35,7 @@ def contents_or_needed(data: bytes, length: int) -> Contents | int:
 
 
 def streamed(data: bytes) -> bytes:
-    """What any zstd tool makes of a file: every frame after the other."""
+    """Decode a file as any zstd tool does, one frame after the other."""
     decompressor = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True)
     return decompressor.read()
 
@@ -50,7 +50,7 @@ def test_a_restore_point_gives_back_the_database(database: bytes, level: int) ->
 
 @given(st.text(max_size=30), st.text(max_size=30), st.none() | st.text(max_size=30), st.integers(0, 1 << 62))
 def test_the_index_says_what_was_put_into_it(name: str, holder: str, parent: str | None, epoch: int) -> None:
-    """Names of any script, quotes, newlines: the index is one line of JSON whatever is in it."""
+    """The index is one line of JSON even if names contain quotes, newlines or letters of any script."""
     more = {"database": name, "holder": holder, "parent": parent, "epoch": epoch, "sqlite_version": "3.53.4"}
     data = encode(bytes(1000), 1, **more).object
     index = decode_tail(data, len(data), "x").index
@@ -61,7 +61,7 @@ def test_the_index_says_what_was_put_into_it(name: str, holder: str, parent: str
 @given(databases(), st.data())
 @settings(max_examples=80)
 def test_any_run_of_frames_decodes_alone(database: bytes, draws: st.DataObject) -> None:
-    """What reuse, ranged reads and diffs rest on: a frame needs nothing of those before it."""
+    """A frame decodes without those before it, which reuse, ranged reads and diffs depend on."""
     encoded = encode(database)
     data = encoded.object
     contents = decode_tail(data, len(data), "x")
@@ -76,7 +76,7 @@ def test_any_run_of_frames_decodes_alone(database: bytes, draws: st.DataObject) 
 @given(databases(), st.integers(1, 1 << 14))
 @settings(max_examples=80)
 def test_the_tail_alone_is_enough_once_it_is_long_enough(database: bytes, guess: int) -> None:
-    """A reader that asks for what it is told to ask for has the index after two more requests at most."""
+    """A reader that requests the number of bytes it is told to has the index after at most two more requests."""
     data = encode(database).object
     asked = [min(max(guess, 9), len(data))]
     while isinstance(contents := contents_or_needed(data, asked[-1]), int):
@@ -100,7 +100,7 @@ def test_groups_cover_every_chunk_once_in_order_and_stay_below_the_limit(databas
 @given(databases())
 @settings(max_examples=50)
 def test_the_same_database_has_the_same_root_whatever_the_level(database: bytes) -> None:
-    """The root digest speaks of content, not of compression: it tells whether anything changed."""
+    """The root digest depends on content, not on compression, so it shows whether anything changed."""
     one, other = (encode(database, level).object for level in (1, 9))
     assert decode_tail(one, len(one), "x").index.root == decode_tail(other, len(other), "x").index.root
 
@@ -121,7 +121,7 @@ def test_a_change_anywhere_changes_the_root_and_one_digest(database: bytes, draw
 @given(databases())
 @settings(max_examples=50)
 def test_the_seek_table_is_that_of_the_zstd_seekable_format(database: bytes) -> None:
-    """Read by its published description, not by our own code: other tools find the frames too."""
+    """The test reads it by the published specification, not with our own code: other tools can find the frames too."""
     encoded = encode(database)
     data = encoded.object
     assert data[-4:] == bytes.fromhex("b1ea928f")
@@ -178,7 +178,7 @@ def test_arbitrary_bytes_are_no_restore_point(data: bytes) -> None:
 @given(st.binary(min_size=1, max_size=2000), st.booleans())
 @settings(max_examples=50)
 def test_a_foreign_zstd_file_is_named_as_such(content: bytes, seekable: bool) -> None:
-    """Also one in the seekable format, but without our index."""
+    """The same holds for a file in the seekable format without our index."""
     frame = Encoder(1).frame(content)
     if seekable:
         frame += bytes.fromhex("5e2a4d18") + (17).to_bytes(4, "little") + len(frame).to_bytes(4, "little")

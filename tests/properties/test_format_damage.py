@@ -32,7 +32,7 @@ def _small_chunks() -> Iterator[None]:
 
 
 def is_found(data: bytes, database: bytes) -> bool:
-    """Whether damage is noticed; if it is not, the database must be the right one."""
+    """Whether the damage is noticed. If it is not, assert that the database is decoded correctly."""
     try:
         decoded = decode(data)
     except DamagedRestorePoint:
@@ -57,7 +57,7 @@ def test_a_changed_byte_never_yields_a_wrong_database(database: bytes, draws: st
 
 @pytest.mark.parametrize("kind", [bytes(1100), b"CREATE TABLE guest(name);" * 44, hashlib.shake_128(b"x").digest(1100)])
 def test_every_single_bit_matters_but_the_unused_one_of_a_frame(kind: bytes) -> None:
-    """Exhaustive for one database of zeros, one of text and one that does not compress."""
+    """Tries every bit of three databases: zeros, text, and data that does not compress."""
     encoded = encode(kind)
     data = encoded.object
     starts = {sum(map(len, encoded.frames[:number])) for number in range(len(encoded.frames))}
@@ -78,7 +78,7 @@ def test_every_bit_after_the_frames_matters(database: bytes, draws: st.DataObjec
 @given(databases(), st.data())
 @settings(max_examples=200)
 def test_a_truncated_object_is_damaged(database: bytes, draws: st.DataObject) -> None:
-    """At its end, as an interrupted copy leaves it, at its start, or in the middle."""
+    """Bytes are missing at the end, as after an interrupted copy, at the start or in the middle."""
     data = encode(database).object
     start = draws.draw(st.integers(0, len(data) - 1))
     end = draws.draw(st.integers(start + 1, len(data)))
@@ -96,7 +96,7 @@ def test_an_extended_object_is_damaged(database: bytes, more: bytes, draws: st.D
 @given(databases(smallest=2 * SMALL_CHUNK), st.data())
 @settings(max_examples=150)
 def test_frames_in_another_order_are_damage(database: bytes, draws: st.DataObject) -> None:
-    """Even frames of equal sizes, which leave the seek table true."""
+    """Even if the frames have equal sizes, so that the seek table is still correct."""
     encoded = encode(database)
     order = draws.draw(st.permutations(range(len(encoded.frames))))
     shuffled = b"".join(encoded.frames[number] for number in order) + encoded.tail
@@ -107,7 +107,7 @@ def test_frames_in_another_order_are_damage(database: bytes, draws: st.DataObjec
 @given(databases(smallest=2 * SMALL_CHUNK), databases(), st.data())
 @settings(max_examples=150)
 def test_a_frame_of_another_restore_point_is_damage(database: bytes, other: bytes, draws: st.DataObject) -> None:
-    """What a copy of the wrong range of the wrong object would do, with a seek table that fits it."""
+    """As if the store had copied a range from the wrong object, and the seek table fitted it."""
     encoded, foreign = encode(database), encode(other)
     frames = list(encoded.frames)
     frames[draws.draw(st.integers(0, len(frames) - 1))] = draws.draw(st.sampled_from(foreign.frames))
@@ -125,7 +125,7 @@ def test_frames_of_one_with_the_tail_of_another_are_damage(one: bytes, other: by
 
 
 def with_head(encoded: Encoded, change: Callable[[dict[str, object]], object]) -> bytes:
-    """The object with another head in its index, every checksum and size right: what only a writer can do."""
+    """The object with a changed head in its index. All checksums and sizes are right, so only a writer could have made it."""
     table = 8 + (len(encoded.frames) + 1) * 8 + 9
     payload = encoded.tail[8:-table]
     line, _, digests = payload[:-32].partition(b"\n")
@@ -139,7 +139,7 @@ def with_head(encoded: Encoded, change: Callable[[dict[str, object]], object]) -
 
 
 def test_the_head_can_be_rewritten_without_damage() -> None:
-    """What the following tests rest on."""
+    """The following tests depend on this."""
     encoded = encode(bytes(1100))
     assert decode(with_head(encoded, lambda _head: None)) == encoded.database
 
@@ -147,7 +147,7 @@ def test_the_head_can_be_rewritten_without_damage() -> None:
 @given(st.integers(2, 1 << 31))
 @settings(max_examples=20)
 def test_a_future_format_version_is_named_with_what_to_do(version: int) -> None:
-    """It is not damaged, and must not be skipped as if it were: it is whole, and a newer sidecar, or zstd, reads it."""
+    """It is not damaged and must not be skipped as such: a newer sidecar, or zstd, can read it."""
     data = with_head(encode(bytes(1100)), lambda head: head.update(format=version))
     with pytest.raises(UnsupportedRestorePoint) as caught:
         decode(data)

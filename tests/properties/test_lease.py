@@ -82,7 +82,7 @@ class _World:
             process.upload = (key, process.lease.epoch)
 
     async def finish(self, process: _Process, *, asking: bool) -> None:
-        """The upload ends. Without `asking` the pause was between the question and the request."""
+        """Finish the upload. Without `asking`, the pause was between the check of the lease and the request."""
         if process.upload is None:
             return
         key, epoch = process.upload

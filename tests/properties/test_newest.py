@@ -62,7 +62,7 @@ async def everything(catalog: Catalog, name: str, *, diverged: bool = False) -> 
 def test_newest_and_listing_agree_with_a_model(
     points: list[tuple[str, Timestamp]], foreign: list[str], diverged: list[tuple[str, Timestamp]], name: str
 ) -> None:
-    """Whatever else lies in the store: other databases, diverged states, foreign objects."""
+    """The newest is found whatever else the store holds: other databases, diverged states, foreign objects."""
     store = filled(points, foreign, diverged)
     catalog = Catalog(store)
     mine = sorted({time for each, time in points if each == name})

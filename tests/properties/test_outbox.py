@@ -1,4 +1,4 @@
-"""A receiver that is reachable again believes the truth, whatever was lost before; in virtual time."""
+"""Once a receiver is reachable again, it learns the true state, whatever was lost before. In virtual time."""
 
 from math import lcm
 

@@ -167,7 +167,7 @@ def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list
 
 @given(looks())
 def test_pruning_twice_is_pruning_once(look: tuple[list[Tagged], datetime]) -> None:
-    """A spared restore point is not deleted the next time, when the history is shorter."""
+    """A restore point that was kept once is not deleted in the next run, when the history is shorter."""
     points, now = look
     expired = set(plan_prune(points, now))
     rest = [point for point in points if point.key not in expired]
@@ -268,6 +268,6 @@ def test_unused_pages_are_no_loss_and_hide_none(now: Extent, unused: int) -> Non
 
 @given(extents(), st.integers(0, 1 << 40))
 def test_an_older_sidecar_s_restore_point_is_compared_by_size_alone(now: Extent, live: int) -> None:
-    """The unused pages of its database are not known."""
+    """A restore point whose unused pages are unknown."""
     before = Extent(now.size, now.tables or 1)
     assert loss(before, Extent(now.size, 1, min(live, now.size))) is None
