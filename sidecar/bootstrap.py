@@ -346,7 +346,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
     status = Status(databases, shown, __version__, clock.now, billable=location.billable)
     if settings.staging_dir != "auto" and not Path(settings.staging_dir).is_dir():
         raise ConfigurationError(
-            f"staging_dir: {settings.staging_dir} is no directory", "create it, or leave staging_dir out"
+            f"staging_dir: {settings.staging_dir} is not a directory", "create it, or leave staging_dir out"
         )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
     snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=settings.journal_mode == "wal")

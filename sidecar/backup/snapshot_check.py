@@ -119,7 +119,7 @@ class SnapshotCheck:
         self._seconds = ended - started
         self._next = ended + self._seconds / SHARE
         if report is None:
-            log.info("check of a snapshot given up", database=self._database.name, seconds=round(self._seconds, 3))
+            log.info("snapshot check abandoned", database=self._database.name, seconds=round(self._seconds, 3))
         return report
 
     async def _difference(self, snapshot: Snapshot, report: CheckReport, *, last: bool) -> SidecarError | None:

@@ -54,7 +54,7 @@ async def _kill_after_grace(signals: Signals, status: Status, app: Child, grace:
     status.enter("stopping")
     with anyio.move_on_after(grace) as waiting:
         await signals.hurry.wait()
-    why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace"
+    why = "it did not stop in time" if waiting.cancelled_caught else "a second signal ended its grace period"
     log.warning("app killed", why=why, shutdown_grace_seconds=grace)
     app.kill_group()
 

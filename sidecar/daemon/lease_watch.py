@@ -110,6 +110,6 @@ class LeaseWatch:
             if not self._signals.received.is_set() and await self.fence.is_handoff_abandoned():
                 raise LeaseLost(
                     f"{self.fence.asked_by} asked for the lease and never took it",
-                    "this machine ends, so that the platform starts it again, with the app",
+                    "this machine exits, so that the platform starts it again, with the app",
                 )
         self._status.enter("stopped")

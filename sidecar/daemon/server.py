@@ -52,7 +52,7 @@ class Server:
             async with await to_thread.run_sync(self._load, public, private):
                 await anyio.sleep_forever()
         except Exception as error:
-            log.exception("HTTP interface failed by a bug; the app and its backups continue")
+            log.exception("HTTP interface failed because of a bug; the app and its backups continue")
             self._status.report("", f"bug: {error!r}", "please report it with the log", Kind.FAILURE)
 
     async def _until_needed(self, sockets: Sequence[socket.socket]) -> None:

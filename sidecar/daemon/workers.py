@@ -35,5 +35,7 @@ class Workers:
         try:
             await work()
         except Exception as error:
-            log.exception("background task failed by a bug; the app continues, and a final backup will be tried")
+            log.exception(
+                "background task failed because of a bug; the app continues, and a final backup will be tried"
+            )
             self._status.report("", f"bug: {error!r}", "please report it with the log", Kind.FAILURE)

@@ -269,4 +269,4 @@ class SqliteSnapshotter:
 def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> None:
     from_thread.check_cancelled()
     if time.monotonic() > limit:
-        raise DatabaseBusy("the snapshot took more than an hour: given up, so that the WAL can be reset again")
+        raise DatabaseBusy("the snapshot took more than an hour: abandoned, so that the WAL can be reset again")

@@ -53,5 +53,5 @@ def failed(path: Path, reason: str | None) -> LocalFailure:
     """This machine could not read or write a file, whatever is in it."""
     return LocalFailure(
         f"{path} cannot be read or written: {reason}",
-        "it is not known to be damaged: check the disk and the memory of this machine, or start on another one",
+        "this does not mean that it is damaged: check the disk and the memory of this machine, or start on another one",
     )

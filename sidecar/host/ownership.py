@@ -48,7 +48,7 @@ def hand_over(databases: Sequence[Path], account: Account, configured: Sequence[
             what = f" ({error.filename})" if error.errno in {errno.EMLINK, errno.ELOOP, errno.EINVAL} else ""
             raise ConfigurationError(
                 f"{database}{what} cannot be given to app_user {account.name}: {error.strerror}",
-                "its directory must be on a file system with owners, and writable; a link there you remove yourself",
+                "its directory must be writable and on a file system with owners; remove a link there yourself",
             ) from error
 
 
@@ -118,7 +118,7 @@ def _require_own_links(path: Path, followed: int = 0) -> None:
         if status.st_uid not in {0, os.geteuid()}:
             raise ConfigurationError(
                 f"{each} is a symbolic link of uid {status.st_uid}, who could redirect root's rights with it",
-                f"put {each.resolve()} into `databases`, or make the link root's",
+                f"put {each.resolve()} into `databases`, or make root the owner of the link",
             )
         if followed < _MOST_LINKS:
             _require_own_links(each.parent / os.readlink(each), followed + 1)

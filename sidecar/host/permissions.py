@@ -151,7 +151,7 @@ def _way_out(database: Path, should: Permissions, refused: str | None) -> str:
     if refused:
         return f"run sidecar as uid {should.uid}, or as root with CAP_CHOWN"
     if should.uid == 0:
-        return "if the app runs as root, and nobody else is to read its database, set app_user=root"
+        return "if the app runs as root and nobody else may read its database, set app_user=root"
     return f"let the app's user write in {database.parent}"
 
 

@@ -149,7 +149,7 @@ class App:
     def _log_refused(self) -> None:
         if not self._refused:
             self._refused = True
-            hint = "it runs as another user, and sidecar not as root: run sidecar as root, with app_user"
+            hint = "it runs as another user, and sidecar is not root: run sidecar as root, with app_user"
             log.warning("no permission to signal the app", pid=self.pid, hint=hint)
 
     def _signal_group(self, number: int) -> None:

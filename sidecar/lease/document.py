@@ -57,7 +57,7 @@ def parse_lease(data: bytes | bytearray, url: str) -> Record:
         ) from error
     except ValueError as error:
         raise DamagedLease(
-            f"{url}/{KEY} is {f'no lease of this version of sidecar: {error}' if data else 'empty'}",
+            f"{url}/{KEY} is {f'not a lease of this version of sidecar: {error}' if data else 'empty'}",
             f"unless a newer version wrote it: stop every machine that uses this store, then `{removal_command(url, KEY)}`; "
             "the next start continues from the epoch of the newest restore points",
         ) from error

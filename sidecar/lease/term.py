@@ -173,10 +173,11 @@ class Term:
         self._record, self._etag = adopted(stored.record, self._record), stored.etag
 
     def _lose(self, stored: StoredLease | None) -> LeaseLost:
-        by = f"{stored.record.holder} (epoch {stored.record.epoch})" if stored else "nobody: the lease object is gone"
+        by = f"{stored.record.holder} (epoch {stored.record.epoch})" if stored else "nobody"
+        what = f"was taken over by {by}" if stored else "is lost: its object is gone from the store"
         self._why_lost = LeaseLost(
-            f"the lease of {self._store.url} was taken over by {by}",
-            "this machine publishes nothing any more; what it wrote meanwhile goes to diverged/",
+            f"the lease of {self._store.url} {what}",
+            "this machine no longer publishes; what it has written since goes to diverged/",
         )
         self._status.held = False
         self._status.waiting_for = stored.record.holder if stored else None

@@ -64,7 +64,7 @@ class Expiry:
         """A restore point of this snapshot now exists; `tag_and_prune` tags the one before it."""
         point = point_of(published)
         if point is None:
-            raise ValueError(f"{published.key} is no restore point")
+            raise ValueError(f"{published.key} is not a restore point")
         if pair := self._newest.add(KnownPoint(point, Extent.of(snapshot), ours=True)):
             older, superseded = pair
             self._tiers.add([superseded])

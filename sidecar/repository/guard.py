@@ -47,7 +47,9 @@ class SuspicionGuard:
         try:
             await self._tags.hold(key)
         except NotFound as error:
-            raise StoreUnavailable(f"{key} was to be held and is gone", "the newest is looked up anew") from error
+            raise StoreUnavailable(
+                f"{key} was to be held, but is gone", "the newest restore point is looked up again"
+            ) from error
 
     async def _hold_first(self, keys: tuple[str, ...]) -> str | None:
         """Hold the first of these that exists. Returns its key."""

@@ -39,7 +39,7 @@ async def require_mounted(
     raise StoreMissing(
         f"the store {catalog.store.url} is empty, or not there: it was on the file system at {first.mount if first else ''}, "
         f"and {' and '.join(database.name for database in apart)} came from it",
-        f"is that mounted? Nothing was written. Is it lost for good, remove {markers}: the local database begins a new store then",
+        f"check that it is mounted; nothing was written. If it is lost for good, remove {markers}: the local database then starts a new store",
     )
 
 

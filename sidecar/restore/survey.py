@@ -131,7 +131,7 @@ class Survey:
                 on_damage(damage)
         raise DamagedRestorePoint(
             f"no restore point of {found.database.name} is good; the newest: {first.message if first else 'none'}",
-            "nothing was changed; look with `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
+            "nothing was changed; run `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
             "if all were deleted on purpose, delete lease.json too",
         )
 

@@ -8,7 +8,7 @@ from sidecar import documentation
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 
-HINT = f"the app had it so, and its restore points are restored as they are; what to do: {documentation.FINDINGS}"
+HINT = f"the app's own database was like this, and its restore points are restored as they are; what to do: {documentation.FINDINGS}"
 _HEADING = "SQLite's check has a finding: "
 _DIGITS = 16  # of a digest: enough to tell a few findings apart
 

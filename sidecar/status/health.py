@@ -170,7 +170,7 @@ def _booting(status: Status) -> Health:
 
 def _fenced(status: Status, database: DatabaseStatus) -> Health:
     problem = next((each for each in reversed(status.problems) if each.kind is Kind.DIVERGENCE), None)
-    reason = f"{status.lease.waiting_for or 'another machine'} has taken over: writes on this machine are kept under diverged/ at most"
+    reason = f"{status.lease.waiting_for or 'another machine'} has taken over: writes on this machine are kept under diverged/ at best"
     since = database.unprotected_since or (problem.at if problem else None)
     return Health(
         Level.BAD, "Fenced: not protected", since, reason, "make sure that only one machine runs: stop one of the two"

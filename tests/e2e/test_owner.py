@@ -123,7 +123,7 @@ def test_check_says_who_may_not_write_where(machine: Machine) -> None:
         assert told().startswith(f"ok      owner app.db: {who}")
     lose_disk(machine, 0, 0)
     blocked = f"uid {USER} may not write in {machine.data} (uid 0, gid 0, mode 0755)"
-    assert told().startswith(f"warning owner app.db: the database is to belong to {who}, but {blocked}")
+    assert told().startswith(f"warning owner app.db: the database should belong to {who}, but {blocked}")
     assert told(f"SIDECAR_APP_USER={USER}:{GROUP}").startswith("ok "), "an empty directory is given to it"
     (machine.data / "secret.key").touch()
     assert told(f"SIDECAR_APP_USER={USER}:{GROUP}").startswith("FAILED  owner app.db")

@@ -183,5 +183,5 @@ def test_a_foreign_zstd_file_is_named_as_such(content: bytes, seekable: bool) ->
     if seekable:
         frame += bytes.fromhex("5e2a4d18") + (17).to_bytes(4, "little") + len(frame).to_bytes(4, "little")
         frame += len(content).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\0" + bytes.fromhex("b1ea928f")
-    with pytest.raises(DamagedRestorePoint, match="no restore point of sidecar"):
+    with pytest.raises(DamagedRestorePoint, match="not a restore point of sidecar"):
         decode(frame)

@@ -91,7 +91,7 @@ def _judge(directory: Path, account: Account, who: str, *, given: bool = False) 
     """`given` says that the directory itself is to be given to the account."""
     blocked = obstacle(directory, account, given=given) or _cannot_give(account)
     if blocked:
-        return Finding(f"the database is to belong to {who}, but {blocked}; see {OWNER_AND_MODE}", "warning")
+        return Finding(f"the database should belong to {who}, but {blocked}; see {OWNER_AND_MODE}", "warning")
     return Finding(f"{who}; may write in {directory}")
 
 

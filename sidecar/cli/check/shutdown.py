@@ -25,7 +25,7 @@ def shutdown_budget(grace: timedelta, drain: timedelta, final_backup: timedelta,
     """
     needed = max(grace, drain) + final_backup + GIVING_UP
     first = ("drain", drain) if drain > grace else ("shutdown_grace", grace)
-    steps = (first, ("final_backup_timeout", final_backup), ("to give up requests and release the lease", GIVING_UP))
+    steps = (first, ("final_backup_timeout", final_backup), ("to abandon requests and release the lease", GIVING_UP))
     listed = ", ".join(f"{name} {format_duration(time)}" for name, time in steps)
     budget = f"a shutdown may take {format_duration(needed)} ({listed})"
     file = fly_toml or Path("fly.toml")

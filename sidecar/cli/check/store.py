@@ -88,7 +88,7 @@ class StoreTrial:
             return Finding(f"{self._services.store.url} is the default, on this machine's own disk: {_LOST}", "warning")
         if any(_same_disk(directory.resolve(), each.path) for each in self._services.databases):
             return Finding(f"{self._services.store.url} is on the same file system as the database: {_LOST}", "warning")
-        return Finding(f"{self._services.status.store} is apart from the databases")
+        return Finding(f"{self._services.status.store} is separate from the databases")
 
     async def _unless_new(self, attempt: Callable[[], Awaitable[Finding]]) -> Finding:
         """Skip a step that writes while the directory is not a store yet: perhaps its file system is not mounted."""

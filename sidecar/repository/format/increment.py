@@ -100,7 +100,7 @@ def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL)
     if problem := _problem(header, commits):
         raise ValueError(problem)
     if not _is_page_size(header.page_size):
-        raise ValueError(f"{header.page_size} is no page size of SQLite")
+        raise ValueError(f"{header.page_size} is not a page size of SQLite")
     head = json.dumps(_encode_header(header), separators=(",", ":")).encode()
     parts = [head, *(part for commit in commits for part in _encode_commit(commit, header.page_size))]
     digest = hashlib.sha256()
@@ -119,7 +119,7 @@ def decode(data: bytes, name: str) -> Segment:
     raw = _decompress(data, name)
     magic, length = _START.unpack_from(raw) if len(raw) >= _START.size + _TRAILER else (b"", 0)
     if magic[: len(_MAGIC)] != _MAGIC:
-        raise damaged(name, "it is no segment of sidecar")
+        raise damaged(name, "it is not a segment of sidecar")
     if magic != b"%s%d" % (_MAGIC, FORMAT_VERSION):
         raise _unsupported(name, f"begins with {magic.decode('latin-1')!r}")
     digest = hashlib.sha256(memoryview(raw)[_START.size : -_TRAILER]).digest()
@@ -127,7 +127,7 @@ def decode(data: bytes, name: str) -> Segment:
         raise damaged(name, "its SHA-256 is not the one at its end")
     header = _decode_header(raw[_START.size : _START.size + length], name)
     if not _is_page_size(header.page_size):
-        raise damaged(name, f"{header.page_size} is no page size of SQLite")
+        raise damaged(name, f"{header.page_size} is not a page size of SQLite")
     commits = tuple(_decode_commits(raw, _START.size + length, header.page_size, name))
     if problem := _problem(header, commits):
         raise damaged(name, problem)
@@ -142,7 +142,7 @@ def damaged(name: str, reason: str) -> DamagedSegment:
 def _unsupported(name: str, what: str) -> UnsupportedSegment:
     return UnsupportedSegment(
         f"segment {name} {what}, this sidecar reads format {FORMAT_VERSION}",
-        "a newer version wrote here: use it, or one that is newer still",
+        "a newer version of sidecar wrote it: use that version or a newer one",
     )
 
 
@@ -155,7 +155,7 @@ def _problem(header: SegmentHeader, commits: Sequence[Commit]) -> str:
         if commit.number < expected or (commit.number > expected and not commit.folded):
             return f"it has commit {commit.number} where commit {expected} belongs"
         if commit.continued and commit is not commits[-1]:
-            return f"commit {commit.number} goes on in the next segment, and another one follows it here"
+            return f"commit {commit.number} continues in the next segment, but another one follows it here"
         if commit.pages < 1:
             return f"the database has no page after commit {commit.number}"
         expected = commit.number + 1

@@ -100,7 +100,7 @@ def decode_index(payload: bytes, name: str) -> Index:
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(name, f"the index cannot be read: {error}") from error
     if version < FORMAT_VERSION:
-        raise damaged(name, f"its index has format version {version}, which never was")
+        raise damaged(name, f"its index has format version {version}, which never existed")
     if version > FORMAT_VERSION:
         raise UnsupportedRestorePoint(
             f"restore point {name} has format version {version}, this sidecar reads version {FORMAT_VERSION}",

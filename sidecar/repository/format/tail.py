@@ -97,7 +97,7 @@ def _read_seek_table(tail: Bytes, size: int, name: str) -> tuple[int, list[tuple
         raise damaged(name, "it has zero bytes")
     footer = _SEEK_FOOTER.unpack(tail[-_SEEK_FOOTER.size :]) if len(tail) >= _SEEK_FOOTER.size else (0, 0, 0)
     if footer[2] != _SEEKABLE_MAGIC:
-        raise damaged(name, "it has no seek table at its end: it was cut short, or is no restore point of sidecar")
+        raise damaged(name, "it has no seek table at its end: it was cut short, or is not a restore point of sidecar")
     frames, descriptor, _ = footer
     table_size = _SKIPPABLE_HEADER.size + frames * _SEEK_ENTRY.size + _SEEK_FOOTER.size
     if descriptor or not frames or table_size + _SKIPPABLE_HEADER.size > size:
@@ -119,5 +119,5 @@ def _index_payload(frame: bytes, name: str) -> bytes:
     magic, length = _SKIPPABLE_HEADER.unpack_from(frame) if len(frame) >= _SKIPPABLE_HEADER.size else (0, 0)
     payload = frame[_SKIPPABLE_HEADER.size :]
     if magic != _INDEX_MAGIC or length != len(payload):
-        raise damaged(name, "the index frame is missing before its seek table: no restore point of sidecar")
+        raise damaged(name, "the index frame is missing before its seek table: it is not a restore point of sidecar")
     return payload
