@@ -1,4 +1,4 @@
-"""`python -m sidecar`, and what the `sidecar` command starts."""
+"""The entry point of `python -m sidecar` and of the `sidecar` command."""
 
 import gc
 import os

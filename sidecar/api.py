@@ -47,7 +47,7 @@ STATUS_PATIENCE = RetryPolicy(2.0, hard_deadline=True)  # whoever asks for the s
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """Whether the databases are protected, according to the daemon of this machine, else to the store.
+    """Whether the databases are protected, according to this machine's daemon, or else to the store.
 
     `values` is everything that is known, as `sidecar status --json` prints it.
     """
@@ -167,7 +167,7 @@ class Sidecar:
 
     @in_own_task
     async def status(self) -> StatusReport:
-        """Whether the databases are protected: as the daemon of this machine says, else as the store does."""
+        """Whether the databases are protected, according to this machine's daemon, or else to the store."""
         values: Any = await ask_for_status(self.databases, self._services.store.url, self._services.endpoint)
         values = values or (await self._status_of_store()).as_dict()
         return StatusReport(_parse_health(values["verdict"]), values)
@@ -243,7 +243,7 @@ class Sidecar:
                 await fence.release()
 
     async def _find_start(self, database: Database) -> Start:
-        """Where a backup by hand begins. Raises `ConfigurationError` for a database of another lineage."""
+        """The start of a backup by hand. Raises `ConfigurationError` for a database of another lineage."""
         lineage = self._services.lineage(database)
         found = await self._services.survey().look(database, lineage)
         require_descent(found)
@@ -295,13 +295,13 @@ def _require_asyncio() -> None:
 
 
 def _lease_patience(configuration: Configuration) -> timedelta:
-    """Nobody waits minutes for another machine's lease, unless `lease_wait` says so."""
+    """How long to wait for another machine's lease: not at all, unless `lease_wait` was given."""
     asked = configuration.sources["lease_wait"] != "default"
     return configuration.settings.lease_wait if asked else timedelta(0)
 
 
 def _timestamp(at: datetime | Timestamp | None) -> Timestamp | None:
-    """An instant without a time zone is taken for UTC."""
+    """The timestamp of an instant. Without a time zone it is taken as UTC."""
     if at is None or isinstance(at, Timestamp):
         return at
     return Timestamp.of(at if at.tzinfo else at.replace(tzinfo=UTC))

@@ -1,6 +1,6 @@
 """Composition root: the only place that builds services. The process that calls it stays as it is.
 
-One file, although a long one, so that what is connected to what can be read in one place.
+One file, although a long one, so that all connections between services can be read in one place.
 """
 
 import secrets
@@ -92,7 +92,7 @@ class Services:
 
     @property
     def holder(self) -> str:
-        """Who we are in the store."""
+        """Our identity in the store."""
         return self.configuration.environment.holder
 
     @property
@@ -180,7 +180,7 @@ class Services:
         return Survey(catalog, self.snapshotter, *policies, self.neighbours)
 
     def boot(self, fence: Fence, *, alone: bool) -> Boot:
-        """What happens before the app starts, with the retry policy that `restore_timeout` sets.
+        """The boot of one database, before the app starts, with the retry policy that `restore_timeout` sets.
 
         `alone` says that nobody can have the databases open yet: the app is ours to start.
         """
@@ -301,7 +301,7 @@ def build_inspector(services: Services) -> Snapshotter:
 
 
 def build_notifier(services: Services) -> Notifier:
-    """Sends what `status` reports to people."""
+    """The notifier, which sends what `status` reports to people."""
     settings = services.configuration.settings
     beat = settings.heartbeat_url
     return Notifier(

@@ -39,7 +39,7 @@ class BackupResult:
 
     @classmethod
     def of_answer(cls, answer: Mapping[str, Mapping[str, Any]], databases: Sequence[Database]) -> "BackupResult":
-        """What a daemon has answered about these databases."""
+        """The result in a daemon's answer about these databases."""
         return cls(tuple(_parse(each, answer[each.name]) for each in databases if each.name in answer))
 
     def require_success(self) -> None:
@@ -52,7 +52,7 @@ class BackupResult:
 
 
 def no_database(path: str) -> ConfigurationError:
-    """Why there is nothing to back up."""
+    """The error for a database that does not exist."""
     return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
 
 

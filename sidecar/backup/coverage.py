@@ -28,7 +28,7 @@ class Coverage:
 
     @property
     def must_publish(self) -> bool:
-        """Whether the next cycle publishes even what seems to be published already."""
+        """Whether the next cycle publishes even if nothing seems to have changed."""
         return bool(self._demand)
 
     @property
@@ -37,11 +37,11 @@ class Coverage:
         return self._existence.is_confirmed
 
     def demand(self, reason: str) -> None:
-        """Have the next cycle publish, whatever it finds."""
+        """Make the next cycle publish in any case."""
         self._demand = reason
 
     def doubt(self) -> None:
-        """Have the next cycle ask the store whether the newest restore point is still there."""
+        """Make the next cycle ask the store whether the newest restore point is still there."""
         self._existence.doubt()
 
     def confirm(self) -> None:

@@ -26,7 +26,7 @@ PROTECTED = ("published", "unchanged")
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds since its creation."""
+    """A stopwatch: the seconds since its creation."""
 
     clock: Callable[[], float]
     started: float = 0.0
@@ -47,7 +47,7 @@ class CycleOutcome:
 
 
 class Cycle:
-    """What one cycle of a database does. Cycles of one database never overlap; `turn` limits those of all databases."""
+    """Runs backup cycles of one database. Cycles of one database never overlap; `turn` limits those of all databases."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Cycle:
 
     @property
     def alone(self) -> anyio.Lock:
-        """Hold this to copy the database beside the cycles: a process has one place to stage it."""
+        """Hold this lock to copy the database outside of a cycle: a process has only one place to stage it."""
         return self._alone
 
     @property
@@ -88,11 +88,11 @@ class Cycle:
 
     @property
     def must_publish(self) -> bool:
-        """Whether the next cycle publishes even what seems to be published already."""
+        """Whether the next cycle publishes even if nothing seems to have changed."""
         return self._coverage.must_publish
 
     def start_from(self, start: Start) -> None:
-        """Begin where a boot left off."""
+        """Continue from where a boot has left off."""
         restored, newest = start.restored, start.newest
         if restored:
             self._history.descend_from(restored.point, restored.contents.index.root)
@@ -113,13 +113,13 @@ class Cycle:
             self._coverage.confirm()
 
     def is_gone(self) -> bool:
-        """Whether there was a database and there is none any more."""
+        """Whether the database existed once and is missing now."""
         with suppress(SidecarError):
             return self._history.parent is not None and self.source.signature() is None
         return False
 
     def doubt(self) -> None:
-        """Have the next cycle ask the store whether the newest restore point is still there."""
+        """Make the next cycle ask the store whether the newest restore point is still there."""
         self._coverage.doubt()
 
     async def distrust(self, damaged: RestorePoint) -> None:
@@ -190,7 +190,7 @@ class Cycle:
         return await self._snapshot_and_publish(reason, last=last, later=later)
 
     async def has_more(self) -> bool:
-        """Whether the database has something that its newest restore point has not. Raises `SidecarError`.
+        """Whether the database contains changes that its newest restore point does not. Raises `SidecarError`.
 
         By stat alone if that proves that nothing was written; else by content, because a reader that ends moves the WAL.
         """
@@ -255,7 +255,7 @@ class Cycle:
         )
 
     def _without_database(self) -> CycleOutcome:
-        """No file, or one of zero bytes: fine as long as there never was one."""
+        """Handle a missing file, or one of zero bytes: no failure unless the database existed before."""
         if self._history.parent is None:
             if self._status.last_outcome is None:
                 hint = "the app may create it later; is `databases` right?"

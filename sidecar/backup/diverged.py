@@ -1,4 +1,4 @@
-"""States that are not the main line's: what lost a conflict, and what a fenced machine wrote. Published under `diverged/`."""
+"""States outside the main line: databases that lost a conflict, and what a fenced machine wrote. Published under `diverged/`."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -94,7 +94,7 @@ class DivergedLine:
 
 
 class Diverged:
-    """A local database that lost a conflict: kept beside the one that won, and to be published once."""
+    """A local database that lost a conflict. It is kept beside the one that won, and published once."""
 
     def __init__(
         self, database: Database, kept_at: Path, timestamp: Timestamp, line: DivergedLine, status: Status
@@ -111,7 +111,7 @@ class Diverged:
         return self._line.key(self._database.name, self._timestamp)
 
     async def publish(self) -> bool:
-        """Publish it unless that is done. False when it failed, which is logged: the file stays where it is."""
+        """Publish it unless that was done before. A failure is logged and returns False; the file stays where it is."""
         if self._published:
             return True
         try:
@@ -135,7 +135,7 @@ class Diverged:
         return True
 
     async def _publish(self) -> bool:
-        """False when it is not known whether an earlier try has published it whole."""
+        """Publish it. Returns False if it is unknown whether an earlier attempt has published all of it."""
         while True:
             try:
                 await self._line.publish_file(self._database, self._kept_at, self._timestamp)
@@ -176,7 +176,7 @@ class FencedState:
             await anyio.sleep(pause)
 
     async def publish(self) -> bool:
-        """Publish what changed since the last restore point, or the last time. False when it failed, which is logged."""
+        """Publish what changed since the last restore point or the last call. A failure is logged and returns False."""
         database = self._cycle.database
         try:
             if not self._cycle.source.changed():

@@ -71,7 +71,7 @@ class FinalBackup:
         return not self._late
 
     async def _look_again(self, timeout: float) -> None:
-        """Find out who has been written to since the last copy. What cannot be read in time, and was touched, counts."""
+        """The databases that were written to since the last copy. One that was touched and cannot be read in time counts."""
 
         async def one(backup: Backup) -> None:
             late = True

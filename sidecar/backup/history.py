@@ -1,4 +1,4 @@
-"""Where a local database stands among the restore points in the store."""
+"""The position of a local database among the restore points in the store."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from sidecar.repository import Parent, Restored
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the backups of a database begin, as a boot or a command found it.
+    """The start of a database's backups, as found by a boot or a command.
 
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker; `restored` is the
     restore point that the database was just restored from. `publish` is the reason to publish in any case, or empty.

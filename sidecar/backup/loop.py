@@ -1,4 +1,4 @@
-"""When backup cycles run: at intervals, sooner after a failure, on demand, and one last time."""
+"""Schedules backup cycles: at intervals, sooner after a failure, on demand, and one last time."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -98,7 +98,7 @@ class Backup:
             await self._clock.sleep(min(5.0, 0.5 * 2**failures) * self._clock.random())
 
     async def has_more(self) -> bool:
-        """Whether somebody has written to the database since it was copied last; also when that cannot be found out."""
+        """Whether the database was written to since the last copy. True if that cannot be determined."""
         found = True
 
         async def look() -> None:

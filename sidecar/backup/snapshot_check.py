@@ -1,4 +1,4 @@
-"""SQLite's check of snapshots, before they are published: what it finds is told while the app runs, not at the next boot.
+"""SQLite's check of snapshots before they are published: findings are reported while the app runs, not at the next boot.
 
 The first snapshot of a process is checked, later ones while they are in memory, and so rarely that it costs a hundredth of
 the time. A check that takes too long is given up: no restore point waits for it, and the drill makes its own.
@@ -57,7 +57,7 @@ class SnapshotCheck:
         self._under_way = False
 
     def start_from(self, restored: CheckReport) -> None:
-        """The database was restored, and this is known of it."""
+        """Start from what is known of a database that was just restored."""
         self._known = restored
 
     async def report(
@@ -139,7 +139,7 @@ class SnapshotCheck:
 
 
 def _resting() -> YieldToApp:
-    """Works a part of the time."""
+    """Pause the check for most of the time, so that the app does not notice it."""
     rested = time.monotonic()
 
     def rest(sleep: Callable[[float], bool]) -> None:

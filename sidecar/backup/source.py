@@ -50,7 +50,7 @@ class Source:
         self._changes.observe(signature, self._clock.now())
 
     def _observe_links(self) -> None:
-        """What is written under another name has a WAL of its own, and cannot be protected."""
+        """Report other names of the database: what is written under one has a WAL of its own, and cannot be protected."""
         links, name = describe_links(self.database.path), self.database.name
         if links is None:
             self._report.remarks.pop(name, None)
@@ -59,11 +59,11 @@ class Source:
             self._report.remarks[name] = links
 
     def changed_since(self, signature: Signature) -> bool:
-        """Whether files with this signature may have something that is not held by the store."""
+        """Whether files with this signature may contain changes that the store does not hold."""
         return self._changes.has_changes(signature)
 
     def changed(self) -> bool:
-        """Whether the database may have something that no restore point, nor a diverged one, holds."""
+        """Whether the database may contain changes that no restore point holds, not even a diverged one."""
         signature = self.signature()
         return signature is not None and self.changed_since(signature)
 
@@ -125,7 +125,7 @@ class Source:
         self._changes.mark_lost(since)
 
     def _notice_replaced(self, inode: int) -> None:
-        """An app that still has the former file open writes to a file without a name, which no backup sees."""
+        """Report a file that was replaced: an app that still has the former one open writes to it, and no backup sees that."""
         before, self._inode = self._inode, inode
         if before in {None, inode}:
             return

@@ -1,4 +1,4 @@
-"""`sidecar ack`: open incidents, and that somebody has seen them."""
+"""`sidecar ack`: list open incidents, and acknowledge them."""
 
 from collections.abc import Iterator
 

@@ -55,7 +55,7 @@ class Leftovers:
         await self._descendants.end(self._signals.number, deadline, self._signals.hurry.is_set)
 
     def kill(self) -> None:
-        """Kill all at once."""
+        """Kill all of them immediately."""
         self._descendants.kill_now()
 
     async def _look(self, living: Sequence[Process]) -> None:

@@ -20,7 +20,7 @@ Load = Callable[[Sequence[socket.socket], Sequence[socket.socket]], AbstractAsyn
 
 
 class Server:
-    """What serves the sockets, once it is needed. A failure of it ends nothing else."""
+    """Serves the sockets, once that is needed. Its failure ends nothing else."""
 
     def __init__(self, load: Load, status: Status) -> None:
         """`load` is called in a thread, and returns the context in which the sockets are served."""
@@ -29,7 +29,7 @@ class Server:
         self._app_runs = anyio.Event()
 
     async def load(self) -> None:
-        """Load it now: the app runs."""
+        """Load the server now, because the app runs."""
         self._app_runs.set()
 
     @asynccontextmanager

@@ -60,7 +60,7 @@ class Shutdown:
         return self._exit_status(app_status or 0, protected=protected)
 
     def _waiting(self) -> list[str]:
-        """Databases that the app has never created: probably their paths are wrong."""
+        """The databases that the app has never created. Their paths are probably wrong."""
         return [name for name, each in self._status.databases.items() if each.last_outcome == "waiting"]
 
     def _exit_status(self, status: int, *, protected: bool) -> int:

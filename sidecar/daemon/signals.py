@@ -1,4 +1,4 @@
-"""Signals: how often the app is asked to stop, and how long it has."""
+"""Handles signals: the app is asked to stop once, and then has its grace period."""
 
 import signal
 import time
@@ -52,7 +52,7 @@ class Signals:
             self.app.signal(number)
 
     async def unless_stopped(self, work: Callable[[], Awaitable[T]]) -> T | None:
-        """Do something that a request to stop cancels. None then."""
+        """Do something that a request to stop cancels. Returns None if it was cancelled."""
         result: T | None = None
 
         async def cancel_on_stop(scope: anyio.CancelScope) -> None:
@@ -66,7 +66,7 @@ class Signals:
         return result
 
     def stop_by(self, grace: float) -> float:
-        """When the grace ends, on the monotonic clock: it begins when the app was asked to stop, or now."""
+        """The end of the grace period (monotonic time), which begins when the app was asked to stop, or now."""
         return (self._asked if self.stop.is_set() else time.monotonic()) + grace
 
     def _stopping(self, number: int) -> None:

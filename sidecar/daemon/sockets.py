@@ -1,4 +1,4 @@
-"""The sockets that the daemon listens on. Binding them needs no HTTP server: that one may come later, see `server`."""
+"""The sockets that the daemon listens on. Binding them does not need the HTTP server, which may be loaded later; see `server`."""
 
 import errno
 import os

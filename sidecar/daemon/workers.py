@@ -24,7 +24,7 @@ class Workers:
         self._status = status
 
     def start(self, group: TaskGroup, booted: Sequence[Booted]) -> None:
-        """Start all of them; `booted` says of each database whether its first backup is due at once."""
+        """Start all workers. `booted` says for each database whether its first backup is due at once."""
         for backup, how in zip(self._backups, booted, strict=True):
             group.start_soon(self._guarded, partial(backup.run, self._interval, at_once=how.at_once))
         for work in self._others:

@@ -10,7 +10,7 @@ from sidecar.model import Signature, Snapshot
 
 
 class Staging(Protocol):
-    """Where snapshots are stored until they are published."""
+    """The place for snapshots until they are published."""
 
     def reserve(self, database: Path, size: int) -> AbstractContextManager[tuple[Path, bool]]:
         """An empty private file for a snapshot of `size` bytes, and whether it is on tmpfs; it is removed at the end.

@@ -38,7 +38,7 @@ class ChangeTracker:
             self._changed = _date_of_change(signature, self._copied_at, now)
 
     def has_changes(self, signature: Signature) -> bool:
-        """Whether the database may have something that is not held."""
+        """Whether the database may contain changes that no restore point holds."""
         return not signature.proves_unchanged_since(self._held)
 
     def mark_held(self, signature: Signature | None, now: datetime) -> None:

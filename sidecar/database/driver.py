@@ -105,7 +105,7 @@ def is_fixed(version: tuple[int, ...]) -> bool:
 
 
 def touch(connection: "sqlite3.Connection") -> None:
-    """Make a connection really open its file, and take its lock inside a transaction."""
+    """Make a connection open its file, which SQLite puts off, and take its lock inside a transaction."""
     connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
 
 

@@ -44,7 +44,7 @@ def is_about_content(code: int) -> bool:
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether another connection's lock was the cause."""
+    """Whether the cause was another connection's lock."""
     return "locked" in str(error) or "busy" in str(error)
 
 
@@ -54,7 +54,7 @@ def is_schema_error(error: Exception) -> bool:
 
 
 def translate(error: Exception, path: Path) -> SidecarError:
-    """Our error for an error of SQLite's about this database, with what to do about it."""
+    """Translate an error of SQLite about this database into ours, with a hint."""
     words = str(error)
     if is_busy(error):
         return DatabaseBusy(

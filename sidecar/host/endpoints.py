@@ -1,4 +1,4 @@
-"""One spelling for the server of a store: two servers may have a bucket of the same name, and one server many names."""
+"""The canonical name of a store's server: two servers may have buckets of the same name, and one server several names."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Errors of this machine's files, and what each of them is a reason for."""
+"""Translates errors of this machine's files into ours."""
 
 import errno
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def local_errors(target: Path) -> Iterator[None]:
 
 
 def translate(error: OSError, target: Path) -> SidecarError:
-    """Our error for one of the operating system's about a file beside a database, or the database."""
+    """Translate an error of the operating system about a database, or a file beside it."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
         return NoRoom(f"no room to write {target}: {error.strerror}", "free some space or use a larger disk")
     if is_failure(error):
@@ -45,12 +45,12 @@ def translate(error: OSError, target: Path) -> SidecarError:
 
 
 def is_failure(error: OSError) -> bool:
-    """Whether this machine failed, while neither the file nor the right to use it need be wrong."""
+    """Whether the machine failed, rather than the file or the permission to use it being wrong."""
     return error.errno in _OF_THE_MACHINE
 
 
 def failed(path: Path, reason: str | None) -> LocalFailure:
-    """This machine could not read or write a file, whatever is in it."""
+    """The error for a file that this machine could not read or write, whatever its content."""
     return LocalFailure(
         f"{path} cannot be read or written: {reason}",
         "this does not mean that it is damaged: check the disk and the memory of this machine, or start on another one",

@@ -161,7 +161,7 @@ def _require_free(target: Path) -> None:
 
 
 def _take_name(restored: Path, target: Path) -> None:
-    """Rename over nothing, or over an empty file."""
+    """Rename a file to a name that is free, or that has an empty file."""
     if not target.exists():
         try:
             os.link(restored, target)  # link(2) refuses where rename(2) would replace

@@ -32,11 +32,11 @@ class Holder:
 
     @property
     def place(self) -> str:
-        """The store as it may be shown."""
+        """The store, in a form that may be shown."""
         return f"{self.store} at {self.endpoint}" if self.endpoint else self.store
 
     def protects_with(self, store: str, endpoint: str) -> bool:
-        """Whether it uses this store, as far as is known."""
+        """Whether the holder uses this store, as far as is known."""
         return self.store == store and (
             not self.endpoint or not endpoint or canonical(self.endpoint) == canonical(endpoint)
         )
@@ -129,7 +129,7 @@ def _lock_path(database: Database) -> Path:
 
 
 def _store_lock(holder: Holder, machine: str) -> Path:
-    """Without the endpoint of the SDK's own, as versions that did not know of endpoints have it."""
+    """The store's lock. The SDK's own endpoint is left out, as older versions, which did not know of endpoints, do."""
     server = "" if holder.endpoint == OWN else holder.endpoint
     return _path_for("\0".join(filter(None, (holder.store, machine, server))))
 

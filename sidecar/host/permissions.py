@@ -69,7 +69,7 @@ def _is_capable_of(capability: int) -> bool:
 
 
 def unsaid_user(uid: int, directory: os.stat_result) -> str | None:
-    """Why a database of root's is to belong to the owner of its directory; None when it is to stay root's, or is not.
+    """Why a database that belongs to root should go to the owner of its directory. None if it should not, or is not root's.
 
     Root may write anywhere, so that root owned the file says nothing about the app's user; whose the directory is does.
     Given to that user, the file can be written by both. Only root without its capability needs to own it.
@@ -132,7 +132,7 @@ def give_restored(database: Path, recorded: Permissions | None, restored: Path, 
 
 
 def _choose(directory: Path, known: Permissions | None, app: Account | None) -> tuple[Permissions, str | None]:
-    """The owner of the file, and what speaks against the known one. Its mode plays no part."""
+    """The owner to give the file, and the obstacle for the recorded one, if any. The mode does not matter."""
     if app:
         return Permissions(app.uid, app.gid, 0), None
     status = os.stat(directory)
@@ -156,7 +156,7 @@ def _way_out(database: Path, should: Permissions, refused: str | None) -> str:
 
 
 def _set_owner(file: int, uid: int, gid: int) -> str | None:
-    """Returns why it could not be set. The group is set all the same where that is allowed."""
+    """Set the owner. Returns why that failed, if it did; the group is set even then, where that is allowed."""
     status = os.fstat(file)
     if (status.st_uid, status.st_gid) == (uid, gid):
         return None

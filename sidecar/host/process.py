@@ -40,7 +40,7 @@ class Reaper:
         self._adopted.update(pids)
 
     def watch(self, app: "App") -> None:
-        """Report the end of the app to it; it may have ended already."""
+        """Report the end of the app to this child, even if it has ended already."""
         self._watched[app.pid] = app
         self.collect()
 

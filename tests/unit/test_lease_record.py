@@ -136,7 +136,7 @@ def test_fields_of_a_newer_version_of_the_same_format_are_ignored() -> None:
 )
 def test_a_malformed_record_is_refused(change: dict[str, object]) -> None:
     """Guessing would reset the epoch, and a fenced machine would be believed again."""
-    with pytest.raises(DamagedLease, match=r"s3://b/lease\.json is no lease"):
+    with pytest.raises(DamagedLease, match=r"s3://b/lease\.json is not a lease"):
         parse_lease(json.dumps({"format": 1, **asdict(HELD), **change}).encode(), "s3://b")
 
 

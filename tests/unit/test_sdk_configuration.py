@@ -93,7 +93,7 @@ def test_what_is_wrong_is_named(name: str, value: str, expected: str, monkeypatc
     [
         ("a", ConfigurationError, "[Ii]nfinite loop"),
         ("fails", AccessDenied, "custom-process"),
-        ("talks", AccessDenied, "credential_process.* no JSON"),
+        ("talks", AccessDenied, "credential_process does not print JSON"),
         ("missing", ConfigurationError, "/nowhere/program"),
         ("sso", ConfigurationError, "sso-session does not exist"),
     ],

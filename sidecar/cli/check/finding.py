@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a step found: `ok`, a `warning`, or `skipped` with the reason. A step that fails raises instead."""
+    """The result of a step: `ok`, a `warning`, or `skipped` with the reason. A step that fails raises instead."""
 
     text: str
     kind: str = "ok"
