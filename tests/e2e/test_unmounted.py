@@ -56,7 +56,7 @@ def test_nothing_is_begun_where_the_stores_disk_is_not_mounted(local: Machine, r
         assert refused.returncode == 78  # there is nothing to back up
     else:
         assert refused.returncode == 69
-        assert "mounted?" in (refused.stdout if command == "check" else complaint(refused.stderr))
+        assert "that it is mounted" in (refused.stdout if command == "check" else complaint(refused.stderr))
     assert not directory(local).exists() or list(directory(local).iterdir()) == []
     with local.run(*CALM_APP, prefix=mounted(local)) as process:
         process.wait_ready()
@@ -92,7 +92,7 @@ def test_host_directory_below_a_missing_nas_is_no_store(local: Machine) -> None:
     assert local.cli("backup", prefix=mounted(local)).returncode == 0
     refused = local.cli("run", "--", "true", prefix=over(local, str(directory(local))))
     assert refused.returncode == 69
-    assert "mounted?" in complaint(refused.stderr)
+    assert "that it is mounted" in complaint(refused.stderr)
 
 
 @mounting
