@@ -8,14 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.wakeups import Wakeups
-
-log = structlog.get_logger()
+from sidecar.log import log
 
 EVERY = 0.05  # seconds between looks
 EVERY_PARKED = 0.25
