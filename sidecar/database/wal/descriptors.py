@@ -93,6 +93,8 @@ class Descriptors:
 
 def close_kept() -> None:
     """Close what was kept, where no connection of this process needs it open any more."""
+    if not _kept:
+        return
     with OPENING:
         for database, files in list(_kept):
             if database is None or not _is_used(database):

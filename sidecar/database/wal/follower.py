@@ -28,7 +28,7 @@ class Follower:
         self.backlog, self.counters = Backlog(self.limits.fold_bytes), Counters()
         self._driver, self._tending = driver, Tending(self.limits)
         self._hold: Hold | None = None
-        self._left: Stamps | None = None  # the database as it was when we closed it, for want of others
+        self.away: Stamps | None = None  # while we have it closed for want of others: the database as we left it
         self._alone_since: float | None = None
         self._failed = False
         self.staying = 0  # how many need the database to be open
@@ -52,14 +52,9 @@ class Follower:
         return self.hold.commits
 
     @property
-    def away(self) -> bool:
-        """Whether the database is closed because nobody else had it open."""
-        return self._left is not None
-
-    @property
     def parked(self) -> bool:
         """Whether nothing is left to do, and we are in nobody's way: the next look may come later."""
-        return self.away or (self._hold is not None and self._hold.parked and self._alone_since is None)
+        return self.away is not None or (self._hold is not None and self._hold.parked and self._alone_since is None)
 
     def open(self, commits: int = 0) -> None:
         """Open the database; commits are numbered from `commits` + 1. Raises `StreamCut`."""
@@ -96,7 +91,7 @@ class Follower:
         return (
             hold is not None
             and hold.parked
-            and self._left is None
+            and self.away is None
             and self._alone_since is None
             and now - self._checked < _BETWEEN_STATS
             and hold.hands.look() == self._seen
@@ -109,7 +104,7 @@ class Follower:
         """
         with self._ending():
             try:
-                if self._left is None or self._return(self._left):
+                if self.away is None or self._return(self.away):
                     self._look(self.hold, thorough)
             except NotNow:  # what is held stays held, so nothing can be missed
                 self.hold.parked = False
@@ -117,7 +112,7 @@ class Follower:
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
         with self._ending():
-            if self._left is None or self._return(self._left):
+            if self.away is None or self._return(self.away):
                 self.hold.hop()
 
     def index(self) -> WalIndex:
@@ -137,7 +132,7 @@ class Follower:
 
     def close(self) -> None:
         """End, and close everything. After a cut nothing is written, nor deleted."""
-        self._left = None
+        self.away = None
         if self._hold:
             self._hold.hands.close(tidy=not self._failed)
 
@@ -147,33 +142,20 @@ class Follower:
         if thorough or now - self._checked >= _BETWEEN_STATS:
             self._checked = now
             hold.require_files()
-        if (
-            hold.parked and hold.hands.files.checkpointing()
-        ):  # it may wait for us: we only believe to be in nobody's way
-            hold.hop()
+        if hold.parked and hold.hands.files.checkpointing():
+            hold.hop()  # it may wait for us, who only believe to be in nobody's way
         elif hold.parked and raw == self._seen and self._alone_since is None:
             return
         self._seen = raw
         if not hold.hands.index().same_commit(hold.mark.index):
             hold.hop()
-        self._tend(hold)
-
-    def _tend(self, hold: Hold) -> None:
         index, now = hold.hands.index(), time.monotonic()
-        situation = Situation(index, now, hold.parked, self._alone_since, hold.used, hold.unsummed)
-        match self._tending.next(situation):
-            case Step.HOP:
-                hold.hop()
-            case Step.BACKFILL:
-                hold.hands.backfill()
-                hold.hop()
-            case Step.EMPTY:
-                hold.empty()
-            case Step.FORCE:
-                hold.force()
-            case Step.LEAVE:
-                self._left = leave(hold)
-                self.counters.departures += self.away
+        step = self._tending.next(Situation(index, now, hold.parked, self._alone_since, hold.used, hold.unsummed))
+        if step is Step.LEAVE:
+            self.away = leave(hold)
+            self.counters.departures += self.away is not None
+        else:
+            hold.tend(step)
 
     def _return(self, left: Stamps) -> bool:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
@@ -181,7 +163,7 @@ class Follower:
             return False
         self.open(self.commits)
         self.hold.start_at_first_frame(lambda: is_same(self.path, left))
-        self._left = self._alone_since = None
+        self.away = self._alone_since = None
         return True
 
     @contextmanager

@@ -19,6 +19,7 @@ from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.marks import Marks
 from sidecar.database.wal.proof import Mark
+from sidecar.database.wal.tending import Step
 from sidecar.model import LogPosition
 
 _PATIENCE = 2.0  # seconds in which a beginning must find a quiet moment
@@ -105,6 +106,18 @@ class Hold:
         # A checkpoint that is under way makes a new reader take another slot than that of the database alone.
         self.parked = self.exact and not before.behind and not hands.files.checkpointing()
         self._resting = None
+
+    def tend(self, step: Step) -> None:
+        """Do to the log what is due."""
+        if step is Step.HOP:
+            self.hop()
+        elif step is Step.BACKFILL:
+            self.hands.backfill()
+            self.hop()
+        elif step is Step.EMPTY:
+            self.empty()
+        elif step is Step.FORCE:
+            self.force()
 
     def empty(self) -> None:
         """Copy the log into the database and truncate it, if nobody is in the way."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _EVENT = struct.Struct("iIII")
-_CLOSE_WRITE, _OPEN, _MOVE_SELF, _DELETE_SELF = 0x8, 0x20, 0x800, 0x400
+_CLOSE_WRITE, _OPEN, _MOVE_SELF, _ATTRIBUTES = 0x8, 0x20, 0x800, 0x4  # the last one: its name was removed
 
 
 class Wakeups:
@@ -35,7 +35,7 @@ class Wakeups:
         """Wake up when a program opens this file, closes it after it could write, or moves it away."""
         if self._events >= 0:
             self.ignore(path)
-            mask = _CLOSE_WRITE | _OPEN | _MOVE_SELF | _DELETE_SELF
+            mask = _CLOSE_WRITE | _OPEN | _MOVE_SELF | _ATTRIBUTES
             number = self._libc.inotify_add_watch(self._events, os.fsencode(path), mask)
             if number >= 0:
                 self._watched[number] = path

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.database.wal.cuts import CutCause, StreamCut
+from sidecar.database.wal.descriptors import close_kept
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.wakeups import Wakeups
@@ -127,6 +128,7 @@ class Worker:
                 for track in list(self._tracks.values()):
                     if track.due <= now and track.cut is None:
                         track.look(now)
+                close_kept()
                 self._wait()
         finally:
             with self._putting:

@@ -27,7 +27,7 @@ def left(path: Path, app: SqlProcess) -> Follower:
     app.run(INSERT)
     follower.poll()
     app.close()
-    settled(follower, lambda: follower.away)
+    settled(follower, lambda: follower.away is not None)
     return follower
 
 
@@ -57,7 +57,7 @@ def test_the_stream_goes_on_when_the_app_comes_back(tmp_path: Path, library: str
         for _ in range(3):
             app.run(INSERT)
             app.close()
-            commits += settled(follower, lambda: follower.away)
+            commits += settled(follower, lambda: follower.away is not None)
             assert sorted(os.listdir(tmp_path)) == ["app.db", "base.db"]  # as the app's own close would have left it
             app.open()
             app.script(INSERT, INSERT)
@@ -76,7 +76,7 @@ def test_a_killed_app_is_as_good_as_a_closed_one(tmp_path: Path) -> None:
         app.run("CREATE TABLE t(a)")
         follower = following(path, lone_seconds=0.05)
         app.run(INSERT)
-    commits = settled(follower, lambda: follower.away)
+    commits = settled(follower, lambda: follower.away is not None)
     with SqlProcess(path) as app:
         app.run(INSERT)
     commits += follower.poll()

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from sidecar.database import standard_driver
-from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut
+from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut, worker
 from tests.harness.sql_process import NEW, SqlProcess
 from tests.integration.wal.replica import DRIVER
 
@@ -105,8 +105,10 @@ async def test_a_cut_comes_after_what_was_captured_before(tmp_path: Path) -> Non
             assert [each.number for each in await taken(feed, 1)] == [1]
 
 
-async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path) -> None:
-    """The log is emptied at once, not at the next look of a parked database."""
+async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is emptied at once, not at the next look."""
+    for name in ("EVERY", "EVERY_PARKED"):
+        monkeypatch.setattr(worker, name, 3600.0)
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
         app.script(CREATE, INSERT)
