@@ -4,9 +4,9 @@ One file, although a long one, so that all connections between services can be r
 """
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,21 @@ import anyio
 from pydantic import SecretStr
 
 from sidecar import __version__
-from sidecar.backup import Backup, Coverage, Cycle, DivergedLine, History, MainLine, SnapshotCheck, Source
+from sidecar.backup import (
+    Backup,
+    DivergedLine,
+    Pace,
+    Repository,
+    SnapshotCheck,
+    Stream,
+    StreamOptions,
+    StreamWriter,
+    build_backup,
+)
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import (
     Driver,
+    Feed,
     Lineage,
     Snapshotter,
     SqliteIntegrity,
@@ -27,6 +38,7 @@ from sidecar.database import (
     default_driver,
 )
 from sidecar.database.staging import Staging
+from sidecar.database.wal import Capture
 from sidecar.errors import ConfigurationError
 from sidecar.host import (
     Clock,
@@ -45,9 +57,10 @@ from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import Notifier, StoreListing
 from sidecar.monitoring.receiver import Receiver
 from sidecar.progress import Show, progress_log
-from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, PublisherIdentity, Reader, expiry_of
+from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
+from sidecar.repository.increments import Increments
 from sidecar.restore import Boot, Drill, Placement, Prover, Survey, Throttle, require_mounted
-from sidecar.settings import Configuration
+from sidecar.settings import Configuration, Settings
 from sidecar.status import Status
 from sidecar.storage import (
     Credentials,
@@ -70,6 +83,14 @@ AT_ONCE = 2  # cycles of different databases: one that is stalled does not hold 
 
 
 @dataclass(frozen=True, slots=True)
+class Streams:
+    """The stream of each database, by name. Inside `following` their commits can be captured."""
+
+    by_name: Mapping[str, Stream]
+    following: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything a command works with, wired to one store."""
 
@@ -89,6 +110,7 @@ class Services:
     probe: Probe | None = None
     endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
     neighbours: Neighbours | None = None
+    feeds: dict[Path, Feed] = field(default_factory=dict)  # of the databases that are followed, by path
 
     @property
     def holder(self) -> str:
@@ -191,8 +213,36 @@ class Services:
         strict = self.configuration.settings.integrity_check == "strict"
         return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock, strict=strict)
 
-    def backups(self, fence: Fence, show: Show = progress_log) -> list[Backup]:
-        """The backup of each database; `show` displays the progress of a publish."""
+    def streams(self, fence: Fence) -> Streams:
+        """The streams of the databases; none where nothing is to be streamed."""
+        settings = self.configuration.settings
+        if reason := _why_not_streamed(settings):
+            for each in self.status.databases.values():
+                each.stream.reason = reason
+            return Streams({})
+        capture = Capture(self.driver)
+        self.feeds.update((each.path, capture.feed(each.path)) for each in self.databases)
+        pace = Pace(settings.stream_interval.total_seconds(), self.clock)
+        options = StreamOptions(self.holder, self.driver.version, settings.stream_interval, settings.interval, pace)
+        increments, status, clock = Increments(self.catalog().store), self.status, self.clock
+
+        def stream(of: Database) -> Stream:
+            lineage = self.lineage(of)
+            return Stream(
+                of,
+                self.feeds[of.path],
+                lambda start: StreamWriter(of, start, increments, lineage, fence, options, status, clock),
+                options,
+                status,
+                clock,
+            )
+
+        return Streams({each.name: stream(each) for each in self.databases}, capture.running)
+
+    def backups(
+        self, fence: Fence, show: Show = progress_log, streams: Mapping[str, Stream] | None = None
+    ) -> list[Backup]:
+        """The backup of each database, with its stream; `show` displays the progress of a publish."""
         catalog = self.catalog()
         # A directory is looked at by every cycle: that costs nothing.
         check_every = CHECK_EVERY if self.prunable is None else 0.0
@@ -211,6 +261,7 @@ class Services:
                 fence,
                 self.turn,
                 SnapshotCheck(each, checker, mode, self.status, self.clock),
+                (streams or {}).get(each.name),
             )
             for each in self.databases
         ]
@@ -251,48 +302,6 @@ class Services:
         """Whether files at a path must be fsynced."""
         mode = self.configuration.settings.durability
         return is_durable(path.parent, mode, ephemeral_root=self.configuration.environment.on_fly)
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """The restore points of one store: where they are, how they are written, read and expired.
-
-    `prunable` is the store again if expired restore points are ours to delete. That the newest restore point is in the
-    store is believed for `check_every` seconds.
-    """
-
-    catalog: Catalog
-    publisher: Publisher
-    reader: Reader
-    prunable: Prunable | None = None
-    check_every: float = CHECK_EVERY
-
-
-def build_backup(
-    database: Database,
-    lineage: Lineage,
-    repository: Repository,
-    snapshotter: Snapshotter,
-    status: Status,
-    clock: Clock,
-    fence: Fence,
-    turn: ConcurrencyLimit,
-    check: SnapshotCheck | None = None,
-) -> Backup:
-    """The backup of one database: its source, its place in history, its main line, and the cycle over them.
-
-    Without a `check` snapshots are published as they are, and checked when they are restored.
-    """
-    catalog, name = repository.catalog, database.name
-    history = History(name)
-    source = Source(database, snapshotter, status, clock, check)
-    existence = ExistenceCheck(
-        name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
-    )
-    expiry = expiry_of(name, catalog, status, clock, repository.prunable)
-    coverage = Coverage(history, source, existence, expiry, status)
-    main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
-    return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)
 
 
 def build_inspector(services: Services) -> Snapshotter:
@@ -349,7 +358,9 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             f"staging_dir: {settings.staging_dir} is not a directory", "create it, or leave staging_dir out"
         )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
-    snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=settings.journal_mode == "wal")
+    feeds: dict[Path, Feed] = {}
+    switch_to_wal = settings.journal_mode == "wal"
+    snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds)
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval = settings.drill_interval
@@ -372,7 +383,16 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.probe,
             found.endpoint,
             found.neighbours,
+            feeds,
         )
+
+
+def _why_not_streamed(settings: Settings) -> str:
+    if settings.stream == "off":
+        return "stream=off"
+    if settings.stream == "auto" and settings.lease == "off":
+        return "lease=off: only stream=on streams without a lease, where there is never a second machine"
+    return ""
 
 
 def _place_of(store: FileBacked | None) -> StorePlace | None:

@@ -113,13 +113,22 @@ class Permissions:
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """What a follower of the WAL knows of a snapshot: it has everything up to this commit of this run, and no more."""
+
+    run: int
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A consistent copy of a database in a local file, private to us.
 
     `size`, `live` and `bare` are bytes: of the file, of its pages in use, and of those that its schema needs without any
     row. `rows` counts the rows of all tables if the database is small enough. `signature` is the live database's, read
     before the copy began, so a difference from it means newer writes. `permissions` are the live database's as well. `file`
-    is the copy's descriptor, open for as long as the snapshot exists. `posix_locks`: a program was seen to use them.
+    is the copy's descriptor, open for as long as the snapshot exists. `posix_locks`: a program was seen to use them. `followed`
+    is its place in what is streamed, if it is.
     """
 
     path: Path
@@ -136,6 +145,7 @@ class Snapshot:
     rows: int | None = None
     permissions: Permissions | None = None
     posix_locks: bool = False
+    followed: Followed | None = None
 
     @property
     def content(self) -> Path:

@@ -1,5 +1,6 @@
 """Keeps a database protected: cycle, loop, final backup, fenced state."""
 
+from sidecar.backup.assembly import Repository, build_backup
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.cycle import Cycle
 from sidecar.backup.diverged import Diverged, DivergedLine
@@ -8,8 +9,11 @@ from sidecar.backup.history import History, Start
 from sidecar.backup.loop import Backup
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.on_demand import OnDemand, shown_in
+from sidecar.backup.pace import Pace
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
+from sidecar.backup.stream import Stream
+from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 
 __all__ = [
     "Backup",
@@ -21,8 +25,14 @@ __all__ = [
     "History",
     "MainLine",
     "OnDemand",
+    "Pace",
+    "Repository",
     "SnapshotCheck",
     "Source",
     "Start",
+    "Stream",
+    "StreamOptions",
+    "StreamWriter",
+    "build_backup",
     "shown_in",
 ]

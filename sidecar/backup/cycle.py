@@ -62,7 +62,7 @@ class Cycle:
     ) -> None:
         self.source = source
         self._history = history
-        self._coverage = coverage
+        self.coverage = coverage
         self._main_line = main_line
         self._fence = fence
         self._turn = turn
@@ -86,11 +86,6 @@ class Cycle:
         """The key of the restore point that the local database descends from."""
         return self._history.parent
 
-    @property
-    def must_publish(self) -> bool:
-        """Whether the next cycle publishes even if nothing seems to have changed."""
-        return self._coverage.must_publish
-
     def start_from(self, start: Start) -> None:
         """Continue from where a boot has left off."""
         restored, newest = start.restored, start.newest
@@ -99,7 +94,7 @@ class Cycle:
             self._history.base = Parent(restored.info, restored.contents)
             self._descends(restored=True, check=restored.check)
         if start.publish:
-            self._coverage.demand(start.publish)
+            self.coverage.demand(start.publish)
         if newest:
             if self._history.follow(newest, None if restored else start.marker):
                 self._descends(restored=False)
@@ -110,7 +105,7 @@ class Cycle:
         self._status.restore_point = self._history.parent
         self.source.begin(restored=restored, check=check)
         if restored:
-            self._coverage.confirm()
+            self.coverage.confirm()
 
     def is_gone(self) -> bool:
         """Whether the database existed once and is missing now."""
@@ -118,21 +113,17 @@ class Cycle:
             return self._history.parent is not None and self.source.signature() is None
         return False
 
-    def doubt(self) -> None:
-        """Make the next cycle ask the store whether the newest restore point is still there."""
-        self._coverage.doubt()
-
     async def distrust(self, damaged: RestorePoint) -> None:
         """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
         async with self._alone:
-            self._coverage.distrust(damaged)
+            self.coverage.distrust(damaged)
 
     async def look(self) -> None:
         """Ask the store now whether the newest restore point is still there. Raises `SidecarError` as a cycle does."""
-        self.doubt()
+        self.coverage.doubt()
         async with self._alone:
             self._fence.require_held()
-            await self._coverage.is_held()
+            await self.coverage.is_held()
 
     async def mark(self, key: str, name: str, value: str) -> None:
         """Tag a restore point, between cycles because these tag, too. Raises `SidecarError`."""
@@ -157,7 +148,7 @@ class Cycle:
         try:
             async with self._alone:
                 if last:  # before the turn: all databases at once
-                    await self._coverage.look_last()
+                    await self.coverage.look_last()
                 async with self._turn:
                     ended = await self._run(last=last, later=later)
                 if ended.name in PROTECTED and not last:
@@ -184,9 +175,9 @@ class Cycle:
             return self._without_database()
         reason = "files changed since the last restore point"
         if not self.source.changed_since(signature):
-            if await self._coverage.is_held(last=last):
+            if await self.coverage.is_held(last=last):
                 return self._unchanged("files unchanged since the last restore point")
-            reason = self._coverage.missing
+            reason = self.coverage.missing
         return await self._snapshot_and_publish(reason, last=last, later=later)
 
     async def has_more(self) -> bool:
@@ -206,7 +197,7 @@ class Cycle:
 
     def _unchanged(self, reason: str) -> CycleOutcome:
         """Counts as a success only when the restore point was seen; a last cycle may have to do without."""
-        if self._coverage.is_known:
+        if self.coverage.is_known:
             self._report.succeeded(self.database.name, "unchanged")
         return CycleOutcome("unchanged", reason)
 
@@ -216,18 +207,20 @@ class Cycle:
             checking = Timing(self._clock.monotonic)
             known = await self.source.check(snapshot, last=last, later=later)
             checked = checking.elapsed()
-            index = replace(await self._main_line.index(snapshot), check=known)
+            position = await self.source.position(snapshot)
+            index = replace(await self._main_line.index(snapshot), check=known, position=position)
             if index.root == self._history.root:
-                if await self._coverage.is_held(last=last):
+                if await self.coverage.is_held(last=last):
                     self.source.protected()
                     self.source.observe()
                     return self._unchanged("content unchanged since the last restore point")
-                reason = self._coverage.missing
+                reason = self.coverage.missing
             uploading = Timing(self._clock.monotonic)
             published = await self._main_line.publish(snapshot, index)
             if later and later.snapshot:
                 later.point = point_of(published.info)
-            self._coverage.satisfy()
+            self.coverage.satisfy()
+            self.source.entered(position)
             self._status.final_estimate = timing.elapsed() - checked  # a final backup makes no long check
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())
             self.source.protected()

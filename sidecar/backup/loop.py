@@ -16,6 +16,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.status import Kind, Status
 
 FIRST_RETRY = 2.0
+LAST_SEGMENTS_SECONDS = 10.0
 
 
 class Backup:
@@ -44,7 +45,7 @@ class Backup:
             return
         if await self._tried(self.cycle.look) is not None:
             self._woken.set()
-        elif self.cycle.must_publish:
+        elif self.cycle.coverage.must_publish:
             await self.attempt()
 
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
@@ -72,6 +73,17 @@ class Backup:
                 ceiling = min(interval.total_seconds(), FIRST_RETRY * 2 ** min(failures, 20))
                 delay = ceiling * (0.1 + 0.9 * self._clock.random())
 
+    def demand(self, reason: str) -> None:
+        """Publish a restore point at once, whatever has changed; after a cycle that is under way, another one."""
+        self.cycle.coverage.demand(reason)
+        self._woken.set()
+
+    async def stream(self) -> None:
+        """Stream the commits in between, for as long as we have the lease."""
+        source = self.cycle.source
+        if source.stream:
+            await source.stream.run(self.demand, source.streamed)
+
     async def _sleep(self, seconds: float) -> None:
         """Sleep until the next cycle. A `look` that failed ends the sleep, so that cycles take over the retrying."""
 
@@ -86,8 +98,14 @@ class Backup:
         self._woken = anyio.Event()
 
     async def final(self) -> bool:
-        """The last cycle: tried again until it succeeds or there is no point. True when the database is protected."""
+        """The last cycle: tried again until it succeeds or there is no point. True when the database is protected.
+
+        The rest of the stream is published first, which takes less time than a restore point.
+        """
         failures = 0
+        if stream := self.cycle.source.stream:
+            with anyio.move_on_after(LAST_SEGMENTS_SECONDS):
+                await stream.finish()
         while True:
             failure = await self.attempt(last=True)
             if failure is None:

@@ -59,7 +59,7 @@ class OnDemand:
         return {backup.database.name: dict(answer) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
-        backup.cycle.doubt()  # the answer must describe the store as it is now
+        backup.cycle.coverage.doubt()  # the answer must describe the store as it is now
         failure = await backup.attempt()
         if failure is None:
             database = self._status.databases[backup.database.name]

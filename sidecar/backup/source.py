@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 
 from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
+from sidecar.backup.stream import Stream
 from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
 from sidecar.errors import SidecarError
 from sidecar.host import Clock
 from sidecar.log import log
-from sidecar.model import Database, Signature, Snapshot
+from sidecar.model import Database, Position, Signature, Snapshot
 from sidecar.status import Kind, Status
 
 
@@ -23,8 +24,10 @@ class Source:
         status: Status,
         clock: Clock,
         check: SnapshotCheck | None = None,
+        stream: Stream | None = None,
     ) -> None:
-        """`check` is SQLite's check of the copies."""
+        """`check` is SQLite's check of the copies; `stream` has the commits in between."""
+        self.stream = stream
         self.database = database
         self._check = check
         self._snapshotter = snapshotter
@@ -74,6 +77,15 @@ class Source:
     async def check_later(self, snapshot: Snapshot) -> SidecarError | None:
         """See `SnapshotCheck.check_later`."""
         return await self._check.check_later(snapshot) if self._check else None
+
+    async def position(self, snapshot: Snapshot) -> Position | None:
+        """The place of a copy in the stream, if it has one. Raises what asking the store raises."""
+        return await self.stream.locate(snapshot) if self.stream else None
+
+    def entered(self, position: Position | None) -> None:
+        """Record that a restore point names this place: a restore goes on from there."""
+        if self.stream:
+            self.stream.entered(position)
 
     def begin(self, *, restored: bool, check: CheckReport | None = None) -> None:
         """Start from the database as it is now.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from sidecar.backup import Backup, Diverged, DivergedLine, FinalBackup, Start
 from sidecar.database import Lineage
 from sidecar.host import kept_aside
-from sidecar.lease import Fence
-from sidecar.model import Database
+from sidecar.lease import Fence, StreamRecord
+from sidecar.model import Database, Position
 from sidecar.progress import progress_bar
 from sidecar.restore import Boot, Booted
 from sidecar.status import Status
@@ -36,10 +36,19 @@ class BootSequence:
     async def run(self) -> list[Booted]:
         """Carry out the boot table for each database, in order. Raises what makes a start impossible."""
         booted = [await self._one(backup) for backup in self._backups]
-        names = (backup.database.name for backup in self._backups)
-        newest = {name: how.newest.key for name, how in zip(names, booted, strict=True) if how.newest}
-        await self._fence.record_start(newest, running=True)
+        pairs = list(zip(self._backups, booted, strict=True))
+        newest = {backup.database.name: how.newest.key for backup, how in pairs if how.newest}
+        streams = {backup.database.name: await self._begin_stream(backup, how) for backup, how in pairs}
+        known = {name: record for name, record in streams.items() if record}
+        await self._fence.record_start(newest, known, running=True)
         return booted
+
+    async def _begin_stream(self, backup: Backup, how: Booted) -> StreamRecord | None:
+        """What the lease is to say of a database's streams; nothing where there never was one."""
+        origin = None
+        if stream := backup.cycle.source.stream:
+            return await stream.begin(origin, how.newest.timestamp if how.newest else None)
+        return StreamRecord(None, origin) if isinstance(origin, Position) else None
 
     async def _one(self, backup: Backup) -> Booted:
         database = backup.database

@@ -46,7 +46,8 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     settings, status = services.configuration.settings, services.status
     signals, fence = Signals(), services.fence()
     show = partial(shown_in, status)
-    backups, line = services.backups(fence, show), services.diverged_line(fence, show)
+    streams = services.streams(fence)
+    backups, line = services.backups(fence, show, streams.by_name), services.diverged_line(fence, show)
     final, on_demand = FinalBackup(backups, line, fence, status), OnDemand(backups, status)
     background = Background(backups, fence, status, settings.final_backup_timeout)
     server = _server(services, background, on_demand)
@@ -73,7 +74,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         _outermost(services, server),
         partial(log_silence, status, services.boot_retry_policy),
         lease,
-        Holder(signals, lease, boots, app, workers, shutdown, status),
+        Holder(signals, lease, boots, app, workers, shutdown, status, streams.following),
         status,
     )
 

@@ -38,7 +38,10 @@ class Holder:
         workers: Workers,
         shutdown: Shutdown,
         status: Status,
+        following: Callable[[], AbstractAsyncContextManager[None]],
     ) -> None:
+        """Inside `following` the commits of the databases can be captured."""
+        self._following = following
         self._signals = signals
         self._lease = lease
         self._boots = boots
@@ -49,6 +52,10 @@ class Holder:
 
     async def run(self) -> int | None:
         """Returns the exit status; None when a request to stop came before the app was started."""
+        async with self._following():
+            return await self._run()
+
+    async def _run(self) -> int | None:
         self._app.entrust()  # fails before anything is downloaded
         booted = await self._signals.unless_stopped(self._boots.run)
         if booted is None or self._signals.stop.is_set():

@@ -27,6 +27,8 @@ class Workers:
         """Start all workers. `booted` says for each database whether its first backup is due at once."""
         for backup, how in zip(self._backups, booted, strict=True):
             group.start_soon(self._guarded, partial(backup.run, self._interval, at_once=how.at_once))
+        for backup in self._backups:
+            group.start_soon(self._guarded, backup.stream)
         for work in self._others:
             group.start_soon(self._guarded, work)
 

@@ -1,6 +1,6 @@
 """One SQLite database on this disk: snapshots, checks, changes, lineage."""
 
-from sidecar.database.base import IntegrityCheck, Snapshotter, YieldToApp
+from sidecar.database.base import Feed, IntegrityCheck, Snapshotter, YieldToApp
 from sidecar.database.changes import ChangeTracker
 from sidecar.database.driver import Driver, default_driver, standard_driver
 from sidecar.database.findings import CheckReport
@@ -14,6 +14,7 @@ __all__ = [
     "ChangeTracker",
     "CheckReport",
     "Driver",
+    "Feed",
     "IntegrityCheck",
     "Lineage",
     "Marker",

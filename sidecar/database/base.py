@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Protocol
 
 from sidecar.database.findings import CheckReport
-from sidecar.model import Signature, Snapshot
+from sidecar.database.wal.backlog import Batch
+from sidecar.database.wal.capture import FeedStatus
+from sidecar.database.wal.header import WalIndex
+from sidecar.model import LogPosition, Signature, Snapshot
 
 
 class Staging(Protocol):
@@ -56,6 +59,59 @@ class Snapshotter(Protocol):
         """Merge the WAL of a database that nobody uses into it, so that the file alone is the whole database.
 
         Raises `DatabaseBusy` when it is in use, `DamagedDatabase`.
+        """
+        ...
+
+
+class Feed(Protocol):
+    """The commits of one live database, captured from its WAL in order while the app writes."""
+
+    @property
+    def run(self) -> int:
+        """Counts how often it was begun: commits are numbered anew each time. 0 before that."""
+        ...
+
+    @property
+    def looked(self) -> float:
+        """When the log was last looked at, in monotonic seconds: what was committed before that is captured."""
+        ...
+
+    @property
+    def status(self) -> FeedStatus:
+        """What it does at this moment."""
+        ...
+
+    async def begin(self) -> LogPosition:
+        """Follow from the present state on. Raises `NotStreamable`, and `StreamCut` when that failed."""
+        ...
+
+    async def take(self, timeout: float) -> Batch:
+        """What was captured since the last time, as soon as there is something, else nothing after `timeout` seconds.
+
+        Raises `StreamCut` when continuity was lost, once everything from before was taken.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything is captured that was committed before the call. Raises `StreamCut`."""
+        ...
+
+    async def stop(self) -> None:
+        """Follow no more, and close the database."""
+        ...
+
+    def present(self) -> AbstractAsyncContextManager[None]:
+        """The database stays open for `index` and `locate`, even if no program has it open. Raises `StreamCut`."""
+        ...
+
+    def index(self) -> WalIndex:
+        """The wal-index at this moment, from any thread. Raises `StreamCut`, and `NotNow` while it is being written."""
+        ...
+
+    async def locate(self, index: WalIndex) -> int | None:
+        """The number of the commit that a snapshot shows whose begin left the wal-index at `index`; None if unknown.
+
+        Raises `StreamCut`.
         """
         ...
 

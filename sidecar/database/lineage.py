@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from sidecar.host import canonical, failed, is_failure, sync, temporary, write_new
+from sidecar.host import canonical, failed, is_failure, kernel_boot, sync, temporary, write_new
 from sidecar.log import log
 
 PENDING_KEPT = 1000
@@ -24,6 +24,7 @@ class Marker:
     locate a store that is a directory (`StorePlace`): it may have moved, and another one may be in its place. `endpoint`
     is the server's: two servers may have a bucket of the same name. An older version did not write it: None is unknown.
     `posix_locks`: a program was seen to lock this database as SQLite does by default.
+    `stream` is the stream that the database's commits go to, and `kernel` the boot of the kernel in which that began.
     """
 
     store: str
@@ -38,6 +39,8 @@ class Marker:
     filesystem: str | None = None
     endpoint: str | None = None
     posix_locks: bool = False
+    stream: str | None = None
+    kernel: str | None = None
 
     @property
     def place(self) -> str:
@@ -83,6 +86,8 @@ def _parse(text: str) -> Marker:
         marker.mount,
         marker.filesystem,
         marker.endpoint,
+        marker.stream,
+        marker.kernel,
         *marker.pending,
     )
     if not all(text is None or isinstance(text, str) for text in texts):  # anyone may have written it
@@ -226,7 +231,14 @@ class Lineage:
         `file` is the path of the database before it is renamed into place, which keeps its inode.
         """
         marker = Marker(self._store, key, root=root, by_hand=by_hand, posix_locks=self._locks())
+        if file is None and (before := self.read()):  # the same file goes on, and so does its stream
+            marker = replace(marker, stream=before.stream, kernel=before.kernel)
         self._write(self._here(marker), file)
+
+    def stream(self, name: str) -> None:
+        """Record the stream that the commits of the database go to from now on."""
+        marker = self.read() or Marker(self._store, None, endpoint=self._endpoint)
+        self._write(replace(marker, stream=name, kernel=kernel_boot()))
 
     def pending(self, key: str, *, posix_locks: bool = False) -> None:
         """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost.

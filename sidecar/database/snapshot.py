@@ -7,18 +7,19 @@ The live file is never opened except through SQLite.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anyio import from_thread, to_thread
 
-from sidecar.database.base import Staging
+from sidecar.database.base import Feed, Staging
 from sidecar.database.driver import Driver, default_driver, pragma, touch
 from sidecar.database.errors import is_busy
+from sidecar.database.followed import Place, followed
 from sidecar.database.locking import LockGuard, require_abandoned, written_while_locked
 from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
@@ -54,7 +55,16 @@ class _Copy:
 class SqliteSnapshotter:
     """Implements `base.Snapshotter`. `driver` is the SQLite library of this process, by default the daemon's choice."""
 
-    def __init__(self, staging: Staging, *, driver: Driver | None = None, switch_to_wal: bool = True) -> None:
+    def __init__(
+        self,
+        staging: Staging,
+        *,
+        driver: Driver | None = None,
+        switch_to_wal: bool = True,
+        feeds: Mapping[Path, Feed] | None = None,
+    ) -> None:
+        """`feeds` are the databases that are followed: their copies say which commit they are of."""
+        self._feeds = feeds if feeds is not None else {}
         self._staging = staging
         self._driver = driver or default_driver()
         self._switch_to_wal = switch_to_wal
@@ -87,8 +97,10 @@ class SqliteSnapshotter:
         if self.signature(path) is None:
             raise DatabaseMissing(f"there is no database at {path} yet")
         with ExitStack() as reserved:
-            copy = await to_thread.run_sync(self._copy_live, path, reserved)
-            yield await self._described(path, copy)
+            async with followed(self._feeds.get(path)) as place:
+                copy = await to_thread.run_sync(self._copy_live, path, reserved, place)
+                located = await place.locate()
+            yield replace(await self._described(path, copy), followed=located)
 
     async def _described(self, path: Path, copy: _Copy) -> Snapshot:
         with self._driver.translated(path):  # reading the schema also proves that the copy is a database
@@ -142,7 +154,7 @@ class SqliteSnapshotter:
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("ROLLBACK")
 
-    def _copy_live(self, path: Path, reserved: ExitStack) -> _Copy:
+    def _copy_live(self, path: Path, reserved: ExitStack, place: Place) -> _Copy:
         """Checkpoint and copy; `reserved` keeps the staged file, which outlives the connections."""
         started = time.monotonic()
         self._guard.require(path)
@@ -153,11 +165,11 @@ class SqliteSnapshotter:
                     self._driver.load_schema(checkpointer)
                     is_wal = self._journal(checkpointer, path)
                     self._checkpoint(checkpointer, path)
-                    signature, checkpointed = self._begin(source, path)
+                    signature, checkpointed = self._begin(source, path, place)
                 # The writing connection is closed while the read-only one still holds its lock. The other way round it
                 # could be the last one, and would lock everybody out to checkpoint and delete the WAL.
             else:
-                signature, checkpointed = self._begin(source, path)
+                signature, checkpointed = self._begin(source, path, place)
             locked = None if is_wal else self.signature(path)  # nobody may write the file as long as we read it
             page_size, pages = pragma(source, "page_size"), pragma(source, "page_count")
             if signature is None or not pages:
@@ -168,14 +180,18 @@ class SqliteSnapshotter:
             self._require_still(path, locked)
         return _Copy(target, file, on_tmpfs, pages, page_size, signature, started, checkpointed)
 
-    def _begin(self, source: "sqlite3.Connection", path: Path) -> tuple[Signature | None, float]:
+    def _begin(self, source: "sqlite3.Connection", path: Path, place: Place) -> tuple[Signature | None, float]:
         """Begin to read; the files as they were just before, and when."""
-        signature = self.signature(path)
         checkpointed = time.monotonic()
         self._driver.load_schema(source)
-        source.execute("BEGIN")
-        touch(source)
-        return signature, checkpointed
+        while True:
+            signature = self.signature(path)
+            with place.noted() as note:
+                source.execute("BEGIN")
+                touch(source)
+            if note.is_final:
+                return signature, checkpointed
+            source.execute("ROLLBACK")
 
     def _is_wal(self, path: Path) -> bool:
         """Read the journal mode through a connection that cannot roll back a journal, whoever wrote that."""

@@ -1,7 +1,7 @@
 """This machine: files, mounts, locks, users, processes, memory, clock."""
 
 from sidecar.host.accounts import account_of, to_become
-from sidecar.host.clock import Clock, SystemClock
+from sidecar.host.clock import Clock, SystemClock, kernel_boot
 from sidecar.host.creations import Creation, Seen
 from sidecar.host.descendants import Descendants, Process
 from sidecar.host.endpoints import OWN, canonical
@@ -77,6 +77,7 @@ __all__ = [
     "is_durable",
     "is_failure",
     "kept_aside",
+    "kernel_boot",
     "local_errors",
     "local_locks",
     "make_directory",

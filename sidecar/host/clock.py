@@ -3,6 +3,7 @@
 import random
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -26,6 +27,14 @@ class SystemClock:
     def random(self) -> float:
         """See `Clock`."""
         return random.random()  # noqa: S311 - jitter, no secret
+
+
+def kernel_boot() -> str | None:
+    """The name of the current boot of the kernel (proc(5), `boot_id`): files that it wrote are in its cache, if not on disk."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or None
+    except OSError:
+        return None
 
 
 class Clock(Protocol):

@@ -104,6 +104,13 @@ class Increments:
         afters = await gathered(firsts, self.after_of, at_once=AT_ONCE)
         return [_stream((first,), after) for first, after in zip(firsts, afters, strict=True)]
 
+    async def latest_beyond(self, database: str, stamp: Timestamp) -> Timestamp | None:
+        """When the latest stream began, if any began after this. One request where none did."""
+        folder = stream_folder_of(database)
+        page = await self.store.list(folder, start_after=f"{folder}{stamp}", limit=1)
+        newest = await self.newest(database) if page.objects else None
+        return newest.start if newest else None
+
     async def newest(self, database: str) -> StreamName | None:
         """The name of the latest stream, in few requests unless the last one is long ago."""
         folder = stream_folder_of(database)

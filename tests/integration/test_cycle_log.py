@@ -64,7 +64,7 @@ async def test_a_restore_point_that_is_gone_is_the_reason(machine: Machine, stor
     key = machine.backup.cycle.newest_key
     assert key
     del store.objects[key]
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await outcome_and_reason(machine) == ("published", f"restore point {key} is damaged or gone")
 
 

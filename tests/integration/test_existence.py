@@ -38,7 +38,7 @@ async def test_an_idle_cycle_sends_no_request_until_a_check_is_due(machine: Mach
     before = requests(machine)
     assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await machine.backup.cycle.run() == "unchanged"
     assert requests(machine) == before + 1
     assert await machine.backup.cycle.run() == "unchanged"
@@ -50,7 +50,7 @@ async def test_loss_is_reported_once_and_a_new_one_published(machine: Machine, t
     """It counts as damage that a drill found, for alerts; meanwhile the database is unprotected."""
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await machine.backup.cycle.run() == "published"
     status = machine.status.databases["app.db"]
     assert (status.drills["damaged"], status.drill_outcome, status.unprotected_since) == (1, "damaged", None)
@@ -71,7 +71,7 @@ async def test_database_is_unprotected_while_no_new_one_can_be_published(machine
     published = machine.status.databases["app.db"].history[-1].at
     (tmp_path / "store" / "app.db").rmdir()
     (tmp_path / "store" / "app.db").write_text("a file where the folder should be")
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     with pytest.raises(SidecarError):
         await machine.backup.cycle.run()
     since = machine.status.databases["app.db"].unprotected_since
@@ -88,7 +88,7 @@ async def test_one_that_expired_below_another_machines_is_not_lost(machine: Mach
     write(second.database.path, 1)
     assert await second.backup.cycle.run() == "published"
     min((tmp_path / "store" / "app.db").iterdir()).unlink()
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await machine.backup.cycle.run() == "unchanged"
     assert len(await machine.points()) == 1
 
@@ -99,7 +99,7 @@ async def test_files_that_are_only_touched_do_not_prevent_the_check(machine: Mac
     os.utime(machine.database.path)
     assert await machine.backup.cycle.run() == "unchanged"
     gone.unlink()
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     os.utime(machine.database.path)
     assert await machine.backup.cycle.run() == "published"
     assert machine.status.databases["app.db"].unprotected_since is None
@@ -135,7 +135,7 @@ async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(awa
     succeeded = machine.status.databases["app.db"].backups["unchanged"]
     assert await machine.backup.final()
     assert machine.status.databases["app.db"].backups["unchanged"] == succeeded
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     with pytest.raises(StoreUnavailable):
         await machine.backup.cycle.run()
 
@@ -143,7 +143,7 @@ async def test_the_last_cycle_does_not_fail_for_a_store_that_does_not_answer(awa
 async def test_the_last_cycle_is_no_recovery(machine: Machine, tmp_path: Path) -> None:
     """The missing store was reported: the last cycle must not report that backups work again."""
     (tmp_path / "store").rename(tmp_path / "elsewhere")
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await machine.backup.attempt() is not None
     assert not await machine.backup.final()
     assert machine.status.databases["app.db"].failing_since is not None
@@ -158,7 +158,7 @@ async def test_loss_is_reported_although_the_next_request_fails(
     (gone,) = (tmp_path / "store" / "app.db").iterdir()
     gone.unlink()
     store.kinds = {"list"}
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     failure = await machine.backup.attempt(last=last)
     assert failure is None or machine.status.databases["app.db"].failing_since
     store.kinds = set()
@@ -188,7 +188,7 @@ async def test_an_overwritten_restore_point_is_lost(machine: Machine, tmp_path: 
     (point,) = (tmp_path / "store" / "app.db").iterdir()
     size = point.stat().st_size
     point.write_bytes(b"")
-    machine.backup.cycle.doubt()
+    machine.backup.cycle.coverage.doubt()
     assert await machine.backup.cycle.run() == "published"
     assert machine.status.problems[0].message.endswith(f"was overwritten: it has 0 bytes and not {size}")
     assert len(await machine.points()) == 2

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import anyio
 
+from sidecar.backup import Repository, build_backup
 from sidecar.backup.diverged import DivergedLine
 from sidecar.backup.history import Start
 from sidecar.backup.snapshot_check import SnapshotCheck
-from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage

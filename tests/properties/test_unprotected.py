@@ -14,8 +14,8 @@ import anyio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.backup import Repository, build_backup
 from sidecar.backup.history import Start
-from sidecar.bootstrap import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.findings import CheckReport
 from sidecar.database.integrity import SqliteIntegrity

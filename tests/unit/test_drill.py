@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.bootstrap import Repository, build_backup
+from sidecar.backup import Repository, build_backup
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.base import YieldToApp
 from sidecar.database.findings import CheckReport

@@ -112,6 +112,7 @@ class Feed:
     def __init__(self, capture: Capture, path: Path) -> None:
         self.path = path
         self._capture = capture
+        self.run = 0  # counts how often it was begun
         self._track: Track | None = None
         self._news: anyio.Event | None = None
 
@@ -181,6 +182,11 @@ class Feed:
             self._track.cut = StreamCut(CutCause.STOPPED, f"{self.path} is not followed any more")
 
     @property
+    def looked(self) -> float:
+        """When the log was last looked at, in monotonic seconds: what was committed before that is captured."""
+        return self._track.looked if self._track else 0.0
+
+    @property
     def status(self) -> FeedStatus:
         """What it does at this moment."""
         track = self._track
@@ -213,7 +219,7 @@ class Feed:
             if cut.cause is CutCause.MODE:
                 raise NotStreamable(str(cut)) from cut
             raise
-        self._track = track
+        self._track, self.run = track, self.run + 1
         return position
 
     async def _hopped(self, then: Callable[[Follower], T]) -> T:

@@ -1,0 +1,63 @@
+"""Puts the backup of one database together from its parts."""
+
+from dataclasses import dataclass
+
+from sidecar.backup.coverage import Coverage
+from sidecar.backup.cycle import Cycle
+from sidecar.backup.history import History
+from sidecar.backup.loop import Backup
+from sidecar.backup.main_line import MainLine
+from sidecar.backup.snapshot_check import SnapshotCheck
+from sidecar.backup.source import Source
+from sidecar.backup.stream import Stream
+from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database import Lineage, Snapshotter
+from sidecar.host import Clock
+from sidecar.lease import Fence
+from sidecar.model import Database
+from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, Reader, expiry_of
+from sidecar.status import Status
+from sidecar.storage import Prunable
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The restore points of one store: where they are, how they are written, read and expired.
+
+    `prunable` is the store again if expired restore points are ours to delete. That the newest restore point is in the
+    store is believed for `check_every` seconds.
+    """
+
+    catalog: Catalog
+    publisher: Publisher
+    reader: Reader
+    prunable: Prunable | None = None
+    check_every: float = CHECK_EVERY
+
+
+def build_backup(
+    database: Database,
+    lineage: Lineage,
+    repository: Repository,
+    snapshotter: Snapshotter,
+    status: Status,
+    clock: Clock,
+    fence: Fence,
+    turn: ConcurrencyLimit,
+    check: SnapshotCheck | None = None,
+    stream: Stream | None = None,
+) -> Backup:
+    """The backup of one database: its source, its place in history, its main line, and the cycle over them.
+
+    Without a `check` snapshots are published as they are, and checked when they are restored.
+    """
+    catalog, name = repository.catalog, database.name
+    history = History(name)
+    source = Source(database, snapshotter, status, clock, check, stream)
+    existence = ExistenceCheck(
+        name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
+    )
+    expiry = expiry_of(name, catalog, status, clock, repository.prunable)
+    coverage = Coverage(history, source, existence, expiry, status)
+    main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
+    return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)

@@ -1,0 +1,51 @@
+"""How often streams write: segments of all databases together, and new streams after cuts."""
+
+from collections import deque
+
+import anyio
+
+from sidecar.host import Clock
+
+CUTS, CUTS_WITHIN = 5, 600.0
+BETWEEN_STREAMS = 60.0
+
+
+class Pace:
+    """One turn in each interval, for all databases of a daemon; who has waited longest is next."""
+
+    def __init__(self, interval: float, clock: Clock) -> None:
+        """`interval` is in seconds."""
+        self._interval = interval
+        self._clock = clock
+        self._next = clock.monotonic()
+        self._waiting = anyio.Lock()
+
+    async def turn(self) -> None:
+        """Wait for a turn."""
+        async with self._waiting:
+            wait = self._next - self._clock.monotonic()
+            if wait > 0:
+                await self._clock.sleep(wait)
+            self._next = self._clock.monotonic() + self._interval
+
+
+class Cuts:
+    """The cuts of one database's streams, at monotonic times in seconds. Each new stream costs a restore point."""
+
+    def __init__(self, rest: float) -> None:
+        """`rest` is how long nothing is streamed after repeated cuts, in seconds."""
+        self._rest = rest
+        self._times: deque[float] = deque(maxlen=CUTS)
+        self._began: float | None = None
+
+    def began(self, now: float) -> None:
+        """A stream began."""
+        self._began = now
+
+    def pause(self, now: float) -> tuple[float, bool]:
+        """A stream was cut: the seconds until the next one may begin, and whether that is a rest after repeated cuts."""
+        self._times.append(now)
+        if len(self._times) == CUTS and now - self._times[0] <= CUTS_WITHIN:
+            self._times.clear()
+            return self._rest, True
+        return (max(0.0, self._began + BETWEEN_STREAMS - now) if self._began is not None else 0.0), False

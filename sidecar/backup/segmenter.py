@@ -1,0 +1,134 @@
+"""From captured commits to segments: times by the store's clock, folding, the chain of digests. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sidecar.database.wal import Batch, Captured, fold
+from sidecar.model import Commit, LogPosition, Origin
+from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, encode, first_prev
+from sidecar.repository.keys import segment_key_of
+
+FOLDED_BEYOND = 1 << 20  # bytes of page images in a segment: fewer bytes, and still exact to the second
+DRIFT = 2_000_000  # microseconds; the store's clock has a resolution of a second
+MICROSECONDS = 1_000_000
+
+
+def _microseconds(instant: datetime) -> int:
+    return round(instant.timestamp() * MICROSECONDS)
+
+
+class StoreTime:
+    """The store's clock between its replies, continued by the monotonic clock. It never goes back.
+
+    A machine that was suspended, or whose monotonic clock drifts, is corrected by the next reply that is off by more
+    than two seconds.
+    """
+
+    def __init__(self, store: datetime, machine: datetime, monotonic: float) -> None:
+        """`store`, `machine` and `monotonic` are one instant by three clocks."""
+        self.anchor = ClockAnchor(_microseconds(store), _microseconds(machine))
+        self._monotonic = monotonic
+        self._latest = 0
+
+    def of(self, monotonic: float) -> int:
+        """An instant in microseconds since the epoch; not before one that was given out."""
+        self._latest = max(self._latest, self._at(monotonic))
+        return self._latest
+
+    def correct(self, store: datetime, machine: datetime, monotonic: float) -> None:
+        """Take a reply into account: its instant by the three clocks."""
+        if abs(_microseconds(store) - self._at(monotonic)) > DRIFT:
+            self.anchor, self._monotonic = ClockAnchor(_microseconds(store), _microseconds(machine)), monotonic
+
+    def _at(self, monotonic: float) -> int:
+        return self.anchor.store + round((monotonic - self._monotonic) * MICROSECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamIdentity:
+    """What every segment of a stream says of it; see `SegmentHeader`."""
+
+    database: str
+    name: str
+    holder: str
+    epoch: int
+    sqlite: str
+    after: Origin | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A segment to be published: its last commit, and that one's time in microseconds.
+
+    `commits` counts all of them, and `since` is when the first was captured, in monotonic seconds.
+    """
+
+    key: str
+    data: bytes
+    digest: str
+    last: int
+    time: int
+    commits: int
+    since: float
+
+
+class Segmenter:
+    """Collects the captured commits of one stream, and makes segments of them, each of which continues the one before."""
+
+    def __init__(self, identity: StreamIdentity, time: StoreTime) -> None:
+        self.time = time
+        self._identity = identity
+        self._waiting: list[Captured] = []
+        self._end = LogPosition(bytes(8), 0)
+        self._unsummed = False
+        self._prev = first_prev(identity.name)
+
+    def add(self, batch: Batch) -> None:
+        """Append what was captured."""
+        self._waiting.extend(batch.commits)
+        self._end = batch.end
+        self._unsummed = self._unsummed or batch.unsummed
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest waiting commit was captured, in monotonic seconds."""
+        return self._waiting[0].since if self._waiting else None
+
+    def next(self) -> Outgoing | None:
+        """A segment of all that waits, which does not wait any more; None when nothing does."""
+        if not self._waiting:
+            return None
+        waiting, self._waiting = self._waiting, []
+        commits = self._commits(waiting)
+        identity, last = self._identity, commits[-1]
+        header = SegmentHeader(
+            identity.database,
+            identity.name,
+            waiting[0].first,
+            last.number,
+            len(next(iter(last.images.values()))),
+            self._prev,
+            identity.holder,
+            identity.epoch,
+            identity.sqlite,
+            self.time.anchor,
+            identity.after,
+            self._end,
+            self._unsummed,
+        )
+        encoded = encode(header, commits)
+        self._prev, self._unsummed = encoded.digest, False
+        key = segment_key_of(identity.database, identity.name, header.first, header.last, last.time // 1000)
+        return Outgoing(
+            key, encoded.data, encoded.digest, last.number, last.time, last.number - header.first + 1, waiting[0].since
+        )
+
+    def _commits(self, waiting: Sequence[Captured]) -> list[Commit]:
+        if len(waiting) > 1 and sum(each.size for each in waiting) > FOLDED_BEYOND:
+            waiting = [fold(waiting)]
+        return [self._commit(each) for each in waiting]
+
+    def _commit(self, captured: Captured) -> Commit:
+        time = self.time.of(captured.at)
+        return Commit(captured.number, time, captured.pages, captured.images, folded=captured.folded)

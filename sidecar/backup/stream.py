@@ -1,0 +1,178 @@
+"""The stream of one database: followed from the boot on, cut where continuity is lost, and begun anew."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from sidecar.backup.pace import Cuts
+from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
+from sidecar.database import Feed
+from sidecar.database.wal import NotStreamable, StreamCut
+from sidecar.errors import LeaseLost, SidecarError
+from sidecar.host import Clock
+from sidecar.lease import StreamRecord
+from sidecar.log import log
+from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
+from sidecar.status import Kind, Status
+
+LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now
+BEGUN = "a stream has begun, which is entered through a restore point"
+
+
+class Stream:
+    """Streams the commits of one database. `run` is one task; `locate` and `entered` are for the cycle beside it."""
+
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        write: Callable[[StreamStart], StreamWriter],
+        options: StreamOptions,
+        status: Status,
+        clock: Clock,
+    ) -> None:
+        """`write` makes the writer of a new stream."""
+        self.database = database
+        self._feed = feed
+        self._write = write
+        self._options = options
+        self._report = status
+        self._status = status.databases[database.name].stream
+        self._clock = clock
+        self._cuts = Cuts(options.rest.total_seconds())
+        self._start = StreamStart(None, None, None)
+        self._writer: StreamWriter | None = None
+        self._looked = clock.monotonic()
+
+    async def begin(self, origin: Origin | None, above: Timestamp | None) -> StreamRecord:
+        """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
+
+        `above` is the timestamp of the newest restore point. Returns what the lease is to say; without a stream where
+        there is nothing to follow yet. Raises what asking the store raises.
+        """
+        self._start = StreamStart(origin, above, None)
+        try:
+            writer = await self._follow(origin)
+        except (NotStreamable, StreamCut) as reason:
+            self._inactive(str(reason))
+            return StreamRecord(None, origin)
+        await writer.named()
+        return StreamRecord(str(writer.name), origin)
+
+    async def run(self, demand: Callable[[str], None], streamed: Callable[[datetime], None]) -> None:
+        """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
+        while True:
+            try:
+                writer = self._writer or await self._follow_when_possible()
+                if not self._status.protects:
+                    demand(BEGUN)
+                await self._publish_until_cut(writer, streamed)
+            except StreamCut as cut:
+                await self._cut(cut)
+            except LeaseLost:
+                self._inactive("another machine has taken over")
+                await self._feed.stop()
+                return
+
+    async def locate(self, snapshot: Snapshot) -> Position | None:
+        """The place of a snapshot in the current stream; None where it is in none. Raises what asking the store raises."""
+        writer = self._writer
+        if writer is None or snapshot.followed is None or snapshot.followed.run != self._feed.run:
+            return None
+        await writer.named()
+        return Position(str(writer.name), snapshot.followed.commit) if writer is self._writer else None
+
+    def entered(self, position: Position | None) -> None:
+        """A restore point names this place: what the stream has after it can be restored."""
+        if position and self._writer and position.stream == str(self._writer.name):
+            self._status.protects = True
+
+    async def finish(self) -> None:
+        """After the app has ended: publish the rest. Without success the final restore point has it all the same."""
+        if (writer := self._writer) is None:
+            return
+        try:
+            await self._feed.flush()
+            await self._collect(writer, 0.0)
+            await writer.publish()
+        except (SidecarError, StreamCut) as error:
+            log.warning("end of the stream not published", database=self.database.name, error=str(error))
+
+    async def _follow(self, after: Origin | None) -> StreamWriter:
+        """Raises `NotStreamable` and `StreamCut`."""
+        await self._feed.begin()
+        start = self._start
+        self._writer = self._write(StreamStart(start.term, start.above, after))
+        self._cuts.began(self._clock.monotonic())
+        status = self._status
+        status.active, status.reason, status.since = True, "", self._clock.now()
+        status.name, status.protects, status.confirmed = None, after is not None, 0
+        return self._writer
+
+    async def _follow_when_possible(self) -> StreamWriter:
+        while True:
+            try:
+                return await self._follow(None)
+            except NotStreamable as reason:
+                self._inactive(reason.reason)
+                await self._clock.sleep(LOOK_SECONDS)
+
+    def _inactive(self, reason: str) -> None:
+        """Nothing is streamed now. Logged when the reason changes."""
+        if self._writer and self._writer.name:
+            self._start = StreamStart(self._start.term, self._writer.name.start, None)
+        self._writer = None
+        status = self._status
+        status.active = status.protects = False
+        status.pending_since = None
+        if reason != status.reason:
+            status.reason = reason
+            log.info("not streaming", database=self.database.name, reason=reason)
+
+    async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[datetime], None]) -> None:
+        await writer.named_eventually()
+        while True:
+            await self._collect(writer, self._options.interval.total_seconds())
+            if writer.waiting:
+                await self._options.pace.turn()
+                with suppress(StreamCut):  # told again, once what came before it is published
+                    await self._collect(writer, 0.0)
+            looked = self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._looked)
+            await writer.publish()
+            if self._status.protects:
+                streamed(looked)
+
+    async def _collect(self, writer: StreamWriter, timeout: float) -> None:
+        """Take what was captured, at once if there is something, else what comes within the timeout."""
+        looked = self._feed.looked  # before: what comes between the two is taken now, and claimed the next time
+        await writer.add(await self._feed.take(timeout))
+        self._looked = looked
+        self._status.wal_frames = self._feed.status.wal_frames
+
+    async def _cut(self, cut: StreamCut) -> None:
+        """Publish what came before, and pause. What follows is a new stream, entered through a restore point."""
+        self._status.cuts[cut.cause] += 1
+        self._status.last_cut, self._status.last_cut_at = f"{cut.cause}: {cut}", self._clock.now()
+        hint = "a restore point follows at once, and a new stream; nothing that was committed is lost while this machine lives"
+        log.warning("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
+        if self._writer:
+            with suppress(StreamCut):
+                await self._writer.publish()
+        self._inactive(f"cut: {cut}")
+        await self._feed.stop()
+        seconds, resting = self._cuts.pause(self._clock.monotonic())
+        if resting:
+            self._rest(seconds)
+        await self._clock.sleep(seconds)
+
+    def _rest(self, seconds: float) -> None:
+        until = self._clock.now() + timedelta(seconds=seconds)
+        self._status.resting_until = until
+        message = (
+            f"{self.database.name}: streaming rests until {until:%H:%M:%S} UTC after repeated cuts; "
+            f"the last one: {self._status.last_cut}"
+        )
+        hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
+        self._report.report(self.database.name, message, hint, Kind.NOTICE)
+        error = self._status.last_cut
+        log.warning("streaming rests", database=self.database.name, seconds=round(seconds), error=error, hint=hint)

@@ -1,0 +1,180 @@
+"""One stream in the store: it gets its name there, and its segments are published one at a time and in order."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import anyio
+from anyio import to_thread
+
+from sidecar.backup.pace import Pace
+from sidecar.backup.segmenter import Outgoing, Segmenter, StoreTime, StreamIdentity
+from sidecar.database import Lineage
+from sidecar.database.wal import Batch, CutCause, StreamCut
+from sidecar.errors import DamagedSegment, LeaseLost, SidecarError, Transient
+from sidecar.host import Clock
+from sidecar.lease import Fence, StreamRecord
+from sidecar.log import log
+from sidecar.model import Database, ObjectInfo, Origin, Timestamp
+from sidecar.repository.increments import Increments
+from sidecar.repository.keys import StreamName
+from sidecar.status import Status
+
+FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Who we are in the store, the SQLite that captures, the time between segments, and the rest after repeated cuts."""
+
+    holder: str
+    sqlite: str
+    interval: timedelta
+    rest: timedelta
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """Where streams begin: `term` is what this term's boot went on from, `above` the newest timestamp in the store.
+
+    `after` is what the first commit of the stream continues, None where that is not proved.
+    """
+
+    term: Origin | None
+    above: Timestamp | None
+    after: Origin | None
+
+
+class StreamWriter:
+    """Writes one stream of one database, for as long as it is not cut."""
+
+    def __init__(
+        self,
+        database: Database,
+        start: StreamStart,
+        increments: Increments,
+        lineage: Lineage,
+        fence: Fence,
+        options: StreamOptions,
+        status: Status,
+        clock: Clock,
+    ) -> None:
+        self.name: StreamName | None = None
+        self._database = database
+        self._start = start
+        self._increments = increments
+        self._lineage = lineage
+        self._fence = fence
+        self._options = options
+        self._status = status.databases[database.name].stream
+        self._clock = clock
+        self._segmenter: Segmenter | None = None
+        self._naming = anyio.Lock()
+        self._outgoing: Outgoing | None = None
+
+    async def named(self) -> Segmenter:
+        """Name the stream once the store can be asked: the name is stamped like that of a restore point. Raises `SidecarError`."""
+        async with self._naming:
+            if self._segmenter is None:
+                now, monotonic = await self._fence.ensure_held(), self._clock.monotonic()
+                start = await self._stamp(now)
+                self.name = name = StreamName(start, self._fence.epoch, self._options.holder)
+                self._lineage.stream(str(name))
+                self._fence.streamed(self._database.name, StreamRecord(str(name), self._start.term))
+                self._segmenter = Segmenter(self._identity(str(name)), StoreTime(now, self._clock.now(), monotonic))
+                self._status.name = str(name)
+                after = str(self._start.after) if self._start.after else None
+                log.info("stream begun", database=self._database.name, stream=str(name), after=after)
+            return self._segmenter
+
+    async def named_eventually(self) -> None:
+        """The store may be unreachable when a stream begins; what is captured meanwhile waits. Raises `LeaseLost`."""
+        delay = FIRST_RETRY
+        while True:
+            try:
+                await self.named()
+            except LeaseLost:
+                raise
+            except SidecarError as error:
+                log.debug("stream not named yet", database=self._database.name, error=error.message)
+                await self._clock.sleep(delay * (0.5 + 0.5 * self._clock.random()))
+                delay = min(LONGEST_RETRY, 2 * delay)
+            else:
+                return
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are commits that no segment has."""
+        return self._segmenter is not None and self._segmenter.oldest is not None
+
+    async def add(self, batch: Batch) -> None:
+        """Append what was captured. Raises as `named`, the first time."""
+        (await self.named()).add(batch)
+        self._status.commits += sum(each.number - each.first + 1 for each in batch.commits)
+        self._note_pending()
+
+    async def publish(self) -> None:
+        """Publish all that waits. Raises `LeaseLost`, and `StreamCut` when somebody else has the key of a segment."""
+        segmenter = await self.named()
+        while self._outgoing or segmenter.oldest is not None:
+            self._outgoing = self._outgoing or await to_thread.run_sync(segmenter.next)
+            if self._outgoing:
+                self._confirm(self._outgoing, await self._until_known(self._outgoing), segmenter)
+                self._outgoing = None
+
+    def _identity(self, name: str) -> StreamIdentity:
+        holder, sqlite = self._options.holder, self._options.sqlite
+        return StreamIdentity(self._database.name, name, holder, self._fence.epoch, sqlite, self._start.after)
+
+    async def _stamp(self, now: datetime) -> Timestamp:
+        """When the stream begins: now in the store's clock, and above every restore point and stream that exists."""
+        stamp = Timestamp.of(now)
+        beyond = await self._increments.latest_beyond(self._database.name, stamp)
+        above = max((each for each in (beyond, self._start.above) if each), default=None)
+        return max(stamp, above.next()) if above else stamp
+
+    async def _until_known(self, outgoing: Outgoing) -> ObjectInfo:
+        """Publish a segment, again and again with the same key and bytes until its outcome is known."""
+        delay, failures = FIRST_RETRY, 0
+        while True:
+            try:
+                await self._fence.ensure_held()
+                info = await self._increments.publish(outgoing.key, outgoing.data)
+                if not self._fence.covers(info.last_modified):  # we slept meanwhile: has somebody taken over?
+                    await self._fence.ensure_held()
+            except LeaseLost:
+                raise
+            except DamagedSegment as error:
+                raise StreamCut(CutCause.ERROR, error.message) from error
+            except SidecarError as error:
+                failures += 1
+                self._report_failure(error, failures)
+                await self._clock.sleep(delay * (0.5 + 0.5 * self._clock.random()))
+                delay = min(LONGEST_RETRY, 2 * delay)
+            else:
+                return info
+
+    def _report_failure(self, error: SidecarError, failures: int) -> None:
+        """Once when it begins, if it may pass: what lasts is told by the backup cycles, and shown as the lag."""
+        self._note_pending()
+        if failures == 1 or (failures % 60 == 0 and not isinstance(error, Transient)):
+            log.warning("segment not published", database=self._database.name, error=error.message, hint=error.hint)
+
+    def _confirm(self, outgoing: Outgoing, info: ObjectInfo, segmenter: Segmenter) -> None:
+        """The store has the segment, and nobody had taken over."""
+        status = self._status
+        status.segments += 1
+        status.uploaded += len(outgoing.data)
+        status.confirmed = outgoing.last
+        segmenter.time.correct(info.last_modified, self._clock.now(), self._clock.monotonic())
+        record = StreamRecord(str(self.name), self._start.term, outgoing.last, outgoing.time)
+        self._fence.streamed(self._database.name, record)
+        self._outgoing = None
+        self._note_pending()
+
+    def _note_pending(self) -> None:
+        waiting = [self._outgoing.since] if self._outgoing else []
+        if self._segmenter and self._segmenter.oldest is not None:
+            waiting.append(self._segmenter.oldest)
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        self._status.pending_since = now - timedelta(seconds=monotonic - min(waiting)) if waiting else None

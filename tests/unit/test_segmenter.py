@@ -1,0 +1,98 @@
+"""From captured commits to segments: time never goes back, the chain has no gap, large ones are folded."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from sidecar.backup.segmenter import FOLDED_BEYOND, Segmenter, StoreTime, StreamIdentity
+from sidecar.database.wal import Batch, Captured
+from sidecar.model import LogPosition, ObjectInfo, Position
+from sidecar.repository.format.increment import decode, first_prev
+from sidecar.repository.keys import segment_of
+
+STORE = datetime(2026, 11, 20, 14, 55, 3, tzinfo=UTC)
+MACHINE = STORE + timedelta(hours=1)
+NAME = "20261120T145503.123Z-0000000007-web"
+END = LogPosition(b"12345678", 9, (1, 2))
+
+
+def identity() -> StreamIdentity:
+    return StreamIdentity("app.db", NAME, "web", 7, "3.53.4", Position("before", 3))
+
+
+def captured(number: int, at: float, images: dict[int, bytes], pages: int = 3) -> Captured:
+    return Captured(number, at, pages, images, number, at)
+
+
+def batch(*commits: Captured) -> Batch:
+    return Batch(commits, END)
+
+
+def page(content: bytes) -> bytes:
+    return content * 512
+
+
+def times(segmenter: Segmenter, *commits: Captured) -> Sequence[int]:
+    segmenter.add(batch(*commits))
+    outgoing = segmenter.next()
+    assert outgoing
+    return [commit.time for commit in decode(outgoing.data, outgoing.key).commits]
+
+
+def test_a_segment_says_what_it_holds_and_continues_the_one_before() -> None:
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 100.0))
+    assert segmenter.next() is None
+    segmenter.add(batch(captured(1, 100.5, {1: page(b"a")}), captured(2, 101.0, {2: page(b"b")})))
+    assert segmenter.oldest == 100.5
+    first = segmenter.next()
+    assert first
+    assert not segmenter.oldest
+    segmenter.add(batch(captured(3, 102.0, {1: page(b"c")})))
+    second = segmenter.next()
+    assert second
+    one, two = decode(first.data, first.key), decode(second.data, second.key)
+    assert (one.header.prev, two.header.prev) == (first_prev(NAME), one.digest)
+    assert (one.header.first, one.header.last, two.header.first, two.header.last) == (1, 2, 3, 3)
+    assert (one.header.after, one.header.log, one.header.page_size) == (Position("before", 3), END, 512)
+    assert [commit.time for commit in one.commits] == [
+        round(STORE.timestamp() * 1e6) + each for each in (500_000, 1_000_000)
+    ]
+    known = segment_of(ObjectInfo(second.key, 1, "", STORE))
+    assert known
+    assert (known.first, known.last, known.time) == (3, 3, second.time // 1000)
+    assert (first.commits, second.commits) == (2, 1)
+
+
+def test_a_segment_with_much_in_it_is_folded() -> None:
+    """Commits beyond a megabyte become one, with the last image of each page."""
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 0.0))
+    many = [captured(n + 1, float(n), {n % 7 + 1: bytes([n % 251]) * 65536}) for n in range(FOLDED_BEYOND // 65536 + 1)]
+    segmenter.add(batch(*many))
+    outgoing = segmenter.next()
+    assert outgoing
+    (commit,) = decode(outgoing.data, outgoing.key).commits
+    assert (commit.folded, commit.number, len(commit.images)) == (True, len(many), 7)
+    assert commit.images[many[-1].number % 7 or 7] is not None
+    assert bytes(commit.images[(len(many) - 1) % 7 + 1]) == bytes(many[-1].images[(len(many) - 1) % 7 + 1])
+
+
+def test_what_the_follower_folded_stays_folded() -> None:
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 0.0))
+    segmenter.add(batch(Captured(5, 2.0, 3, {1: page(b"a")}, 1, 1.0)))
+    outgoing = segmenter.next()
+    assert outgoing
+    segment = decode(outgoing.data, outgoing.key)
+    assert (segment.header.first, segment.header.last, segment.commits[0].folded) == (1, 5, True)
+
+
+def test_time_is_corrected_by_replies_and_never_goes_back() -> None:
+    """A machine that slept is put right by the next reply; a store whose clock is set back does not turn time around."""
+    time = StoreTime(STORE, MACHINE, 0.0)
+    segmenter = Segmenter(identity(), time)
+    start = round(STORE.timestamp() * 1e6)
+    assert times(segmenter, captured(1, 1.0, {1: page(b"a")})) == [start + 1_000_000]
+    time.correct(STORE + timedelta(seconds=3.5), MACHINE, 2.0)  # a resolution of a second: not a drift
+    assert times(segmenter, captured(2, 2.0, {1: page(b"a")})) == [start + 2_000_000]
+    time.correct(STORE + timedelta(minutes=10), MACHINE, 3.0)
+    assert times(segmenter, captured(3, 4.0, {1: page(b"a")})) == [start + 601_000_000]
+    time.correct(STORE, MACHINE, 5.0)
+    assert times(segmenter, captured(4, 6.0, {1: page(b"a")})) == [start + 601_000_000]
