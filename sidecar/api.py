@@ -32,9 +32,12 @@ from sidecar.monitoring.events import Events
 from sidecar.monitoring.incident_store import close_incidents
 from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
-from sidecar.repository import OTHERS, DatabaseHistory, History, describe
+from sidecar.repository import OTHERS, Catalog, DatabaseHistory, History, describe
+from sidecar.repository.increments import Increments
+from sidecar.repository.streams import ListedStream, Streams
 from sidecar.restore import require_descent
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
+from sidecar.restore.selection import Selector
 from sidecar.restore.verification import Verification, VerificationReport
 from sidecar.settings import Configuration, Settings
 from sidecar.settings.given import configure
@@ -112,34 +115,36 @@ class Sidecar:
         *,
         at: datetime | Timestamp | None = None,
         key: str | None = None,
+        stream: str | None = None,
         output: str | os.PathLike[str] | None = None,
         force: bool = False,
     ) -> RestoreResult:
-        """Restore a database from its newest restore point, from the newest at or before `at`, or from the one with `key`.
+        """Restore the newest state of a database, that of the instant `at`, the restore point with `key`, or the end of a `stream`.
 
-        It is written to `output`, by default to the database's own path. An existing file is replaced only with
+        The newest state is the newest restore point with the stream that follows it. `at` is exact to the commit where the
+        database was streamed: `reached` in the result says which commit that is; else it is the newest restore point at or
+        before it. It is written to `output`, by default to the database's own path. An existing file is replaced only with
         `force`, and kept beside the new one. `database` may be left out where there is only one. Raises
-        `NothingToRestore`, `DamagedRestorePoint`, `UsageError`, and `DatabaseBusy` when a process has the file open,
-        this one included.
+        `NothingToRestore`, also for an instant whose commits are lost, `DamagedRestorePoint`, `DamagedDatabase` when SQLite
+        cannot walk the result, `UsageError`, and `DatabaseBusy` when a process has the file open, this one included.
         """
-        if at and key:
-            raise UsageError("a time and a key exclude each other", "give one of them")
+        if sum(each is not None for each in (at, key, stream)) > 1:
+            raise UsageError("a time, a key and a stream exclude each other", "give one of them")
         chosen = self._database(database)
         services = self._services
         catalog = services.catalog()
         by_hand = RestoreByHand(
             catalog,
-            services.reader(catalog),
+            Selector(catalog, services.reader(catalog), services.forward(catalog), self._streams(catalog), self._show),
             services.snapshotter,
             services.lineage,
             durable=services.durable,
             hand_over=services.entrust,
             entrust=services.give,
-            show=self._show,
         )
         target = Path(output).resolve() if output else None
         async with self._alone:
-            return await by_hand.restore(chosen, at=_timestamp(at), key=key, output=target, force=force)
+            return await by_hand.restore(chosen, at=_instant(at), key=key, stream=stream, output=target, force=force)
 
     @in_own_task
     async def list(self, *, diverged: bool = False) -> History:
@@ -155,14 +160,30 @@ class Sidecar:
         return History(self._services.store.url, now, tuple(found), others)
 
     @in_own_task
+    async def streams(self) -> Mapping[str, tuple[ListedStream, ...]]:
+        """The streams of every database by its name, oldest first, and which of them the main line went through."""
+        streams = self._streams(self._services.catalog())
+        return {each.name: await streams.listing(each.name) for each in self.databases}
+
+    def _streams(self, catalog: Catalog) -> Streams:
+        return Streams(catalog, Increments(catalog.store))
+
+    @in_own_task
     async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
         """Prove the newest restore point of every database, or all: restore it to scratch, check digests and SQLite's integrity.
 
-        Raises `NothingToRestore` when there is none; `VerificationReport.require_good` raises for those that are bad.
+        The newest has the stream that follows it applied; with `all` every segment of every stream is verified, too. Raises
+        `NothingToRestore` when there is none; `VerificationReport.require_good` raises for those that are bad.
         """
         services, catalog = self._services, self._services.catalog()
         concurrency = services.configuration.settings.concurrency
-        verification = Verification(catalog, partial(services.prover, catalog), self._show, concurrency=concurrency)
+        verification = Verification(
+            catalog,
+            partial(services.prover, catalog, tail=not all),
+            self._show,
+            concurrency=concurrency,
+            increments=Increments(catalog.store),
+        )
         return await verification.verify(self.databases, every=all)
 
     @in_own_task
@@ -300,11 +321,13 @@ def _lease_patience(configuration: Configuration) -> timedelta:
     return configuration.settings.lease_wait if asked else timedelta(0)
 
 
-def _timestamp(at: datetime | Timestamp | None) -> Timestamp | None:
-    """The timestamp of an instant. Without a time zone it is taken as UTC."""
-    if at is None or isinstance(at, Timestamp):
-        return at
-    return Timestamp.of(at if at.tzinfo else at.replace(tzinfo=UTC))
+def _instant(at: datetime | Timestamp | None) -> datetime | None:
+    """An aware instant in UTC. Without a time zone it is taken as UTC."""
+    if at is None:
+        return None
+    if isinstance(at, Timestamp):
+        return at.instant
+    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _parse_health(values: Mapping[str, Any]) -> Health:

@@ -59,7 +59,7 @@ from sidecar.monitoring.receiver import Receiver
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
 from sidecar.repository.increments import Increments
-from sidecar.restore import Boot, Drill, Placement, Prover, Survey, Throttle, require_mounted
+from sidecar.restore import Boot, Drill, Placement, Prover, Recovery, RollForward, Survey, Throttle, require_mounted
 from sidecar.settings import Configuration, Settings
 from sidecar.status import Status
 from sidecar.storage import (
@@ -195,6 +195,11 @@ class Services:
             trusting=trusting,
         )
 
+    def forward(self, catalog: Catalog, integrity: str | None = None) -> RollForward:
+        """Applies the streams of this catalog's store to restore points, with the configured check or the given one."""
+        mode = integrity or self.configuration.settings.integrity_check
+        return RollForward(Increments(catalog.store), catalog.ends, SqliteIntegrity(self.driver), mode)
+
     def survey(self, policy: RetryPolicy | None = None) -> Survey:
         """Looks at databases as a boot does, with the configured boot table."""
         settings = self.configuration.settings
@@ -211,7 +216,8 @@ class Services:
         reader, survey = self.reader(catalog, trusting=True), self.survey(policy)
         placement = Placement(self.snapshotter, catalog.store, self.durable, self.give, alone=alone)
         strict = self.configuration.settings.integrity_check == "strict"
-        return Boot(survey, reader, placement, self.snapshotter, fence, self.status, self.clock, strict=strict)
+        recovery = Recovery(catalog, reader, self.forward(catalog))
+        return Boot(survey, recovery, placement, self.snapshotter, fence, self.status, self.clock, strict=strict)
 
     def streams(self, fence: Fence) -> Streams:
         """The streams of the databases; none where nothing is to be streamed."""
@@ -282,10 +288,22 @@ class Services:
             name, catalog, prover, throttle, self.status, self.clock, backup.replace_damaged, backup.cycle.mark
         )
 
-    def prover(self, catalog: Catalog, database: Database, name: str, share: int = 1, concurrency: int = 1) -> Prover:
-        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many need room there."""
+    def prover(
+        self,
+        catalog: Catalog,
+        database: Database,
+        name: str,
+        share: int = 1,
+        concurrency: int = 1,
+        *,
+        tail: bool = True,
+    ) -> Prover:
+        """Restores to scratch; `name` keeps those apart that work at once, `share` says how many need room there.
+
+        With `tail` the stream is applied to the restore point as a boot does it.
+        """
         reader = self.reader(catalog, integrity="full", concurrency=concurrency)
-        return Prover(reader, self.staging, database, name, share)
+        return Prover(reader, self.staging, database, name, share, self.forward(catalog, "full") if tail else None)
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""

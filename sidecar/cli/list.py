@@ -1,4 +1,4 @@
-"""`sidecar list`: the restore points in the store. Its JSON is documented in `docs/json.md`; fields are only added to it."""
+"""`sidecar list`: the restore points and the streams in the store. Its JSON is documented in `docs/json.md`; fields are only added to it."""
 
 import json
 
@@ -6,9 +6,13 @@ from sidecar.api import Sidecar
 from sidecar.cli.output import UNKNOWN, Table, complain, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode, NothingToRestore
+from sidecar.model import AtRestorePoint, Origin, Position
 from sidecar.repository import Entry, History, age_of, format_others
+from sidecar.repository.streams import ListedStream
 from sidecar.settings import Configuration
 from sidecar.units import format_size
+
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 async def list_points(configuration: Configuration, *, as_json: bool, diverged: bool) -> int:
@@ -32,6 +36,45 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
     if named:
         raise NothingToRestore(empty, "check the name and `store`")
     return ExitCode.OK
+
+
+async def list_streams(configuration: Configuration, *, as_json: bool) -> int:
+    """List every stream of every database, oldest first."""
+    async with attended(configuration) as services:
+        session = Sidecar(services)
+        streams, place, now = await session.streams(), session.place, await services.store.now()
+    if as_json:
+        shown = [{"name": name, "streams": [each.as_dict() for each in found]} for name, found in streams.items()]
+        say(json.dumps({"store": services.store.url, "databases": shown}, indent=2))
+        return ExitCode.OK
+    table = Table(
+        "DATABASE", "START", "END", "AGE", "COMMITS", "SIZE", "HOLDER", "EPOCH", "LINE", "CONTINUES", "STREAM"
+    )
+    for name, found in streams.items():
+        for each in found:
+            age = format_age(max(0.0, (now - each.end).total_seconds()))
+            ends = (each.stream.start.instant.strftime(_TIME), each.end.strftime(_TIME), age)
+            stream, size = each.stream, format_size(each.size)
+            cells = (str(each.commits), size, stream.holder, str(stream.epoch), _line(each), _continues(stream.after))
+            table.add(name, *ends, *cells, stream.name)
+    table.show(empty=f"no streams of {', '.join(streams)} in {place}")
+    return ExitCode.OK
+
+
+def _line(stream: ListedStream) -> str:
+    if not stream.main_line:
+        return "side"
+    beyond = stream.left_at is not None and stream.left_at < stream.commits
+    return f"main to commit {stream.left_at}, then side" if beyond else "main"
+
+
+def _continues(origin: Origin | None) -> str:
+    match origin:
+        case Position(stream, commit):
+            return f"commit {commit} of {stream}"
+        case AtRestorePoint(key):
+            return key
+    return UNKNOWN
 
 
 def _as_dict(history: History) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -125,32 +126,43 @@ def backup(flags: Mapping[str, object]) -> int:
         "sidecar restore --key app.db/20261129T120000.000Z.sqlite3.zst --force",
     ],
 )
-@click.option("--at", metavar="TIME", help="Restore the newest restore point at or before TIME (ISO 8601, UTC).")
+@click.option("--at", metavar="TIME", help="Restore the state at TIME (ISO 8601, UTC).")
 @click.option("--key", metavar="KEY", help="Restore the restore point with this key, from `sidecar list`.")
+@click.option("--stream", metavar="NAME", help="Restore the end of a stream from `sidecar list --streams`.")
 @click.option("--output", metavar="PATH", help="Write the database to PATH instead of its own path.")
 @click.option("--force", is_flag=True, help="Replace an existing database, and keep the old file beside it.")
-def restore(flags: Mapping[str, object], at: str | None, key: str | None, output: str | None, force: bool) -> int:
-    """Restore the newest restore point, or an older one.
+def restore(
+    flags: Mapping[str, object],
+    at: str | None,
+    key: str | None,
+    stream: str | None,
+    output: str | None,
+    force: bool,
+) -> int:
+    """Restore the newest state, or an older one.
 
-    The database goes to its own path, unless --output names another. Its own path is refused while another process has
-    the database open.
+    Where the database was streamed, --at is exact to the commit. The database goes to its own path, unless --output names
+    another; its own path is refused while another process has it open.
     """
     from sidecar.cli.restore import restore
 
-    return _command(flags, restore, at=at, key=key, output=output, force=force)
+    return _command(flags, restore, at=at, key=key, stream=stream, output=output, force=force)
 
 
 @cli.command("list", cls=SettingsCommand, examples=["sidecar list", "sidecar list --diverged", "sidecar list --json"])
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--diverged", is_flag=True, help="List the states that lost a conflict instead.")
-def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool) -> int:
+@click.option("--streams", is_flag=True, help="List the streams instead.")
+def list_points(flags: Mapping[str, object], as_json: bool, diverged: bool, streams: bool) -> int:
     """List restore points, oldest first.
 
     The exit code is 66 if the store has no restore point of a database that is named with --database.
     """
-    from sidecar.cli.list import list_points
+    from sidecar.cli.list import list_points, list_streams
 
-    return _command(flags, list_points, as_json=as_json, diverged=diverged)
+    if streams and diverged:
+        raise UsageError("--streams and --diverged exclude each other", "give one of them")
+    return _command(flags, list_streams if streams else partial(list_points, diverged=diverged), as_json=as_json)
 
 
 @cli.command(cls=SettingsCommand, examples=["sidecar verify", "sidecar verify --all"])

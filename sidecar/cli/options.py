@@ -55,11 +55,17 @@ class Command(click.Command):
 
 
 class SettingsCommand(Command):
-    """A command that takes every setting as an option. Its function gets those that were given as `flags`."""
+    """A command that takes every setting as an option. Its function gets those that were given as `flags`.
+
+    An option of its own takes precedence over the setting of that name: `restore --stream` names one.
+    """
 
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.params += _setting_options()
+        own = {each.name for each in self.params}
+        settings = [each for each in _setting_options() if each.name not in own]
+        self._settings = [each.name for each in settings if each.name]
+        self.params += settings
         self.params.append(
             click.Option(
                 ["--help-settings"],
@@ -78,7 +84,7 @@ class SettingsCommand(Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the function of the command."""
-        given = {name: ctx.params.pop(name) for name in Settings.model_fields}
+        given = {name: ctx.params.pop(name) for name in self._settings}
         ctx.params["flags"] = {name: value for name, value in given.items() if value not in {None, ()}}
         return super().invoke(ctx)
 

@@ -1,4 +1,4 @@
-"""`sidecar restore`: bring back a restore point by hand, onto the database's own path or elsewhere."""
+"""`sidecar restore`: bring back a state by hand, onto the database's own path or elsewhere."""
 
 from datetime import UTC, datetime
 
@@ -9,39 +9,55 @@ from sidecar.errors import ExitCode, UsageError
 from sidecar.model import Timestamp
 from sidecar.progress import progress_bar
 from sidecar.restore.by_hand import RestoreResult
+from sidecar.restore.reached import End, format_reached
 from sidecar.settings import Configuration
 
 
 async def restore(
-    configuration: Configuration, *, at: str | None, key: str | None, output: str | None, force: bool
+    configuration: Configuration,
+    *,
+    at: str | None,
+    key: str | None,
+    stream: str | None,
+    output: str | None,
+    force: bool,
 ) -> int:
     """Restore each database. An existing file is replaced only with `force`, and kept beside the new one."""
-    if at and key:
-        raise UsageError("--at and --key exclude each other", "give one of them")
+    if sum(each is not None for each in (at, key, stream)) > 1:
+        raise UsageError("--at, --key and --stream exclude each other", "give one of them")
     instant = _parse_time(at) if at else None
     async with attended(configuration) as services:
         session = Sidecar(services, progress_bar)
-        if len(session.databases) > 1 and (key or output):
-            raise UsageError("--key and --output are for one database", "name it with --database")
+        if len(session.databases) > 1 and (key or stream or output):
+            raise UsageError("--key, --stream and --output are for one database", "name it with --database")
         for database in session.databases:
-            _report(await session.restore(database.name, at=instant, key=key, output=output, force=force))
+            restored = await session.restore(
+                database.name, at=instant, key=key, stream=stream, output=output, force=force
+            )
+            _report(restored, instant)
     return ExitCode.OK
 
 
-def _report(result: RestoreResult) -> None:
+def _report(result: RestoreResult, at: datetime | None) -> None:
     if result.kept:
         say(f"the database that was there is kept at {result.kept}")
     if result.newer:
         say(
-            "note: this is not the newest restore point; `sidecar backup` makes it the newest, "
+            "note: this is not the newest state; `sidecar backup` makes it the newest, "
             f"else a boot restores {result.newer}"
         )
-    say(f"{result.point.key} restored to {result.path}")
+    reached = result.reached
+    if reached.stopped:
+        say(f"NOTE: what was written after that is missing: {reached.stopped}; see `sidecar verify --all`")
+    if at and reached.end is End.NEWEST and not reached.stopped and reached.commits:
+        say(f"nothing follows before {at:%Y-%m-%dT%H:%M:%S.%fZ}: the stream ended, or this is the newest state")
+    with_stream = f", with its stream up to {format_reached(reached)}," if reached.commits else ""
+    say(f"{result.point.key}{with_stream} restored to {result.path}")
 
 
-def _parse_time(text: str) -> Timestamp:
+def _parse_time(text: str) -> datetime:
     try:
-        return Timestamp(text)
+        return Timestamp(text).instant
     except ValueError:
         pass
     try:
@@ -50,4 +66,4 @@ def _parse_time(text: str) -> Timestamp:
         raise UsageError(
             f"--at {text!r} is not a time", "write it like 2026-11-20T14:55:00Z or 20261120T145503.123Z"
         ) from None
-    return Timestamp.of(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)

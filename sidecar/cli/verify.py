@@ -1,4 +1,4 @@
-"""`sidecar verify`: prove restore points, the newest or all."""
+"""`sidecar verify`: prove restore points and streams, the newest or all."""
 
 from sidecar.api import Sidecar
 from sidecar.cli.output import Table, complain, say
@@ -14,7 +14,7 @@ from sidecar.units import format_size
 async def verify(configuration: Configuration, *, every: bool) -> int:
     """Verify the newest restore point of each database, or all.
 
-    The exit code is 65 when one is damaged, lost or of a newer format, and 66 when there is none.
+    With `every` the segments of all streams, too; else the newest restore points with the streams that follow them. The exit code is 65 when one is damaged, lost or of a newer format, and 66 when there is none.
     """
     async with attended(configuration) as services:
         session = Sidecar(services, progress_bar)
@@ -38,6 +38,12 @@ def _show(report: VerificationReport, *, as_table: bool) -> None:
         time = f"{point.timestamp.instant:%Y-%m-%dT%H:%M:%SZ}"
         table.add(point.key, time, format_size(point.size), _format(result))
     table.show(empty="")
+    for stream in report.streams:
+        say(
+            f"stream {stream.name} of {stream.database}, {stream.segments} segments: {'good' if stream.good else 'DAMAGED'}"
+        )
+        for problem in stream.problems:
+            say(f"  {problem}")
 
 
 def _format(result: Verified) -> str:

@@ -1,6 +1,6 @@
 """The restore points of a store: the newest, those of a time or a span, and the timestamp of the next one."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from sidecar.errors import (
@@ -13,7 +13,7 @@ from sidecar.errors import (
 from sidecar.lease import KEY as LEASE_KEY
 from sidecar.lease import Record, read_lease
 from sidecar.log import log
-from sidecar.model import ObjectInfo, RestorePoint, Timestamp
+from sidecar.model import ObjectInfo, Position, RestorePoint, Timestamp
 from sidecar.repository.format.index import position_of
 from sidecar.repository.history import is_beyond_end
 from sidecar.repository.increments import Increments
@@ -98,6 +98,25 @@ class Catalog:
         except NotFound:
             return None
 
+    async def position(self, point: RestorePoint) -> Position | None:
+        """The place in a stream that a restore point names in its metadata, also when its data is damaged."""
+        info = await self._head(point.key)
+        return position_of(info.metadata) if info else None
+
+    async def ends(self) -> Mapping[str, int]:
+        """The commits at which the main line left streams, by their names, as the lease records them."""
+        record = await self._record()
+        return record.ends if record else {}
+
+    async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
+        """Those of these restore points that no fenced machine made beyond the recorded end of its stream, in their order."""
+        ends = await self.ends()
+        for point in points:
+            if ends and is_beyond_end(await self.position(point), ends):
+                log.error("restore point of a fenced machine left out", key=point.key)
+            else:
+                yield point
+
     def points(
         self, database: str, *, diverged: bool = False, after: Timestamp | None = None
     ) -> AsyncIterator[RestorePoint]:
@@ -136,10 +155,11 @@ class Catalog:
 
     async def find(self, database: str, at: Timestamp) -> RestorePoint:
         """The newest restore point that is not newer than `at`. Raises `NothingToRestore`."""
-        found = [point async for point in self.points(database) if point.timestamp <= at]
-        if not found:
-            raise NothingToRestore(f"{database} has no restore point at or before {at}", "see `sidecar list`")
-        return found[-1]
+        points = [point async for point in self.points(database)]
+        async for point in self.main_line(point for point in reversed(points) if point.timestamp <= at):
+            return point
+        nearest = f"; the first one is {points[0].key}" if points else ""
+        raise NothingToRestore(f"{database} has no restore point at or before {at}{nearest}", "see `sidecar list`")
 
     async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
         """The timestamp of the next restore point: `now` in the store's clock, and above every one that exists."""

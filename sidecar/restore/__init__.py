@@ -5,6 +5,8 @@ from sidecar.restore.drill import Drill
 from sidecar.restore.mount_guard import require_mounted
 from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
+from sidecar.restore.recovery import Recovery
+from sidecar.restore.roll_forward import RollForward
 from sidecar.restore.survey import Survey, require_descent
 
 __all__ = [
@@ -13,6 +15,8 @@ __all__ = [
     "Drill",
     "Placement",
     "Prover",
+    "Recovery",
+    "RollForward",
     "Survey",
     "Throttle",
     "require_descent",

@@ -13,10 +13,12 @@ from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
-from sidecar.repository import Reader, Restored
+from sidecar.repository import Restored
 from sidecar.restore.boot_report import BootReport
 from sidecar.restore.decision import Decision
 from sidecar.restore.placement import Placement
+from sidecar.restore.reached import Reached
+from sidecar.restore.recovery import Recovery
 from sidecar.restore.survey import Situation, Survey
 from sidecar.status import Status, format_findings
 
@@ -27,7 +29,8 @@ class Booted:
 
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker, `restored` the
     restore point that the database was restored from. Backups begin `at_once` or after the interval; `publish` is the
-    reason to publish whatever the first one finds, or empty.
+    reason to publish whatever the first one finds, or empty. `reached` is the position that the database was brought to
+    by its history; None when it was not restored.
     """
 
     outcome: str
@@ -36,6 +39,7 @@ class Booted:
     newest: RestorePoint | None = None
     marker: Marker | None = None
     restored: Restored | None = None
+    reached: Reached | None = None
 
 
 class Boot:
@@ -44,7 +48,7 @@ class Boot:
     def __init__(
         self,
         survey: Survey,
-        reader: Reader,
+        recovery: Recovery,
         placement: Placement,
         snapshotter: Snapshotter,
         fence: Fence,
@@ -56,7 +60,7 @@ class Boot:
         """`strict`: no start with a database that SQLite's check has a finding about."""
         self._strict = strict
         self._survey = survey
-        self._reader = reader
+        self._recovery = recovery
         self._placement = placement
         self._snapshotter = snapshotter
         self._fence = fence
@@ -113,12 +117,13 @@ class Boot:
         database = found.database
         was_there = lineage.left_behind() is not None
         good = await self._survey.newest_good(
-            found, lambda point: self._reader.stage(point, database, progress), report.skipped
+            found, lambda point: self._recovery.stage(point, database, progress), report.skipped
         )
         if good.value is None:
             report.kept_below_damaged(found.newest)
             return Booted("kept_local", at_once=True, publish="the newest restore point is damaged")
-        restored, staged = good.value
+        recovered = good.value
+        restored, staged = recovered.restored, recovered.staged
         self._require_accepted(restored, staged)
         displaced = await self._placement.put(database, lineage, restored, staged)
         if displaced:
@@ -126,10 +131,16 @@ class Boot:
         report.has_findings(restored)
         if was_there:
             report.was_missing(lineage.path, restored.point)
-        if restored.point.key != found.newest_key:
-            report.fell_back(found.newest, restored.point)
-            return Booted("fell_back", at_once=True, publish="the newest restore point is damaged", restored=restored)
-        return Booted("restored", restored=restored)
+        report.rolled_forward(recovered)
+        if found.newest and restored.point.key != found.newest_key:
+            whole = await self._recovery.contains(recovered, found.newest)
+            report.fell_back(found.newest, restored.point, whole=whole)
+            reason = "the newest restore point is damaged"
+            return Booted("fell_back", at_once=True, publish=reason, restored=restored, reached=recovered.reached)
+        reason = "the database has commits that no restore point has" if recovered.reached.commits else ""
+        return Booted(
+            "restored", at_once=recovered.wanting, publish=reason, restored=restored, reached=recovered.reached
+        )
 
     def _require_accepted(self, restored: Restored, staged: Path) -> None:
         """Raise `DamagedDatabase` when a finding is fatal. No older restore point is tried: they may have lost more."""

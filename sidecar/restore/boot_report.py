@@ -9,6 +9,8 @@ from sidecar.errors import DamagedRestorePoint
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.repository import Restored, format_others
+from sidecar.restore.reached import format_reached
+from sidecar.restore.recovery import Recovered
 from sidecar.status import HINT, Kind, Problem, Status, record_findings
 
 FALLBACK_HINT = (
@@ -131,15 +133,47 @@ class BootReport:
             Kind.DAMAGED,
         )
 
-    def fell_back(self, newest: RestorePoint | None, restored: RestorePoint) -> None:
-        """The newest restore point was damaged, and an older one was restored."""
-        why = f"{newest.key} of {format_time(newest)} is damaged" if newest else "the newest is gone"
+    def fell_back(self, newest: RestorePoint, restored: RestorePoint, *, whole: bool = False) -> None:
+        """The newest restore point was damaged, and an older one was restored. `whole`: the stream brought all the rest."""
+        lost = "what was written between the two is missing from the database"
+        if whole:
+            lost = "the stream had what was written between the two, and nothing is missing"
         self._decide(
-            f"restored from {restored.key} of {format_time(restored)}, because {why}: "
-            "what was written between the two is missing from the database",
+            f"restored from {restored.key} of {format_time(restored)}, because {newest.key} of {format_time(newest)} is "
+            f"damaged: {lost}",
             FALLBACK_HINT,
             Kind.DAMAGED,
         )
+
+    def rolled_forward(self, recovered: Recovered) -> None:
+        """How far the stream was applied to the restore point, and what is missing or lies beside it."""
+        reached, point = recovered.reached, recovered.restored.point
+        if reached.commits:
+            place = format_reached(reached)
+            log.info(
+                "stream applied", database=self._database.name, key=point.key, commits=reached.commits, reached=place
+            )
+        if rejected := recovered.rejected:
+            self._decide(
+                f"the database starts as {point.key} of {format_time(point)}, without the stream that follows it: "
+                f"{rejected.reason}",
+                f"what was written after that restore point is in {rejected.kept}, which SQLite cannot read as a whole: "
+                "bring back from it what is needed (`.recover` in the sqlite3 shell reads what it can)",
+                Kind.DAMAGED,
+            )
+        elif reached.stopped:
+            self._decide(
+                f"the database starts as of {format_reached(reached)}, and what was written after that is missing: "
+                f"{reached.stopped}",
+                "`sidecar verify --all` shows which segments are damaged or missing; a bucket with versioning may still have them",
+                Kind.DAMAGED,
+            )
+        for side in recovered.rolled.history.side_lines:
+            self._decide(
+                f"stream {side.stream.name} of {side.stream.holder} has commits that are not in this database: {side.reason}",
+                f"`sidecar restore --stream {side.stream.name} --output PATH` restores them beside it",
+                Kind.DIVERGENCE,
+            )
 
     def has_findings(self, restored: Restored) -> None:
         """SQLite's check complains about the content of the restore point, which is what was published."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 import anyio
 
 from sidecar.database import CheckReport
-from sidecar.errors import DamagedRestorePoint, SidecarError
+from sidecar.errors import DamagedDatabase, DamagedRestorePoint, DamagedSegment, SidecarError
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint, Timestamp
@@ -72,7 +72,8 @@ class Drill:
             if outcome is None:
                 return None
             self._log_outcome(outcome, point, self._clock.monotonic() - started, error)
-        if point and outcome is not DrillOutcome.FAILED:
+        of_the_tail = isinstance(error, DamagedSegment | DamagedDatabase)  # the restore point itself is good
+        if point and outcome is not DrillOutcome.FAILED and not of_the_tail:
             await self._remember(point, outcome)
         if point and outcome is DrillOutcome.DAMAGED:
             await self._on_damage(point)
@@ -89,7 +90,7 @@ class Drill:
             if point is None:
                 return None, None, None
             self._log_findings(point, await self._prover.prove(point, throttle=self._throttle))
-        except DamagedRestorePoint as damage:
+        except (DamagedRestorePoint, DamagedSegment, DamagedDatabase) as damage:
             return point, DrillOutcome.DAMAGED, damage
         except SidecarError as failure:
             return point, DrillOutcome.FAILED, failure

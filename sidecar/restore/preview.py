@@ -9,6 +9,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.repository import Reader
 from sidecar.restore.boot_report import format_time
 from sidecar.restore.decision import Decision
+from sidecar.restore.roll_forward import RollForward
 from sidecar.restore.survey import Situation, Survey
 from sidecar.status import format_findings
 
@@ -21,24 +22,31 @@ class Preview:
     warning: bool = False
 
 
-async def preview(survey: Survey, reader: Reader, database: Database, lineage: Lineage) -> Preview:
+async def preview(
+    survey: Survey, reader: Reader, forward: RollForward, database: Database, lineage: Lineage
+) -> Preview:
     """Raises what the boot would raise. Restore points are judged by their index; `sidecar verify` reads all of them."""
     if holder := holder_of(database):
         return Preview(f"a sidecar (pid {holder.pid}) protects it now: its boot is over")
     found = await survey.look(database, lineage)
     found.require_start()
     if found.restores:
-        return await _restore(survey, reader, found)
+        return await _restore(survey, reader, forward, found)
     if found.newest and found.newest.gone:
         return Preview(f"{_gone(found.newest)}: the local file is kept and published", warning=True)
     return _keep(found, lineage.elsewhere() if found.local else None)
 
 
-async def _restore(survey: Survey, reader: Reader, found: Situation) -> Preview:
-    """The newest restore point is restored, or an older one if it is damaged or gone."""
+async def _restore(survey: Survey, reader: Reader, forward: RollForward, found: Situation) -> Preview:
+    """The newest restore point is restored, or an older one if it is damaged or gone, and then the tail of its history."""
     damage: list[str] = []
     good = await survey.newest_good(found, reader.contents, lambda each: damage.append(each.message))
     chosen = f"{good.point.key} of {format_time(good.point)}"
+    tail = await forward.look(good.point, good.value[1].index.position) if good.value else None
+    if tail and tail.legs:
+        chosen += f", with its stream up to commit {tail.legs[-1].upto} of {tail.legs[-1].stream.name},"
+    if tail and tail.stopped:
+        damage.append(f"the stream ends early ({tail.stopped})")
     if not damage:
         if found.decision is Decision.RESTORE:
             note = _format_check(good.value[1].index.check if good.value else None)

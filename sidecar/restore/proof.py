@@ -8,16 +8,20 @@ pause while a backup is under way.
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import CheckReport
 from sidecar.database.base import Staging
+from sidecar.errors import DamagedSegment
 from sidecar.host import Clock
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress
-from sidecar.repository import DownloadOptions, Reader
+from sidecar.repository import DownloadOptions, Reader, Restored
+from sidecar.restore.reached import format_reached
+from sidecar.restore.roll_forward import RollForward
 
 MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
 DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can do (https://fly.io/docs/volumes/overview/)
@@ -74,8 +78,18 @@ class Prover:
     where the database's snapshots would be.
     """
 
-    def __init__(self, reader: Reader, staging: Staging, database: Database, name: str, share: int = 1) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        staging: Staging,
+        database: Database,
+        name: str,
+        share: int = 1,
+        forward: RollForward | None = None,
+    ) -> None:
+        """With `forward` the tail of the stream is proved, too: what a boot would restore."""
         self._reader = reader
+        self._forward = forward
         self._staging = staging
         self._share = share
         self._scratch = database.path.with_name(f"{database.name}.{name}")
@@ -85,10 +99,22 @@ class Prover:
     ) -> CheckReport:
         """What SQLite's check says of a good one, which may have findings.
 
-        Raises `DamagedRestorePoint`; another `SidecarError` when it could not be found out.
+        Raises `DamagedRestorePoint`; `DamagedSegment` and `DamagedDatabase` for the tail of its stream; another `SidecarError` when it could not be found out.
         """
         _, contents = await self._reader.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
             rate = MEMORY_RATE if on_tmpfs else DISK_RATE
             options = throttle.options(rate) if throttle else DownloadOptions(mode=PRIVATE)
-            return (await self._reader.download(point, file, progress, options)).check
+            restored = await self._reader.download(point, file, progress, options)
+            return await self._with_tail(restored, file, options) if self._forward else restored.check
+
+    async def _with_tail(self, restored: Restored, file: Path, options: DownloadOptions) -> CheckReport:
+        assert self._forward  # noqa: S101 - asked by the caller
+        history = await self._forward.look(restored.point, restored.contents.index.position)
+        rolled = await self._forward.apply(restored, file, history, yield_to_app=options.yield_to_app)
+        if rolled.reached.stopped:
+            raise DamagedSegment(
+                f"{restored.point.key} can be restored, its stream only up to {format_reached(rolled.reached)}: "
+                f"{rolled.reached.stopped}"
+            )
+        return rolled.restored.check

@@ -141,7 +141,7 @@ class Survey:
         yield found.newest
         points = self._catalog.points(found.database.name)
         older = [point async for point in points if point.key < found.newest.key]
-        for point in reversed(older):
+        async for point in self._catalog.main_line(reversed(older)):
             yield point
 
     async def others(self) -> tuple[str, ...]:

@@ -9,11 +9,22 @@ from tempfile import gettempdir
 import anyio
 
 from sidecar.concurrency import gathered
-from sidecar.errors import DamagedRestorePoint, NoRoom, NotFound, NothingToRestore, UnsupportedRestorePoint
+from sidecar.errors import (
+    DamagedDatabase,
+    DamagedRestorePoint,
+    DamagedSegment,
+    NoRoom,
+    NotFound,
+    NothingToRestore,
+    UnsupportedRestorePoint,
+    UnsupportedSegment,
+)
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Progress, Show, combined
 from sidecar.repository import OTHERS, Catalog, format_others
+from sidecar.repository.increments import Increments
 from sidecar.restore.proof import Prover
+from sidecar.restore.stream_verification import VerifiedStream, verify_streams
 
 AT_ONCE = 4
 
@@ -51,21 +62,26 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What was verified: by database, oldest first; after a newest one that is lost, the older ones down to a good one."""
+    """What was verified: by database, oldest first; after a newest one that is lost, the older ones down to a good one.
+
+    `streams` are all streams where everything was to be verified, else the newest restore points have their tails applied.
+    """
 
     results: tuple[Verified, ...]
+    streams: tuple[VerifiedStream, ...] = ()
 
     @property
     def good(self) -> bool:
         """Whether nothing is damaged, lost or of a newer format. What expired meanwhile is no failure."""
-        return all(result.outcome in {Outcome.GOOD, Outcome.GONE} for result in self.results)
+        points = all(result.outcome in {Outcome.GOOD, Outcome.GONE} for result in self.results)
+        return points and all(stream.good for stream in self.streams)
 
     def of(self, outcome: Outcome) -> tuple[Verified, ...]:
         """The results with this outcome."""
         return tuple(result for result in self.results if result.outcome is outcome)
 
     def require_good(self) -> None:
-        """Raise `DamagedRestorePoint` or `UnsupportedRestorePoint` unless everything is good."""
+        """Raise `DamagedRestorePoint`, `UnsupportedRestorePoint` or `DamagedSegment` unless everything is good."""
         lost, damaged, newer = (self.of(each) for each in (Outcome.LOST, Outcome.DAMAGED, Outcome.UNSUPPORTED))
         count = f"{len(damaged)} of {len(self.results)} restore points are damaged"
         if lost:
@@ -82,6 +98,11 @@ class VerificationReport:
                 f"{len(newer)} of {len(self.results)} restore points are of a newer format, and not verified",
                 "verify them with the sidecar version that wrote them or a newer one",
             )
+        if broken := [stream for stream in self.streams if not stream.good]:
+            raise DamagedSegment(
+                f"{len(broken)} of {len(self.streams)} streams are damaged or have gaps",
+                "every restore point is good; only instants after the damage cannot be restored, up to the next restore point",
+            )
 
     def _instead_of(self, wanting: tuple[Verified, ...]) -> str:
         """Which restore points can be restored in place of these, as far as others were verified."""
@@ -96,8 +117,14 @@ class VerificationReport:
 class Verification:
     """Verifies restore points of databases."""
 
-    def __init__(self, catalog: Catalog, provers: Provers, show: Show, *, concurrency: int) -> None:
-        """`provers` makes one from a database, a name, how many share the scratch space, and its concurrency."""
+    def __init__(
+        self, catalog: Catalog, provers: Provers, show: Show, *, concurrency: int, increments: Increments | None = None
+    ) -> None:
+        """`provers` makes one from a database, a name, how many share the scratch space, and its concurrency.
+
+        With `increments` the streams are verified, too.
+        """
+        self._increments = increments
         self._catalog = catalog
         self._provers = provers
         self._show = show
@@ -109,6 +136,7 @@ class Verification:
         When the newest one is lost, the next older ones are verified too, until one is good.
         """
         results: list[Verified] = []
+        streams: list[VerifiedStream] = []
         for database in databases:
             points = await self._choose(database, every=every)
             with self._show(f"verify {database.name}") as progress:
@@ -116,13 +144,15 @@ class Verification:
                 if not every and found and found[0].outcome is Outcome.LOST:
                     found += await self._down_to_a_good_one(found[0].point, database, progress)
             results += found
+            if every and self._increments:
+                streams += await verify_streams(self._increments, database.name)
         if not results:
             url = self._catalog.store.url
             others = format_others(await self._catalog.names(OTHERS))
             raise NothingToRestore(
                 f"{url} has no restore point to verify{others}", "check `store` and the databases' names"
             )
-        return VerificationReport(tuple(results))
+        return VerificationReport(tuple(results), tuple(streams))
 
     async def _choose(self, database: Database, *, every: bool) -> list[RestorePoint]:
         points = [point async for point in self._catalog.points(database.name)] if every else []
@@ -180,8 +210,10 @@ class _Batch:
             except NoRoom:  # for all of them at once; one alone may have it
                 async with self._alone:
                     check = await self._whole.prove(point, self._progress(number))
-        except UnsupportedRestorePoint as error:
+        except (UnsupportedRestorePoint, UnsupportedSegment) as error:
             return Verified(point, Outcome.UNSUPPORTED, error.message)
+        except (DamagedSegment, DamagedDatabase) as error:  # of the tail: the restore point itself is good
+            return Verified(point, Outcome.DAMAGED, error.message)
         except DamagedRestorePoint as error:
             return await self._failed(point, error.message)
         finally:

@@ -22,6 +22,7 @@ def test_every_field_of_the_status_is_documented(store: str) -> None:
     assert undocumented("status", as_json(status)) == set()
 
 
-def test_the_example_of_list_has_every_documented_field() -> None:
-    (example,) = [json.loads(fence.text) for fence in JSON.fences if fence.language == "json"]
+def test_the_examples_of_list_have_every_documented_field() -> None:
+    example, streams = [json.loads(fence.text) for fence in JSON.fences if fence.language == "json"]
     assert fields(example) - {"databases"} == documented("list") | {"outcome", "at"}
+    assert fields(streams) - {"store", "databases", "streams", "key"} == documented("list --streams")

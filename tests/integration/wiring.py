@@ -25,12 +25,15 @@ from sidecar.lease.rules import Identity
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.catalog import Catalog
+from sidecar.repository.increments import Increments
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot, Booted
 from sidecar.restore.drill import Drill
 from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
+from sidecar.restore.recovery import Recovery
+from sidecar.restore.roll_forward import RollForward
 from sidecar.restore.survey import Survey
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
@@ -94,11 +97,19 @@ class Machine:
         survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict)
         placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
         boot = Boot(
-            survey, self.reader, placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
+            survey, self.recovery(), placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
         )
         booted = await boot.boot(self.database, self.lineage)
         self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
         return booted
+
+    def recovery(self) -> Recovery:
+        """Stages what a boot restores."""
+        return Recovery(self.catalog, self.reader, self.forward())
+
+    def forward(self) -> RollForward:
+        """Applies streams."""
+        return RollForward(Increments(self.catalog.store), self.catalog.ends, self.checker)
 
     def drill(self) -> Drill:
         """What proves its newest restore point."""
@@ -110,7 +121,7 @@ class Machine:
     def prover(self, database: Database, name: str, share: int = 1) -> Prover:
         """Restores to scratch, with the full check."""
         reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="full")
-        return Prover(reader, self.staging, database, name, share)
+        return Prover(reader, self.staging, database, name, share, self.forward())
 
     async def newest(self) -> RestorePoint:
         """The newest restore point, which is there."""

@@ -120,7 +120,9 @@ async def _owner(services: Services, trial: StoreTrial, database: Database) -> F
 
 
 async def _boot(services: Services, trial: StoreTrial, database: Database) -> Finding:
-    found = await preview(services.survey(), services.reader(services.catalog()), database, services.lineage(database))
+    catalog = services.catalog()
+    reader, forward = services.reader(catalog), services.forward(catalog)
+    found = await preview(services.survey(), reader, forward, database, services.lineage(database))
     if trial.other is None:
         return Finding(found.text, "warning" if found.warning else "ok")
     return Finding(f"{found.text}; {trial.other} holds the lease, and may publish something newer before", "warning")

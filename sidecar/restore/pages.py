@@ -1,0 +1,109 @@
+"""The pages of a restored database file: images wait in bounded memory, and are written in the order of the file.
+
+At most `WINDOW` bytes of images wait. A transaction that comes in several parts is kept in a file without a name beside the
+database until its last part is there, so that a half one is never written.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar.host import write_all
+from sidecar.model import Bytes, Commit
+
+WINDOW = 16 << 20
+_PAGE_SIZE_AT, _PAGE_COUNT_AT = 16, 28  # https://sqlite.org/fileformat2.html#the_database_header
+
+
+@contextmanager
+def opened_pages(path: Path) -> "Iterator[Pages]":
+    """The pages of a restored file, which no SQLite has open: closing its descriptor drops nobody's locks. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    pages = Pages(file, path.parent)
+    try:
+        yield pages
+    finally:
+        pages.drop_parts()
+        os.close(file)
+
+
+class Pages:
+    """The pages of a database file. Images wait in memory, the last one of each page, and are written in the order of the file.
+
+    `size` is that of a page in bytes.
+    """
+
+    def __init__(self, file: int, directory: Path) -> None:
+        self._file = file
+        self._directory = directory
+        self._waiting: dict[int, Bytes] = {}
+        self._bytes = 0
+        self._parts: _Parts | None = None
+        size = int.from_bytes(os.pread(file, 2, _PAGE_SIZE_AT), "big")
+        self.size = 65536 if size == 1 else size
+
+    def add(self, commit: Commit) -> None:
+        """Let the images of a commit wait. One that is not whole yet is kept apart. Raises OSError."""
+        if commit.continued:
+            self._parts = self._parts or _Parts(self._directory)
+            self._parts.add(commit.images)
+            return
+        if self._parts:
+            for images in self._parts.read():
+                self._wait(images)
+            self.drop_parts()
+        self._wait(commit.images)
+
+    def finish(self, count: int) -> None:
+        """Write everything, and cut or extend the file to so many pages. Raises OSError."""
+        self._write()
+        os.ftruncate(self._file, count * self.size)
+
+    def header_count(self) -> int:
+        """The number of pages that the first page says."""
+        return int.from_bytes(os.pread(self._file, 4, _PAGE_COUNT_AT), "big")
+
+    def _wait(self, images: Mapping[int, Bytes]) -> None:
+        for page, image in images.items():
+            if self._bytes >= WINDOW:
+                self._write()
+            self._bytes += len(image) if page not in self._waiting else 0
+            self._waiting[page] = image
+
+    def _write(self) -> None:
+        for page in sorted(self._waiting):
+            write_all(self._file, self._waiting[page], (page - 1) * self.size)
+        self._waiting.clear()
+        self._bytes = 0
+
+    def drop_parts(self) -> None:
+        """Forget a commit that is not whole, or was moved."""
+        if self._parts:
+            self._parts.close()
+            self._parts = None
+
+
+class _Parts:
+    """The parts of one commit, in a file without a name."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`
+        self._pages: list[tuple[int, int]] = []
+
+    def add(self, images: Mapping[int, Bytes]) -> None:
+        """Keep images. Raises OSError."""
+        for page, image in images.items():
+            self._file.write(image)
+            self._pages.append((page, len(image)))
+
+    def read(self) -> Iterator[Mapping[int, Bytes]]:
+        """All images in the order in which they came. Raises OSError."""
+        self._file.seek(0)
+        for page, size in self._pages:
+            yield {page: self._file.read(size)}
+
+    def close(self) -> None:
+        """Free the room."""
+        self._file.close()

@@ -1,0 +1,204 @@
+"""Applies a history to a restored file: the commits of its streams in their order, up to an instant or to the end.
+
+It only writes. Nothing is skipped: it ends before the first segment that is damaged, missing or not where it belongs, and
+says so. The file then is what the database was after the last commit that was applied, and is cut to that size once, at the
+end: pages beyond it belong to sizes in between.
+
+Memory is bounded, however long the history is: segments are fetched ahead up to `AHEAD` bytes, one of them is unpacked at a
+time, and `Pages` bounds the images that wait to be written.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.concurrency import gathered, run_all
+from sidecar.errors import DamagedDatabase, DamagedSegment, NotFound
+from sidecar.host import local_errors
+from sidecar.model import Bytes, Position
+from sidecar.repository.format.increment import Segment, decode, first_prev
+from sidecar.repository.history import Leg, SegmentInfo
+from sidecar.repository.history import Path as History
+from sidecar.restore.pages import Pages, opened_pages
+from sidecar.restore.reached import End, Reached
+
+AHEAD = 4 << 20
+AT_ONCE = 8
+
+Fetch = Callable[[SegmentInfo], Awaitable[Bytes]]
+
+
+class PointInTime:
+    """Applies histories of one store."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        """`fetch` gets the bytes of a segment. Raises `NotFound` where it is gone."""
+        self._fetch = fetch
+
+    async def apply(self, file: Path, database: str, history: History, until: int | None = None) -> Reached:
+        """Apply the commits of a history to the restored state that it starts with, those not later than `until`.
+
+        `until` is in microseconds since the epoch by the store's clock. Raises `DamagedDatabase` when the result is not
+        what its first page says, `UnsupportedSegment`, `NoRoom`, and what the store raises; then the file is of no use.
+        """
+        with local_errors(file), opened_pages(file) as pages:
+            replay = _Replay(database, history, pages, until)
+            await self._apply(replay, _batches(history, until))
+            await to_thread.run_sync(replay.finish)
+        return replay.reached
+
+    async def _apply(self, replay: "_Replay", batches: Iterator[list[SegmentInfo]]) -> None:
+        """Fetch the next batch while one is applied."""
+        batch = next(batches, None)
+        fetched = await self._fetched(batch) if batch else []
+        while batch and not replay.ended:
+            following = next(batches, None)
+            ahead: list[list[Bytes | None]] = []
+
+            async def fetch(
+                wanted: list[SegmentInfo] | None = following, into: list[list[Bytes | None]] = ahead
+            ) -> None:
+                into.append(await self._fetched(wanted or []))
+
+            async def use(infos: list[SegmentInfo] = batch, data: list[Bytes | None] = fetched) -> None:
+                await to_thread.run_sync(replay.take, infos, data)
+
+            await run_all(use, fetch)
+            batch, fetched = following, ahead[0]
+
+    async def _fetched(self, infos: list[SegmentInfo]) -> list[Bytes | None]:
+        """The bytes of each segment; None where it is gone."""
+
+        async def one(info: SegmentInfo) -> Bytes | None:
+            try:
+                return await self._fetch(info)
+            except NotFound:
+                return None
+
+        return await gathered(infos, one, at_once=AT_ONCE)
+
+
+def _batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
+    """The segments in order, in lists of at most `AHEAD` bytes; none after one that goes on beyond `until`."""
+    batch: list[SegmentInfo] = []
+    for upto, info in ((leg.upto, info) for leg in history.legs for info in leg.segments):
+        if batch and sum(each.size for each in (*batch, info)) > AHEAD:
+            yield batch
+            batch = []
+        batch.append(info)
+        # Commits of it that do not belong to the history may be later than what the next stream has.
+        if until is not None and info.time > until // 1000 and info.last <= upto:
+            break
+    if batch:
+        yield batch
+
+
+class _Replay:
+    """Takes segments in their order, and gives their commits to the pages. Works in one thread at a time."""
+
+    def __init__(self, database: str, history: History, pages: Pages, until: int | None) -> None:
+        self.reached = Reached(history.start)
+        self.ended = False
+        self._database = database
+        self._history = history
+        self._pages = pages
+        self._until = until
+        self._legs = iter(history.legs)
+        self._leg: Leg | None = None
+        self._left = 0  # segments of the leg that were not taken yet
+        self._commit = 0  # of the leg's stream: the last that was taken, applied or already in the file
+        self._digest = ""
+        self._size = 0  # pages
+
+    def take(self, infos: list[SegmentInfo], data: list[Bytes | None]) -> None:
+        """Apply these segments, unless it has ended before. Raises `UnsupportedSegment` and OSError."""
+        for info, each in zip(infos, data, strict=True):
+            if self.ended:
+                return
+            if self._is_later(info):
+                self._stop(End.INSTANT, "")
+                return
+            try:
+                self._begin_leg()
+                self._take(self._checked(info, each))
+            except DamagedSegment as damage:
+                self._stop(End.BROKEN, damage.message)
+
+    def _is_later(self, info: SegmentInfo) -> bool:
+        """Whether its key alone tells that none of its commits belongs to the result: then its damage is of no matter."""
+        return self._until is not None and info.first == info.last and info.time > self._until // 1000
+
+    def finish(self) -> None:
+        """Write what waits, and cut the file to its size. Raises `DamagedDatabase` when its first page says another one."""
+        if not self.ended:
+            self._stop(End.NEWEST, self._history.stopped)
+        if not self.reached.commits:
+            return
+        self._pages.finish(self._size)
+        if (said := self._pages.header_count()) != self._size:
+            raise DamagedDatabase(
+                f"the restored database has {self._size} pages after commit {self._commit}, its first page says {said}"
+            )
+
+    def _begin_leg(self) -> None:
+        """Go over to the next stream when all segments of this one were taken. Raises `DamagedSegment`."""
+        while not self._left:
+            if self._leg and self._commit != self._leg.upto:
+                raise DamagedSegment(f"stream {self._leg.stream.name} has no commit {self._commit + 1}")
+            self._leg = next(self._legs)
+            self._left, self._commit, self._digest = len(self._leg.segments), self._leg.after, ""
+        self._left -= 1
+
+    def _checked(self, info: SegmentInfo, data: Bytes | None) -> Segment:
+        """The segment, if it is the one that follows. Raises `DamagedSegment`."""
+        if data is None:
+            raise DamagedSegment(f"segment {info.key} is gone from the store")
+        segment = decode(bytes(data), info.key)
+        header, stream = segment.header, self._require_leg().stream.name
+        described = (header.database, header.stream, header.first, header.last)
+        if described != (self._database, stream, info.first, info.last):
+            raise DamagedSegment(
+                f"segment {info.key} is another one: {header.first} to {header.last} of {header.stream} of {header.database}"
+            )
+        before = self._digest or (first_prev(stream) if header.first == 1 else header.prev)
+        if header.prev != before:
+            raise DamagedSegment(f"segment {info.key} does not continue the one before it")
+        if header.page_size != self._pages.size:
+            raise DamagedSegment(
+                f"segment {info.key} has pages of {header.page_size} bytes, the database has {self._pages.size}"
+            )
+        self._digest = segment.digest
+        return segment
+
+    def _take(self, segment: Segment) -> None:
+        """Apply the commits that belong to the history and are not in the file yet. Raises `DamagedSegment`."""
+        clock = segment.header.clock
+        for commit in segment.commits:
+            if commit.number <= self._commit:
+                continue
+            if commit.number > self._require_leg().upto:
+                return
+            if commit.number > self._commit + 1 and not (commit.folded and segment.header.first <= self._commit + 1):
+                raise DamagedSegment(f"commit {self._commit + 1} of {segment.header.stream} is missing")
+            if self._until is not None and commit.time > self._until:
+                self._stop(End.INSTANT, "")
+                return
+            self._pages.add(commit)
+            if not commit.continued:
+                self._commit, self._size = commit.number, commit.pages
+                position = Position(segment.header.stream, commit.number)
+                on_machine = commit.time + clock.machine - clock.store
+                applied = self.reached.commits + 1
+                self.reached = replace(
+                    self.reached, position=position, commits=applied, time=commit.time, machine_time=on_machine
+                )
+
+    def _require_leg(self) -> Leg:
+        assert self._leg is not None  # noqa: S101 - `_begin_leg` comes first
+        return self._leg
+
+    def _stop(self, end: End, why: str) -> None:
+        self.reached = replace(self.reached, end=end, stopped=why)
+        self.ended = True

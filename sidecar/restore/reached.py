@@ -1,0 +1,50 @@
+"""How far a history was applied to a restored file, as a value and for people. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from sidecar.model import Origin, Position
+
+CLOCKS_DIFFER = 2_000_000  # microseconds
+
+
+class End(Enum):
+    """Why no more commits were applied."""
+
+    NEWEST = "the history ends here"
+    INSTANT = "the next commit is later"
+    BROKEN = "a segment is missing or damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a history was applied.
+
+    `position` is what the file contains now. `commits` counts what was applied, a folded one once. `time` is that of the
+    last of them in microseconds since the epoch, by the store's clock, and `machine_time` by the clock of the machine that
+    made it; None when nothing was applied. `stopped` says why there is no more where more was expected, else it is empty.
+    """
+
+    position: Origin
+    commits: int = 0
+    time: int | None = None
+    machine_time: int | None = None
+    end: End = End.NEWEST
+    stopped: str = ""
+
+
+def format_instant(microseconds: int) -> str:
+    """An instant in microseconds since the epoch, for people; `--at` takes it as it is."""
+    return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
+
+
+def format_reached(reached: Reached) -> str:
+    """Where a restored database stands: the last commit in it and its instant, by both clocks when they differ."""
+    position = reached.position
+    place = f"commit {position.commit} of stream {position.stream}" if isinstance(position, Position) else position.key
+    if reached.time is None or reached.machine_time is None:
+        return place
+    ours = f"; {format_instant(reached.machine_time)} by that machine's own clock"
+    differ = abs(reached.time - reached.machine_time) > CLOCKS_DIFFER
+    return f"{place} ({format_instant(reached.time)}{ours if differ else ''})"

@@ -1,0 +1,90 @@
+"""The newest state of a database, staged beside it: a restore point and the tail of its history.
+
+A damaged segment costs what follows it, never the restore point. A result that SQLite cannot walk is kept aside, and the
+restore point alone is staged.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.errors import DamagedDatabase
+from sidecar.host import aside, local_errors
+from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.progress import Progress
+from sidecar.repository import Catalog, Reader, Restored
+from sidecar.restore.reached import Reached
+from sidecar.restore.roll_forward import RolledForward, RollForward
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A restored database that could not be walked with the stream's tail applied: where it is kept, and why."""
+
+    kept: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A database that is staged at `staged`. With `rejected` it is the restore point alone."""
+
+    rolled: RolledForward
+    staged: Path
+    rejected: Rejected | None = None
+
+    @property
+    def restored(self) -> Restored:
+        """The restore point; its check is that of the staged file."""
+        return self.rolled.restored
+
+    @property
+    def reached(self) -> Reached:
+        """How far its history was applied."""
+        return self.rolled.reached
+
+    @property
+    def wanting(self) -> bool:
+        """Whether commits are known, or must be assumed, that are not in it."""
+        return self.rejected is not None or bool(self.reached.stopped)
+
+
+class Recovery:
+    """Stages databases for a boot."""
+
+    def __init__(self, catalog: Catalog, reader: Reader, forward: RollForward) -> None:
+        self._catalog = catalog
+        self._reader = reader
+        self._forward = forward
+
+    async def stage(self, point: RestorePoint, database: Database, progress: Progress | None = None) -> Recovered:
+        """Raises `DamagedRestorePoint` for the restore point alone, `UnsupportedSegment`, and what the store raises."""
+        restored, staged = await self._reader.stage(point, database, progress)
+        try:
+            rolled = await self._forward.follow(restored, staged)
+        except DamagedDatabase as damage:
+            rejected = Rejected(await self._keep_aside(database.path, staged), damage.message)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        else:
+            return Recovered(rolled, staged)
+        restored, staged = await self._reader.stage(point, database, progress)
+        return Recovered(RolledForward.without_tail(restored), staged, rejected)
+
+    async def contains(self, recovered: Recovered, damaged: RestorePoint) -> bool:
+        """Whether a state has all that was in this restore point, as far as that one's metadata still tells."""
+        position = await self._catalog.position(damaged)
+        return position is not None and recovered.rolled.contains(position)
+
+    async def _keep_aside(self, path: Path, staged: Path) -> Path:
+        at = Timestamp.of(await self._catalog.store.now())
+        with local_errors(path):
+            return await to_thread.run_sync(_rename, path, staged, at)
+
+
+def _rename(path: Path, staged: Path, at: Timestamp) -> Path:
+    kept = aside(path, "diverged", at)
+    staged.rename(kept)
+    return kept

@@ -1,0 +1,106 @@
+"""From a restored restore point to where its history reaches: the tail of the stream, an instant, or a stream's end.
+
+The result is a new state, whatever was checked before: SQLite checks it once more. `PointInTime` writes; which history it
+is, is asked here.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from sidecar.database import IntegrityCheck, YieldToApp
+from sidecar.errors import DamagedDatabase
+from sidecar.model import AtRestorePoint, Bytes, Origin, Position, RestorePoint
+from sidecar.repository import Restored
+from sidecar.repository.history import Path as History
+from sidecar.repository.history import SegmentInfo
+from sidecar.repository.increments import Increments
+from sidecar.restore.point_in_time import PointInTime
+from sidecar.restore.reached import Reached, format_reached
+
+# The commits at which the main line left streams, by their names: `Catalog.ends`.
+Ends = Callable[[], Awaitable[Mapping[str, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class RolledForward:
+    """A restored file and how far its history was applied to it. The check in `restored` is that of the result."""
+
+    restored: Restored
+    history: History
+    reached: Reached
+
+    @classmethod
+    def without_tail(cls, restored: Restored) -> Self:
+        """A restore point alone."""
+        start = restored.contents.index.position or AtRestorePoint(restored.point.key)
+        return cls(restored, History(start, (), start), Reached(start))
+
+    def contains(self, position: Position) -> bool:
+        """Whether everything up to this position is in the file."""
+        return contains(self.history, self.reached, position)
+
+
+class RollForward:
+    """Looks up the histories of restore points, and applies them."""
+
+    def __init__(self, increments: Increments, ends: Ends, checker: IntegrityCheck, integrity: str = "quick") -> None:
+        """`integrity` is the mode of SQLite's check of a result: none, quick or full."""
+        self._increments = increments
+        self._checker = checker
+        self._integrity = integrity
+        self._ends = ends
+
+    async def look(self, point: RestorePoint, position: Position | None, until: int | None = None) -> History:
+        """What follows a restore point, which names this position. Takes few requests, however long that is."""
+        return await self._increments.look(point.database, point.key, position, await self._ends(), until)
+
+    async def follow(self, restored: Restored, file: Path, until: int | None = None) -> RolledForward:
+        """Look up the history of a restored file, and apply it. Raises as `apply`."""
+        history = await self.look(restored.point, restored.contents.index.position, until)
+        return await self.apply(restored, file, history, until)
+
+    async def apply(
+        self,
+        restored: Restored,
+        file: Path,
+        history: History,
+        until: int | None = None,
+        yield_to_app: YieldToApp | None = None,
+    ) -> RolledForward:
+        """Apply a history to a restored file, and check the result.
+
+        Raises `DamagedDatabase` when that cannot be walked although its restore point could, `UnsupportedSegment`, `NoRoom`
+        and what the store raises; then the file is of no use.
+        """
+        if not history.legs:
+            return RolledForward(restored, history, Reached(history.start, stopped=history.stopped))
+        reached = await PointInTime(self._fetch).apply(file, restored.point.database, history, until)
+        if not reached.commits:
+            return RolledForward(restored, history, reached)
+        report = await self._checker.check(file, self._integrity, yield_to_app)
+        if report.unreadable and not restored.check.unreadable:
+            raise DamagedDatabase(
+                f"{restored.point.key} with {format_reached(reached)} applied is not walkable: {report.unreadable}",
+                f"`sidecar restore --key {restored.point.key}` restores the restore point alone",
+            )
+        return RolledForward(replace(restored, check=report), history, reached)
+
+    async def _fetch(self, info: SegmentInfo) -> Bytes:
+        return (await self._increments.store.get(info.key)).data
+
+
+def contains(history: History, reached: Reached, position: Position) -> bool:
+    """Whether a history, applied as far as it was reached, has everything up to this position in it."""
+    end: Origin = reached.position
+    if end == history.start and not isinstance(end, Position):
+        return False
+    for leg in history.legs:
+        here = isinstance(end, Position) and end.stream == leg.stream.name
+        upto = end.commit if isinstance(end, Position) and here else leg.upto
+        if leg.stream.name == position.stream:
+            return position.commit <= upto
+        if here:
+            return False
+    return isinstance(end, Position) and end.stream == position.stream and position.commit <= end.commit

@@ -1,0 +1,175 @@
+"""The state that a person asks for, by time, key or stream: which restore point and history that is, and how it is staged."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sidecar.errors import DamagedRestorePoint, NotFound, NothingToRestore, UsageError
+from sidecar.log import log
+from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.progress import Progress, Show
+from sidecar.repository import OTHERS, Catalog, Reader, format_others, point_of
+from sidecar.repository.history import Path as History
+from sidecar.repository.streams import Streams
+from sidecar.restore.reached import format_instant, format_reached
+from sidecar.restore.roll_forward import RolledForward, RollForward
+from sidecar.status import HINT
+
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = Timestamp("19700101T000000.000Z").instant
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The restore point to begin with, and what is applied to it.
+
+    `alone`: nothing is. Without a `history` it is the one that the restore point has, up to `at` if that is given.
+    """
+
+    point: RestorePoint
+    at: datetime | None = None
+    alone: bool = False
+    history: History | None = None
+
+    @property
+    def until(self) -> int | None:
+        """`at` in microseconds since the epoch."""
+        return None if self.at is None else (self.at - EPOCH) // MICROSECOND
+
+
+class Selector:
+    """Finds what a person asks for, and stages it beside the path where it is to be."""
+
+    def __init__(self, catalog: Catalog, reader: Reader, forward: RollForward, streams: Streams, show: Show) -> None:
+        self._catalog = catalog
+        self._reader = reader
+        self._forward = forward
+        self._streams = streams
+        self._show = show
+
+    async def select(
+        self, database: str, at: datetime | None = None, key: str | None = None, stream: str | None = None
+    ) -> Selection:
+        """What is asked for, which is the newest state without any of them. Raises `NothingToRestore` and `UsageError`."""
+        if key:
+            return Selection(await self._by_key(database, key), alone=True)
+        if stream:
+            point, history = await self._streams.enter(database, stream)
+            return Selection(point, history=history)
+        newest = await self._catalog.find(database, Timestamp.of(at)) if at else await self._newest(database)
+        return Selection(newest, at)
+
+    async def stage(self, selection: Selection, target: Database) -> tuple[RolledForward, Path]:
+        """Download, apply and check. Raises `DamagedRestorePoint`, `DamagedDatabase`, `NothingToRestore` for an instant in a gap."""
+        with self._show(f"restore {selection.point.key}") as progress:
+            rolled, staged = await self._first_good(selection, target, progress)
+        try:
+            self._require_instant(selection, rolled)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        _log(target.name, rolled)
+        return rolled, staged
+
+    async def _first_good(
+        self, selection: Selection, target: Database, progress: Progress
+    ) -> tuple[RolledForward, Path]:
+        """A damaged restore point costs nothing where an older one and its stream have all that was in it."""
+        try:
+            return await self._stage(selection, selection.point, target, progress)
+        except DamagedRestorePoint as error:
+            damage = error
+        async for older in self._catalog.main_line(await self._older(selection)):
+            try:
+                rolled, staged = await self._stage(selection, older, target, progress)
+            except DamagedRestorePoint:
+                continue
+            position = await self._catalog.position(selection.point)
+            if position and rolled.contains(position):
+                log.warning("damaged restore point skipped: the stream has the same", error=damage.message)
+                return rolled, staged
+            staged.unlink(missing_ok=True)
+            break
+        raise DamagedRestorePoint(
+            damage.message, damage.hint or "restore an older one by its key; `sidecar list` shows them"
+        ) from damage
+
+    async def _older(self, selection: Selection) -> list[RestorePoint]:
+        """Restore points whose history may lead to the same state, the newest first."""
+        if selection.alone or selection.history:
+            return []
+        points = self._catalog.points(selection.point.database)
+        return [point async for point in points if point.key < selection.point.key][::-1]
+
+    async def _stage(
+        self, selection: Selection, point: RestorePoint, target: Database, progress: Progress
+    ) -> tuple[RolledForward, Path]:
+        restored, staged = await self._reader.stage(point, target, progress)
+        try:
+            if selection.alone:
+                return RolledForward.without_tail(restored), staged
+            if selection.history:
+                return await self._forward.apply(restored, staged, selection.history), staged
+            return await self._forward.follow(restored, staged, selection.until), staged
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+
+    def _require_instant(self, selection: Selection, rolled: RolledForward) -> None:
+        """Raise `NothingToRestore` when what the database was at the instant is not known any more: nothing is skipped."""
+        reached = rolled.reached
+        if selection.at is None or not reached.stopped:
+            return
+        nearest = (
+            f"`sidecar restore --key {rolled.restored.point.key}`"
+            if reached.time is None
+            else f"`sidecar restore --at {format_instant(reached.time)}`"
+        )
+        raise NothingToRestore(
+            f"the state of {rolled.restored.point.database} at {selection.at.isoformat()} is lost: {reached.stopped}; "
+            f"the nearest before it is {format_reached(reached)}",
+            f"{nearest} restores that one; `sidecar list` shows the next restore point",
+        )
+
+    async def _newest(self, database: str) -> RestorePoint:
+        newest = await self._catalog.newest(database)
+        if newest is None:
+            others = format_others(await self._catalog.names(OTHERS))
+            raise NothingToRestore(
+                f"{self._catalog.store.url} has no restore point of {database}{others}",
+                "check `store` and the database's name",
+            )
+        if newest.gone:
+            left = [point.key async for point in self._catalog.points(database) if point.key < newest.key]
+            hint = (
+                f"`sidecar restore --key {left[-1]}` restores the newest one that is left"
+                if left
+                else "no older one is left"
+            )
+            raise DamagedRestorePoint(f"the newest restore point {newest.key} is gone from the store", hint)
+        return newest
+
+    async def _by_key(self, database: str, key: str) -> RestorePoint:
+        url = self._catalog.store.url
+        key = key.removeprefix(f"{url}/")  # as other tools write it
+        try:
+            point = point_of(await self._catalog.store.head(key))
+        except NotFound:
+            raise NothingToRestore(f"{key} does not exist in {url}", "see `sidecar list`") from None
+        if point is None or point.database != database:
+            raise UsageError(
+                f"{key} is not a restore point of {database}", "see `sidecar list`, and name the database of the key"
+            )
+        return point
+
+
+def _log(database: str, rolled: RolledForward) -> None:
+    restored, reached = rolled.restored, rolled.reached
+    if restored.check.findings:
+        findings = list(restored.check.findings)
+        log.warning(
+            "restored database has findings", database=database, key=restored.point.key, findings=findings, hint=HINT
+        )
+    if reached.stopped:
+        hint = "`sidecar verify --all` shows which segments are damaged or missing"
+        log.error("stream not applied to its end", database=database, error=reached.stopped, hint=hint)
