@@ -45,7 +45,7 @@ class BootSequence:
 
     async def _begin_stream(self, backup: Backup, how: Booted) -> StreamRecord | None:
         """What the lease is to say of a database's streams; nothing where there never was one."""
-        origin = None
+        origin = how.reached.position if how.reached else None
         if stream := backup.cycle.source.stream:
             return await stream.begin(origin, how.newest.timestamp if how.newest else None)
         return StreamRecord(None, origin) if isinstance(origin, Position) else None
