@@ -21,7 +21,7 @@ import anyio
 
 from sidecar.backup import Start
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
-from sidecar.bootstrap import Services, build_listing, open_services
+from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver, require_own_name, standard_driver
 from sidecar.errors import ConfigurationError, SidecarError, UsageError
@@ -135,7 +135,13 @@ class Sidecar:
         catalog = services.catalog()
         by_hand = RestoreByHand(
             catalog,
-            Selector(catalog, services.reader(catalog), services.forward(catalog), self._streams(catalog), self._show),
+            Selector(
+                catalog,
+                services.reader(catalog),
+                build_roll_forward(services, catalog),
+                self._streams(catalog),
+                self._show,
+            ),
             services.snapshotter,
             services.lineage,
             durable=services.durable,

@@ -195,11 +195,6 @@ class Services:
             trusting=trusting,
         )
 
-    def forward(self, catalog: Catalog, integrity: str | None = None) -> RollForward:
-        """Applies the streams of this catalog's store to restore points, with the configured check or the given one."""
-        mode = integrity or self.configuration.settings.integrity_check
-        return RollForward(Increments(catalog.store), catalog.ends, SqliteIntegrity(self.driver), mode)
-
     def survey(self, policy: RetryPolicy | None = None) -> Survey:
         """Looks at databases as a boot does, with the configured boot table."""
         settings = self.configuration.settings
@@ -216,7 +211,7 @@ class Services:
         reader, survey = self.reader(catalog, trusting=True), self.survey(policy)
         placement = Placement(self.snapshotter, catalog.store, self.durable, self.give, alone=alone)
         strict = self.configuration.settings.integrity_check == "strict"
-        recovery = Recovery(catalog, reader, self.forward(catalog))
+        recovery = Recovery(catalog, reader, build_roll_forward(self, catalog))
         return Boot(survey, recovery, placement, self.snapshotter, fence, self.status, self.clock, strict=strict)
 
     def streams(self, fence: Fence) -> Streams:
@@ -303,7 +298,9 @@ class Services:
         With `tail` the stream is applied to the restore point as a boot does it.
         """
         reader = self.reader(catalog, integrity="full", concurrency=concurrency)
-        return Prover(reader, self.staging, database, name, share, self.forward(catalog, "full") if tail else None)
+        return Prover(
+            reader, self.staging, database, name, share, build_roll_forward(self, catalog, "full") if tail else None
+        )
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""
@@ -320,6 +317,12 @@ class Services:
         """Whether files at a path must be fsynced."""
         mode = self.configuration.settings.durability
         return is_durable(path.parent, mode, ephemeral_root=self.configuration.environment.on_fly)
+
+
+def build_roll_forward(services: Services, catalog: Catalog, integrity: str | None = None) -> RollForward:
+    """Applies the streams of this catalog's store to restore points, with the configured check or the given one."""
+    mode = integrity or services.configuration.settings.integrity_check
+    return RollForward(Increments(catalog.store), catalog.ends, SqliteIntegrity(services.driver), mode)
 
 
 def build_inspector(services: Services) -> Snapshotter:

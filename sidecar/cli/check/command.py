@@ -8,7 +8,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.bootstrap import Services, build_inspector
+from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
 from sidecar.cli.check.shutdown import shutdown_budget
@@ -121,7 +121,7 @@ async def _owner(services: Services, trial: StoreTrial, database: Database) -> F
 
 async def _boot(services: Services, trial: StoreTrial, database: Database) -> Finding:
     catalog = services.catalog()
-    reader, forward = services.reader(catalog), services.forward(catalog)
+    reader, forward = services.reader(catalog), build_roll_forward(services, catalog)
     found = await preview(services.survey(), reader, forward, database, services.lineage(database))
     if trial.other is None:
         return Finding(found.text, "warning" if found.warning else "ok")
