@@ -102,13 +102,18 @@ async def test_a_listing_opens_few_folders_of_a_long_stream(tmp_path: Path, monk
     for number in range(1, 301):
         place(tmp_path, key(number, FIRST + number * HOUR))
     opened: list[str] = []
-    scandir = os.scandir
+    scandir, listdir = os.scandir, os.listdir
 
-    def counted(path: Path) -> "os._ScandirIterator[str]":
+    def scanned(path: Path) -> "os._ScandirIterator[str]":
         opened.append(str(path))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", counted)
+    def named(path: Path) -> list[str]:
+        opened.append(str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "scandir", scanned)
+    monkeypatch.setattr(os, "listdir", named)
     for after, expected in [("", 1), (key(150, 0), 150), (key(299, FIRST + 299 * HOUR), 300)]:
         opened.clear()
         page = await store.list(stream_folder_of("my notes.db", stream()), start_after=after, limit=1)

@@ -48,11 +48,12 @@ def _hourly(root: Path, folder: str, hours: list[str], after: str) -> Iterator[s
     """
 
     def inside(hour: str) -> list[str]:
-        return [key for name in _names(root / folder / hour) if is_segment(key := folder + name)]
+        return sorted(key for name in _files(root / folder / hour) if is_segment(key := folder + name))
 
     def last(index: int) -> str:
         """The last key of the hour, or of the next one that is not empty."""
-        return next((found[-1] for hour in hours[index:] if (found := inside(hour))), "\U0010ffff")
+        found = (_files(root / folder / hour) for hour in hours[index:])
+        return next((folder + max(names) for names in found if names), "\U0010ffff")
 
     held: list[str] = []
     for hour in hours[bisect_left(range(len(hours)), True, key=lambda index: last(index) > after) :]:
@@ -63,6 +64,14 @@ def _hourly(root: Path, folder: str, hours: list[str], after: str) -> Iterator[s
         yield from ready
         held = held[len(ready) :]
     yield from held
+
+
+def _files(folder: Path) -> list[str]:
+    """The names in a folder of an hour, in no order; none where it is gone."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _names(folder: Path) -> list[str]:
