@@ -131,6 +131,14 @@ def test_no_flipped_byte_is_read() -> None:
             decode(data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :], "s")
 
 
+def test_no_flipped_byte_is_read_where_the_compression_was_right() -> None:
+    """The SHA-256 covers the path from the follower's memory, not only the store."""
+    body = raw(encode(HEADER, COMMITS).data)
+    for place in range(0, len(body), 7):
+        with pytest.raises((DamagedSegment, UnsupportedSegment)):
+            decode(packed(body[:place] + bytes([body[place] ^ 0x5A]) + body[place + 1 :]), "s")
+
+
 def test_bytes_after_a_segment_are_damage() -> None:
     with pytest.raises(DamagedSegment):
         decode(encode(HEADER, COMMITS).data + b"x", "s")

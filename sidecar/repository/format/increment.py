@@ -17,12 +17,13 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import zstandard
 
 from sidecar.errors import DamagedSegment, UnsupportedSegment
-from sidecar.model import AtRestorePoint, Commit, LogPosition, Origin, Position
+from sidecar.lease import origin_in
+from sidecar.model import Commit, LogPosition, Origin
 
 FORMAT_VERSION = 1
 LEVEL = 3
@@ -180,7 +181,7 @@ def _encode_header(header: SegmentHeader) -> dict[str, object]:
         "epoch": header.epoch,
         "sqlite": header.sqlite,
         "clock": {"store": header.clock.store, "machine": header.clock.machine},
-        "after": encode_origin(header.after),
+        "after": asdict(header.after) if header.after else None,
         "log": {"salts": log.salts.hex(), "frame": log.frame, "checksum": log.checksum} if log else None,
         "unsummed": header.unsummed,
         "closing": header.closing,
@@ -205,33 +206,13 @@ def _decode_header(data: bytes, name: str) -> SegmentHeader:
             epoch=int(head["epoch"]),
             sqlite=str(head["sqlite"]),
             clock=ClockAnchor(int(clock["store"]), int(clock["machine"])),
-            after=decode_origin(head["after"]),
+            after=origin_in(head["after"]),
             log=_decode_log(log) if log else None,
             unsummed=bool(head["unsummed"]),
             closing=bool(head["closing"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(name, f"its header cannot be read: {error!r}") from error
-
-
-def encode_origin(origin: Origin | None) -> dict[str, object] | None:
-    """An origin as JSON: of a position `stream` and `commit`, of a restore point its `key`."""
-    match origin:
-        case Position(stream, commit):
-            return {"stream": stream, "commit": commit}
-        case AtRestorePoint(key):
-            return {"key": key}
-        case None:
-            return None
-
-
-def decode_origin(value: object) -> Origin | None:
-    """The origin in JSON. Raises ValueError, KeyError or TypeError."""
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise TypeError(f"{value!r} is no origin")
-    return AtRestorePoint(str(value["key"])) if "key" in value else Position(str(value["stream"]), int(value["commit"]))
 
 
 def _decode_log(value: dict[str, object]) -> LogPosition:
