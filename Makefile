@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BUNDLING := build/venv-bundle
 MEASURED := build/venv-bench
 
-.PHONY: help demo quick test chaos apps check bench docs generate bundle format clean
+.PHONY: help demo quick test chaos stress apps check bench docs generate bundle format clean
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -21,6 +21,9 @@ test: $(READY) ## the whole suite, against a real S3 server
 
 chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a boot that must lose nothing published
 	@$(BIN)/python -m tests.chaos
+
+stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of everybody: what streaming captures is compared byte for byte
+	@$(BIN)/python -m tests.stress
 
 apps: $(READY) ## five applications from PyPI and npm on machines that are lost: every row is kept (installs them once; needs node)
 	@$(BIN)/python -m tests.apps

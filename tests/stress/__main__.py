@@ -1,0 +1,116 @@
+"""`python -m tests.stress [--rounds N] [--seconds S] [--seed N] [--writers mixed|old|new] [--mutant NAME]`.
+
+Writers do whatever an app may do to a database, everybody is killed at random, and what the follower captured is compared
+with SQLite's own copies byte for byte. Exits with 1, and keeps the round's folder, when anything was missed or wrong; with
+`--mutant`, when the broken protocol was not caught.
+"""
+
+import argparse
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tests.stress.judge import Verdict
+from tests.stress.mutants import MUTANTS, SETTINGS, SURVIVORS
+from tests.stress.plan import LIBRARIES, Plan, draw
+from tests.stress.rounds import Round
+
+Outcome = tuple[Plan, Path, Verdict | None, Counter[str]]
+
+
+def plans(options: argparse.Namespace) -> Iterator[Plan]:
+    """Round by round."""
+    for seed in range(options.seed, options.seed + options.rounds):
+        plan = draw(seed, options.seconds, options.writers)
+        if options.mutant:
+            fast: dict[str, Any] = {"busy": True, "calm": True, "limits": {}, "reopen": 0.0, "fold": 0.0}
+            plan = replace(plan, mutant=options.mutant, **(fast | SETTINGS[options.mutant]))
+        yield plan
+
+
+def play(plan: Plan, folder: Path) -> Outcome:
+    """One round."""
+    own = folder / f"round-{plan.seed}"
+    own.mkdir(parents=True)
+    current = Round(own, plan)
+    verdict = current.run()
+    counts = Counter(
+        kills=current.kills,
+        follower_kills=current.follower_kills,
+        rounds=1,
+        acknowledged=verdict.acknowledged,
+        commits=verdict.commits,
+        streams=verdict.streams,
+        resumed=verdict.resumed,
+        compared=verdict.compared,
+        checked=verdict.checked,
+        missed=verdict.missed,
+        lost_by_sqlite=verdict.lost_by_sqlite,
+        wrong=len(verdict.wrong),
+    )
+    return plan, own, verdict, counts + verdict.counters
+
+
+def report(total: Counter[str], cuts: Counter[str]) -> None:
+    """What all rounds showed."""
+    total.setdefault("missed", 0)
+    total.setdefault("wrong", 0)
+    print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(total.items())), flush=True)
+    print("cuts: " + (", ".join(f"{cause} {count}" for cause, count in sorted(cuts.items())) or "none"), flush=True)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
+    parser.add_argument("--within", type=float, default=float("inf"), help="seconds in which to begin new rounds")
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
+    parser.add_argument("--writers", choices=LIBRARIES, default="mixed")
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--mutant", choices=[*MUTANTS, *SURVIVORS])
+    parser.add_argument("--keep", action="store_true", help="the folders of all rounds")
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="sidecar-stress-"))
+    total, cuts, bad = Counter[str](), Counter[str](), 0
+    until = time.monotonic() + options.within
+    rounds = plans(options)
+    with ThreadPoolExecutor(options.parallel) as pool:
+        while time.monotonic() < until and (some := list(islice(rounds, options.parallel))):
+            for plan, own, verdict, counts in pool.map(lambda each: play(each, folder), some):
+                assert verdict
+                total.update(counts)
+                cuts.update(verdict.cuts)
+                bad += bool(verdict.wrong)
+                for sentence in [*verdict.strange, *verdict.wrong[:5]]:
+                    print(f"round {plan.seed}: {sentence}", flush=True)
+                if not (
+                    options.keep or (verdict.wrong and not options.mutant) or (own / "recorded/unexplained").exists()
+                ):
+                    shutil.rmtree(own)
+            if total["rounds"] % 10 == 0:
+                report(total, cuts)
+            if options.mutant in MUTANTS and bad:
+                break
+    report(total, cuts)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+    else:
+        print(f"kept: {folder}")
+    if options.mutant in MUTANTS:
+        print(f"mutant {options.mutant} was {'caught' if bad else 'NOT caught'}")
+        return not bad
+    return bool(bad or cuts["without a reason"])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

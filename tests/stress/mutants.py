@@ -1,0 +1,150 @@
+"""The protocol broken on purpose, one idea each, in the process that follows.
+
+`MUTANTS` lose or mix commits, and the harness must see it. `SURVIVORS` are hurt as well, but the proof that is left must
+turn every loss into a cut.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sidecar.database.wal import proof
+from sidecar.database.wal.cuts import CutCause, StreamCut
+from sidecar.database.wal.frames import FRAME_HEADER, LOG_HEADER, Found
+from sidecar.database.wal.hands import Hands
+from sidecar.database.wal.header import WalIndex
+from sidecar.database.wal.hold import Hold
+from sidecar.database.wal.proof import Mark
+from sidecar.model import LogPosition
+
+_PAUSE = 0.003  # seconds in which nothing is held, as when the process is not scheduled
+
+
+def without_proofs() -> None:
+    """Locks alone must hold."""
+    proof.require_complete = lambda mark, now, found: None
+    proof.require_last = lambda mark, header: None
+    proof.first_unread = _first_unread
+
+
+def _first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
+    same = now.salts == mark.index.salts
+    return min(mark.index.frame, now.frame) if same else 0
+
+
+def nothing_held() -> None:
+    """No read transaction between two hops; only the proofs notice."""
+    hop = Hold.hop
+
+    def ending(self: Hold) -> None:
+        hop(self)
+        self.hands.end()
+
+    Hold.hop = ending  # type: ignore[method-assign]
+
+
+def old_one_ended_first() -> None:
+    """A hop ends the old transaction before it begins the new one."""
+    begin = Hands.begin
+
+    def late(self: Hands) -> None:
+        self._end(self.held)
+        time.sleep(_PAUSE)
+        begin(self)
+
+    Hands.begin = late  # type: ignore[method-assign]
+    without_proofs()
+
+
+def commit_markers() -> None:
+    """What the file says is committed counts, not what the wal-index says."""
+    index = Hands.index
+    Hands.index = lambda self: scanned(self.files.wal, index(self))  # type: ignore[method-assign]
+    without_proofs()
+
+
+def resumed_by_position() -> None:
+    """A successor only compares the place in the log, and leaves the rest to its first hop."""
+
+    def resume(self: Hold, log: LogPosition) -> None:
+        now = self._hold_newest()
+        if now.salts != log.salts or now.frame < log.frame:
+            raise StreamCut(CutCause.RESET, "the log was reset while nobody followed it")
+        at = replace(now, frame=log.frame, checksum=log.checksum)
+        self._begin_at(now, log.frame, log.checksum)
+        self._keep(Mark(at, self._header(at, log.frame)), Found())
+
+    Hold.resume = resume  # type: ignore[method-assign]
+    without_proofs()
+
+
+def uncounted() -> None:
+    """The counter of commits is not looked at; `strays` take the locks away that made it the second proof."""
+    require = proof.require_complete
+
+    def uncounting(mark: Mark, now: WalIndex, found: Found) -> None:
+        counted = (mark.index.change + len(found.ends)) % (1 << 32)
+        require(mark, replace(now, change=counted), found)
+
+    proof.require_complete = uncounting
+
+
+def _nothing_held_unproved() -> None:
+    nothing_held()
+    without_proofs()
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "nothing-held": _nothing_held_unproved,
+    "markers": commit_markers,
+    "end-first": old_one_ended_first,
+    "resume-by-position": resumed_by_position,
+    "uncounted": uncounted,
+}
+SURVIVORS: dict[str, Callable[[], None]] = {"nothing-held-proved": nothing_held, "strays": lambda: None}
+# What a mutant's rounds are like, besides busy writers.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nothing-held": {"sample": 0.0},  # there is no snapshot that is held
+    "nothing-held-proved": {"sample": 0.0},
+    "markers": {"busy": False, "calm": False, "kill_all": 0.1},
+    "end-first": {"look_every": 0.005},
+    "resume-by-position": {"reopen": 0.7, "publish_every": 0.02},
+    "uncounted": {"strays": True, "sample": 0.0, "publish_every": 0.1},
+    "strays": {"strays": True, "sample": 0.0, "publish_every": 0.1},
+}
+
+
+def apply(name: str) -> None:
+    """Break this process."""
+    (MUTANTS | SURVIVORS)[name]()
+
+
+def scanned(file: int, now: WalIndex) -> WalIndex:
+    """The log's end by markers and checksums in the file (https://sqlite.org/fileformat2.html#walformat)."""
+    head = os.pread(file, LOG_HEADER, 0)
+    if len(head) < LOG_HEADER:
+        return replace(now, frame=0)
+    size = struct.unpack_from(">I", head, 8)[0] + FRAME_HEADER
+    order = ">" if head[3] & 1 else "<"
+    sums, frame, end = struct.unpack_from(">II", head, 24), 0, 0
+    found = replace(now, salts=head[16:24], page_size=size - FRAME_HEADER, frame=0)
+    while len(raw := os.pread(file, size, LOG_HEADER + frame * size)) == size and raw[8:16] == head[16:24]:
+        sums = _summed(raw[:8] + raw[FRAME_HEADER:], sums, order)
+        if sums != struct.unpack_from(">II", raw, 16):
+            break
+        frame += 1
+        if pages := struct.unpack_from(">I", raw, 4)[0]:
+            end, found = frame, replace(found, frame=frame, checksum=sums, pages=pages)
+    return replace(found, frame=end)
+
+
+def _summed(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    one, two = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for index in range(0, len(words), 2):
+        one = (one + words[index] + two) & 0xFFFFFFFF
+        two = (two + words[index + 1] + one) & 0xFFFFFFFF
+    return one, two

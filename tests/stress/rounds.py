@@ -1,0 +1,168 @@
+"""One round: writers, a follower, and whoever kills them."""
+
+import json
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from sidecar.database import default_driver
+from tests.harness.environment import ROOT
+from tests.harness.sql_process import NEW
+from tests.stress.judge import Judge, Verdict
+from tests.stress.plan import ACCOUNTS, BALANCE, WRITERS, Plan
+
+_LONGEST_WAIT = 60.0  # seconds
+
+
+class Round:
+    """The processes of a round, and their files in `folder`."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._folder, self._plan = folder, plan
+        self._rng = random.Random(f"schedule {plan.seed}")
+        self._database, self._recorded = folder / "app.db", folder / "recorded"
+        self._acknowledged = folder / "acknowledged"
+        self._writers: dict[int, subprocess.Popen[bytes]] = {}
+        self._follower: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._lives = 0
+        self.kills = self.follower_kills = 0
+        self._killed_all = False
+
+    def run(self) -> Verdict:
+        """Play it, and judge it. Nobody is left running."""
+        self._recorded.mkdir()
+        (self._folder / "plan.json").write_text(json.dumps(self._plan.as_json()))
+        self._make_database()
+        try:
+            self._follow()
+            self._await_ready()
+            for number in range(WRITERS):
+                self._write(number)
+            self._disturb()
+            self._end_writers()
+            self._stop_follower()
+        finally:
+            self._sweep()
+        plan = self._plan
+        judge = Judge(self._database, self._recorded, self._acknowledged, seed=plan.seed)
+        return judge.judge(calm=plan.calm, killed_all=self._killed_all, old=any(each != NEW for each in plan.libraries))
+
+    def _make_database(self) -> None:
+        self._database.touch()
+        with closing(default_driver().connect(self._database, "rw")) as connection:
+            for statement in (
+                f"PRAGMA page_size={self._plan.page_size}",
+                f"PRAGMA auto_vacuum={self._plan.auto_vacuum}",
+                "PRAGMA journal_mode=WAL",
+                "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INT, pad BLOB)",
+                "CREATE TABLE big(id INTEGER PRIMARY KEY, b BLOB)",
+                "CREATE TABLE ledger(writer INT, number INT, PRIMARY KEY(writer, number)) WITHOUT ROWID",
+                f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT {ACCOUNTS}) INSERT INTO account SELECT i, {BALANCE}, randomblob(30) FROM n",
+            ):
+                connection.execute(statement).fetchall()
+
+    def _disturb(self) -> None:
+        rng, until = self._rng, time.monotonic() + self._plan.seconds
+        while time.monotonic() < until:
+            time.sleep(rng.uniform(0.05, 0.5))
+            chance = rng.random()
+            if self._plan.calm:
+                continue
+            if chance < 0.3:
+                number = rng.randrange(WRITERS)
+                self._kill(number)
+                self._write(number)
+            elif chance < 0.4:
+                self._kill_follower()
+                time.sleep(rng.choice([0, rng.uniform(0, 0.4)]))
+                self._follow()
+            elif chance < 0.4 + self._plan.kill_all:
+                self._killed_all = True
+                if rng.random() < 0.3:
+                    self._kill_follower()
+                for number in self._writers:
+                    self._kill(number)
+                if self._follower is None:
+                    self._follow()
+                for number in self._writers:
+                    self._write(number)
+
+    def _write(self, number: int) -> None:
+        self._lives += 1
+        plan, library = self._plan, self._rng.choice(self._plan.libraries)
+        seed, first = f"{plan.seed} {self._lives}", self._lives * 1_000_000
+        arguments = [library, self._database, number, first, plan.seconds, seed, self._acknowledged]
+        self._writers[number] = self._start(
+            [Path(__file__).with_name("app.py"), *arguments, "busy" if plan.busy else "usual"]
+        )
+
+    def _start(self, command: list[object], **pipes: int) -> subprocess.Popen[bytes]:
+        with (self._folder / "stderr").open("ab") as errors:
+            return subprocess.Popen([sys.executable, *map(str, command)], stderr=errors, cwd=ROOT, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    def _follow(self) -> None:
+        self._ready = False
+        command = ["-m", "tests.stress.recorder", self._database, self._recorded]
+        self._follower = self._start(list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._follower.stdin
+        self._follower.stdin.write(json.dumps(self._plan.as_json()).encode())
+        self._follower.stdin.close()
+
+    def _await_ready(self) -> None:
+        assert self._follower
+        assert self._follower.stdout
+        pipe = self._follower.stdout
+        self._ready = self._ready or (
+            bool(select.select([pipe], [], [], _LONGEST_WAIT)[0]) and pipe.readline() == b"ready\n"
+        )
+        if not self._ready:
+            raise AssertionError(f"the follower does not follow: {(self._folder / 'stderr').read_text()[-2000:]}")
+
+    def _kill(self, number: int) -> None:
+        self.kills += 1
+        self._writers[number].kill()
+        self._writers[number].wait()
+
+    def _kill_follower(self) -> None:
+        assert self._follower
+        self.follower_kills += 1
+        self._follower.kill()
+        self._close_follower()
+
+    def _close_follower(self) -> None:
+        assert self._follower
+        assert self._follower.stdout
+        self._follower.wait(_LONGEST_WAIT)
+        self._follower.stdout.close()
+        self._follower = None
+
+    def _end_writers(self) -> None:
+        """Some are killed, some may close the database."""
+        polite = self._rng.random() < 0.3
+        for number, writer in self._writers.items():
+            if not polite:
+                self._kill(number)
+            writer.wait(_LONGEST_WAIT)
+
+    def _stop_follower(self) -> None:
+        """One that was started in the last moment must have begun."""
+        assert self._follower
+        self._await_ready()
+        self._follower.send_signal(signal.SIGTERM)
+        code = self._follower.wait(_LONGEST_WAIT)
+        self._close_follower()
+        if code:
+            raise AssertionError(f"the follower ended with {code}: {(self._folder / 'stderr').read_text()[-2000:]}")
+
+    def _sweep(self) -> None:
+        for process in [*self._writers.values(), *([self._follower] if self._follower else [])]:
+            process.kill()
+            process.wait()
+        if self._follower and self._follower.stdout:
+            self._follower.stdout.close()
