@@ -155,7 +155,10 @@ class Follower:
             self.away = leave(hold)
             self.counters.departures += self.away is not None
         else:
+            forced = self.counters.forced
             hold.tend(step)
+            if self.counters.forced > forced:
+                self._tending.kept_out(time.monotonic())
 
     def _return(self, left: Stamps) -> bool:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""

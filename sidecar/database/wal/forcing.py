@@ -15,8 +15,8 @@ from sidecar.database.driver import Driver
 from sidecar.database.wal.hands import Hands
 from sidecar.database.wal.limits import Limits
 
-_ROUNDS = 5
-_REST = 256 << 10  # bytes that may be left to copy while writers wait
+_ROUNDS = 8
+_REST = 512 << 10  # bytes that may be left to copy while writers wait
 _RESERVE = 0.001  # seconds of the hold that the last hop needs
 
 
@@ -44,8 +44,8 @@ def _is_nearly_done(hands: Hands, hop: Callable[[], None]) -> bool:
     for _ in range(_ROUNDS):
         hop()
         mark = hands.index().frame
-        if not hands.backfill() and hands.index().backfilled < mark:
-            return False  # a reader of the app's has an older snapshot, or somebody else checkpoints
+        if hands.backfill() and hands.index().backfilled < mark:
+            return False  # a reader of the app's has an older snapshot
         if _rest(hands) <= _REST:
             return True
     return False

@@ -112,12 +112,12 @@ class Hands:
         self._end(self.free)
 
     def backfill(self) -> bool:
-        """A PASSIVE checkpoint; whether all that was committed is in the database now. Waits for nobody."""
+        """A PASSIVE checkpoint, which waits for nobody; False when somebody else checkpoints at this moment."""
         return self._checkpoint("PASSIVE")
 
     def truncate(self) -> bool:
         """A TRUNCATE checkpoint that waits for nobody; whether the log is empty now."""
-        return self._checkpoint("TRUNCATE")
+        return self._checkpoint("TRUNCATE") and not self.index().frame
 
     def lock(self) -> bool:
         """Take the lock of a writer, and write nothing; whether it was free within a moment."""
@@ -172,14 +172,14 @@ class Hands:
 
     def _checkpoint(self, mode: str) -> bool:
         try:
-            busy, log, done = self._checkpointer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            busy, *_ = self._checkpointer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except self.driver.error as error:
             if is_schema_error(error):  # the app has made a definition that this SQLite does not know
                 self._checkpointer.execute(IGNORE_SCHEMA_ERRORS)
             elif not is_busy(error):
                 raise
             return False
-        return not busy and log == done
+        return not busy
 
     def _read_header(self) -> None:
         """Let SQLite read the header: if its writer died at it, SQLite recovers it then."""

@@ -145,7 +145,7 @@ class Worker:
     def _wait(self) -> None:
         dues = [track.due for track in self._tracks.values() if track.cut is None]
         seconds = min(dues) - time.monotonic() if dues else 60.0
-        for path in self._wakeups.wait(0.0 if self._orders or self._stopping else seconds):
+        for path in self._wakeups.wait(0.0 if self._orders or self._stopping else min(seconds, 60.0)):
             if (track := self._tracks.get(path)) and track.cut is None:
                 self._touched(track)
 

@@ -108,7 +108,7 @@ async def test_a_cut_comes_after_what_was_captured_before(tmp_path: Path) -> Non
 async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log is emptied at once, not at the next look."""
     for name in ("EVERY", "EVERY_PARKED"):
-        monkeypatch.setattr(worker, name, 3600.0)
+        monkeypatch.setattr(worker, name, 1e9)
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
         app.script(CREATE, INSERT)

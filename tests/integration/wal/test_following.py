@@ -94,6 +94,7 @@ def test_nothing_that_was_not_committed_is_captured(tmp_path: Path) -> None:
         for _ in range(20):
             app.run("INSERT INTO t VALUES (randomblob(4000))")
         assert (Path(f"{path}-wal").stat().st_size - 32) // 4120 > follower.position.frame + 5  # spilled
+        follower.hop()
         assert follower.poll() == []
         app.run("COMMIT")
         assert [each.number for each in follower.poll()] == [1]

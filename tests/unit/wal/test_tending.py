@@ -45,5 +45,8 @@ def test_steps_keep_their_distance() -> None:
         Step.NOTHING,
         Step.BACKFILL,
     ]
-    forced = [tending.next(replace(large, now=now, used=now)) for now in (20.0, 20.1, 29.9, 30.0)]
-    assert forced == [Step.FORCE, Step.BACKFILL, Step.BACKFILL, Step.FORCE]
+    forced = [tending.next(replace(large, now=now, used=now)) for now in (20.0, 20.1, 20.6)]
+    assert forced == [Step.FORCE, Step.BACKFILL, Step.FORCE]
+    tending.kept_out(20.6)
+    forced = [tending.next(replace(large, now=now, used=now)) for now in (21.0, 30.5, 30.6)]
+    assert forced == [Step.BACKFILL, Step.BACKFILL, Step.FORCE]
