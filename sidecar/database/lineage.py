@@ -12,8 +12,10 @@ from pathlib import Path
 
 from sidecar.host import canonical, failed, is_failure, kernel_boot, sync, temporary, write_new
 from sidecar.log import log
+from sidecar.model import Position
 
 PENDING_KEPT = 1000
+STREAMS_KEPT = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Marker:
     locate a store that is a directory (`StorePlace`): it may have moved, and another one may be in its place. `endpoint`
     is the server's: two servers may have a bucket of the same name. An older version did not write it: None is unknown.
     `posix_locks`: a program was seen to lock this database as SQLite does by default.
-    `stream` is the stream that the database's commits go to, and `kernel` the boot of the kernel in which that began.
+    `restored_to` is the place in a stream to which the file was restored, if that is not the restore point itself. Its commits
+    went to `streams` since then, the last of which began in this boot of the kernel.
     """
 
     store: str
@@ -39,8 +42,9 @@ class Marker:
     filesystem: str | None = None
     endpoint: str | None = None
     posix_locks: bool = False
-    stream: str | None = None
+    streams: tuple[str, ...] = ()
     kernel: str | None = None
+    restored_to: Position | None = None
 
     @property
     def place(self) -> str:
@@ -77,7 +81,9 @@ def _parse(text: str) -> Marker:
     """A marker without the fields that only newer versions know. Raises ValueError, TypeError or KeyError."""
     values = json.loads(text)
     known = {each.name: values[each.name] for each in fields(Marker) if each.name in values}
-    marker = Marker(**{**known, "pending": tuple(known["pending"])})
+    place = known.get("restored_to")
+    known["restored_to"] = Position(str(place["stream"]), int(place["commit"])) if place else None
+    marker = Marker(**{**known, "pending": tuple(known["pending"]), "streams": tuple(known.get("streams", ()))})
     texts = (
         marker.store,
         marker.last,
@@ -86,8 +92,8 @@ def _parse(text: str) -> Marker:
         marker.mount,
         marker.filesystem,
         marker.endpoint,
-        marker.stream,
         marker.kernel,
+        *marker.streams,
         *marker.pending,
     )
     if not all(text is None or isinstance(text, str) for text in texts):  # anyone may have written it
@@ -225,20 +231,31 @@ class Lineage:
     def _parsed(self) -> Marker | None:
         return _read(self.path)
 
-    def descends(self, key: str, root: str, file: Path | None = None, *, by_hand: bool = False) -> None:
+    def descends(
+        self,
+        key: str,
+        root: str,
+        file: Path | None = None,
+        *,
+        by_hand: bool = False,
+        restored_to: Position | None = None,
+    ) -> None:
         """Record that the database has the content of this restore point, or descends from it.
 
-        `file` is the path of the database before it is renamed into place, which keeps its inode.
+        `file` is the path of the database before it is renamed into place, which keeps its inode; with it, `restored_to` is
+        the place in a stream that the file was brought to.
         """
-        marker = Marker(self._store, key, root=root, by_hand=by_hand, posix_locks=self._locks())
+        locks = self._locks()
+        marker = Marker(self._store, key, root=root, by_hand=by_hand, posix_locks=locks, restored_to=restored_to)
         if file is None and (before := self.read()):  # the same file goes on, and so does its stream
-            marker = replace(marker, stream=before.stream, kernel=before.kernel)
+            marker = replace(marker, streams=before.streams, kernel=before.kernel, restored_to=before.restored_to)
         self._write(self._here(marker), file)
 
     def stream(self, name: str) -> None:
         """Record the stream that the commits of the database go to from now on."""
         marker = self.read() or Marker(self._store, None, endpoint=self._endpoint)
-        self._write(replace(marker, stream=name, kernel=kernel_boot()))
+        streams = (*marker.streams, name)[-STREAMS_KEPT:]
+        self._write(replace(marker, streams=streams, kernel=kernel_boot()))
 
     def pending(self, key: str, *, posix_locks: bool = False) -> None:
         """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost.
