@@ -59,8 +59,19 @@ from sidecar.monitoring.receiver import Receiver
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
 from sidecar.repository.increments import Increments
-from sidecar.restore import Boot, Drill, Placement, Prover, Recovery, RollForward, Survey, Throttle, require_mounted
-from sidecar.settings import Configuration, Settings
+from sidecar.restore import (
+    Boot,
+    DescentLook,
+    Drill,
+    Placement,
+    Prover,
+    Recovery,
+    RollForward,
+    Survey,
+    Throttle,
+    require_mounted,
+)
+from sidecar.settings import Configuration
 from sidecar.status import Status
 from sidecar.storage import (
     Credentials,
@@ -199,7 +210,8 @@ class Services:
         """Looks at databases as a boot does, with the configured boot table."""
         settings = self.configuration.settings
         catalog, policies = self.catalog(policy), (settings.on_empty_store, settings.on_conflict)
-        return Survey(catalog, self.snapshotter, *policies, self.neighbours)
+        descent = DescentLook(catalog, build_roll_forward(self, catalog), Increments(catalog.store))
+        return Survey(catalog, self.snapshotter, *policies, self.neighbours, descent)
 
     def boot(self, fence: Fence, *, alone: bool) -> Boot:
         """The boot of one database, before the app starts, with the retry policy that `restore_timeout` sets.
@@ -217,7 +229,7 @@ class Services:
     def streams(self, fence: Fence) -> Streams:
         """The streams of the databases; none where nothing is to be streamed."""
         settings = self.configuration.settings
-        if reason := _why_not_streamed(settings):
+        if reason := settings.why_not_streamed:
             for each in self.status.databases.values():
                 each.stream.reason = reason
             return Streams({})
@@ -406,14 +418,6 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.neighbours,
             feeds,
         )
-
-
-def _why_not_streamed(settings: Settings) -> str:
-    if settings.stream == "off":
-        return "stream=off"
-    if settings.stream == "auto" and settings.lease == "off":
-        return "lease=off: only stream=on streams without a lease, where there is never a second machine"
-    return ""
 
 
 def _place_of(store: FileBacked | None) -> StorePlace | None:

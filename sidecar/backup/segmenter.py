@@ -118,7 +118,7 @@ class Segmenter:
             self._unsummed,
         )
         encoded = encode(header, commits)
-        self._prev, self._unsummed = encoded.digest, False
+        self._prev = encoded.digest  # `unsummed` stays: SQLite cannot recover what follows such a frame either
         key = segment_key_of(identity.database, identity.name, header.first, header.last, last.time // 1000)
         return Outgoing(
             key, encoded.data, encoded.digest, last.number, last.time, last.number - header.first + 1, waiting[0].since

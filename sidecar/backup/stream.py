@@ -44,20 +44,20 @@ class Stream:
         self._writer: StreamWriter | None = None
         self._looked = clock.monotonic()
 
-    async def begin(self, origin: Origin | None, above: Timestamp | None) -> StreamRecord:
+    async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
         """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
 
-        `above` is the timestamp of the newest restore point. Returns what the lease is to say; without a stream where
+        `end` is where the main line ends in the store, from which this term goes on. `above` is the timestamp of the newest restore point. Returns what the lease is to say; without a stream where
         there is nothing to follow yet. Raises what asking the store raises.
         """
-        self._start = StreamStart(origin, above, None)
+        self._start = StreamStart(end, above, None)
         try:
             writer = await self._follow(origin)
         except (NotStreamable, StreamCut) as reason:
             self._inactive(str(reason))
-            return StreamRecord(None, origin)
+            return StreamRecord(None, end)
         await writer.named()
-        return StreamRecord(str(writer.name), origin)
+        return StreamRecord(str(writer.name), end)
 
     async def run(self, demand: Callable[[str], None], streamed: Callable[[datetime], None]) -> None:
         """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""

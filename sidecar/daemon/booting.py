@@ -46,9 +46,10 @@ class BootSequence:
     async def _begin_stream(self, backup: Backup, how: Booted) -> StreamRecord | None:
         """What the lease is to say of a database's streams; nothing where there never was one."""
         origin = how.reached.position if how.reached else None
+        end = origin or how.end
         if stream := backup.cycle.source.stream:
-            return await stream.begin(origin, how.newest.timestamp if how.newest else None)
-        return StreamRecord(None, origin) if isinstance(origin, Position) else None
+            return await stream.begin(origin, end, how.newest.timestamp if how.newest else None)
+        return StreamRecord(None, end) if isinstance(end, Position) else None
 
     async def _one(self, backup: Backup) -> Booted:
         database = backup.database

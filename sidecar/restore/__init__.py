@@ -1,6 +1,7 @@
 """Brings a database back and proves that it can: boot table, put in place, drills."""
 
 from sidecar.restore.boot import Boot, Booted
+from sidecar.restore.descent import DescentLook
 from sidecar.restore.drill import Drill
 from sidecar.restore.mount_guard import require_mounted
 from sidecar.restore.placement import Placement
@@ -12,6 +13,7 @@ from sidecar.restore.survey import Survey, require_descent
 __all__ = [
     "Boot",
     "Booted",
+    "DescentLook",
     "Drill",
     "Placement",
     "Prover",

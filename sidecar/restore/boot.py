@@ -7,15 +7,16 @@ from anyio import to_thread
 
 from sidecar import documentation
 from sidecar.database import Lineage, Marker, Snapshotter, require_posix_locks
-from sidecar.errors import DamagedDatabase, DatabaseBusy
+from sidecar.errors import DamagedDatabase, DamagedRestorePoint, DatabaseBusy
 from sidecar.host import Clock, local_errors, make_directory, require_writable
 from sidecar.lease import Fence
 from sidecar.log import log
-from sidecar.model import Database, RestorePoint
+from sidecar.model import Database, Origin, RestorePoint
 from sidecar.progress import Progress
 from sidecar.repository import Restored
 from sidecar.restore.boot_report import BootReport
 from sidecar.restore.decision import Decision
+from sidecar.restore.descent import same_content
 from sidecar.restore.placement import Placement
 from sidecar.restore.reached import Reached
 from sidecar.restore.recovery import Recovery
@@ -30,7 +31,7 @@ class Booted:
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker, `restored` the
     restore point that the database was restored from. Backups begin `at_once` or after the interval; `publish` is the
     reason to publish whatever the first one finds, or empty. `reached` is the position that the database was brought to
-    by its history; None when it was not restored.
+    by its history; None when it was not restored. `end` is where the streams end that a local database was kept beside.
     """
 
     outcome: str
@@ -40,6 +41,7 @@ class Booted:
     marker: Marker | None = None
     restored: Restored | None = None
     reached: Reached | None = None
+    end: Origin | None = None
 
 
 class Boot:
@@ -107,8 +109,34 @@ class Boot:
                 )
             case Decision.KEEP_LOCAL:
                 lineage.refresh()
-                return Booted("kept_local", at_once=True)
+                return Booted("kept_local", at_once=True, end=found.end)
+            case Decision.COMPARE:
+                return await self._compare(found, lineage, report, progress)
         return await self._restore(found, lineage, report, progress)
+
+    async def _compare(
+        self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
+    ) -> Booted:
+        """Keep the local database if it is what the store has, or if that is not all: else the two have diverged."""
+        database, newest = found.database, found.newest
+        kept = Booted("kept_local", at_once=True, end=found.end)
+        if newest is None:
+            return kept
+        await self._snapshotter.settle(database.path)
+        try:
+            recovered = await self._recovery.stage(newest, database, progress)
+        except DamagedRestorePoint as damage:
+            report.skipped(damage)
+            return replace(kept, publish="the newest restore point is damaged")
+        try:
+            same = recovered.wanting or await to_thread.run_sync(same_content, recovered.staged, database.path)
+        finally:
+            recovered.staged.unlink(missing_ok=True)
+        if same:
+            lineage.refresh()
+            return kept
+        report.lost_its_tail()
+        return await self._carry_out(self._survey.as_conflict(found), lineage, report, progress)
 
     async def _restore(
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
@@ -125,7 +153,7 @@ class Boot:
         recovered = good.value
         restored, staged = recovered.restored, recovered.staged
         self._require_accepted(restored, staged)
-        displaced = await self._placement.put(database, lineage, restored, staged)
+        displaced = await self._placement.put(database, lineage, restored, staged, recovered.reached.position)
         if displaced:
             report.remote_won(displaced.kept, newer=displaced.newer, origin=displaced.origin)
         report.has_findings(restored)

@@ -145,6 +145,14 @@ class BootReport:
             Kind.DAMAGED,
         )
 
+    def lost_its_tail(self) -> None:
+        """The local database lacks commits that were streamed: the machine crashed before they were on its disk."""
+        log.warning(
+            "local database differs from what was streamed",
+            database=self._database.name,
+            hint="the machine crashed, and its disk may have lost the last commits: on_conflict decides which side wins",
+        )
+
     def rolled_forward(self, recovered: Recovered) -> None:
         """How far the stream was applied to the restore point, and what is missing or lies beside it."""
         reached, point = recovered.reached, recovered.restored.point

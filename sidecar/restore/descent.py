@@ -1,27 +1,72 @@
-"""Whether a local database, which descends from the newest restore point, has all that the streams have after it. Pure."""
+"""Whether a local database, which descends from the newest restore point, has all that the streams have after it."""
 
 from collections.abc import Sequence
-from enum import Enum
+from dataclasses import dataclass
+from pathlib import Path
+
+from anyio import to_thread
 
 from sidecar.database import Marker
-from sidecar.model import Position
-from sidecar.repository.history import Leg, Path
+from sidecar.database.wal.remains import log_has
+from sidecar.errors import DamagedSegment
+from sidecar.host import kernel_boot
+from sidecar.model import Origin, Position, RestorePoint
+from sidecar.repository import Catalog
+from sidecar.repository.history import Leg
+from sidecar.repository.history import Path as History
+from sidecar.repository.increments import Increments
+from sidecar.restore.decision import Tail
+from sidecar.restore.roll_forward import RollForward
+
+BLOCK = 1 << 20
+# What SQLite's backup writes anew into page 1 of a copy: the format's versions, counters, cookies and the library's version.
+_REWRITTEN = (range(18, 20), range(24, 28), range(40, 44), range(92, 100))
 
 
-class Tail(Enum):
-    """What the streams have after the newest restore point, seen from a local database that descends from it."""
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """What the streams have beyond a local database, and where they end."""
 
-    INCLUDED = "nothing that the local database has not"
-    UNPROVED = "commits of its own streams, and it may have lost the last of them"
-    FOREIGN = "commits that another machine has continued with"
+    tail: Tail
+    end: Origin
 
 
-def tail_of(history: Path, marker: Marker, *, proved: bool) -> Tail:
-    """Compare the history from the newest restore point on with what the marker says of the local database.
+class DescentLook:
+    """Looks at the streams that follow the newest restore point."""
+
+    def __init__(self, catalog: Catalog, forward: RollForward, increments: Increments) -> None:
+        self._catalog = catalog
+        self._forward = forward
+        self._increments = increments
+
+    async def look(self, newest: RestorePoint, marker: Marker, database: Path) -> Descent:
+        """Compare the streams with a local database whose marker names the newest restore point. Raises what the store raises."""
+        history = await self._forward.look(newest, await self._catalog.position(newest))
+        beyond = legs_beyond(history, marker)
+        proved = bool(beyond) and await self._is_proved(beyond[-1], marker, database)
+        return Descent(tail_of(history, marker, proved=proved), history.end)
+
+    async def _is_proved(self, last: Leg, marker: Marker, database: Path) -> bool:
+        """Whether the local database certainly has all that was captured of it.
+
+        The kernel that the writers ran on still has what they wrote, but for frames that SQLite cannot recover. After
+        another boot of it the log must still have the last captured frame.
+        """
+        try:
+            header = (await self._increments.read(last.segments[-1])).header
+        except DamagedSegment:
+            return False
+        if marker.kernel is not None and marker.kernel == kernel_boot() and not header.unsummed:
+            return True
+        return header.log is not None and await to_thread.run_sync(log_has, database, header.log)
+
+
+def tail_of(history: History, marker: Marker, *, proved: bool) -> Tail:
+    """Compare the history from the newest restore point on with what the marker says of the local database. Pure.
 
     `proved`: the local database certainly has whatever was captured of it.
     """
-    beyond = _beyond(history.legs, marker.restored_to)
+    beyond = legs_beyond(history, marker)
     if not beyond:
         return Tail.INCLUDED
     if any(leg.stream.name not in marker.streams for leg in beyond):
@@ -29,11 +74,27 @@ def tail_of(history: Path, marker: Marker, *, proved: bool) -> Tail:
     return Tail.INCLUDED if proved else Tail.UNPROVED
 
 
-def _beyond(legs: Sequence[Leg], restored_to: Position | None) -> Sequence[Leg]:
-    """The legs that were not applied when the database was restored."""
-    if restored_to is None:
-        return legs
-    for number, leg in enumerate(legs):
-        if leg.stream.name == restored_to.stream:
-            return legs[number + 1 :] if leg.upto <= restored_to.commit else legs[number:]
+def legs_beyond(history: History, marker: Marker) -> Sequence[Leg]:
+    """The legs of a history that were not applied when the local database was restored. Pure."""
+    legs, restored_to = history.legs, marker.restored_to
+    if isinstance(restored_to, Position):
+        for number, leg in enumerate(legs):
+            if leg.stream.name == restored_to.stream:
+                return legs[number + 1 :] if leg.upto <= restored_to.commit else legs[number:]
     return legs
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two database files are the same but for what SQLite's backup API writes anew into a copy."""
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as first, other.open("rb") as second:
+        head, blank = bytearray(first.read(BLOCK)), bytearray(second.read(BLOCK))
+        for span in _REWRITTEN:
+            head[span.start : span.stop] = blank[span.start : span.stop] = bytes(len(span))
+        if head != blank:
+            return False
+        while block := first.read(BLOCK):
+            if block != second.read(BLOCK):
+                return False
+    return True

@@ -11,7 +11,7 @@ from sidecar.database import Lineage, Marker, Snapshotter
 from sidecar.errors import ConfigurationError, DamagedDatabase, LocalFailure
 from sidecar.host import Entrust, Swap, aside, local_errors, require_unused, swap
 from sidecar.log import log
-from sidecar.model import Database, Timestamp
+from sidecar.model import Database, Origin, Position, Timestamp
 from sidecar.repository import Restored
 from sidecar.storage import ObjectStore
 
@@ -44,25 +44,30 @@ class Placement:
         self._entrust = entrust
         self._alone = alone
 
-    async def put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
+    async def put(
+        self, database: Database, lineage: Lineage, restored: Restored, staged: Path, reached: Origin | None = None
+    ) -> Displaced | None:
         """Move the local database aside, and the staged file in its place.
 
-        Returns the database that was moved aside, if there was one. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
+        `reached` is the place in a stream to which it was brought. Returns the database that was moved aside, if there was one. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
         """
         try:
             with local_errors(database.path):
-                return await self._put(database, lineage, restored, staged)
+                return await self._put(database, lineage, restored, staged, reached)
         finally:
             staged.unlink(missing_ok=True)
 
-    async def _put(self, database: Database, lineage: Lineage, restored: Restored, staged: Path) -> Displaced | None:
+    async def _put(
+        self, database: Database, lineage: Lineage, restored: Restored, staged: Path, reached: Origin | None
+    ) -> Displaced | None:
         at = Timestamp.of(await self._store.now())
         newer = self._written(database.path) > restored.point.timestamp.instant.timestamp() + 1
         origin = lineage.elsewhere()
         kept = await self._way_out(database, at)
         # Before the rename: a crash in between must not make a conflict of what was just restored.
         index = restored.contents.index
-        mark = partial(lineage.descends, restored.point.key, index.root)
+        place = reached if isinstance(reached, Position) else None
+        mark = partial(lineage.descends, restored.point.key, index.root, restored_to=place)
         entrust = partial(self._entrust, database.path, index.permissions)
         what = Swap(staged, database.path, kept, at, self._durable(database.path), mark, entrust)
         for orphan in await to_thread.run_sync(swap, what):

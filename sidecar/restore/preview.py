@@ -77,6 +77,11 @@ def _keep(found: Situation, elsewhere: Marker | None) -> Preview:
             return _begin(found.marker, elsewhere)
         case Decision.KEEP_LOCAL:
             return Preview(f"the local file is kept: it descends from the newest restore point {_newest(found)}")
+        case Decision.COMPARE:
+            text = (
+                "the local file is compared with the newest restore point and its stream, and kept if it has all of it"
+            )
+            return Preview(text, warning=True)
         case Decision.CONFLICT_LOCAL:
             return Preview(f"{_unrelated(found)}: it is kept and published above it (on_conflict=local)", warning=True)
     text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"

@@ -6,17 +6,18 @@ the decision out, `sidecar check` previews it, and `sidecar backup` refuses what
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import anyio
 
 from sidecar.database import Lineage, Marker, Snapshotter
 from sidecar.errors import ConfigurationError, DamagedRestorePoint, NothingToRestore, SidecarError
-from sidecar.model import Database, RestorePoint
+from sidecar.model import Database, Origin, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository import OTHERS, Catalog, folder_of
-from sidecar.restore.decision import Decision, decide
+from sidecar.restore.decision import Decision, Tail, conflict, decide
+from sidecar.restore.descent import DescentLook
 from sidecar.storage import Neighbours
 
 T = TypeVar("T")
@@ -26,7 +27,10 @@ OTHERS_SECONDS = 3.0  # only to name what else the store has
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes."""
+    """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes.
+
+    `end` is where the streams end that follow the newest restore point, if the local database descends from that.
+    """
 
     database: Database
     store: str
@@ -34,6 +38,7 @@ class Situation:
     marker: Marker | None
     newest: RestorePoint | None
     decision: Decision
+    end: Origin | None = None
 
     @property
     def newest_key(self) -> str:
@@ -86,8 +91,10 @@ class Survey:
         on_empty: OnEmptyStore,
         on_conflict: OnConflict,
         neighbours: Neighbours | None = None,
+        descent: DescentLook | None = None,
     ) -> None:
-        """`neighbours` finds other stores beside this one, where that is possible."""
+        """`neighbours` finds other stores beside this one, where that is possible; `descent` looks at streams."""
+        self._descent = descent
         self._catalog = catalog
         self._snapshotter = snapshotter
         self._on_empty = on_empty
@@ -100,14 +107,23 @@ class Survey:
         lineage.require_readable()
         newest = await self._catalog.newest(database.name)
         marker = (lineage.read() or (lineage.follow(newest.key) if newest else None)) if local else None
+        descent = None
+        if self._descent and newest and marker and marker.names(newest.key):
+            descent = await self._descent.look(newest, marker, database.path)
         decision = decide(
             newest.key if newest else None,
             local=local,
             marker=marker,
             on_empty=self._on_empty,
             on_conflict=self._on_conflict,
+            tail=descent.tail if descent else Tail.INCLUDED,
         )
-        return Situation(database, self._catalog.store.url, local, marker, newest, decision)
+        end = descent.end if descent else None
+        return Situation(database, self._catalog.store.url, local, marker, newest, decision, end)
+
+    def as_conflict(self, found: Situation) -> Situation:
+        """The same facts once the local database is known to have lost what was streamed."""
+        return replace(found, marker=None, decision=conflict(self._on_conflict))
 
     async def newest_good(
         self,
@@ -164,6 +180,11 @@ def require_descent(found: Situation) -> None:
 
     A state that was chosen by hand, with `sidecar restore`, may be published above it; so may any with on_conflict=local.
     """
+    if found.decision is Decision.COMPARE:
+        raise ConfigurationError(
+            f"{found.database.path} may have lost commits that were streamed, in a crash of the machine: not published",
+            "start `sidecar run`, which compares it with the store first",
+        )
     chosen = found.marker is not None and found.marker.by_hand
     if found.is_conflict and not chosen and found.decision is not Decision.CONFLICT_LOCAL:
         raise ConfigurationError(

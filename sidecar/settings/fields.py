@@ -186,6 +186,15 @@ class Settings(BaseModel):
             )
         return self
 
+    @property
+    def why_not_streamed(self) -> str:
+        """The setting that keeps every database from being streamed; empty if there is none."""
+        if self.stream == "off":
+            return "stream=off"
+        if self.stream == "auto" and self.lease == "off":
+            return "lease=off: only stream=on streams without a lease, where there is never a second machine"
+        return ""
+
     def database_list(self) -> tuple[Database, ...]:
         """The databases, named by their file names, with symbolic links resolved. Raises `ConfigurationError`."""
         return tuple(Database(path.name, _resolved(path)) for path in self.databases)

@@ -5,7 +5,8 @@ import pytest
 from sidecar.database.lineage import Marker
 from sidecar.model import AtRestorePoint, Position, Timestamp
 from sidecar.repository.history import Leg, Path, StreamInfo
-from sidecar.restore.descent import Tail, tail_of
+from sidecar.restore.decision import Tail
+from sidecar.restore.descent import tail_of
 
 POINT = "app.db/20261120T145503.123Z.sqlite3.zst"
 
