@@ -56,6 +56,7 @@ async def test_a_boot_restores_the_newest_restore_point_and_the_tail(scene: Stre
     assert booted.reached
     assert (booted.reached.position, booted.reached.commits) == (Position(second, 4), 8)
     assert (booted.outcome, kinds(scene)) == ("restored", [])
+    assert booted.publish, "what stat says of a restored file must not hide the tail from the next cycle"
     assert (await scene.machine.backup.cycle.run()) == "published", "the tail is in no restore point"
     assert (await scene.machine.backup.cycle.run()) == "unchanged"
 

@@ -160,7 +160,7 @@ async def test_a_damaged_restore_point_without_its_stream_is_refused(
 ) -> None:
     first, _ = await scene.stream(1, 10, None)
     await scene.point(4, 4.5, Position(first, 4))
-    newest = await scene.point(14, 14.5)
+    newest = await scene.point(14, 14.5, Position(first, 14))
     await scene.damage(newest.key)
     with pytest.raises(DamagedRestorePoint, match=str(newest.timestamp)):
         await session.restore(output=copy)
