@@ -229,10 +229,12 @@ class Services:
     def streams(self, fence: Fence) -> Streams:
         """The streams of the databases; none where nothing is to be streamed."""
         settings = self.configuration.settings
-        if reason := settings.why_not_streamed:
-            for each in self.status.databases.values():
-                each.stream.reason = reason
+        reason = settings.why_not_streamed
+        for each in self.status.databases.values():
+            each.stream.setting, each.stream.reason = settings.stream, reason or "the daemon is starting"
+        if reason:
             return Streams({})
+        self.status.stream_interval = settings.stream_interval
         capture = Capture(self.driver)
         self.feeds.update((each.path, capture.feed(each.path)) for each in self.databases)
         pace = Pace(settings.stream_interval.total_seconds(), self.clock)

@@ -123,6 +123,8 @@ class Stream:
             self._start = StreamStart(self._start.term, self._writer.name.start, None)
         self._writer = None
         status = self._status
+        if status.active or status.since is None:
+            status.since = self._clock.now()
         status.active = status.protects = False
         status.pending_since = None
         if reason != status.reason:

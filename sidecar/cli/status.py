@@ -104,6 +104,27 @@ def _database_lines(database: Mapping[str, Any]) -> Iterator[str]:
         value = database.get(name)
         if value is not None and not (value == 0 and name in _OMITTED_ZEROS):
             yield f"  {label:<22}{form(value)}"
+    if (stream := database.get("stream")) and stream["setting"] != "off":
+        for label, text in _stream_lines(stream):
+            yield f"  {label:<22}{text}"
+
+
+def _stream_lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if stream["active"]:
+        entered = "" if stream["protects"] else "; it protects nothing before the next restore point"
+        yield "streaming since", f"{_format_instant(stream['since'])}{entered}"
+        yield "stream is behind", f"{stream['lag_seconds']:.1f} s"
+        yield (
+            "streamed",
+            f"{stream['commits']} commits in {stream['segments']} segments, {format_size(stream['uploaded'])}",
+        )
+    else:
+        yield "not streaming", stream["reason"]
+    if until := stream["resting_until"]:
+        yield "streaming rests until", _format_instant(until)
+    if last := stream["last_cut"]:
+        count = sum(stream["cuts"].values())
+        yield "last cut", f"{_format_instant(stream['last_cut_at'])}, {last}; {count} since the start"
 
 
 def _oldest(listing: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from sidecar.model import Signature, Snapshot
 from sidecar.status import DatabaseStatus
 
+LONGEST_STREAM = timedelta(hours=24)  # without a restore point in between
+
 
 class ChangeTracker:
     """Tracks the changes of one database and keeps `status.unprotected_since` current. Instants are this machine's."""
@@ -30,8 +32,8 @@ class ChangeTracker:
         self._seen = signature
         if _is_same(signature, self._held):
             self._held_at = now
-        elif self._status.unprotected_since is None and not self._is_our_checkpoint(signature):
-            self._status.unprotected_since = self._beyond_stream(_date_of_change(signature, self._held_at, now))
+        elif not self._is_our_checkpoint(signature):
+            self._note_change(_date_of_change(signature, self._held_at, now))
         if self._observed is not None:
             self._observed.append((now, signature))
         if self._copied and self._changed is None and not _is_same(signature, self._copied):
@@ -43,7 +45,8 @@ class ChangeTracker:
 
     def mark_held(self, signature: Signature | None, now: datetime) -> None:
         """A restore point holds exactly this state: the database was just restored from it."""
-        self._held, self._held_at, self._status.unprotected_since = signature, now, None
+        self._held, self._held_at = signature, now
+        self._status.changed_since = self._status.unprotected_since = None
 
     def mark_held_at(self, instant: datetime) -> None:
         """There is a restore point of this instant, which the database may have continued from."""
@@ -58,11 +61,13 @@ class ChangeTracker:
         self._streamed_at = at
         if self._status.unprotected_since:
             self._status.unprotected_since = self._beyond_stream(self._status.unprotected_since)
+        self._distrust_long_stream(at)
 
     def mark_lost(self, since: datetime) -> None:
         """The restore point of this instant is damaged: its content has been unprotected ever since."""
         self._held = self._streamed_at = None
         self._held_at = since
+        self._status.changed_since = min(since, self._status.changed_since or since)
         self._status.unprotected_since = min(since, self._status.unprotected_since or since)
 
     def begin_copy(self) -> None:
@@ -83,11 +88,26 @@ class ChangeTracker:
     def mark_copy_held(self) -> None:
         """A restore point holds the copied state."""
         self._held, self._held_at = self._copied, self._copied_at
+        self._status.changed_since = self._changed
         self._status.unprotected_since = self._beyond_stream(self._changed) if self._changed else None
 
     def discard_copy(self) -> None:
         """The copy was removed."""
         self._copied = self._observed = None
+
+    def _note_change(self, at: datetime) -> None:
+        """There is a change of this instant that no restore point holds."""
+        status = self._status
+        status.changed_since = status.changed_since or at
+        if status.unprotected_since is None:
+            status.unprotected_since = self._beyond_stream(at)
+            self._distrust_long_stream(at)
+
+    def _distrust_long_stream(self, now: datetime) -> None:
+        """A day of changes that only a stream has counts as unprotected: its segments expire, and one damaged ends them all."""
+        changed = self._status.changed_since
+        if changed and now - changed > LONGEST_STREAM:
+            self._status.unprotected_since = changed
 
     def _beyond_stream(self, since: datetime) -> datetime | None:
         """Since when there are changes that no stream has either; None when there are none."""

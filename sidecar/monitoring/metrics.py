@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
 from sidecar.host import dropped_lines
+from sidecar.monitoring.stream_metrics import stream_metrics
 from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Histogram, Status, open_incidents
 
 OUTCOMES = ("published", "unchanged", "failed")
@@ -36,6 +37,7 @@ class Metrics:
         yield from self._incidents()
         yield from self._backups()
         yield from self._gauges()
+        yield from stream_metrics(self._databases(), self._status.now())
         yield from self._drills()
         yield from self._bytes()
         yield from self._requests()
@@ -155,7 +157,7 @@ class Metrics:
     def _gauges(self) -> Iterable[Metric]:
         unprotected = GaugeMetricFamily(
             "sidecar_unprotected_seconds",
-            "Age of the oldest change that no restore point holds; 0 when everything is protected",
+            "Age of the oldest change that neither a restore point nor a stream holds; 0 when everything is protected",
             labels=["database"],
         )
         for database in self._databases():

@@ -26,6 +26,7 @@ from sidecar.status.listing import Listing, StoredPoint
 from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Event, LeaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 from sidecar.status.serialize import as_json
+from sidecar.status.stream import StreamStatus
 
 __all__ = [
     "COSTS",
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "Status",
     "StoredPoint",
+    "StreamStatus",
     "acknowledge_command",
     "as_json",
     "covers",

@@ -70,6 +70,7 @@ class DatabaseStatus:
     failing_reason: Reason | None = None
     last_error: str | None = None
     unprotected_since: datetime | None = None
+    changed_since: datetime | None = None  # the oldest change that no restore point holds; a stream may have it
     uploaded: int = 0
     reused: int = 0
     suspicious: int = 0
@@ -92,7 +93,7 @@ class DatabaseStatus:
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def unprotected_seconds(self, now: datetime) -> float:
-        """The age of the oldest change that no restore point holds."""
+        """The age of the oldest change that neither a restore point nor a stream holds."""
         return max(0.0, (now - self.unprotected_since).total_seconds()) if self.unprotected_since else 0.0
 
 
@@ -130,6 +131,7 @@ class Status:
         self.ready = False
         self.sqlite_version = ""
         self.interval: timedelta | None = None
+        self.stream_interval: timedelta | None = None  # None where nothing is to be streamed
         self.final_backup_timeout: timedelta | None = None
         self.drill_interval: timedelta | None = None
         self.listener: Callable[[Event], None] = _nobody

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sidecar.status.health import acknowledge_command, of_database, open_incidents, overall
 from sidecar.status.model import COSTS, DRILLS, DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
+from sidecar.status.stream import StreamStatus
 
 # What is shown of each, in this order. A field of the read-model is not shown before it is listed here.
 _DATABASE = (
@@ -39,6 +40,22 @@ _DATABASE = (
     "drill_outcome",
     "drill_seconds",
     "drill_error",
+)
+_STREAM = (
+    "setting",
+    "active",
+    "reason",
+    "since",
+    "protects",
+    "name",
+    "commits",
+    "segments",
+    "uploaded",
+    "confirmed",
+    "pending_since",
+    "wal_frames",
+    "last_cut",
+    "last_cut_at",
 )
 _LEASE = ("enabled", "holder", "held", "epoch", "waiting_for")
 _PUBLICATION = ("at", "key", "size", "uploaded", "reused", "database_size", "seconds")
@@ -101,8 +118,15 @@ def _database(status: Status, database: DatabaseStatus) -> dict[str, object]:
         "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
         "history": [_shown(each, _PUBLICATION) for each in database.history],
         "listing": listing.as_dict() if (listing := status.listings.get(database.name)) else None,
+        "stream": _stream(database.stream, status.now()),
         "verdict": of_database(status, database).as_dict(),
     }
+
+
+def _stream(stream: StreamStatus, now: datetime) -> dict[str, object]:
+    shown = {**_shown(stream, _STREAM), "lag_seconds": round(stream.lag_seconds(now), 3)}
+    resting = stream.resting_until.isoformat() if stream.resting_until and stream.is_resting(now) else None
+    return {**shown, "cuts": {cause: count for cause, count in stream.cuts.items() if count}, "resting_until": resting}
 
 
 def _shown(what: object, names: tuple[str, ...]) -> dict[str, object]:

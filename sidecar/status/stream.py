@@ -2,17 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 @dataclass(slots=True)
 class StreamStatus:
     """The stream of one database. Sizes in bytes, instants in UTC by this machine's clock.
 
-    `reason` says why nothing is streamed; it is empty while a stream is `active`. `protects`: what is in its segments can
-    be restored, because its start is known. `pending_since` is the age of the oldest commit that is in no segment yet.
+    `setting` is that of `stream`. `reason` says why nothing is streamed; it is empty while a stream is `active`. `since` is
+    when that began, in both cases. `protects`: what is in its segments can be restored, because its start is known.
+    `pending_since` is when the oldest commit that is in no segment yet was captured.
     """
 
+    setting: str = "off"
     reason: str = "off"
     name: str | None = None
     since: datetime | None = None
@@ -29,6 +31,19 @@ class StreamStatus:
     last_cut_at: datetime | None = None
     resting_until: datetime | None = None
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the settings ask for a stream, or allow it."""
+        return self.setting != "off"
+
     def lag_seconds(self, now: datetime) -> float:
         """The age of the oldest commit that is in no segment yet."""
         return max(0.0, (now - self.pending_since).total_seconds()) if self.pending_since else 0.0
+
+    def is_resting(self, now: datetime) -> bool:
+        """Whether streaming pauses after repeated cuts."""
+        return not self.active and self.resting_until is not None and now < self.resting_until
+
+    def is_missing(self, now: datetime, longest: timedelta) -> bool:
+        """Whether `stream=on` asks for a stream, and there has been none for longer than that."""
+        return self.setting == "on" and not self.active and self.since is not None and now - self.since > longest

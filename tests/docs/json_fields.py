@@ -9,7 +9,7 @@ from tests.docs.markdown import Page
 JSON = Page(DOCS / "json.md")
 
 # Fields whose own keys are databases, outcomes, phases, tiers, or what is counted.
-_COUNTS = {"backups", "drills", "renewals", "seconds", "stored_bytes", "notifications"}
+_COUNTS = {"backups", "drills", "renewals", "seconds", "stored_bytes", "notifications", "cuts"}
 
 
 def undocumented(command: str, shown: object) -> set[str]:

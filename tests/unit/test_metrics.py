@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from sidecar.database.wal import CutCause
 from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.monitoring.metrics import Metrics, acceptable
@@ -48,6 +49,13 @@ DOCUMENTED = {
     "sidecar_drills_total": "counter",
     "sidecar_last_drill_timestamp_seconds": "gauge",
     "sidecar_estimated_monthly_cost_dollars": "gauge",
+    "sidecar_stream_active": "gauge",
+    "sidecar_stream_lag_seconds": "gauge",
+    "sidecar_stream_commits_total": "counter",
+    "sidecar_stream_segments_total": "counter",
+    "sidecar_stream_uploaded_bytes_total": "counter",
+    "sidecar_stream_cuts_total": "counter",
+    "sidecar_wal_frames": "gauge",
 }
 NOT_YET = {
     "sidecar_lease_held",
@@ -80,6 +88,10 @@ def a_busy_status(name: str = "app.db") -> Status:
     status.drilled(name, "good", "key", 2.0)
     status.drilled(name, "damaged", "key2", 2.0)
     database.unprotected_since = START
+    stream = database.stream
+    stream.setting, stream.active, stream.pending_since = "on", True, START
+    stream.commits, stream.segments, stream.uploaded, stream.wal_frames = 7, 3, 500, 40
+    stream.cuts["reset"] += 2
     for phase in PHASES:
         database.phases[phase].observe(0.02)
         database.phases[phase].observe(400.0)
@@ -155,6 +167,28 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
     assert samples(families, "sidecar_backup_failures_total", database="app.db", reason="no_room") == [1]
     (success,) = samples(families, "sidecar_last_backup_success_timestamp_seconds")
     assert success == START.timestamp()
+
+
+def test_streams_are_shown_where_they_are_asked_for() -> None:
+    """Labels as the others have them; every cause from the start; nothing of a database that is not to be streamed."""
+    status = a_busy_status()
+    families = scraped(status)
+    assert samples(families, "sidecar_stream_active", database="app.db") == [1]
+    assert samples(families, "sidecar_stream_lag_seconds", database="app.db") == [10]
+    assert samples(families, "sidecar_stream_commits_total", database="app.db") == [7]
+    assert samples(families, "sidecar_stream_segments_total", database="app.db") == [3]
+    assert samples(families, "sidecar_stream_uploaded_bytes_total", database="app.db") == [500]
+    assert samples(families, "sidecar_wal_frames", database="app.db") == [40]
+    assert samples(families, "sidecar_stream_cuts_total", database="app.db", cause="reset") == [2]
+    assert len(samples(families, "sidecar_stream_cuts_total", database="app.db")) == len(CutCause)
+    assert samples(families, "sidecar_stream_cuts_total", database="new.db") == []
+    status.databases["app.db"].stream.active = False
+    assert samples(scraped(status), "sidecar_stream_active") == [0]
+    assert samples(scraped(status), "sidecar_stream_lag_seconds") == []
+    status.databases["app.db"].stream.setting = "auto"
+    assert samples(scraped(status), "sidecar_stream_active") == []
+    status.databases["app.db"].stream.setting = "off"
+    assert not any("stream" in name for name in scraped(status))
 
 
 def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str, Metric]) -> None:

@@ -9,6 +9,7 @@ from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.serialize import as_json
+from sidecar.status.stream import StreamStatus
 
 AT = datetime(2026, 11, 20, 14, 55, 3, 123000, UTC)
 
@@ -38,7 +39,18 @@ def populated() -> Status:
     database.next_backup = AT + timedelta(minutes=15)
     database.next_drill = AT + timedelta(hours=24)
     database.final_estimate = 3.5
+    stream_in(database.stream)
     return status
+
+
+def stream_in(stream: StreamStatus) -> None:
+    """A stream that was cut before, and has commits that are not in the store yet."""
+    stream.setting, stream.reason, stream.active, stream.protects = "on", "", True, True
+    stream.name, stream.since = "20261120T145505.000Z-0000000007-m1", AT + timedelta(seconds=2)
+    stream.commits, stream.segments, stream.uploaded, stream.confirmed, stream.wal_frames = 12, 5, 900, 11, 40
+    stream.pending_since = AT + timedelta(minutes=9, seconds=59)
+    stream.cuts["reset"] += 1
+    stream.last_cut, stream.last_cut_at = "reset: the log was reset", AT + timedelta(seconds=1)
 
 
 def test_fields_values_and_their_order_stay() -> None:
@@ -52,4 +64,4 @@ def test_a_new_field_of_the_read_model_is_not_shown_by_itself() -> None:
     databases = as_json(populated())["databases"]
     assert isinstance(databases, list)
     known = {field.name for field in fields(DatabaseStatus)}
-    assert known - set(databases[0]) == {"phases", "failures", "quick_findings", "checked", "stream"}
+    assert known - set(databases[0]) == {"phases", "failures", "quick_findings", "checked", "changed_since"}
