@@ -35,6 +35,7 @@ from sidecar.database import (
     SqliteIntegrity,
     SqliteSnapshotter,
     StorePlace,
+    WalOrigins,
     default_driver,
 )
 from sidecar.database.staging import Staging
@@ -122,6 +123,7 @@ class Services:
     endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
     neighbours: Neighbours | None = None
     feeds: dict[Path, Feed] = field(default_factory=dict)  # of the databases that are followed, by path
+    origins: WalOrigins = field(default_factory=WalOrigins)
 
     @property
     def holder(self) -> str:
@@ -394,14 +396,14 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
         )
     staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
     feeds: dict[Path, Feed] = {}
-    switch_to_wal = settings.journal_mode == "wal"
-    snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds)
+    switch_to_wal, origins = settings.journal_mode == "wal", WalOrigins()
+    snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds, origins=origins)
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval = settings.drill_interval
     async with location.open(_access(configuration, clock, status)) as found:
         metered, turn = Metered(found.store, clock, status), ConcurrencyLimit(AT_ONCE)
-        yield Services(
+        services = Services(
             configuration,
             databases,
             clock,
@@ -419,7 +421,10 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.endpoint,
             found.neighbours,
             feeds,
+            origins,
         )
+        origins.keep_in((each.path, services.lineage(each)) for each in databases)
+        yield services
 
 
 def _place_of(store: FileBacked | None) -> StorePlace | None:

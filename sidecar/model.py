@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -103,6 +104,13 @@ class Signature:
         return (self.database, self.wal) == (earlier.database, earlier.wal)
 
 
+class WalBy(StrEnum):
+    """Who chose WAL mode for a database. Where sidecar did, the app may yet set another mode when it opens the database."""
+
+    APP = "app"
+    SIDECAR = "sidecar"
+
+
 @dataclass(frozen=True, slots=True)
 class Permissions:
     """Owner, group and mode of a database file. `mode` has the nine permission bits alone."""
@@ -128,7 +136,8 @@ class Snapshot:
     row. `rows` counts the rows of all tables if the database is small enough. `signature` is the live database's, read
     before the copy began, so a difference from it means newer writes. `permissions` are the live database's as well. `file`
     is the copy's descriptor, open for as long as the snapshot exists. `posix_locks`: a program was seen to use them. `followed`
-    is its place in what is streamed, if it is.
+    is its place in what is streamed, if it is. `wal_by` is None unless the live database is in WAL mode. `suspicion` is
+    why the content may be wrong although it is consistent, or empty.
     """
 
     path: Path
@@ -146,6 +155,8 @@ class Snapshot:
     permissions: Permissions | None = None
     posix_locks: bool = False
     followed: Followed | None = None
+    wal_by: WalBy | None = None
+    suspicion: str = ""
 
     @property
     def content(self) -> Path:

@@ -9,6 +9,7 @@ from sidecar.database.lineage import Lineage, Marker, StorePlace
 from sidecar.database.locking import require_posix_locks
 from sidecar.database.naming import describe_links, require_own_name
 from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.wal_origin import WalOrigins
 
 __all__ = [
     "ChangeTracker",
@@ -22,6 +23,7 @@ __all__ = [
     "SqliteIntegrity",
     "SqliteSnapshotter",
     "StorePlace",
+    "WalOrigins",
     "YieldToApp",
     "default_driver",
     "describe_links",

@@ -2,6 +2,8 @@
 
 It is written after a restore, before each publish (pending) and after it (last), so that a crash between a publish and
 the marker is not taken for a conflict.
+
+One file, so that all that writes a marker is beside what reads it: a field that one of them forgets is lost.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from sidecar.host import canonical, failed, is_failure, kernel_boot, sync, temporary, write_new
 from sidecar.log import log
-from sidecar.model import Position
+from sidecar.model import Position, WalBy
 
 PENDING_KEPT = 1000
 STREAMS_KEPT = 100
@@ -27,7 +29,7 @@ class Marker:
     is the server's: two servers may have a bucket of the same name. An older version did not write it: None is unknown.
     `posix_locks`: a program was seen to lock this database as SQLite does by default.
     `restored_to` is the place in a stream to which the file was restored, if that is not the restore point itself. Its commits
-    went to `streams` since then, the last of which began in this boot of the kernel.
+    went to `streams` since then, the last of which began in this boot of the kernel. `wal_by` says who chose WAL mode.
     """
 
     store: str
@@ -45,6 +47,7 @@ class Marker:
     streams: tuple[str, ...] = ()
     kernel: str | None = None
     restored_to: Position | None = None
+    wal_by: str | None = None
 
     @property
     def place(self) -> str:
@@ -93,6 +96,7 @@ def _parse(text: str) -> Marker:
         marker.filesystem,
         marker.endpoint,
         marker.kernel,
+        marker.wal_by,
         *marker.streams,
         *marker.pending,
     )
@@ -109,6 +113,18 @@ def posix_locks_seen(database: Path) -> bool:
     """Whether a sidecar on this disk has seen a program lock this database as SQLite does by default."""
     marker = _read(_path_of(database))
     return marker is not None and marker.posix_locks is True and _inode(database) in {marker.inode, None}
+
+
+def wal_by_recorded(database: Path) -> WalBy | None:
+    """Who chose WAL mode, by the marker beside this path, whatever store it names; None where there is no marker.
+
+    Where the marker does not say, an older version may have switched the database. A file that the app has put in the place
+    of another may be a copy of it, so the inode does not matter.
+    """
+    marker = _read(_path_of(database))
+    if marker is None:
+        return None
+    return WalBy.APP if marker.wal_by == WalBy.APP else WalBy.SIDECAR
 
 
 def _read(path: Path) -> Marker | None:
@@ -239,16 +255,18 @@ class Lineage:
         *,
         by_hand: bool = False,
         restored_to: Position | None = None,
+        wal_by: WalBy | None = None,
     ) -> None:
         """Record that the database has the content of this restore point, or descends from it.
 
         `file` is the path of the database before it is renamed into place, which keeps its inode; with it, `restored_to` is
-        the place in a stream that the file was brought to.
+        the place in a stream that the file was brought to, and `wal_by` what the restore point says of it.
         """
         locks = self._locks()
         marker = Marker(self._store, key, root=root, by_hand=by_hand, posix_locks=locks, restored_to=restored_to)
         if file is None and (before := self.read()):  # the same file goes on, and so does its stream
             marker = replace(marker, streams=before.streams, kernel=before.kernel, restored_to=before.restored_to)
+        marker = replace(marker, wal_by=(wal_by or WalBy.SIDECAR) if file else None)
         self._write(self._here(marker), file)
 
     def stream(self, name: str) -> None:
@@ -256,6 +274,12 @@ class Lineage:
         marker = self.read() or Marker(self._store, None, endpoint=self._endpoint)
         streams = (*marker.streams, name)[-STREAMS_KEPT:]
         self._write(replace(marker, streams=streams, kernel=kernel_boot()))
+
+    def chose_wal(self, who: WalBy) -> None:
+        """Record who chose WAL mode."""
+        marker = self._of_this_file() or Marker(self._store, None, endpoint=self._endpoint)
+        if marker.wal_by != who:
+            self._write(replace(marker, wal_by=who))
 
     def pending(self, key: str, *, posix_locks: bool = False) -> None:
         """Record that a publish under this key begins. Earlier keys stay: their publish may have succeeded with its reply lost.
@@ -273,6 +297,8 @@ class Lineage:
     def _write(self, marker: Marker, file: Path | None = None) -> None:
         """Write the marker, or log that it failed: that may cost a conflict at the next boot, but never a backup."""
         try:
+            if marker.wal_by is None and (before := self._parsed()):
+                marker = replace(marker, wal_by=before.wal_by)
             status = os.stat(file or self._database)
             temporary = self.path.with_name(f".{self.path.name}.new")
             text = json.dumps(asdict(replace(marker, device=status.st_dev, inode=status.st_ino)))

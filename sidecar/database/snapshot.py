@@ -24,6 +24,7 @@ from sidecar.database.locking import LockGuard, require_abandoned, written_while
 from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
+from sidecar.database.wal_origin import WalOrigins
 from sidecar.errors import DatabaseBusy, DatabaseMissing
 from sidecar.host import permissions_of
 from sidecar.log import log
@@ -50,6 +51,7 @@ class _Copy:
     signature: Signature
     started: float
     checkpointed: float
+    is_wal: bool
 
 
 class SqliteSnapshotter:
@@ -62,8 +64,13 @@ class SqliteSnapshotter:
         driver: Driver | None = None,
         switch_to_wal: bool = True,
         feeds: Mapping[Path, Feed] | None = None,
+        origins: WalOrigins | None = None,
     ) -> None:
-        """`feeds` are the databases that are followed: their copies say which commit they are of."""
+        """`feeds` are the databases that are followed: their copies say which commit they are of.
+
+        `origins` remembers who chose WAL mode.
+        """
+        self._origins = origins or WalOrigins()
         self._feeds = feeds if feeds is not None else {}
         self._staging = staging
         self._driver = driver or default_driver()
@@ -124,6 +131,7 @@ class SqliteSnapshotter:
             file=copy.file if DESCRIPTORS.is_dir() else None,
             permissions=permissions_of(path),
             posix_locks=self._guard.uses_posix_locks(path),
+            wal_by=self._origins.found_wal(path) if copy.is_wal else None,
         )
 
     def _prepare(self, path: Path) -> None:
@@ -178,7 +186,7 @@ class SqliteSnapshotter:
             file = reserved.enter_context(created(target))
             self._backup(source, target, file, page_size)
             self._require_still(path, locked)
-        return _Copy(target, file, on_tmpfs, pages, page_size, signature, started, checkpointed)
+        return _Copy(target, file, on_tmpfs, pages, page_size, signature, started, checkpointed, is_wal)
 
     def _begin(self, source: "sqlite3.Connection", path: Path, place: Place) -> tuple[Signature | None, float]:
         """Begin to read; the files as they were just before, and when."""
@@ -241,6 +249,7 @@ class SqliteSnapshotter:
             return True
         if not self._switch_to_wal:
             return False
+        from_thread.run_sync(self._origins.not_chosen, path)  # before: a crash must not make it the app's choice
         connection.execute("PRAGMA busy_timeout=50")  # from here on the connection holds locks itself
         for _ in range(WAL_ATTEMPTS):
             from_thread.check_cancelled()

@@ -18,6 +18,7 @@ import anyio
 
 from sidecar.errors import CommandNotExecutable, CommandNotFound
 from sidecar.host.process_table import dead_children, is_of_our_group
+from sidecar.host.runtime import given_limits
 from sidecar.log import log
 from sidecar.model import Account
 
@@ -90,14 +91,15 @@ class App:
         """
         try:
             # Popen and not anyio.open_process: asyncio's own watcher would wait for the pid beside our reaper.
-            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                command,
-                process_group=0,
-                env=_environment_of(environment, account),
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=account.groups if account else None,
-            )
+            with given_limits():
+                self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                    command,
+                    process_group=0,
+                    env=_environment_of(environment, account),
+                    user=account.uid if account else None,
+                    group=account.gid if account else None,
+                    extra_groups=account.groups if account else None,
+                )
         except FileNotFoundError as error:
             raise not_found(command[0]) from error
         except OSError as error:

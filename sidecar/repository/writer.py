@@ -16,7 +16,7 @@ from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.progress import Show, no_progress
 from sidecar.repository.encoding import SnapshotFrames, hash_chunks
-from sidecar.repository.format.index import FORMAT_VERSION, Index, position_metadata
+from sidecar.repository.format.index import FORMAT_VERSION, Index, position_metadata, wal_metadata
 from sidecar.repository.format.tail import Contents
 from sidecar.repository.parts import Part, PartAssembler, PartSizes, limits_of, part_size_for
 from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, plan_reuse
@@ -82,6 +82,7 @@ class Publisher:
             holder=self._identity.holder,
             epoch=0,
             permissions=snapshot.permissions,
+            wal_by=snapshot.wal_by,
         )
 
     async def publish(
@@ -156,6 +157,7 @@ def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun]) -> dict[st
         "format": str(FORMAT_VERSION),
         "holder": quote(index.holder, safe=""),
         **position_metadata(index.position),
+        **wal_metadata(index.wal_by),
         # Sent before the object's own size is known: the rest was uploaded.
         "reused": str(sum((span.end or 0) - span.start for span in spans)),
     }

@@ -67,7 +67,7 @@ class Placement:
         # Before the rename: a crash in between must not make a conflict of what was just restored.
         index = restored.contents.index
         place = reached if isinstance(reached, Position) else None
-        mark = partial(lineage.descends, restored.point.key, index.root, restored_to=place)
+        mark = partial(lineage.descends, restored.point.key, index.root, restored_to=place, wal_by=index.wal_by)
         entrust = partial(self._entrust, database.path, index.permissions)
         what = Swap(staged, database.path, kept, at, self._durable(database.path), mark, entrust)
         for orphan in await to_thread.run_sync(swap, what):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sidecar.database import CheckReport
 from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint
-from sidecar.model import Permissions, Position
+from sidecar.model import Permissions, Position, WalBy
 
 CHUNK_SIZE = 1 << 20
 FORMAT_VERSION = 1
@@ -26,7 +26,7 @@ class Index:
     `permissions` are those of the live database; None in a restore point of an older version.
     `check` is what SQLite's check said of the database when it was published, or what was known from an earlier check
     (mode `none`); None when nothing was known. `position` is the place in a stream at which the snapshot was taken; None
-    where nothing was streamed.
+    where nothing was streamed. `wal_by` is who chose WAL mode; None in other modes, and in a restore point of an older version.
     """
 
     database: str
@@ -42,6 +42,7 @@ class Index:
     permissions: Permissions | None = None
     check: CheckReport | None = None
     position: Position | None = None
+    wal_by: WalBy | None = None
 
     @property
     def chunks(self) -> int:
@@ -80,6 +81,7 @@ def encode_index(index: Index) -> bytes:
         **_encode_permissions(index.permissions),
         **({"check": index.check.to_json()} if index.check else {}),  # versions before it ignore what they do not know
         **({"stream": index.position.stream, "commit": index.position.commit} if index.position else {}),
+        **wal_metadata(index.wal_by),
     }
     body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + index.digests
     return body + hashlib.sha256(body).digest()
@@ -125,6 +127,7 @@ def _index_of(head: dict[str, object], digests: bytes, name: str) -> Index:
             permissions=_decode_permissions(head),
             check=CheckReport.of_json(head.get("check")),
             position=_position_in(head),
+            wal_by=_wal_by_in(head),
         )
     except (ValueError, KeyError) as error:
         raise damaged(name, f"the index cannot be read: {error}") from error
@@ -166,6 +169,17 @@ def _position_in(head: Mapping[str, object]) -> Position | None:
     ):
         raise ValueError(f"stream {stream!r}, commit {commit!r}")
     return Position(stream, commit)
+
+
+def _wal_by_in(head: Mapping[str, object]) -> WalBy | None:
+    """None when it is missing or means nothing: the careful choice is then made."""
+    found = head.get("wal_by")
+    return WalBy(found) if isinstance(found, str) and found in set(WalBy) else None
+
+
+def wal_metadata(wal_by: WalBy | None) -> dict[str, str]:
+    """Who chose WAL mode, for the index and for the metadata of a restore point."""
+    return {"wal_by": str(wal_by)} if wal_by else {}
 
 
 def position_of(metadata: Mapping[str, str]) -> Position | None:
