@@ -1,6 +1,7 @@
 """The restore points of a store: the newest, those of a time or a span, and the timestamp of the next one."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sidecar.errors import (
@@ -28,6 +29,14 @@ def format_others(others: Iterable[str]) -> str:
     """The databases that a store has instead of the requested one, for a message: they reveal a misspelt name."""
     names = ", ".join(others)
     return f", only of {names}" if names else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A commit that was in the store, and its time in microseconds since the epoch, by the store's clock."""
+
+    position: Position
+    time: int
 
 
 class Catalog:
@@ -102,6 +111,14 @@ class Catalog:
         """The place in a stream that a restore point names in its metadata, also when its data is damaged."""
         info = await self._head(point.key)
         return position_of(info.metadata) if info else None
+
+    async def streamed(self, database: str) -> Streamed | None:
+        """The last commit that is known to have been stored, as the lease records it."""
+        record = await self._record()
+        stream = record.streams.get(database) if record else None
+        if stream is None or stream.stream is None or not stream.commit:
+            return None
+        return Streamed(Position(stream.stream, stream.commit), stream.time)
 
     async def ends(self) -> Mapping[str, int]:
         """The commits at which the main line left streams, by their names, as the lease records them."""

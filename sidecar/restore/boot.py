@@ -81,7 +81,7 @@ class Boot:
         unfinished = self._fence.unfinished
         own_disk = found.local and unfinished == self._status.lease.holder  # then nothing is missing
         if unfinished and not own_disk:
-            report.was_unfinished(unfinished, restored.point if restored else found.newest)
+            report.was_unfinished(unfinished, restored.point if restored else found.newest, booted.reached)
         seconds = self._clock.monotonic() - started
         await self._prepare(database)
         self._log_ready(found, booted, seconds)
@@ -160,6 +160,8 @@ class Boot:
         if was_there:
             report.was_missing(lineage.path, restored.point)
         report.rolled_forward(recovered)
+        if not recovered.wanting and (last := await self._recovery.missing(recovered, database.name)):
+            report.lost_from_stream(last)
         if found.newest and restored.point.key != found.newest_key:
             whole = await self._recovery.contains(recovered, found.newest)
             report.fell_back(found.newest, restored.point, whole=whole)

@@ -9,7 +9,8 @@ from sidecar.errors import DamagedRestorePoint
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.repository import Restored, format_others
-from sidecar.restore.reached import format_reached
+from sidecar.repository.catalog import Streamed
+from sidecar.restore.reached import Reached, format_instant, format_reached
 from sidecar.restore.recovery import Recovered
 from sidecar.status import HINT, Kind, Problem, Status, record_findings
 
@@ -105,9 +106,11 @@ class BootReport:
             Kind.DIVERGENCE,
         )
 
-    def was_unfinished(self, holder: str, point: RestorePoint | None) -> None:
+    def was_unfinished(self, holder: str, point: RestorePoint | None, reached: Reached | None = None) -> None:
         """The last machine that ran the app did not release its lease, and this is not its disk."""
         after = f"after {point.key} of {format_time(point)}" if point else "without a restore point"
+        if reached and reached.time is not None:
+            after = f"after {format_instant(reached.time)}, the last commit of its stream,"
         message = (
             f"{holder} did not shut down cleanly (killed, or the store was unreachable): "
             f"what it wrote {after} may be missing from this database"
@@ -151,6 +154,15 @@ class BootReport:
             "local database differs from what was streamed",
             database=self._database.name,
             hint="the machine crashed, and its disk may have lost the last commits: on_conflict decides which side wins",
+        )
+
+    def lost_from_stream(self, last: Streamed) -> None:
+        """The store had more of the stream once: segments have expired, or were deleted."""
+        self._decide(
+            f"the stream had commit {last.position.commit} of {last.position.stream} once ({format_instant(last.time)}), and the "
+            "store has it no more: what was written until then is missing from this database",
+            "segments expire after 35 days, or somebody deleted them; a bucket with versioning may still have them",
+            Kind.DAMAGED,
         )
 
     def rolled_forward(self, recovered: Recovered) -> None:

@@ -14,6 +14,7 @@ from sidecar.host import aside, local_errors
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Progress
 from sidecar.repository import Catalog, Reader, Restored
+from sidecar.repository.catalog import Streamed
 from sidecar.restore.reached import Reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
 
@@ -77,6 +78,14 @@ class Recovery:
         """Whether a state has all that was in this restore point, as far as that one's metadata still tells."""
         position = await self._catalog.position(damaged)
         return position is not None and recovered.rolled.contains(position)
+
+    async def missing(self, recovered: Recovered, database: str) -> Streamed | None:
+        """The last commit that was ever known to be stored, if a state lacks it. A later restore point has it anyway."""
+        last = await self._catalog.streamed(database)
+        point = recovered.restored.point
+        if last is None or point.timestamp.instant.timestamp() * 1e6 >= last.time:
+            return None
+        return None if recovered.rolled.contains(last.position) else last
 
     async def _keep_aside(self, path: Path, staged: Path) -> Path:
         at = Timestamp.of(await self._catalog.store.now())

@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.errors import DamagedRestorePoint, UnsupportedSegment
 from sidecar.host.files import kept_aside
+from sidecar.lease.record import KEY, Record, StreamRecord
 from sidecar.model import AtRestorePoint, Commit, IfAbsent, Position
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.drill_tag import DRILL_TAG
@@ -16,7 +17,8 @@ from sidecar.restore.survey import Survey
 from sidecar.status.problems import Kind
 from sidecar.storage.base import ObjectStore
 from tests.harness.recorded import Recorder, recorded
-from tests.integration.streamed import Streamed, alone, comparable, last
+from tests.integration.streamed import Streamed, alone, comparable, instant, last
+from tests.integration.wiring import NAME
 
 pytestmark = pytest.mark.anyio
 
@@ -197,3 +199,17 @@ async def test_no_restore_point_is_good_without_one_although_the_stream_is(scene
     with pytest.raises(DamagedRestorePoint):
         await scene.machine.boot()
     assert not scene.machine.database.path.exists()
+
+
+@pytest.mark.parametrize(("recorded", "told"), [(12, False), (15, True)])
+async def test_a_tail_that_was_stored_once_and_is_gone_is_told(scene: Streamed, recorded: int, told: bool) -> None:
+    """The lease remembers the last commit that was stored: a boot that finds less says so."""
+    first, _ = await scene.stream(1, 12, None)
+    await scene.point(4, 4.5, Position(first, 4))
+    at = round(instant(recorded).timestamp() * 1e6)
+    record = Record(1, "gone", "boot", 60.0, released=True, streams={NAME: StreamRecord(first, None, recorded, at)})
+    await scene.store.put(KEY, record.to_bytes(), metadata=record.to_metadata())
+    await scene.machine.boot()
+    assert scene.holds(scene.machine.database.path, 12)
+    assert kinds(scene) == ([Kind.DAMAGED] if told else [])
+    assert ("the stream had commit 15" in messages(scene)) is told
