@@ -5,14 +5,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from sidecar import documentation
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 
 OVERDUE = 3  # intervals without a restore point of a change: something is wrong, even if nothing has failed yet
 LOOK_FOR = timedelta(hours=24)
+ALONE = timedelta(hours=1)  # at least, before changes that only a stream has need attention
 _ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH, Kind.FINDING, Kind.EMPTY}
 TO_DECIDE = frozenset({*_ATTENTION, Kind.DAMAGED})
 STORED = TO_DECIDE | {Kind.FIRST_START}  # a first start needs no decision, but somebody should confirm that it was one
+_NO_SUBSTITUTE = "a stream is no substitute for restore points"
+_SLOW = "is a backup slower than the interval? see the durations, and the log"
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
 
 
@@ -118,14 +122,32 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
         yield Health(Level.WAIT, "Stopping", None, "the last restore point is published once the app has stopped")
     if _overdue(status, database):
         reason = f"no restore point holds the changes of the last {status.unprotected(database.name):.0f} s"
-        hint = "is a backup slower than the interval? see the durations, and the log"
-        yield Health(Level.BAD, "Not protected", database.unprotected_since, reason, hint)
+        reason += f", and {_NO_SUBSTITUTE}" if database.stream.active else ""
+        yield Health(Level.BAD, "Not protected", database.unprotected_since, reason, _SLOW)
     if database.protected_since is None:
         hint = f"the next one is at {database.next_backup:%H:%M:%S} UTC" if database.next_backup else ""
         began, _ = _beginning(status, database)
         reason = "; ".join(filter(None, ("the first backup of this run is not done yet", began)))
         yield Health(Level.WAIT, "Not protected yet", status.started, reason, hint)
     yield from _to_decide(status, database)
+    yield from _streaming(status, database)
+
+
+def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
+    """Findings about a stream. They need attention, not more: restore points protect the database as they do without it."""
+    stream, now, title = database.stream, status.now(), "Protected – needs attention"
+    interval = status.interval or timedelta(0)
+    changed = database.changed_since
+    if stream.is_wanted and changed and now - changed > max(OVERDUE * interval, ALONE):
+        reason = f"only the stream has the changes since {changed:%Y-%m-%d %H:%M} UTC, and {_NO_SUBSTITUTE}"
+        yield Health(Level.ATTENTION, title, changed, reason, _SLOW)
+    if stream.is_resting(now):
+        reason = f"streaming rests until {stream.resting_until:%H:%M:%S} UTC after repeated cuts; the last one: {stream.last_cut}"
+        hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
+        yield Health(Level.ATTENTION, title, stream.since, reason, hint)
+    elif stream.is_missing(now, interval):
+        hint = f"restore points are published as ever; set stream=off if that is meant; see {documentation.STREAMING}"
+        yield Health(Level.ATTENTION, title, stream.since, f"stream=on, but nothing is streamed: {stream.reason}", hint)
 
 
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:

@@ -138,6 +138,68 @@ POINTS = (
     ),
 )
 
+STREAMS = (
+    Panel(
+        "state-timeline",
+        "Streaming",
+        "Whether commits are streamed between restore points. NO although stream=on: `sidecar status` says why. With stream=auto a database that is not streamed is not shown.",
+        "none",
+        ((f"max by (app, instance, database) (sidecar_stream_active{EVERY})", "{{database}} {{instance}}"),),
+        (8, 8),
+        {"0": "NO", "1": "streaming"},
+        OK_AT_ONE,
+    ),
+    Panel(
+        "timeseries",
+        "Behind",
+        "Age of the oldest commit that is in no segment yet. It stays below stream_interval and the time of a PUT, unless the store is slow or unreachable.",
+        "s",
+        ((f"max by (app, instance, database) (sidecar_stream_lag_seconds{EVERY})", "{{database}} {{instance}}"),),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Cuts by cause",
+        "Ends of streams because it could not be proved that every commit was seen. A restore point and a new stream follow each. Many: see the log.",
+        "none",
+        (
+            (
+                f"sum by (database, cause) (increase(sidecar_stream_cuts_total{EVERY}[$__rate_interval]))",
+                "{{database}} {{cause}}",
+            ),
+        ),
+        (8, 8),
+        bars=True,
+    ),
+    Panel(
+        "timeseries",
+        "Commits and segments, per hour",
+        "Each segment is a PUT on the bill; many commits share one. An idle app has none of either.",
+        "none",
+        (
+            (hourly("sidecar_stream_commits_total", "database"), "{{database}} commits"),
+            (hourly("sidecar_stream_segments_total", "database"), "{{database}} segments"),
+        ),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Bytes of segments, per hour",
+        "What the stream sends to the store, compressed. Restore points are counted apart.",
+        "bytes",
+        ((hourly("sidecar_stream_uploaded_bytes_total", "database"), "{{database}}"),),
+        (8, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Frames in the WAL",
+        "Pages in the write-ahead log. It is kept at some hundreds; if it only grows, a reader of the app never ends its transaction.",
+        "none",
+        ((f"max by (app, instance, database) (sidecar_wal_frames{EVERY})", "{{database}} {{instance}}"),),
+        (8, 8),
+    ),
+)
+
 DURATIONS = (
     Panel(
         "timeseries",
@@ -295,6 +357,7 @@ WHOLE = (
 ROWS = (
     ("Protection now", PROTECTION),
     ("Restore points", POINTS),
+    ("Streaming", STREAMS),
     ("Durations", DURATIONS),
     ("Bytes, requests and cost", MONEY),
     ("Lease, drills, credentials", SAFETY),

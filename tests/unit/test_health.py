@@ -11,6 +11,7 @@ from sidecar.status.health import Level, overall
 from sidecar.status.model import Status
 from sidecar.status.problems import Kind
 from sidecar.status.serialize import as_json
+from sidecar.status.stream import StreamStatus
 from tests.fakes import START, FakeClock
 
 
@@ -204,3 +205,71 @@ def test_a_remark_about_a_database_lasts_as_long_as_its_cause(status: Status) ->
     assert (verdict.level, verdict.reason, verdict.hint) == (Level.ATTENTION, "it has another name", "remove it")
     del status.remarks["app.db"]
     assert overall(status).level is Level.GOOD
+
+
+def streaming(status: Status, clock: FakeClock, setting: str = "on") -> StreamStatus:
+    """A database that is protected, and streamed since now."""
+    stream = running(status).databases["app.db"].stream
+    stream.setting, stream.active, stream.protects, stream.reason, stream.since = setting, True, True, "", clock.now()
+    return stream
+
+
+def test_a_stream_changes_nothing_of_what_is_green(status: Status, clock: FakeClock) -> None:
+    streaming(status, clock)
+    status.databases["app.db"].changed_since = clock.now()
+    clock.advance(3599)
+    assert overall(status).level is Level.GOOD
+
+
+@pytest.mark.parametrize(("minutes", "patience"), [(5, 3600), (30, 5400)])
+def test_a_stream_is_no_substitute_for_restore_points(
+    status: Status, clock: FakeClock, minutes: int, patience: int
+) -> None:
+    """An hour of changes, or three intervals if that is longer."""
+    status.interval = timedelta(minutes=minutes)
+    streaming(status, clock)
+    status.databases["app.db"].changed_since = clock.now()
+    clock.advance(patience)
+    assert overall(status).level is Level.GOOD
+    clock.advance(1)
+    verdict = overall(status)
+    assert (verdict.level, verdict.since) == (Level.ATTENTION, START)
+    assert "only the stream has the changes since 2026-11-20 14:55 UTC" in verdict.reason
+
+
+def test_a_day_without_a_restore_point_is_red_whatever_the_stream_has(status: Status, clock: FakeClock) -> None:
+    streaming(status, clock)
+    database = status.databases["app.db"]
+    database.changed_since = database.unprotected_since = clock.now()  # as the tracker of changes says after a day
+    clock.advance(86_401)
+    verdict = overall(status)
+    assert (verdict.level, verdict.title, verdict.since) == (Level.BAD, "Not protected", START)
+    assert "a stream is no substitute for restore points" in verdict.reason
+
+
+def test_a_rest_after_repeated_cuts_needs_attention(status: Status, clock: FakeClock) -> None:
+    stream = streaming(status, clock, "auto")
+    stream.active, stream.reason, stream.last_cut = False, "cut: the log was reset", "reset: the log was reset"
+    stream.resting_until = clock.now() + timedelta(minutes=5)
+    verdict = overall(status)
+    assert (verdict.level, verdict.title) == (Level.ATTENTION, "Protected – needs attention")
+    assert verdict.reason.endswith("after repeated cuts; the last one: reset: the log was reset")
+    clock.advance(300)
+    assert overall(status).level is Level.GOOD
+
+
+@pytest.mark.parametrize(
+    ("setting", "level"), [("on", Level.ATTENTION), ("auto", Level.GOOD), ("off", Level.GOOD)], ids=str
+)
+def test_only_a_stream_that_was_asked_for_is_missed(
+    status: Status, clock: FakeClock, setting: str, level: Level
+) -> None:
+    """And not before an interval has passed: a cut ends in a new stream by itself."""
+    stream = streaming(status, clock, setting)
+    stream.active, stream.reason = False, "the database is not in WAL mode"
+    clock.advance(300)
+    assert overall(status).level is Level.GOOD
+    clock.advance(1)
+    assert overall(status).level is level
+    if level is Level.ATTENTION:
+        assert overall(status).reason == "stream=on, but nothing is streamed: the database is not in WAL mode"
