@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sidecar.database.wal import Batch, Captured, fold
+from sidecar.database.wal import Batch, Captured, CutCause, StreamCut, fold
 from sidecar.model import Commit, LogPosition, Origin
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, encode, first_prev
 from sidecar.repository.keys import segment_key_of
@@ -82,11 +82,16 @@ class Segmenter:
         self._waiting: list[Captured] = []
         self._end = LogPosition(bytes(8), 0)
         self._unsummed = False
+        self._last = 0
         self._prev = first_prev(identity.name)
 
     def add(self, batch: Batch) -> None:
-        """Append what was captured."""
-        self._waiting.extend(batch.commits)
+        """Append what was captured. Raises `StreamCut` unless it continues what was added before."""
+        for commit in batch.commits:
+            if commit.first != self._last + 1:
+                raise StreamCut(CutCause.MISMATCH, f"commit {commit.first} was captured after commit {self._last}")
+            self._last = commit.number
+            self._waiting.append(commit)
         self._end = batch.end
         self._unsummed = self._unsummed or batch.unsummed
 

@@ -146,8 +146,10 @@ class Stream:
 
     async def _collect(self, writer: StreamWriter, timeout: float) -> None:
         """Take what was captured, at once if there is something, else what comes within the timeout."""
+        await writer.named()
         looked = self._feed.looked  # before: what comes between the two is taken now, and claimed the next time
-        await writer.add(await self._feed.take(timeout))
+        batch = await self._feed.take(timeout)
+        writer.add(batch)
         self._looked = looked
         self._status.wal_frames = self._feed.status.wal_frames
 

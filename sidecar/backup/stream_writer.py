@@ -76,12 +76,13 @@ class StreamWriter:
         """Name the stream once the store can be asked: the name is stamped like that of a restore point. Raises `SidecarError`."""
         async with self._naming:
             if self._segmenter is None:
-                now, monotonic = await self._fence.ensure_held(), self._clock.monotonic()
+                now = await self._fence.ensure_held()
+                clock = StoreTime(now, self._clock.now(), self._clock.monotonic())
                 start = await self._stamp(now)
                 self.name = name = StreamName(start, self._fence.epoch, self._options.holder)
                 self._lineage.stream(str(name))
                 self._fence.streamed(self._database.name, StreamRecord(str(name), self._start.term))
-                self._segmenter = Segmenter(self._identity(str(name)), StoreTime(now, self._clock.now(), monotonic))
+                self._segmenter = Segmenter(self._identity(str(name)), clock)
                 self._status.name = str(name)
                 after = str(self._start.after) if self._start.after else None
                 log.info("stream begun", database=self._database.name, stream=str(name), after=after)
@@ -107,9 +108,14 @@ class StreamWriter:
         """Whether there are commits that no segment has."""
         return self._segmenter is not None and self._segmenter.oldest is not None
 
-    async def add(self, batch: Batch) -> None:
-        """Append what was captured. Raises as `named`, the first time."""
-        (await self.named()).add(batch)
+    def add(self, batch: Batch) -> None:
+        """Append what was captured, once the stream is named. Raises `StreamCut` when something is missing in between.
+
+        Nothing is awaited between this and the taking of the batch: a cancellation there would lose it.
+        """
+        if self._segmenter is None:
+            raise StreamCut(CutCause.ERROR, "a stream without a name has no segments")
+        self._segmenter.add(batch)
         self._status.commits += sum(each.number - each.first + 1 for each in batch.commits)
         self._note_pending()
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from sidecar.backup.segmenter import FOLDED_BEYOND, Segmenter, StoreTime, StreamIdentity
-from sidecar.database.wal import Batch, Captured
+from sidecar.database.wal import Batch, Captured, StreamCut
 from sidecar.model import LogPosition, ObjectInfo, Position
 from sidecar.repository.format.increment import decode, first_prev
 from sidecar.repository.keys import segment_of
@@ -96,3 +98,11 @@ def test_time_is_corrected_by_replies_and_never_goes_back() -> None:
     assert times(segmenter, captured(3, 4.0, {1: page(b"a")})) == [start + 601_000_000]
     time.correct(STORE, MACHINE, 5.0)
     assert times(segmenter, captured(4, 6.0, {1: page(b"a")})) == [start + 601_000_000]
+
+
+def test_a_gap_between_captured_commits_is_a_cut() -> None:
+    """Whatever was lost on the way: what follows must not be published as if it continued."""
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 0.0))
+    segmenter.add(batch(captured(1, 1.0, {1: page(b"a")})))
+    with pytest.raises(StreamCut, match="commit 3 was captured after commit 1"):
+        segmenter.add(batch(captured(3, 2.0, {1: page(b"a")})))
