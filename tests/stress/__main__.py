@@ -54,6 +54,7 @@ def play(plan: Plan, folder: Path) -> Outcome:
         checked=verdict.checked,
         missed=verdict.missed,
         lost_by_sqlite=verdict.lost_by_sqlite,
+        damaged_by_sqlite=verdict.damaged_by_sqlite,
         wrong=len(verdict.wrong),
     )
     return plan, own, verdict, counts + verdict.counters
@@ -93,9 +94,7 @@ def main() -> int:
                 bad += bool(verdict.wrong)
                 for sentence in [*verdict.strange, *verdict.wrong[:5]]:
                     print(f"round {plan.seed}: {sentence}", flush=True)
-                if not (
-                    options.keep or (verdict.wrong and not options.mutant) or (own / "recorded/unexplained").exists()
-                ):
+                if not options.keep and (options.mutant in MUTANTS or not (verdict.wrong or verdict.strange)):
                     shutil.rmtree(own)
             if total["rounds"] % 10 == 0:
                 report(total, cuts)

@@ -20,14 +20,16 @@ from sidecar.database.wal.hold import Hold
 from sidecar.database.wal.proof import Mark
 from sidecar.model import LogPosition
 
+Patch = Callable[[object, str, object], None]  # setattr, or what a test undoes
+
 _PAUSE = 0.003  # seconds in which nothing is held, as when the process is not scheduled
 
 
-def without_proofs() -> None:
+def without_proofs(patch: Patch) -> None:
     """Locks alone must hold."""
-    proof.require_complete = lambda mark, now, found: None
-    proof.require_last = lambda mark, header: None
-    proof.first_unread = _first_unread
+    patch(proof, "require_complete", lambda mark, now, found: None)
+    patch(proof, "require_last", lambda mark, header: None)
+    patch(proof, "first_unread", _first_unread)
 
 
 def _first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
@@ -35,7 +37,7 @@ def _first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
     return min(mark.index.frame, now.frame) if same else 0
 
 
-def nothing_held() -> None:
+def nothing_held(patch: Patch) -> None:
     """No read transaction between two hops; only the proofs notice."""
     hop = Hold.hop
 
@@ -43,10 +45,15 @@ def nothing_held() -> None:
         hop(self)
         self.hands.end()
 
-    Hold.hop = ending  # type: ignore[method-assign]
+    patch(Hold, "hop", ending)
 
 
-def old_one_ended_first() -> None:
+def _nothing_held_unproved(patch: Patch) -> None:
+    nothing_held(patch)
+    without_proofs(patch)
+
+
+def old_one_ended_first(patch: Patch) -> None:
     """A hop ends the old transaction before it begins the new one."""
     begin = Hands.begin
 
@@ -55,18 +62,18 @@ def old_one_ended_first() -> None:
         time.sleep(_PAUSE)
         begin(self)
 
-    Hands.begin = late  # type: ignore[method-assign]
-    without_proofs()
+    patch(Hands, "begin", late)
+    without_proofs(patch)
 
 
-def commit_markers() -> None:
+def commit_markers(patch: Patch) -> None:
     """What the file says is committed counts, not what the wal-index says."""
     index = Hands.index
-    Hands.index = lambda self: scanned(self.files.wal, index(self))  # type: ignore[method-assign]
-    without_proofs()
+    patch(Hands, "index", lambda self: scanned(self.files.wal, index(self)))
+    without_proofs(patch)
 
 
-def resumed_by_position() -> None:
+def resumed_by_position(patch: Patch) -> None:
     """A successor only compares the place in the log, and leaves the rest to its first hop."""
 
     def resume(self: Hold, log: LogPosition) -> None:
@@ -77,11 +84,11 @@ def resumed_by_position() -> None:
         self._begin_at(now, log.frame, log.checksum)
         self._keep(Mark(at, self._header(at, log.frame)), Found())
 
-    Hold.resume = resume  # type: ignore[method-assign]
-    without_proofs()
+    patch(Hold, "resume", resume)
+    without_proofs(patch)
 
 
-def uncounted() -> None:
+def uncounted(patch: Patch) -> None:
     """The counter of commits is not looked at; `strays` take the locks away that made it the second proof."""
     require = proof.require_complete
 
@@ -89,22 +96,17 @@ def uncounted() -> None:
         counted = (mark.index.change + len(found.ends)) % (1 << 32)
         require(mark, replace(now, change=counted), found)
 
-    proof.require_complete = uncounting
+    patch(proof, "require_complete", uncounting)
 
 
-def _nothing_held_unproved() -> None:
-    nothing_held()
-    without_proofs()
-
-
-MUTANTS: dict[str, Callable[[], None]] = {
+MUTANTS: dict[str, Callable[[Patch], None]] = {
     "nothing-held": _nothing_held_unproved,
     "markers": commit_markers,
     "end-first": old_one_ended_first,
     "resume-by-position": resumed_by_position,
     "uncounted": uncounted,
 }
-SURVIVORS: dict[str, Callable[[], None]] = {"nothing-held-proved": nothing_held, "strays": lambda: None}
+SURVIVORS: dict[str, Callable[[Patch], None]] = {"nothing-held-proved": nothing_held, "strays": lambda patch: None}
 # What a mutant's rounds are like, besides busy writers.
 SETTINGS: dict[str, dict[str, Any]] = {
     "nothing-held": {"sample": 0.0},  # there is no snapshot that is held
@@ -117,9 +119,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def apply(name: str) -> None:
+def apply(name: str, patch: Patch = setattr) -> None:
     """Break this process."""
-    (MUTANTS | SURVIVORS)[name]()
+    (MUTANTS | SURVIVORS)[name](patch)
 
 
 def scanned(file: int, now: WalIndex) -> WalIndex:

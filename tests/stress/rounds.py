@@ -32,7 +32,6 @@ class Round:
         self._ready = False
         self._lives = 0
         self.kills = self.follower_kills = 0
-        self._killed_all = False
 
     def run(self) -> Verdict:
         """Play it, and judge it. Nobody is left running."""
@@ -51,7 +50,7 @@ class Round:
             self._sweep()
         plan = self._plan
         judge = Judge(self._database, self._recorded, self._acknowledged, seed=plan.seed)
-        return judge.judge(calm=plan.calm, killed_all=self._killed_all, old=any(each != NEW for each in plan.libraries))
+        return judge.judge(calm=plan.calm, old=any(each != NEW for each in plan.libraries))
 
     def _make_database(self) -> None:
         self._database.touch()
@@ -83,7 +82,6 @@ class Round:
                 time.sleep(rng.choice([0, rng.uniform(0, 0.4)]))
                 self._follow()
             elif chance < 0.4 + self._plan.kill_all:
-                self._killed_all = True
                 if rng.random() < 0.3:
                     self._kill_follower()
                 for number in self._writers:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HAND_WAIT = 100  # milliseconds: only a recovery makes readers wait
 _LOCKER_WAIT = 50
+_OPENING_WAIT = 250  # an app that closes the database locks it, copies its log and deletes that
 _LOOKS = 20
 
 
@@ -42,8 +43,9 @@ class Hands:
         self._last: tuple[bytes, WalIndex | None] = (b"", None)
         self._looking = threading.Lock()  # another thread may read the header while this one closes the files
         try:
-            self._checkpointer = self._connect("rw", 0)
+            self._checkpointer = self._connect("rw", _OPENING_WAIT)
             self._require_wal()
+            self._checkpointer.execute("PRAGMA busy_timeout=0")
             self.held, self.free = (self._connect("ro", _HAND_WAIT) for _ in range(2))
             _touch(self.free)
             self._files = Descriptors.open(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, StreamCut
+from sidecar.database.wal import CutCause, Follower, StreamCut, hands
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
 
@@ -204,4 +204,21 @@ def test_rollback_mode_is_told(tmp_path: Path) -> None:
         with pytest.raises(StreamCut, match="journal mode delete") as cut:
             follower.open()
         assert cut.value.cause is CutCause.MODE
+        follower.close()
+
+
+def test_a_database_that_is_locked_for_a_moment_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by an app that closes it: the last connection locks the database while it copies the log and deletes it."""
+    monkeypatch.setattr(hands, "_OPENING_WAIT", 60_000)
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("PRAGMA locking_mode=EXCLUSIVE", "CREATE TABLE t(a)")
+        app.say(
+            "sql", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 300000) SELECT max(i) FROM n", ()
+        )
+        app.say("close")
+        follower = Follower(path, DRIVER)
+        follower.open()
+        app.answer()
+        app.answer()
         follower.close()
