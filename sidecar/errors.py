@@ -101,8 +101,8 @@ class DamagedRestorePoint(SidecarError):
 class UnsupportedRestorePoint(SidecarError):
     """A restore point has a newer format. It is not damaged, so no older one may replace it."""
 
-    exit_code = ExitCode.DAMAGED
-    reason = Reason.DAMAGED
+    exit_code = ExitCode.CONFIGURATION
+    reason = Reason.CONFIGURATION
 
 
 class DamagedSegment(SidecarError):

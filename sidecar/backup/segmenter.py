@@ -1,11 +1,13 @@
-"""From captured commits to segments: times by the store's clock, folding, the chain of digests. Pure."""
+"""From captured commits to segments: times by the store's clock, folding, splitting, the chain of digests. Pure."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sidecar.database.wal import Batch, Captured, CutCause, StreamCut, fold
 from sidecar.model import Commit, LogPosition, Origin
+from sidecar.repository.format.folding import PART, Portion, split
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, encode, first_prev
 from sidecar.repository.keys import segment_key_of
 
@@ -61,7 +63,8 @@ class StreamIdentity:
 class Outgoing:
     """A segment to be published: its last commit, and that one's time in microseconds.
 
-    `commits` counts all of them, and `since` is when the first was captured, in monotonic seconds.
+    `since` is when its first commit was captured, in monotonic seconds. Where it is not `whole`, its transaction goes on in
+    the next segment, and nothing of it can be restored before the store has the last of them.
     """
 
     key: str
@@ -69,17 +72,30 @@ class Outgoing:
     digest: str
     last: int
     time: int
-    commits: int
     since: float
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A portion that is not encoded yet. `log` is the last frame that it covers, where that is known."""
+
+    portion: Portion
+    since: float
+    anchor: ClockAnchor
+    log: LogPosition | None
 
 
 class Segmenter:
     """Collects the captured commits of one stream, and makes segments of them, each of which continues the one before."""
 
-    def __init__(self, identity: StreamIdentity, time: StoreTime) -> None:
+    def __init__(self, identity: StreamIdentity, time: StoreTime, part: int = PART) -> None:
+        """A transaction with more than `part` bytes of page images goes over several segments."""
         self.time = time
+        self._part = part
         self._identity = identity
         self._waiting: list[Captured] = []
+        self._portions: deque[_Waiting] = deque()
         self._end = LogPosition(bytes(8), 0)
         self._unsummed = False
         self._last = 0
@@ -98,35 +114,52 @@ class Segmenter:
     @property
     def oldest(self) -> float | None:
         """When the oldest waiting commit was captured, in monotonic seconds."""
+        if self._portions:
+            return self._portions[0].since
         return self._waiting[0].since if self._waiting else None
 
     def next(self) -> Outgoing | None:
-        """A segment of all that waits, which does not wait any more; None when nothing does."""
-        if not self._waiting:
+        """The next segment: of all that waits, or of the next part of that; None when nothing waits any more."""
+        if not self._portions and self._waiting:
+            self._portions.extend(self._split())
+        if not self._portions:
             return None
+        waiting = self._portions[0]
+        outgoing = self._encode(waiting)
+        self._portions.popleft()
+        return outgoing
+
+    def _split(self) -> Sequence[_Waiting]:
         waiting, self._waiting = self._waiting, []
-        commits = self._commits(waiting)
-        identity, last = self._identity, commits[-1]
+        portions = split(self._commits(waiting), waiting[0].first, self._part)
+        return [
+            _Waiting(each, waiting[0].since, self.time.anchor, self._end if each is portions[-1] else None)
+            for each in portions
+        ]
+
+    def _encode(self, waiting: _Waiting) -> Outgoing:
+        identity, portion = self._identity, waiting.portion
+        last = portion.commits[-1]
         header = SegmentHeader(
             identity.database,
             identity.name,
-            waiting[0].first,
-            last.number,
+            portion.first,
+            portion.last,
             len(next(iter(last.images.values()))),
             self._prev,
             identity.holder,
             identity.epoch,
             identity.sqlite,
-            self.time.anchor,
+            waiting.anchor,
             identity.after,
-            self._end,
+            waiting.log,
             self._unsummed,
         )
-        encoded = encode(header, commits)
+        encoded = encode(header, portion.commits)
         self._prev = encoded.digest  # `unsummed` stays: SQLite cannot recover what follows such a frame either
-        key = segment_key_of(identity.database, identity.name, header.first, header.last, last.time // 1000)
+        key = segment_key_of(identity.database, identity.name, portion.first, portion.last, portion.time)
         return Outgoing(
-            key, encoded.data, encoded.digest, last.number, last.time, last.number - header.first + 1, waiting[0].since
+            key, encoded.data, encoded.digest, portion.last, last.time, waiting.since, whole=not last.continued
         )
 
     def _commits(self, waiting: Sequence[Captured]) -> list[Commit]:

@@ -167,14 +167,15 @@ class StreamWriter:
             log.warning("segment not published", database=self._database.name, error=error.message, hint=error.hint)
 
     def _confirm(self, outgoing: Outgoing, info: ObjectInfo, segmenter: Segmenter) -> None:
-        """The store has the segment, and nobody had taken over."""
+        """The store has the segment, and nobody had taken over. A transaction counts with the last of its segments."""
         status = self._status
         status.segments += 1
         status.uploaded += len(outgoing.data)
-        status.confirmed = outgoing.last
         segmenter.time.correct(info.last_modified, self._clock.now(), self._clock.monotonic())
-        record = StreamRecord(str(self.name), self._start.term, outgoing.last, outgoing.time)
-        self._fence.streamed(self._database.name, record)
+        if outgoing.whole:
+            status.confirmed = outgoing.last
+            record = StreamRecord(str(self.name), self._start.term, outgoing.last, outgoing.time)
+            self._fence.streamed(self._database.name, record)
         self._outgoing = None
         self._note_pending()
 

@@ -109,6 +109,7 @@ class _Replay:
         self._leg: Leg | None = None
         self._left = 0  # segments of the leg that were not taken yet
         self._commit = 0  # of the leg's stream: the last that was taken, applied or already in the file
+        self._begun = 0  # the commit that a part was taken of
         self._digest = ""
         self._size = 0  # pages
 
@@ -149,6 +150,7 @@ class _Replay:
                 raise DamagedSegment(f"stream {self._leg.stream.name} has no commit {self._commit + 1}")
             self._leg = next(self._legs)
             self._left, self._commit, self._digest = len(self._leg.segments), self._leg.after, ""
+            self._begun = 0
         self._left -= 1
 
     def _checked(self, info: SegmentInfo, data: Bytes | None) -> Segment:
@@ -180,12 +182,14 @@ class _Replay:
                 continue
             if commit.number > self._require_leg().upto:
                 return
-            if commit.number > self._commit + 1 and not (commit.folded and segment.header.first <= self._commit + 1):
+            follows = commit.number in {self._commit + 1, self._begun}
+            if not follows and not (commit.folded and segment.header.first <= self._commit + 1):
                 raise DamagedSegment(f"commit {self._commit + 1} of {segment.header.stream} is missing")
             if self._until is not None and commit.time > self._until:
                 self._stop(End.INSTANT, "")
                 return
             self._pages.add(commit)
+            self._begun = commit.number if commit.continued else 0
             if not commit.continued:
                 self._commit, self._size = commit.number, commit.pages
                 position = Position(segment.header.stream, commit.number)

@@ -296,7 +296,7 @@ def test_verify_calls_a_newer_format_what_it_is(local: Machine) -> None:
     end = start + int.from_bytes(data[start - 4 : start], "little") - 32
     path.write_bytes(data[:end] + hashlib.sha256(data[start:end]).digest() + data[end + 32 :])
     done = local.cli("verify", "--all")
-    assert done.returncode == 65
+    assert done.returncode == 78
     assert "NOT VERIFIED" in done.stdout
     assert "format version 9" in done.stdout
     assert "1 of 2 restore points are of a newer format" in complaint(done.stderr)

@@ -16,7 +16,7 @@ EXIT_CODES = {
     "DamagedSegment": 65,
     "UnsupportedSegment": 78,
     "DatabaseMissing": 65,
-    "UnsupportedRestorePoint": 65,
+    "UnsupportedRestorePoint": 78,
     "ReuseFailed": 70,
     "DamagedLease": 65,
     "UnsupportedLease": 78,

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from sidecar.model import Bytes, Commit
-from sidecar.repository.format.increment import MAXIMUM
+
+PART = 8 << 20  # bytes of page images: a restore fetches several segments at once, and one may be raw beside its pages
 
 
 def fold(commits: Sequence[Commit]) -> Commit:
@@ -44,7 +45,7 @@ class Portion:
     time: int
 
 
-def split(commits: Sequence[Commit], first: int, limit: int = MAXIMUM) -> list[Portion]:
+def split(commits: Sequence[Commit], first: int, limit: int = PART) -> list[Portion]:
     """Commits, of which the first is or begins with number `first`, in portions of at most `limit` bytes of images.
 
     A transaction that does not fit into one portion by itself goes on in the next ones.

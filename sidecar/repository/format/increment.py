@@ -27,7 +27,7 @@ from sidecar.model import Commit, LogPosition, Origin
 
 FORMAT_VERSION = 1
 LEVEL = 3
-MAXIMUM = 64 << 20  # bytes of page images in a segment
+MAXIMUM = 64 << 20  # bytes of page images in a segment: what a reader accepts, and more than is written
 
 _MAGIC = b"SIDEINC"
 _START = struct.Struct("<8sI")
@@ -97,9 +97,11 @@ def first_prev(stream: str) -> str:
 
 
 def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL) -> EncodedSegment:
-    """The bytes of a segment. Raises ValueError for commits that are not those that the header describes."""
+    """The bytes of a segment. Raises ValueError for commits that are not those of the header, or more than can be read."""
     if problem := _problem(header, commits):
         raise ValueError(problem)
+    if (size := sum(len(each.images) for each in commits) * header.page_size) > MAXIMUM:
+        raise ValueError(f"{size} bytes of pages are more than one segment may have")
     if not _is_page_size(header.page_size):
         raise ValueError(f"{header.page_size} is not a page size of SQLite")
     head = json.dumps(_encode_header(header), separators=(",", ":")).encode()
