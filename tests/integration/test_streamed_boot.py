@@ -1,15 +1,16 @@
 """A boot restores the newest restore point and its stream's tail: damage costs what follows it, and is told."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sidecar.errors import DamagedRestorePoint, UnsupportedSegment
+from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint, UnsupportedSegment
 from sidecar.host.files import kept_aside
 from sidecar.lease.record import KEY, Record, StreamRecord
-from sidecar.model import AtRestorePoint, Commit, IfAbsent, Position
+from sidecar.model import AtRestorePoint, Commit, IfAbsent, IfMatch, Position
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.drill_tag import DRILL_TAG
 from sidecar.restore.preview import preview
@@ -154,6 +155,28 @@ async def test_a_segment_of_a_newer_version_stops_the_boot(scene: Streamed) -> N
         await scene.machine.boot()
     assert refused.value.exit_code == 78
     assert list(scene.machine.database.path.parent.iterdir()) == []
+
+
+async def test_a_restore_point_of_a_newer_version_stops_the_boot(scene: Streamed) -> None:
+    """78: it is not damaged, so no older one takes its place, whatever the stream would bring."""
+    first, _ = await scene.stream(1, 6, None)
+    await scene.point(2, 2.5, Position(first, 2))
+    newest = await scene.point(4, 4.5, Position(first, 4))
+    blob = await scene.store.get(newest.key)
+    data = of_format_9(bytes(blob.data))
+    await scene.store.put(newest.key, data, condition=IfMatch(blob.info.etag), metadata=blob.info.metadata)
+    with pytest.raises(UnsupportedRestorePoint, match="format version 9") as refused:
+        await scene.machine.boot()
+    assert refused.value.exit_code == 78
+    assert list(scene.machine.database.path.parent.iterdir()) == []
+
+
+def of_format_9(data: bytes) -> bytes:
+    """A restore point as a later version may write it: its index says so, under a checksum that is right."""
+    changed = data.replace(b'"format":1', b'"format":9')
+    start = changed.rindex(b"{", 0, changed.index(b'"format":9'))
+    end = start + int.from_bytes(changed[start - 4 : start], "little") - 32
+    return changed[:end] + hashlib.sha256(changed[start:end]).digest() + changed[end + 32 :]
 
 
 async def test_a_side_line_is_told_and_not_restored(scene: Streamed) -> None:

@@ -357,6 +357,19 @@ async def test_a_transaction_without_its_last_part_is_not_applied(
     assert [each.name for each in file.parent.iterdir() if "live" not in each.name] == [file.name]
 
 
+async def test_folded_commits_in_several_parts_are_one_transaction(
+    bucket: Bucket, file: Path, recorder: Recorder
+) -> None:
+    """A backlog that was folded, and is too large for one segment: its later parts begin with its last number."""
+    folded = fold(recorder.commits[2:])
+    stream = bucket.stream(FIRST, [recorder.commits[:2], [folded]], 4096, limit=2 * 4096)
+    stream = replace(stream, segments=tuple(sorted(stream.segments, key=lambda each: each.key)))
+    assert [each.first for each in stream.segments[-2:]] == [10, 10]
+    reached = await apply(bucket, file, line(leg(stream)))
+    assert (reached.stopped, reached.position) == ("", Position(FIRST, 10))
+    assert file.read_bytes() == recorder.states[10]
+
+
 async def test_a_result_whose_first_page_says_another_size_is_refused(
     bucket: Bucket, file: Path, recorder: Recorder
 ) -> None:

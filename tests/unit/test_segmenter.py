@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sidecar.backup.segmenter import FOLDED_BEYOND, Segmenter, StoreTime, StreamIdentity
+from sidecar.backup.segmenter import FOLDED_BEYOND, Outgoing, Segmenter, StoreTime, StreamIdentity
 from sidecar.database.wal import Batch, Captured, StreamCut
 from sidecar.model import LogPosition, ObjectInfo, Position
 from sidecar.repository.format.increment import decode, first_prev
@@ -61,7 +61,6 @@ def test_a_segment_says_what_it_holds_and_continues_the_one_before() -> None:
     known = segment_of(ObjectInfo(second.key, 1, "", STORE))
     assert known
     assert (known.first, known.last, known.time) == (3, 3, second.time // 1000)
-    assert (first.commits, second.commits) == (2, 1)
 
 
 def test_a_segment_with_much_in_it_is_folded() -> None:
@@ -106,3 +105,36 @@ def test_a_gap_between_captured_commits_is_a_cut() -> None:
     segmenter.add(batch(captured(1, 1.0, {1: page(b"a")})))
     with pytest.raises(StreamCut, match="commit 3 was captured after commit 1"):
         segmenter.add(batch(captured(3, 2.0, {1: page(b"a")})))
+
+
+def test_a_giant_transaction_goes_over_several_segments() -> None:
+    """Each has a key of its own, in order, and none but the last is whole: nothing of it is protected before."""
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 0.0), part=4 * 512)
+    segmenter.add(batch(captured(1, 1.0, {1: page(b"a")}), captured(2, 2.0, {n: page(b"b") for n in range(1, 11)})))
+    parts = drained(segmenter)
+    segments = [decode(each.data, each.key) for each in parts]
+    assert [(each.header.first, each.header.last) for each in segments] == [(1, 1), (2, 2), (2, 2), (2, 2)]
+    assert [each.whole for each in parts] == [True, False, False, True]
+    assert [each.header.log for each in segments] == [None, None, None, END]
+    assert [each.key for each in parts] == sorted({each.key for each in parts})
+    digests = [first_prev(NAME), *(each.digest for each in segments)]
+    assert [each.header.prev for each in segments] == digests[:-1]
+    pages = {number for each in segments for commit in each.commits if commit.number == 2 for number in commit.images}
+    assert pages == set(range(1, 11))
+
+
+def test_what_waits_is_as_old_as_the_first_part_until_the_last_one_is_taken() -> None:
+    segmenter = Segmenter(identity(), StoreTime(STORE, MACHINE, 0.0), part=512)
+    segmenter.add(batch(captured(1, 1.0, {1: page(b"a"), 2: page(b"b")})))
+    assert segmenter.next()
+    segmenter.add(batch(captured(2, 5.0, {1: page(b"c")})))
+    assert segmenter.oldest == 1.0
+    assert segmenter.next()
+    assert segmenter.oldest == 5.0
+
+
+def drained(segmenter: Segmenter) -> list[Outgoing]:
+    found: list[Outgoing] = []
+    while outgoing := segmenter.next():
+        found.append(outgoing)
+    return found
