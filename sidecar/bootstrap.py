@@ -23,8 +23,8 @@ from sidecar.backup import (
     SnapshotCheck,
     Stream,
     StreamOptions,
-    StreamWriter,
     build_backup,
+    build_stream,
 )
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import (
@@ -242,19 +242,13 @@ class Services:
         pace = Pace(settings.stream_interval.total_seconds(), self.clock)
         options = StreamOptions(self.holder, self.driver.version, settings.stream_interval, settings.interval, pace)
         increments, status, clock = Increments(self.catalog().store), self.status, self.clock
-
-        def stream(of: Database) -> Stream:
-            lineage = self.lineage(of)
-            return Stream(
-                of,
-                self.feeds[of.path],
-                lambda start: StreamWriter(of, start, increments, lineage, fence, options, status, clock),
-                options,
-                status,
-                clock,
+        streams = {
+            each.name: build_stream(
+                each, self.feeds[each.path], increments, self.lineage(each), fence, options, status, clock
             )
-
-        return Streams({each.name: stream(each) for each in self.databases}, capture.running)
+            for each in self.databases
+        }
+        return Streams(streams, capture.running)
 
     def backups(
         self, fence: Fence, show: Show = progress_log, streams: Mapping[str, Stream] | None = None

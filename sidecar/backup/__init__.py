@@ -1,6 +1,6 @@
 """Keeps a database protected: cycle, loop, final backup, fenced state."""
 
-from sidecar.backup.assembly import Repository, build_backup
+from sidecar.backup.assembly import Repository, build_backup, build_stream
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.cycle import Cycle
 from sidecar.backup.diverged import Diverged, DivergedLine
@@ -13,7 +13,7 @@ from sidecar.backup.pace import Pace
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
-from sidecar.backup.stream_writer import StreamOptions, StreamWriter
+from sidecar.backup.stream_writer import StreamOptions
 
 __all__ = [
     "Backup",
@@ -32,7 +32,7 @@ __all__ = [
     "Start",
     "Stream",
     "StreamOptions",
-    "StreamWriter",
     "build_backup",
+    "build_stream",
     "shown_in",
 ]

@@ -10,12 +10,14 @@ from sidecar.backup.main_line import MainLine
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
+from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 from sidecar.concurrency import ConcurrencyLimit
-from sidecar.database import Lineage, Snapshotter
+from sidecar.database import Feed, Lineage, Snapshotter
 from sidecar.host import Clock
 from sidecar.lease import Fence
 from sidecar.model import Database
 from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, Reader, expiry_of
+from sidecar.repository.increments import Increments
 from sidecar.status import Status
 from sidecar.storage import Prunable
 
@@ -33,6 +35,27 @@ class Repository:
     reader: Reader
     prunable: Prunable | None = None
     check_every: float = CHECK_EVERY
+
+
+def build_stream(
+    database: Database,
+    feed: Feed,
+    increments: Increments,
+    lineage: Lineage,
+    fence: Fence,
+    options: StreamOptions,
+    status: Status,
+    clock: Clock,
+) -> Stream:
+    """The stream of one database, with a writer for each time that it begins anew."""
+    return Stream(
+        database,
+        feed,
+        lambda start: StreamWriter(database, start, increments, lineage, fence, options, status, clock),
+        options,
+        status,
+        clock,
+    )
 
 
 def build_backup(

@@ -22,6 +22,7 @@ from sidecar.daemon.shutdown import Shutdown
 from sidecar.daemon.signals import Signals
 from sidecar.daemon.silence import log_silence
 from sidecar.daemon.sockets import listen, listen_privately
+from sidecar.daemon.stream_cost import log_stream_cost
 from sidecar.daemon.workers import Work, Workers
 from sidecar.errors import ConfigurationError
 from sidecar.host import Descendants, Proc, become_subreaper, control_path
@@ -60,6 +61,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         background.look_when_doubted,
         *incidents.work,
         server.load,
+        partial(log_stream_cost, status),
         final.publish_diverged,
         *_drills(services, backups),
     ]

@@ -12,6 +12,7 @@ from sidecar.status import (
     Problem,
     Status,
     StoredPoint,
+    StreamStatus,
     acknowledge_command,
     is_open,
     of_database,
@@ -25,9 +26,11 @@ AT = "%Y-%m-%d %H:%M:%S UTC"
 _DATABASE = Template("""<section class="card">
 <div class="head"><h2>$name</h2><span class="badge" data-level="$level">$title</span></div>
 <p class="path">$path</p>
-<h3>Restore points in the store</h3>
+$stream<h3>Restore points in the store</h3>
 $listing
 </section>
+""")
+_STREAM = Template("""<p class="note stream $ink">$line</p>
 """)
 _LISTING = Template("""<p class="note">$summary</p>
 $points""")
@@ -78,12 +81,31 @@ def _database(status: Status, database: DatabaseStatus) -> str:
     listing = status.listings.get(database.name)
     return _filled(
         _DATABASE,
-        {"listing": _listing(listing, status.now()) if listing else '<p class="note">The store is not listed yet.</p>'},
+        {
+            "listing": _listing(listing, status.now())
+            if listing
+            else '<p class="note">The store is not listed yet.</p>',
+            "stream": _stream(database.stream, status.now()),
+        },
         name=database.name,
         level=verdict.level.value,
         title=verdict.title,
         path=database.path,
     )
+
+
+def _stream(stream: StreamStatus, now: datetime) -> str:
+    """One line on the stream between restore points; nothing where none is wanted."""
+    if not stream.is_wanted:
+        return ""
+    line = f"Not streaming: {stream.reason}."
+    if stream.active and stream.since:
+        lag = stream.lag_seconds(now)
+        line = f"Streaming since {stream.since:{AT}}; {f'{lag:.1f} s behind' if lag else 'nothing waits'}."
+        line += "" if stream.protects else " It protects nothing before the next restore point."
+    if stream.last_cut and stream.last_cut_at:
+        line += f" Last cut {format_age(stream.last_cut_at, now)} ago: {stream.last_cut}."
+    return _filled(_STREAM, {}, ink="look-ink" if stream.setting == "on" and not stream.active else "", line=line)
 
 
 def _problems(status: Status) -> str:

@@ -1,5 +1,6 @@
 """The read-model of the daemon and its judgement; pure."""
 
+from sidecar.status.cost import busiest
 from sidecar.status.findings import (
     HINT,
     covers,
@@ -50,6 +51,7 @@ __all__ = [
     "StreamStatus",
     "acknowledge_command",
     "as_json",
+    "busiest",
     "covers",
     "digests_of",
     "format_findings",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 MONTH = 30 * 24 * 3600.0
 SHORTEST = 3600.0
+SLOWER = 5.0  # the `stream_interval` that a stream's cost is compared with, in seconds
+KEPT = 35 * 24 * 3600.0  # for how long segments are kept, in seconds
 GB = 1e9
 
 
@@ -50,6 +52,36 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """Segments, each of one PUT, and their bytes in a number of `seconds`, with this `stream_interval` in seconds."""
+
+    seconds: float
+    interval: float
+    segments: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCost:
+    """US dollars per month of the segments: their PUTs, sending them, and keeping them for 35 days.
+
+    `segments` and `sent` are those of a month. `slower` is what the PUTs would cost with `stream_interval=5s`.
+    """
+
+    segments: float
+    sent: float
+    requests: float
+    egress: float
+    storage: float
+    slower: float
+
+    @property
+    def total(self) -> float:
+        """The cost of a month, once the oldest segments expire."""
+        return self.requests + self.egress + self.storage
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """US dollars per month. `egress` is the traffic out of the machine (restore points) and the store (drills).
 
@@ -77,6 +109,29 @@ def estimate(measured: Measured, boot: Measured | None = None, prices: Prices = 
         egress=(factor * measured.sent * prices.sent + received * measured.received * prices.received) / GB,
         boot=_once(boot, prices) if boot else 0.0,
     )
+
+
+def estimate_stream(streamed: Streamed, prices: Prices = PRICES) -> StreamCost:
+    """Extrapolate what was streamed to a month, as `estimate` does.
+
+    With a longer interval segments are as much farther apart: where an app commits once a minute, nothing changes.
+    """
+    seconds = max(streamed.seconds, SHORTEST)
+    segments, sent = MONTH / seconds * streamed.segments, MONTH / seconds * streamed.sent
+    apart = MONTH / segments + max(0.0, SLOWER - streamed.interval) if segments else MONTH
+    return StreamCost(
+        segments=segments,
+        sent=sent,
+        requests=segments * prices.write,
+        egress=sent / GB * prices.sent,
+        storage=sent * KEPT / MONTH / GB * prices.stored,
+        slower=MONTH / apart * prices.write if segments else 0.0,
+    )
+
+
+def busiest(interval: float) -> float:
+    """US dollars of PUTs in a month in which a segment is written every `interval` seconds."""
+    return estimate_stream(Streamed(MONTH, interval, round(MONTH / interval), 0)).requests
 
 
 def _once(measured: Measured, prices: Prices) -> float:

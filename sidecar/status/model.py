@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.status.cost import Cost, Measured, estimate
+from sidecar.status.cost import Cost, Measured, StreamCost, Streamed, estimate, estimate_stream
 from sidecar.status.histogram import Histogram
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem, Problems
@@ -292,6 +292,15 @@ class Status:
             self.drill_interval.total_seconds() if self.drill_interval else 0.0,
         )
         return estimate(since, boot)
+
+    def stream_cost(self) -> StreamCost | None:
+        """The part of `cost` that is the streams', and keeping their segments; None where nothing is to be streamed or paid."""
+        if not self._billable or self.stream_interval is None:
+            return None
+        streams = [each.stream for each in self.databases.values()]
+        seconds = self._measured().seconds - (self.boot.seconds if self.boot else 0.0)
+        segments, sent = sum(each.segments for each in streams), sum(each.uploaded for each in streams)
+        return estimate_stream(Streamed(seconds, self.stream_interval.total_seconds(), segments, sent))
 
     def _measured(self) -> Measured:
         """Everything since the start."""

@@ -107,6 +107,23 @@ def _cost(status: Status) -> dict[str, object] | None:
         "sent_bytes": status.sent,
         "received_bytes": status.received,
         "stored_bytes": status.stored,
+        "stream": _stream_cost(status),
+    }
+
+
+def _stream_cost(status: Status) -> dict[str, float] | None:
+    """PUTs, bytes and dollars of a month."""
+    cost = status.stream_cost()
+    if cost is None:
+        return None
+    return {
+        "segments": round(cost.segments),
+        "sent": round(cost.sent),
+        "requests": round(cost.requests, 4),
+        "egress": round(cost.egress, 4),
+        "storage": round(cost.storage, 4),
+        "total": round(cost.total, 4),
+        "with_5s": round(cost.slower, 4),
     }
 
 

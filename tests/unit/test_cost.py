@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.model import Database
-from sidecar.status.cost import MONTH, PRICES, READS, WRITES, Measured, estimate
+from sidecar.status.cost import MONTH, PRICES, READS, WRITES, Measured, Streamed, busiest, estimate, estimate_stream
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
 from sidecar.storage.open import parse_location
@@ -103,3 +103,36 @@ def test_a_directory_costs_nothing_to_anybody() -> None:
     status = status_of("file:///store", FakeClock())
     assert status.cost() is None
     assert as_json(status)["cost"] is None
+
+
+def test_a_month_of_writing_every_second_is_thirteen_dollars_of_puts() -> None:
+    """2,592,000 PUTs at $5 for a million; a fifth of it with an interval of 5 s."""
+    cost = estimate_stream(Streamed(MONTH, 1.0, 2_592_000, 10**9))
+    assert cost.requests == pytest.approx(12.96) == busiest(1.0)
+    assert cost.slower == pytest.approx(2.592) == busiest(5.0)
+    assert (cost.egress, cost.storage) == pytest.approx((0.02, 0.023 * 35 / 30))
+    assert cost.total == pytest.approx(12.96 + 0.02 + 0.023 * 35 / 30)
+
+
+def test_a_longer_interval_saves_nothing_where_commits_are_rare() -> None:
+    """One a minute: the next segment is 64 s after the one before instead of 60 s."""
+    cost = estimate_stream(Streamed(MONTH, 1.0, 43_200, 0))
+    assert cost.slower == pytest.approx(cost.requests * 60 / 64)
+    idle = estimate_stream(Streamed(MONTH, 1.0, 0, 0))
+    assert (idle.requests, idle.slower) == (0, 0)
+
+
+def test_the_status_has_the_streams_of_all_databases_apart() -> None:
+    clock = FakeClock()
+    status = status_of("s3://bucket", clock)
+    status.enter("running", ready=True)
+    assert status.stream_cost() is None
+    status.stream_interval = timedelta(seconds=1)
+    clock.advance(timedelta(days=30).total_seconds())
+    status.databases["app.db"].stream.segments, status.databases["app.db"].stream.uploaded = 1000, 10**9
+    shown = as_json(status)["cost"]
+    assert isinstance(shown, dict)
+    assert (shown["stream"]["segments"], shown["stream"]["requests"], shown["stream"]["egress"]) == (1000, 0.005, 0.02)
+    free = status_of("file:///store", clock)
+    free.stream_interval = timedelta(seconds=1)
+    assert free.stream_cost() is None

@@ -13,6 +13,7 @@ from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
 from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import StoreTrial
+from sidecar.cli.check.stream import stream
 from sidecar.cli.output import Table, say
 from sidecar.cli.session import attended
 from sidecar.database import describe_links, require_posix_locks
@@ -75,6 +76,7 @@ def _steps(services: Services, fly_toml: str | None) -> list[_Step]:
             for each in services.databases
         ),
         *(_Step(f"database {each.name}", partial(_database, services, trial, each)) for each in services.databases),
+        *(_Step(f"stream {each.name}", partial(stream, services, each)) for each in services.databases),
         *(_Step(f"owner {each.name}", partial(_owner, services, trial, each)) for each in services.databases),
     ]
 

@@ -3,6 +3,7 @@
 from sidecar.database.wal.backlog import Backlog, Batch, Captured, fold
 from sidecar.database.wal.capture import Capture, Feed, FeedState, FeedStatus
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
+from sidecar.database.wal.eligibility import require_streamable
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.header import WalIndex
@@ -24,4 +25,5 @@ __all__ = [
     "StreamCut",
     "WalIndex",
     "fold",
+    "require_streamable",
 ]

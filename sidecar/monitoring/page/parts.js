@@ -106,12 +106,25 @@ export function database(each, running) {
       make("span", { class: "badge", "data-level": each.verdict.level }, each.verdict.title)),
     make("p", { class: "path" }, each.path),
     figures,
+    streaming(each.stream),
     make("h3", {}, "Restore points in the store"),
     ...stored(each.name, each.listing),
     ...timeline(each.name, each.history || []),
     restored ? make("p", { class: "note" }, "At its start this machine restored the restore point of ", age(restored, "at"),
       each.restore_seconds ? `, in ${duration(each.restore_seconds)}` : "", ".") : null,
   );
+}
+
+// One line on the stream between restore points; nothing where none is wanted.
+function streaming(stream) {
+  if (!stream || stream.setting === "off") return null;
+  const missed = stream.setting === "on" && !stream.active;
+  const now = stream.active
+    ? ["Streaming ", age(stream.since, "since"), `; ${stream.lag_seconds ? `${duration(stream.lag_seconds)} behind` : "nothing waits"}.`,
+      stream.protects ? "" : " It protects nothing before the next restore point."]
+    : [`Not streaming: ${stream.reason}.`];
+  const cut = stream.last_cut ? [" Last cut ", age(stream.last_cut_at, "ago"), `: ${stream.last_cut}.`] : [];
+  return make("p", { class: missed ? "note stream look-ink" : "note stream" }, ...now, ...cut);
 }
 
 // The store's restore points: the newest ones, the oldest, and for each the command that restores it.
@@ -282,6 +295,7 @@ export function extras(status) {
 function costOf(cost) {
   if (typeof cost.total !== "number") return null;
   const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);
+  if (cost.stream) parts.push(`of it the stream: $${(cost.stream.requests + cost.stream.egress).toFixed(2)}; with stream_interval=5s its PUTs would be $${cost.stream.with_5s.toFixed(2)} instead of $${cost.stream.requests.toFixed(2)}`);
   if (cost.boot >= 0.005) parts.push(`$${cost.boot.toFixed(2)} for each start`);
   return { total: cost.total, parts };
 }

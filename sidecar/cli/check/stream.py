@@ -1,0 +1,45 @@
+"""Whether the commits of a database would be streamed between restore points, and why not. Nothing is changed."""
+
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.bootstrap import Services
+from sidecar.cli.check.finding import Finding
+from sidecar.database import Driver
+from sidecar.database.wal import NotStreamable, require_streamable
+from sidecar.errors import SidecarError
+from sidecar.host import holder_of
+from sidecar.model import Database
+from sidecar.units import format_duration
+
+
+async def stream(services: Services, database: Database) -> Finding:
+    """Look at the settings, SQLite, the file system and the journal mode. A warning only where `stream=on` is not met."""
+    settings = services.configuration.settings
+    if reason := settings.why_not_streamed:
+        return Finding(f"not streamed: {reason}")
+    if holder_of(database):
+        return Finding("a sidecar runs here; `sidecar status` says whether it streams")
+    missed = "warning" if settings.stream == "on" else "ok"
+    try:
+        await to_thread.run_sync(require_streamable, database.path, services.driver)
+    except NotStreamable as obstacle:
+        return Finding(f"not streamed: {obstacle.reason}", missed)
+    try:
+        mode = await to_thread.run_sync(_journal_mode, services.driver, database.path)
+    except SidecarError as error:
+        return Finding(f"not known: {error.message}", missed)
+    every = f"a segment every {format_duration(settings.stream_interval)} at most"
+    if mode == "wal":
+        return Finding(f"would be streamed, {every}")
+    if settings.journal_mode == "keep":
+        hint = "run PRAGMA journal_mode=WAL in the app"
+        return Finding(f"not streamed: it is in journal mode {mode}, and journal_mode=keep: {hint}", missed)
+    return Finding(f"would be streamed, {every}, once the first backup has switched it from journal mode {mode} to WAL")
+
+
+def _journal_mode(driver: Driver, path: Path) -> str:
+    """Raises `SidecarError`."""
+    with driver.translated(path):
+        return driver.journal_mode(path, "ro")
