@@ -13,7 +13,7 @@ from sidecar.backup.pace import Pace
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
-from sidecar.backup.stream_writer import StreamOptions
+from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 
 __all__ = [
     "Backup",
@@ -32,6 +32,7 @@ __all__ = [
     "Start",
     "Stream",
     "StreamOptions",
+    "StreamWriter",
     "build_backup",
     "build_stream",
     "shown_in",
