@@ -30,9 +30,9 @@ def plans(options: argparse.Namespace) -> Iterator[Plan]:
     """Round by round."""
     for seed in range(options.seed, options.seed + options.rounds):
         plan = draw(seed, options.seconds, options.writers)
-        if options.mutant:
+        if like := options.mutant or options.like:
             fast: dict[str, Any] = {"busy": True, "calm": True, "limits": {}, "reopen": 0.0, "fold": 0.0}
-            plan = replace(plan, mutant=options.mutant, **(fast | SETTINGS[options.mutant]))
+            plan = replace(plan, mutant=options.mutant or "", **(fast | SETTINGS[like]))
         yield plan
 
 
@@ -78,6 +78,7 @@ def main() -> int:
     parser.add_argument("--writers", choices=LIBRARIES, default="mixed")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--mutant", choices=[*MUTANTS, *SURVIVORS])
+    parser.add_argument("--like", choices=SETTINGS, help="rounds as this mutant has them, with the whole protocol")
     parser.add_argument("--keep", action="store_true", help="the folders of all rounds")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)

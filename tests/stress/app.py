@@ -57,7 +57,9 @@ class Writer:
     def _connect(self) -> Any:
         rng = self._rng
         wait = 5 if self._busy else rng.choice([0.05, 2, 5])
-        connection = self.sqlite.connect(self._path, isolation_level=None, timeout=wait)
+        # Without "powersafe overwrite" SQLite repeats a commit's last frame until a sector of the disk is full.
+        name = f"file:{self._path}?psow={int(rng.random() < 0.9)}"
+        connection = self.sqlite.connect(name, isolation_level=None, timeout=wait, uri=True)
         autocheckpoint = rng.choice([1, 20]) if self._busy else rng.choice([0, 1, 20, 1000, 1000])
         connection.execute(f"PRAGMA synchronous={rng.choice(['OFF', 'NORMAL', 'FULL', 'FULL'])}")
         connection.execute(f"PRAGMA cache_size={rng.choice([5, 10, -2000])}")

@@ -67,29 +67,42 @@ class Round:
                 connection.execute(statement).fetchall()
 
     def _disturb(self) -> None:
-        rng, until = self._rng, time.monotonic() + self._plan.seconds
+        until = time.monotonic() + self._plan.seconds
         while time.monotonic() < until:
-            time.sleep(rng.uniform(0.05, 0.5))
-            chance = rng.random()
-            if self._plan.calm:
-                continue
-            if chance < 0.3:
-                number = rng.randrange(WRITERS)
-                self._kill(number)
-                self._write(number)
-            elif chance < 0.4:
+            time.sleep(self._rng.uniform(0.05, 0.5))
+            chance = self._rng.random()
+            if not self._plan.calm:
+                self._disturb_once(chance)
+
+    def _disturb_once(self, chance: float) -> None:
+        rng = self._rng
+        if chance < 0.3:
+            number = rng.randrange(WRITERS)
+            self._kill(number)
+            self._write(number)
+        elif chance < 0.4:
+            self._kill_follower()
+            time.sleep(rng.choice([0, rng.uniform(0, 0.4)]))
+            self._follow()
+        elif chance < 0.5:
+            self._pause(rng.choice([*self._writers.values(), self._follower]), rng.uniform(0, 1))
+        elif chance < 0.5 + self._plan.kill_all:
+            if rng.random() < 0.3:
                 self._kill_follower()
-                time.sleep(rng.choice([0, rng.uniform(0, 0.4)]))
+            for number in self._writers:
+                self._kill(number)
+            if self._follower is None:
                 self._follow()
-            elif chance < 0.4 + self._plan.kill_all:
-                if rng.random() < 0.3:
-                    self._kill_follower()
-                for number in self._writers:
-                    self._kill(number)
-                if self._follower is None:
-                    self._follow()
-                for number in self._writers:
-                    self._write(number)
+            for number in self._writers:
+                self._write(number)
+
+    @staticmethod
+    def _pause(process: subprocess.Popen[bytes] | None, seconds: float) -> None:
+        """As a machine that has no time for it, at whatever it does and with whatever locks it has."""
+        if process:
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGCONT)
 
     def _write(self, number: int) -> None:
         self._lives += 1
