@@ -165,10 +165,19 @@ class Hold:
         after = proof.first_unread(mark, now, unsummed=self.unsummed)
         same = now.salts == mark.index.salts
         if same and mark.last:
-            proof.require_last(mark, self._header(mark.index, mark.index.frame))
+            header = self._header(mark.index, mark.index.frame)
+            if header == mark.last or not self._was_reset(now):
+                proof.require_last(mark, header)
         found = self._read(now, after)
         proof.require_complete(mark, now, found)
         self._keep(Mark(now, found.last or (mark.last if same else b"")), found)
+
+    def _was_reset(self, now: WalIndex) -> bool:
+        """Whether the log was reset just now, after `now`, which it may be as long as nothing in it is to be captured.
+
+        SQLite changes the wal-index before it touches the log.
+        """
+        return now.same_commit(self.mark.index) and self.hands.index().salts != now.salts
 
     def _read(self, now: WalIndex, after: int) -> Found:
         """Read the frames after `after`. Whether memory has room for them is known before."""

@@ -90,6 +90,18 @@ def test_commits_and_resets_between_the_steps_of_a_hop(path: Path, step: str, pa
         current.follower.close()
 
 
+def test_a_log_that_is_emptied_while_its_last_frame_is_looked_for(path: Path) -> None:
+    """All of it is in the database, so we are in nobody's way."""
+    with SqlProcess(path) as app:
+        current = started(path, app, parked=True)
+        _before(current.follower.hold, "_header", lambda: app.script("PRAGMA wal_checkpoint(TRUNCATE)", INSERT))
+        current.follower.hop()
+        assert current.follower.commits == 1
+        assert current.is_right
+        assert current.follower.commits == 2
+        current.follower.close()
+
+
 @pytest.mark.parametrize("library", [OLD, NEW])
 def test_salts_that_jump(path: Path, library: str) -> None:
     """A connection that has not reset the log before draws both salts anew; resets of an empty log change them, too."""
