@@ -31,7 +31,7 @@ def plans(options: argparse.Namespace) -> Iterator[Plan]:
     for seed in range(options.seed, options.seed + options.rounds):
         plan = draw(seed, options.seconds, options.writers)
         if like := options.mutant or options.like:
-            fast: dict[str, Any] = {"busy": True, "calm": True, "limits": {}, "reopen": 0.0, "fold": 0.0}
+            fast: dict[str, Any] = {"busy": (0.3, 0.0), "calm": True, "limits": {}, "reopen": 0.0, "fold": 0.0}
             plan = replace(plan, mutant=options.mutant or "", **(fast | SETTINGS[like]))
         yield plan
 

@@ -1,6 +1,6 @@
 """A writer in a process of its own, that does to the database whatever an app may do.
 
-    python tests/stress/app.py LIBRARY DATABASE WRITER FIRST SECONDS SEED ACKNOWLEDGED BUSY
+    python tests/stress/app.py LIBRARY DATABASE WRITER FIRST SECONDS SEED ACKNOWLEDGED [CHECKPOINTS PAUSE]
 
 It keeps the sum of balances, and each of its transactions has a number of its own in the ledger: from FIRST on. Once a
 commit has returned, its number is appended to the file ACKNOWLEDGED.
@@ -17,22 +17,23 @@ ACCOUNTS = 50
 
 
 class Writer:
-    """One writer. `busy`: many small commits and checkpoints, so that the log is reset all the time."""
+    """One writer. With `busy` it only makes small commits, and a checkpoint before such a share of them, with a pause after each
+    of so many seconds at most: the log is reset again and again."""
 
-    def __init__(self, library: str, path: str, number: int, seed: str, *, busy: bool) -> None:
+    def __init__(self, library: str, path: str, number: int, seed: str, busy: tuple[float, float] | None) -> None:
         self.sqlite: Any = import_module(library)
         self._path, self._number, self._busy = path, number, busy
         self._rng = random.Random(seed)
-        self._pace = 0.0 if busy else self._rng.choice([0, 0, 0.001, 0.01, 0.05])
+        self._pace = busy[1] if busy else self._rng.choice([0, 0, 0.001, 0.01, 0.05])
         self.connection = self._connect()
 
     def step(self, number: int) -> bool:
         """One thing; whether it was the transaction `number`, committed. Raises SQLite's errors."""
         chance = self._rng.random()
         if self._busy:
-            if chance < 0.3:
+            if chance < self._busy[0]:
                 self._checkpoint()
-            return self._transaction(number, 1.0)
+            return self._transaction(number)
         for below, act in (
             (0.02, self._reopen),
             (0.05, self._checkpoint),
@@ -45,9 +46,7 @@ class Writer:
             if chance < below:
                 act()
                 return False
-        done = self._transaction(number, chance)
-        time.sleep(self._pace * self._rng.random())
-        return done
+        return self._transaction(number, chance)
 
     def recover(self) -> None:
         """After an error."""
@@ -60,7 +59,9 @@ class Writer:
         # Without "powersafe overwrite" SQLite repeats a commit's last frame until a sector of the disk is full.
         name = f"file:{self._path}?psow={int(rng.random() < 0.9)}"
         connection = self.sqlite.connect(name, isolation_level=None, timeout=wait, uri=True)
-        autocheckpoint = rng.choice([1, 20]) if self._busy else rng.choice([0, 1, 20, 1000, 1000])
+        autocheckpoint = (
+            rng.choice([1, 20] if self._pace == 0 else [20, 100]) if self._busy else rng.choice([0, 1, 20, 1000, 1000])
+        )
         connection.execute(f"PRAGMA synchronous={rng.choice(['OFF', 'NORMAL', 'FULL', 'FULL'])}")
         connection.execute(f"PRAGMA cache_size={rng.choice([5, 10, -2000])}")
         connection.execute(f"PRAGMA wal_autocheckpoint={autocheckpoint}")
@@ -101,7 +102,7 @@ class Writer:
         time.sleep(self._rng.choice([0.05, 0.3, 1]))
         self.connection.execute("COMMIT")
 
-    def _transaction(self, number: int, chance: float) -> bool:
+    def _transaction(self, number: int, chance: float = 1.0) -> bool:
         rng, run = self._rng, self.connection.execute
         run("BEGIN IMMEDIATE")
         if chance < 0.12:
@@ -117,6 +118,10 @@ class Writer:
         run("INSERT INTO ledger VALUES (?, ?)", (self._number, number))
         run("COMMIT")
         return True
+
+    def rest(self) -> None:
+        """Between two commits."""
+        time.sleep(self._pace * self._rng.random())
 
     def _spill(self) -> None:
         """More pages than fit into a small cache, so they are written to the log before the commit."""
@@ -140,10 +145,10 @@ class Writer:
 
 
 def main(
-    library: str, path: str, number: str, first: str, seconds: str, seed: str, acknowledged: str, busy: str
+    library: str, path: str, number: str, first: str, seconds: str, seed: str, acknowledged: str, *busy: str
 ) -> None:
     """Write until the time is over."""
-    writer = Writer(library, path, int(number), seed, busy=busy == "busy")
+    writer = Writer(library, path, int(number), seed, (float(busy[0]), float(busy[1])) if busy else None)
     file = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     until, own = time.monotonic() + float(seconds), int(first)
     while time.monotonic() < until:
@@ -151,6 +156,7 @@ def main(
         try:
             if writer.step(own):
                 os.write(file, f"{number} {own}\n".encode())
+                writer.rest()
         except writer.sqlite.OperationalError:
             writer.recover()
     writer.connection.close()

@@ -111,9 +111,9 @@ SURVIVORS: dict[str, Callable[[Patch], None]] = {"nothing-held-proved": nothing_
 SETTINGS: dict[str, dict[str, Any]] = {
     "nothing-held": {"sample": 0.0},  # there is no snapshot that is held
     "nothing-held-proved": {"sample": 0.0},
-    "markers": {"busy": False, "calm": False, "kill_all": 0.1},
+    "markers": {"busy": None, "calm": False, "kill_all": 0.1},
     "end-first": {"look_every": 0.005},
-    "resume-by-position": {"reopen": 0.7, "publish_every": 0.02},
+    "resume-by-position": {"reopen": 0.7, "publish_every": 0.02, "busy": (0.0, 0.03)},
     "uncounted": {"strays": True, "sample": 0.0, "publish_every": 0.1},
     "strays": {"strays": True, "sample": 0.0, "publish_every": 0.1},
 }

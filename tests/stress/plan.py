@@ -26,7 +26,8 @@ class Plan:
     """A round. Times are in seconds; `reopen`, `fold` and `sample` are probabilities, tried at each publishing.
 
     `reopen`: the follower forgets what it has not published, closes everything, and resumes. `strays`: a descriptor of
-    the shared memory is closed in the follower's process, which drops its locks. `calm`: nobody is killed.
+    the shared memory is closed in the follower's process, which drops its locks. `calm`: nobody is killed. `busy`: writers only make small commits, with checkpoints at this probability and pauses
+    of so many seconds at most.
     """
 
     seed: int
@@ -42,7 +43,7 @@ class Plan:
     calm: bool
     kill_all: float
     limits: dict[str, Any] = field(default_factory=dict)
-    busy: bool = False
+    busy: tuple[float, float] | None = None
     strays: bool = False
     mutant: str = ""
 

@@ -109,9 +109,7 @@ class Round:
         plan, library = self._plan, self._rng.choice(self._plan.libraries)
         seed, first = f"{plan.seed} {self._lives}", self._lives * 1_000_000
         arguments = [library, self._database, number, first, plan.seconds, seed, self._acknowledged]
-        self._writers[number] = self._start(
-            [Path(__file__).with_name("app.py"), *arguments, "busy" if plan.busy else "usual"]
-        )
+        self._writers[number] = self._start([Path(__file__).with_name("app.py"), *arguments, *(plan.busy or ())])
 
     def _start(self, command: list[object], **pipes: int) -> subprocess.Popen[bytes]:
         with (self._folder / "stderr").open("ab") as errors:
