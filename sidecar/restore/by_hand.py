@@ -18,7 +18,7 @@ from sidecar.errors import (
 )
 from sidecar.host import Entrust, Swap, aside, local_errors, local_locks, require_unused, require_writable, swap
 from sidecar.log import log
-from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.model import Database, Position, RestorePoint, Timestamp
 from sidecar.repository import Catalog
 from sidecar.restore.reached import End, Reached
 from sidecar.restore.roll_forward import RolledForward
@@ -148,7 +148,12 @@ class RestoreByHand:
                 at = Timestamp.of(datetime.now(UTC))
                 kept = await self._place_to_keep(target.path, at)
                 index, key = rolled.restored.contents.index, rolled.restored.point.key
-                before = partial(lineage.descends, key, index.root, by_hand=True) if lineage else _unmarked
+                place = rolled.reached.position if isinstance(rolled.reached.position, Position) else None
+                before = (
+                    partial(lineage.descends, key, index.root, by_hand=True, restored_to=place)
+                    if lineage
+                    else _unmarked
+                )
                 give = partial(entrust, target.path, index.permissions) if entrust else None
                 durable = self._durable(target.path)
                 await to_thread.run_sync(swap, Swap(staged, target.path, kept, at, durable, before, give))
