@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import anyio
-from pydantic import SecretStr
 
 from sidecar import __version__
 from sidecar.backup import (
     Backup,
     DivergedLine,
+    Gate,
     Pace,
     Repository,
     SnapshotCheck,
@@ -39,7 +39,7 @@ from sidecar.database import (
     default_driver,
 )
 from sidecar.database.staging import Staging
-from sidecar.database.wal import Capture
+from sidecar.database.wal import Capture, unsuitable
 from sidecar.errors import ConfigurationError
 from sidecar.host import (
     Clock,
@@ -55,8 +55,7 @@ from sidecar.host import (
 )
 from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
 from sidecar.model import Account, Database, Permissions
-from sidecar.monitoring import Notifier, StoreListing
-from sidecar.monitoring.receiver import Receiver
+from sidecar.monitoring import StoreListing
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
 from sidecar.repository.increments import Increments
@@ -242,9 +241,22 @@ class Services:
         pace = Pace(settings.stream_interval.total_seconds(), self.clock)
         options = StreamOptions(self.holder, self.driver.version, settings.stream_interval, settings.interval, pace)
         increments, status, clock = Increments(self.catalog().store), self.status, self.clock
+        always, never = settings.stream == "on", partial(unsuitable, driver=self.driver)
+        gates = {
+            each.name: Gate(each.path, self.origins, settings.interval, clock, always=always, never=never)
+            for each in self.databases
+        }
         streams = {
             each.name: build_stream(
-                each, self.feeds[each.path], increments, self.lineage(each), fence, options, status, clock
+                each,
+                self.feeds[each.path],
+                gates[each.name],
+                increments,
+                self.lineage(each),
+                fence,
+                options,
+                status,
+                clock,
             )
             for each in self.databases
         }
@@ -338,28 +350,6 @@ def build_roll_forward(services: Services, catalog: Catalog, integrity: str | No
 def build_inspector(services: Services) -> Snapshotter:
     """A snapshotter that changes nothing about a database."""
     return SqliteSnapshotter(services.staging, driver=services.driver, switch_to_wal=False)
-
-
-def build_notifier(services: Services) -> Notifier:
-    """The notifier, which sends what `status` reports to people."""
-    settings = services.configuration.settings
-    beat = settings.heartbeat_url
-    return Notifier(
-        services.status,
-        services.clock,
-        [_webhook(f"notify[{each}]", url) for each, url in enumerate(settings.notify, 1)],
-        heartbeat=_webhook("heartbeat_url", beat) if beat else None,
-        growth=settings.alert_growth,
-        holder=services.holder,
-    )
-
-
-def _webhook(name: str, url: SecretStr) -> Receiver:
-    from sidecar.monitoring.webhook import (
-        Webhook,
-    )  # with an HTTP client, which a daemon with nobody to tell does without
-
-    return Webhook(name, url.get_secret_value())
 
 
 def build_listing(services: Services, catalog: Catalog | None = None) -> StoreListing:

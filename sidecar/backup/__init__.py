@@ -13,6 +13,7 @@ from sidecar.backup.pace import Pace
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
+from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Diverged",
     "DivergedLine",
     "FinalBackup",
+    "Gate",
     "History",
     "MainLine",
     "OnDemand",

@@ -10,6 +10,7 @@ from sidecar.backup.main_line import MainLine
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
+from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import Feed, Lineage, Snapshotter
@@ -40,6 +41,7 @@ class Repository:
 def build_stream(
     database: Database,
     feed: Feed,
+    gate: Gate,
     increments: Increments,
     lineage: Lineage,
     fence: Fence,
@@ -51,6 +53,7 @@ def build_stream(
     return Stream(
         database,
         feed,
+        gate,
         lambda start: StreamWriter(database, start, increments, lineage, fence, options, status, clock),
         options,
         status,

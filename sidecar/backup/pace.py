@@ -42,10 +42,11 @@ class Cuts:
         """A stream began."""
         self._began = now
 
-    def pause(self, now: float) -> tuple[float, bool]:
-        """A stream was cut: the seconds until the next one may begin, and whether that is a rest after repeated cuts."""
+    def pause(self, now: float) -> tuple[float, float]:
+        """A stream was cut: the seconds until the next restore point may follow, and how long nothing is streamed after that."""
         self._times.append(now)
+        wait = max(0.0, self._began + BETWEEN_STREAMS - now) if self._began is not None else 0.0
         if len(self._times) == CUTS and now - self._times[0] <= CUTS_WITHIN:
             self._times.clear()
-            return self._rest, True
-        return (max(0.0, self._began + BETWEEN_STREAMS - now) if self._began is not None else 0.0), False
+            return wait, self._rest
+        return wait, 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 
 from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
@@ -112,13 +113,15 @@ class Source:
                 snapshot = await stack.enter_async_context(self._snapshotter.snapshot(self.database.path))
                 self._changes.end_copy(snapshot, self._clock.now())
                 self._notice_replaced(snapshot.signature.database.inode)
-                yield snapshot
+                yield replace(snapshot, suspicion=self.stream.suspicion) if self.stream else snapshot
         finally:
             self._changes.discard_copy()
 
     def protected(self) -> None:
         """Record that a restore point holds the last copy. Changes since the copy are not protected."""
         self._changes.mark_copy_held()
+        if self.stream:
+            self.stream.copied()
 
     def held_at(self, instant: datetime) -> None:
         """Record that there is a restore point of this instant, from which the database may descend."""

@@ -5,18 +5,22 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from sidecar.backup.pace import Cuts
+from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
-from sidecar.database.wal import NotStreamable, StreamCut
+from sidecar.database.wal import CutCause, NotStreamable, StreamCut
 from sidecar.errors import LeaseLost, SidecarError
 from sidecar.host import Clock
 from sidecar.lease import StreamRecord
 from sidecar.log import log
 from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
+from sidecar.repository.guard import REPLACING
 from sidecar.status import Kind, Status
 
 LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now
 BEGUN = "a stream has begun, which is entered through a restore point"
+ENDED = "a stream was cut, and the next one does not begin yet"
+MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
 
 
 class Stream:
@@ -26,12 +30,15 @@ class Stream:
         self,
         database: Database,
         feed: Feed,
+        gate: Gate,
         write: Callable[[StreamStart], StreamWriter],
         options: StreamOptions,
         status: Status,
         clock: Clock,
     ) -> None:
-        """`write` makes the writer of a new stream."""
+        """`gate` says whether to stream; `write` makes the writer of a new stream."""
+        self._gate = gate
+        self._owed = self._mixed = False
         self.database = database
         self._feed = feed
         self._write = write
@@ -63,12 +70,12 @@ class Stream:
         """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
         while True:
             try:
-                writer = self._writer or await self._follow_when_possible()
+                writer = self._writer or await self._follow_when_possible(demand)
                 if not self._status.protects:
                     demand(BEGUN)
                 await self._publish_until_cut(writer, streamed)
             except StreamCut as cut:
-                await self._cut(cut)
+                await self._cut(cut, demand)
             except LeaseLost:
                 self._inactive("another machine has taken over")
                 await self._feed.stop()
@@ -87,6 +94,17 @@ class Stream:
         if position and self._writer and position.stream == str(self._writer.name):
             self._status.protects = True
 
+    @property
+    def suspicion(self) -> str:
+        """Why a copy that was taken just now may have wrong content, or empty. See `copied`."""
+        found = self._feed.status
+        self._mixed = self._mixed or (found.cut is not None and _is_mixed(found.cut, found.wal_frames))
+        return MIXED if self._mixed else ""
+
+    def copied(self) -> None:
+        """A restore point has that copy."""
+        self._mixed = False
+
     async def finish(self) -> None:
         """After the app has ended: publish the rest. Without success the final restore point has it all the same."""
         if (writer := self._writer) is None:
@@ -100,21 +118,27 @@ class Stream:
 
     async def _follow(self, after: Origin | None) -> StreamWriter:
         """Raises `NotStreamable` and `StreamCut`."""
+        if reason := await self._gate.why_not():
+            raise NotStreamable(reason)
+        self._cuts.began(self._clock.monotonic())  # an attempt that is cut counts, or the next would follow at once
         await self._feed.begin()
         start = self._start
+        self._owed = False
         self._writer = self._write(StreamStart(start.term, start.above, after))
-        self._cuts.began(self._clock.monotonic())
         status = self._status
         status.active, status.reason, status.since = True, "", self._clock.now()
         status.name, status.protects, status.confirmed = None, after is not None, 0
         return self._writer
 
-    async def _follow_when_possible(self) -> StreamWriter:
+    async def _follow_when_possible(self, demand: Callable[[str], None]) -> StreamWriter:
         while True:
             try:
                 return await self._follow(None)
             except NotStreamable as reason:
                 self._inactive(reason.reason)
+                if self._owed:
+                    self._owed = False
+                    demand(ENDED)
                 await self._clock.sleep(LOOK_SECONDS)
 
     def _inactive(self, reason: str) -> None:
@@ -153,21 +177,30 @@ class Stream:
         self._looked = looked
         self._status.wal_frames = self._feed.status.wal_frames
 
-    async def _cut(self, cut: StreamCut) -> None:
+    async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:
         """Publish what came before, and pause. What follows is a new stream, entered through a restore point."""
+        mixed = bool(self.suspicion)
+        if cut.cause is CutCause.EXCLUSIVE:
+            self._gate.refuse(str(cut))
         self._status.cuts[cut.cause] += 1
         self._status.last_cut, self._status.last_cut_at = f"{cut.cause}: {cut}", self._clock.now()
-        hint = "a restore point follows at once, and a new stream; nothing that was committed is lost while this machine lives"
+        hint = "a restore point follows, and a new stream; nothing that was committed is lost while this machine lives"
+        if mixed:
+            hint = f"{REPLACING}; {hint}"
         log.warning("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
         if self._writer:
             with suppress(StreamCut):
                 await self._writer.publish()
         self._inactive(f"cut: {cut}")
         await self._feed.stop()
-        seconds, resting = self._cuts.pause(self._clock.monotonic())
-        if resting:
-            self._rest(seconds)
-        await self._clock.sleep(seconds)
+        self._owed = True
+        wait, rest = self._cuts.pause(self._clock.monotonic())
+        await self._clock.sleep(wait)
+        if rest:
+            self._owed = False
+            demand(ENDED)
+            self._rest(rest)
+            await self._clock.sleep(rest)
 
     def _rest(self, seconds: float) -> None:
         until = self._clock.now() + timedelta(seconds=seconds)
@@ -180,3 +213,7 @@ class Stream:
         self._report.report(self.database.name, message, hint, Kind.NOTICE)
         error = self._status.last_cut
         log.warning("streaming rests", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
+
+
+def _is_mixed(cut: StreamCut, frames: int) -> bool:
+    return cut.cause is CutCause.REPLACED and frames > 0

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from pydantic import SecretStr
 
 from sidecar.backup import Backup, FinalBackup, OnDemand, shown_in
-from sidecar.bootstrap import Services, build_listing, build_notifier
+from sidecar.bootstrap import Services, build_listing
 from sidecar.daemon.app import AppRunner
 from sidecar.daemon.background import Background
 from sidecar.daemon.booting import BootSequence
@@ -28,7 +29,8 @@ from sidecar.errors import ConfigurationError
 from sidecar.host import Descendants, Proc, become_subreaper, control_path
 from sidecar.lease import WriterLease
 from sidecar.log import log
-from sidecar.monitoring import Incidents
+from sidecar.monitoring import Incidents, Notifier
+from sidecar.monitoring.receiver import Receiver
 from sidecar.policies import OnLeaseLost
 from sidecar.settings import app_environment, listen_address
 from sidecar.status import Status
@@ -128,7 +130,7 @@ async def _outermost(services: Services, server: Server) -> AsyncIterator[None]:
     """The outermost scope: the locks of this machine, HTTP, the control socket and notifications."""
     settings, status = services.configuration.settings, services.status
     control = control_path(settings.control_socket, services.databases)
-    notifier = build_notifier(services)
+    notifier = _notifier(services)
     async with AsyncExitStack() as stack:
         stack.enter_context(services.locks(control))
         address = listen_address(settings.listen)
@@ -146,6 +148,28 @@ async def _outermost(services: Services, server: Server) -> AsyncIterator[None]:
         except (Exception, BaseExceptionGroup) as error:
             notifier.report_end(error)
             raise
+
+
+def _notifier(services: Services) -> Notifier:
+    """The notifier, which sends what `status` reports to people."""
+    settings = services.configuration.settings
+    beat = settings.heartbeat_url
+    return Notifier(
+        services.status,
+        services.clock,
+        [_webhook(f"notify[{each}]", url) for each, url in enumerate(settings.notify, 1)],
+        heartbeat=_webhook("heartbeat_url", beat) if beat else None,
+        growth=settings.alert_growth,
+        holder=services.holder,
+    )
+
+
+def _webhook(name: str, url: SecretStr) -> Receiver:
+    from sidecar.monitoring.webhook import (
+        Webhook,
+    )  # with an HTTP client, which a daemon with nobody to tell does without
+
+    return Webhook(name, url.get_secret_value())
 
 
 def _listen_privately(path: Path, *, optional: bool) -> list[socket.socket]:

@@ -23,7 +23,7 @@ from sidecar.host.files import (
 )
 from sidecar.host.locks import control_path, holder_of, local_locks
 from sidecar.host.memory import return_free_pages
-from sidecar.host.mounts import mount_of
+from sidecar.host.mounts import Mount, mount_of
 from sidecar.host.openers import Identity, Opener, OpenFile, identity_of, shows_locks
 from sidecar.host.ownership import hand_over, require_to_be_given
 from sidecar.host.permissions import (
@@ -52,6 +52,7 @@ __all__ = [
     "Descendants",
     "Entrust",
     "Identity",
+    "Mount",
     "OpenFile",
     "Opener",
     "Proc",

@@ -10,6 +10,8 @@ from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
 
+REPLACING = "remove -wal and -shm before you put another file in the place of a database, or set stream=off"
+
 
 class SuspicionGuard:
     """Holds restore points of one database before a suspicious snapshot is published, and reports that."""
@@ -28,7 +30,11 @@ class SuspicionGuard:
         one cannot be held; nothing may be published then.
         """
         before, now, at = _sized(previous), Extent.of(snapshot), self._clock.now()
-        if self._tags.is_held(before.key) or (found := self._memory.assess(before, now, at)) is None:
+        found = self._memory.assess(before, now, at)
+        if snapshot.suspicion:
+            reason = f"{snapshot.suspicion}; the previous restore point is held"
+            found = Suspicion(reason, holds_previous=True, larger=found.larger if found else (), hint=REPLACING)
+        if self._tags.is_held(before.key) or found is None:
             return
         larger = await self._hold_first(found.larger)
         if found.holds_previous:
@@ -71,6 +77,8 @@ class SuspicionGuard:
             hint += f", or sidecar restore --key {larger}, which has the most data of the last day"
             message += f", and the largest of the last day: {larger}"
             held["larger"] = larger
+        if found.hint:
+            hint += f"; next time: {found.hint}"
         hint += f"; what to do before and after that: {documentation.GO_BACK}"
         self._status.suspected(self._database, message, hint)
         log.error("suspicious snapshot", database=self._database, reason=found.reason, hint=hint, **held)

@@ -127,12 +127,13 @@ class Suspicion:
     """Why a snapshot looks as if data had been lost, and what to hold before it is published.
 
     `holds_previous` tells whether that is the restore point before it. `larger` are the keys of those of the last day
-    that have more, the largest first: the first one that exists is to be held too, or alone.
+    that have more, the largest first: the first one that exists is to be held too, or alone. `hint` says how to avoid it.
     """
 
     reason: str
     holds_previous: bool
     larger: tuple[str, ...]
+    hint: str = ""
 
 
 class LossMemory:

@@ -40,9 +40,9 @@ async def test_who_was_idle_does_not_wait() -> None:
 def test_new_streams_begin_at_most_once_a_minute() -> None:
     cuts = Cuts(300.0)
     cuts.began(0.0)
-    assert cuts.pause(10.0) == (BETWEEN_STREAMS - 10.0, False)
+    assert cuts.pause(10.0) == (BETWEEN_STREAMS - 10.0, 0.0)
     cuts.began(60.0)
-    assert cuts.pause(500.0) == (0.0, False)
+    assert cuts.pause(500.0) == (0.0, 0.0)
 
 
 def test_streaming_rests_after_repeated_cuts() -> None:
@@ -51,9 +51,18 @@ def test_streaming_rests_after_repeated_cuts() -> None:
     for number in range(CUTS):
         cuts.began(number * 60.0)
         pauses.append(cuts.pause(number * 60.0 + 60.0))
-    assert pauses[:-1] == [(0.0, False)] * (CUTS - 1)
-    assert pauses[-1] == (300.0, True)
+    assert pauses[:-1] == [(0.0, 0.0)] * (CUTS - 1)
+    assert pauses[-1] == (0.0, 300.0)
     seldom = Cuts(300.0)
     for number in range(3 * CUTS):
         seldom.began(number * CUTS_WITHIN)
-        assert seldom.pause(number * CUTS_WITHIN + 60.0) == (0.0, False)
+        assert seldom.pause(number * CUTS_WITHIN + 60.0) == (0.0, 0.0)
+
+
+def test_the_restore_point_before_a_rest_comes_no_sooner_than_others() -> None:
+    """A minute after the last stream began with one, and only then the rest."""
+    cuts = Cuts(300.0)
+    for number in range(CUTS):
+        cuts.began(number * 60.0)
+        last = cuts.pause(number * 60.0 + 10.0)
+    assert last == (BETWEEN_STREAMS - 10.0, 300.0)

@@ -3,8 +3,9 @@
 from sidecar.database.wal.backlog import Backlog, Batch, Captured, fold
 from sidecar.database.wal.capture import Capture, Feed, FeedState, FeedStatus
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
-from sidecar.database.wal.eligibility import require_streamable
+from sidecar.database.wal.eligibility import require_streamable, unsuitable
 from sidecar.database.wal.follower import Follower
+from sidecar.database.wal.glance import Glance, glance
 from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
@@ -19,11 +20,14 @@ __all__ = [
     "FeedState",
     "FeedStatus",
     "Follower",
+    "Glance",
     "Limits",
     "NotNow",
     "NotStreamable",
     "StreamCut",
     "WalIndex",
     "fold",
+    "glance",
     "require_streamable",
+    "unsuitable",
 ]

@@ -39,8 +39,8 @@ class FeedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
-    """A feed at this moment. `wal_frames` are committed frames in the log; `oldest` is when the oldest commit that waits
-    to be taken was captured, in monotonic seconds."""
+    """A feed at this moment. `wal_frames` are committed frames in the log, after a cut those that were in it; `oldest` is
+    when the oldest commit that waits to be taken was captured, in monotonic seconds."""
 
     state: FeedState
     commits: int = 0
@@ -196,7 +196,9 @@ class Feed:
         commits, oldest, frames = follower.commits, follower.backlog.oldest, follower.position.frame
         if track.cut:
             off = track.cut.cause is CutCause.STOPPED
-            return FeedStatus(FeedState.OFF if off else FeedState.CUT, commits, 0, oldest, None if off else track.cut)
+            return FeedStatus(
+                FeedState.OFF if off else FeedState.CUT, commits, frames, oldest, None if off else track.cut
+            )
         return FeedStatus(FeedState.PARKED if follower.parked else FeedState.FOLLOWING, commits, frames, oldest)
 
     async def _open(self, commits: int, begin: Callable[[Follower], object]) -> LogPosition:

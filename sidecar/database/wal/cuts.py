@@ -12,6 +12,7 @@ class CutCause(StrEnum):
     MISMATCH = "mismatch"  # what was found is not what the wal-index says
     BACKLOG = "backlog"  # more changes than memory may hold
     MODE = "mode"  # not in WAL mode any more, or locked exclusively
+    EXCLUSIVE = "exclusive"  # a program waits to have the database for itself alone
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
     STOPPED = "stopped"  # it was asked to end

@@ -9,8 +9,8 @@ import fcntl
 import os
 import struct
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,11 @@ from sidecar.database.driver import OPENING
 SUFFIXES = ("-wal", "-shm")
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
 _SHARED_FIRST, _SHARED_BYTES = 0x40000000, 512
+_PENDING, _READERS, _READERS_BYTES = (
+    0x40000000,
+    0x40000002,
+    510,
+)  # who wants to be alone locks the first, then the others
 _CHECKPOINTER = 121  # of -shm, https://sqlite.org/walformat.html#wal_locks
 _DARWIN = sys.platform == "darwin"
 _FLOCK = struct.Struct("qqihh" if _DARWIN else "hhqqi4x")
@@ -80,15 +85,45 @@ class Descriptors:
 
     def others(self) -> bool:
         """Whether another process has a connection to the database."""
-        return _is_locked(self.database, _SHARED_FIRST, _SHARED_BYTES)
+        return is_used_by_others(self.database)
 
     def checkpointing(self) -> bool:
         """Whether another process checkpoints, or waits in a checkpoint until readers have gone."""
         return _is_locked(self.shm, _CHECKPOINTER, 1)
 
+    def wanted(self) -> bool:
+        """Whether another process waits at this moment to have the database for itself alone."""
+        return _is_locked(self.database, _PENDING, 1, fcntl.F_RDLCK)
+
     def close(self) -> None:
         """Close them as soon as no connection of this process is open."""
         _keep(self.inodes[0], (self.wal, self.database, self.shm))
+
+
+@contextmanager
+def borrowed(path: Path) -> Iterator[int]:
+    """A descriptor of a database for a moment, for reading without SQLite and without its locks. Raises OSError."""
+    with OPENING:  # nothing is closed meanwhile
+        inode = _inode(str(path))
+        kept = next((files[0] for database, files in _kept if database == inode and len(files) == 1), None)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if kept is None else kept
+        _own.add(file)
+        try:
+            yield file
+        finally:
+            if kept is None:
+                _kept.append((_inode(file), (file,)))
+    close_kept()
+
+
+def is_used_by_others(file: int) -> bool:
+    """Whether another process has a connection to the database that this is a descriptor of."""
+    return _is_locked(file, _SHARED_FIRST, _SHARED_BYTES)
+
+
+def is_exclusive(file: int) -> bool:
+    """Whether another process has that database for itself alone."""
+    return _is_locked(file, _READERS, _READERS_BYTES, fcntl.F_RDLCK)
 
 
 def close_kept() -> None:
@@ -125,8 +160,11 @@ def _is_used(inode: Inode) -> bool:
     return False
 
 
-def _is_locked(file: int, first: int, count: int) -> bool:
-    """Whether another process has a lock on these bytes (fcntl(2), F_GETLK); our own do not count."""
-    asked = (first, count, 0, fcntl.F_WRLCK, 0) if _DARWIN else (fcntl.F_WRLCK, 0, first, count, 0)
+def _is_locked(file: int, first: int, count: int, against: int = fcntl.F_WRLCK) -> bool:
+    """Whether another process has a lock on these bytes (fcntl(2), F_GETLK); our own do not count.
+
+    `against`: any lock, or with F_RDLCK only one that keeps readers out.
+    """
+    asked = (first, count, 0, against, 0) if _DARWIN else (against, 0, first, count, 0)
     answer = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(*asked)))
     return bool(answer[3 if _DARWIN else 0] != fcntl.F_UNLCK)

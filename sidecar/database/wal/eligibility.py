@@ -1,12 +1,13 @@
 """Whether a database can be followed, told before it is opened, in words for people."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.database.driver import Driver
 from sidecar.database.locking import require_posix_locks
 from sidecar.database.wal.cuts import NotStreamable
 from sidecar.errors import SidecarError
-from sidecar.host import mount_of
+from sidecar.host import Mount, mount_of
 
 OLDEST = (3, 51, 3)  # without the WAL-reset bug (https://sqlite.org/wal.html#walresetbug)
 # SQLite's locks and shared memory do not work across machines (https://sqlite.org/wal.html, "does not work over a network").
@@ -18,26 +19,31 @@ _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuse.unionfs", "fuse.mergerfs"}
 
 def require_streamable(path: Path, driver: Driver) -> None:
     """Raise `NotStreamable` for what can be known without opening the database."""
-    if driver.version_info < OLDEST:
-        raise NotStreamable(
-            f"SQLite {driver.version} is too old to checkpoint beside the app: streaming needs 3.51.3 or newer, "
-            "as pysqlite3 has it (there is no wheel of it for Linux on arm64 yet)"
-        )
+    if reason := unsuitable(path, driver):
+        raise NotStreamable(reason)
     try:
         empty = not path.stat().st_size
     except OSError as error:
         raise NotStreamable(f"there is no database at {path} yet") from error
     if empty:
         raise NotStreamable(f"{path} is empty: the app has not written to it yet")
-    mount = mount_of(path.resolve())
-    if mount and is_network(mount.kind):
-        raise NotStreamable(
-            f"{path} is on a network file system ({mount.kind}), where SQLite's shared memory does not work"
-        )
     try:
         require_posix_locks(path)
     except SidecarError as error:
         raise NotStreamable(str(error)) from error
+
+
+def unsuitable(path: Path, driver: Driver, find_mount: Callable[[Path], Mount | None] = mount_of) -> str:
+    """Why nothing at this path can be followed by this process, ever; empty where there is no such reason."""
+    if driver.version_info < OLDEST:
+        return (
+            f"SQLite {driver.version} is too old to checkpoint beside the app: streaming needs 3.51.3 or newer, "
+            "as pysqlite3 has it (there is no wheel of it for Linux on arm64 yet)"
+        )
+    mount = find_mount(path.resolve())
+    if mount and is_network(mount.kind):
+        return f"{path} is on a network file system ({mount.kind}), where SQLite's shared memory does not work"
+    return ""
 
 
 def is_network(kind: str) -> bool:

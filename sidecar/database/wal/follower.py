@@ -93,6 +93,7 @@ class Follower:
             and hold.parked
             and self.away is None
             and self._alone_since is None
+            and not hold.wanted
             and now - self._checked < _BETWEEN_STATS
             and hold.hands.look() == self._seen
         )
@@ -142,6 +143,7 @@ class Follower:
         if thorough or now - self._checked >= _BETWEEN_STATS:
             self._checked = now
             hold.require_files()
+        hold.require_welcome()
         if hold.parked and hold.hands.files.checkpointing():
             hold.hop()  # it may wait for us, who only believe to be in nobody's way
         elif hold.parked and raw == self._seen and self._alone_since is None:

@@ -22,6 +22,7 @@ from sidecar.database.wal.proof import Mark
 from sidecar.database.wal.tending import Step
 from sidecar.model import LogPosition
 
+_INSISTENT = 3  # looks: whoever closes a database wants it for itself for a moment, too
 _PATIENCE = 2.0  # seconds in which a beginning must find a quiet moment
 
 
@@ -53,6 +54,7 @@ class Hold:
         self._limits, self._counters = limits, counters
         self._unsummed: bytes | None = None
         self._resting: tuple[int, int] | None = None
+        self.wanted = 0  # looks in a row at which another program waited to have the database for itself alone
 
     def start(self) -> None:
         """Begin where the log ends now. Raises `StreamCut`."""
@@ -158,6 +160,15 @@ class Hold:
             )
         else:
             self._resting = now
+
+    def require_welcome(self) -> None:
+        """Nobody may wait for us to be gone, as a program with `locking_mode=EXCLUSIVE` does. Raises `StreamCut`."""
+        self.wanted = self.wanted + 1 if self.hands.files.wanted() else 0
+        if self.wanted == _INSISTENT:
+            raise StreamCut(
+                CutCause.EXCLUSIVE,
+                f"a program waits to have {self.hands.path} for itself alone (PRAGMA locking_mode=EXCLUSIVE)",
+            )
 
     def _capture(self, now: WalIndex) -> None:
         self.require_files()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import Follower
+from sidecar.database.wal import Follower, glance
 from tests.harness.sql_process import SqlProcess
 from tests.integration.wal.replica import DRIVER, following
 
@@ -52,6 +52,7 @@ def steps(follower: Follower, app: SqlProcess) -> Iterator[tuple[str, Callable[[
     yield "force", lambda: follower.hold.force()
     yield "empty", lambda: follower.hold.empty()
     yield "index", follower.index
+    yield "glance", lambda: glance(follower.path)
     yield "resume", lambda: follower.resume(follower.position)
     yield "close", follower.close
 
@@ -99,3 +100,25 @@ def test_our_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
             assert descriptors_of(path) > alone  # kept: closing them would drop the locks of the one beside
         following(path).close()
         assert descriptors_of(path) == 0
+
+
+def test_many_glances_beside_an_open_connection_keep_one_descriptor(tmp_path: Path) -> None:
+    """It is closed with the first glance after the connection."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        with closing(DRIVER.connect(path, "ro")) as connection:
+            connection.execute("SELECT * FROM t").fetchall()
+            before = descriptors_of(path)
+            for _ in range(10):
+                seen = glance(path)
+                assert seen
+                assert (seen.is_wal, seen.used, seen.exclusive) == (True, True, False)
+            assert descriptors_of(path) == before + 1
+        glance(path)
+        assert descriptors_of(path) == 0
+        app.run("PRAGMA journal_mode=DELETE")
+        app.run("BEGIN EXCLUSIVE")
+        seen = glance(path)
+        assert seen
+        assert (seen.is_wal, seen.used, seen.exclusive) == (False, True, True)

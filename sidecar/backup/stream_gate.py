@@ -1,0 +1,138 @@
+"""Whether the commits of a database may be streamed now, without the app noticing.
+
+While we have a database open, an app that sets another journal mode than WAL, or `locking_mode=EXCLUSIVE`, is told "database
+is locked". An app that chose WAL itself will hardly do that. One whose database sidecar switched may do it whenever it
+opens it: there nothing is streamed until it has used the database for a while and left it in WAL mode.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.database import WalOrigins
+from sidecar.database.wal import Glance, glance
+from sidecar.host import Clock
+from sidecar.model import WalBy
+from sidecar.units import format_duration
+
+NOT_WAL = "the database is not in WAL mode"
+LOCKED = "a program has the database for itself alone (PRAGMA locking_mode=EXCLUSIVE)"
+UNUSED = "the app has not opened the database yet"
+LEFT_WAL = "the database was in another journal mode after it had been in WAL mode"
+_PERSISTENT = 3  # looks: whoever closes a database has it for itself for a moment, too
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a database. `chosen` is who chose WAL as it was recorded before this start, None if nothing was.
+
+    `used` are the seconds since the app was first seen to use it in WAL mode; `refused` is what it did to be left alone.
+    """
+
+    is_wal: bool = True
+    locked: bool = False
+    refused: str = ""
+    chosen: WalBy | None = None
+    used: float | None = None
+
+
+def why_not(facts: Facts, interval: timedelta, *, always: bool) -> str:
+    """Why nothing may be streamed now; empty if it may. `always` is the setting `stream=on`: the app may notice."""
+    if facts.refused and not always:
+        return f"{facts.refused}: with stream=auto not again before the next start; stream=on would"
+    if facts.locked:
+        return LOCKED
+    if not facts.is_wal:
+        return NOT_WAL
+    if always:
+        return ""
+    if facts.chosen is WalBy.APP:
+        return ""
+    if facts.chosen is None:  # the first start: an app that left it in WAL mode has chosen that
+        return UNUSED if facts.used is None else ""
+    if facts.used is None or facts.used < interval.total_seconds():
+        return (
+            "sidecar, not the app, chose WAL mode: streaming begins once the app has opened the database and left it in "
+            f"WAL mode for {format_duration(interval)}; stream=on does not wait"
+        )
+    return ""
+
+
+class Gate:
+    """Looks at one database, and decides."""
+
+    def __init__(
+        self,
+        path: Path,
+        origins: WalOrigins,
+        interval: timedelta,
+        clock: Clock,
+        *,
+        always: bool,
+        never: Callable[[Path], str] = lambda _path: "",
+        look: Callable[[Path], Glance | None] = glance,
+    ) -> None:
+        """`never` is the reason why nothing at a path can be followed, for as long as this process lives."""
+        self._never = never(path)
+        self._path = path
+        self._origins = origins
+        self._interval = interval
+        self._clock = clock
+        self._always = always
+        self._look = look
+        self._last: Glance | None = None
+        self._began = False
+        self._chosen: WalBy | None = None
+        self._used: float | None = None  # since when, in monotonic seconds
+        self._was_wal = False
+        self._locked = 0
+        self._refused = ""
+
+    async def why_not(self) -> str:
+        """Look, and say why nothing may be streamed now; empty if it may, or if whoever opens the database will say why not."""
+        if self._never:
+            return self._never
+        try:
+            seen = await to_thread.run_sync(self._look, self._path)
+        except OSError as error:
+            return f"{self._path} cannot be read: {error.strerror}"
+        if seen is None:
+            self._last = self._used = None
+            return ""
+        if not self._began:
+            self._began, self._chosen = True, self._origins.of(self._path)
+        self._note(seen)
+        used = None if self._used is None else self._clock.monotonic() - self._used
+        facts = Facts(seen.is_wal, seen.exclusive, self._refused, self._effective(), used)
+        return why_not(facts, self._interval, always=self._always)
+
+    def refuse(self, reason: str) -> None:
+        """The app does what it cannot do while we have its database open. That stays, and the next start is careful."""
+        self._refused = self._refused or reason
+        self._origins.not_chosen(self._path)
+
+    def _effective(self) -> WalBy | None:
+        """What was recorded before this start, unless sidecar has switched the database since."""
+        now = self._origins.of(self._path)
+        if now is WalBy.SIDECAR:
+            return now
+        return self._chosen
+
+    def _note(self, seen: Glance) -> None:
+        last, self._last = self._last, seen
+        self._locked = self._locked + 1 if seen.exclusive else 0
+        if self._locked == _PERSISTENT:
+            self.refuse(LOCKED)
+        if not seen.is_wal:
+            self._used = None
+            if self._was_wal:
+                self.refuse(LEFT_WAL)
+            return
+        self._was_wal = True
+        written = last is not None and last.is_wal and last.stamps != seen.stamps
+        if self._used is None and (seen.used or written):
+            self._used = self._clock.monotonic()
+            self._origins.found_wal(self._path)

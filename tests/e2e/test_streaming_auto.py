@@ -1,0 +1,174 @@
+"""`stream=auto` with real apps: it streams where the app does not notice, says why where it does not, and loses nothing."""
+
+import os
+import resource
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.e2e.machine import Machine
+from tests.harness.eventually import eventually
+from tests.harness.sidecar_process import SidecarProcess
+from tests.harness.sql_process import OLD, SqlProcess
+
+INSERT = "INSERT INTO t VALUES (randomblob(100))"
+STREAMING = '"event": "stream begun"'
+WAITS = "sidecar, not the app, chose WAL mode"
+
+
+def streaming(machine: Machine, interval: str = "1h") -> SidecarProcess:
+    """A daemon whose app runs elsewhere."""
+    return machine.run(stream="auto", stream_interval="100ms", interval=interval)
+
+
+def rows(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+def wait_streamed(process: SidecarProcess, commits: int) -> None:
+    """All these commits are in segments."""
+    process.wait_metric("sidecar_stream_commits_total", commits)
+    eventually(lambda: process.metric("sidecar_stream_lag_seconds") == 0, 10, "everything is published")
+
+
+def restored_after_kill(machine: Machine, process: SidecarProcess) -> int:
+    """The rows that another machine gets back when this one dies now."""
+    process.kill()
+    target = machine / "elsewhere.db"
+    done = machine.cli("restore", "--output", str(target), "--force")
+    assert done.returncode == 0, done.stderr
+    return rows(target)
+
+
+def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
+    """
+    1. The app creates its database beside a running daemon: streamed at once. kill -9.
+    2. The next daemon streams before the app is there.
+    """
+    with streaming(local) as process:
+        process.wait_for_log("there is no database")
+        with SqlProcess(local.database, wait=0) as app:
+            app.run("CREATE TABLE t(a)")
+            process.wait_for_log(STREAMING)
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
+            for _ in range(20):
+                app.run(INSERT)
+            wait_streamed(process, 20)
+        assert restored_after_kill(local, process) == 20
+    with streaming(local) as process:
+        process.wait_for_log(STREAMING)
+        assert "not streaming" not in process.output()
+        process.wait_ready()
+        assert process.terminate() == 0
+
+
+def test_a_database_that_sidecar_has_switched(local: Machine) -> None:
+    """
+    1. An app in rollback mode: sidecar switches its database, and streams one interval after that.
+    2. The next daemon waits again, and the app sets another mode meanwhile: it can, and is left alone for good.
+    """
+    with streaming(local, "2s") as process, SqlProcess(local.database, rollback=True) as app:
+        app.run("CREATE TABLE t(a)")
+        process.wait_for_log("the database is not in WAL mode")
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        app.run(INSERT)
+        app.close()
+        process.wait_for_log("database switched to WAL")
+        app.open()
+        app.run("SELECT * FROM t")
+        process.wait_for_log(WAITS)
+        process.wait_for_log(STREAMING)
+        process.wait_metric("sidecar_backups_total", 3, outcome="published")  # through which the stream is entered
+        app.script(INSERT, INSERT)
+        wait_streamed(process, 2)
+        assert restored_after_kill(local, process) == 3
+    with streaming(local) as process, SqlProcess(local.database, rollback=True, wait=0) as app:
+        process.wait_for_log(WAITS)
+        assert app.run("PRAGMA journal_mode=DELETE") == [["delete"]]
+        process.wait_for_log("in another journal mode after it had been in WAL mode")
+        assert app.run("PRAGMA journal_mode=WAL") == [["wal"]]
+        app.run(INSERT)
+        assert STREAMING not in process.output()
+        assert process.terminate() == 0
+    assert rows(local.restore_copy()) == 4
+
+
+def test_an_app_that_opens_and_closes_its_database_for_each_write(local: Machine) -> None:
+    """It never waits and never fails, and every commit is in the store."""
+    with streaming(local) as process, SqlProcess(local.database) as app:
+        app.run("CREATE TABLE t(a)")
+        process.wait_for_log(STREAMING)
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        for number in range(60):
+            app.close()
+            app.open()
+            app.run(INSERT)
+            assert app.seconds < 1, number
+        wait_streamed(process, 60)
+        assert not process.metric("sidecar_stream_cuts_total")
+        assert restored_after_kill(local, process) == 60
+
+
+def test_an_app_that_has_its_database_for_itself_alone(local: Machine) -> None:
+    """From its start on: nothing is streamed, and it does not notice us."""
+    with SqlProcess(local.database, wait=0) as app:
+        app.script("PRAGMA locking_mode=EXCLUSIVE", "CREATE TABLE t(a)", INSERT)
+        with streaming(local) as process:
+            process.wait_for_log(r"for itself alone .*not again before the next start")
+            app.script(INSERT, INSERT)
+            app.close()
+            app.open(0)
+            app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
+            assert STREAMING not in process.output()
+            app.close()
+            assert process.terminate() == 0
+    assert rows(local.restore_copy()) == 4
+
+
+def test_an_app_that_wants_its_database_for_itself_alone_later(local: Machine) -> None:
+    """We have it open at that moment: we go within the app's busy timeout, and do not come back in this run.
+
+    With an older SQLite: a newer one leaves no trace while it waits, and the app is told "database is locked".
+    """
+    with streaming(local) as process, SqlProcess(local.database, OLD, wait=20) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        process.wait_for_log(STREAMING)
+        app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
+        process.wait_for_log('"cause": "exclusive"')
+        assert process.wait_metric("sidecar_stream_cuts_total", 1, cause="exclusive") == 1
+        process.wait_for_log('"reason": "cut: a program waits')
+        app.script(INSERT, INSERT)
+        app.close()
+        assert process.terminate() == 0
+    assert rows(local.restore_copy()) == 4
+
+
+def test_a_file_that_is_replaced_while_its_log_has_frames(local: Machine) -> None:
+    """An app that has the old one open, and leaves its log there: the restore point before is held, and we say how to do it."""
+    other = local / "other.db"
+    with SqlProcess(other) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        app.close()
+    with streaming(local, "2s") as process, SqlProcess(local.database) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        process.wait_for_log(STREAMING)
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        app.run(INSERT)
+        other.replace(local.database)
+        process.wait_for_log('"cause": "replaced"')
+        held = process.wait_for_log(r'"suspicious snapshot".*remove -wal and -shm before.*"held": "([^"]+)"')[1]
+        assert held.rpartition("/")[2] in {point.name for point in local.points()}
+
+
+def test_the_app_has_the_limit_of_descriptors_that_we_were_given(local: Machine) -> None:
+    """And the daemon has more."""
+    given = 256
+    limit = ("sh", "-c", f'ulimit -Sn {given}; exec "$@"', "sh")
+    with local.run("sh", "-c", "echo limit $(ulimit -Sn); exec sleep 60", prefix=limit) as process:
+        process.wait_for_log(f"limit {given}\n")
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == min(1 << 16, hard) > given
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.wait() == 143
