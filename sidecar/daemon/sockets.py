@@ -16,7 +16,8 @@ WAITING_CLIENTS = 128  # as aiohttp has it
 async def listen(host: str, port: int) -> list[socket.socket]:
     """Listen on every address of the host. Raises `ConfigurationError` when that is not possible."""
     try:
-        return _listen_on([(kind, address) for kind, *_, address in await _addresses(host, port)])
+        found = ((kind, address) for kind, *_, address in await _addresses(host, port))
+        return _listen_on(list(dict.fromkeys(found)))  # /etc/hosts may give a name the same address twice
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}", "set `listen` to a free port, or to off"

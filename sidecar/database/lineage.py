@@ -81,7 +81,7 @@ def _bounded(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _parse(text: str) -> Marker:
-    """A marker without the fields that only newer versions know. Raises ValueError, TypeError or KeyError."""
+    """A marker without the fields that only newer versions know. Raises what JSON of any other shape leads to."""
     values = json.loads(text)
     known = {each.name: values[each.name] for each in fields(Marker) if each.name in values}
     place = known.get("restored_to")
@@ -100,7 +100,7 @@ def _parse(text: str) -> Marker:
         *marker.streams,
         *marker.pending,
     )
-    if not all(text is None or isinstance(text, str) for text in texts):  # anyone may have written it
+    if not all(text is None or isinstance(text, str) for text in texts):
         raise TypeError("a field has another type")
     return marker
 
@@ -130,7 +130,7 @@ def wal_by_recorded(database: Path) -> WalBy | None:
 def _read(path: Path) -> Marker | None:
     try:
         return _parse(path.read_text())
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):  # anyone may have written it
         return None
 
 

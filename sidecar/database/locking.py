@@ -6,6 +6,8 @@ before the database is opened, and without opening it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -187,6 +189,24 @@ def require_abandoned(path: Path) -> None:
     users = [each.pid for each in openers_of({journal}, None, path) if each.pid != os.getpid()] if journal else []
     if users:
         raise DatabaseBusy(f"process {users[0]} is writing {path}, or rolling it back", "sidecar tries again by itself")
+
+
+@contextmanager
+def noticing_crash(path: Path, sqlite_error: type[Exception]) -> Iterator[None]:
+    """Begin to read through a connection that cannot roll back a journal.
+
+    Raises `DatabaseBusy` when there is one to be rolled back: its writer has died since we looked, and the next attempt
+    finds it.
+    """
+    try:
+        yield
+    except sqlite_error as error:
+        if "readonly" not in str(error):
+            raise
+        raise DatabaseBusy(
+            f"a process died while it was writing {path}",
+            "sidecar tries again by itself, and rolls that transaction back",
+        ) from error
 
 
 def written_while_locked(path: Path) -> OtherLocks:

@@ -20,7 +20,7 @@ from sidecar.database.base import Feed, Staging
 from sidecar.database.driver import Driver, default_driver, pragma, touch
 from sidecar.database.errors import is_busy
 from sidecar.database.followed import Place, followed
-from sidecar.database.locking import LockGuard, require_abandoned, written_while_locked
+from sidecar.database.locking import LockGuard, noticing_crash, require_abandoned, written_while_locked
 from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
@@ -191,15 +191,16 @@ class SqliteSnapshotter:
     def _begin(self, source: "sqlite3.Connection", path: Path, place: Place) -> tuple[Signature | None, float]:
         """Begin to read; the files as they were just before, and when."""
         checkpointed = time.monotonic()
-        self._driver.load_schema(source)
-        while True:
-            signature = self.signature(path)
-            with place.noted() as note:
-                source.execute("BEGIN")
-                touch(source)
-            if note.is_final:
-                return signature, checkpointed
-            source.execute("ROLLBACK")
+        with noticing_crash(path, self._driver.error):
+            self._driver.load_schema(source)
+            while True:
+                signature = self.signature(path)
+                with place.noted() as note:
+                    source.execute("BEGIN")
+                    touch(source)
+                if note.is_final:
+                    return signature, checkpointed
+                source.execute("ROLLBACK")
 
     def _is_wal(self, path: Path) -> bool:
         """Read the journal mode through a connection that cannot roll back a journal, whoever wrote that."""
@@ -224,7 +225,7 @@ class SqliteSnapshotter:
     def _may_switch(self, path: Path) -> bool:
         if self._guard.may_switch(path):
             return True
-        self._log_once(log.info, "database not switched to WAL yet: the app has not written to it", path=str(path))
+        self._log_once(log.info, "database not switched to WAL yet: no program was seen to lock it", path=str(path))
         return False
 
     def _require_still(self, path: Path, locked: Signature | None) -> None:

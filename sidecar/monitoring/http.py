@@ -1,9 +1,11 @@
 """The read-only HTTP interface: the status page at /, and /livez, /readyz, /metrics and /status."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -13,6 +15,8 @@ from sidecar.status import Status, as_json
 
 # aiohttp's default is an hour: clients that vanished would use up the files that this process may open.
 IDLE_SECONDS = 75.0
+# Anybody may connect and say nothing. Each connection is an open file, and without files there are neither backups nor a lease.
+MOST_CLIENTS = 64
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -96,9 +100,23 @@ async def serving(sites: Sequence[tuple[web.Application, Sequence[socket.socket]
             )
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
+            connect = _limited(cast("web.Server", runner.server))  # which there is after the setup
             for each in sockets:
-                await web.SockSite(runner, each).start()
+                listening = await asyncio.get_running_loop().create_server(connect, sock=each)
+                stack.callback(listening.close)
         yield
+
+
+def _limited(server: web.Server) -> Callable[[], asyncio.Protocol]:
+    """Takes one more client, and closes the oldest connections if there are too many."""
+
+    def connect() -> asyncio.Protocol:
+        connections = server.connections
+        for oldest in connections[: max(0, len(connections) + 1 - MOST_CLIENTS)]:
+            oldest.force_close()
+        return server()
+
+    return connect
 
 
 def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:

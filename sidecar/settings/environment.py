@@ -70,6 +70,9 @@ _TUNING = (
 )
 SDK_VARIABLES = (*_REGIONS, *_ENDPOINTS, *CREDENTIAL_VARIABLES, *_TUNING)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Copied from a web page or a document, and seen by nobody: soft hyphen, zero-width space, marks of the writing direction,
+# word joiners, byte order mark. Not the joiners U+200C and U+200D, which some languages write with.
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
@@ -100,6 +103,11 @@ def read_variable(environ: Mapping[str, str], name: str) -> str:
         raise ConfigurationError(
             f"{name} contains a control character, such as a line break",
             "set it to one line; separate several values by commas",
+        )
+    if found := _INVISIBLE.search(value):
+        raise ConfigurationError(
+            f"{name} contains an invisible character, U+{ord(found[0]):04X}",
+            "type the value instead of copying it from a page or a document",
         )
     return value
 

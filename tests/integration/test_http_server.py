@@ -14,9 +14,9 @@ from sidecar.daemon.server import Server
 from sidecar.daemon.sockets import listen, listen_privately
 from sidecar.errors import ConfigurationError
 from sidecar.host import SystemClock
-from sidecar.monitoring.http import serving
+from sidecar.monitoring.http import MOST_CLIENTS, serving
 from sidecar.status import Status
-from tests.harness.ports import LOOPBACK
+from tests.harness.ports import LOOPBACK, free_port
 
 pytestmark = pytest.mark.anyio
 Sockets = Sequence[socket.socket]
@@ -103,6 +103,23 @@ async def test_a_server_that_cannot_be_loaded_is_told_and_ends_nothing_else() ->
     assert "no such library" in told[0]
 
 
+async def test_clients_that_say_nothing_do_not_use_up_the_files_of_the_process() -> None:
+    """The oldest connections are closed; otherwise nothing could be opened any more, neither the database nor the store."""
+    sockets = await listen(LOOPBACK, 0)
+    port = sockets[0].getsockname()[1]
+    async with load(sockets, []):
+        silent = [socket.create_connection((LOOPBACK, port)) for _ in range(MOST_CLIENTS)]
+        try:
+            for _ in range(2):  # whoever comes at the same moment is counted by the next one
+                assert await ask(port) == "hello"
+            with anyio.fail_after(10):
+                await anyio.wait_readable(silent[0])
+            assert silent[0].recv(1) == b""
+        finally:
+            for each in silent:
+                each.close()
+
+
 async def test_a_name_is_listened_on_at_all_its_addresses_that_exist_here() -> None:
     sockets = await listen("localhost", 0)
     try:
@@ -111,6 +128,17 @@ async def test_a_name_is_listened_on_at_all_its_addresses_that_exist_here() -> N
     finally:
         for each in sockets:
             each.close()
+
+
+async def test_an_address_that_a_name_has_twice_is_listened_on_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where two lines of /etc/hosts name it: a resolver is the one thing that a test cannot have a real one of."""
+    port = free_port()
+    found = socket.getaddrinfo(LOOPBACK, port, type=socket.SOCK_STREAM)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*found, *found])
+    sockets = await listen("app.internal", port)
+    for each in sockets:
+        each.close()
+    assert len(sockets) == 1
 
 
 async def test_a_port_that_is_taken_is_a_configuration_error() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.database import locking
+from sidecar.database import Driver, locking
 from sidecar.database.lineage import Lineage
 from sidecar.database.locking import LockGuard, require_posix_locks
 from sidecar.database.naming import describe_links
@@ -325,6 +325,25 @@ async def test_journal_that_a_crash_left_is_rolled_back(
         await recover()
         assert not Path(f"{path}-journal").exists()
         assert await take(snapshotter, path) == 0
+
+
+async def test_journal_left_while_a_copy_begins_is_rolled_back_by_the_next_attempt(
+    snapshotter: SqliteSnapshotter, path: Path, opened: Open
+) -> None:
+    """The writer dies after the look at the journal. No setting is wrong then, and a last backup must not give up."""
+
+    class Unlucky(Driver):
+        def journal_mode(self, path: Path, mode: str) -> str:
+            found = super().journal_mode(path, mode)
+            with opened(str(path)) as execute:
+                for statement in TRANSACTION[:2]:
+                    execute(statement)
+            return found
+
+    unlucky = Unlucky(sqlite3)
+    with pytest.raises(DatabaseBusy, match="died while it was writing"):
+        await take(SqliteSnapshotter(Staging(path.parent), driver=unlucky, switch_to_wal=False), path)
+    assert await take(snapshotter, path) == 0
 
 
 async def test_journal_that_somebody_has_open_is_not_rolled_back(

@@ -135,6 +135,8 @@ def test_a_marker_without_its_database_is_not_believed(database: Path) -> None:
         b"{}",
         b'{"store": "x"}',
         b'{"store": "x", "last": null, "more": 1}',
+        b'{"store": "s3://b/p", "last": null, "pending": [], "restored_to": {"stream": "s", "commit": Infinity}}',
+        b"[" * 100_000,
     ],
 )
 def test_garbage_is_no_marker(database: Path, garbage: bytes) -> None:

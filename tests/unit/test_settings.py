@@ -209,6 +209,14 @@ def test_a_control_character_within_a_variable_is_refused_by_name(name: str, cha
     assert "secret" not in said
 
 
+@pytest.mark.parametrize("character", ["\u200b", "\u202a", "\ufeff", "\u00ad"])
+@pytest.mark.parametrize("name", ["databases", "store", "config"])
+def test_an_invisible_character_within_a_variable_is_refused_by_name(name: str, character: str) -> None:
+    """Copied from a page, it would name another store, which is empty: nobody sees the difference."""
+    said = refused(environment(**{name: f"file://./st{character}ore"}))
+    assert said.startswith(f"SIDECAR_{name.upper()} contains an invisible character, U+{ord(character):04X}")
+
+
 def test_lists_of_the_environment_are_not_json() -> None:
     """pydantic-settings reads tuples from JSON unless it is told not to."""
     assert [str(path) for path in load({}, environment(databases='["a.db"]')).settings.databases] == ['["a.db"]']
