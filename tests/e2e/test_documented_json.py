@@ -17,7 +17,7 @@ def test_the_fields_of_a_real_daemon_and_store_are_those_that_are_documented(mac
     assert machine.cli("backup").returncode == 0
     machine.lose_disk()
     write_note(machine.database, "of another lineage")
-    with machine.run(*CALM_APP, drill_interval="1s", interval="1s") as process:
+    with machine.run(*CALM_APP, drill_interval="1s", interval="1s", stream="on") as process:
         process.wait_metric("sidecar_drills_total", 1, outcome="good")
         write_note(machine.database, "second")
         eventually(lambda: full(process), 30, "cost, history, listing and a problem are there")

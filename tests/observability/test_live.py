@@ -53,13 +53,13 @@ class Live:
 
 @pytest.fixture(scope="module")
 def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """The guestbook on its second boot, so that there was a restore, publishing every second."""
+    """The guestbook on its second boot, so that there was a restore, publishing every second and streaming."""
     root, bucket = tmp_path_factory.mktemp("live"), f"test-{uuid.uuid4().hex[:12]}"
     seaweed.ensure()
     seaweed.s3.make_bucket(bucket)
     environment = clean_environment(root) | seaweed.environment()
     machine = Machine.make(root, f"s3://{bucket}/shop", environment)
-    settings = {"interval": "1s", "lease_ttl": "6s", "drill_interval": "2s"}
+    settings = {"interval": "1s", "lease_ttl": "6s", "drill_interval": "2s", "stream": "on"}
     with serve(machine, settings) as first:
         port_of(first)
         assert first.terminate() == 0
@@ -71,6 +71,7 @@ def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterat
             process.wait_metric("sidecar_backups_total", 3, outcome="published")
             process.wait_metric("sidecar_lease_renewals_total", 2, outcome="ok")
             process.wait_metric("sidecar_drills_total", 1, outcome="good")
+            process.wait_metric("sidecar_stream_segments_total", 1)
             yield Live(process, prometheus)
     machine.sweep_memory()
     seaweed.ensure()
