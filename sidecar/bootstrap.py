@@ -67,6 +67,7 @@ from sidecar.restore import (
     Prover,
     Recovery,
     RollForward,
+    StreamProof,
     Survey,
     Throttle,
     require_mounted,
@@ -189,12 +190,7 @@ class Services:
         )
 
     def reader(
-        self,
-        catalog: Catalog,
-        *,
-        integrity: str | None = None,
-        concurrency: int | None = None,
-        trusting: bool = False,
+        self, catalog: Catalog, *, integrity: str | None = None, concurrency: int | None = None, trusting: bool = False
     ) -> Reader:
         """Reads the restore points of this catalog, with the configured check and concurrency or the given ones."""
         settings = self.configuration.settings
@@ -297,13 +293,12 @@ class Services:
 
     def drill(self, backup: Backup, alone: anyio.Lock) -> Drill:
         """The drills of one database: one range at a time, the full integrity check. Those that share `alone` take turns."""
-        catalog = self.catalog()
-        prover = self.prover(catalog, backup.database, "drill", share=3)  # scratch, a snapshot, and room for the app
-        throttle = Throttle(self.turn, self.clock, alone)
-        name = backup.database.name
-        return Drill(
-            name, catalog, prover, throttle, self.status, self.clock, backup.replace_damaged, backup.cycle.mark
-        )
+        catalog, database, share = self.catalog(), backup.database, 3  # scratch, a snapshot, and room for the app
+        prover = self.prover(catalog, database, "drill", share)
+        forward, reader = build_roll_forward(self, catalog), self.reader(catalog, integrity="none", concurrency=1)
+        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share)
+        throttle, mark = Throttle(self.turn, self.clock, alone), backup.cycle.mark
+        return Drill(database.name, catalog, prover, throttle, self.status, self.clock, backup, mark)
 
     def prover(
         self,
@@ -320,9 +315,8 @@ class Services:
         With `tail` the stream is applied to the restore point as a boot does it.
         """
         reader = self.reader(catalog, integrity="full", concurrency=concurrency)
-        return Prover(
-            reader, self.staging, database, name, share, build_roll_forward(self, catalog, "full") if tail else None
-        )
+        forward = build_roll_forward(self, catalog, "full") if tail else None
+        return Prover(reader, self.staging, database, name, share, forward)
 
     def lineage(self, database: Database) -> Lineage:
         """The lineage marker of one database."""

@@ -131,6 +131,15 @@ class Backup:
         await self.cycle.distrust(damaged)
         await self.attempt()
 
+    async def restart_stream(self, newest: RestorePoint, reason: str) -> None:
+        """The stream beside this restore point is damaged: publish another one at once, and begin a new stream."""
+        source = self.cycle.source
+        source.unprotected(newest.timestamp.instant)
+        if source.stream:
+            source.stream.distrust(reason)
+        self.cycle.coverage.demand("the stream is damaged")
+        await self.attempt()
+
     async def attempt(self, *, last: bool = False) -> Exception | None:
         """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
         if last or self._beside is None:

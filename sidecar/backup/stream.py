@@ -49,6 +49,7 @@ class Stream:
         self._cuts = Cuts(options.rest.total_seconds())
         self._start = StreamStart(None, None, None)
         self._writer: StreamWriter | None = None
+        self._distrusted: StreamCut | None = None
         self._looked = clock.monotonic()
 
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
@@ -105,6 +106,12 @@ class Stream:
         """A restore point has that copy."""
         self._mixed = False
 
+    def distrust(self, reason: str) -> None:
+        """What is in the store of this stream, or before it, is damaged: it is cut, and nothing of it counts any more."""
+        self._status.protects = False
+        if self._writer:
+            self._distrusted = StreamCut(CutCause.DAMAGED, reason)
+
     async def finish(self) -> None:
         """After the app has ended: publish the rest. Without success the final restore point has it all the same."""
         if (writer := self._writer) is None:
@@ -122,7 +129,7 @@ class Stream:
             raise NotStreamable(reason)
         self._cuts.began(self._clock.monotonic())  # an attempt that is cut counts, or the next would follow at once
         await self._feed.begin()
-        start = self._start
+        start, self._distrusted = self._start, None
         self._owed = False
         self._writer = self._write(StreamStart(start.term, start.above, after))
         status = self._status
@@ -159,6 +166,8 @@ class Stream:
         await writer.named_eventually()
         while True:
             await self._collect(writer, self._options.interval.total_seconds())
+            if self._distrusted:
+                raise self._distrusted
             if writer.waiting:
                 await self._options.pace.turn()
                 with suppress(StreamCut):  # told again, once what came before it is published

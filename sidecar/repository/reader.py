@@ -99,6 +99,13 @@ class Reader:
         source = await self._open(point)
         return source.tail.info, source.contents
 
+    async def first_chunk(self, point: RestorePoint) -> bytes:
+        """The first MiB of the database, or all of a smaller one. Raises `DamagedRestorePoint`."""
+        frames, run = _Frames(self._store, await self._open(point), self.part_size), range(1)
+        async with frames.fetched(run) as data:
+            frame = memoryview(data)[: frames.contents.offsets[1] - frames.contents.offsets[0]]
+            return await to_thread.run_sync(Decoder(frames.contents.index).chunk, 0, frame)
+
     async def download(
         self,
         point: RestorePoint,

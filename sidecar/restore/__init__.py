@@ -8,6 +8,7 @@ from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
 from sidecar.restore.recovery import Recovery
 from sidecar.restore.roll_forward import RollForward
+from sidecar.restore.stream_proof import StreamProof
 from sidecar.restore.survey import Survey, require_descent
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Prover",
     "Recovery",
     "RollForward",
+    "StreamProof",
     "Survey",
     "Throttle",
     "require_descent",

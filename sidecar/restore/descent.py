@@ -10,7 +10,7 @@ from sidecar.database import Marker
 from sidecar.database.wal.remains import log_has
 from sidecar.errors import DamagedSegment
 from sidecar.host import kernel_boot
-from sidecar.model import Origin, Position, RestorePoint
+from sidecar.model import Bytes, Origin, Position, RestorePoint
 from sidecar.repository import Catalog
 from sidecar.repository.history import Leg
 from sidecar.repository.history import Path as History
@@ -89,12 +89,17 @@ def same_content(one: Path, other: Path) -> bool:
     if one.stat().st_size != other.stat().st_size:
         return False
     with one.open("rb") as first, other.open("rb") as second:
-        head, blank = bytearray(first.read(BLOCK)), bytearray(second.read(BLOCK))
-        for span in _REWRITTEN:
-            head[span.start : span.stop] = blank[span.start : span.stop] = bytes(len(span))
-        if head != blank:
+        if without_rewritten(first.read(BLOCK)) != without_rewritten(second.read(BLOCK)):
             return False
         while block := first.read(BLOCK):
             if block != second.read(BLOCK):
                 return False
     return True
+
+
+def without_rewritten(beginning: Bytes) -> Bytes:
+    """The beginning of a database file, with zeros for what SQLite's backup API writes anew into a copy."""
+    changed = bytearray(beginning)
+    for span in _REWRITTEN:
+        changed[span.start : span.stop] = bytes(len(span))
+    return changed

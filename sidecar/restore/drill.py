@@ -6,6 +6,7 @@ again knows when the last drill was. A tag needs no right that superseding does 
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Protocol
 
 import anyio
 
@@ -21,8 +22,19 @@ from sidecar.status import HINT, Kind, Status, record_findings
 SOON = timedelta(minutes=10)
 TAG_PATIENCE = 10.0
 
-OnDamage = Callable[[RestorePoint], Awaitable[None]]
 Mark = Callable[[str, str, str], Awaitable[None]]
+
+
+class Remedies(Protocol):
+    """What is done about damage."""
+
+    async def replace_damaged(self, damaged: RestorePoint) -> None:
+        """Publish a whole restore point at once in the place of this one."""
+        ...
+
+    async def restart_stream(self, newest: RestorePoint, reason: str) -> None:
+        """The stream beside this restore point, which is good, is damaged: publish another one at once, and begin a new stream."""
+        ...
 
 
 class Drill:
@@ -36,10 +48,10 @@ class Drill:
         throttle: Throttle,
         status: Status,
         clock: Clock,
-        on_damage: OnDamage,
+        remedies: Remedies,
         mark: Mark,
     ) -> None:
-        """`on_damage` is called with a damaged restore point, to publish a whole one; `mark` tags a restore point."""
+        """`mark` tags a restore point."""
         self._name = database
         self._catalog = catalog
         self._prover = prover
@@ -47,7 +59,7 @@ class Drill:
         self._report = status
         self._status = status.databases[database]
         self._clock = clock
-        self._on_damage = on_damage
+        self._remedies = remedies
         self._mark = mark
 
     async def run(self, interval: timedelta) -> None:
@@ -72,11 +84,13 @@ class Drill:
             if outcome is None:
                 return None
             self._log_outcome(outcome, point, self._clock.monotonic() - started, error)
-        of_the_tail = isinstance(error, DamagedSegment | DamagedDatabase)  # the restore point itself is good
-        if point and outcome is not DrillOutcome.FAILED and not of_the_tail:
+        if point and outcome is not DrillOutcome.FAILED and not _is_of_stream(error):
             await self._remember(point, outcome)
         if point and outcome is DrillOutcome.DAMAGED:
-            await self._on_damage(point)
+            if _is_of_stream(error):
+                await self._remedies.restart_stream(point, str(error))
+            else:
+                await self._remedies.replace_damaged(point)
         return outcome
 
     async def _find_out(self) -> tuple[RestorePoint | None, DrillOutcome | None, Exception | None]:
@@ -138,6 +152,8 @@ class Drill:
         hint = error.hint if isinstance(error, SidecarError) else "please report it with the log"
         if outcome is DrillOutcome.DAMAGED:
             hint = "a whole new one is published in its place at once; `sidecar verify --all` shows which older ones are good"
+        if _is_of_stream(error):
+            hint = "this restore point is good; a new one is published and a new stream begun at once; `sidecar verify --all` shows which segments are damaged"
         self._status.drill_error = message
         self._report.report(self._name, f"drill: {outcome}: {message}", hint, Kind.DRILL)
         log.error(f"drill: {outcome}", database=self._name, key=key, error=message, hint=hint)
@@ -150,3 +166,8 @@ class Drill:
                 await self._mark(point.key, DRILL_TAG, str(Drilled(outcome, at)))
         except SidecarError as error:
             log.info("drill tag not written", key=point.key, error=error.message)
+
+
+def _is_of_stream(error: Exception | None) -> bool:
+    """Whether the damage is the stream's: then the restore point itself is good."""
+    return isinstance(error, DamagedSegment | DamagedDatabase)

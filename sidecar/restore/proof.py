@@ -22,6 +22,7 @@ from sidecar.progress import Progress
 from sidecar.repository import DownloadOptions, Reader, Restored
 from sidecar.restore.reached import format_reached
 from sidecar.restore.roll_forward import RollForward
+from sidecar.restore.stream_proof import StreamProof
 
 MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
 DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can do (https://fly.io/docs/volumes/overview/)
@@ -74,6 +75,7 @@ class Throttle:
 class Prover:
     """Restores to scratch, and checks every digest and SQLite's integrity.
 
+    With a `stream` it also proves, afterwards, what leads to a restore point.
     `name` keeps the scratch files of provers apart that work at the same time, `share` of them need room. The files are
     where the database's snapshots would be.
     """
@@ -88,6 +90,7 @@ class Prover:
         forward: RollForward | None = None,
     ) -> None:
         """With `forward` the tail of the stream is proved, too: what a boot would restore."""
+        self.stream: StreamProof | None = None
         self._reader = reader
         self._forward = forward
         self._staging = staging
@@ -99,14 +102,17 @@ class Prover:
     ) -> CheckReport:
         """What SQLite's check says of a good one, which may have findings.
 
-        Raises `DamagedRestorePoint`; `DamagedSegment` and `DamagedDatabase` for the tail of its stream; another `SidecarError` when it could not be found out.
+        Raises `DamagedRestorePoint`; `DamagedSegment` and `DamagedDatabase` for its stream; another `SidecarError` when it could not be found out.
         """
         _, contents = await self._reader.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
             rate = MEMORY_RATE if on_tmpfs else DISK_RATE
             options = throttle.options(rate) if throttle else DownloadOptions(mode=PRIVATE)
             restored = await self._reader.download(point, file, progress, options)
-            return await self._with_tail(restored, file, options) if self._forward else restored.check
+            check = await self._with_tail(restored, file, options) if self._forward else restored.check
+        if self.stream:
+            await self.stream.prove(restored, options)
+        return check
 
     async def _with_tail(self, restored: Restored, file: Path, options: DownloadOptions) -> CheckReport:
         assert self._forward  # noqa: S101 - asked by the caller

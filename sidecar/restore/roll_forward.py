@@ -76,7 +76,7 @@ class RollForward:
         """
         if not history.legs:
             return RolledForward(restored, history, Reached(history.start, stopped=history.stopped))
-        reached = await PointInTime(self._fetch).apply(file, restored.point.database, history, until)
+        reached = await self.write(restored, file, history, until)
         if not reached.commits:
             return RolledForward(restored, history, reached)
         report = await self._checker.check(file, self._integrity, yield_to_app)
@@ -86,6 +86,12 @@ class RollForward:
                 f"`sidecar restore --key {restored.point.key}` restores the restore point alone",
             )
         return RolledForward(replace(restored, check=report), history, reached)
+
+    async def write(self, restored: Restored, file: Path, history: History, until: int | None = None) -> Reached:
+        """Apply a history to a restored file, and leave the check of the result to the caller. Raises as `apply`."""
+        if not history.legs:
+            return Reached(history.start, stopped=history.stopped)
+        return await PointInTime(self._fetch).apply(file, restored.point.database, history, until)
 
     async def _fetch(self, info: SegmentInfo) -> Bytes:
         return (await self._increments.store.get(info.key)).data

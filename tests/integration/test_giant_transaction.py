@@ -1,29 +1,23 @@
 """A transaction that is larger than any segment may be: captured, published in parts, and restored."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from sidecar.backup import StreamOptions, StreamWriter
-from sidecar.backup.pace import Pace
 from sidecar.backup.stream_writer import StreamStart
-from sidecar.database.lineage import Lineage
 from sidecar.database.wal import Limits
-from sidecar.host import SystemClock
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.record import StreamRecord
-from sidecar.model import AtRestorePoint, Database, Position
-from sidecar.repository.history import Leg, SegmentInfo, StreamInfo
+from sidecar.model import AtRestorePoint, Position
+from sidecar.repository.history import Leg, SegmentInfo
 from sidecar.repository.history import Path as History
-from sidecar.repository.increments import Increments
 from sidecar.restore.point_in_time import Fetch, PointInTime
-from sidecar.status import Status
 from tests.fakes import MemoryStore
 from tests.harness.sql_process import SqlProcess
+from tests.integration.streaming import Streaming
 from tests.integration.wal.replica import comparable
-from tests.integration.wal.test_capture import feeding
 
 pytestmark = pytest.mark.anyio
 
@@ -62,8 +56,11 @@ async def test_a_vacuum_of_a_hundred_megabytes(tmp_path: Path, app: SqlProcess) 
     path, copy = tmp_path / "app.db", tmp_path / "copy.db"
     copy.write_bytes(path.read_bytes())
     store = MemoryStore(time=datetime.now(UTC))
-    writer, fence, status = writing(path, store)
-    async with feeding(path, Limits(cut_bytes=256 * MIB)) as feed:
+    fence = Recording(store)
+    streaming = Streaming(store, path, fence=fence, limits=Limits(cut_bytes=256 * MIB))
+    writer, feed, status = streaming.writer(StreamStart(None, None, POINT)), streaming.feed, streaming.status
+    async with streaming.capture.running():
+        await feed.begin()
         app.run("VACUUM")
         await feed.flush()
         await writer.named()
@@ -72,40 +69,16 @@ async def test_a_vacuum_of_a_hundred_megabytes(tmp_path: Path, app: SqlProcess) 
         writer.add(batch)
         await writer.publish()
         last = batch.commits[-1].number
-        assert status.databases["app.db"].stream.confirmed == last
-        assert status.databases["app.db"].stream.segments == len(store.objects) > 10
+        assert status.confirmed == last
+        assert status.segments == len(store.objects) > 10
         assert [(number, each.commit) for number, each in fence.records if each.commit] == [(len(store.objects), last)]
         assert max(len(each.data) for each in store.objects.values()) < 9 * MIB
-        stream = await stream_in(store)
+        (stream,) = await streaming.published()
         history = History(POINT, (Leg(stream, 0, last, stream.segments),), Position(stream.name, last))
         reached = await PointInTime(fetching(store)).apply(copy, "app.db", history)
         assert (reached.stopped, reached.position) == ("", Position(stream.name, last))
         app.run("PRAGMA wal_checkpoint(TRUNCATE)")
     assert comparable(copy.read_bytes()) == comparable(path.read_bytes())
-
-
-def writing(path: Path, store: MemoryStore) -> tuple[StreamWriter, Recording, Status]:
-    clock, database, fence = SystemClock(), Database("app.db", path), Recording(store)
-    status = Status((database,), "", "0", clock.now)
-    options = StreamOptions("web", "3.53.4", timedelta(seconds=1), timedelta(minutes=1), Pace(1.0, clock))
-    writer = StreamWriter(
-        database,
-        StreamStart(None, None, POINT),
-        Increments(store),
-        Lineage(path, "", durable=False),
-        fence,
-        options,
-        status,
-        clock,
-    )
-    return writer, fence, status
-
-
-async def stream_in(store: MemoryStore) -> StreamInfo:
-    increments = Increments(store)
-    (stream,) = await increments.streams("app.db")
-    segments = await increments.segments("app.db", stream.name)
-    return StreamInfo(stream.name, stream.start, stream.epoch, stream.holder, stream.after, tuple(segments))
 
 
 def fetching(store: MemoryStore) -> Fetch:

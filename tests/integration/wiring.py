@@ -34,6 +34,7 @@ from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
 from sidecar.restore.recovery import Recovery
 from sidecar.restore.roll_forward import RollForward
+from sidecar.restore.stream_proof import StreamProof
 from sidecar.restore.survey import Survey
 from sidecar.status.model import Status
 from sidecar.storage.base import ObjectStore
@@ -114,9 +115,11 @@ class Machine:
     def drill(self) -> Drill:
         """What proves its newest restore point."""
         prover = self.prover(self.database, "drill")
+        reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="none")
+        prover.stream = StreamProof(self.catalog, reader, self.forward(), self.staging, self.database.path, 1)
         throttle = Throttle(self.turn, self.clock, anyio.Lock())
-        on_damage, mark = self.backup.replace_damaged, self.backup.cycle.mark
-        return Drill(self.database.name, self.catalog, prover, throttle, self.status, self.clock, on_damage, mark)
+        backup, mark = self.backup, self.backup.cycle.mark
+        return Drill(self.database.name, self.catalog, prover, throttle, self.status, self.clock, backup, mark)
 
     def prover(self, database: Database, name: str, share: int = 1) -> Prover:
         """Restores to scratch, with the full check."""

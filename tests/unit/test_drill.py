@@ -86,7 +86,7 @@ class Scene:
             Throttle(self.turns, self.clock, anyio.Lock()),
             self.status,
             self.clock,
-            self.backup.replace_damaged,
+            self.backup,
             self.backup.cycle.mark,
         )
 

@@ -15,6 +15,7 @@ class CutCause(StrEnum):
     EXCLUSIVE = "exclusive"  # a program waits to have the database for itself alone
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
+    DAMAGED = "damaged"  # a drill found that segments in the store are damaged or missing
     STOPPED = "stopped"  # it was asked to end
 
 
