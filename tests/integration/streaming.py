@@ -4,7 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from sidecar.backup import Pace, Stream, StreamOptions, StreamWriter
+from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamStart
+from sidecar.database import WalOrigins
 from sidecar.database.lineage import Lineage
 from sidecar.database.wal import Capture, Limits
 from sidecar.host import SystemClock
@@ -42,7 +44,8 @@ class Streaming:
         self._options = StreamOptions(holder, DRIVER.version, INTERVAL, timedelta(minutes=1), Pace(0.1, clock))
         self._lineage = Lineage(path, "", durable=False)
         self._clock = clock
-        self.stream = Stream(self.database, self.feed, self.writer, self._options, self.report, clock)
+        gate = Gate(path, WalOrigins(), INTERVAL, clock, always=True)
+        self.stream = Stream(self.database, self.feed, gate, self.writer, self._options, self.report, clock)
 
     def writer(self, start: StreamStart) -> StreamWriter:
         """What writes one stream."""
