@@ -150,7 +150,7 @@ class RestoreByHand:
                 index, key = rolled.restored.contents.index, rolled.restored.point.key
                 place = rolled.reached.position if isinstance(rolled.reached.position, Position) else None
                 before = (
-                    partial(lineage.descends, key, index.root, by_hand=True, restored_to=place)
+                    partial(lineage.descends, key, index.root, by_hand=True, restored_to=place, wal_by=index.wal_by)
                     if lineage
                     else _unmarked
                 )

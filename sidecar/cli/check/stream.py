@@ -7,10 +7,11 @@ from anyio import to_thread
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.database import Driver
+from sidecar.database.lineage import wal_by_recorded
 from sidecar.database.wal import NotStreamable, require_streamable
 from sidecar.errors import SidecarError
 from sidecar.host import holder_of
-from sidecar.model import Database
+from sidecar.model import Database, WalBy
 from sidecar.units import format_duration
 
 
@@ -32,7 +33,11 @@ async def stream(services: Services, database: Database) -> Finding:
         return Finding(f"not known: {error.message}", missed)
     every = f"a segment every {format_duration(settings.stream_interval)} at most"
     if mode == "wal":
-        return Finding(f"would be streamed, {every}")
+        careful = settings.stream == "auto" and wal_by_recorded(database.path) is WalBy.SIDECAR
+        wait = (
+            f", once the app has used it in WAL mode for {format_duration(settings.interval)}: sidecar chose that mode"
+        )
+        return Finding(f"would be streamed, {every}{wait if careful else ''}")
     if settings.journal_mode == "keep":
         hint = "run PRAGMA journal_mode=WAL in the app"
         return Finding(f"not streamed: it is in journal mode {mode}, and journal_mode=keep: {hint}", missed)
