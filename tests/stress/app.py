@@ -60,7 +60,7 @@ class Writer:
         name = f"file:{self._path}?psow={int(rng.random() < 0.9)}"
         connection = self.sqlite.connect(name, isolation_level=None, timeout=wait, uri=True)
         autocheckpoint = (
-            rng.choice([1, 20] if self._pace == 0 else [20, 100]) if self._busy else rng.choice([0, 1, 20, 1000, 1000])
+            rng.choice([1, 20] if self._pace == 0 else [100, 300]) if self._busy else rng.choice([0, 1, 20, 1000, 1000])
         )
         connection.execute(f"PRAGMA synchronous={rng.choice(['OFF', 'NORMAL', 'FULL', 'FULL'])}")
         connection.execute(f"PRAGMA cache_size={rng.choice([5, 10, -2000])}")

@@ -113,7 +113,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nothing-held-proved": {"sample": 0.0},
     "markers": {"busy": None, "calm": False, "kill_all": 0.1},
     "end-first": {"look_every": 0.005},
-    "resume-by-position": {"reopen": 0.7, "publish_every": 0.02, "busy": (0.0, 0.03)},
+    "resume-by-position": {"reopen": 0.7, "publish_every": 0.02, "busy": (0.005, 0.03), "look_every": 0.05},
     "uncounted": {"strays": True, "sample": 0.0, "publish_every": 0.1},
     "strays": {"strays": True, "sample": 0.0, "publish_every": 0.1},
 }
