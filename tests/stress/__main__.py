@@ -95,7 +95,7 @@ def main() -> int:
                 bad += bool(verdict.wrong)
                 for sentence in [*verdict.strange, *verdict.wrong[:5]]:
                     print(f"round {plan.seed}: {sentence}", flush=True)
-                if not options.keep and (options.mutant in MUTANTS or not (verdict.wrong or verdict.strange)):
+                if not (options.keep or (verdict.wrong or verdict.strange) and not options.mutant):
                     shutil.rmtree(own)
             if total["rounds"] % 10 == 0:
                 report(total, cuts)
@@ -109,7 +109,8 @@ def main() -> int:
     if options.mutant in MUTANTS:
         print(f"mutant {options.mutant} was {'caught' if bad else 'NOT caught'}")
         return not bad
-    return bool(bad or cuts["without a reason"])
+    # What hurts a survivor is a reason.
+    return bool(bad or (cuts["without a reason"] and not options.mutant))
 
 
 if __name__ == "__main__":
