@@ -95,7 +95,7 @@ def main() -> int:
                 bad += bool(verdict.wrong)
                 for sentence in [*verdict.strange, *verdict.wrong[:5]]:
                     print(f"round {plan.seed}: {sentence}", flush=True)
-                if not (options.keep or (verdict.wrong or verdict.strange) and not options.mutant):
+                if not (options.keep or ((verdict.wrong or verdict.strange) and not options.mutant)):
                     shutil.rmtree(own)
             if total["rounds"] % 10 == 0:
                 report(total, cuts)
