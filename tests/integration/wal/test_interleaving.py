@@ -108,7 +108,7 @@ def test_salts_that_jump(path: Path, library: str) -> None:
     with SqlProcess(path) as app:
         current = started(path, app, parked=True)
         seen = {current.follower.position.salts}
-        for _ in range(5):
+        for _ in range(3):
             with SqlProcess(path, library) as other:
                 other.run(INSERT)
                 current.poll()
@@ -118,8 +118,8 @@ def test_salts_that_jump(path: Path, library: str) -> None:
             seen.add(current.follower.position.salts)
         app.run(INSERT)
         assert current.is_right
-        assert current.follower.commits == 7
-        assert len(seen) > 5
+        assert current.follower.commits == 5
+        assert len(seen) > 3
         current.follower.close()
 
 
