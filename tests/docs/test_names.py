@@ -23,7 +23,7 @@ VARIABLES = {CONFIG_VARIABLE, *(f"{PREFIX}{name.upper()}" for name in Settings.m
 OTHER_NAMES = {
     *("kill_timeout", "kill_signal", "wait_timeout"),  # fly.toml
     *("rule_files", "fly_instance_exit_code", "kube_pod_container_status_last_terminated_exitcode"),  # Prometheus
-    *("page_size", "chunk_size"),  # the index of a restore point
+    *("page_size", "chunk_size", "wal_by"),  # the index and the metadata of a restore point
     *("left_out", "heartbeat_failed"),  # notifications
     "first_start",  # a kind of incident
     "busy_timeout",  # SQLite
