@@ -29,7 +29,8 @@ OTHERS_SECONDS = 3.0  # only to name what else the store has
 class Situation:
     """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes.
 
-    `end` is where the streams end that follow the newest restore point, if the local database descends from that.
+    `end` is where the streams end that follow the newest restore point, if the local database descends from that, and
+    `tail` what they have that it has not.
     """
 
     database: Database
@@ -39,6 +40,7 @@ class Situation:
     newest: RestorePoint | None
     decision: Decision
     end: Origin | None = None
+    tail: Tail = Tail.INCLUDED
 
     @property
     def newest_key(self) -> str:
@@ -56,8 +58,8 @@ class Situation:
         return self.decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
 
     def descends_from(self, point: RestorePoint) -> bool:
-        """Whether the local database descends from this restore point."""
-        return self.marker is not None and self.marker.names(point.key)
+        """Whether the local database descends from this restore point, and no other machine's stream goes on from there."""
+        return self.marker is not None and self.marker.names(point.key) and self.tail is not Tail.FOREIGN
 
     def require_start(self) -> None:
         """Raise when the decision is not to start the app."""
@@ -110,16 +112,17 @@ class Survey:
         descent = None
         if self._descent and newest and marker and marker.names(newest.key):
             descent = await self._descent.look(newest, marker, database.path)
+        tail = descent.tail if descent else Tail.INCLUDED
         decision = decide(
             newest.key if newest else None,
             local=local,
             marker=marker,
             on_empty=self._on_empty,
             on_conflict=self._on_conflict,
-            tail=descent.tail if descent else Tail.INCLUDED,
+            tail=tail,
         )
         end = descent.end if descent else None
-        return Situation(database, self._catalog.store.url, local, marker, newest, decision, end)
+        return Situation(database, self._catalog.store.url, local, marker, newest, decision, end, tail)
 
     def as_conflict(self, found: Situation) -> Situation:
         """The same facts once the local database is known to have lost what was streamed."""

@@ -236,3 +236,34 @@ async def test_a_tail_that_was_stored_once_and_is_gone_is_told(scene: Streamed, 
     assert scene.holds(scene.machine.database.path, 12)
     assert kinds(scene) == ([Kind.DAMAGED] if told else [])
     assert ("the stream had commit 15" in messages(scene)) is told
+
+
+async def test_a_local_database_gives_way_to_a_stream_that_another_machine_went_on_with(scene: Streamed) -> None:
+    """It descends from the newest restore point, which is good: what the other machine streamed is the main line."""
+    machine, path = scene.machine, scene.machine.database.path
+    point = await scene.point(4, 4.5)
+    path.write_bytes(scene.recorder.states[4])
+    machine.lineage.descends(point.key, "root")
+    await scene.stream(5, 12, AtRestorePoint(point.key), epoch=2)
+    booted = await machine.boot()
+    assert booted.outcome == "restored"
+    assert scene.holds(path, 12)
+    ((kept, _at),) = kept_aside(path, "diverged")
+    assert scene.holds(kept, 4)
+    assert kinds(scene) == [Kind.DIVERGENCE]
+
+
+async def test_it_gives_way_also_when_the_newest_restore_point_is_damaged(scene: Streamed) -> None:
+    """An older one and its stream reach as far, so nothing of the other machine's is missing."""
+    machine, path = scene.machine, scene.machine.database.path
+    older = await scene.point(2, 2.5)
+    first, _ = await scene.stream(3, 8, AtRestorePoint(older.key), began=2.6)
+    newest = await scene.point(6, 6.5, Position(first, 4))
+    path.write_bytes(scene.recorder.states[6])
+    machine.lineage.descends(newest.key, "root")
+    await scene.stream(9, 12, Position(first, 6), epoch=2)
+    await scene.damage(newest.key)
+    booted = await machine.boot()
+    assert booted.outcome == "fell_back"
+    assert scene.holds(path, 12)
+    assert len(kept_aside(path, "diverged")) == 1

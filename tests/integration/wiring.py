@@ -29,6 +29,7 @@ from sidecar.repository.increments import Increments
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot, Booted
+from sidecar.restore.descent import DescentLook
 from sidecar.restore.drill import Drill
 from sidecar.restore.placement import Placement
 from sidecar.restore.proof import Prover, Throttle
@@ -95,7 +96,8 @@ class Machine:
 
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Booted:
         """What happens before the app starts."""
-        survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict)
+        descent = DescentLook(self.catalog, self.forward(), Increments(self.catalog.store))
+        survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict, descent=descent)
         placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
         boot = Boot(
             survey, self.recovery(), placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
