@@ -24,6 +24,7 @@ class Coverage:
         self._settings = status
         self._status = status.databases[history.database]
         self._demand = ""
+        self._demanded_late = False
         self._last_look: ExistenceResult | None = None
 
     @property
@@ -37,8 +38,12 @@ class Coverage:
         return self._existence.is_confirmed
 
     def demand(self, reason: str) -> None:
-        """Make the next cycle publish in any case."""
-        self._demand = reason
+        """Make the next cycle publish in any case, even if one is under way that has its copy already."""
+        self._demand, self._demanded_late = reason, True
+
+    def begin(self) -> None:
+        """A copy of the database is about to be made: its restore point satisfies what was demanded before."""
+        self._demanded_late = False
 
     def doubt(self) -> None:
         """Make the next cycle ask the store whether the newest restore point is still there."""
@@ -51,7 +56,8 @@ class Coverage:
     def satisfy(self) -> None:
         """A whole restore point of the database was published."""
         self._existence.confirm()
-        self._demand = ""
+        if not self._demanded_late:
+            self._demand = ""
 
     def distrust(self, damaged: RestorePoint) -> None:
         """Publish next, and copy nothing from this restore point nor from any that copied from it."""

@@ -203,6 +203,7 @@ class Cycle:
 
     async def _snapshot_and_publish(self, reason: str, *, last: bool, later: Unchecked | None) -> CycleOutcome:
         timing = Timing(self._clock.monotonic)
+        self.coverage.begin()
         async with self.source.copy(later.stack if later else None) as snapshot:
             checking = Timing(self._clock.monotonic)
             known = await self.source.check(snapshot, last=last, later=later)

@@ -16,7 +16,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.status import Kind, Status
 
 FIRST_RETRY = 2.0
-LAST_SEGMENTS_SECONDS = 10.0
+LAST_SEGMENTS_SECONDS = 10.0  # and at most a quarter of the final backup's time
 
 
 class Backup:
@@ -103,9 +103,7 @@ class Backup:
         The rest of the stream is published first, which takes less time than a restore point.
         """
         failures = 0
-        if stream := self.cycle.source.stream:
-            with anyio.move_on_after(LAST_SEGMENTS_SECONDS):
-                await stream.finish()
+        await self._finish_stream()
         while True:
             failure = await self.attempt(last=True)
             if failure is None:
@@ -114,6 +112,17 @@ class Backup:
                 return False
             failures += 1
             await self._clock.sleep(min(5.0, 0.5 * 2**failures) * self._clock.random())
+
+    async def _finish_stream(self) -> None:
+        """Never at the cost of the restore point that follows: that one needs no stream."""
+        timeout = self._report.final_backup_timeout
+        limit = min(LAST_SEGMENTS_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_SEGMENTS_SECONDS
+        try:
+            with anyio.move_on_after(limit):
+                if stream := self.cycle.source.stream:
+                    await stream.finish()
+        except Exception:  # the loop boundary: a bug here must not stop the final backup
+            log.exception("end of the stream not published because of a bug", database=self.database.name)
 
     async def has_more(self) -> bool:
         """Whether the database was written to since the last copy. True if that cannot be determined."""

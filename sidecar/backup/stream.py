@@ -69,18 +69,18 @@ class Stream:
 
     async def run(self, demand: Callable[[str], None], streamed: Callable[[datetime], None]) -> None:
         """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
-        while True:
-            try:
-                writer = self._writer or await self._follow_when_possible(demand)
-                if not self._status.protects:
-                    demand(BEGUN)
-                await self._publish_until_cut(writer, streamed)
-            except StreamCut as cut:
-                await self._cut(cut, demand)
-            except LeaseLost:
-                self._inactive("another machine has taken over")
-                await self._feed.stop()
-                return
+        try:
+            while True:
+                try:
+                    writer = self._writer or await self._follow_when_possible(demand)
+                    if not self._status.protects:
+                        demand(BEGUN)
+                    await self._publish_until_cut(writer, streamed)
+                except StreamCut as cut:
+                    await self._cut(cut, demand)
+        except LeaseLost:
+            self._inactive("another machine has taken over")
+            await self._feed.stop()
 
     async def locate(self, snapshot: Snapshot) -> Position | None:
         """The place of a snapshot in the current stream; None where it is in none. Raises what asking the store raises."""
@@ -117,7 +117,8 @@ class Stream:
         if (writer := self._writer) is None:
             return
         try:
-            await self._feed.flush()
+            with suppress(StreamCut):  # what was captured before it is published all the same
+                await self._feed.flush()
             await self._collect(writer, 0.0)
             await writer.publish()
         except (SidecarError, StreamCut) as error:

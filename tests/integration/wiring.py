@@ -13,6 +13,7 @@ from sidecar.backup.diverged import DivergedLine
 from sidecar.backup.history import Start
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.concurrency import ConcurrencyLimit
+from sidecar.database import Feed
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -69,7 +70,8 @@ class Machine:
         self.store = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
         self.catalog = Catalog(self.store)
         self.staging = Staging(staging)
-        self.snapshotter = SqliteSnapshotter(self.staging)
+        self.feeds: dict[Path, Feed] = {}  # of the databases that are followed, by path
+        self.snapshotter = SqliteSnapshotter(self.staging, feeds=self.feeds)
         publisher = Publisher(self.store, PublisherIdentity("test-machine", "0"), part_size=5 << 20)
         self.checker = SqliteIntegrity()
         self.reader = Reader(self.store, self.checker, part_size=5 << 20)
@@ -96,15 +98,18 @@ class Machine:
 
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Booted:
         """What happens before the app starts."""
+        booted = await self.booter(on_conflict, strict=strict).boot(self.database, self.lineage)
+        self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
+        return booted
+
+    def booter(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Boot:
+        """What carries out the boot table."""
         descent = DescentLook(self.catalog, self.forward(), Increments(self.catalog.store))
         survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict, descent=descent)
         placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
-        boot = Boot(
+        return Boot(
             survey, self.recovery(), placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
         )
-        booted = await boot.boot(self.database, self.lineage)
-        self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
-        return booted
 
     def recovery(self) -> Recovery:
         """Stages what a boot restores."""
