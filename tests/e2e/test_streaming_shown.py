@@ -136,7 +136,7 @@ def test_a_database_that_is_not_in_wal_mode_is_not_streamed_and_says_so(local: M
         connection.execute("PRAGMA journal_mode=DELETE")
     with local.run(*CALM_APP, stream="on", journal_mode="keep") as process:
         process.wait_ready()
-        eventually(lambda: "journal mode" in stream_of(process)["reason"], 10, "the reason is known")
+        eventually(lambda: "not in WAL mode" in stream_of(process)["reason"], 10, "the reason is known")
         assert stream_of(process)["active"] is False
         assert process.metric("sidecar_stream_active") == 0
         assert "Not streaming: " in process.http("/")[1]
