@@ -109,7 +109,11 @@ class Catalog:
 
     async def position(self, point: RestorePoint) -> Position | None:
         """The place in a stream that a restore point names in its metadata, also when its data is damaged."""
-        info = await self._head(point.key)
+        return await self.position_at(point.key)
+
+    async def position_at(self, key: str) -> Position | None:
+        """The same for the key of a restore point; None where it is gone."""
+        info = await self._head(key)
         return position_of(info.metadata) if info else None
 
     async def streamed(self, database: str) -> Streamed | None:

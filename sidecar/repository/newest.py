@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sidecar.errors import NotFound
-from sidecar.model import RestorePoint, Timestamp
+from sidecar.model import Position, RestorePoint, Timestamp
 from sidecar.repository.catalog import Catalog
+from sidecar.repository.format.index import position_of
 from sidecar.repository.suspicion import Extent
 
 
@@ -23,12 +24,16 @@ class KnownPoint:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A restore point that is no longer the newest, with the timestamp of the next newer one."""
+    """A restore point that is no longer the newest, with the timestamp of the next newer one.
+
+    `position` is its place in a stream, known where it is `ours`.
+    """
 
     key: str
     timestamp: Timestamp
     successor: Timestamp
     ours: bool
+    position: Position | None = None
 
 
 class NewestPoint:
@@ -97,4 +102,4 @@ class NewestPoint:
 
 
 def _superseded(older: RestorePoint, newer: RestorePoint, *, ours: bool) -> Superseded:
-    return Superseded(older.key, older.timestamp, newer.timestamp, ours)
+    return Superseded(older.key, older.timestamp, newer.timestamp, ours, position_of(older.metadata))

@@ -8,8 +8,9 @@ from sidecar.errors import ConfigurationError, NotFound
 from sidecar.log import log
 from sidecar.model import RestorePoint
 from sidecar.repository.catalog import Catalog
+from sidecar.repository.entries import Entries
 from sidecar.repository.newest import KnownPoint, Superseded
-from sidecar.repository.retention import KEEP, TIER_TAG, tier_of
+from sidecar.repository.retention import KEEP, TIER_TAG, Tier, tier_of
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
 
@@ -29,6 +30,7 @@ class Tiers:
         self._catalog = catalog
         self._tags = tags
         self._status = status
+        self._entries = Entries(database, catalog)
         self._pending: deque[Superseded] = deque(maxlen=PENDING)
         self._caught_up = False
 
@@ -68,6 +70,8 @@ class Tiers:
 
     async def _tag(self, superseded: Superseded) -> None:
         tier = tier_of(superseded.timestamp, superseded.successor)
+        if await self._entries.is_first(superseded) and tier is Tier.RECENT:
+            tier = Tier.HOURLY
         if tier is not None and not self._tags.is_held(superseded.key):
             await self._tags.set_tier(superseded.key, tier, ours=superseded.ours)
 
