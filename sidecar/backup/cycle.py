@@ -186,7 +186,7 @@ class Cycle:
         By stat alone if that proves that nothing was written; else by content, because a reader that ends moves the WAL.
         """
         self.source.observe()
-        if self.source.signature() is None or self._status.unprotected_since is None:
+        if self.source.signature() is None or self._status.changed_since is None:
             return False
         async with self._alone, self._turn, self.source.copy() as snapshot:
             index = await self._main_line.index(snapshot)
