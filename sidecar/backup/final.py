@@ -33,6 +33,7 @@ class FinalBackup:
     def __init__(self, backups: Sequence[Backup], line: DivergedLine, fence: Fence, status: Status) -> None:
         self.diverged: list[Diverged] = []
         self.disk_has_more = True  # than the store, until the final backup proves otherwise
+        self.unsettled = False  # whether a segment may still appear in the store
         self._late: list[Backup] = []
         self._backups = backups
         self._fence = fence
@@ -65,10 +66,23 @@ class FinalBackup:
                 self._status.report("", *NOT_KEPT, Kind.DIVERGENCE)
         every = len(protected) == len(self._backups) + len(self.diverged)
         self.disk_has_more = not every or protected.count(False) > sum(backup.cycle.is_gone() for backup in failed)
+        await self._settle(max(0.0, scope.deadline - anyio.current_time()))
         if not every or not all(protected) or self._fence.lost.is_set():
             return every and all(protected)
         await self._look_again(max(0.0, scope.deadline - anyio.current_time()))
         return not self._late
+
+    async def _settle(self, timeout: float) -> None:
+        """Learn the outcome of the last segments: the lease must not be released before."""
+        streams = [backup.cycle.source.stream for backup in self._backups]
+        with anyio.move_on_after(timeout, shield=True):
+            async with anyio.create_task_group() as group:
+                for stream in streams:
+                    if stream:
+                        group.start_soon(stream.settle)
+        self.unsettled = any(stream.unsettled for stream in streams if stream)
+        if self.unsettled:
+            log.warning("lease left to its ttl: the outcome of the last segment of a stream is unknown")
 
     async def _look_again(self, timeout: float) -> None:
         """The databases that were written to since the last copy. One that was touched and cannot be read in time counts."""

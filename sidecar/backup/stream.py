@@ -124,6 +124,17 @@ class Stream:
         except (SidecarError, StreamCut) as error:
             log.warning("end of the stream not published", database=self.database.name, error=str(error))
 
+    async def settle(self) -> None:
+        """After `finish`: publish again what it was cancelled at, until the outcome is known."""
+        if self._writer and self._writer.unsettled:
+            with suppress(SidecarError, StreamCut):
+                await self._writer.publish()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a segment is under way whose outcome is not known: nobody else may begin to write yet."""
+        return self._writer is not None and self._writer.unsettled
+
     async def _follow(self, after: Origin | None) -> StreamWriter:
         """Raises `NotStreamable` and `StreamCut`."""
         if reason := await self._gate.why_not():

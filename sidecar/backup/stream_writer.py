@@ -108,6 +108,11 @@ class StreamWriter:
         """Whether there are commits that no segment has."""
         return self._segmenter is not None and self._segmenter.oldest is not None
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is a segment that the store may have taken, or may take yet, without our knowing."""
+        return self._outgoing is not None
+
     def add(self, batch: Batch) -> None:
         """Append what was captured, once the stream is named. Raises `StreamCut` when something is missing in between.
 

@@ -56,7 +56,7 @@ class Shutdown:
             app_seconds=round(app_seconds, 3),
             final_backup_seconds=round(seconds, 3),
         )
-        self._fence.retain = self._final.disk_has_more
+        self._fence.retain = self._final.disk_has_more or self._final.unsettled
         return self._exit_status(app_status or 0, protected=protected)
 
     def _waiting(self) -> list[str]:

@@ -191,6 +191,32 @@ async def test_a_side_line_is_told_and_not_restored(scene: Streamed) -> None:
     assert f"--stream {first}" in "".join(each.hint for each in scene.machine.status.problems)
 
 
+async def test_streams_of_two_machines_without_a_lease_are_never_merged(scene: Streamed) -> None:
+    """Both went on from one restore point. The later start is the history, the other one is told, and stays restorable."""
+    point = await scene.point(2, 2.5)
+    one, _ = await scene.stream(3, 6, AtRestorePoint(point.key), began=3.0)
+    other, _ = await scene.stream(3, 9, AtRestorePoint(point.key), began=3.2)
+    booted = await scene.machine.boot()
+    assert scene.holds(scene.machine.database.path, 9)
+    assert booted.reached
+    assert booted.reached.position == Position(other, 7)
+    assert kinds(scene) == [Kind.DIVERGENCE]
+    assert f"--stream {one}" in "".join(each.hint for each in scene.machine.status.problems)
+
+
+async def test_a_restore_point_of_one_machine_does_not_lead_into_the_stream_of_another(scene: Streamed) -> None:
+    """Without a lease, again: the newest restore point names one stream, and the later one continues an older one."""
+    point = await scene.point(2, 2.5)
+    one, _ = await scene.stream(3, 6, AtRestorePoint(point.key), began=3.0)
+    other, _ = await scene.stream(3, 9, AtRestorePoint(point.key), began=3.2)
+    await scene.point(4, 4.5, Position(one, 2))
+    booted = await scene.machine.boot()
+    assert scene.holds(scene.machine.database.path, 6)
+    assert booted.reached
+    assert booted.reached.position == Position(one, 4)
+    assert f"--stream {other}" in "".join(each.hint for each in scene.machine.status.problems)
+
+
 async def test_the_preview_of_a_boot_tells_how_far_the_stream_reaches(scene: Streamed) -> None:
     first, _ = await scene.stream(1, 12, None)
     newest = await scene.point(4, 4.5, Position(first, 4))
