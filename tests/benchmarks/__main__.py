@@ -1,8 +1,9 @@
 """Speed, memory and money, measured beside the peers in the same run, against one real S3 server.
 
-    python -m tests.benchmarks [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
+    python -m tests.benchmarks [PART] [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
 
-measure.py and server.py say where each number comes from, publishing.py and running.py what is done. Databases, the
+measure.py and server.py say where each number comes from, publishing.py, running.py and streaming.py what is done.
+PART is `publishing` (with what goes on while an app runs) or `streaming`; without it, both. Databases, the
 server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
 times the largest size. On a tmpfs there is no disk to be written to. Nothing here fails because something was slow.
 """
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from sidecar.units import parse_size
-from tests.benchmarks import pictures, publishing, running
+from tests.benchmarks import pictures, publishing, running, streaming
+from tests.benchmarks.bounds import bounds
 from tests.benchmarks.publishing import Bench, make_base, publish_and_restore
 from tests.benchmarks.results import MIB, machine, show_size, write_json
 from tests.benchmarks.server import Server
@@ -26,7 +28,8 @@ from tests.benchmarks.targets import targets
 from tests.benchmarks.tools import HOW_TO_GET, missing_peers
 
 HERE = Path(__file__).parent
-SCENARIOS = (*publishing.SCENARIOS, *running.SCENARIOS)
+PARTS = {"publishing": (*publishing.SCENARIOS, *running.SCENARIOS), "streaming": streaming.SCENARIOS}
+SCENARIOS = tuple(name for names in PARTS.values() for name in names)
 
 
 def main() -> int:
@@ -46,7 +49,7 @@ def main() -> int:
         with bench.server:
             _measure(bench, options)
         about = machine(directory)
-    promised = targets(bench.results)
+    promised = [each for each in (*targets(bench.results), *bounds(bench.results)) if each.measured is not None]
     print(f"\n{report(bench.results, about, promised)}")
     if options.json:
         write_json(options.json, bench.results.as_dict(about, (each.as_dict() for each in promised)))
@@ -67,6 +70,7 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
             base.unlink()
     if bench.wants("start", "idle"):
         _small(bench, options)
+    streaming.measure(bench, streaming.Extent(options.rounds, options.runs, options.stream_seconds))
 
 
 def _small(bench: Bench, options: argparse.Namespace) -> None:
@@ -85,10 +89,11 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("part", nargs="?", choices=PARTS, metavar="PART", help="publishing or streaming (both)")
     parser.add_argument("--size", action="append", type=_size, help="of the database; repeatable (64MiB and 1GiB)")
     parser.add_argument("--runs", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument(
-        "--only", nargs="+", choices=SCENARIOS, default=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
+        "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
     )
     parser.add_argument("--no-peers", action="store_true", help="measure sidecar alone")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
@@ -99,7 +104,12 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--latency-seconds", type=float, default=20.0, help="how long commits are timed, at least (%(default)g)"
     )
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="how long to be idle (%(default)g)")
+    parser.add_argument("--rounds", type=int, default=20, help="how often machines are killed (%(default)s)")
+    parser.add_argument(
+        "--stream-seconds", type=float, default=60.0, help="how long streaming is measured under load (%(default)g)"
+    )
     options = parser.parse_args(arguments)
+    options.only = options.only or PARTS.get(options.part, SCENARIOS)
     options.size = sorted(set(options.size or (64 * MIB, 1024 * MIB)))
     return options
 

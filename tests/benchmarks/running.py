@@ -73,21 +73,21 @@ def idle(bench: Bench, base: Path, size: int, seconds: float) -> None:
             stack.enter_context(subject).place(base)
             running.append((tool, subject, stack.enter_context(_beside_app(subject, tool))))
         time.sleep(min(60.0, seconds))  # until what follows a first publish is over
-        before = [_used(child) for _, _, child in running]
+        before = [cpu_used(child.pid) for _, _, child in running]
         seen: list[Values] = [{} for _ in running]
         with ExitStack() as metering:
             for (_, subject, _), into in zip(running, seen, strict=True):
                 metering.enter_context(bench.server.metered(subject.bucket, into))
             time.sleep(seconds)
         for (tool, _, child), used, requests in zip(running, before, seen, strict=True):
-            cpu = max(now - then for now, then in zip(_used(child), used, strict=True))
+            cpu = max(now - then for now, then in zip(cpu_used(child.pid), used, strict=True))
             values = {"seconds": seconds, "cpu": cpu, "share": cpu / seconds, "memory": float(memory(child.pid))}
             bench.record(Sample(size, "idle", tool.name, 0, values | requests))
 
 
-def _used(child: Child) -> tuple[float, float]:
+def cpu_used(pid: int) -> tuple[float, float]:
     """CPU seconds by two counters: of all threads ever, in ticks; of the living ones, exact."""
-    return cpu_seconds(child.pid), running_seconds(child.pid)
+    return cpu_seconds(pid), running_seconds(pid)
 
 
 def _commits(subject: Subject, seconds: float) -> Values:
@@ -95,16 +95,16 @@ def _commits(subject: Subject, seconds: float) -> Values:
     options = ("--seconds", str(seconds), "--rate", str(RATE), "--output", str(output))
     log = subject.directory / "writer.log"
     run((sys.executable, str(SCRIPT), str(subject.database), *options), subject.env, log)
-    durations = sorted(json.loads(output.read_text()))
+    durations = sorted(json.loads(output.read_text())["commits"])
     return {
         "commits": len(durations),
-        "p50": _quantile(durations, 0.5),
-        "p99": _quantile(durations, 0.99),
+        "p50": quantile(durations, 0.5),
+        "p99": quantile(durations, 0.99),
         "longest": durations[-1],
     }
 
 
-def _quantile(ordered: list[float], share: float) -> float:
+def quantile(ordered: list[float], share: float) -> float:
     """The smallest value that is not exceeded by this share of all."""
     return float(ordered[max(0, math.ceil(share * len(ordered)) - 1)])
 
@@ -115,19 +115,19 @@ def _protecting(subject: Subject, tool: Tool | None) -> Iterator[None]:
     if tool is None:
         yield
         return
-    with _started(subject, tool.protect(subject)):
+    with started(subject, tool.protect(subject)):
         yield
 
 
 @contextlib.contextmanager
 def _beside_app(subject: Subject, tool: Tool) -> Iterator[Child]:
-    with _started(subject, tool.run(subject, ["sleep", "100000"])) as child:
+    with started(subject, tool.run(subject, ["sleep", "100000"])) as child:
         eventually(lambda: len(family(child.pid)) > 1, 30.0, f"{tool.name} starts the app")
         yield child
 
 
 @contextlib.contextmanager
-def _started(subject: Subject, command: Command) -> Iterator[Child]:
+def started(subject: Subject, command: Command) -> Iterator[Child]:
     child = start(command, subject.env, subject.log)
 
     def published() -> bool:

@@ -17,10 +17,20 @@ TITLES = {
     "latency": "a writer's commits",
     "start": "start to app started",
     "idle": "idle",
+    "loss, s3": "SIGKILL to daemon and app at 200 commits a second, the store is a bucket",
+    "loss, file": "SIGKILL to daemon and app at 200 commits a second, the store is a directory",
+    "tail": "restore and boot, some hundred segments behind the restore point",
+    "commits, normal": "a writer's commits, 100 a second, synchronous=normal",
+    "commits, full": "a writer's commits, 100 a second, synchronous=full",
+    "load, 100": "daemon beside 100 commits a second",
+    "load, 2000": "daemon beside 2,000 commits a second of a writer with busy_timeout 0",
+    "truncate": "the app's wal_checkpoint(TRUNCATE), busy_timeout 5 s",
+    "quiet": "idle, the app has the database open",
+    "parked": "100 databases that nobody writes to, each of",
 }
 REFERENCE = "litestream"
 
-_WITHOUT_RATIO = {"commits", "published", "seconds"}
+_WITHOUT_RATIO = {"commits", "published", "seconds", "lost", "busy", "checkpoints", "segments", "refused_per_100000", "rate"}
 
 Column = tuple[str, str, Callable[[float], str]]
 
@@ -45,12 +55,51 @@ _COSTS: tuple[Column, ...] = (
     ("requests", "requests", "{:.0f}".format),
     ("$ per 1000", "price", lambda value: f"{value * 1000:.3f}"),
 )
+_LATENCY: tuple[Column, ...] = (
+    ("p50 ms", "p50", lambda value: f"{value * 1e3:.2f}"),
+    ("p99 ms", "p99", lambda value: f"{value * 1e3:.2f}"),
+    ("longest ms", "longest", lambda value: f"{value * 1e3:.1f}"),
+    ("commits", "commits", "{:.0f}".format),
+)
+_LOST: tuple[Column, ...] = (("lost s", "seconds", show_seconds), ("commits lost", "lost", "{:.0f}".format))
+_DAEMON: tuple[Column, ...] = (
+    ("CPU %", "share", lambda value: f"{value * 100:.2f}"),
+    ("busiest thread %", "busiest", lambda value: f"{value * 100:.2f}"),
+    ("memory MB", "memory", show_megabytes),
+)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
-    "latency": (
-        ("p50 ms", "p50", lambda value: f"{value * 1e3:.2f}"),
-        ("p99 ms", "p99", lambda value: f"{value * 1e3:.2f}"),
+    "loss, s3": _LOST,
+    "loss, file": _LOST,
+    "tail": (
+        ("app started s", "started", show_seconds),
+        ("restore s", "wall", show_seconds),
+        *_COSTS[1:3],
+        ("objects", "segments", "{:.0f}".format),
+    ),
+    "commits, normal": _LATENCY,
+    "commits, full": _LATENCY,
+    **dict.fromkeys(
+        ("load, 100", "load, 2000"),
+        (
+            *_DAEMON,
+            ("largest WAL MB", "log", show_megabytes),
+            ("requests/min", "requests_per_minute", "{:.0f}".format),
+            ("sent MB/min", "sent_per_minute", show_megabytes),
+            ("refused of 100,000", "refused_per_100000", "{:.1f}".format),
+            ("commits/s", "rate", "{:.0f}".format),
+            *_LATENCY[:3],
+        ),
+    ),
+    "truncate": (
+        ("median ms", "median", lambda value: f"{value * 1e3:.1f}"),
         ("longest ms", "longest", lambda value: f"{value * 1e3:.1f}"),
-        ("commits", "commits", "{:.0f}".format),
+        ("busy", "busy", "{:.0f}".format),
+        ("of", "checkpoints", "{:.0f}".format),
+    ),
+    "quiet": (*_DAEMON, ("for s", "seconds", "{:.0f}".format), ("requests", "requests", "{:.0f}".format)),
+    "parked": (*_DAEMON, ("streams", "streams", "{:.0f}".format)),
+    "latency": (
+        *_LATENCY,
         ("objects published", "published", "{:.0f}".format),
     ),
     "copy": (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes)),

@@ -28,6 +28,8 @@ class Target:
             return "not measured"
         if self.measured <= self.limit:
             return "met"
+        if not self.limit:
+            return "missed"
         over = self.measured / self.limit
         return f"missed: {over:.1f} times the target" if over >= 2 else f"missed by {over - 1:.1%}"
 

@@ -33,7 +33,7 @@ Command = Sequence[str]
 _CONFIG = """\
 dbs:
   - path: {database}
-    catalog:
+    replica:
       type: s3
       bucket: {bucket}
       path: {name}
@@ -204,10 +204,20 @@ def remove_staged(database: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def litestream_config(subject: Subject) -> str:
+    """The text of Litestream's configuration: its defaults, and where the store is."""
+    endpoint = subject.server.seaweed.endpoint
+    return _CONFIG.format(database=subject.database, bucket=subject.bucket, name=NAME, endpoint=endpoint)
+
+
+def litestream(*arguments: str) -> Command:
+    """Litestream with these arguments."""
+    return (_binary("litestream"), *arguments)
+
+
 def _litestream_config(subject: Subject) -> str:
     path = subject.directory / "litestream.yml"
-    endpoint = subject.server.seaweed.endpoint
-    path.write_text(_CONFIG.format(database=subject.database, bucket=subject.bucket, name=NAME, endpoint=endpoint))
+    path.write_text(litestream_config(subject))
     return str(path)
 
 
