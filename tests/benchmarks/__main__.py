@@ -92,9 +92,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("part", nargs="?", choices=PARTS, metavar="PART", help="publishing or streaming (both)")
     parser.add_argument("--size", action="append", type=_size, help="of the database; repeatable (64MiB and 1GiB)")
     parser.add_argument("--runs", type=int, default=3, help="how often each is measured (%(default)s)")
-    parser.add_argument(
-        "--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS)
-    )
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
     parser.add_argument("--no-peers", action="store_true", help="measure sidecar alone")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything there")
     parser.add_argument(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tests.benchmarks.results import MIB, Results
-from tests.benchmarks.targets import Target, divided
+from tests.benchmarks.targets import Target
 
 SIZE = 64 * MIB  # of the database; where many are parked, each has one
 _US, _OFF, _NOBODY = "sidecar", "sidecar, stream=off", "nobody"
@@ -40,7 +40,9 @@ def _of_loss(figures: _Figures) -> Iterator[Target]:
         what = f"kill -9 of daemon and app, 200 commits/s, store {store}"
         yield _bound(f"{what}: most lost", 2.0, figures.highest(scenario, "seconds"), "s")
         yield _bound(f"{what}: median lost", 1.2, figures.median(scenario, "seconds"), "s")
-    yield _bound("boot, 300 segments of tail: more than without", 1.0, figures.more("tail", "started", "sidecar, no tail"), "s")
+    yield _bound(
+        "boot, 300 segments of tail: more than without", 1.0, figures.more("tail", "started", "sidecar, no tail"), "s"
+    )
 
 
 def _of_the_app(figures: _Figures) -> Iterator[Target]:

@@ -59,7 +59,12 @@ def truncate(bench: Bench, base: Path, size: int, turn: int, seconds: float) -> 
         with _subject(bench, base, f"truncate-{turn}", tool) as (subject, name):
             seen = _write(subject, seconds, 20, *_CHECKPOINTS)
         took = sorted(seen["checkpoints"])
-        values = {"median": statistics.median(took), "longest": took[-1], "busy": seen["busy"], "checkpoints": len(took)}
+        values = {
+            "median": statistics.median(took),
+            "longest": took[-1],
+            "busy": seen["busy"],
+            "checkpoints": len(took),
+        }
         bench.record(Sample(size, "truncate", name, turn, values))
 
 
@@ -97,7 +102,9 @@ def _loaded(subject: Streamed, pid: int, seconds: float, rate: int) -> Values:
         seen = _write(subject, seconds, rate, "--catch-up", "--busy-timeout", "0")
     took = time.monotonic() - began
     cpu = max(now - then for now, then in zip(cpu_used(pid), used, strict=True))
-    busiest = max((now - threads.get(thread, 0.0) for thread, now in _threads(pid).items() if thread != pid), default=0.0)
+    busiest = max(
+        (now - threads.get(thread, 0.0) for thread, now in _threads(pid).items() if thread != pid), default=0.0
+    )
     tried = len(seen["commits"]) + seen["refused"]
     return _latency(seen) | {
         "refused": seen["refused"],

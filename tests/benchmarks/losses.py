@@ -33,6 +33,7 @@ from tests.benchmarks.streamers import (
     streamers,
     streaming,
 )
+from tests.benchmarks.tools import Command
 from tests.harness.eventually import eventually
 from tests.harness.processes import Child
 from tests.harness.sidecar_process import SIDECAR
@@ -85,7 +86,9 @@ def _killed(subject: Streamed, tool: Streamer, seconds: float) -> Values:
     assert first <= restored <= last + 1, f"restored {restored}, written {first} to {last}"
     ended = told[last]
     return {
-        "seconds": ended - told[restored] if restored in told else (0.0 if restored > last else ended - told[min(told)]),
+        "seconds": ended - told[restored]
+        if restored in told
+        else (0.0 if restored > last else ended - told[min(told)]),
         "lost": max(0, last - restored),
         "commits": last - first,
     }
@@ -137,13 +140,13 @@ def _restored(subject: Streamed, tool: Streamer, turn: int) -> Iterator[tuple[st
         yield tool.name, _run(tool.restore(subject, target), subject, target)
         return
     point = (*tool.restore(subject, target), "--key", subject.restore_point())
-    steps = [("sidecar", lambda: _run(tool.restore(subject, target), subject, target) | _boot(subject, tail=True))]
-    steps.append(("sidecar, no tail", lambda: _run(point, subject, target) | _boot(subject, tail=False)))
-    for name, step in steps if turn % 2 == 0 else steps[::-1]:
-        yield name, step()
+    commands = {"sidecar": tool.restore(subject, target), "sidecar, no tail": point}
+    for name in sorted(commands, reverse=bool(turn % 2)):
+        values = _run(commands[name], subject, target)
+        yield name, values | _boot(subject, tail=name == "sidecar")
 
 
-def _run(command: tuple[str, ...], subject: Streamed, target: Path) -> Values:
+def _run(command: Command, subject: Streamed, target: Path) -> Values:
     cost = run(command, subject.env, subject.log)
     target.unlink()
     return cost

@@ -197,5 +197,3 @@ def require_prefix(path: Path, base: int) -> int:
     assert last == count, f"{path}: rows are missing: {count} of {last}"
     assert changes == last - base, f"{path}: {last - base} commits inserted a row, and {changes} changed one"
     return int(last)
-
-

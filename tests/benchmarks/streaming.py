@@ -1,6 +1,7 @@
 """Streaming, measured: what each scenario is, is said in losses.py, loads.py and quiet.py; what it must hold, in bounds.py."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.benchmarks import loads, losses, quiet
 from tests.benchmarks.bounds import SIZE
@@ -33,17 +34,25 @@ def measure(bench: Bench, extent: Extent) -> None:
     if bench.wants("tail"):
         losses.tail(bench, base, SIZE, extent.runs)
     for turn in range(extent.runs):
-        if bench.wants("commits"):
-            loads.commits(bench, base, SIZE, turn, extent.seconds * _SHARE)
-        if bench.wants("truncate"):
-            loads.truncate(bench, base, SIZE, turn, extent.seconds * _SHARE)
+        _of_the_app(bench, base, turn, extent.seconds * _SHARE)
     if bench.wants("load"):
         loads.load(bench, base, SIZE, 0, extent.seconds)
     if bench.wants("quiet"):
         quiet.quiet(bench, base, SIZE, extent.seconds)
     base.unlink()
     if bench.wants("parked"):
-        small = make_base(bench.directory / "parked.db", MIB)
-        for turn in range(extent.runs):
-            quiet.parked(bench, small, turn, extent.seconds * _SHARE)
-        small.unlink()
+        _parked(bench, extent)
+
+
+def _of_the_app(bench: Bench, base: Path, turn: int, seconds: float) -> None:
+    if bench.wants("commits"):
+        loads.commits(bench, base, SIZE, turn, seconds)
+    if bench.wants("truncate"):
+        loads.truncate(bench, base, SIZE, turn, seconds)
+
+
+def _parked(bench: Bench, extent: Extent) -> None:
+    small = make_base(bench.directory / "parked.db", MIB)
+    for turn in range(extent.runs):
+        quiet.parked(bench, small, turn, extent.seconds * _SHARE)
+    small.unlink()

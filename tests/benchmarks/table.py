@@ -30,7 +30,17 @@ TITLES = {
 }
 REFERENCE = "litestream"
 
-_WITHOUT_RATIO = {"commits", "published", "seconds", "lost", "busy", "checkpoints", "segments", "refused_per_100000", "rate"}
+_WITHOUT_RATIO = {
+    "commits",
+    "published",
+    "seconds",
+    "lost",
+    "busy",
+    "checkpoints",
+    "segments",
+    "refused_per_100000",
+    "rate",
+}
 
 Column = tuple[str, str, Callable[[float], str]]
 

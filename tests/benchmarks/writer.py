@@ -64,7 +64,9 @@ class Writer:
         begun = time.perf_counter()
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            row = self._connection.execute("INSERT INTO rows (version, words, noise) VALUES (0, 'a commit', ?)", (noise,))
+            row = self._connection.execute(
+                "INSERT INTO rows (version, words, noise) VALUES (0, 'a commit', ?)", (noise,)
+            )
             self._connection.execute("UPDATE rows SET version = version + 1 WHERE id = ?", (chosen,))
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:

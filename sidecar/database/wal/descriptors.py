@@ -95,6 +95,10 @@ class Descriptors:
         """Whether another process waits at this moment to have the database for itself alone."""
         return _is_locked(self.database, _PENDING, 1, fcntl.F_RDLCK)
 
+    def sync(self) -> None:
+        """Have the disk hold what was written into the database. Raises OSError."""
+        (os.fsync if _DARWIN else os.fdatasync)(self.database)
+
     def close(self) -> None:
         """Close them as soon as no connection of this process is open."""
         _keep(self.inodes[0], (self.wal, self.database, self.shm))

@@ -25,10 +25,8 @@ def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None
 
     Nobody is kept out while a reader is in the way, or the disk is too slow for it.
     """
-    if not _is_nearly_done(hands, hop):
-        return None
-    with _Backfill(hands.path, hands.driver) as backfill:
-        if not hands.lock():
+    with _Backfill(hands.path, hands.driver) as backfill:  # first: what is committed meanwhile is not left for the hold
+        if not _is_nearly_done(hands, hop) or not hands.lock():
             return None
         since = time.monotonic()
         try:
@@ -46,6 +44,7 @@ def _is_nearly_done(hands: Hands, hop: Callable[[], None]) -> bool:
         mark = hands.index().frame
         if hands.backfill() and hands.index().backfilled < mark:
             return False  # a reader of the app's has an older snapshot
+        hands.files.sync()  # SQLite does so only in the last round: all of it would be for the hold
         if _rest(hands) <= _REST:
             return True
     return False

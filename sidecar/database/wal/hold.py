@@ -114,12 +114,22 @@ class Hold:
         if step is Step.HOP:
             self.hop()
         elif step is Step.BACKFILL:
-            self.hands.backfill()
-            self.hop()
+            self.backfill()
         elif step is Step.EMPTY:
             self.empty()
         elif step is Step.FORCE:
             self.force()
+
+    def backfill(self) -> None:
+        """Copy the log into the database. A long log is worth several attempts to find a moment without a commit."""
+        long = self.hands.index().size >= self._limits.long_bytes
+        until = time.monotonic() + (self._limits.long_seconds if long else 0.0)
+        while True:
+            before = self.hands.index().backfilled
+            copied = self.hands.backfill() and self.hands.index().backfilled != before  # else somebody is in the way
+            self.hop()
+            if self.parked or not copied or time.monotonic() >= until:
+                return
 
     def empty(self) -> None:
         """Copy the log into the database and truncate it, if nobody is in the way."""

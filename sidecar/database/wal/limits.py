@@ -9,9 +9,10 @@ class Limits:
 
     Waiting commits are folded beyond `fold_bytes`, and the stream is cut rather than to hold more than `cut_bytes` or
     `cut_share` of the database, whichever is more. The log is copied into the database from `soft_frames` on, at most
-    every `soft_seconds`, and after `idle_seconds` without a commit. A reset is forced from `forced_bytes` of log on, at most
-    every `forced_seconds`, with writers held up for at most `forced_hold`. `embedded`: the app is this very process, so
-    whether somebody else has the database open cannot be seen; else it is closed after `lone_seconds` without anybody.
+    every `soft_seconds`, and after `idle_seconds` without a commit; from `long_bytes` on in as many attempts as
+    `long_seconds` have room for. A reset is forced from `forced_bytes` of log on, at most every `forced_seconds`, with
+    writers held up for at most `forced_hold`. `embedded`: the app is this very process, so whether somebody else has
+    the database open cannot be seen; else it is closed after `lone_seconds` without anybody.
     """
 
     fold_bytes: int = 8 << 20
@@ -19,6 +20,8 @@ class Limits:
     cut_share: float = 0.1
     soft_frames: int = 500
     soft_seconds: float = 0.5
+    long_bytes: int = 16 << 20
+    long_seconds: float = 0.02
     idle_seconds: float = 5.0
     forced_bytes: int = 64 << 20
     forced_seconds: float = 10.0

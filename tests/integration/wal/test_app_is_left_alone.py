@@ -106,6 +106,35 @@ def test_a_steady_load_does_not_grow_the_log(tmp_path: Path) -> None:
         follower.close()
 
 
+def test_a_long_log_is_reset_without_keeping_writers_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit between the copying and the next snapshot is bad luck: the next attempt may have better."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, NEW) as app:
+        app.script("CREATE TABLE t(a)", "PRAGMA wal_autocheckpoint=0")
+        follower = following(path, soft_frames=5, long_bytes=20_000, long_seconds=60.0)
+        base, commits = copy_of(follower, tmp_path / "base.db"), []
+        for _ in range(10):
+            app.run(INSERT)
+        copy, copied = follower.hold.hands.backfill, []
+
+        def copy_and_commit() -> bool:
+            copied.append(copy())
+            if len(copied) < 3:
+                app.run(INSERT)
+            return copied[-1]
+
+        monkeypatch.setattr(follower.hold.hands, "backfill", copy_and_commit)
+        commits += follower.poll()
+        frame = follower.position.frame
+        app.run(INSERT)
+        commits += follower.poll()
+        assert len(copied) == 3
+        assert follower.position.frame < frame
+        assert follower.counters.forced == 0
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
+
+
 def test_an_app_that_closes_and_opens_again_is_captured(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
