@@ -123,15 +123,17 @@ def _told(acks: Path) -> dict[int, float]:
 
 
 def _made_tail(subject: Streamed, tool: Streamer) -> int:
-    """Stream until there are enough objects, and kill everything; returns how many there are."""
+    """Stream until sidecar has made enough segments, and kill everything; returns how many objects there are.
 
-    def count() -> int:
-        return subject.segments() if isinstance(tool, SidecarStream) else len(subject.stored())
-
+    Litestream merges and deletes its own, so it streams for as long as so many take at one every 0.1 s.
+    """
     with streaming(subject, tool, often=True), _writing(subject, 20):
-        eventually(lambda: count() >= SEGMENTS, 4 * _PATIENCE, f"{SEGMENTS} objects of {tool.name}")
+        if isinstance(tool, SidecarStream):
+            eventually(lambda: subject.segments() >= SEGMENTS, 4 * _PATIENCE, f"{SEGMENTS} segments")
+        else:
+            time.sleep(SEGMENTS * 0.1)
     subject.close_app()
-    return count()
+    return subject.segments() or len(subject.stored())
 
 
 def _restored(subject: Streamed, tool: Streamer, turn: int) -> Iterator[tuple[str, Values]]:
@@ -139,7 +141,7 @@ def _restored(subject: Streamed, tool: Streamer, turn: int) -> Iterator[tuple[st
     if isinstance(tool, LitestreamStream):
         yield tool.name, _run(tool.restore(subject, target), subject, target)
         return
-    point = (*tool.restore(subject, target), "--key", subject.restore_point())
+    point = (*tool.restore(subject, target), "--key", subject.restore_point().removeprefix("store/"))
     commands = {"sidecar": tool.restore(subject, target), "sidecar, no tail": point}
     for name in sorted(commands, reverse=bool(turn % 2)):
         values = _run(commands[name], subject, target)

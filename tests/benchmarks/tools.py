@@ -105,7 +105,7 @@ class Subject:
 
     def restore_point(self) -> str:
         """The key of sidecar's newest restore point."""
-        return max(key for key in self.keys() if key.endswith(".zst"))
+        return max(key for key in self.keys() if key.endswith(".sqlite3.zst"))
 
 
 class Tool(Protocol):
