@@ -132,7 +132,8 @@ def started(subject: Subject, command: Command) -> Iterator[Child]:
 
     def published() -> bool:
         assert child.running, f"{command} ended:\n{subject.log.read_text(errors='replace')[-3000:]}"
-        return any(not key.endswith("/lease.json") for key in subject.keys())
+        keys = subject.keys()
+        return any(not key.endswith("/lease.json") for key in keys)
 
     try:
         eventually(published, _PATIENCE, "the first publish")
