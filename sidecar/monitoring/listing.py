@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import anyio
 
@@ -10,6 +11,7 @@ from sidecar.errors import SidecarError
 from sidecar.log import log
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository import Catalog, Entry, Inventory, describe, tier_of, timestamp_of
+from sidecar.repository.increments import Increments
 from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint
 
 SHOWN = 20
@@ -42,6 +44,7 @@ class StoreListing:
         self._holder = holder
         self._options = options
         self._marks: dict[str, _Mark] = {}
+        self._looked: dict[str, datetime] = {}
 
     async def run(self) -> None:
         """List the store for as long as the daemon runs."""
@@ -58,11 +61,26 @@ class StoreListing:
         self._marks[name] = _Mark.of(self._status.databases[name])
         try:
             listing, self._status.stored[name] = await self.read(name)
+            await self._look_at_segments(name)
         except SidecarError:
             return False
         self._status.listings[name] = listing
         self.update(name)
         return listing.count > 0
+
+    async def _look_at_segments(self, name: str) -> None:
+        """Once a day, where there may be streams: how old the oldest segment is. One request. A directory is pruned by us."""
+        stream, now = self._status.databases[name].stream, self._status.now()
+        looked = self._looked.get(name)
+        if (
+            not stream.is_wanted
+            or self._catalog.store.url.startswith("file:")
+            or (looked and now - looked < timedelta(days=1))
+        ):
+            return
+        oldest = await Increments(self._catalog.store).oldest(name)
+        stream.oldest = datetime.fromtimestamp(oldest.time / 1000, UTC) if oldest else None
+        self._looked[name] = now
 
     async def read(self, name: str, shown: int = SHOWN) -> tuple[Listing, dict[str, int]]:
         """List one database now: as many of its newest restore points as `shown`, and bytes by tier. Raises `SidecarError`."""

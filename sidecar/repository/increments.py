@@ -90,6 +90,11 @@ class Increments:
         page = await self.store.list(stream_folder_of(database, stream), limit=limit)
         return [segment for segment in map(require_known, page.objects) if segment]
 
+    async def oldest(self, database: str) -> SegmentInfo | None:
+        """The first segment of the oldest stream. One request."""
+        page = await self.store.list(stream_folder_of(database), limit=1)
+        return next(filter(None, map(segment_of, page.objects)), None)
+
     async def names(self, database: str) -> list[str]:
         """The names of the streams of a database, in order. One request for each, and one more."""
         return [str(_name_of(segment)) async for segment in self._firsts(database, "")]

@@ -15,6 +15,10 @@ ALONE = timedelta(hours=1)  # at least, before changes that only a stream has ne
 _ATTENTION = {Kind.SUSPICION, Kind.DIVERGENCE, Kind.DRILL, Kind.GROWTH, Kind.FINDING, Kind.EMPTY}
 TO_DECIDE = frozenset({*_ATTENTION, Kind.DAMAGED})
 STORED = TO_DECIDE | {Kind.FIRST_START}  # a first start needs no decision, but somebody should confirm that it was one
+_NO_RULE = (
+    "the bucket lacks the lifecycle rule for the tag sidecar-tier=stream, or the store takes no tags: a rule for the prefix "
+    "`stream/` does the same"
+)
 _NO_SUBSTITUTE = "a stream is no substitute for restore points"
 _SLOW = "is a backup slower than the interval? see the durations, and the log"
 _ENDED = {"handed over": "Handed over", "stopped": "Stopped"}
@@ -148,6 +152,9 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     elif stream.is_missing(now, interval):
         hint = f"restore points are published as ever; set stream=off if that is meant; see {documentation.STREAMING}"
         yield Health(Level.ATTENTION, title, stream.since, f"stream=on, but nothing is streamed: {stream.reason}", hint)
+    if not stream.expires(now):
+        reason = f"nothing expires the segments of streams: the oldest is of {stream.oldest:%Y-%m-%d}"
+        yield Health(Level.ATTENTION, title, stream.oldest, reason, _NO_RULE)
 
 
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+LONGEST_KEPT = timedelta(days=37)  # segments expire after 35 days, and a bucket takes a day or two to delete them
+
 
 @dataclass(slots=True)
 class StreamStatus:
@@ -30,6 +32,7 @@ class StreamStatus:
     last_cut: str | None = None
     last_cut_at: datetime | None = None
     resting_until: datetime | None = None
+    oldest: datetime | None = None  # segment in the store, as of the last look
 
     @property
     def is_wanted(self) -> bool:
@@ -43,6 +46,10 @@ class StreamStatus:
     def is_resting(self, now: datetime) -> bool:
         """Whether streaming pauses after repeated cuts."""
         return not self.active and self.resting_until is not None and now < self.resting_until
+
+    def expires(self, now: datetime) -> bool:
+        """Whether no segment is older than a rule of the bucket would leave it."""
+        return self.oldest is None or now - self.oldest <= LONGEST_KEPT
 
     def is_missing(self, now: datetime, longest: timedelta) -> bool:
         """Whether `stream=on` asks for a stream, and there has been none for longer than that."""

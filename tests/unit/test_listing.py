@@ -12,11 +12,13 @@ from sidecar.errors import AccessDenied
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.listing import SHOWN, StoreListing
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.keys import key_of
+from sidecar.repository.keys import StreamName, key_of
+from sidecar.status.health import Level, overall
 from sidecar.status.listing import Listing
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
 from tests.fakes import START, FakeClock, MemoryStore
+from tests.harness.streams import StreamMaker
 
 pytestmark = pytest.mark.anyio
 
@@ -199,3 +201,33 @@ async def test_the_command_is_one_line_for_a_shell(
         assert point.restore.startswith(start)
         *_, given, _, output = shlex.split(point.restore)
         assert (given, output) == (key(number), f"{key(number)[7:27]}.db")
+
+
+async def test_segments_that_nothing_expires_need_attention(
+    store: MemoryStore, status: Status, listing: StoreListing
+) -> None:
+    """One request a day, where commits are streamed; two days after the rule should have deleted them."""
+    stream = status.databases[NAME].stream
+    store.add(key(0))
+    for days in (10, 36, 38):
+        name = StreamName(Timestamp.of(START - timedelta(days=days)), 1, "web")
+        made = StreamMaker(name, NAME).segment()
+        store.add(made.key, made.data)
+    await listing.refresh(NAME)
+    before_it_is_wanted = stream.oldest
+    assert stream.expires(START)
+    stream.setting = "auto"
+    before = store.count("list")
+    await listing.refresh(NAME)
+    await listing.refresh(NAME)
+    assert store.count("list") == before + 3
+    assert before_it_is_wanted is None
+    assert stream.oldest
+    assert (START - stream.oldest).days in {37, 38}
+    assert not stream.expires(START)
+    assert stream.expires(START - timedelta(days=2))
+    status.restored(NAME, "restored", 1.0, 1, "key")
+    status.enter("running", ready=True)
+    found = overall(status)
+    assert found.level is Level.ATTENTION
+    assert "`stream/`" in found.hint
