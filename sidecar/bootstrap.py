@@ -235,7 +235,7 @@ class Services:
         capture = Capture(self.driver)
         self.feeds.update((each.path, capture.feed(each.path)) for each in self.databases)
         pace = Pace(settings.stream_interval.total_seconds(), self.clock)
-        options = StreamOptions(self.holder, self.driver.version, settings.stream_interval, settings.interval, pace)
+        options = StreamOptions(self.holder, self.driver.version, settings.interval, pace)
         increments, status, clock = Increments(self.catalog().store), self.status, self.clock
         always, never = settings.stream == "on", partial(unsuitable, driver=self.driver)
         gates = {

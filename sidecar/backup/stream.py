@@ -17,7 +17,7 @@ from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
 from sidecar.repository.guard import REPLACING
 from sidecar.status import Kind, Status
 
-LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now
+LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
 BEGUN = "a stream has begun, which is entered through a restore point"
 ENDED = "a stream was cut, and the next one does not begin yet"
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
@@ -177,7 +177,7 @@ class Stream:
     async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[datetime], None]) -> None:
         await writer.named_eventually()
         while True:
-            await self._collect(writer, self._options.interval.total_seconds())
+            await self._collect(writer, LOOK_SECONDS)
             if self._distrusted:
                 raise self._distrusted
             if writer.waiting:

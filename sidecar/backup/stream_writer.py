@@ -24,11 +24,10 @@ FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Who we are in the store, the SQLite that captures, the time between segments, and the rest after repeated cuts."""
+    """Who we are in the store, the SQLite that captures, and the rest after repeated cuts."""
 
     holder: str
     sqlite: str
-    interval: timedelta
     rest: timedelta
     pace: Pace
 
@@ -74,6 +73,8 @@ class StreamWriter:
 
     async def named(self) -> Segmenter:
         """Name the stream once the store can be asked: the name is stamped like that of a restore point. Raises `SidecarError`."""
+        if self._segmenter:  # asked every second of every database
+            return self._segmenter
         async with self._naming:
             if self._segmenter is None:
                 now = await self._fence.ensure_held()

@@ -41,7 +41,7 @@ class Streaming:
         self.increments = Increments(store)
         self.capture = Capture(DRIVER, limits)
         self.feed = self.capture.feed(path)
-        self._options = StreamOptions(holder, DRIVER.version, INTERVAL, timedelta(minutes=1), Pace(0.1, clock))
+        self._options = StreamOptions(holder, DRIVER.version, timedelta(minutes=1), Pace(0.1, clock))
         self._lineage = Lineage(path, "", durable=False)
         self._clock = clock
         gate = Gate(path, WalOrigins(), INTERVAL, clock, always=True)

@@ -49,7 +49,7 @@ class StreamingMachine(Machine):
         pace = Pace(0.0, self.clock)
         hour = timedelta(hours=1)
         clock = HastyClock()
-        options = StreamOptions(self.holder, capture.driver.version, timedelta(seconds=0.05), hour, pace)
+        options = StreamOptions(self.holder, capture.driver.version, hour, pace)
         increments = Increments(self.store)
         gate = Gate(self.database.path, WalOrigins(), hour, clock, always=True)
         self.stream = Stream(
