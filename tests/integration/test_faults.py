@@ -317,7 +317,7 @@ async def under_fault(case: Case, operation: Operation, lane: Lane) -> tuple[int
 async def ready_again(lane: Lane) -> None:
     """The machine as it is while it runs: booted, with the lease."""
     assert lane.machine.lease
-    if not lane.machine.lease.term.held or not lane.machine.database.path.exists():
+    if not lane.machine.lease.epoch or not lane.machine.lease.term.held or not lane.machine.database.path.exists():
         await hold(lane.machine)
 
 
