@@ -102,7 +102,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--latency-seconds", type=float, default=20.0, help="how long commits are timed, at least (%(default)g)"
     )
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="how long to be idle (%(default)g)")
-    parser.add_argument("--rounds", type=int, default=20, help="how often machines are killed (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=10, help="how often machines are killed (%(default)s)")
     parser.add_argument(
         "--stream-seconds", type=float, default=60.0, help="how long streaming is measured under load (%(default)g)"
     )

@@ -11,8 +11,9 @@ class Limits:
     `cut_share` of the database, whichever is more. The log is copied into the database from `soft_frames` on, at most
     every `soft_seconds`, and after `idle_seconds` without a commit; from `long_bytes` on in as many attempts as
     `long_seconds` have room for. A reset is forced from `forced_bytes` of log on, at most every `forced_seconds`, with
-    writers held up for at most `forced_hold`. `embedded`: the app is this very process, so whether somebody else has
-    the database open cannot be seen; else it is closed after `lone_seconds` without anybody.
+    writers held up for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, for a log that fills the
+    disk is worse. `embedded`: the app is this very process, so whether somebody else has the database open cannot be
+    seen; else it is closed after `lone_seconds` without anybody.
     """
 
     fold_bytes: int = 8 << 20
@@ -26,6 +27,8 @@ class Limits:
     forced_bytes: int = 64 << 20
     forced_seconds: float = 10.0
     forced_hold: float = 0.005
+    urgent_bytes: int = 256 << 20
+    urgent_seconds: float = 1.0
     lone_seconds: float = 2.0
     embedded: bool = False
 

@@ -39,7 +39,7 @@ class Tending:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._backfilled = self._emptied = self._force_due = float("-inf")
+        self._backfilled = self._emptied = self._force_due = self._kept_out = float("-inf")
 
     def next(self, at: Situation) -> Step:
         """The step that is due."""
@@ -50,14 +50,15 @@ class Tending:
             return Step.LEAVE if lone else self._soft(at, idle)
         if index.frame and (at.alone_since is not None or (at.unsummed and idle and self._may_empty(at.now))):
             return Step.EMPTY
-        if index.size >= limits.forced_bytes and at.now >= self._force_due:
+        rest = limits.urgent_seconds if index.size >= limits.urgent_bytes else limits.forced_seconds
+        if index.size >= limits.forced_bytes and at.now >= max(self._force_due, self._kept_out + rest):
             self._force_due = at.now + limits.soft_seconds
             return Step.FORCE
         return self._soft(at, idle)
 
     def kept_out(self, now: float) -> None:
         """Writers have just been kept out: not again soon. An attempt that kept nobody out may be repeated."""
-        self._force_due = now + self._limits.forced_seconds
+        self._kept_out = now
 
     def _soft(self, at: Situation, idle: bool) -> Step:
         if not at.index.behind:

@@ -50,3 +50,12 @@ def test_steps_keep_their_distance() -> None:
     tending.kept_out(20.6)
     forced = [tending.next(replace(large, now=now, used=now)) for now in (21.0, 30.5, 30.6)]
     assert forced == [Step.BACKFILL, Step.BACKFILL, Step.FORCE]
+
+
+def test_a_log_that_becomes_huge_is_reset_sooner() -> None:
+    tending = Tending(Limits())
+    huge = replace(BUSY, index=replace(LARGE, frame=5 * LARGE.frame))
+    assert tending.next(replace(huge, now=20.0, used=20.0)) is Step.FORCE
+    tending.kept_out(20.0)
+    forced = [tending.next(replace(huge, now=now, used=now)) for now in (20.6, 20.9, 21.0)]
+    assert forced == [Step.BACKFILL, Step.NOTHING, Step.FORCE]
