@@ -9,7 +9,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from sidecar.host.memory import return_large_blocks
+from sidecar.host.memory import return_large_blocks, share_one_arena
 from sidecar.host.resolver import wait_for_no_lookup
 
 DESCRIPTORS = 1 << 16  # a follower has ten for each database; 1024, the usual limit, would be too few for a hundred
@@ -22,6 +22,7 @@ _spare: list[int] = []
 def tune_process() -> None:
     """Return freed memory to the system, and never let a DNS lookup delay the exit. Needs a running event loop."""
     return_large_blocks()
+    share_one_arena()
     wait_for_no_lookup()
     raise_descriptor_limit()
 
