@@ -1,5 +1,6 @@
 """Before the app starts: what the boot table decides for a database is carried out."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -122,7 +123,8 @@ class Boot:
         kept = Booted("kept_local", at_once=True, end=found.end)
         if newest is None:
             return kept
-        await self._snapshotter.settle(database.path)
+        with suppress(DamagedDatabase):  # then it is not what the store has
+            await self._snapshotter.settle(database.path)
         try:
             recovered = await self._recovery.stage(newest, database, progress)
         except DamagedRestorePoint as damage:

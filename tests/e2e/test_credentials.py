@@ -210,6 +210,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         "no deletes",
         "next boot, app.db",
         "database app.db",
+        "stream app.db",
         "owner app.db",
     ], done.stdout
     assert all(line.startswith("ok ") for line in found.values()), done.stdout

@@ -7,7 +7,7 @@ was begun after a row had been acknowledged has that row, and the second one fro
 import json
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +16,7 @@ from tests.e2e.fleet import Fleet, Member, freeze, thaw
 from tests.e2e.guestbook import Load, entries, port_of, serve
 from tests.e2e.machine import NAME, Machine
 from tests.harness.eventually import eventually
-from tests.harness.history import history
+from tests.harness.history import history, sqlite3
 from tests.harness.sidecar_process import SidecarProcess
 
 if TYPE_CHECKING:
@@ -41,6 +41,17 @@ def wait_streamed(process: SidecarProcess) -> None:
     eventually(lambda: status_of(process)["protects"], 30, "the stream protects")
     done = status_of(process)["segments"]
     eventually(lambda: status_of(process)["segments"] >= done + 2, 30, "two more segments")
+
+
+def entries_under_load(port: int) -> dict[int, str]:
+    """Every entry's id and message, at a moment when none came between the list and the count that the app answers with."""
+
+    def look() -> dict[int, str] | None:
+        with suppress(AssertionError):
+            return entries(port)
+        return None
+
+    return eventually(look, 30, "the list of entries is as long as their count")
 
 
 def streamed(member: Member, process: SidecarProcess) -> list[str]:
@@ -88,7 +99,7 @@ def test_what_was_acknowledged_survives_the_machine(
                 proxy.up()
             before = dict(load.acked)
             wait_streamed(process)
-            found = entries(port_of(process))
+            found = entries_under_load(port_of(process))
             assert (seen | before).items() <= found.items()
             assert list(found) == list(range(1, len(found) + 1))
             if life == "stop":
@@ -176,7 +187,8 @@ def test_a_disk_that_lost_its_tail_in_a_crash_of_the_kernel_gives_way(fleet: Fle
     marker = a.machine.data / f"{NAME}.sidecar.json"
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "kernel": "the one before"}))
     os.truncate(f"{a.machine.database}-wal", 0)
-    assert not begins(on_disk(a), rows)
+    with suppress(sqlite3.DatabaseError):  # as it may be when the log is gone in the middle of a checkpoint
+        assert not begins(on_disk(a), rows)
     with a.run(**STREAM) as first:
         streamed(a, first)
         assert "conflict: the local database gave way" in first.output()

@@ -84,8 +84,8 @@ def test_process_lives_until_its_last_thread_ends(tmp_path: Path) -> None:
 
 
 def test_ignored_signals_are_known(tmp_path: Path) -> None:
-    """A shell's background job ignores SIGINT and SIGQUIT."""
-    script = "import signal; signal.signal(2, signal.SIG_IGN); print('open', flush=True); signal.pause()"
+    """A shell's background job ignores SIGINT and SIGQUIT; these tests may run in one."""
+    script = "import signal; signal.signal(2, signal.SIG_IGN); signal.signal(3, signal.SIG_DFL); print('open', flush=True); signal.pause()"
     with running(script, directory=tmp_path) as child:
         ignored = [number for number in (1, 2, 3, 15, 37) if Proc().is_ignored(process(child.pid), number)]
         assert ignored == [signal.SIGINT]
