@@ -49,9 +49,9 @@ def entries_under_load(port: int) -> dict[int, str]:
     while True:
         status, answer = ask(port, "GET", f"/api/entries?limit=1000&after={max(found, default=0)}")
         assert status == 200, answer
-        if not answer["entries"]:
-            return found
         found |= {each["id"]: each["message"] for each in answer["entries"]}
+        if len(answer["entries"]) < 1000:  # the last page, as of this answer
+            return found
 
 
 def streamed(member: Member, process: SidecarProcess) -> list[str]:
