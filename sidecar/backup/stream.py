@@ -37,9 +37,9 @@ class Stream:
         clock: Clock,
     ) -> None:
         """`gate` says whether to stream; `write` makes the writer of a new stream."""
-        self._gate = gate
-        self._owed = self._mixed = False
         self.database = database
+        self._gate = gate
+        self._owed = self._mixed = False  # a restore point after a cut; a file that was replaced under its log
         self._feed = feed
         self._write = write
         self._options = options
@@ -55,8 +55,9 @@ class Stream:
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
         """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
 
-        `end` is where the main line ends in the store, from which this term goes on. `above` is the timestamp of the newest restore point. Returns what the lease is to say; without a stream where
-        there is nothing to follow yet. Raises what asking the store raises.
+        `end` is where the main line ends in the store, from which this term goes on. `above` is the timestamp of the newest
+        restore point. Returns what the lease is to say; without a stream where there is nothing to follow yet. Raises what
+        asking the store raises.
         """
         self._start = StreamStart(end, above, None)
         try:
