@@ -86,6 +86,15 @@ class Fleet:
         """The rows of everything kept aside in the store."""
         return self._points(f"{PREFIX}/diverged/{NAME}/")
 
+    def points(self) -> list[str]:
+        """The keys of the main line's restore points."""
+        return self._seaweed.s3.keys(self._bucket, f"{PREFIX}/{NAME}/")
+
+    def segments(self, holder: str) -> list[str]:
+        """The keys of all segments that a machine has published."""
+        keys = self._seaweed.s3.keys(self._bucket, f"{PREFIX}/stream/{NAME}/")
+        return [key for key in keys if key.split("/")[3].endswith(f"-{holder}")]
+
     def require_one_history(self, late: int = 0) -> list[str]:
         """The invariant. Every restore point is a prefix of the next one; and of what any app was told to be committed,
 

@@ -1,8 +1,6 @@
 """`stream=auto` with real apps: it streams where the app does not notice, says why where it does not, and loses nothing."""
 
-import os
 import resource
-import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +12,13 @@ from tests.harness.sql_process import OLD, SqlProcess
 
 INSERT = "INSERT INTO t VALUES (randomblob(100))"
 STREAMING = '"event": "stream begun"'
+DESCRIPTORS = 256
 WAITS = "sidecar, not the app, chose WAL mode"
 
 
-def streaming(machine: Machine, interval: str = "1h") -> SidecarProcess:
-    """A daemon whose app runs elsewhere."""
-    return machine.run(stream="auto", stream_interval="100ms", interval=interval)
+def streaming(machine: Machine, *command: str, interval: str = "1h", prefix: tuple[str, ...] = ()) -> SidecarProcess:
+    """A daemon. Without a command its app runs elsewhere, and is not waited for at the end."""
+    return machine.run(*command, prefix=prefix, stream="auto", stream_interval="100ms", interval=interval, drain="0s")
 
 
 def rows(path: Path) -> int:
@@ -44,8 +43,10 @@ def restored_after_kill(machine: Machine, process: SidecarProcess) -> int:
 
 def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
     """
-    1. The app creates its database beside a running daemon: streamed at once. kill -9.
-    2. The next daemon streams before the app is there.
+    1. The app creates its database beside a running daemon: streamed at once.
+    2. It opens and closes its database for each write, and never waits or fails. kill -9: every commit is in the store.
+    3. The next daemon streams before the app is there. Its app has the limit of descriptors that we were given, and the
+       daemon has more.
     """
     with streaming(local) as process:
         process.wait_for_log("there is no database")
@@ -53,15 +54,26 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
             app.run("CREATE TABLE t(a)")
             process.wait_for_log(STREAMING)
             process.wait_metric("sidecar_backups_total", 1, outcome="published")
-            for _ in range(20):
-                app.run(INSERT)
+            app.script(*[INSERT] * 20)
             wait_streamed(process, 20)
-        assert restored_after_kill(local, process) == 20
-    with streaming(local) as process:
-        process.wait_for_log(STREAMING)
-        assert "not streaming" not in process.output()
+            for number in range(60):
+                app.close()
+                app.open()
+                app.run(INSERT)
+                assert app.seconds < 1, number
+            wait_streamed(process, 80)
+            assert not process.metric("sidecar_stream_cuts_total")
+        assert restored_after_kill(local, process) == 80
+    limit = ("sh", "-c", f'ulimit -Sn {DESCRIPTORS}; exec "$@"', "sh")
+    with streaming(local, "sh", "-c", "echo limit $(ulimit -Sn); exec sleep 60", prefix=limit) as process:
+        process.wait_for_log(f"limit {DESCRIPTORS}\n")
+        output = process.output()
+        assert STREAMING in output
+        assert "not streaming" not in output
+        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        assert soft == min(1 << 16, hard) > DESCRIPTORS
         process.wait_ready()
-        assert process.terminate() == 0
+        assert process.terminate() == 143
 
 
 def test_a_database_that_sidecar_has_switched(local: Machine) -> None:
@@ -69,7 +81,7 @@ def test_a_database_that_sidecar_has_switched(local: Machine) -> None:
     1. An app in rollback mode: sidecar switches its database, and streams one interval after that.
     2. The next daemon waits again, and the app sets another mode meanwhile: it can, and is left alone for good.
     """
-    with streaming(local, "2s") as process, SqlProcess(local.database, rollback=True) as app:
+    with streaming(local, interval="1s") as process, SqlProcess(local.database, rollback=True) as app:
         app.run("CREATE TABLE t(a)")
         process.wait_for_log("the database is not in WAL mode")
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
@@ -93,22 +105,6 @@ def test_a_database_that_sidecar_has_switched(local: Machine) -> None:
         assert STREAMING not in process.output()
         assert process.terminate() == 0
     assert rows(local.restore_copy()) == 4
-
-
-def test_an_app_that_opens_and_closes_its_database_for_each_write(local: Machine) -> None:
-    """It never waits and never fails, and every commit is in the store."""
-    with streaming(local) as process, SqlProcess(local.database) as app:
-        app.run("CREATE TABLE t(a)")
-        process.wait_for_log(STREAMING)
-        process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        for number in range(60):
-            app.close()
-            app.open()
-            app.run(INSERT)
-            assert app.seconds < 1, number
-        wait_streamed(process, 60)
-        assert not process.metric("sidecar_stream_cuts_total")
-        assert restored_after_kill(local, process) == 60
 
 
 def test_an_app_that_has_its_database_for_itself_alone(local: Machine) -> None:
@@ -151,7 +147,7 @@ def test_a_file_that_is_replaced_while_its_log_has_frames(local: Machine) -> Non
     with SqlProcess(other) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         app.close()
-    with streaming(local, "2s") as process, SqlProcess(local.database) as app:
+    with streaming(local, interval="1s") as process, SqlProcess(local.database) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         process.wait_for_log(STREAMING)
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
@@ -160,15 +156,3 @@ def test_a_file_that_is_replaced_while_its_log_has_frames(local: Machine) -> Non
         process.wait_for_log('"cause": "replaced"')
         held = process.wait_for_log(r'"suspicious snapshot".*remove -wal and -shm before.*"held": "([^"]+)"')[1]
         assert held.rpartition("/")[2] in {point.name for point in local.points()}
-
-
-def test_the_app_has_the_limit_of_descriptors_that_we_were_given(local: Machine) -> None:
-    """And the daemon has more."""
-    given = 256
-    limit = ("sh", "-c", f'ulimit -Sn {given}; exec "$@"', "sh")
-    with local.run("sh", "-c", "echo limit $(ulimit -Sn); exec sleep 60", prefix=limit) as process:
-        process.wait_for_log(f"limit {given}\n")
-        soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        assert soft == min(1 << 16, hard) > given
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait() == 143

@@ -1,9 +1,12 @@
 """A stream as people see it: on the page, in `status` and `check`; and read without sidecar, as the documentation says."""
 
+import io
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
@@ -13,7 +16,7 @@ import zstandard
 
 from tests.docs import DOCS
 from tests.docs.markdown import Page
-from tests.e2e.browser import chromium, keep, visit
+from tests.e2e.browser import Visitor, chromium, keep, visit
 from tests.e2e.machine import CALM_APP, Machine, notes, python_app, write_note
 from tests.harness.environment import clean_environment
 from tests.harness.eventually import eventually
@@ -21,6 +24,9 @@ from tests.harness.sidecar_process import SidecarProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+    from tests.harness.s3client import S3Client
+    from tests.harness.seaweed import Seaweed
 
 # Keeps the database open in WAL mode, as apps do: it is followed for as long.
 HOLDING = """
@@ -38,21 +44,34 @@ def browser() -> Iterator["Browser"]:
         yield started
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A machine that streams, its daemon, and its bucket."""
+
+    machine: Machine
+    process: SidecarProcess
+    s3: "S3Client"
+    bucket: str
+
+
 @pytest.fixture(scope="module")
-def machine_streaming(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, SidecarProcess]]:
-    """A machine whose notes are streamed after its first restore point, and that never makes another by itself."""
+def shown(tmp_path_factory: pytest.TempPathFactory, seaweed: "Seaweed") -> Iterator[Shown]:
+    """Its notes are streamed after its first restore point, and it never makes another by itself."""
     root = tmp_path_factory.mktemp("streaming")
-    machine = Machine.make(root, f"file://{root}/store", clean_environment(root))
+    seaweed.ensure()
+    bucket = f"shown-{uuid.uuid4().hex[:12]}"
+    seaweed.s3.make_bucket(bucket)
+    machine = Machine.make(root, f"s3://{bucket}", clean_environment(root) | seaweed.environment())
     write_note(machine.database, "in the restore point")
-    with closing(sqlite3.connect(machine.database)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
     with machine.run(*python_app(HOLDING, str(machine.database)), stream="on") as process:
         process.wait_ready()
         eventually(lambda: stream_of(process)["protects"], 20, "a restore point names the stream")
         for text in ("streamed", "streamed too"):
             write_note(machine.database, text)
         eventually(lambda: published(process), 20, "all commits are in segments")
-        yield machine, process
+        yield Shown(machine, process, seaweed.s3, bucket)
+    seaweed.ensure()
+    seaweed.s3.drop_bucket(bucket)
 
 
 def stream_of(process: SidecarProcess) -> dict[str, Any]:
@@ -65,68 +84,72 @@ def published(process: SidecarProcess) -> bool:
     return stream["commits"] >= 2 and stream["confirmed"] == stream["commits"] and not stream["lag_seconds"]
 
 
-def test_status_and_metrics_say_what_is_streamed(machine_streaming: tuple[Machine, SidecarProcess]) -> None:
-    machine, process = machine_streaming
-    eventually(lambda: published(process), 10, "all commits are in segments")
+def test_status_and_metrics_say_what_is_streamed_and_what_it_costs(shown: Shown) -> None:
+    process = shown.process
+    line = json.loads(process.wait_for_log(r"\{.*stream cost.*\}")[0])
+    assert (line["dollars_a_month_at_most"], line["with_5s"]) == (12.96, 2.59)
     stream = stream_of(process)
     assert (stream["active"], stream["reason"], stream["cuts"]) == (True, "", {})
     assert process.metric("sidecar_stream_active") == 1
     assert process.metric("sidecar_stream_commits_total") == stream["commits"]
     assert process.metric("sidecar_stream_segments_total") == stream["segments"] >= 1
     eventually(lambda: process.metric("sidecar_unprotected_seconds") == 0, 10, "what is streamed is protected")
-    shown = machine.cli("status").stdout
-    assert "streaming since" in shown
-    assert f"{stream['commits']} commits in {stream['segments']} segments" in shown
+    assert json.loads(process.http("/status")[1])["cost"]["stream"]["segments"] >= 720
+    said = shown.machine.cli("status").stdout
+    assert "streaming since" in said
+    assert f"{stream['commits']} commits in {stream['segments']} segments" in said
+    assert "of it the stream: " in said
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1000, False), (1000, True), (360, False), (360, True)])
-def test_the_page_has_a_line_for_the_stream(
-    machine_streaming: tuple[Machine, SidecarProcess], browser: "Browser", tmp_path: Path, width: int, dark: bool
-) -> None:
-    """While it streams, with the last cut, and in a colour that can be read where a stream is missed."""
-    process = machine_streaming[1]
-    visitor = visit(browser, process.port, width=width, height=740, dark=dark)
+def test_the_page_has_a_line_for_the_stream(shown: Shown, browser: "Browser", tmp_path: Path) -> None:
+    """While it streams, with the last cut, and in a colour that can be read where a stream is missed; dark, and on a phone."""
+    visitor = visit(browser, shown.process.port, height=740)
     visitor.wait_level("good")
     assert visitor.text(".stream").startswith("Streaming since ")
     assert "nothing waits" in visitor.text(".stream")
-    keep(visitor, tmp_path, "streaming")
-    status = json.loads(process.http("/status")[1])
+    _keep_all(visitor, tmp_path, "streaming")
+    status = json.loads(shown.process.http("/status")[1])
     cut = {"active": False, "reason": "cut: <b>replaced</b>", "last_cut": "replaced: x", "last_cut_at": status["now"]}
     status["databases"][0]["stream"] |= cut
     visitor.page.route("**/status", lambda route: route.fulfill(json=status))
     visitor.page.get_by_text("Not streaming: cut: <b>replaced</b>.").wait_for()
     assert "Last cut " in visitor.text(".stream")
-    keep(visitor, tmp_path, "cut")
-    assert not visitor.is_too_wide()
+    _keep_all(visitor, tmp_path, "cut")
     visitor.close()
 
 
-def test_the_line_is_there_without_javascript(machine_streaming: tuple[Machine, SidecarProcess]) -> None:
-    with urlopen(f"http://127.0.0.1:{machine_streaming[1].port}/", timeout=5) as answer:
+def _keep_all(visitor: Visitor, directory: Path, name: str) -> None:
+    """Screenshots of each width and colour scheme."""
+    for scheme in ("light", "dark"):
+        visitor.page.emulate_media(color_scheme=scheme)
+        for width in (1000, 360):
+            visitor.page.set_viewport_size({"width": width, "height": 740})
+            assert not visitor.is_too_wide()
+            keep(visitor, directory, f"{name}-{scheme}-{width}")
+
+
+def test_the_line_is_there_without_javascript(shown: Shown) -> None:
+    with urlopen(f"http://127.0.0.1:{shown.process.port}/", timeout=5) as answer:
         page = answer.read().decode()
     assert '<p class="note stream ">Streaming since 2' in page
 
 
-def test_a_stream_is_read_without_sidecar_as_the_page_says(
-    machine_streaming: tuple[Machine, SidecarProcess], tmp_path: Path
-) -> None:
+def test_a_stream_is_read_without_sidecar_as_the_page_says(shown: Shown, tmp_path: Path) -> None:
     """The reader of docs/streaming.md, executed as it stands, on what a daemon has published: `zstd -d` and these lines."""
-    machine, process = machine_streaming
-    store = Path(machine.store.removeprefix("file://"))
-    (point,) = (store / "app.db").glob("*.zst")
-    metadata = json.loads((store / ".sidecar/meta/app.db" / f"{point.name}.json").read_text())
-    name = stream_of(process)["name"]
-    assert metadata["stream"] == name
-    after = int(metadata["commit"])
-    segments = sorted((store / "stream/app.db" / name).rglob("*.zst"), key=lambda path: path.name)
-    segments = [path for path in segments if int(path.name[:16]) > after]
+    s3, bucket = shown.s3, shown.bucket
+    (point,) = s3.restore_points(bucket, "app.db/")
+    found = s3.head(bucket, point)
+    assert found
+    name, after = stream_of(shown.process)["name"], int(found["Metadata"]["commit"])
+    assert found["Metadata"]["stream"] == name
+    segments = [key for key in s3.keys(bucket, f"stream/app.db/{name}/") if int(key.rpartition("/")[2][:16]) > after]
     (fence,) = [each for each in Page(DOCS / "streaming.md").fences if each.language == "python"]
     reader: dict[str, Any] = {}
     exec(fence.text, reader)  # noqa: S102 - our own documentation
     restored = tmp_path / "restored.db"
-    with point.open("rb") as source, restored.open("wb") as target:
-        zstandard.ZstdDecompressor().copy_stream(source, target, read_size=1 << 20)
-    reader["apply"](restored, [path.read_bytes() for path in segments], after)
+    with restored.open("wb") as target:
+        zstandard.ZstdDecompressor().copy_stream(io.BytesIO(s3.get(bucket, point)), target, read_size=1 << 20)
+    reader["apply"](restored, [s3.get(bucket, key) for key in segments], after)
     assert notes(restored) == ["in the restore point", "streamed", "streamed too"]
 
 
@@ -141,41 +164,4 @@ def test_a_database_that_is_not_in_wal_mode_is_not_streamed_and_says_so(local: M
         assert process.metric("sidecar_stream_active") == 0
         assert "Not streaming: " in process.http("/")[1]
         assert "not streaming" in local.cli("status").stdout
-
-
-def test_check_says_whether_a_database_would_be_streamed(local: Machine) -> None:
-    """And changes nothing: not the mode of the journal either."""
-
-    def said(**settings: str) -> str:
-        done = local.cli("check", env={f"SIDECAR_{name.upper()}": value for name, value in settings.items()})
-        assert done.returncode == 0, done.stdout
-        return next(line for line in done.stdout.splitlines() if " stream app.db: " in line)
-
-    assert said() == "ok      stream app.db: not streamed: stream=off"
-    assert said(stream="auto", lease="off").startswith("ok      stream app.db: not streamed: lease=off: ")
-    assert said(stream="on").startswith("warning stream app.db: not streamed: there is no database at ")
-    write_note(local.database, "one")
-    assert said(stream="auto") == "ok      stream app.db: would be streamed, a segment every 1s at most"
-    with closing(sqlite3.connect(local.database)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-    assert said(stream="on").endswith("once the first backup has switched it from journal mode delete to WAL")
-    kept = said(stream="on", journal_mode="keep")
-    assert kept.startswith("warning stream app.db: not streamed: it is in journal mode delete, and journal_mode=keep")
-    with local.run(*CALM_APP, stream="on") as process:
-        process.wait_ready()
-        assert said(stream="on").startswith("ok      stream app.db: a sidecar runs here; ")
-
-
-@pytest.mark.s3
-def test_what_streaming_costs_is_logged_and_shown_where_requests_are_paid(machine: Machine) -> None:
-    write_note(machine.database, "one")
-    with machine.run(*python_app(HOLDING, str(machine.database)), stream="on") as process:
-        process.wait_ready()
-        line = json.loads(process.wait_for_log(r"\{.*stream cost.*\}")[0])
-        assert (line["dollars_a_month_at_most"], line["with_5s"]) == (12.96, 2.59)
-        eventually(lambda: stream_of(process)["protects"], 20, "a restore point names the stream")
-        write_note(machine.database, "two")
-        eventually(lambda: stream_of(process)["segments"], 20, "a segment is published")
-        cost = json.loads(process.http("/status")[1])["cost"]["stream"]
-        assert cost["segments"] >= 720
-        assert "of it the stream: " in machine.cli("status").stdout
+        assert "\nok      stream app.db: a sidecar runs here; " in local.cli("check", stream="on").stdout

@@ -1,0 +1,38 @@
+"""What `check` says of streaming, in every case. It changes nothing: not the mode of the journal either."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.bootstrap import open_services
+from sidecar.cli.check.stream import stream
+from sidecar.settings.load import load
+from tests.e2e.machine import write_note
+
+pytestmark = pytest.mark.anyio
+
+
+async def said(path: Path, **settings: str) -> str:
+    flags = {"databases": (str(path),), "store": f"file://{path.parent}/store", **settings}
+    async with open_services(load(flags, {})) as services:
+        found = await stream(services, services.databases[0])
+    return f"{found.kind}: {found.text}"
+
+
+async def test_whether_a_database_would_be_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    assert await said(path, stream="off") == "ok: not streamed: stream=off"
+    assert (await said(path, stream="auto", lease="off")).startswith("ok: not streamed: lease=off: ")
+    assert (await said(path, stream="on")).startswith("warning: not streamed: there is no database at ")
+    write_note(path, "one")
+    assert await said(path, stream="auto") == "ok: would be streamed, a segment every 1s at most"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    on = await said(path, stream="on")
+    assert on.endswith("once the first backup has switched it from journal mode delete to WAL")
+    kept = await said(path, stream="on", journal_mode="keep")
+    assert kept.startswith("warning: not streamed: it is in journal mode delete, and journal_mode=keep")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
