@@ -1,4 +1,4 @@
-"""The restore points of a store: the newest, those of a time or a span, and the timestamp of the next one."""
+"""The restore points in a store: the newest one, those at a time or in a period, and the timestamp of the next one."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from sidecar.repository.keys import folder_of, point_of
 from sidecar.storage import ObjectStore
 
 WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
-OTHERS = 5  # databases to name when the requested one does not exist
+OTHERS = 5  # databases to list when the requested one does not exist
 
 
 def format_others(others: Iterable[str]) -> str:
-    """The databases that a store has instead of the requested one, for a message: they reveal a misspelt name."""
+    """The other databases in a store, for a message about one that was not found: they reveal a misspelt name."""
     names = ", ".join(others)
     return f", only of {names}" if names else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """A commit that was in the store, and its time in microseconds since the epoch, by the store's clock."""
+    """A commit that was stored, and its time by the store's clock, in microseconds since the epoch."""
 
     position: Position
     time: int
@@ -48,13 +48,13 @@ class Catalog:
     async def newest(self, database: str) -> RestorePoint | None:
         """The newest restore point of the main line, in few requests however long the history is.
 
-        The lease object names it, or one of the last before it: a LIST of the keys after that and a HEAD. Where it does
-        not, keys of the last day are listed, then of longer and longer spans, never all at once. When the named one is
-        gone and no newer one exists, a restore point of zero size is returned, which every reader takes for damaged.
-        Left out is what a fenced machine has published, by its epoch or by its place beyond a recorded end of a stream.
+        The lease object names it or a recent predecessor, so one LIST of the keys after that and a HEAD suffice.
+        Otherwise the keys of the last day are listed, then of longer and longer periods, never all at once. If the named
+        one is gone and no newer one exists, a restore point of zero size is returned, which every reader treats as damaged.
+        Restore points of a fenced machine, by their epoch or by a position beyond the recorded end of a stream, are skipped.
 
-        Raises `UnsupportedLease`, and `ConfigurationError` when the lease names what only a newer version can have
-        written: it must never look like an empty store.
+        Raises `UnsupportedLease`, and `ConfigurationError` if the lease names a key that only a newer version can have
+        written: such a store must never be taken for an empty one.
         """
         record = await self._record()
         named = record.latest.get(database) if record else None
@@ -62,7 +62,7 @@ class Catalog:
             return await self._newest_by_time(database)
         _require_readable(named, database)
         page = await self.store.list(folder_of(database), start_after=named)
-        if page.more:  # the named one is old: somebody publishes without the lease (lease=off)
+        if page.more:  # the named one is old: a machine publishes without the lease (lease=off)
             return await self._newest_by_time(database)
         for point in filter(None, map(point_of, reversed(page.objects))):
             info = await self._head(point.key)
@@ -72,7 +72,7 @@ class Catalog:
         return point_of(await self._head(named) or ObjectInfo(named, 0, "", await self.store.now()))
 
     async def highest_epoch(self, databases: Iterable[str]) -> int:
-        """The highest epoch of the newest restore points and streams, for a lease object that is missing."""
+        """The highest epoch among the newest restore points and streams, for when the lease object is missing."""
         highest = 0
         for database in databases:
             newest = await self._newest_by_time(database)
@@ -108,16 +108,16 @@ class Catalog:
             return None
 
     async def position(self, point: RestorePoint) -> Position | None:
-        """The place in a stream that a restore point names in its metadata, also when its data is damaged."""
+        """The position in a stream that a restore point names in its metadata, which works even if its data is damaged."""
         return await self.position_at(point.key)
 
     async def position_at(self, key: str) -> Position | None:
-        """The same for the key of a restore point; None where it is gone."""
+        """The same by the key of a restore point; None if it is gone."""
         info = await self._head(key)
         return position_of(info.metadata) if info else None
 
     async def streamed(self, database: str) -> Streamed | None:
-        """The last commit that is known to have been stored, as the lease records it."""
+        """The last commit that is known to be stored, according to the lease."""
         record = await self._record()
         stream = record.streams.get(database) if record else None
         if stream is None or stream.stream is None or not stream.commit:
@@ -125,12 +125,12 @@ class Catalog:
         return Streamed(Position(stream.stream, stream.commit), stream.time)
 
     async def ends(self) -> Mapping[str, int]:
-        """The commits at which the main line left streams, by their names, as the lease records them."""
+        """The commit at which the main line left each stream, by stream name, according to the lease."""
         record = await self._record()
         return record.ends if record else {}
 
     async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
-        """Those of these restore points that no fenced machine made beyond the recorded end of its stream, in their order."""
+        """These restore points without those that a fenced machine made after the recorded end of its stream, in order."""
         ends = await self.ends()
         for point in points:
             if ends and is_beyond_end(await self.position(point), ends):
@@ -146,7 +146,7 @@ class Catalog:
         return self._points(folder, f"{folder}{after}" if after else "")
 
     async def names(self, limit: int) -> tuple[str, ...]:
-        """The databases that have restore points, in the order of keys. Takes a request for each, and one more."""
+        """The databases that have restore points, in key order. Takes one request for each, and one more."""
         found: list[str] = []
         after = ""
         while len(found) < limit:
@@ -161,11 +161,13 @@ class Catalog:
         return tuple(found)
 
     async def since(self, database: str, key: str) -> list[RestorePoint]:
-        """The restore points above a key, oldest first. Usually one request, when there are few."""
+        """The restore points after a key, oldest first. Usually a single request."""
         return [point async for point in self._points(folder_of(database), key)]
 
     async def up_to(self, newest: RestorePoint) -> list[RestorePoint]:
-        """The restore points of the day up to the newest one, oldest first; of a longer span when that day has no other."""
+        """The restore points of the day before the newest one, with that one, oldest first. If there is no other one in that
+        day, those of a longer period.
+        """
         points: list[RestorePoint] = []
         for window in WINDOWS:
             after = f"{folder_of(newest.database)}{Timestamp.of(newest.timestamp.instant - window)}"
@@ -183,9 +185,9 @@ class Catalog:
         raise NothingToRestore(f"{database} has no restore point at or before {at}{nearest}", "see `sidecar list`")
 
     async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
-        """The timestamp of the next restore point: `now` in the store's clock, and above every one that exists."""
+        """The timestamp of the next restore point: `now` by the store's clock, and later than all existing ones."""
         if above is None:
-            # The newest by time may be a fenced machine's.
+            # The newest one by time may be from a fenced machine.
             found = [await self.newest(database), await self._newest_by_time(database)]
             above = max((point.timestamp for point in found if point), default=None)
         stamp = Timestamp.of(now)
@@ -207,19 +209,19 @@ def _require_readable(key: str, database: str) -> None:
     point = point_of(ObjectInfo(key, 0, "", datetime.now(UTC)))
     if point is None or point.database != database or point.diverged_holder:
         raise ConfigurationError(
-            f"{LEASE_KEY} names {key!r} as the newest restore point of {database}, which is no key of this version",
-            "a newer version wrote here: use it, or one that is newer still",
+            f"{LEASE_KEY} names {key!r} as the newest restore point of {database}, which this version cannot read",
+            "a newer version of sidecar wrote to this store: use that version or a later one",
         )
 
 
 def _is_main_line(info: ObjectInfo, record: Record, database: str) -> bool:
-    """Whether no fenced machine made the restore point: one of an earlier epoch, or beyond the end of its stream."""
+    """Whether the restore point is not from a fenced machine: its epoch is current, and it is not past its stream's end."""
     epoch = _epoch_of(info)
     fenced = epoch is not None and epoch < record.settled.get(database, 0)
     return not fenced and not is_beyond_end(position_of(info.metadata), record.ends)
 
 
 def _epoch_of(info: ObjectInfo) -> int | None:
-    """The epoch in which a restore point was published, or None when it was copied here without its metadata."""
+    """The epoch in which a restore point was published, or None if it was copied here without its metadata."""
     text = info.metadata.get("epoch", "")
     return int(text) if text.isascii() and text.isdigit() else None

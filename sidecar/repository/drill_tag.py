@@ -1,4 +1,4 @@
-"""Drill tags: the outcome of a drill is written to the restore point itself, and read back from there.
+"""Drill tags: the outcome of a drill is kept as a tag of the restore point itself.
 
 `list` shows it, and a machine that boots again knows when the last drill was. Expiry needs the permission to tag anyway.
 """
@@ -22,7 +22,7 @@ _TAG = re.compile(r"(good|damaged)@(.*)")
 
 
 class DrillOutcome(StrEnum):
-    """How a drill ended. `FAILED` means that it could not be found out whether the restore point is good."""
+    """How a drill ended. `FAILED` means that the drill could not tell whether the restore point is good."""
 
     GOOD = "good"
     DAMAGED = "damaged"
@@ -41,7 +41,7 @@ class Drilled:
 
 
 def drilled_of(tags: dict[str, str]) -> Drilled | None:
-    """The drill tag among these tags; None when the restore point was never drilled."""
+    """The drill tag among these tags; None if the restore point was never drilled."""
     match = _TAG.fullmatch(tags.get(DRILL_TAG, ""))
     try:
         return Drilled(DrillOutcome(match[1]), Timestamp(match[2])) if match else None
@@ -52,7 +52,7 @@ def drilled_of(tags: dict[str, str]) -> Drilled | None:
 async def last_drill(
     catalog: Catalog, newest: RestorePoint, interval: timedelta
 ) -> tuple[RestorePoint, Drilled] | None:
-    """The last drill by any machine among the restore points of the last interval. None when tags cannot be read."""
+    """The last drill by any machine among the restore points of the last interval. None if tags cannot be read."""
     after = Timestamp.of(newest.timestamp.instant - min(interval, LONGEST_LOOK))
     points = (await catalog.since(newest.database, key_of(newest.database, after)))[-LOOKED_BACK:]
 

@@ -1,4 +1,4 @@
-"""The chunks of a snapshot, hashed and compressed in worker threads."""
+"""Hashes and compresses the chunks of a snapshot in worker threads."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ THREADS = 2
 
 
 async def hash_chunks(snapshot: Snapshot) -> bytes:
-    """The SHA-256 digests of a snapshot's chunks, one after the other."""
+    """The SHA-256 digests of a snapshot's chunks, concatenated."""
     digests = bytearray()
 
     async def emit(some: bytes) -> None:
@@ -36,7 +36,7 @@ async def hash_chunks(snapshot: Snapshot) -> bytes:
 
 
 class SnapshotFrames:
-    """The frames of a new restore point, with index and seek table. `sizes` are those of the frames so far."""
+    """The frames of a new restore point, with index and seek table. `sizes` has the sizes of the frames so far."""
 
     def __init__(
         self, path: Path, index: Index, runs: list[ChunkRun], parent: Parent | None, level: int, progress: Progress
@@ -77,7 +77,7 @@ class SnapshotFrames:
 
 
 class _Compressor:
-    """The memory that a thread compresses with. It is used again, because fresh memory costs more than a copy."""
+    """A thread's compressor and buffer. Both are reused, because fresh memory costs more than a copy."""
 
     def __init__(self, level: int) -> None:
         self.encoder = Encoder(level)
@@ -104,7 +104,7 @@ def _encode(path: Path, compressors: Pool[_Compressor], chunks: range) -> list[b
 
 
 def _read(file: int, chunks: range, buffer: memoryview) -> Iterator[memoryview]:
-    """The chunks one by one, in one buffer: each is overwritten by the next one."""
+    """The chunks one by one, in one buffer: each overwrites the previous one."""
     for number in chunks:
         filled = 0
         while filled < CHUNK_SIZE and (count := os.preadv(file, [buffer[filled:]], number * CHUNK_SIZE + filled)):

@@ -1,7 +1,8 @@
-"""Restore points through which a stream is entered: without them its segments cannot be restored, however long they stay.
+"""Restore points that are the only entry to a stream: without them its segments are useless, however long they are kept.
 
 A stream whose start is not proved is entered through a restore point that names it. Most restore points expire after two
-days, segments after 35: the first one that names such a stream stays longer, because from there all of it is reached.
+days, segments after 35. So the first restore point that names such a stream is kept longer: all of the stream can be
+reached from it.
 """
 
 from sidecar.model import Position
@@ -11,7 +12,7 @@ from sidecar.repository.newest import Superseded
 
 
 class Entries:
-    """The streams of one database that have an entry, as far as this process has seen superseded restore points."""
+    """The streams of one database for which this process has already seen an entry among superseded restore points."""
 
     def __init__(self, database: str, catalog: Catalog) -> None:
         self._database = database
@@ -20,9 +21,9 @@ class Entries:
         self._entered: set[str] = set()
 
     async def is_first(self, superseded: Superseded) -> bool:
-        """Whether a stream can be entered here, and through no older restore point and no other stream, as far as is known.
+        """Whether this restore point is the first known entry to a stream that continues no other stream.
 
-        Restore points are asked about oldest first. Two requests for each stream, and one for each restore point of another
+        Call it oldest restore point first. Takes two requests for each stream, and one for each restore point of another
         process. Raises `SidecarError`.
         """
         position = superseded.position if superseded.ours else await self._catalog.position_at(superseded.key)

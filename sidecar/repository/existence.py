@@ -1,6 +1,7 @@
-"""Whether the restore point that protects a database still exists in the store: one that is gone protects nothing.
+"""Whether the restore point that protects a database still exists in the store.
 
-An app that writes nothing would not notice otherwise: a prefix that somebody emptied, a lifecycle rule without a filter.
+While an app writes nothing, nothing else would notice that someone emptied the prefix, or that a lifecycle rule has no
+filter.
 """
 
 import math
@@ -18,20 +19,20 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import point_of
 from sidecar.status import Status
 
-CHECK_EVERY = 590.0  # seconds: every second cycle of five minutes, and a cycle is never exact to the second
+CHECK_EVERY = 590.0  # seconds: every second five-minute cycle, with some slack because cycles are not exact
 TRUSTED_FOR = 3600.0
 LIST_SECONDS = 3.0  # only to report how many are left
 GONE = "is gone from the store"
 UNKNOWN = "is unknown"
 HINT = (
-    "a whole one is published in its place at once; a person, or a lifecycle rule without a tag filter, may have deleted it: "
+    "a full replacement is published at once; a person or a lifecycle rule without a tag filter may have deleted it: "
     "a bucket with versioning still has it"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ExistenceResult:
-    """The result of a check: empty when all is well; else the lost restore point and its problem, or why it is unknown."""
+    """The result of a check: empty if all is well; else the lost restore point and its problem, or why it is unknown."""
 
     lost: RestorePoint | None = None
     problem: str = ""
@@ -39,7 +40,7 @@ class ExistenceResult:
 
 
 class ExistenceCheck:
-    """The existence of one database's newest restore point, asked of the store now and then. Not for two tasks at once."""
+    """Periodically checks that one database's newest restore point exists. Not for use by two tasks at once."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class ExistenceCheck:
         exclusive: bool,
         check_every: float = CHECK_EVERY,
     ) -> None:
-        """`exclusive` means that no other machine publishes: then only a mistake deletes the newest restore point.
+        """`exclusive`: no other machine publishes, so the newest restore point can only be deleted by mistake.
 
         A result is trusted for `check_every` seconds.
         """
@@ -64,24 +65,24 @@ class ExistenceCheck:
         self._confirmed_at: float | None = None
 
     def confirm(self) -> None:
-        """It exists: it was just published, or read."""
+        """Record that it exists: it was just published or read."""
         self._confirmed_at = self._clock.monotonic()
 
     def doubt(self) -> None:
-        """There is reason to check again, and to trust nothing before that."""
+        """Distrust earlier results, so that the next check asks the store."""
         self._confirmed_at = None
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether it was confirmed, and not doubted since."""
+        """Whether it was confirmed and has not been doubted since."""
         return self._confirmed_at is not None
 
     def is_trusted_despite(self, error: SidecarError) -> bool:
-        """Whether it may be assumed to exist although a check failed like this."""
+        """Whether it may be assumed to exist although a check failed with this error."""
         return isinstance(error, Transient) and self._confirmed_within(TRUSTED_FOR)
 
     async def check(self, key: str, size: int, within: float = math.inf) -> ExistenceResult:
-        """Ask the store, unless the last answer is recent. Takes at most `within` seconds, twice when it is gone."""
+        """Ask the store, unless the last answer is recent. Takes at most `within` seconds, or twice that if it is gone."""
         if self._confirmed_within(self._check_every):
             return ExistenceResult()
         problem: str | None = UNKNOWN
@@ -94,7 +95,9 @@ class ExistenceCheck:
         if problem == UNKNOWN:
             message = f"the store did not answer within {within:.0f} s whether {key} exists"
             return ExistenceResult(error=StoreUnavailable(message))
-        with anyio.move_on_after(within):  # a time of its own: no deadline may hide a loss
+        with anyio.move_on_after(
+            within
+        ):  # a deadline of its own: the first request must not use up the time for this one
             if problem == GONE and await self._is_superseded(key):
                 problem = None
         if problem is None:
@@ -116,17 +119,17 @@ class ExistenceCheck:
         return self._confirmed_at is not None and self._clock.monotonic() - self._confirmed_at < seconds
 
     async def _problem(self, key: str, size: int) -> str | None:
-        """The problem with the object, for a message; None when it is there and whole."""
+        """The problem with the object, for a message; None if it exists and is complete."""
         try:
             found = await self._catalog.store.head(key)
         except NotFound:
             return GONE
-        return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes and not {size}"
+        return None if found.size == size > 0 else f"was overwritten: it has {found.size} bytes instead of {size}"
 
     async def _is_superseded(self, key: str) -> bool:
-        """Whether another machine superseded it (`lease=off`): it may have expired then, and must not be replaced.
+        """Whether another machine superseded it (`lease=off`): then it may have expired and must not be replaced.
 
-        When that is unknown, it counts as lost.
+        If that is unknown, it counts as lost.
         """
         if self._exclusive:
             return False
@@ -138,5 +141,5 @@ class ExistenceCheck:
     async def _format_left(self) -> str:
         with suppress(SidecarError), anyio.move_on_after(LIST_SECONDS):
             left = [point async for point in self._catalog.points(self._database)]
-            return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", with all others"
+            return f"; {len(left)} others are left, up to {left[-1].key}" if left else ", along with all others"
         return ""

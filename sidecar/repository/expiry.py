@@ -1,6 +1,6 @@
-"""What becomes of the restore points before the newest one: held when a snapshot is suspicious, tagged, pruned.
+"""What happens to the restore points before the newest one: held if a snapshot is suspicious, tagged, pruned.
 
-`retention` and `suspicion` decide; this carries out.
+`retention` and `suspicion` decide; this module carries it out.
 """
 
 import anyio
@@ -20,7 +20,7 @@ from sidecar.repository.tiers import Tiers
 from sidecar.status import Status
 from sidecar.storage import Prunable
 
-TIME_LIMIT = 30.0  # seconds; the rest is done after the next cycle
+TIME_LIMIT = 30.0  # seconds; what is left over is done after the next cycle
 
 
 class Expiry:
@@ -37,7 +37,7 @@ class Expiry:
         pruning: Pruning | None,
         status: Status,
     ) -> None:
-        """`pruning` is for a store whose expired restore points are ours to delete."""
+        """`pruning` is for a store whose expired restore points sidecar itself deletes."""
         self._database = database
         self._newest = newest
         self._guard = guard
@@ -47,9 +47,9 @@ class Expiry:
         self._status = status
 
     async def hold_before(self, snapshot: Snapshot) -> None:
-        """Before this snapshot is published: hold what it must not push out of the store, if it is suspicious.
+        """Before this snapshot is published: if it is suspicious, hold the restore points that it must not displace.
 
-        Raises `SidecarError` when that cannot be held or the store cannot be asked; nothing may be published then.
+        Raises `SidecarError` if one cannot be held or the store cannot be asked; then nothing may be published.
         """
         self._tiers.add(await self._newest.refresh())
         if previous := self._newest.known:
@@ -61,7 +61,7 @@ class Expiry:
                 raise
 
     def add(self, published: ObjectInfo, snapshot: Snapshot) -> None:
-        """A restore point of this snapshot now exists; `tag_and_prune` tags the one before it."""
+        """Record that this snapshot was published; `tag_and_prune` tags the restore point before it."""
         point = point_of(published)
         if point is None:
             raise ValueError(f"{published.key} is not a restore point")
@@ -71,11 +71,11 @@ class Expiry:
             self._guard.remember(older)
 
     def forget(self, key: str) -> None:
-        """This restore point is damaged or gone: the newest one is looked up again."""
+        """Forget a restore point that is damaged or gone: the newest one is looked up again."""
         self._newest.forget(key)
 
     async def tag_and_prune(self) -> None:
-        """Tag superseded restore points, and prune if that is ours to do. Never raises: failures are made up for later."""
+        """Tag superseded restore points, and prune if sidecar has to. Never raises: what failed is done after a later cycle."""
         with anyio.move_on_after(TIME_LIMIT) as scope:
             try:
                 if not self._tiers.caught_up:
@@ -90,7 +90,7 @@ class Expiry:
         self._status.databases[self._database].untagged = self._tiers.untagged
 
     async def add_tag(self, key: str, name: str, value: str) -> None:
-        """Add a tag to a restore point, where its tags can be read. Raises `SidecarError`."""
+        """Add a tag to a restore point, if its tags can be read. Raises `SidecarError`."""
         await self._tags.add(key, name, value)
 
     def _log_postponed(self, error: SidecarError) -> None:
@@ -100,7 +100,7 @@ class Expiry:
 def expiry_of(
     database: str, catalog: Catalog, status: Status, clock: Clock, prunable: Prunable | None = None
 ) -> Expiry:
-    """The expiry of a database in this catalog; `prunable` is its store, if expired restore points are ours to delete."""
+    """The expiry of a database in this catalog; `prunable` is its store, if sidecar itself deletes expired restore points."""
     tags = RestorePointTags(database, catalog.store)
     return Expiry(
         database,

@@ -1,4 +1,4 @@
-"""The guard before a publish: when a snapshot looks as if data had been lost, an earlier restore point is held."""
+"""The check before a publish: if a snapshot looks as if data had been lost, an earlier restore point is held."""
 
 from sidecar import documentation
 from sidecar.errors import NotFound, StoreUnavailable
@@ -10,7 +10,7 @@ from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
 
-REPLACING = "remove -wal and -shm before you put another file in the place of a database, or set stream=off"
+REPLACING = "remove -wal and -shm before you replace a database file, or set stream=off"
 
 
 class SuspicionGuard:
@@ -24,10 +24,10 @@ class SuspicionGuard:
         self._memory = LossMemory()
 
     async def check(self, previous: KnownPoint, snapshot: Snapshot) -> None:
-        """Hold the restore points that a suspicious snapshot must not push out of the store, even those of other machines.
+        """Hold the restore points that a suspicious snapshot must not displace, including those of other machines.
 
-        They are held before the publish begins: a crash in between must not let them expire. Raises `SidecarError` when
-        one cannot be held; nothing may be published then.
+        They are held before the publish begins, so that a crash in between cannot let them expire. Raises `SidecarError`
+        if one cannot be held; then nothing may be published.
         """
         before, now, at = _sized(previous), Extent.of(snapshot), self._clock.now()
         found = self._memory.assess(before, now, at)
@@ -45,7 +45,7 @@ class SuspicionGuard:
         self._report(found, before.key, larger)
 
     def remember(self, superseded: KnownPoint) -> None:
-        """A restore point was superseded. One that is held was part of a reported loss."""
+        """Remember a superseded restore point for later comparisons, unless it is held as part of a reported loss."""
         if not self._tags.is_held(superseded.point.key):
             self._memory.remember(_sized(superseded))
 
@@ -54,7 +54,7 @@ class SuspicionGuard:
             await self._tags.hold(key)
         except NotFound as error:
             raise StoreUnavailable(
-                f"{key} was to be held, but is gone", "the newest restore point is looked up again"
+                f"{key} cannot be held because it is gone", "the newest restore point is looked up again"
             ) from error
 
     async def _hold_first(self, keys: tuple[str, ...]) -> str | None:
@@ -70,7 +70,7 @@ class SuspicionGuard:
 
     def _report(self, found: Suspicion, previous: str, larger: str | None) -> None:
         key = previous if found.holds_previous else str(larger)
-        hint = f"it is published all the same; if data was lost: sidecar restore --key {key}"
+        hint = f"it is published anyway; if data was lost: sidecar restore --key {key}"
         message = f"suspicious snapshot: {found.reason}: {key}"
         held = {"held": key}
         if found.holds_previous and larger:
@@ -79,7 +79,7 @@ class SuspicionGuard:
             held["larger"] = larger
         if found.hint:
             hint += f"; next time: {found.hint}"
-        hint += f"; what to do before and after that: {documentation.GO_BACK}"
+        hint += f"; steps before and after that: {documentation.GO_BACK}"
         self._status.suspected(self._database, message, hint)
         log.error("suspicious snapshot", database=self._database, reason=found.reason, hint=hint, **held)
 

@@ -1,6 +1,6 @@
-"""The history of a database: the one path through restore points and streams that the main line is. Pure.
+"""The history of a database: the main line, which is a single path through restore points and streams. Pure.
 
-What lies beside that path is a side line: of a machine that was fenced, or that a later machine did not continue from.
+Everything off that path is a side line: from a machine that was fenced, or that no later machine continued from.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from sidecar.model import AtRestorePoint, Origin, Position, Timestamp
 
 @dataclass(frozen=True, slots=True)
 class SegmentInfo:
-    """A segment as its key describes it: commits `first` to `last`, the last of them at `time` (store's clock, ms)."""
+    """A segment as its key describes it: commits `first` to `last`; `time` is that of the last one (store's clock, ms)."""
 
     key: str
     first: int
@@ -23,10 +23,10 @@ class SegmentInfo:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream: when it began, the epoch and the machine it belongs to, and the segments that are known of it, in order.
+    """A stream: when it began, the epoch and machine that wrote it, and its known segments, in order.
 
-    `after` is the position that its first commit continues, where that was proved; None is entered only through a
-    restore point that names the stream.
+    `after` is the position that its first commit continues, if that was proved. Without one, the stream can only be
+    entered through a restore point that names it.
     """
 
     name: str
@@ -39,9 +39,9 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """The part of a path that is in one stream: the commits `after` + 1 to `upto`, in these segments, in order.
+    """The part of a path that runs through one stream: commits `after` + 1 to `upto`, in these segments, in order.
 
-    The first and the last segment may hold further commits, which do not belong to the path.
+    The first and the last segment may hold other commits as well, which are not part of the path.
     """
 
     stream: StreamInfo
@@ -52,7 +52,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class SideLine:
-    """Commits beside the path: those of `stream` after the commit `after`, 0 for all of it, and why they are no part of it."""
+    """Commits off the path: those of `stream` after commit `after` (0 for the whole stream), and why they are off it."""
 
     stream: StreamInfo
     after: int
@@ -61,7 +61,7 @@ class SideLine:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The history from `start` to `end`. `stopped` says why there is no more where there should be, else it is empty."""
+    """The history from `start` to `end`. `stopped` is the reason if it ends too early, else empty."""
 
     start: Origin
     legs: tuple[Leg, ...]
@@ -76,20 +76,21 @@ class Path:
 
 
 def is_beyond_end(position: Position | None, ends: Mapping[str, int]) -> bool:
-    """Whether what is at this position was written after the recorded end of its stream: by a machine that was fenced."""
+    """Whether this position is after the recorded end of its stream, so that a fenced machine wrote it."""
     return position is not None and position.commit > ends.get(position.stream, position.commit)
 
 
 def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int], until: int | None = None) -> Path:
-    """The history from `start`, the state of a restore point, through these streams; `ends` are recorded ends by name.
+    """The history from `start`, the state of a restore point, through these streams; `ends` are recorded ends by stream name.
 
-    Where later streams continue positions of one stream, the path goes over to the one that leads to the highest epoch,
-    then to the latest start: the last holder of the lease knew which of them was the main line, and started from there.
-    A stream with a recorded end is left exactly there. The path stops before commits that are missing or held twice.
-    With `until`, microseconds by the store's clock, it ends with the first segment that reaches beyond that instant.
+    If several later streams continue a stream, the path takes the one that leads to the highest epoch, then the one with
+    the latest start: the last holder of the lease knew which of them was the main line, and continued it.
+    The path leaves a stream that has a recorded end exactly there. It stops before commits that are missing or duplicated.
+    With `until`, microseconds by the store's clock, it ends with the first segment that extends past that instant.
     """
     if isinstance(start, Position) and is_beyond_end(start, ends):
-        why = f"commit {start.commit} of stream {start.stream} was written by a fenced machine: it ended at {ends[start.stream]}"
+        end = ends[start.stream]
+        why = f"a fenced machine wrote commit {start.commit} of stream {start.stream}, which ended at commit {end}"
         return Path(start, (), start, stopped=why)
     route = _Route({stream.name: stream for stream in streams}, ends)
     steps = list(route.steps(start))
@@ -105,17 +106,17 @@ def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int],
 
 
 Step = tuple[StreamInfo, int, int | None]
-"""A stream, the commit after which the path is in it, and the last one before the path leaves it, or None for all."""
+"""A stream, the commit after which the path enters it, and the last commit before it leaves, or None for all of them."""
 
 
 class _Route:
-    """Which streams a path goes through, whether or not their segments exist."""
+    """The streams that a path goes through, whether or not their segments exist."""
 
     def __init__(self, streams: Mapping[str, StreamInfo], ends: Mapping[str, int]) -> None:
         self._streams = streams
         self._ends = ends
         self._ranks: dict[str, tuple[int, Timestamp]] = {}
-        for name in sorted(streams, reverse=True):  # a stream begins after the ones that it continues
+        for name in sorted(streams, reverse=True):  # a stream's name sorts after those that it continues
             ranks = [self._ranks[each.name] for each in self._successors(Position(name, 0))]
             self._ranks[name] = max([(streams[name].epoch, streams[name].start), *ranks])
 
@@ -131,7 +132,7 @@ class _Route:
             origin = Position(chosen.name, 0) if chosen else None
 
     def side_lines(self, start: Origin, steps: list[Step]) -> Iterable[SideLine]:
-        """What is later than the start, and not on the way."""
+        """Everything that is later than the start and not on the path."""
         names = {stream.name for stream, _, _ in steps}
         for stream, _, upto in steps:
             if upto is not None and any(segment.last > upto for segment in stream.segments):
@@ -144,13 +145,13 @@ class _Route:
     def _reason(self, stream: StreamInfo) -> str:
         match stream.after:
             case None:
-                return "nothing says what it continues, and no restore point of the main line names it"
+                return "it does not record what it continues, and no restore point of the main line names it"
             case Position(name, commit) if name in self._streams:
-                return f"it continues commit {commit} of stream {name}, where the main line went another way"
+                return f"it continues commit {commit} of stream {name}, which the main line does not"
         return "what it continues is not on the main line"
 
     def _successors(self, origin: Origin) -> list[StreamInfo]:
-        """The streams that may follow `origin`, which for a position means: from its commit on."""
+        """The streams that may follow `origin`. For a position, those that continue its stream at that commit or later."""
         found = [each for each in self._streams.values() if each.after is not None]
         if isinstance(origin, AtRestorePoint):
             return [each for each in found if each.after == origin]
@@ -167,14 +168,14 @@ class _Route:
 
 
 def _is_late(segment: SegmentInfo, until: int | None) -> bool:
-    """Whether the last commit of a segment is later than that instant."""
+    """Whether the last commit of a segment is later than `until`."""
     return until is not None and segment.time * 1000 > until
 
 
 def _leg(stream: StreamInfo, after: int, target: int | None, until: int | None) -> tuple[Leg, str]:
-    """The segments with the commits from `after` on to `target`, or to the last; and why they end before that.
+    """The segments with the commits after `after` up to `target`, or to the last; and why they end before that.
 
-    One that is later than `until` is the last, and no reason.
+    Ending with the first segment that is later than `until` is not a problem.
     """
     chosen: list[SegmentInfo] = []
     upto, problem = after, ""
@@ -197,7 +198,7 @@ def _leg(stream: StreamInfo, after: int, target: int | None, until: int | None) 
 
 
 def _misfit(chosen: list[SegmentInfo], segment: SegmentInfo, upto: int, stream: str) -> str:
-    """Why a segment does not follow the ones before it. A giant transaction goes on in the next segments, by its number."""
+    """Why a segment does not follow the previous ones. A giant transaction spans several segments with the same number."""
     if segment.first > upto + 1:
         return f"commits {upto + 1} to {segment.first - 1} of stream {stream} are missing"
     if segment.first == upto + 1 or not chosen or segment.first == chosen[-1].last:

@@ -1,7 +1,7 @@
 """The segments of streams in a store: publishing, listing and reading them, and the history that they continue.
 
-There may be more than a million segments in a store. So nothing here walks them: a LIST begins where the wanted ones do,
-and jumps from stream to stream.
+A store may have more than a million segments, so nothing here walks all of them: a LIST starts at the wanted ones and
+skips from stream to stream.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -40,9 +40,9 @@ class Increments:
     async def publish(self, key: str, data: bytes, *, expires: bool = True) -> ObjectInfo:
         """Write a segment; it is in the store, with exactly these bytes, once this returns.
 
-        Raises the `Transient` family when that is not known: to be called again with the same key and bytes until it
-        is. Raises `DamagedSegment` when something else has this key. Without `expires` it has no tag, and no rule that
-        goes by tags deletes it.
+        Raises the `Transient` family if that is not known: call it again with the same key and bytes until it is.
+        Raises `DamagedSegment` if another object has this key. Without `expires` the segment gets no tag, so no rule
+        that filters by tag deletes it.
         """
         tags = {TIER_TAG: Tier.STREAM.value} if expires else {}
         try:
@@ -52,14 +52,14 @@ class Increments:
         if bytes(found.data) == data:
             return found.info
         if found.data:
-            raise DamagedSegment(f"the key of segment {key} is taken by another object", "a new stream is begun")
-        # Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender disconnected before the body.
+            raise DamagedSegment(f"the key of segment {key} is taken by another object", "a new stream is started")
+        # Some stores (SeaweedFS 4.48) keep an empty object if the client of a PUT disconnects before the body.
         return await self.store.put(key, data, condition=IfMatch(found.info.etag), tags=tags)
 
     async def read(self, info: SegmentInfo) -> Segment:
-        """A segment, checked by itself and to be the one that its key names.
+        """Read a segment, and check that it is intact and the one that its key names.
 
-        Raises `DamagedSegment`, also when it is gone, and `UnsupportedSegment`.
+        Raises `DamagedSegment`, also if it is gone, and `UnsupportedSegment`.
         """
         try:
             blob = await self.store.get(info.key)
@@ -74,7 +74,7 @@ class Increments:
         return segment
 
     async def segments(self, database: str, stream: str, after_commit: int = 0) -> list[SegmentInfo]:
-        """The segments of a stream with commits beyond `after_commit`, in order."""
+        """The segments of a stream with commits after `after_commit`, in order."""
         found: list[SegmentInfo] = []
         after = segments_after(database, stream, after_commit)
         async for page in self._pages(stream_folder_of(database, stream), after):
@@ -82,11 +82,11 @@ class Increments:
         return found
 
     async def first_of(self, database: str, stream: str) -> SegmentInfo | None:
-        """The first segment of a stream that is in the store."""
+        """The first segment of a stream that is still in the store."""
         return next(iter(await self.first_segments(database, stream, limit=1)), None)
 
     async def first_segments(self, database: str, stream: str, limit: int = 1000) -> list[SegmentInfo]:
-        """The first segments of a stream that are in the store, in order. One request."""
+        """The first segments of a stream that are still in the store, in order. One request."""
         page = await self.store.list(stream_folder_of(database, stream), limit=limit)
         return [segment for segment in map(require_known, page.objects) if segment]
 
@@ -100,24 +100,24 @@ class Increments:
         return [str(_name_of(segment)) async for segment in self._firsts(database, "")]
 
     async def streams(self, database: str, after: str = "") -> list[StreamInfo]:
-        """The streams of a database, or those whose name sorts after `after`, in order, with their first segment only.
+        """The streams of a database, or those whose name sorts after `after`, in order, each with its first segment only.
 
-        Takes two requests for each.
+        Takes two requests for each stream.
         """
-        start = f"{stream_folder_of(database)}{after}0" if after else ""  # "0" is next to "/"
+        start = f"{stream_folder_of(database)}{after}0" if after else ""  # "0" follows "/"
         firsts = [segment async for segment in self._firsts(database, start)]
         afters = await gathered(firsts, self.after_of, at_once=AT_ONCE)
         return [_stream((first,), after) for first, after in zip(firsts, afters, strict=True)]
 
     async def latest_beyond(self, database: str, stamp: Timestamp) -> Timestamp | None:
-        """When the latest stream began, if any began after this. One request where none did."""
+        """When the latest stream began, if any began after `stamp`. One request if none did."""
         folder = stream_folder_of(database)
         page = await self.store.list(folder, start_after=f"{folder}{stamp}", limit=1)
         newest = await self.newest(database) if page.objects else None
         return newest.start if newest else None
 
     async def newest(self, database: str) -> StreamName | None:
-        """The name of the latest stream, in few requests unless the last one is long ago."""
+        """The name of the latest stream, in few requests unless it began long ago."""
         folder = stream_folder_of(database)
         now = await self.store.now()
         for start in [*(f"{folder}{Timestamp.of(now - window)}" for window in WINDOWS), ""]:
@@ -134,11 +134,11 @@ class Increments:
         ends: Mapping[str, int],
         until: int | None = None,
     ) -> Path:
-        """The history from a restore point on, which names this position in a stream; `ends` are recorded ends.
+        """The history from a restore point on; `position` is the one that it names, `ends` are recorded ends.
 
-        One LIST for each thousand segments that are on the path or in later streams than the restore point's, and one
-        GET for each later stream. With `until`, microseconds by the store's clock, no segment is listed beyond the one
-        that reaches that instant. Raises `UnsupportedSegment` for what only a newer version can have written.
+        Takes one LIST for each thousand segments on the path or in later streams, and one GET for each later stream. With
+        `until`, microseconds by the store's clock, no segment is listed after the one that reaches that instant.
+        Raises `UnsupportedSegment` for keys that only a newer version can have written.
         """
         start: Origin = position or AtRestorePoint(point_key)
         listing = _Listing(self, database, start, ends, until)
@@ -146,15 +146,15 @@ class Increments:
         return trace(start, listing.streams, ends, until)
 
     async def after_of(self, segment: SegmentInfo) -> Origin | None:
-        """The position that the stream of this segment continues; None where that was not proved, or it is damaged."""
+        """The position that the stream of this segment continues; None if that was not proved or the segment is damaged."""
         try:
             return (await self.read(segment)).header.after
         except DamagedSegment as error:
-            log.error("beginning of a stream cannot be read", key=segment.key, error=error.message)
+            log.error("first segment of a stream not read", key=segment.key, error=error.message)
             return None
 
     async def _firsts(self, database: str, start: str) -> AsyncIterator[SegmentInfo]:
-        """The first segment of each stream whose folder sorts after `start`. One LIST for each, and one more."""
+        """The first segment of each stream whose folder sorts after `start`. One LIST for each stream, and one more."""
         folder = stream_folder_of(database)
         while True:
             page = await self.store.list(folder, start_after=start, limit=1)
@@ -177,7 +177,7 @@ class Increments:
 
 
 class _Listing:
-    """The segments that a path may need: those after its start, in streams that continue it."""
+    """The segments that a path may need: those after its start, in its own stream and in those that continue it."""
 
     def __init__(
         self, increments: Increments, database: str, start: Origin, ends: Mapping[str, int], until: int | None
@@ -193,11 +193,11 @@ class _Listing:
 
     @property
     def streams(self) -> list[StreamInfo]:
-        """The streams that were found."""
+        """The streams found so far."""
         return [_stream(tuple(found), self._afters[name]) for name, found in self._found.items()]
 
     async def run(self) -> None:
-        """List what is there."""
+        """Send the requests."""
         after = self._first_key()
         while True:
             page = await self._increments.store.list(self._folder, start_after=after)
@@ -215,7 +215,7 @@ class _Listing:
         return f"{self._folder}{timestamp_of(self._start.key)}"  # a stream that continues it began later
 
     def _next_key(self, last: str) -> str:
-        """Where the next page begins: after the last key, or after its stream, if no more of it is needed."""
+        """The key after which the next page begins: the last one, or the end of its stream if no more of it is needed."""
         found = stream_of(last)
         if not found or not (segments := self._found.get(found[1])):
             return last
@@ -232,12 +232,12 @@ class _Listing:
                 return True
             after = self._afters.get(origin.stream)
             if isinstance(after, Position) and after.stream >= origin.stream:
-                return False  # a stream begins after the one that it continues
+                return False  # a stream's name sorts after the one that it continues
             origin = after
         return origin is not None and origin == self._start
 
     async def _describe(self) -> None:
-        """Read what the streams continue. For the start's own stream that does not matter any more."""
+        """Read what the new streams continue. For the stream in which the path starts, that does not matter."""
         if isinstance(self._start, Position):
             self._afters.setdefault(self._start.stream, None)
         new = [name for name in self._found if name not in self._afters]
@@ -249,11 +249,11 @@ class _Listing:
 
 
 def require_known(info: ObjectInfo) -> SegmentInfo | None:
-    """The segment behind an object, None for a foreign one. Raises `UnsupportedSegment` for a key of a newer version's."""
+    """The segment behind an object, None for a foreign one. Raises `UnsupportedSegment` for a key of a newer version."""
     if is_of_the_future(info.key):
         raise UnsupportedSegment(
-            f"{info.key} is no segment of this version of sidecar",
-            "a newer version wrote here: use it, or one that is newer still",
+            f"{info.key} is a segment that this version of sidecar cannot read",
+            "a newer version of sidecar wrote to this store: use that version or a later one",
         )
     return segment_of(info)
 

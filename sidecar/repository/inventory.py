@@ -1,4 +1,4 @@
-"""The inventory of a store: its restore points with their metadata and tags, counted and summed up."""
+"""The inventory of a store: its restore points with metadata and tags, their number and sizes."""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -21,10 +21,10 @@ UNTIERED = "none"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A restore point as `list` shows it. None means unknown: older sidecars did not write it, or tags may not be read.
+    """A restore point as `list` shows it. None means unknown: an older version did not write it, or tags are not readable.
 
     `uploaded` and `reused` are parts of the object's size; `database_size` is the size of the database inside, and
-    `database_live` the bytes of it that are in use.
+    `database_live` how many bytes of it are in use.
     """
 
     point: RestorePoint
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def uploaded(self) -> int | None:
-        """Bytes that were sent for it; the store copied the others from the previous restore point."""
+        """Bytes that were uploaded; the store copied the others from the previous restore point."""
         return None if self.reused is None or self.reused > self.point.size else self.point.size - self.reused
 
     def as_dict(self, now: datetime) -> dict[str, object]:
@@ -67,14 +67,14 @@ def age_of(point: RestorePoint, now: datetime) -> float:
 
 
 async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
-    """Read metadata and tags of these restore points, few at once; those that are gone by now are left out."""
+    """Read metadata and tags of these restore points, a few at a time; those that are gone by now are left out."""
     denied = False
 
     async def tags_of(key: str) -> dict[str, str]:
         nonlocal denied
         try:
             return {} if denied else await catalog.store.tags(key)
-        except (AccessDenied, ConfigurationError):  # a separate permission on AWS, which `list` can do without
+        except (AccessDenied, ConfigurationError):  # a separate permission on AWS, which `list` does not require
             denied = True
             return {}
 
@@ -99,7 +99,7 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
 
 
 class Inventory:
-    """Count, oldest and newest of one database's restore points. Takes the same memory however long the history is."""
+    """Count, oldest and newest of one database's restore points. Memory does not grow with the length of the history."""
 
     def __init__(self, newest: int = 1) -> None:
         """`newest` is how many of the newest restore points to keep."""
@@ -109,7 +109,7 @@ class Inventory:
         self._superseded: Counter[str] = Counter()
 
     def add(self, point: RestorePoint) -> None:
-        """Count the next restore point; they come oldest first."""
+        """Count the next restore point; call it oldest first."""
         if self.newest:
             previous = self.newest[-1]
             tier = tier_of(previous.timestamp, point.timestamp)
@@ -120,13 +120,13 @@ class Inventory:
 
     @property
     def by_tier(self) -> dict[str, int]:
-        """Bytes in the store by the tier that each restore point has, or is about to get; holds are ignored."""
+        """Bytes in the store by the tier that each restore point has or will get; holds are ignored."""
         newest = {NEWEST: self.newest[-1].size} if self.newest else {}
         return {**self._superseded, **newest}
 
 
 def stored_by_tier(points: Iterable[RestorePoint]) -> dict[str, int]:
-    """Bytes in the store by tier, see `Inventory`. Takes the restore points oldest first."""
+    """Bytes in the store by tier, as `Inventory` computes them, for restore points that come oldest first."""
     inventory = Inventory()
     for point in points:
         inventory.add(point)
@@ -143,7 +143,10 @@ class DatabaseHistory:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The restore points in a store, by database. `at` is the store's clock; `others` are its databases when one was not found."""
+    """The restore points in a store, by database, at the time `at` by the store's clock.
+
+    `others` are the databases that the store has if a requested one was not found.
+    """
 
     store: str
     at: datetime
@@ -152,5 +155,5 @@ class History:
 
     @property
     def restore_points(self) -> tuple[Entry, ...]:
-        """Those of all databases."""
+        """The restore points of all databases."""
         return tuple(entry for each in self.databases for entry in each.restore_points)

@@ -4,7 +4,7 @@
 diverged/<database>/20261120T145503.123Z-<holder>.sqlite3.zst   a state that lost a conflict
 stream/<database>/<stream>/<last>-<first>-<ms>.zst              a segment: commits `first` to `last`, 16 digits each,
                                                                 the last of them at `ms`, Unix time in milliseconds
-<stream> = 20261120T145503.123Z-<epoch, 10 digits>-<holder>     when it began, and whose it is
+<stream> = 20261120T145503.123Z-<epoch, 10 digits>-<holder>     when it began, and which machine wrote it
 """
 
 import re
@@ -46,7 +46,7 @@ def timestamp_of(key: str) -> Timestamp:
 
 
 def point_of(info: ObjectInfo) -> RestorePoint | None:
-    """The restore point behind an object, or None when its key does not have the form of one."""
+    """The restore point behind an object, or None if its key is not that of a restore point."""
     folder, _, name = info.key.rpartition("/")
     stem, suffix = name[: -len(SUFFIX)], name[-len(SUFFIX) :]
     text, _, holder = stem.partition("-")
@@ -66,7 +66,7 @@ def point_of(info: ObjectInfo) -> RestorePoint | None:
 
 @dataclass(frozen=True, slots=True, order=True)
 class StreamName:
-    """The name of a stream: when it began, by the store's clock, and the epoch and the machine it belongs to.
+    """The name of a stream: when it began, by the store's clock, and the epoch and machine that wrote it.
 
     >>> str(StreamName(Timestamp("20261120T145503.123Z"), 7, "web 1"))
     '20261120T145503.123Z-0000000007-web%201'
@@ -78,7 +78,7 @@ class StreamName:
 
     @classmethod
     def of(cls, text: str) -> "StreamName":
-        """The name behind its text. Raises ValueError."""
+        """Parse the name of a stream. Raises ValueError."""
         match = _STREAM.fullmatch(text)
         if not match:
             raise ValueError(f"not the name of a stream: {text!r}")
@@ -97,17 +97,17 @@ def stream_folder_of(database: str, stream: str = "") -> str:
 
 
 def segment_key_of(database: str, stream: str, first: int, last: int, ms: int) -> str:
-    """The key of the segment with the commits `first` to `last`, the last of them at `ms` (Unix time, milliseconds)."""
+    """The key of the segment with commits `first` to `last`; `ms` is the time of the last one (Unix, milliseconds)."""
     return f"{stream_folder_of(database, stream)}{last:016d}-{first:016d}-{ms:013d}.zst"
 
 
 def segments_after(database: str, stream: str, commit: int) -> str:
-    """The key to start after in a listing, to get exactly the segments with commits beyond `commit`."""
+    """The key to start a listing after, to get exactly the segments with commits after `commit`."""
     return f"{stream_folder_of(database, stream)}{commit + 1:016d}"
 
 
 def stream_of(key: str) -> tuple[str, str] | None:
-    """The database and the stream of a key in a stream's folder, or None where it has not the form of one."""
+    """The database and the stream that a key belongs to, or None if it is not a key inside a stream's folder."""
     parts = key.split("/")
     if len(parts) != 4 or parts[0] != STREAM:
         return None
@@ -120,7 +120,7 @@ def stream_of(key: str) -> tuple[str, str] | None:
 
 
 def is_of_the_future(key: str) -> bool:
-    """Whether a key in the folder of streams has a form that a newer version may have given it: like ours, and yet not."""
+    """Whether a key in the folder of streams looks like one that a newer version wrote: similar to ours, but not ours."""
     parts = key.split("/")
     known = _SEGMENT.fullmatch(parts[-1]) and stream_of(key)
     return bool(
@@ -133,7 +133,7 @@ def is_of_the_future(key: str) -> bool:
 
 
 def segment_of(info: ObjectInfo) -> SegmentInfo | None:
-    """The segment behind an object, or None when its key does not have the form of one."""
+    """The segment behind an object, or None if its key is not that of a segment."""
     match = _SEGMENT.fullmatch(info.key.rpartition("/")[2])
     if not match or not stream_of(info.key):
         return None

@@ -1,4 +1,4 @@
-"""The newest restore point of a database, and the ones that it superseded, of this and of other machines."""
+"""The newest restore point of a database, and those that it superseded, from this and other machines."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,9 +12,9 @@ from sidecar.repository.suspicion import Extent
 
 @dataclass(frozen=True, slots=True)
 class KnownPoint:
-    """A restore point and how much is in its database.
+    """A restore point and how much its database contains.
 
-    `ours` tells that this process made it, so that it has no tag that we do not know of.
+    `ours`: this process made it, so it has no tags that this process did not set.
     """
 
     point: RestorePoint
@@ -24,9 +24,9 @@ class KnownPoint:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A restore point that is no longer the newest, with the timestamp of the next newer one.
+    """A restore point that is no longer the newest, with the timestamp of its successor.
 
-    `position` is its place in a stream, known where it is `ours`.
+    `position` is its position in a stream, known only if it is `ours`.
     """
 
     key: str
@@ -46,23 +46,23 @@ class NewestPoint:
 
     @property
     def known(self) -> KnownPoint | None:
-        """The newest restore point as of the last look, without asking the store."""
+        """The newest restore point as of the last request, without asking the store again."""
         return self._known
 
     async def find(self) -> KnownPoint | None:
-        """The newest restore point: the known one, or the store's where none is known."""
+        """The newest restore point: the known one, or else the one in the store."""
         self._known = self._known or await self._look_up()
         return self._known
 
     async def refresh(self) -> list[Superseded]:
-        """Ask the store whether others published since. Returns the restore points that these superseded."""
+        """Ask the store for newer restore points. Returns the ones that these superseded."""
         if self._known is None:
             self._known = await self._look_up()
             return []
         newer = await self._catalog.since(self._database, self._known.point.key)
         found = await self._look_up() if newer else None
         if found is None or found.point.timestamp <= self._known.point.timestamp:
-            return []  # a fenced machine's restore points above the newest supersede nothing
+            return []  # restore points of a fenced machine supersede nothing, although their timestamps are later
         chain = [point for point in newer if point.timestamp <= found.point.timestamp]
         superseded = [_superseded(self._known.point, chain[0], ours=self._known.ours)]
         superseded += [_superseded(older, successor, ours=False) for older, successor in pairwise(chain)]
@@ -70,7 +70,7 @@ class NewestPoint:
         return superseded
 
     def add(self, published: KnownPoint) -> tuple[KnownPoint, Superseded] | None:
-        """A restore point was published. Returns the one that it superseded, or that superseded it."""
+        """Record that a restore point was published. Returns the one that it superseded, or that superseded it."""
         if self._known is None:
             self._known = published
             return None
@@ -78,7 +78,7 @@ class NewestPoint:
         return older, _superseded(older.point, self._known.point, ours=older.ours)
 
     def forget(self, key: str) -> None:
-        """This restore point is damaged or gone: the newest one is looked up again when it is needed."""
+        """Forget a restore point that is damaged or gone: the newest one is looked up again when it is needed."""
         if self._known and self._known.point.key == key:
             self._known = None
 

@@ -1,4 +1,4 @@
-"""An object that is written, cut into numbered parts, between those that the store copies."""
+"""Splits an object that is being written into numbered parts, some of which the store copies from another object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from sidecar.model import ObjectInfo, Span
 from sidecar.repository.reuse import PartLimits
 from sidecar.storage import ObjectStore
 
-MARGIN = 1.15  # an object may be larger than its database: frames, index and seek table of what does not compress
+MARGIN = 1.15  # an object may exceed its database: frames, index and seek table are added to incompressible data
 
 
 @dataclass(frozen=True, slots=True)
 class UploadPart:
-    """A part that is uploaded: its number from 1, its place in the object, its bytes.
+    """A part to be uploaded: its number, from 1, its offset in the object, its bytes.
 
-    `release` is called once it was sent, and only then: the memory is used again for another part.
+    Call `release` once it was sent, and only then: the memory is reused for another part.
     """
 
     number: int
@@ -43,28 +43,28 @@ Part = UploadPart | CopyPart
 
 @dataclass(frozen=True, slots=True)
 class PartSizes:
-    """Bytes of an uploaded part, and how many to hold back so that the last one before a copy is not too small."""
+    """Bytes of an uploaded part, and how many to hold back so that the last part before a copy is not too small."""
 
     part: int
     reserve: int = 0
 
 
 def limits_of(store: ObjectStore, database_size: int) -> PartLimits:
-    """The store's limits for copies. In very large objects small copies are not worth their parts: there are too many."""
+    """The store's limits for copies. In very large objects, small copies would use up the allowed number of parts."""
     return PartLimits(max(store.minimum_part, int(database_size * MARGIN) // (store.maximum_parts // 8)))
 
 
 def part_size_for(store: ObjectStore, part_size: int, database_size: int, *, copies: bool = False) -> int:
-    """The size of the parts of an object of about this size: `part_size`, or more if there would be too many parts.
+    """The part size for an object of about this size: `part_size`, or more if there would be too many parts.
 
-    With `copies` half of the allowed number is left for these.
+    With `copies`, half of the allowed number is reserved for them.
     """
     parts = store.maximum_parts // 2 if copies else store.maximum_parts
     return max(part_size, store.minimum_part, int(database_size * MARGIN) // parts + 1)
 
 
 class PartAssembler:
-    """Cuts what is written into numbered parts, between those that the store copies. Holds little more than one part."""
+    """Splits written bytes into numbered parts, with copied parts in between. Holds little more than one part."""
 
     def __init__(self, send: MemoryObjectSendStream[Part], sizes: PartSizes) -> None:
         self._send = send
@@ -79,7 +79,7 @@ class PartAssembler:
         self.reused = 0
 
     async def write(self, data: bytes | memoryview) -> None:
-        """Append bytes to be uploaded; they are copied."""
+        """Append bytes to be uploaded; `data` can be reused afterwards."""
         rest = memoryview(data)
         while rest:
             count = min(len(rest), self._capacity - self._filled)
@@ -89,7 +89,7 @@ class PartAssembler:
                 await self._emit(self._sizes.part)
 
     async def copy(self, source: ObjectInfo, span: Span) -> None:
-        """Append bytes of another object. Raises `ReuseFailed` when the bytes written before are too few for a part."""
+        """Append bytes of another object. Raises `ReuseFailed` if the bytes written before are too few for a part."""
         if 0 < self._filled < self._sizes.reserve:
             raise ReuseFailed(f"only {self._filled} bytes to upload between two copies")
         await self.flush()
@@ -99,12 +99,12 @@ class PartAssembler:
         await self._send.send(CopyPart(self._number, offset, source, span))
 
     async def flush(self) -> None:
-        """Send what is left as a part: at the object's end or before a copy. Only the object's last part may be small."""
+        """Send the remaining bytes as a part, at the object's end or before a copy. Only the last part may be small."""
         if self._filled:
             await self._emit(self._filled)
 
     async def _emit(self, size: int) -> None:
-        """Send the first bytes of the buffer; those beyond them move to another buffer."""
+        """Send the first `size` bytes of the buffer; the rest moves to another buffer."""
         full, left = self._buffer, self._filled - size
         self._buffer, self._filled = self._buffers.take(), left
         memoryview(self._buffer)[:left] = memoryview(full)[size : size + left]

@@ -14,14 +14,14 @@ from sidecar.repository.retention import TIER_TAG, NewestKnown, Tagged, Tier, is
 from sidecar.storage import Prunable
 
 PRUNE_EVERY = 3600.0
-STEADY = 600.0  # seconds that a store's clock and ours may drift apart between two prunings
+STEADY = 600.0  # seconds by which the store's clock and ours may drift apart between two runs
 
 
 class Pruning:
     """Prunes one database's restore points and segments once an hour, as long as the store's clock can be trusted."""
 
     def __init__(self, database: str, catalog: Catalog, prunable: Prunable, clock: Clock) -> None:
-        """`prunable` is the catalog's store again."""
+        """`prunable` is the same store as the catalog's."""
         self._database = database
         self._catalog = catalog
         self._increments = Increments(catalog.store)
@@ -30,7 +30,7 @@ class Pruning:
         self._last: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
-        """Delete what has expired, unless that was done within the last hour. Raises `SidecarError`."""
+        """Delete everything that has expired, at most once an hour. Raises `SidecarError`."""
         if self._last and self._clock.monotonic() - self._last[1] < PRUNE_EVERY:
             return
         now = await self._catalog.store.now()
@@ -49,7 +49,7 @@ class Pruning:
             await self._prune_segments(now)
 
     async def _prune_segments(self, now: datetime) -> None:
-        """Delete the expired segments of each stream. They have no tags here: their age is in their keys."""
+        """Delete the expired segments of each stream. Their age is in their keys, because this store has no tags for them."""
         newest = await self._newest()
         deleted = 0
         for stream in await self._increments.names(self._database) if newest else ():
@@ -62,12 +62,12 @@ class Pruning:
             log.info("expired segments deleted", database=self._database, count=deleted)
 
     async def _expired_in(self, stream: str, newest: NewestKnown, now: datetime) -> list[str]:
-        """The first segments of a stream, up to a thousand, as far as they have expired: the oldest come first."""
+        """The expired segments of a stream, oldest first, at most a thousand."""
         first = await self._increments.first_segments(self._database, stream)
         return [each.key for each in takewhile(lambda each: is_expired(each, stream, newest, now), first)]
 
     async def _newest(self) -> NewestKnown | None:
-        """The newest restore point; None where it cannot be described."""
+        """The newest restore point; None if there is none or it is gone."""
         point = await self._catalog.newest(self._database)
         try:
             info = await self._catalog.store.head(point.key) if point else None
@@ -76,7 +76,7 @@ class Pruning:
         return NewestKnown(point.timestamp, position_of(info.metadata)) if point and info else None
 
     def _is_steady(self, now: datetime) -> bool:
-        """Whether the store's clock has advanced since the last pruning as far as the monotonic one."""
+        """Whether the store's clock has advanced as much as the monotonic one since the last run."""
         at = self._clock.monotonic()
         before, self._last = self._last, (now, at)
         return before is None or abs((now - before[0]).total_seconds() - (at - before[1])) < STEADY

@@ -1,4 +1,4 @@
-"""Reading restore points: the index from the last bytes, the database in parallel ranges, every chunk checked."""
+"""Reads restore points: the index from the last bytes, the database in parallel ranges, with every chunk checked."""
 
 import fcntl
 import os
@@ -32,7 +32,7 @@ HEDGE_SAMPLE = 4
 class Restored:
     """A restore point that was downloaded and found good. `downloaded` counts bytes on the wire.
 
-    `check` is what SQLite's check says: a good restore point may have findings, which its app had, too.
+    `check` is the report of SQLite's check: a good restore point may have findings, which its app had as well.
     """
 
     point: RestorePoint
@@ -48,9 +48,9 @@ async def _unlimited(_size: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DownloadOptions:
-    """How a download is done. `limit_rate` is awaited before each range, with the bytes that it decompresses to.
+    """Options of a download. `limit_rate` is awaited before each range, with the number of bytes that it decompresses to.
 
-    `yield_to_app` is called between the steps of SQLite's check, in its thread; `mode` is the widest that the new file may have.
+    `yield_to_app` is called between the steps of SQLite's check, in its thread; `mode` limits the mode of the new file.
     """
 
     limit_rate: Callable[[int], Awaitable[None]] = _unlimited
@@ -58,12 +58,12 @@ class DownloadOptions:
     mode: int = 0o666
 
 
-_ORDINARY = DownloadOptions()
+_DEFAULT = DownloadOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A restore point whose tail was read. The tail is the whole object when that is small."""
+    """A restore point whose tail was read. If the object is small, the tail is all of it."""
 
     point: RestorePoint
     contents: Contents
@@ -83,9 +83,9 @@ class Reader:
         integrity: str = "quick",
         trusting: bool = False,
     ) -> None:
-        """`part_size` is the largest range of a request, in bytes; `integrity` the mode of SQLite's check of a download.
+        """`part_size` is the largest range of a request, in bytes; `integrity` is how SQLite checks a download.
 
-        A reader that is `trusting` does not repeat a check that was made when the restore point was published.
+        A `trusting` reader does not repeat a check that was made when the restore point was published.
         """
         self.part_size = part_size
         self.concurrency = concurrency
@@ -100,7 +100,7 @@ class Reader:
         return source.tail.info, source.contents
 
     async def first_chunk(self, point: RestorePoint) -> bytes:
-        """The first MiB of the database, or all of a smaller one. Raises `DamagedRestorePoint`."""
+        """The first MiB of the database, or all of it if it is smaller. Raises `DamagedRestorePoint`."""
         frames, run = _Frames(self._store, await self._open(point), self.part_size), range(1)
         async with frames.fetched(run) as data:
             frame = memoryview(data)[: frames.contents.offsets[1] - frames.contents.offsets[0]]
@@ -111,12 +111,12 @@ class Reader:
         point: RestorePoint,
         target: Path,
         progress: Progress | None = None,
-        options: DownloadOptions = _ORDINARY,
+        options: DownloadOptions = _DEFAULT,
     ) -> Restored:
         """Write the database of a restore point to `target`, checked chunk by chunk and by SQLite.
 
-        `progress` is called with (bytes done, bytes in all) of the object. Raises `DamagedRestorePoint`,
-        also when the object is gone, and `NoRoom`; `target` is removed when anything fails.
+        `progress` is called with (bytes done, total bytes) of the object. Raises `DamagedRestorePoint`, also if the object
+        is gone, and `NoRoom`; `target` is removed if anything fails.
         """
         return await self._download(await self._open(point), target, progress, options)
 
@@ -126,7 +126,7 @@ class Reader:
         point, size = source.point, source.contents.index.database_size
         with local_errors(target), _removed_on_failure(target):
             require_room(target, size)
-            # Always a new file: a killed predecessor's leftover may be linked to the live database.
+            # Always create a new file: one that a killed process left behind may be linked to the live database.
             target.unlink(missing_ok=True)
             with _created(target, options.mode & _widest(source.contents.index.permissions)) as file:
                 os.truncate(file, size)
@@ -136,9 +136,9 @@ class Reader:
         return Restored(point, source.tail.info, source.contents, source.contents.size, report)
 
     async def _check(self, source: _Source, target: Path, options: DownloadOptions) -> CheckReport:
-        """What SQLite's check says of a download whose digests are right.
+        """The report of SQLite's check of a download whose digests are right.
 
-        A table that cannot be read is damage only if nobody knew it: otherwise the app had it so when this was published.
+        A table that cannot be read is damage only if it was not known: otherwise the live database had it already.
         """
         known = source.contents.index.check
         if known and (self._integrity == "none" or (self._trusting and known.covers(self._integrity))):
@@ -151,17 +151,17 @@ class Reader:
     async def stage(
         self, point: RestorePoint, database: Database, progress: Progress | None = None
     ) -> tuple[Restored, Path]:
-        """Download to a temporary name beside the database, whose directory is made if it is missing.
+        """Download to a temporary file beside the database, whose directory is created if it is missing.
 
         Raises what `download` raises.
         """
         source, staged = await self._open(point), temporary(database.path)
         with local_errors(database.path):
             make_directory(staged.parent, source.contents.index.permissions)
-        return await self._download(source, staged, progress, _ORDINARY), staged
+        return await self._download(source, staged, progress, _DEFAULT), staged
 
     async def _open(self, point: RestorePoint) -> _Source:
-        """Read the tail of a restore point, and with it the index. Raises `DamagedRestorePoint`."""
+        """Read the tail of a restore point, which includes the index. Raises `DamagedRestorePoint`."""
         wanted = point.size if point.size <= self.part_size else TAIL
         while True:
             blob = await _get(self._store, point, Span(-wanted) if wanted < point.size else None)
@@ -189,11 +189,11 @@ class Reader:
 
 
 def _require_identity(point: RestorePoint, contents: Contents) -> None:
-    """Raise `DamagedRestorePoint` when the store answered with another object."""
+    """Raise `DamagedRestorePoint` if the store returned another object."""
     index = contents.index
     if (index.database, index.timestamp) != (point.database, str(point.timestamp)):
         raise DamagedRestorePoint(
-            f"restore point {point.key} is damaged: its index says {index.database} at {index.timestamp}"
+            f"restore point {point.key} is damaged: its index names {index.database} at {index.timestamp}"
         )
 
 
@@ -222,7 +222,7 @@ class _Frames:
 
     @asynccontextmanager
     async def fetched(self, run: range) -> AsyncIterator[Bytes]:
-        """The frames of these chunks, whose memory is used again after the block."""
+        """The frames of these chunks, whose memory is reused after the block."""
         contents, tail = self.contents, self._source.tail
         start, end = contents.offsets[run.start], contents.offsets[run.stop]
         first_in_tail = contents.size - len(tail.data)
@@ -238,7 +238,7 @@ class _Frames:
         """The bytes of a range, and the buffer that they are in."""
 
         async def attempt() -> tuple[Bytes, bytearray]:
-            buffer = self._buffers.take()  # not given back by an attempt that is given up: it may still be written to
+            buffer = self._buffers.take()  # an abandoned attempt never gives it back: it may still be written to
             etag = self._source.tail.info.etag
             blob = await _get(self._store, self._source.point, span, etag, memoryview(buffer))
             return blob.data, buffer
@@ -250,12 +250,12 @@ class _Frames:
 
 
 def _hedge_after(seconds: list[float]) -> float:
-    """Seconds after which a range is requested a second time: long beside the others, and never hasty."""
+    """Seconds after which a range is requested a second time: much longer than the others took."""
     return max(HEDGE_AFTER, 4 * median(seconds)) if len(seconds) >= HEDGE_SAMPLE else 5 * HEDGE_AFTER
 
 
 def _write_run(contents: Contents, run: range, data: Bytes, file: int) -> None:
-    """Decompress, check and write the chunks of one run; `data` begins with the first one's frame."""
+    """Decompress, check and write the chunks of one run; `data` begins with the frame of the first one."""
     decoder = Decoder(contents.index)
     view = memoryview(data)
     base = contents.offsets[run.start]
@@ -265,13 +265,13 @@ def _write_run(contents: Contents, run: range, data: Bytes, file: int) -> None:
 
 
 def _widest(recorded: Permissions | None) -> int:
-    """The bits that a new file may have while it has not the recorded owner and group yet."""
+    """The permission bits that a new file may have before it gets the recorded owner and group."""
     return 0o666 if recorded is None else 0o600 | narrowed(recorded.mode)
 
 
 @contextmanager
 def _created(path: Path, mode: int) -> Iterator[int]:
-    """A new file, locked while it is open: in a staging directory no other process takes it for a leftover."""
+    """A new file, locked while it is open so that no other process takes it for a leftover in a staging directory."""
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         with suppress(OSError):  # a file system without locks
@@ -291,4 +291,4 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 
 
 def _no_progress(_done: int, _total: int) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""

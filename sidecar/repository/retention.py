@@ -2,7 +2,7 @@
 
 When a restore point is superseded it gets a tier, as the tag `sidecar-tier`, and rules on that tag expire it: the
 bucket's lifecycle rules on S3, `plan_prune` for a directory. An object without the tag never expires. The newest restore
-point has none, because lifecycle rules count an object's own age and have no "keep the newest"
+point has none, because lifecycle rules go by an object's own age and cannot keep the newest one
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html), and an app may sleep for a year.
 """
 
@@ -26,7 +26,7 @@ class Tier(StrEnum):
     HOURLY = "hourly"
     DAILY = "daily"
     HELD = "held"
-    STREAM = "stream"  # of segments, from the moment that they are written
+    STREAM = "stream"  # for segments, which get it when they are written
 
 
 KEEP = {
@@ -41,22 +41,22 @@ GRACE = timedelta(days=14)
 """A superseded restore point gets a tier only if that leaves it at least this long."""
 
 SPARED = 2
-"""Pruning leaves this many restore points beside the newest."""
+"""Pruning keeps this many restore points in addition to the newest one."""
 
 SILENCE = timedelta(days=14)
-"""After a gap this long in the history the clock must prove itself: has the app slept, or is the clock wrong?"""
+"""After a gap this long in the history, the clock is not trusted at first: the app may have slept, or the clock is wrong."""
 
 PROOF = timedelta(days=1)
-"""How long the history must continue after such a gap before anything is pruned."""
+"""How long the history must continue after such a gap before the clock is trusted and anything is pruned."""
 
 
 def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
-    """The tier of a restore point whose next newer one is `successor`.
+    """The tier of a restore point that `successor` superseded.
 
     It is daily for the last one of a UTC day, hourly for the last one of an hour, else recent.
 
-    None for a restore point that was the newest for so long that its tier's rule would expire it almost at once: the
-    first publish of an app that wakes up after months must not cost the only restore point from before.
+    None for a restore point that was the newest for so long that its tier's rule would expire it almost at once: when
+    an app wakes up after months, its first publish must not expire the only earlier restore point.
     """
     if _day(superseded) != _day(successor):
         newest_for = successor.instant - superseded.instant
@@ -66,7 +66,7 @@ def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """A restore point in the store with its tier, or None when it has no tag or one that is not ours."""
+    """A restore point in the store with its tier; None if it has no tag, or one that is not ours."""
 
     key: str
     timestamp: Timestamp
@@ -76,8 +76,8 @@ class Tagged:
 def plan_prune(points: Sequence[Tagged], now: datetime) -> list[str]:
     """Keys of the restore points of one database that have expired, oldest first, by the store's clock.
 
-    The newest one, held ones and those without a tier are never among them, and `SPARED` remain beside the newest. None
-    has expired while the clock cannot be trusted: it is behind the newest restore point, or has leapt ahead since.
+    The newest one, held ones and those without a tier never expire, and `SPARED` others are always kept. Nothing expires
+    while the clock cannot be trusted: it is behind the newest restore point, or has jumped ahead.
     """
     ordered = sorted(points, key=lambda point: point.timestamp)
     if not ordered or not _trusted([point.timestamp.instant for point in ordered], now):
@@ -89,21 +89,21 @@ def plan_prune(points: Sequence[Tagged], now: datetime) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class NewestKnown:
-    """When the newest restore point was published, and its place in a stream; None where it names none."""
+    """When the newest restore point was published, and its position in a stream, if it names one."""
 
     timestamp: Timestamp
     position: Position | None
 
 
 def trusts(points: Sequence[Timestamp], now: datetime) -> bool:
-    """Whether the store's clock follows from these restore points, so that the age of anything can be told."""
+    """Whether the store's clock is plausible given these restore points, so that ages can be computed from it."""
     return bool(points) and _trusted(sorted(point.instant for point in points), now)
 
 
 def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: datetime) -> bool:
-    """Whether a segment is old enough to be deleted, and the newest restore point's history does not need it.
+    """Whether a segment is old enough to be deleted and not needed by the history of the newest restore point.
 
-    To be asked only while `trusts` holds.
+    Call it only while `trusts` is true.
     """
     if needed_from(newest, stream) <= segment.last:
         return False
@@ -112,9 +112,9 @@ def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: date
 
 
 def needed_from(newest: NewestKnown, stream: str) -> float:
-    """The first commit of a stream that the history of the newest restore point may need; infinite where it needs none.
+    """The first commit of a stream that the history of the newest restore point may need; infinite if it needs none.
 
-    That is what follows it in its own stream, and all of any stream that began later.
+    It needs what follows the restore point in its own stream, and every later stream entirely.
     """
     position = newest.position
     if position and position.stream == stream:
@@ -127,11 +127,11 @@ def _expired(point: Tagged, now: datetime) -> bool:
 
 
 def _trusted(history: list[datetime], now: datetime) -> bool:
-    """Whether `now` follows from the history, oldest first: no step back, and no leap within the last day."""
+    """Whether `now` is plausible given the history, oldest first: no step back, and no jump within the last day."""
     if now < history[-1]:
         return False
-    leaps = [after for before, after in pairwise([*history, now]) if after - before > SILENCE]
-    return not leaps or now - leaps[-1] >= PROOF
+    jumps = [after for before, after in pairwise([*history, now]) if after - before > SILENCE]
+    return not jumps or now - jumps[-1] >= PROOF
 
 
 def _day(timestamp: Timestamp) -> str:

@@ -1,11 +1,11 @@
 """Which bytes of the next restore point are uploaded, and which the store copies from the previous one. Pure.
 
-The rules are those of multipart uploads (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): parts of
-5 MiB to 5 GiB but for the last, at most 10,000 of them; and ranges can be copied only from objects of more than 5 MiB
-(https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html).
+The rules are those of multipart uploads (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html): at most
+10,000 parts, each of 5 MiB to 5 GiB except that the last may be smaller; and ranges can be copied only from objects larger
+than 5 MiB (https://docs.aws.amazon.com/AmazonS3/latest/API/API_UploadPartCopy.html).
 
-The compressed size of a changed chunk is not known beforehand. So an upload between two copies is only sure to reach 5 MiB
-by the unchanged chunks that it takes from its neighbours: their compressed sizes are in the previous one's seek table.
+The compressed size of a changed chunk is not known in advance. To be certain that an upload between two copies reaches
+5 MiB, it takes unchanged chunks from its neighbours, whose compressed sizes are in the previous one's seek table.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from sidecar.model import ObjectInfo, Span
 from sidecar.repository.format.index import Index
 from sidecar.repository.format.tail import Contents
 
-SAFETY = 1.02  # the same chunk may compress a little differently today
+SAFETY = 1.02  # another zstd version may compress the same chunk slightly differently
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A restore point whose chunks may be reused: the object, and where each of its frames is."""
+    """A restore point whose chunks may be reused: the object, its index and the place of each frame."""
 
     info: ObjectInfo
     contents: Contents
@@ -43,7 +43,7 @@ class NewChunks:
 
 @dataclass(frozen=True, slots=True)
 class CopiedChunks:
-    """Chunks whose frames are copied: these `span` bytes of the previous restore point, in one part."""
+    """Chunks whose frames the store copies: the bytes `span` of the previous restore point, in one part."""
 
     chunks: range
     first_in_parent: int
@@ -54,10 +54,10 @@ ChunkRun = NewChunks | CopiedChunks
 
 
 def plan_reuse(index: Index, parent: Contents | None, limits: PartLimits) -> list[ChunkRun]:
-    """Consecutive runs that cover all chunks of `index`. The last one has new chunks, maybe none: the tail follows it.
+    """Consecutive runs that cover all chunks of `index`. The last run has new chunks or is empty: the tail follows it.
 
-    Every run of new chunks but the last is followed by a copy and compresses, as far as is known, to `minimum_part` or
-    more; every copy has `minimum_part` to `copy_limit` bytes.
+    Every run of new chunks except the last is followed by a copy and compresses, as far as is known, to at least
+    `minimum_part` bytes; every copy has `minimum_part` to `copy_limit` bytes.
     """
     if parent is None or parent.size <= limits.minimum_part:
         return [NewChunks(range(index.chunks))]
@@ -66,15 +66,15 @@ def plan_reuse(index: Index, parent: Contents | None, limits: PartLimits) -> lis
 
 @dataclass(slots=True)
 class _Run:
-    """Chunks `start` to `stop`; `source` is the parent's chunk that equals the first, None for changed ones.
+    """Chunks `start` to `stop`; `source` is the parent's chunk that equals the first one, None for changed chunks.
 
-    `sure` counts the compressed bytes of an upload that are known.
+    `known` counts those compressed bytes of an upload whose size is known in advance.
     """
 
     start: int
     stop: int
     source: int | None
-    sure: int = 0
+    known: int = 0
 
 
 def _runs(index: Index, parent: Contents) -> list[_Run]:
@@ -92,7 +92,7 @@ def _runs(index: Index, parent: Contents) -> list[_Run]:
 
 
 def _source(index: Index, parent: Contents, number: int, known: dict[bytes, int], runs: list[_Run]) -> int | None:
-    """The parent's number of this chunk: the same if possible, else the one after the chunk before, else any."""
+    """The number of an equal chunk in the parent: the same number if possible, else the next consecutive one, else any."""
     digest = index.digest(number)
     if number < parent.index.chunks and parent.index.digest(number) == digest:
         return number
@@ -110,7 +110,7 @@ def _continues(run: _Run, source: int | None) -> bool:
 
 
 def _enlarged(runs: list[_Run], parent: Contents, limits: PartLimits) -> list[_Run]:
-    """The runs with every upload and every copy large enough for a part: uploads take chunks from the copies after them."""
+    """Make every upload and every copy large enough for a part: uploads take chunks from the copies that follow them."""
     enlarged: list[_Run] = []
     for run in runs:
         last = enlarged[-1] if enlarged else None
@@ -119,18 +119,18 @@ def _enlarged(runs: list[_Run], parent: Contents, limits: PartLimits) -> list[_R
         if run.start == run.stop:
             continue
         if _copied_bytes(run, parent) < limits.minimum_part:
-            run.sure, run.source = (0 if run.source is None else _copied_bytes(run, parent)), None
+            run.known, run.source = (0 if run.source is None else _copied_bytes(run, parent)), None
         if last and last.source is None and run.source is None:
-            last.stop, last.sure = run.stop, last.sure + run.sure
+            last.stop, last.known = run.stop, last.known + run.known
         else:
             enlarged.append(run)
     return enlarged
 
 
 def _feed(upload: _Run, run: _Run, parent: Contents, wanted: int) -> None:
-    """Move chunks from the front of a copy to the upload before it, until that is large enough or nothing is left."""
-    while run.source is not None and run.start < run.stop and upload.sure < wanted:
-        upload.sure += parent.offsets[run.source + 1] - parent.offsets[run.source]
+    """Move chunks from the front of a copy to the upload before it, until that is large enough or the copy is empty."""
+    while run.source is not None and run.start < run.stop and upload.known < wanted:
+        upload.known += parent.offsets[run.source + 1] - parent.offsets[run.source]
         upload.stop += 1
         run.start += 1
         run.source += 1
@@ -143,7 +143,7 @@ def _copied_bytes(run: _Run, parent: Contents) -> int:
 
 
 def _limited(runs: list[_Run], parent: Contents, limits: PartLimits, chunks: int) -> Iterator[ChunkRun]:
-    """The runs with long copies in several parts, and new chunks at the end."""
+    """The runs, with long copies split into several parts and a run of new chunks at the end."""
     for run in runs:
         if run.source is None:
             yield NewChunks(range(run.start, run.stop))
@@ -154,7 +154,7 @@ def _limited(runs: list[_Run], parent: Contents, limits: PartLimits, chunks: int
 
 
 def _copies(run: _Run, source: int, parent: Contents, limits: PartLimits) -> Iterator[CopiedChunks]:
-    """Parts of at most `copy_limit` bytes, and none of less than `minimum_part`."""
+    """The copy in parts of at most `copy_limit` and at least `minimum_part` bytes."""
     start, end = source, source + run.stop - run.start
     while start < end:
         stop = start + 1
@@ -168,6 +168,6 @@ def _copies(run: _Run, source: int, parent: Contents, limits: PartLimits) -> Ite
 
 
 def _halved(start: int, end: int, parent: Contents) -> int:
-    """The boundary nearest to the middle of the bytes."""
+    """The chunk boundary nearest to the middle of the bytes."""
     middle = (parent.offsets[start] + parent.offsets[end]) // 2
     return min(range(start + 1, end), key=lambda stop: abs(parent.offsets[stop] - middle))

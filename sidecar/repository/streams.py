@@ -1,7 +1,7 @@
-"""The streams of a database as people ask for them: listed with where each one belongs, and entered at their end.
+"""The streams of a database for people: a list that shows where each belongs, and the way to the end of a given one.
 
-Restore points name streams in their metadata, and streams name what they continue. From both follows which streams the
-main line went through; the others, and what lies beyond the commit at which a stream was left, are side lines.
+Restore points name streams in their metadata, and streams name what they continue. Both together show which streams the
+main line went through. The others, and all commits after the one at which the main line left a stream, are side lines.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +17,15 @@ from sidecar.repository.increments import Increments
 from sidecar.repository.keys import point_of
 
 AT_ONCE = 8
-LATE = timedelta(hours=6)  # a restore point is published when its snapshot is long over
+LATE = timedelta(hours=6)  # a restore point may be published long after its snapshot was taken
 
 
 @dataclass(frozen=True, slots=True)
 class ListedStream:
-    """A stream with all its segments. `end` is when its last commit was made, by the store's clock.
+    """A stream with all its segments. `end` is the time of its last commit, by the store's clock.
 
-    `main_line`: the database's history went through it. `left_at` is the commit at which the next stream continued; what
-    lies beyond is a side line. None: to its end, as far as is known.
+    `main_line`: the database's history went through it. `left_at` is the commit at which the next stream continued, after
+    which everything is a side line; None means that no stream is known to have continued it.
     """
 
     stream: StreamInfo
@@ -61,7 +61,7 @@ class Streams:
         self._increments = increments
 
     async def listing(self, database: str) -> tuple[ListedStream, ...]:
-        """All streams, oldest first. Takes a request for each restore point, and for each thousand segments."""
+        """All streams, oldest first. Takes one request for each restore point and for each thousand segments."""
         streams = await self._all(database)
         if not streams:
             return ()
@@ -94,8 +94,8 @@ class Streams:
                     name, upto = before, commit
                 case _:
                     raise NothingToRestore(
-                        f"nothing that is left leads into stream {stream.name}",
-                        "it began without a proof of what it continues, or that has expired; see `sidecar list --streams`",
+                        f"no remaining restore point or stream leads to stream {stream.name}",
+                        "it was not proved what it continues, or that has expired; see `sidecar list --streams`",
                     )
 
     async def _all(self, database: str) -> list[StreamInfo]:
@@ -109,7 +109,7 @@ class Streams:
     async def _newest_within(
         self, stream: StreamInfo, database: str, upto: int
     ) -> tuple[RestorePoint, Position] | None:
-        """The newest restore point that names this stream, at a commit that belongs to the path."""
+        """The newest restore point that names this stream, at a commit that is on the path."""
         until = _instant(stream.segments[-1].time) + LATE
         points = [
             point

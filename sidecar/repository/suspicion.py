@@ -11,22 +11,22 @@ from sidecar.model import Snapshot
 from sidecar.units import format_size, whole_number
 
 SHRUNKEN = 10
-"""A snapshot is suspicious below one part in this many of what the previous restore point's database has in use."""
+"""A snapshot is suspicious if its bytes in use are fewer than those of the previous restore point divided by this."""
 
 
 SIGNIFICANT_BYTES = 64 << 10
-"""Below this content a few pages more or less mean nothing; rows are compared there."""
+"""With less content than this, a few pages more or less mean nothing; rows are compared instead."""
 
 
 SIGNIFICANT_ROWS = 50
-"""Small queues and caches delete fewer rows than these all day."""
+"""Small queues and caches delete fewer rows than this all day long."""
 
 
 METADATA = ("size", "live", "tables", "bare", "rows")
 
 
 MEMORY = timedelta(days=1)
-"""How long a larger restore point is remembered: for less time than any tier keeps it."""
+"""How long a larger restore point is remembered: less than any tier keeps it."""
 
 
 REMEMBERED = 1000
@@ -34,7 +34,7 @@ REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much is in a database, in the words of `Snapshot`. None means unknown."""
+    """How much a database contains; the fields are those of `Snapshot`. None means unknown."""
 
     size: int
     tables: int | None
@@ -49,16 +49,16 @@ class Extent:
 
     @classmethod
     def written(cls, metadata: Mapping[str, str], size: int) -> Self:
-        """The extent that is written in a restore point's metadata; `size` is the object's.
+        """The extent in a restore point's metadata; `size` is that of the object.
 
-        Without our metadata (copied there by hand) it is the object's own size: a database is hardly ever smaller.
+        Without our metadata (the object was copied by hand) it is the object's own size: a database is hardly ever smaller.
         """
         found = {name: whole_number(metadata.get(name)) for name in METADATA}
         known = found.pop("size")
         return cls(size if known is None else known, **found)
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata of a restore point, which `written` reads again."""
+        """The metadata that `written` reads."""
         values = asdict(self)
         return {name: str(values[name]) for name in METADATA if values[name] is not None}
 
@@ -69,19 +69,19 @@ class Extent:
 
     @property
     def content(self) -> int:
-        """Bytes in use beyond those of empty tables: none is left when all rows are deleted."""
+        """Bytes in use beyond those of empty tables: zero once all rows are deleted."""
         return max(0, self.in_use - (self.bare or 0))
 
 
 def loss(previous: Extent, now: Extent) -> str | None:
     """Why a snapshot looks as if the database had been lost, or None.
 
-    - Bytes in use are compared, because deleted rows leave the file as large as it was until VACUUM. In bytes, so that
-      a new page size neither hides a loss nor looks like one.
+    - Bytes in use are compared, because a file keeps its size until VACUUM when rows are deleted. They are bytes, not
+      pages, so that a new page size neither hides a loss nor looks like one.
     - Each table and index keeps a page when everything is deleted. So the pages of the schema itself are left out, and
-      rows are compared too where they are counted: in small databases.
-    - Where bytes in use of the previous one are not known (older sidecars did not write them down), sizes are compared:
-      its unused pages would look like a loss.
+      rows are compared as well if they were counted, which is done in small databases.
+    - If the bytes in use of the previous one are unknown (older versions did not record them), sizes are compared:
+      otherwise its unused pages would look like a loss.
     - A database without tables has nothing to lose.
     """
     if previous.tables == 0:
@@ -92,30 +92,30 @@ def loss(previous: Extent, now: Extent) -> str | None:
     left = now.in_use if known else now.size
     if left * SHRUNKEN < previous.in_use:
         what = " in use" if known else ""
-        return f"it has {format_size(left)}{what}, the previous restore point's database {format_size(previous.in_use)}"
+        return f"it has {format_size(left)}{what}, the previous restore point's database has {format_size(previous.in_use)}"
     if (
         previous.rows is not None
         and previous.rows >= SIGNIFICANT_ROWS
         and now.rows is not None
         and now.rows * SHRUNKEN < previous.rows
     ):
-        return f"it has {now.rows} rows, the previous restore point's database {previous.rows}"
+        return f"it has {now.rows} rows, the previous restore point's database has {previous.rows}"
     if previous.bare is None or now.bare is None or previous.content < SIGNIFICANT_BYTES:
         return None
     if now.content * SHRUNKEN >= previous.content:
         return None
     return (
         f"without its empty tables it has {format_size(now.content)} in use, "
-        f"the previous restore point's database {format_size(previous.content)}"
+        f"the previous restore point's database has {format_size(previous.content)}"
     )
 
 
-GRADUAL = "bit by bit it has lost nine tenths of what it had within a day; the restore point with most is held"
+GRADUAL = "it has gradually lost nine tenths of its content within a day; the restore point with the most data is held"
 
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A restore point's key and instant, and how much is in its database."""
+    """A restore point's key and time, and how much its database contains."""
 
     key: str
     at: datetime
@@ -126,8 +126,8 @@ class Sized:
 class Suspicion:
     """Why a snapshot looks as if data had been lost, and what to hold before it is published.
 
-    `holds_previous` tells whether that is the restore point before it. `larger` are the keys of those of the last day
-    that have more, the largest first: the first one that exists is to be held too, or alone. `hint` says how to avoid it.
+    `holds_previous`: the previous restore point must be held. `larger` are the keys of restore points of the last day that
+    have more data, largest first: the first one that still exists must be held as well. `hint` says how to avoid this.
     """
 
     reason: str
@@ -137,24 +137,24 @@ class Suspicion:
 
 
 class LossMemory:
-    """What a database had within the last day, and which losses were reported: enough to judge the next snapshot. Pure."""
+    """How much a database contained within the last day and which losses were reported, to judge the next snapshot. Pure."""
 
     def __init__(self) -> None:
         self._largest: deque[Sized] = deque(maxlen=REMEMBERED)  # each larger than those after it
         self._reported: list[tuple[datetime, Extent, Extent]] = []  # when, before and after
 
     def remember(self, superseded: Sized) -> None:
-        """A restore point was superseded: it may be the largest of the day."""
+        """Remember a superseded restore point, which may be the largest of the day."""
         while self._largest and self._largest[-1].extent.content <= superseded.extent.content:
             self._largest.pop()
         self._largest.append(superseded)
 
     def forget(self, key: str) -> None:
-        """This restore point is gone from the store."""
+        """Forget a restore point that is gone from the store."""
         self._largest = deque((each for each in self._largest if each.key != key), REMEMBERED)
 
     def assess(self, previous: Sized, now: Extent, at: datetime) -> Suspicion | None:
-        """Whether a snapshot is suspicious beside the restore point before it, or beside those of the last day."""
+        """Whether a snapshot is suspicious compared with the previous restore point, or with those of the last day."""
         self._reported = [each for each in self._reported if each[0] >= at - MEMORY]
         reason = loss(previous.extent, now)
         if reason and not self._is_reported(previous.extent, now):
@@ -164,7 +164,7 @@ class LossMemory:
         return Suspicion(GRADUAL, holds_previous=False, larger=larger) if larger else None
 
     def report(self, suspicion: Suspicion, previous: Sized, now: Extent, at: datetime) -> None:
-        """A loss was reported, and what was before it is held: every snapshot from now on would be as suspicious."""
+        """Record a loss that was reported, so that the following snapshots, which are just as small, are not suspicious."""
         if suspicion.holds_previous:
             self._reported.append((at, previous.extent, now))
         self._largest.clear()
@@ -173,7 +173,7 @@ class LossMemory:
         return any(_is_like(before, now, *reported) for _, *reported in self._reported)
 
     def _larger(self, previous: Sized, has_more: Callable[[Extent], bool]) -> tuple[str, ...]:
-        """Where rows were deleted bit by bit, most are in an older restore point than the previous one."""
+        """Restore points with more data than the previous one, largest first: rows may have been deleted gradually."""
         largest = takewhile(lambda each: has_more(each.extent), self._largest)
         return tuple(each.key for each in largest if each.at >= previous.at - MEMORY)
 
@@ -181,17 +181,17 @@ class LossMemory:
 def _is_like(before: Extent, now: Extent, reported_before: Extent, reported_now: Extent) -> bool:
     """Whether a loss is like one that was reported: a queue that is drained again and again is reported once.
 
-    There was not much more before it than before the reported one, and not less is left.
+    That is so if it started from at most twice as much as the reported one, and no less is left.
     """
     return _within(reported_now, now) and _within(before, reported_before, times=2)
 
 
 def _within(less: Extent, more: Extent, times: int = 1) -> bool:
-    """Whether one has at most `times` as much of everything as the other."""
+    """Whether `less` has at most `times` as much of everything as `more`."""
     pairs = ((less.content, more.content), (less.rows, more.rows), (less.tables, more.tables))
     return all(one is None or other is None or one <= times * other for one, other in pairs)
 
 
 def had_shed(largest: Extent, previous: Extent) -> bool:
-    """Whether a database had lost more than half before the loss that is noticed: rows were deleted bit by bit."""
+    """Whether a database had already lost more than half before the loss that is noticed, because rows went gradually."""
     return largest.content > 2 * previous.content

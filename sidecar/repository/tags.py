@@ -1,4 +1,4 @@
-"""The tags of one database's restore points: what may be read, and what is held."""
+"""The tags of one database's restore points: their tier, and whether they are held."""
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.log import log
@@ -7,7 +7,7 @@ from sidecar.storage import ObjectStore
 
 
 class RestorePointTags:
-    """Reads and writes tags. A store that takes none, or lets nobody read them, is reported once."""
+    """Reads and writes tags. A store that does not support tags, or does not let us read them, is reported once."""
 
     def __init__(self, database: str, store: ObjectStore) -> None:
         self._database = database
@@ -16,7 +16,7 @@ class RestorePointTags:
         self._warned: set[str] = set()
 
     async def read(self, key: str) -> dict[str, str] | None:
-        """The tags of a restore point, or None where we may not read them. Raises `NotFound`."""
+        """The tags of a restore point, or None if we may not read them. Raises `NotFound`."""
         try:
             return await self._store.tags(key)
         except (AccessDenied, ConfigurationError) as error:
@@ -24,19 +24,19 @@ class RestorePointTags:
             return None
 
     async def add(self, key: str, name: str, value: str) -> None:
-        """Add a tag to a restore point, unless its tags cannot be read: those would be overwritten."""
+        """Add a tag to a restore point, unless its existing tags cannot be read: they would be overwritten."""
         tags = await self.read(key)
         if tags is not None:
             await self._store.tag(key, {**tags, name: value})
 
     async def remove_tier(self, key: str, tags: dict[str, str]) -> None:
-        """Remove the tier from a restore point with these tags."""
+        """Remove the tier from a restore point that has these tags."""
         await self._store.tag(key, {name: value for name, value in tags.items() if name != TIER_TAG})
 
     async def set_tier(self, key: str, tier: Tier, *, ours: bool) -> None:
-        """Give a restore point its tier unless it has one: a held one stays held, whichever machine held it.
+        """Give a restore point its tier unless it has one: a held one stays held, no matter which machine held it.
 
-        Where tags cannot be read, only the restore points of this process are tagged: others may have a tier already.
+        If tags cannot be read, only the restore points of this process are tagged: others may already have a tier.
         """
         tags = await self.read(key)
         if (tags is None and not ours) or TIER_TAG in (tags or {}):
@@ -44,7 +44,7 @@ class RestorePointTags:
         await self._store.tag(key, {**(tags or {}), TIER_TAG: tier.value})
 
     async def hold(self, key: str) -> None:
-        """Tag a restore point so that nothing expires it. Raises `NotFound`, and `AccessDenied` if it cannot be held."""
+        """Tag a restore point so that it never expires. Raises `NotFound`, and `AccessDenied` if it cannot be held."""
         try:
             tags = await self.read(key) or {}
             if tags.get(TIER_TAG) != Tier.HELD:
@@ -52,20 +52,20 @@ class RestorePointTags:
         except AccessDenied as error:
             message = f"a suspicious snapshot is not published, because {key} cannot be held: {error.message}"
             raise AccessDenied(message, "allow s3:PutObjectTagging") from error
-        except ConfigurationError as error:  # a store without tags: there, no rule can expire an object without one
+        except ConfigurationError as error:  # a store without tags has no rules that go by tags
             self.warn_once("tags not written", error)
         self._held.add(key)
 
     def is_held(self, key: str) -> bool:
-        """Whether this process holds the restore point, and `discard` was not called since."""
+        """Whether this process held the restore point, and has not called `discard` since."""
         return key in self._held
 
     def discard(self, key: str) -> None:
-        """Drop a restore point from memory; its tags stay."""
+        """Forget a restore point; its tags stay."""
         self._held.discard(key)
 
     def warn_once(self, event: str, error: SidecarError, consequence: str = "") -> None:
-        """Log a problem of this database's tags, the first time that it occurs."""
+        """Log a problem with this database's tags the first time that it occurs."""
         if event in self._warned:
             return
         self._warned.add(event)

@@ -1,4 +1,4 @@
-"""Superseded restore points get their tier: oldest first, so that after a crash one look back finds the missing ones."""
+"""Tags superseded restore points with their tier, oldest first: after a crash, the untagged ones are the latest ones."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from sidecar.status import Status
 PENDING = 1000
 LOOKED_BACK = 100
 GONE_HINT = (
-    "a newer one is there, and `sidecar list` shows which others are left; a person may have deleted it, or a lifecycle rule "
-    "without a tag filter"
+    "a newer one exists, and `sidecar list` shows which others are left; a person or a lifecycle rule without a tag filter "
+    "may have deleted it"
 )
 
 
@@ -36,27 +36,27 @@ class Tiers:
 
     @property
     def untagged(self) -> int:
-        """How many superseded restore points wait for their tier."""
+        """How many superseded restore points are waiting for their tier."""
         return len(self._pending)
 
     @property
     def caught_up(self) -> bool:
-        """Whether the restore points of earlier runs were looked at."""
+        """Whether the restore points of earlier runs have been checked."""
         return self._caught_up
 
     def add(self, superseded: Iterable[Superseded]) -> None:
-        """These restore points were superseded, in this order."""
+        """Queue restore points that were superseded, in this order."""
         self._pending.extend(superseded)
 
     async def catch_up(self, newest: KnownPoint | None) -> None:
-        """Find the restore points that an earlier run superseded and did not tag, back to the first one with a tier."""
+        """Queue the restore points that an earlier run superseded but did not tag, back to the last one with a tier."""
         if newest:
             await self._untag_newest(newest)
             self._pending.extendleft(await self._left_untagged(newest.point))
         self._caught_up = True
 
     async def tag_all(self) -> None:
-        """Tag the pending restore points. Raises `SidecarError`; those that are left are tagged the next time."""
+        """Tag the queued restore points. Raises `SidecarError`; the remaining ones are tagged the next time."""
         while self._pending:
             superseded = self._pending[0]
             try:
@@ -90,7 +90,7 @@ class Tiers:
         return found
 
     async def _untag_newest(self, newest: KnownPoint) -> None:
-        """The newest has a tier when somebody deleted those above it: it would expire and leave an idle app with nothing."""
+        """Remove the tier of the newest one, which it has if later ones were deleted: an idle app would lose its last one."""
         if newest.ours:  # it had no tag a moment ago
             return
         key = newest.point.key
@@ -100,7 +100,7 @@ class Tiers:
             log.warning("tier removed from the newest restore point", key=key, tags=tags, cause="it would have expired")
 
     def _report_gone(self, superseded: Superseded) -> None:
-        """One of an earlier run may have been deleted long ago. Ours had no tag: only a mistake deletes it."""
+        """Report a loss. One of an earlier run may have expired long ago; one of ours was untagged and must still exist."""
         key = superseded.key
         if not superseded.ours:
             log.info("superseded restore point not found", key=key)

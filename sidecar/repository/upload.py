@@ -1,4 +1,4 @@
-"""From parts to an object in the store: all of it or nothing, never over another one, and proved to be there."""
+"""Stores parts as one object: completely or not at all, never over an existing one, and verified afterwards."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -22,13 +22,13 @@ from sidecar.repository.parts import Part, UploadPart
 from sidecar.storage import ObjectStore, Upload
 
 Permit = Callable[[], Awaitable[object]]
-"""Asked right before an object becomes visible; the error it raises is raised by the upload."""
+"""Called right before an object becomes visible; if it raises, the upload raises that error."""
 
-HINT = "does the store itself answer, or a proxy in front of it?"
+HINT = "check whether a proxy in front of the store answered in its place"
 
 
 async def always() -> None:
-    """The permit for objects that nobody else can write."""
+    """The permit for objects that no other machine can write."""
 
 
 class ObjectUpload:
@@ -50,10 +50,10 @@ class ObjectUpload:
         self._permit = permit
 
     async def run(self, parts: MemoryObjectReceiveStream[Part]) -> ObjectInfo:
-        """Store the parts as they come, and make the object visible when they end.
+        """Store the parts as they arrive, and make the object visible at the end.
 
-        Raises `PreconditionFailed` when the key exists, `ReuseFailed` when a copy is impossible. When this raises,
-        nothing is visible under the key, unless the error is `Transient`: then the object may be there, or a part of it.
+        Raises `PreconditionFailed` if the key exists, `ReuseFailed` if a copy is impossible. When this raises, nothing
+        is visible under the key, unless the error is `Transient`: then the object may exist, whole or truncated.
         """
         published = await self._store_parts(parts)
         await self._require_stored(published)
@@ -74,37 +74,37 @@ class ObjectUpload:
                 return await upload.complete()
         except NotFound as error:
             raise StoreUnavailable(
-                f"the upload of {self._key} disappeared: {error.message}", "it is begun anew"
+                f"the upload of {self._key} disappeared: {error.message}", "it is started again"
             ) from error
 
     async def _require_stored(self, published: ObjectInfo) -> None:
-        """Raise unless the store has the whole object: a proxy may have answered for it, a server before it read all."""
+        """Raise unless the store has the whole object: a proxy or a server may have replied before it read everything."""
         try:
             found = await self._store.head(published.key)
         except NotFound:
-            raise StoreUnavailable(f"the store took {published.key} and does not have it", HINT) from None
+            raise StoreUnavailable(f"the store accepted {published.key} but does not have it", HINT) from None
         except Transient as error:
             log.warning("stored object not verified", key=published.key, error=error.message)
             return
         if found.size != published.size:
             raise StoreUnavailable(
-                f"the store keeps {found.size} of the {published.size} bytes of {published.key}", HINT
+                f"the store kept {found.size} of the {published.size} bytes of {published.key}", HINT
             )
 
 
 async def _send_parts(upload: Upload, first: list[Part], parts: MemoryObjectReceiveStream[Part]) -> None:
-    """Send the parts that were received already, then those that come."""
+    """Send the parts that were already received, then the following ones."""
     while first:
         await _send_part(upload, first.pop(0))
     async for part in parts:
         await _send_part(upload, part)
-        del part  # a part is large, and it may take long until the next one comes
+        del part  # a part is large, and the next one may be long in coming
 
 
 async def _send_part(upload: Upload, part: Part) -> None:
     if isinstance(part, UploadPart):
         await upload.put_part(part.number, part.offset, part.data)
-        part.release()  # not after a failure: an attempt that was given up may still be reading the memory
+        part.release()  # not after a failure: an abandoned attempt may still be reading the memory
         return
     try:
         await upload.copy_part(part.number, part.offset, part.source, part.span)

@@ -1,4 +1,4 @@
-"""From a snapshot to a restore point: hashed, compared with the previous one, compressed, uploaded or copied.
+"""Publishes a snapshot as a restore point: hashed, compared with the previous one, compressed, uploaded or copied.
 
 Data moves in one direction: snapshot -> `SnapshotFrames` -> `PartAssembler` -> a stream of parts -> `ObjectUpload` -> store.
 """
@@ -27,7 +27,7 @@ from sidecar.storage import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class PublisherIdentity:
-    """Who publishes: repeated in every restore point's index."""
+    """Who publishes; recorded in the index of every restore point."""
 
     holder: str
     sidecar_version: str
@@ -35,7 +35,7 @@ class PublisherIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A restore point that exists. `uploaded` and `reused` are bytes of the object."""
+    """A restore point that was published. `uploaded` and `reused` are bytes of the object."""
 
     info: ObjectInfo
     contents: Contents
@@ -44,7 +44,7 @@ class Published:
 
     @property
     def as_parent(self) -> Parent:
-        """For the next publish."""
+        """This restore point as the parent of the next one."""
         return Parent(self.info, self.contents)
 
 
@@ -61,7 +61,7 @@ class Publisher:
         level: int = 1,
         show: Show = no_progress,
     ) -> None:
-        """`show` makes, from a title, the function that is called with (bytes of the database done, bytes in all)."""
+        """`show` takes a title and gives a function to call with (bytes of the database done, total bytes)."""
         self._store = store
         self._identity = identity
         self._part_size = part_size
@@ -88,9 +88,9 @@ class Publisher:
     async def publish(
         self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None = None, permit: Permit = always
     ) -> Published:
-        """Publish a snapshot under a key that must not exist yet, reusing the parent's bytes where they are the same.
+        """Publish a snapshot under a key that must not exist yet, reusing the parent's bytes where they are equal.
 
-        Raises what `ObjectUpload.run` raises, except `ReuseFailed`: then everything is uploaded.
+        Raises what `ObjectUpload.run` raises, except `ReuseFailed`: in that case everything is uploaded.
         """
         if parent is not None:
             try:
@@ -129,7 +129,7 @@ class Written:
 async def write_through(
     produce: Callable[[PartAssembler], Awaitable[None]], sizes: PartSizes, upload: ObjectUpload
 ) -> Written:
-    """Move what `produce` writes through the assembler into the upload, in bounded memory: the slower one sets the pace."""
+    """Run `produce` and the upload concurrently in bounded memory: the slower one sets the pace."""
     send, receive = anyio.create_memory_object_stream[Part](0)
     assembler = PartAssembler(send, sizes)
     published: list[ObjectInfo] = []
@@ -137,7 +137,7 @@ async def write_through(
     async def feed() -> None:
         await produce(assembler)
         await assembler.flush()
-        # Closed only here: a producer that fails must never look like the end of the object.
+        # Closed only here: a producer's failure must never look like the end of the object.
         await send.aclose()
 
     async def drain() -> None:
@@ -158,6 +158,6 @@ def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun]) -> dict[st
         "holder": quote(index.holder, safe=""),
         **position_metadata(index.position),
         **wal_metadata(index.wal_by),
-        # Sent before the object's own size is known: the rest was uploaded.
+        # Metadata is sent before the object's size is known; its other bytes are uploaded.
         "reused": str(sum((span.end or 0) - span.start for span in spans)),
     }

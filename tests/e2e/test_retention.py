@@ -101,7 +101,7 @@ def test_rows_deleted_from_a_small_database_are_noticed(local: Machine, tables: 
         assert process.metric("sidecar_suspicious_snapshots_total") == 1
         verdict = json.loads(process.http("/status")[1])["verdict"]
         assert verdict["level"] == "look"
-        assert f"it has 0 rows, the previous restore point's database {tables * rows}" in verdict["reason"]
+        assert f"it has 0 rows, the previous restore point's database has {tables * rows}" in verdict["reason"]
         assert process.terminate() == 0
     assert [
         each["tier"] for each in json.loads(local.cli("list", "--json").stdout)["databases"][0]["restore_points"]

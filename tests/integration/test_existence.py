@@ -55,7 +55,7 @@ async def test_loss_is_reported_once_and_a_new_one_published(machine: Machine, t
     status = machine.status.databases["app.db"]
     assert (status.drills["damaged"], status.drill_outcome, status.unprotected_since) == (1, "damaged", None)
     assert [each.message for each in machine.status.problems] == [
-        f"restore point app.db/{gone.name} is gone from the store, with all others"
+        f"restore point app.db/{gone.name} is gone from the store, along with all others"
     ]
     assert await machine.backup.cycle.run() == "unchanged"
     write(machine.database.path, 1)
@@ -190,5 +190,5 @@ async def test_an_overwritten_restore_point_is_lost(machine: Machine, tmp_path: 
     point.write_bytes(b"")
     machine.backup.cycle.coverage.doubt()
     assert await machine.backup.cycle.run() == "published"
-    assert machine.status.problems[0].message.endswith(f"was overwritten: it has 0 bytes and not {size}")
+    assert machine.status.problems[0].message.endswith(f"was overwritten: it has 0 bytes instead of {size}")
     assert len(await machine.points()) == 2

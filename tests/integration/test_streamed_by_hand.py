@@ -219,7 +219,7 @@ async def test_an_unknown_stream_and_one_that_nothing_leads_into(
     name, _ = await scene.stream(1, 3, None)
     with pytest.raises(NothingToRestore, match="has no stream nothing"):
         await session.restore(stream="nothing", output=copy)
-    with pytest.raises(NothingToRestore, match="nothing that is left leads into"):
+    with pytest.raises(NothingToRestore, match="no remaining restore point or stream leads to"):
         await session.restore(stream=name, output=copy)
     with pytest.raises(UsageError):
         await session.restore(stream=name, at=instant(1), output=copy)

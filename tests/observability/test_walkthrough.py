@@ -234,7 +234,7 @@ def test_store_loses_its_restore_points(machine: Machine, seaweed: "Seaweed", bu
             for key in seaweed.s3.keys(bucket):
                 seaweed.s3.delete(bucket, key)
             watch.fires("SidecarDrillDamaged")
-            assert "is gone from the store, with all others" in problem(process)
+            assert "is gone from the store, along with all others" in problem(process)
             settled(process)
             require_page(process, "look", "Protected – needs attention")
             assert process.terminate() == 0

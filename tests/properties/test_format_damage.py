@@ -151,7 +151,7 @@ def test_a_future_format_version_is_named_with_what_to_do(version: int) -> None:
     data = with_head(encode(bytes(1100)), lambda head: head.update(format=version))
     with pytest.raises(UnsupportedRestorePoint) as caught:
         decode(data)
-    assert f"format version {version}, this sidecar reads version 1" in caught.value.message
+    assert f"format version {version}, but this sidecar reads version 1" in caught.value.message
     assert "zstd -d" in caught.value.hint
     assert "damaged" not in str(caught.value)
 

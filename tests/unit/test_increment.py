@@ -155,20 +155,20 @@ ONE = {"first": 4, "last": 4}
 @pytest.mark.parametrize(
     ("changed", "records", "reason"),
     [
-        (ONE, b"", "does not hold the commits 4 to 4"),
-        (ONE, record(1, (1,))[:20], "cut short"),
-        (ONE, record(2, (1,)), "cut short"),
-        (ONE, record(2**32 - 1, (1,)), "cut short"),
+        (ONE, b"", "does not hold commits 4 to 4"),
+        (ONE, record(1, (1,))[:20], "truncated"),
+        (ONE, record(2, (1,)), "truncated"),
+        (ONE, record(2**32 - 1, (1,)), "truncated"),
         (ONE, record(2, (2, 2)), "do not ascend"),
         (ONE, record(2, (3, 2)), "do not ascend"),
         (ONE, record(1, (0,)), "do not ascend"),
-        (ONE, record(1, (1,), number=5), "does not hold the commits 4 to 4"),
-        ({"first": 4, "last": 6}, record(1, (1,)) + record(1, (1,), number=6), "commit 6 where commit 5 belongs"),
-        ({"first": 4, "last": 5}, record(1, (1,), number=5), "commit 5 where commit 4 belongs"),
-        ({"first": 4, "last": 4}, record(1, (1,)) * 2, "commit 4 where commit 5 belongs"),
+        (ONE, record(1, (1,), number=5), "does not hold commits 4 to 4"),
+        ({"first": 4, "last": 6}, record(1, (1,)) + record(1, (1,), number=6), "commit 6 in the place of commit 5"),
+        ({"first": 4, "last": 5}, record(1, (1,), number=5), "commit 5 in the place of commit 4"),
+        ({"first": 4, "last": 4}, record(1, (1,)) * 2, "commit 4 in the place of commit 5"),
         ({"first": 4, "last": 5}, record(1, (1,), flags=1) + record(1, (1,), 5), "continues in the next segment"),
-        ({**ONE, "page_size": 500}, record(1, (1,)), "not a page size"),
-        ({**ONE, "page_size": 1 << 17}, b"", "not a page size"),
+        ({**ONE, "page_size": 500}, record(1, (1,)), "not an SQLite page size"),
+        ({**ONE, "page_size": 1 << 17}, b"", "not an SQLite page size"),
         ({**ONE, "first": 0}, record(1, (1,)), "does not hold"),
         ({**ONE, "page_size": None}, record(1, (1,)), "header cannot be read"),
         ({**ONE, "clock": 3}, record(1, (1,)), "header cannot be read"),
@@ -206,7 +206,7 @@ def test_what_is_no_segment_is_told(data: bytes) -> None:
 
 
 def test_a_segment_that_would_fill_the_memory_is_not_unpacked() -> None:
-    with pytest.raises(DamagedSegment, match="would unpack to"):
+    with pytest.raises(DamagedSegment, match="would decompress to"):
         decode(zstandard.ZstdCompressor().compress(bytes(200 << 20)), "s")
 
 

@@ -185,7 +185,7 @@ async def test_boot_does_not_repeat_the_check_of_the_publisher(
 async def test_an_object_that_is_another_restore_point_is_refused(name: str, at: Timestamp) -> None:
     """A copied or renamed object, or a store that mixes up its answers."""
     store = MemoryStore()
-    with pytest.raises(DamagedRestorePoint, match="its index says"):
+    with pytest.raises(DamagedRestorePoint, match="its index names"):
         await reader(store).contents(published(store, encoded(database(2), name=name, at=at)))
 
 

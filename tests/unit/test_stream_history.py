@@ -99,7 +99,7 @@ def test_a_stream_is_left_at_its_recorded_end() -> None:
 def test_a_restore_point_beyond_a_recorded_end_leads_nowhere() -> None:
     path = trace(at(1, 7), [stream(1, None, (1, 9))], {name(1): 6})
     assert (path.legs, path.end) == ((), at(1, 7))
-    assert path.stopped == f"commit 7 of stream {name(1)} was written by a fenced machine: it ended at 6"
+    assert path.stopped == f"a fenced machine wrote commit 7 of stream {name(1)}, which ended at commit 6"
     assert is_beyond_end(at(1, 7), {name(1): 6})
     assert not is_beyond_end(at(1, 6), {name(1): 6})
     assert not is_beyond_end(at(2, 7), {name(1): 6})
@@ -139,7 +139,7 @@ def test_a_transaction_over_several_segments_is_one_commit() -> None:
 def test_a_stream_whose_beginning_is_not_proved_is_beside_the_path() -> None:
     path = trace(at(1, 0), [stream(1, None, (1, 4)), stream(2, None, (1, 3))], {})
     assert (path.end, sides(path)) == (at(1, 4), [("S2", 0)])
-    assert "nothing says what it continues" in path.side_lines[0].reason
+    assert "it does not record what it continues" in path.side_lines[0].reason
 
 
 def test_earlier_streams_are_not_mentioned() -> None:

@@ -13,7 +13,7 @@ class Encoder:
     """Compresses chunks to frames. Not for use by two threads at once."""
 
     def __init__(self, level: int) -> None:
-        """Level: zstd's, 1 to 22; negative ones are faster still."""
+        """`level` is the level of zstd, 1 to 22; negative levels are even faster."""
         self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
 
     def frame(self, chunk: Bytes) -> bytes:
@@ -29,7 +29,7 @@ class Decoder:
         self._decompressor = zstandard.ZstdDecompressor()
 
     def chunk(self, number: int, frame: Bytes) -> bytes:
-        """The chunk of that number. Raises `DamagedRestorePoint` unless its size and SHA-256 are the index's."""
+        """Chunk `number`. Raises `DamagedRestorePoint` unless its size and SHA-256 match the index."""
         expected = self._index.chunk_size(number)
         try:
             parameters = zstandard.get_frame_parameters(frame)

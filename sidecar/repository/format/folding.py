@@ -1,4 +1,4 @@
-"""Commits made fewer or smaller before they are published: many folded into one, many or giant ones split. Pure."""
+"""Folds many commits into one, and splits commits into portions of the size of a segment. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,14 +6,14 @@ from itertools import accumulate
 
 from sidecar.model import Bytes, Commit
 
-PART = 8 << 20  # bytes of page images: a restore fetches several segments at once, and one may be raw beside its pages
+PART = 8 << 20  # bytes of page images: a restore holds several segments at once, each possibly raw and decoded
 
 
 def fold(commits: Sequence[Commit]) -> Commit:
-    """One commit with the effect of all: the last image of each page, none beyond the final size.
+    """One commit with the effect of all: the last image of each page, without pages beyond the final size.
 
-    SQLite writes every page by which a database grows, so a page beyond a size in between has a newer image.
-    Raises ValueError where there is no commit.
+    If the database shrank in between and grew again, no older image survives: SQLite writes every page by which a
+    database grows. Raises ValueError if there is no commit.
     """
     if not commits:
         raise ValueError("there is no commit to fold")
@@ -27,16 +27,16 @@ def fold(commits: Sequence[Commit]) -> Commit:
 
 
 def bytes_of(commits: Sequence[Commit]) -> int:
-    """The bytes of all page images."""
+    """The size of all page images, in bytes."""
     return sum(len(image) for commit in commits for image in commit.images.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """What goes into one segment: the commits `first` to `last`. `time` is for its key, in milliseconds.
+    """The content of one segment: the commits `first` to `last`. `time` is for its key, in milliseconds.
 
-    The parts of a transaction that goes over several segments have the same numbers: `time` counts down to the
-    commit's own time at the last part, so that their keys differ and sort in order.
+    The parts of a transaction that spans several segments have the same number. Their `time` counts up to the commit's
+    own time at the last part, so that the keys differ and sort in order.
     """
 
     commits: tuple[Commit, ...]
@@ -46,9 +46,9 @@ class Portion:
 
 
 def split(commits: Sequence[Commit], first: int, limit: int = PART) -> list[Portion]:
-    """Commits, of which the first is or begins with number `first`, in portions of at most `limit` bytes of images.
+    """Split commits into portions of at most `limit` bytes of images. The first one stands for commits from `first` on.
 
-    A transaction that does not fit into one portion by itself goes on in the next ones.
+    A transaction that does not fit into one portion continues in the next ones.
     """
     groups: list[list[Commit]] = []
     for commit in commits:
@@ -60,7 +60,7 @@ def split(commits: Sequence[Commit], first: int, limit: int = PART) -> list[Port
 
 
 def _pieces(commit: Commit, limit: int) -> Iterator[Commit]:
-    """The commit, in parts of at most `limit` bytes, or of one page."""
+    """The commit in parts of at most `limit` bytes, or of one page if that is larger."""
     pages = sorted(commit.images)
     size = len(commit.images[pages[0]]) if pages else limit
     each = max(1, limit // size)

@@ -1,4 +1,4 @@
-"""A segment of a stream as bytes: some committed transactions, with the pages that they changed. Pure.
+"""A segment of a stream as bytes: committed transactions with the pages that they changed. Pure.
 
 One zstd frame, with content size and checksum, of:
 
@@ -7,9 +7,9 @@ One zstd frame, with content size and checksum, of:
     record: u32 n | u32 pages of the database afterwards | u64 number | u64 microseconds since the epoch, store's clock
             u8 encoding | u8 flags | 6 bytes 0 | n page numbers, u32, ascending | n page images
 
-All integers are little-endian. Flag 1 (continued): the transaction goes on in the next segment, under the same number.
-Flag 2 (folded): the record stands for all commits after the record before it up to `number`. Encoding 0: images as they are.
-The SHA-256 is over header and records. `prev` in the header is that of the segment before, in hex; in the first segment
+All integers are little-endian. Flag 1 (continued): the transaction continues in the next segment, under the same number.
+Flag 2 (folded): the record stands for all commits after the previous record up to `number`. Encoding 0: raw page images.
+The SHA-256 covers header and records. `prev` in the header is that of the previous segment, in hex; in the first segment
 it is the SHA-256 of the stream's name.
 """
 
@@ -27,7 +27,7 @@ from sidecar.model import Commit, LogPosition, Origin
 
 FORMAT_VERSION = 1
 LEVEL = 3
-MAXIMUM = 64 << 20  # bytes of page images in a segment: what a reader accepts, and more than is written
+MAXIMUM = 64 << 20  # bytes of page images in a segment that a reader accepts; a writer stays well below
 
 _MAGIC = b"SIDEINC"
 _START = struct.Struct("<8sI")
@@ -43,7 +43,7 @@ _CONTINUED, _FOLDED = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class ClockAnchor:
-    """One instant by the store's clock and by the machine's own, in microseconds since the epoch."""
+    """One instant by the store's clock and by the machine's own clock, in microseconds since the epoch."""
 
     store: int
     machine: int
@@ -53,9 +53,9 @@ class ClockAnchor:
 class SegmentHeader:
     """The description of a segment: it holds the commits `first` to `last` of a stream.
 
-    `after` is the position that the stream's first commit continues, the same in all its segments; None where that was
-    not proved. `log` is the last frame of the WAL that the segment covers, where there is one. `unsummed` tells of frames
-    without checksum in it (SQLite 3.40 and older), `closing` that it ends its stream with all pages since the restore point.
+    `after` is the position that the stream's first commit continues, the same in all its segments; None if that was not
+    proved. `log` is the last WAL frame that the segment covers, if any. `unsummed`: some of its frames had no checksum
+    (SQLite 3.40 and older). `closing`: it ends its stream and holds all pages changed since the restore point.
     """
 
     database: str
@@ -97,13 +97,13 @@ def first_prev(stream: str) -> str:
 
 
 def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL) -> EncodedSegment:
-    """The bytes of a segment. Raises ValueError for commits that are not those of the header, or more than can be read."""
+    """The bytes of a segment. Raises ValueError if the commits do not match the header or exceed `MAXIMUM`."""
     if problem := _problem(header, commits):
         raise ValueError(problem)
     if (size := sum(len(each.images) for each in commits) * header.page_size) > MAXIMUM:
-        raise ValueError(f"{size} bytes of pages are more than one segment may have")
+        raise ValueError(f"{size} bytes of pages are too many for one segment")
     if not _is_page_size(header.page_size):
-        raise ValueError(f"{header.page_size} is not a page size of SQLite")
+        raise ValueError(f"{header.page_size} is not an SQLite page size")
     head = json.dumps(_encode_header(header), separators=(",", ":")).encode()
     parts = [head, *(part for commit in commits for part in _encode_commit(commit, header.page_size))]
     digest = hashlib.sha256()
@@ -115,9 +115,9 @@ def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL)
 
 
 def decode(data: bytes, name: str) -> Segment:
-    """Read a segment; `name` is what messages call it, usually its key.
+    """Read a segment; `name` is its name in messages, usually its key.
 
-    Raises `DamagedSegment`, and `UnsupportedSegment` for what only a newer version can have written.
+    Raises `DamagedSegment`, and `UnsupportedSegment` for a format that only a newer version can have written.
     """
     raw = _decompress(data, name)
     magic, length = _START.unpack_from(raw) if len(raw) >= _START.size + _TRAILER else (b"", 0)
@@ -130,7 +130,7 @@ def decode(data: bytes, name: str) -> Segment:
         raise damaged(name, "its SHA-256 is not the one at its end")
     header = _decode_header(raw[_START.size : _START.size + length], name)
     if not _is_page_size(header.page_size):
-        raise damaged(name, f"{header.page_size} is not a page size of SQLite")
+        raise damaged(name, f"{header.page_size} is not an SQLite page size")
     commits = tuple(_decode_commits(raw, _START.size + length, header.page_size, name))
     if problem := _problem(header, commits):
         raise damaged(name, problem)
@@ -138,25 +138,25 @@ def decode(data: bytes, name: str) -> Segment:
 
 
 def damaged(name: str, reason: str) -> DamagedSegment:
-    """The error for a segment that is not what was published, or not where it belongs."""
+    """The error for a segment that differs from what was published, or is stored under the wrong key."""
     return DamagedSegment(f"segment {name} is damaged: {reason}", "nothing after it in its stream can be restored")
 
 
 def _unsupported(name: str, what: str) -> UnsupportedSegment:
     return UnsupportedSegment(
-        f"segment {name} {what}, this sidecar reads format {FORMAT_VERSION}",
+        f"segment {name} {what}, but this sidecar reads format {FORMAT_VERSION}",
         "a newer version of sidecar wrote it: use that version or a newer one",
     )
 
 
 def _problem(header: SegmentHeader, commits: Sequence[Commit]) -> str:
-    """Why these commits are not those of the header, or an empty string."""
+    """Why these commits do not match the header, or an empty string."""
     if not commits or not 1 <= header.first <= header.last or commits[-1].number != header.last:
-        return f"it does not hold the commits {header.first} to {header.last}"
+        return f"it does not hold commits {header.first} to {header.last}"
     expected = header.first
     for commit in commits:
         if commit.number < expected or (commit.number > expected and not commit.folded):
-            return f"it has commit {commit.number} where commit {expected} belongs"
+            return f"it has commit {commit.number} in the place of commit {expected}"
         if commit.continued and commit is not commits[-1]:
             return f"commit {commit.number} continues in the next segment, but another one follows it here"
         if commit.pages < 1:
@@ -238,14 +238,14 @@ def _decode_commits(raw: bytes, at: int, page_size: int, name: str) -> Iterator[
     end = len(raw) - _TRAILER
     while at < end:
         if end - at < _RECORD.size:
-            raise damaged(name, "a record is cut short")
+            raise damaged(name, "a record is truncated")
         count, pages, number, time, encoding, flags, rest = _RECORD.unpack_from(raw, at)
         if encoding != _RAW_ENCODING or flags & ~(_CONTINUED | _FOLDED) or any(rest):
             raise _unsupported(name, f"has a commit with encoding {encoding} and flags {flags}")
         at += _RECORD.size
         images = at + 4 * count
         if end - images < count * page_size:
-            raise damaged(name, "a record is cut short")
+            raise damaged(name, "a record is truncated")
         numbers = struct.unpack_from(f"<{count}I", raw, at)
         if any(low >= high for low, high in zip((0, *numbers), numbers, strict=False)):
             raise damaged(name, f"the page numbers of commit {number} do not ascend")
@@ -258,7 +258,7 @@ def _decompress(data: bytes, name: str) -> bytes:
     try:
         size = zstandard.get_frame_parameters(data).content_size
         if size > _LARGEST_RAW:
-            raise damaged(name, f"it would unpack to {size} bytes")
+            raise damaged(name, f"it would decompress to {size} bytes")
         return zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise damaged(name, str(error)) from error

@@ -1,6 +1,6 @@
-"""The index of a restore point: the description at the end of its file, and its bytes.
+"""The index of a restore point: its description, which is stored at the end of its file. Pure.
 
-One line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA-256 of everything before it. Pure.
+As bytes: one line of JSON, then the chunks' SHA-256 digests (32 bytes each), then the SHA-256 of everything before it.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ class Index:
     """The description of a restore point. `digests` is the concatenation of the chunks' SHA-256.
 
     `permissions` are those of the live database; None in a restore point of an older version.
-    `check` is what SQLite's check said of the database when it was published, or what was known from an earlier check
-    (mode `none`); None when nothing was known. `position` is the place in a stream at which the snapshot was taken; None
-    where nothing was streamed. `wal_by` is who chose WAL mode; None in other modes, and in a restore point of an older version.
+    `check` is the report of SQLite's check when the database was published, or what was known from an earlier check
+    (mode `none`); None if nothing was known. `position` is the place in a stream at which the snapshot was taken; None
+    without a stream. `wal_by` is who chose WAL mode; None in other modes, and in a restore point of an older version.
     """
 
     database: str
@@ -79,7 +79,7 @@ def encode_index(index: Index) -> bytes:
         "epoch": index.epoch,
         "parent": index.parent,
         **_encode_permissions(index.permissions),
-        **({"check": index.check.to_json()} if index.check else {}),  # versions before it ignore what they do not know
+        **({"check": index.check.to_json()} if index.check else {}),  # older versions ignore unknown fields
         **({"stream": index.position.stream, "commit": index.position.commit} if index.position else {}),
         **wal_metadata(index.wal_by),
     }
@@ -88,7 +88,7 @@ def encode_index(index: Index) -> bytes:
 
 
 def decode_index(payload: bytes, name: str) -> Index:
-    """Read the payload of the index frame; `name` is the restore point's, for messages.
+    """Read the payload of the index frame; `name` is the restore point's name in messages.
 
     Raises `DamagedRestorePoint`, and `UnsupportedRestorePoint` for a newer format.
     """
@@ -105,8 +105,8 @@ def decode_index(payload: bytes, name: str) -> Index:
         raise damaged(name, f"its index has format version {version}, which never existed")
     if version > FORMAT_VERSION:
         raise UnsupportedRestorePoint(
-            f"restore point {name} has format version {version}, this sidecar reads version {FORMAT_VERSION}",
-            "restore it with the sidecar version that wrote it or a newer one; `zstd -d` works too",
+            f"restore point {name} has format version {version}, but this sidecar reads version {FORMAT_VERSION}",
+            "restore it with the sidecar version that wrote it or a newer one; `zstd -d` also works",
         )
     return _index_of(head, digests, name)
 
@@ -148,7 +148,7 @@ def _encode_permissions(permissions: Permissions | None) -> dict[str, int | str]
 
 
 def _decode_permissions(head: dict[str, object]) -> Permissions | None:
-    """None when they are missing or mean nothing: that is no reason to call the data damaged."""
+    """The permissions, or None if they are missing or invalid: that alone does not make the data damaged."""
     uid, gid, mode = (head.get(name) for name in ("uid", "gid", "mode"))
     if not isinstance(mode, str) or not _MODE.fullmatch(mode) or not (_is_id(uid) and _is_id(gid)):
         return None
@@ -156,7 +156,7 @@ def _decode_permissions(head: dict[str, object]) -> Permissions | None:
 
 
 def _position_in(head: Mapping[str, object]) -> Position | None:
-    """Both fields or none. Raises ValueError: what contains which commit must never be guessed."""
+    """The position, or None if both fields are missing. Raises ValueError if they are invalid: a position is never guessed."""
     stream, commit = head.get("stream"), head.get("commit")
     if stream is None and commit is None:
         return None
@@ -172,32 +172,32 @@ def _position_in(head: Mapping[str, object]) -> Position | None:
 
 
 def _wal_by_in(head: Mapping[str, object]) -> WalBy | None:
-    """None when it is missing or means nothing: the careful choice is then made."""
+    """Who chose WAL mode, or None if the field is missing or invalid: then the more careful case is assumed."""
     found = head.get("wal_by")
     return WalBy(found) if isinstance(found, str) and found in set(WalBy) else None
 
 
 def wal_metadata(wal_by: WalBy | None) -> dict[str, str]:
-    """Who chose WAL mode, for the index and for the metadata of a restore point."""
+    """Who chose WAL mode, as fields for the index and the metadata of a restore point."""
     return {"wal_by": str(wal_by)} if wal_by else {}
 
 
 def position_of(metadata: Mapping[str, str]) -> Position | None:
-    """The position that the metadata of a restore point repeats for a HEAD; None when it has none, or means nothing."""
+    """The position in the metadata of a restore point, where a HEAD finds it; None if it is missing or invalid."""
     stream, commit = metadata.get("stream", ""), metadata.get("commit", "")
     return Position(stream, int(commit)) if stream and commit.isascii() and commit.isdigit() else None
 
 
 def position_metadata(position: Position | None) -> dict[str, str]:
-    """What `position_of` reads."""
+    """The metadata that `position_of` reads."""
     return {"stream": position.stream, "commit": str(position.commit)} if position else {}
 
 
 def _is_id(value: object) -> bool:
-    """Whether chown(2) takes the number as an id; 2**32 - 1 would mean "leave unchanged"."""
+    """Whether chown(2) accepts the number as an id; 2**32 - 1 would mean "leave unchanged"."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32 - 1
 
 
 def damaged(name: str, reason: str) -> DamagedRestorePoint:
-    """The error for a restore point that is not what was published."""
+    """The error for a restore point that differs from what was published."""
     return DamagedRestorePoint(f"restore point {name} is damaged: {reason}")

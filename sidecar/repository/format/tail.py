@@ -3,11 +3,11 @@
     chunk frame 0 | chunk frame 1 | … | index (skippable frame) | seek table (skippable frame)
 
 There is one zstd frame per chunk (1 MiB of the database file, the last one shorter), with content size and checksum. Any
-`zstd -d` decodes the file, because decoders skip skippable frames (RFC 8878, 3.1.2). The seek table is that of the zstd
+`zstd -d` decodes the file, because decoders ignore skippable frames (RFC 8878, 3.1.2). The seek table is that of the zstd
 seekable format (https://github.com/facebook/zstd/blob/dev/contrib/seekable_format/zstd_seekable_compression_format.md). It
-has an entry for the index frame too, of zero decompressed bytes, so that the sizes add up to the file's.
+also has an entry for the index frame, of zero decompressed bytes, so that the sizes add up to that of the file.
 
-This module has the seek table and the two skippable frames. Pure: bytes in, bytes out.
+This module encodes and decodes the two skippable frames. Pure: bytes in, bytes out.
 """
 
 import struct
@@ -27,7 +27,7 @@ _SEEK_FOOTER = struct.Struct("<IBI")
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The index of a restore point, and where each frame is: frame n is at `offsets[n]` to `offsets[n + 1]`."""
+    """The index of a restore point and the place of each frame: frame n spans `offsets[n]` to `offsets[n + 1]`."""
 
     index: Index
     offsets: tuple[int, ...]
@@ -38,7 +38,7 @@ class Contents:
         return [self.offsets[number + 1] - self.offsets[number] for number in range(first, first + count)]
 
     def group(self, limit: int) -> list[range]:
-        """All chunks in runs whose frames together have at most `limit` bytes; a single frame may have more."""
+        """All chunks in runs whose frames have at most `limit` bytes in total; a single frame may have more."""
         runs: list[range] = []
         first = 0
         for chunk in range(self.index.chunks):
@@ -49,7 +49,7 @@ class Contents:
 
 
 class TailTooShort(Exception):
-    """The given end of a file does not reach back to its index. `needed` is the length to read."""
+    """The given tail of a file does not include its whole index. `needed` is the length to read."""
 
     def __init__(self, needed: int) -> None:
         super().__init__(f"{needed} bytes of the tail are needed")
@@ -57,7 +57,7 @@ class TailTooShort(Exception):
 
 
 def encode_tail(index: Index, frame_sizes: list[int]) -> bytes:
-    """The index and the seek table, to follow frames of these sizes in bytes."""
+    """The index and the seek table that follow frames of these sizes, in bytes."""
     index_frame = _skippable(_INDEX_MAGIC, encode_index(index))
     entries = b"".join(
         _SEEK_ENTRY.pack(size, index.chunk_size(number)) for number, size in enumerate(frame_sizes)
@@ -69,7 +69,7 @@ def encode_tail(index: Index, frame_sizes: list[int]) -> bytes:
 def decode_tail(tail: Bytes, size: int, name: str) -> Contents:
     """Read index and seek table from the last bytes of a restore point of `size` bytes; `name` is for messages.
 
-    Raises `TailTooShort` when more bytes are needed, `DamagedRestorePoint` for anything that is not a whole restore
+    Raises `TailTooShort` if more bytes are needed, `DamagedRestorePoint` for anything that is not a complete restore
     point of a known version.
     """
     table_size, sizes = _read_seek_table(tail, size, name)
@@ -80,7 +80,7 @@ def decode_tail(tail: Bytes, size: int, name: str) -> Contents:
     index = decode_index(_index_payload(index_frame, name), name)
     *frames, (_, decoded) = sizes
     if len(frames) != index.chunks or decoded:
-        raise damaged(name, f"the seek table has {len(frames)} frames, the index {index.chunks} chunks")
+        raise damaged(name, f"the seek table has {len(frames)} frames, but the index has {index.chunks} chunks")
     wrong = next((n for n, (_, length) in enumerate(frames) if length != index.chunk_size(n)), None)
     if wrong is not None:
         raise damaged(name, f"the seek table and the index disagree on the size of chunk {wrong}")
@@ -92,16 +92,16 @@ def _skippable(magic: int, payload: bytes) -> bytes:
 
 
 def _read_seek_table(tail: Bytes, size: int, name: str) -> tuple[int, list[tuple[int, int]]]:
-    """The seek table's own size, and (compressed, decompressed) bytes of every frame before it."""
+    """The size of the seek table itself, and (compressed, decompressed) bytes of every frame before it."""
     if size == 0:
         raise damaged(name, "it has zero bytes")
     footer = _SEEK_FOOTER.unpack(tail[-_SEEK_FOOTER.size :]) if len(tail) >= _SEEK_FOOTER.size else (0, 0, 0)
     if footer[2] != _SEEKABLE_MAGIC:
-        raise damaged(name, "it has no seek table at its end: it was cut short, or is not a restore point of sidecar")
+        raise damaged(name, "it has no seek table at its end: it was truncated, or is not a restore point of sidecar")
     frames, descriptor, _ = footer
     table_size = _SKIPPABLE_HEADER.size + frames * _SEEK_ENTRY.size + _SEEK_FOOTER.size
     if descriptor or not frames or table_size + _SKIPPABLE_HEADER.size > size:
-        raise damaged(name, "its seek table is not of the form that sidecar writes")
+        raise damaged(name, "its seek table does not have the form that sidecar writes")
     if table_size + _SKIPPABLE_HEADER.size > len(tail):
         raise TailTooShort(min(size, 2 * table_size + frames * DIGEST_SIZE + 4096))
     start = len(tail) - table_size
@@ -111,7 +111,7 @@ def _read_seek_table(tail: Bytes, size: int, name: str) -> tuple[int, list[tuple
     sizes = list(_SEEK_ENTRY.iter_unpack(entries))
     total = sum(packed for packed, _ in sizes) + table_size
     if total != size:
-        raise damaged(name, f"its frames add up to {total} bytes, the object has {size}")
+        raise damaged(name, f"its frames add up to {total} bytes, but the object has {size}")
     return table_size, sizes
 
 
@@ -119,5 +119,5 @@ def _index_payload(frame: bytes, name: str) -> bytes:
     magic, length = _SKIPPABLE_HEADER.unpack_from(frame) if len(frame) >= _SKIPPABLE_HEADER.size else (0, 0)
     payload = frame[_SKIPPABLE_HEADER.size :]
     if magic != _INDEX_MAGIC or length != len(payload):
-        raise damaged(name, "the index frame is missing before its seek table: it is not a restore point of sidecar")
+        raise damaged(name, "there is no index frame before its seek table: it is not a restore point of sidecar")
     return payload
