@@ -89,8 +89,8 @@ def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int],
     With `until`, microseconds by the store's clock, it ends with the first segment that extends past that instant.
     """
     if isinstance(start, Position) and is_beyond_end(start, ends):
-        end = ends[start.stream]
-        why = f"a fenced machine wrote commit {start.commit} of stream {start.stream}, which ended at commit {end}"
+        recorded = ends[start.stream]
+        why = f"a fenced machine wrote commit {start.commit} of stream {start.stream}, which ended at commit {recorded}"
         return Path(start, (), start, stopped=why)
     route = _Route({stream.name: stream for stream in streams}, ends)
     steps = list(route.steps(start))
