@@ -1,4 +1,4 @@
-"""One writer: who may publish, for how long, and how that is lost."""
+"""One writer: who may publish, for how long, and how that right is lost."""
 
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.document import read_lease

@@ -1,4 +1,4 @@
-"""How a machine becomes the holder: it waits, may ask for the lease, and takes it."""
+"""How a machine becomes the holder: it waits, possibly requests a handoff, and takes the lease."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,11 +21,11 @@ POLL_SECONDS = 2.0
 LOG_EVERY_SECONDS = 30.0
 WITHDRAW_SECONDS = 2.0
 SHORTEST_PAUSE = 0.05
-REFUSALS_RETRIED_AT_ONCE = 3  # another machine wrote a request, or was faster and will be named
+REFUSALS_RETRIED_AT_ONCE = 3  # a request was written meanwhile, or another machine was faster
 
 
 class Acquisition:
-    """One attempt to become the holder, for as long as the caller is patient."""
+    """One attempt to become the holder, for as long as the caller allows."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Acquisition:
         me: Identity,
         highest_epoch: Callable[[], Awaitable[int]],
     ) -> None:
-        """`highest_epoch` gives that of the restore points; it is called when the lease object is missing.
+        """`highest_epoch` returns that of the restore points; it is called if the lease object is missing.
 
         `previous` is the holder before us, once the lease is taken.
         """
@@ -59,7 +59,7 @@ class Acquisition:
                 if isinstance(verdict, Take):
                     if taken := await self._take(verdict):
                         self.previous = stored.record.holder if stored else None
-                        self._has_asked = False  # answered: there is nothing to withdraw
+                        self._has_asked = False  # the request was granted: there is nothing to withdraw
                         return taken
                     verdict = self._after_refusal(stored)
                 await self._wait(verdict, stored, deadline, ask=ask)
@@ -67,7 +67,7 @@ class Acquisition:
             await self._withdraw_request()
 
     async def _take(self, verdict: Take) -> WrittenLease | None:
-        """Write our record; None when another machine was faster."""
+        """Write our record; None if another machine was faster."""
         try:
             return await write_lease(self._store, verdict.record, verdict.condition)
         except (PreconditionFailed, NotFound):
@@ -80,7 +80,7 @@ class Acquisition:
         return Wait(stored.record.holder if stored else "another machine", pause)
 
     async def _wait(self, verdict: Wait, stored: StoredLease | None, deadline: float, *, ask: bool) -> None:
-        """Sleep until the lease may be free. Raises `LeaseHeld` when the time is up."""
+        """Sleep until the lease may be free. Raises `LeaseHeld` if the deadline has passed."""
         left = deadline - self._clock.monotonic()
         self._status.waiting_for = verdict.holder
         if left <= 0 and verdict.remaining > timedelta(0):
@@ -98,7 +98,7 @@ class Acquisition:
             log.info("waiting for the lease", holder=verdict.holder, seconds_left=round(left, 1))
 
     async def _ask(self, stored: StoredLease) -> None:
-        """Write our request into the holder's record, unless that changes meanwhile."""
+        """Write our request into the holder's record, unless the record changes meanwhile."""
         asking = replace(stored.record, handoff=self._me.holder, aged=stored.unrenewed)
         try:
             await write_lease(self._store, asking, IfMatch(stored.etag))
@@ -108,7 +108,7 @@ class Acquisition:
         log.info("handoff requested", holder=stored.record.holder)
 
     async def _withdraw_request(self) -> None:
-        """Take our request back when we wait no longer: no holder must stop its app for a machine that is gone."""
+        """Withdraw our request when we stop waiting: no holder must stop its app for a machine that is gone."""
         if not self._has_asked:
             return
         with anyio.move_on_after(WITHDRAW_SECONDS, shield=True), suppress(SidecarError):
@@ -119,9 +119,9 @@ class Acquisition:
 
 
 async def require_conditions(store: ObjectStore, held: Record) -> None:
-    """Prove that the store honours conditions, by writes that it must refuse. Raises `StoreUnsuitable`.
+    """Prove that the store honours conditions, with writes that it must refuse. Raises `StoreUnsuitable`.
 
-    They write the record that is there already, so a store that carries them out loses nothing.
+    They write the record that is already there, so nothing is lost if the store executes them.
     """
     for condition in (IfAbsent(), IfMatch('"no-such-version"')):
         try:
@@ -130,7 +130,7 @@ async def require_conditions(store: ObjectStore, held: Record) -> None:
             continue
         raise StoreUnsuitable(
             f"{store.url} ignores conditional writes: two machines could overwrite each other",
-            "use a store that honours If-None-Match and If-Match, or lease=off with never more than one machine",
+            "use a store that honours If-None-Match and If-Match, or lease=off and never more than one machine",
         )
 
 

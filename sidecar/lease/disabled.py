@@ -1,4 +1,4 @@
-"""The lease with `lease=off`: the user promises that nobody else writes."""
+"""The lease with `lease=off`: the user guarantees that no other machine writes."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from sidecar.storage import ObjectStore
 
 
 class NoLease:
-    """Implements `WriterLease` without a lease: every question is answered as the only machine would."""
+    """Implements `WriterLease` without a lease: every answer is that of the only machine."""
 
     exclusive = False
     unfinished = None
@@ -28,7 +28,7 @@ class NoLease:
         self.handing_over = False
 
     async def acquire(self, _patience: timedelta, *, ask: bool = False) -> None:
-        """Learn the epoch of an earlier lease, so that our restore points are not taken for a fenced machine's.
+        """Read the epoch of an earlier lease, so that our restore points are not taken for those of a fenced machine.
 
         Raises `UnsupportedLease`.
         """
@@ -36,7 +36,7 @@ class NoLease:
             stored = await read_lease(self._store)
         except UnsupportedLease:
             raise
-        except DamagedLease:  # nobody reads it then
+        except DamagedLease:  # it fences nobody
             return
         self.epoch = stored.record.epoch if stored else 0
 
@@ -55,17 +55,17 @@ class NoLease:
     async def record_start(
         self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord] | None = None, *, running: bool = False
     ) -> None:
-        """There is nothing to write down."""
+        """There is nothing to record."""
 
     def streamed(self, database: str, record: StreamRecord) -> None:
-        """There is nothing to write down."""
+        """There is nothing to record."""
 
     def covers(self, _instant: datetime) -> bool:
         """There is no term that could have ended."""
         return True
 
     async def confirm(self, database: str, key: str) -> None:
-        """There is nothing to write down."""
+        """There is nothing to record."""
 
     def acknowledge_unfinished(self) -> None:
         """There is nothing to clear."""
@@ -74,7 +74,7 @@ class NoLease:
         """There is nothing to release."""
 
     async def until_doubted(self) -> None:
-        """Nothing is known about the store between publishes."""
+        """Without renewals, nothing is learned about the store between publishes."""
         await anyio.sleep_forever()
 
     async def is_handoff_abandoned(self) -> bool:

@@ -10,7 +10,7 @@ from sidecar.storage import ObjectStore, removal_command
 
 
 async def read_lease(store: ObjectStore) -> StoredLease | None:
-    """The lease object, or None when there is none. Raises `DamagedLease` and `UnsupportedLease`."""
+    """The lease object, or None if there is none. Raises `DamagedLease` and `UnsupportedLease`."""
     try:
         blob = await store.get(KEY)
     except NotFound:
@@ -21,7 +21,7 @@ async def read_lease(store: ObjectStore) -> StoredLease | None:
 
 
 def _record_in(blob: Blob, url: str) -> Record:
-    """The content of the object, else its copy in the metadata, which a write that was cut off or a proxy leaves as it is."""
+    """The content of the object, or else its copy in the metadata, which survives an interrupted write and most proxies."""
     data = bytes(blob.data)
     try:
         return parse_lease(data, url)
@@ -34,26 +34,26 @@ def _record_in(blob: Blob, url: str) -> Record:
             record = None
         if record is None:
             raise
-    cause = "its content did not arrive as it was written: a proxy may change the store's answers"
+    cause = "its content differs from what was written: a proxy may change the store's replies"
     log.warning(
         "lease record read from metadata",
         key=KEY,
-        cause=cause if data else "the object is empty: its last write was cut off",
+        cause=cause if data else "the object is empty: its last write was interrupted",
     )
     return record
 
 
 def parse_lease(data: bytes | bytearray, url: str) -> Record:
-    """Read the content of the lease object of this store.
+    """Parse the content of the lease object of this store.
 
-    Raises `DamagedLease`: guessing would reset the epoch. Raises `UnsupportedLease` for one of a newer version.
+    Raises `DamagedLease`, because guessing would reset the epoch, and `UnsupportedLease` for that of a newer version.
     """
     try:
         return parse(data)
     except FutureFormat as error:
         raise UnsupportedLease(
             f"{url}/{KEY} was written by a newer version of sidecar: {error}",
-            "use that version, or a newer one: this one would miss what it has published",
+            "use that version or a later one: this version would miss what it has published",
         ) from error
     except ValueError as error:
         raise DamagedLease(

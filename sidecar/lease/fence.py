@@ -1,4 +1,4 @@
-"""The contracts of the lease: what everything that publishes needs of it, and what the daemon needs beyond that."""
+"""The contracts of the lease: `Fence` for everything that publishes, `WriterLease` for the daemon."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,13 +11,13 @@ from sidecar.lease.record import StreamRecord
 
 
 class Fence(Protocol):
-    """The guard that lets one machine publish and no other; `exclusive` is False where nothing is guarded."""
+    """Lets one machine publish and no other. `exclusive` is False if that is not enforced."""
 
     exclusive: bool
 
     @property
     def lost(self) -> anyio.Event:
-        """Set once another machine has taken over. It is never unset: a lost lease stays lost."""
+        """Set once another machine has taken over. It is never cleared: a lost lease stays lost."""
         ...
 
     @property
@@ -27,7 +27,7 @@ class Fence(Protocol):
 
     @property
     def epoch(self) -> int:
-        """The number of our term, written into everything that we publish."""
+        """The number of our term, which is written into everything that we publish."""
         ...
 
     def require_held(self) -> None:
@@ -35,33 +35,33 @@ class Fence(Protocol):
         ...
 
     async def ensure_held(self) -> datetime:
-        """Renew our term if it has ended. Returns the instant, in the store's clock, to stamp a restore point with.
+        """Renew our term if it has ended. Returns the time, by the store's clock, for the timestamp of a restore point.
 
-        Raises `LeaseLost`, or `Transient` when the store is unreachable.
+        Raises `LeaseLost`, or `Transient` if the store is unreachable.
         """
         ...
 
     async def record_start(
         self, latest: Mapping[str, str], streams: Mapping[str, StreamRecord] | None = None, *, running: bool = False
     ) -> None:
-        """Write down the restore point and the stream, by database, that this term starts from, and whether an app is next.
+        """Record what this term starts from, restore point and stream by database, and whether an app is about to start.
 
         Raises what `ensure_held` raises.
         """
         ...
 
     def streamed(self, database: str, record: StreamRecord) -> None:
-        """Have the next renewal write down how far a stream has got."""
+        """Have the next renewal record how far a stream has got."""
         ...
 
     def covers(self, instant: datetime) -> bool:
-        """Whether this instant, of the store's clock, lies inside our term as far as it is known. Sends no request."""
+        """Whether this instant, by the store's clock, is within our term as far as it is known. Sends no request."""
         ...
 
     async def confirm(self, database: str, key: str) -> None:
-        """Write down a restore point that has just become visible, which proves that nobody had taken over before.
+        """Record a restore point that has just become visible, which proves that no machine had taken over before.
 
-        Raises `LeaseLost` when somebody had, and may have started from an older one; `Transient` when that is unknown.
+        Raises `LeaseLost` if one had, which may have started from an older one; `Transient` if that is unknown.
         """
         ...
 
@@ -70,19 +70,19 @@ class WriterLease(Fence, Protocol):
     """A `Fence` with its life cycle: acquired before the databases are touched, renewed, handed over, released."""
 
     retain: bool
-    """Whether to keep the lease at the end: this machine's disk may have changes that no restore point has."""
+    """Whether to keep the lease at the end, because this disk may have changes that are in no restore point."""
 
     handing_over: bool
     """Whether the release is for the machine that asked for the lease."""
 
     @property
     def asked(self) -> anyio.Event:
-        """Set once another machine asks us to hand over."""
+        """Set once another machine requests a handoff."""
         ...
 
     @property
     def asked_by(self) -> str | None:
-        """The machine that asks us to hand over, as of the last renewal."""
+        """The machine that requests a handoff, as of the last renewal."""
         ...
 
     @property
@@ -91,9 +91,9 @@ class WriterLease(Fence, Protocol):
         ...
 
     async def acquire(self, patience: timedelta, *, ask: bool = False) -> None:
-        """Become the holder, waiting at most `patience`. With `ask` the current holder is asked to hand over.
+        """Become the holder, waiting at most `patience`. With `ask`, request a handoff from the current holder.
 
-        Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` when the store ignores conditions.
+        Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` if the store ignores conditions.
         """
         ...
 
@@ -102,17 +102,17 @@ class WriterLease(Fence, Protocol):
         ...
 
     def acknowledge_unfinished(self) -> None:
-        """Our app has started and `unfinished` was reported; the next renewal clears it."""
+        """Have the next renewal clear `unfinished`: our app has started and it was reported."""
         ...
 
     async def release(self) -> None:
-        """Release the lease if it is held and not to be retained. Failures are logged: the ttl ends the lease then."""
+        """Release the lease if it is held and not retained. Failures are logged: the lease then ends with its ttl."""
         ...
 
     async def until_doubted(self) -> None:
-        """Return when something is wrong with the store other than that it does not answer, each time anew."""
+        """Wait until the store shows a problem other than being unreachable. Can be called again for the next one."""
         ...
 
     async def is_handoff_abandoned(self) -> bool:
-        """Whether, after a handoff, the machine that asked has not taken the lease within the ttl."""
+        """Whether, after a handoff, the requesting machine has failed to take the lease within the ttl."""
         ...

@@ -1,11 +1,11 @@
-"""One writer: acquire, renew and release the lease object, and be fenced when another machine takes over.
+"""One writer: acquires, renews and releases the lease, and is fenced when another machine takes over.
 
 The object is only ever written with If-None-Match or If-Match and never deleted: a release is a tombstone that keeps the epoch.
 
-A holder stamps restore points only inside its term: from a renewal's instant, in the store's clock, for the lease's ttl
-less a margin. Another machine takes over only after the whole ttl, and stamps from then on. So terms are disjoint, and since
-keys are timestamps the newest one belongs to the newest holder. A restore point that a fenced machine completes late is
-recognised by its epoch (`Record.settled`).
+A holder gives restore points timestamps only within its term: from the time of a renewal, by the store's clock, for the
+ttl less a margin. Another machine takes over only after the whole ttl, and its timestamps begin there. So terms are
+disjoint, and since keys are timestamps, the newest key belongs to the newest holder. A restore point that a fenced machine
+completes late is recognised by its epoch (`Record.settled`).
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,9 +33,9 @@ async def _no_restore_points() -> int:
 
 
 class Lease:
-    """Implements `WriterLease`: the life of our share in the lease object.
+    """Implements `WriterLease` with the lease object.
 
-    `store` is used once the lease is held; `boot_store` for the acquisition, which has the time that a boot has.
+    `store` is used once the lease is held; `boot_store`, with the timeouts of a boot, for the acquisition.
     """
 
     exclusive = True
@@ -49,7 +49,7 @@ class Lease:
         me: Identity,
         highest_epoch: Callable[[], Awaitable[int]] = _no_restore_points,
     ) -> None:
-        """`highest_epoch` gives that of the restore points; it is called when the lease object is missing."""
+        """`highest_epoch` returns that of the restore points; it is called if the lease object is missing."""
         self._store = store
         self._boot_store = boot_store
         self._clock = clock
@@ -102,7 +102,7 @@ class Lease:
         """See `WriterLease`."""
         acquisition = Acquisition(self._boot_store, self._clock, self._status, self._me, self._highest_epoch)
         acquired = await acquisition.run(patience, ask=ask)
-        # Held from here on, so that whatever fails or is cancelled below is followed by a release.
+        # It is held from here on, so that it is released if anything below fails or is cancelled.
         self._term = Term(self._store, self._status, self._me, self._events, acquired)
         await require_conditions(self._boot_store, acquired.record)
         self._status.waiting_for = None
@@ -157,7 +157,7 @@ class Lease:
                 await self.term.release(handing_over=self.handing_over)
             except SidecarError as error:
                 log.warning("lease not released", error=error.message, ttl_seconds=ttl_seconds)
-            except Exception:  # the exit status is decided, and the ttl ends the lease all the same
+            except Exception:  # the exit status is already decided, and the ttl ends the lease anyway
                 log.exception("lease not released because of a bug")
         if scope.cancelled_caught:
             log.warning("lease not released in time", ttl_seconds=ttl_seconds)

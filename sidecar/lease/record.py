@@ -1,7 +1,7 @@
 """The content of the lease object, `lease.json`, as a value, and its two encodings. Pure.
 
-The record is in the object's metadata too. SeaweedFS 4.48 keeps an empty object, with its metadata, when the sender of a
-PUT is killed between head and body after the condition was found to hold: the metadata still has the record.
+The record is also in the object's metadata. SeaweedFS 4.48 keeps an empty object, with its metadata, if the client of a
+conditional PUT is killed after it sent the headers and before it sent the body: the metadata still has the record.
 """
 
 import binascii
@@ -19,18 +19,18 @@ KEY = "lease.json"
 METADATA_COPY = "sidecar-lease"
 LARGEST_COPY = 1900  # S3 allows 2 KiB of metadata, names included, and the retrying store adds 31 bytes
 FORMAT = 1
-FORMAT_WITH_STREAMS = 2  # an older version would leave out what follows a restore point
+FORMAT_WITH_STREAMS = 2  # an older version, which ignores streams, must refuse it
 RESOLUTION = timedelta(seconds=1)  # of the Date and Last-Modified headers
 LONGEST = 1e8  # seconds, three years
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """What a holder says of one database's streams.
+    """What a holder records about one database's streams.
 
-    `after` is what its boot went on from: nothing beyond that belongs to the main line, whoever wrote it. `stream` is the
-    stream that it writes now; `commit` and `time` (microseconds, the store's clock) are of the last commit in a segment
-    that is known to be in the store.
+    `after` is what its boot continued from: no later commit of that stream is on the main line, whoever wrote it. `stream`
+    is the stream that it writes now; `commit` and `time` (microseconds, the store's clock) describe the last commit that is
+    known to be in the store.
     """
 
     stream: str | None
@@ -43,14 +43,15 @@ class StreamRecord:
 class Record:
     """The content of the lease object.
 
-    - `boot` names the process, which tells a predecessor on the same machine from ourselves. `ttl` is in seconds.
+    - `boot` identifies the process, so that a predecessor on the same machine can be told apart. `ttl` is in seconds.
     - `latest` has the newest key of each database, and `settled` the epoch of the last holder that started from there:
-      whatever a holder of an earlier epoch publishes after that does not belong to the main line.
-    - `handoff` is the machine that asks to take over. `aged` counts the seconds without a renewal when it wrote that,
-      because its write must not make the lease look fresh. `retired` are machines that handed over and never ask back.
-    - `streams` says of each database where this holder began and what it streams. With the first of them the format is 2.
-    - `running` tells that an app was started in this term. `unfinished` is the last machine that ran an app and did not
-      release its lease, until another machine has started its app and reported that.
+      whatever a holder of an earlier epoch publishes after that is not on the main line.
+    - `handoff` is the machine that requests a handoff. `aged` is how many seconds had passed without a renewal when it
+      wrote that, because its write must not make the lease look fresh. `retired` are machines that handed over, which
+      never request the lease back.
+    - `streams` has, by database, what this holder started from and what it streams. If it is not empty, the format is 2.
+    - `running`: an app was started in this term. `unfinished` is the last machine that ran an app and did not release its
+      lease, until another machine has started its app and reported that.
     """
 
     epoch: int
@@ -68,7 +69,7 @@ class Record:
     streams: Mapping[str, StreamRecord] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """The record as JSON that people can read."""
+        """The record as JSON, indented for people."""
         values = {"format": FORMAT_WITH_STREAMS if self.streams else FORMAT, **asdict(self)}
         if not self.streams:
             del values["streams"]
@@ -76,12 +77,12 @@ class Record:
 
     @property
     def ends(self) -> dict[str, int]:
-        """The streams whose end is recorded, by name, with the last commit that belongs to the main line."""
+        """The recorded ends of streams: by name, the last commit that is on the main line."""
         begun = (each.after for each in self.streams.values())
         return {after.stream: after.commit for after in begun if isinstance(after, Position)}
 
     def to_metadata(self) -> dict[str, str]:
-        """The record as object metadata; empty when it is too large for a header."""
+        """The record as object metadata; empty if it is too large for a header."""
         text = urlsafe_b64encode(zlib.compress(self.to_bytes(), 9)).decode()
         return {METADATA_COPY: text} if len(text) <= LARGEST_COPY else {}
 
@@ -94,7 +95,7 @@ class Record:
 class StoredLease:
     """A record as it was read, with the object's version and its age.
 
-    The age is `Date` minus `Last-Modified`, both of the store's clock: no machine's own clock decides anything.
+    The age is `Date` minus `Last-Modified`, both by the store's clock: no machine's own clock is involved.
     """
 
     record: Record
@@ -102,7 +103,7 @@ class StoredLease:
     age: timedelta
 
     def has_expired(self, ttl: timedelta) -> bool:
-        """Whether the record is older than a ttl, for sure: the store's clock has a resolution of a second."""
+        """Whether the record is certainly older than a ttl: the store's clock has a resolution of one second."""
         return self.age > ttl + RESOLUTION
 
     @property
@@ -113,7 +114,7 @@ class StoredLease:
 
 @dataclass(frozen=True, slots=True)
 class WrittenLease:
-    """A record that we wrote, with the object's version. `since` is an instant of the store's clock before the write."""
+    """A record that we wrote, with the object's version. `since` is a time before the write, by the store's clock."""
 
     record: Record
     etag: str
@@ -125,7 +126,7 @@ class FutureFormat(ValueError):
 
 
 def parse(data: bytes | bytearray) -> Record:
-    """Read the content of a lease object. Raises ValueError when it is none, and `FutureFormat` for a newer version's."""
+    """Parse the content of a lease object. Raises ValueError if it is not one, and `FutureFormat` for a newer format."""
     try:
         values = json.loads(data)
         if type(version := values["format"]) is int and version > FORMAT_WITH_STREAMS:
@@ -149,7 +150,7 @@ def _stream_in(values: Mapping[str, Any]) -> StreamRecord:
 
 
 def origin_in(values: Mapping[str, Any] | None) -> Origin | None:
-    """An origin from its JSON form, which `dataclasses.asdict` makes. Raises KeyError or TypeError."""
+    """An origin from its JSON form, which `dataclasses.asdict` creates. Raises KeyError or TypeError."""
     if values is None:
         return None
     if "key" in values:
@@ -160,7 +161,7 @@ def origin_in(values: Mapping[str, Any] | None) -> Origin | None:
 
 
 def copy_in(metadata: Mapping[str, str]) -> bytes:
-    """The content of a lease object as its metadata has it; empty when the metadata has no copy."""
+    """The copy of a lease object's content in its metadata; empty if there is none."""
     try:
         return zlib.decompress(urlsafe_b64decode(metadata.get(METADATA_COPY, "")))
     except (binascii.Error, ValueError, zlib.error):

@@ -1,4 +1,4 @@
-"""Keeping a lease: renewals in the background until it is lost."""
+"""Renews a lease in the background until it is lost."""
 
 from contextlib import suppress
 
@@ -13,7 +13,7 @@ FIRST_RETRY_SECONDS = 1.0
 
 
 class Renewal:
-    """Renews a term every third of its ttl; after a failure sooner, with exponential backoff and jitter."""
+    """Renews a term every third of its ttl; sooner after a failure, with exponential backoff and jitter."""
 
     def __init__(self, term: Term, store: ObjectStore, clock: Clock, status: LeaseStatus, events: LeaseEvents) -> None:
         self._term = term
@@ -38,7 +38,7 @@ class Renewal:
                 await self._count_failure()
 
     async def _renew(self) -> bool:
-        """One renewal, whose failure is logged. Raises only `LeaseLost`."""
+        """Renew once; a failure is logged. Raises only `LeaseLost`."""
         try:
             await self._term.renew()
         except LeaseLost:

@@ -1,4 +1,4 @@
-"""Who may take the lease, and what its next record is: decided from the last one and the store's clock. Pure."""
+"""Decides who may take the lease and what its next record is, from the last record and the store's clock. Pure."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ RETIRED_KEPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are: the machine, this process of it, and the ttl of the leases that we write.
+    """Who we are: the machine, the process on it, and the ttl of the leases that we write.
 
-    `returning` means that a holder of our name can only be our own past. A command beside a daemon cannot assume that.
+    `returning`: a holder with our name can only be an earlier run of ours. A command beside a daemon cannot assume that.
     """
 
     holder: str
@@ -25,7 +25,7 @@ class Identity:
 
     @property
     def valid_for(self) -> timedelta:
-        """How long we may publish after a renewal: the ttl less a margin, so that terms of two machines are disjoint."""
+        """How long we may publish after a renewal: the ttl less a margin, so that two machines' terms are disjoint."""
         return self.ttl - min(LONGEST_MARGIN, self.ttl / 4)
 
 
@@ -39,7 +39,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Another machine has the lease, for at most `remaining` if it does not renew."""
+    """Another machine has the lease, for at most `remaining` unless it renews it."""
 
     holder: str
     remaining: timedelta
@@ -48,9 +48,9 @@ class Wait:
 def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wait:
     """Decide whether the lease may be taken now. The epoch rises with each acquisition and is never reset.
 
-    `known` is the highest epoch of the restore points, for a lease object that is missing: it may have been deleted.
-    A lease that was handed over waits for the machine that asked, for a ttl. If its last holder comes back meanwhile,
-    it does not take the lease again.
+    `known` is the highest epoch of the restore points, used if the lease object is missing, as it may have been deleted.
+    A lease that was handed over is reserved for the requesting machine for one ttl. A last holder that comes back
+    meanwhile does not take it again.
     """
     ttl = me.ttl.total_seconds()
     if stored is None:
@@ -81,7 +81,7 @@ def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wa
 
 
 def may_ask(record: Record, holder: str) -> bool:
-    """Whether a waiting machine may ask for the lease: nobody else has, and it has not handed the lease over itself."""
+    """Whether a waiting machine may request a handoff: no other machine has, and it has not handed the lease over itself."""
     return record.handoff is None and not record.released and holder not in record.retired
 
 
@@ -94,26 +94,26 @@ def renewed(
 
 
 def started_from(record: Record, databases: Iterable[str], *, running: bool) -> Record:
-    """The record of a holder whose restore points of these databases start the main line of its epoch."""
+    """The record of a holder that has started from the latest restore points of these databases."""
     settled = {**record.settled, **dict.fromkeys(databases, record.epoch)}
     return replace(record, settled=settled, running=record.running or running)
 
 
 def released(record: Record, *, handing_over: bool) -> Record:
-    """The tombstone of a released lease. With `handing_over` only the machine that asked may take it, for a ttl."""
+    """The tombstone of a released lease. With `handing_over`, only the requesting machine may take it for one ttl."""
     if not handing_over:
         return replace(record, released=True, running=False, handoff=None)
     return replace(record, released=True, running=False, retired=retired_with(record, record.holder))
 
 
 def adopted(found: Record, ours: Record) -> Record:
-    """The record to continue from after another machine wrote its request into ours.
+    """The record to continue with after another machine wrote its request into ours.
 
-    An older version that asks for the lease leaves out the fields that it does not know.
+    An older version that requests a handoff drops the fields that it does not know.
     """
     return replace(found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams)
 
 
 def retired_with(record: Record, holder: str) -> tuple[str, ...]:
-    """The machines that have handed over, with this one; the oldest are dropped."""
+    """The machines that have handed over, including this one; the oldest are dropped."""
     return (*(name for name in record.retired if name != holder), holder)[-RETIRED_KEPT:]

@@ -1,4 +1,4 @@
-"""A held lease: its record in the store, how long it is valid, its renewal, and how it is lost."""
+"""A lease that we hold: its record in the store, how long it is valid, its renewal, and how it is lost."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,11 +15,11 @@ from sidecar.model import IfAbsent, IfMatch
 from sidecar.status import LeaseStatus
 from sidecar.storage import ObjectStore
 
-UPDATES = 5  # attempts of one write, when other machines write their requests into our record meanwhile
+UPDATES = 5  # attempts of one write, because other machines may write their requests into our record meanwhile
 
 
 class LeaseEvents:
-    """What happens to a lease, for tasks that wait for it; they may begin to wait before it is acquired."""
+    """Events of a lease. Tasks may start waiting for them before it is acquired."""
 
     def __init__(self) -> None:
         self.lost = anyio.Event()
@@ -27,11 +27,11 @@ class LeaseEvents:
         self._doubted = anyio.Event()
 
     def doubt(self) -> None:
-        """Something is wrong with the store other than that it does not answer."""
+        """Signal a problem with the store other than being unreachable."""
         self._doubted.set()
 
     async def until_doubted(self) -> None:
-        """Return when the store is doubted, each time anew."""
+        """Wait for the next call of `doubt`."""
         await self._doubted.wait()
         self._doubted = anyio.Event()
 
@@ -63,12 +63,12 @@ class Term:
 
     @property
     def held(self) -> bool:
-        """Whether it was neither released nor lost."""
+        """Whether it has been neither released nor lost."""
         return not self._record.released and self._why_lost is None
 
     @property
     def ends(self) -> datetime:
-        """The instant, in the store's clock, after which nothing may be stamped without a renewal."""
+        """The time, by the store's clock, after which nothing may get a timestamp without a renewal."""
         return self._ends
 
     def require_held(self) -> None:
@@ -88,7 +88,7 @@ class Term:
         return max(now, self._began)
 
     async def renew(self) -> None:
-        """Prolong our term. Raises `LeaseLost` when another machine took over, `Transient` when the store is unreachable."""
+        """Extend our term. Raises `LeaseLost` if another machine took over, `Transient` if the store is unreachable."""
         await self._update(lambda record: record)
 
     async def record_start(
@@ -119,7 +119,7 @@ class Term:
     async def release(self, *, handing_over: bool = False) -> None:
         """Leave a tombstone that keeps the epoch. Raises what `renew` raises.
 
-        With `handing_over` only the machine that asked may take the lease, for a ttl, and we never ask for it back.
+        With `handing_over`, only the requesting machine may take the lease for one ttl, and we never request it back.
         """
         if not self.held:
             return
@@ -133,7 +133,7 @@ class Term:
         return stored is not None and stored.record.is_of(self._record) and stored.has_expired(self._me.ttl)
 
     async def _update(self, change: Callable[[Record], Record]) -> None:
-        """Write the changed record; again when another machine wrote its request into ours meanwhile."""
+        """Write the changed record, again if another machine wrote its request into ours meanwhile."""
         async with self._writing:
             self.require_held()
             for attempt in range(UPDATES):
@@ -151,7 +151,7 @@ class Term:
             self._events.asked.set()
 
     def _accept(self, written: WrittenLease) -> None:
-        """Our record is in the store like this, and our term lasts from before the write."""
+        """Note that our record is stored like this. Our term counts from before the write."""
         self._record, self._etag = written.record, written.etag
         self._ends = written.since + self._me.valid_for
         self._status.held, self._status.epoch = not written.record.released, written.record.epoch
@@ -159,7 +159,7 @@ class Term:
     async def _adopt(self) -> None:
         """After a refused write: continue from the stored record if it is still ours. Raises `LeaseLost`."""
         stored = await read_lease(self._store)
-        if stored is None:  # somebody deleted it, and maybe more than it
+        if stored is None:  # it was deleted, and perhaps not alone
             log.error("lease object rewritten", cause="it was gone from the store", epoch=self._record.epoch)
             self._events.doubt()
             try:
@@ -177,7 +177,7 @@ class Term:
         what = f"was taken over by {by}" if stored else "is lost: its object is gone from the store"
         self._why_lost = LeaseLost(
             f"the lease of {self._store.url} {what}",
-            "this machine no longer publishes; what it has written since goes to diverged/",
+            "this machine no longer publishes; what it has written since is published under diverged/",
         )
         self._status.held = False
         self._status.waiting_for = stored.record.holder if stored else None

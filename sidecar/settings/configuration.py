@@ -1,4 +1,4 @@
-"""Validated settings together with where they came from and what else of the environment matters."""
+"""Validated settings, together with their sources and the other environment variables that matter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,4 +14,4 @@ class Configuration:
     settings: Settings
     sources: Mapping[str, str]
     environment: Environment
-    ignored: tuple[str, ...] = ()  # variables in lower case, which look like settings and are not
+    ignored: tuple[str, ...] = ()  # lower-case variables, which look like settings but are not

@@ -1,4 +1,4 @@
-"""The variables that we read beside our own settings: the standard names of the SDK and of the platform."""
+"""The variables that sidecar reads besides its own settings: those of the SDK and of the platform."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from sidecar.errors import ConfigurationError
 from sidecar.storage.urls import require_endpoint
 
 STATIC_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-# Variables that lead the SDK to credentials; region and endpoints do not.
+# Variables from which the SDK gets credentials; region and endpoints are not among them.
 CREDENTIAL_VARIABLES = (
     *STATIC_KEYS,
     "AWS_SECURITY_TOKEN",
@@ -29,7 +29,7 @@ CREDENTIAL_VARIABLES = (
 )
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_STS")
-# What else the SDK reads. Here and not taken from it, because loading settings must not cost its import.
+# The other variables that the SDK reads. Listed here because loading settings must not import the SDK.
 _TUNING = (
     "AWS_ACCOUNT_ID",
     "AWS_ACCOUNT_ID_ENDPOINT_MODE",
@@ -70,8 +70,8 @@ _TUNING = (
 )
 SDK_VARIABLES = (*_REGIONS, *_ENDPOINTS, *CREDENTIAL_VARIABLES, *_TUNING)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-# Copied from a web page or a document, and seen by nobody: soft hyphen, zero-width space, marks of the writing direction,
-# word joiners, byte order mark. Not the joiners U+200C and U+200D, which some languages write with.
+# Invisible characters that come along when text is copied from a page or a document: soft hyphen, zero-width space, marks
+# of the writing direction, word joiners, byte order mark. U+200C and U+200D are allowed, because some languages use them.
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
@@ -79,7 +79,7 @@ _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Values of the SDK's and the platform's variables, None where a variable is unset or empty."""
+    """Values of the SDK's and the platform's variables, None if a variable is unset or empty."""
 
     region: str | None
     endpoint: str | None
@@ -93,10 +93,10 @@ class Environment:
 
 
 def read_variable(environ: Mapping[str, str], name: str) -> str:
-    """A variable's value without surrounding white space, "" when it is unset. Raises `ConfigurationError`.
+    """A variable's value without surrounding white space, "" if it is unset. Raises `ConfigurationError`.
 
-    A value that was read from a file or pasted into a form often ends in a newline. Taken literally it names another
-    directory, or makes a header that no server accepts.
+    A value that was read from a file or pasted into a form often ends in a newline. Taken literally it would name another
+    directory, or lead to a header that no server accepts.
     """
     value = environ.get(name, "").strip()
     if _CONTROL.search(value):
@@ -133,7 +133,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
 
 
 def require_credentials(environment: Environment, environ: Mapping[str, str]) -> None:
-    """Raise `ConfigurationError` for what the SDK would decide silently, or only in the middle of a request."""
+    """Raise `ConfigurationError` for problems that the SDK would resolve silently or report only during a request."""
     for name in SDK_VARIABLES:
         read_variable(environ, name)
     for name in _ENDPOINTS:
@@ -150,16 +150,16 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
         )
     if role and not _ROLE.fullmatch(role):
         raise ConfigurationError(
-            f"AWS_ROLE_ARN: {role!r} is not the ARN of a role", "it reads like arn:aws:iam::123456789012:role/NAME"
+            f"AWS_ROLE_ARN: {role!r} is not the ARN of a role", "it looks like arn:aws:iam::123456789012:role/NAME"
         )
     if role and not environment.region and not environment.sts_endpoint:
         raise ConfigurationError(
-            "AWS_ROLE_ARN is set, but no region is set for its token service", "set AWS_REGION to the bucket's region"
+            "AWS_ROLE_ARN is set, but no region for its token service", "set AWS_REGION to the bucket's region"
         )
 
 
 def app_environment(*, withhold: bool, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The app's environment: ours, without the credential variables if they are withheld."""
+    """The app's environment: ours, without the credential variables if `withhold` is set."""
     environ = os.environ if environ is None else environ
     withheld = CREDENTIAL_VARIABLES if withhold else ()
     return {name: value for name, value in environ.items() if name not in withheld}

@@ -42,7 +42,7 @@ _ACCOUNT = re.compile(r"[^:\s]+(:[^:\s]+)?")
 class Settings(BaseModel):
     """Every setting. Paths may be relative to the working directory."""
 
-    # The validator is built with the first use: a process that loads its settings uses that of `LoadedSettings` alone.
+    # The validator is built on first use: a process that loads its settings only needs the one of `LoadedSettings`.
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     databases: Paths = Field(
@@ -55,7 +55,7 @@ class Settings(BaseModel):
     interval: PositiveDuration = Field(default=timedelta(minutes=5), description="time between restore points")
     stream: Literal["auto", "on", "off"] = Field(
         default="off",
-        description="stream the commits between restore points: `auto` where the app does not notice, `on`, or `off`",
+        description="stream commits between restore points: `auto` (where it does not affect the app), `on` or `off`",
     )
     stream_interval: PositiveDuration = Field(
         default=timedelta(seconds=1), description="time between segments while there are commits, 100ms to 1m"
@@ -64,10 +64,10 @@ class Settings(BaseModel):
         default=timedelta(minutes=2), description="how long a boot retries an unreachable store before it exits with 75"
     )
     shutdown_grace: Duration = Field(
-        default=timedelta(seconds=10), description="time the app has to exit after SIGTERM, before SIGKILL"
+        default=timedelta(seconds=10), description="time between SIGTERM and SIGKILL for the app to exit"
     )
     final_backup_timeout: PositiveDuration = Field(
-        default=timedelta(minutes=2), description="time the final backup has once the app has exited"
+        default=timedelta(minutes=2), description="time allowed for the final backup after the app has exited"
     )
     drain: Duration = Field(
         default=timedelta(seconds=5),
@@ -75,8 +75,8 @@ class Settings(BaseModel):
     )
     follow_descendants: Literal["on", "off"] = Field(
         default="on",
-        description="`on`: whatever the command leaves running ends before the final backup, in any session; "
-        "`off`: only its process group",
+        description="`on`: all processes that the command leaves running, in any session, end before the final backup; "
+        "`off`: only those in its process group",
     )
     on_empty_store: OnEmptyStore = Field(
         default=OnEmptyStore.START,
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     )
     on_lease_lost: OnLeaseLost = Field(
         default=OnLeaseLost.STOP,
-        description="when another machine has taken over: `stop` the app, or `continue` with copies under diverged/ only",
+        description="when another machine has taken over: `stop` the app, or `continue` and publish only to diverged/",
     )
     lease: Literal["on", "off"] = Field(
         default="on", description="`on`: one writer at a time; `off`: only if there is never a second machine"
@@ -103,7 +103,7 @@ class Settings(BaseModel):
     )
     lease_handoff: Literal["wait", "request"] = Field(
         default="wait",
-        description="`wait` until the other machine stops, or `request` that it hands over (blue-green deploys)",
+        description="`wait` until the other machine stops, or `request` a handoff from it (blue-green deploys)",
     )
     listen: Address = Field(
         default="0.0.0.0:9180",
@@ -113,15 +113,15 @@ class Settings(BaseModel):
         default=None, description="URL of the app's own metrics, appended to `/metrics`"
     )
     staging_dir: PathOrWord = Field(
-        default="auto", description="directory for snapshots until they are published; `auto`: tmpfs if they fit"
+        default="auto", description="directory for snapshots until they are published; `auto`: in tmpfs if they fit"
     )
     journal_mode: Literal["wal", "keep"] = Field(
-        default="wal", description="`wal`: switch databases to WAL, or `keep` the mode that they have"
+        default="wal", description="switch databases to `wal` mode, or `keep` the mode that they have"
     )
     integrity_check: Literal["none", "quick", "full", "strict"] = Field(
         default="quick",
-        description="SQLite's check of snapshots and restores: `quick`, `full` (indexes too, slower), `strict` (`full`, and a boot ends "
-        "with 65 when it has a finding), `none`",
+        description="SQLite's check of snapshots and restores: `quick`, `full` (with indexes, slower), `strict` (`full`, and a boot "
+        "exits with 65 if there is a finding), `none`",
     )
     compression_level: Number = Field(default=1, ge=1, le=19, description="zstd level, 1 to 19")
     part_size: Size = Field(
@@ -134,10 +134,10 @@ class Settings(BaseModel):
     concurrency: Number = Field(default=4, ge=1, le=64, description="number of parts in flight at once, 1 to 64")
     durability: Durability = Field(
         default=Durability.AUTO,
-        description="fsync restored files: `always`, `never`, or `auto`: where the disk outlives the machine",
+        description="fsync restored files: `always`, `never`, or `auto` (if the disk outlives the machine)",
     )
     fly_api_socket: PathOrWord = Field(
-        default="/.fly/api", description="socket of fly.io's machine API, which issues tokens where no file has them"
+        default="/.fly/api", description="socket of fly.io's machine API, which issues tokens if there is no token file"
     )
     app_credentials: Literal["inherit", "withhold"] = Field(
         default="inherit", description="let the app `inherit` the AWS credential variables, or `withhold` them from it"
@@ -176,7 +176,7 @@ class Settings(BaseModel):
             if not getattr(self, name):
                 raise ValueError(f"{name}: '' is not a path; leave the setting out")
         if self.app_user is not None and not _ACCOUNT.fullmatch(self.app_user):
-            raise ValueError(f"app_user: {self.app_user!r} is not of the form user, user:group, uid or uid:gid")
+            raise ValueError(f"app_user: {self.app_user!r} is not user, user:group, uid or uid:gid")
         if not SHORTEST_STREAM_INTERVAL <= self.stream_interval <= LONGEST_STREAM_INTERVAL:
             raise ValueError(f"stream_interval: {format_duration(self.stream_interval)!r} is not between 100ms and 1m")
         if self.lease_ttl < SHORTEST_TTL:
@@ -188,11 +188,11 @@ class Settings(BaseModel):
 
     @property
     def why_not_streamed(self) -> str:
-        """The setting that keeps every database from being streamed; empty if there is none."""
+        """The setting that prevents all streaming; empty if there is none."""
         if self.stream == "off":
             return "stream=off"
         if self.stream == "auto" and self.lease == "off":
-            return "lease=off: only stream=on streams without a lease, where there is never a second machine"
+            return "lease=off: without a lease, streaming needs stream=on, and that there is never a second machine"
         return ""
 
     def database_list(self) -> tuple[Database, ...]:
@@ -201,12 +201,12 @@ class Settings(BaseModel):
 
 
 def listen_address(listen: str) -> tuple[str, int] | None:
-    """Host and port of the `listen` setting, None when it is off. Raises ValueError."""
+    """Host and port of the `listen` setting, None if it is off. Raises ValueError."""
     if listen == "off":
         return None
     host, separator, port = listen.rpartition(":")
     if not separator or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"listen: {listen!r} is not of the form host:port, like 0.0.0.0:9180, or off")
+        raise ValueError(f"listen: {listen!r} is neither host:port, like 0.0.0.0:9180, nor off")
     return host.strip("[]"), int(port)
 
 
@@ -226,11 +226,11 @@ def _require_names(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.name in RESERVED_NAMES or not path.name:
             raise ValueError(
-                f"databases: {str(path)!r} cannot be used: the store needs this name for itself; rename the file, or list a "
+                f"databases: {str(path)!r} cannot be used: its name is reserved in the store; rename the file, or list a "
                 "symbolic link with another name"
             )
         if not _is_utf8(path.name):
-            raise ValueError(f"databases: {str(path)!r}: the name is not UTF-8, as keys in the store are")
+            raise ValueError(f"databases: {str(path)!r}: the name is not UTF-8, which keys in the store must be")
         if names.count(path.name) > 1:
             raise ValueError(f"databases: two files are named {path.name!r}; names in the store must differ")
 

@@ -1,4 +1,4 @@
-"""Settings that a program gives as values: neither `SIDECAR_*` variables nor a file are read."""
+"""Settings that a program passes as values, without reading `SIDECAR_*` variables or a file."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ SOURCE = "argument"
 
 
 def configure(given: Settings | Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Configuration:
-    """The configuration of these settings; credentials come from the `AWS_*` variables. Raises `ConfigurationError`."""
+    """The configuration with these settings; credentials come from the `AWS_*` variables. Raises `ConfigurationError`."""
     environ = os.environ if environ is None else environ
     settings = given if isinstance(given, Settings) else _validate(given)
     environment = read_environment(environ)
@@ -38,7 +38,7 @@ def _validate(values: Mapping[str, Any]) -> Settings:
 
 
 def _explained(error: ValidationError, values: Mapping[str, Any]) -> ConfigurationError:
-    """One line for the first argument that is wrong."""
+    """One line about the first argument that is wrong."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     field = Settings.model_fields.get(name)

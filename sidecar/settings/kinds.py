@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how each is read, checked, named on a command line and shown."""
+"""The kinds of values that settings have: how each is read, validated, named on the command line and shown."""
 
 import re
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ SMALLEST_ALERT = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a field says about its values; pydantic keeps it with the field's metadata."""
+    """Properties of a field's values, which pydantic keeps in the field's metadata."""
 
     metavar: str
-    secret: bool = False  # never shown, not even when it is wrong
+    secret: bool = False  # never shown, not even in an error
     repeatable: bool = False
     size: bool = False
 
 
 def kind_of(field: FieldInfo) -> Kind:
-    """The kind that a field was declared with, or one for its choices."""
+    """The kind that a field was declared with, or one made from its choices."""
     if choices := choices_of(field):
         return Kind(f"[{'|'.join(choices)}]")
     return next(each for each in field.metadata if isinstance(each, Kind))
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a setting may be, empty when it is not one of some."""
+    """The allowed words of a setting, empty if it is not a choice of words."""
     if get_origin(field.annotation) is Literal:
         return get_args(field.annotation)
     if isinstance(field.annotation, type) and issubclass(field.annotation, StrEnum):
@@ -44,13 +44,13 @@ def choices_of(field: FieldInfo) -> tuple[str, ...]:
 
 
 def range_of(field: FieldInfo) -> tuple[int, int]:
-    """The smallest and the largest number that a setting may be."""
+    """The smallest and the largest allowed number of a setting."""
     bounds = {name: int(getattr(each, name)) for each in field.metadata for name in ("ge", "le") if hasattr(each, name)}
     return bounds["ge"], bounds["le"]
 
 
 def format_value(field: FieldInfo, value: object) -> str:
-    """A value for people: durations and sizes as they are written, secrets and passwords masked, `-` for none."""
+    """A value for people: durations and sizes with units, secrets and passwords masked, `-` for no value."""
     if isinstance(value, timedelta):
         return format_duration(value)
     if isinstance(value, tuple):
@@ -72,7 +72,7 @@ def _require_positive(value: timedelta) -> timedelta:
 
 def _require_number(value: object) -> object:
     if isinstance(value, bool):
-        raise ValueError("it is a whole number")  # noqa: TRY004 - what pydantic catches
+        raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic catches ValueError
     return value
 
 
@@ -103,7 +103,9 @@ def _parse_growth(value: object) -> object:
     except ValueError:
         raise ValueError("neither a size like 2GiB nor a growth like 50%") from None
     if size < SMALLEST_ALERT:
-        raise ValueError(f"a size must be at least {format_size(SMALLEST_ALERT)}: every database soon exceeds less")
+        raise ValueError(
+            f"a size must be at least {format_size(SMALLEST_ALERT)}: every database soon exceeds a smaller one"
+        )
     return Growth(limit=size)
 
 

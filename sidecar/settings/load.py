@@ -1,8 +1,7 @@
 """Loads the settings: flags over `SIDECAR_*` variables over `sidecar.toml` (or `SIDECAR_CONFIG`) over defaults.
 
-pydantic-settings asks the sources and validates the result. What it would let pass is refused here: a name that is no
-setting is an error wherever it stands, because a typo must not silently disable a backup, and so is a named file that
-is missing.
+pydantic-settings reads the sources and validates the result. This module also refuses what it would accept: a name that
+is not a setting, in any source, because a typo must not silently disable a backup, and a missing `SIDECAR_CONFIG` file.
 """
 
 import difflib
@@ -38,7 +37,7 @@ DEFAULT_FILE = "sidecar.toml"
 
 
 class LoadedSettings(Settings, BaseSettings):
-    """Settings that were read from outside. Lists are separated by commas there, not written as JSON."""
+    """Settings that were read from outside, where lists are separated by commas instead of written as JSON."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, enable_decoding=False, validate_default=False)
 
@@ -49,25 +48,25 @@ class LoadedSettings(Settings, BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """A value as it was written, and the source that has it."""
+    """A value as it was written, and its source."""
 
     value: object
     source: str
 
 
 class _Noted(PydanticBaseSettingsSource):
-    """A source that notes what it gives. Sources are asked strongest first, so the first value noted is the one used."""
+    """A source that records its values. Sources are read strongest first, so the first value recorded is the one used."""
 
     def __init__(self, source: PydanticBaseSettingsSource, name: str, given: dict[str, _Given]) -> None:
         super().__init__(source.settings_cls)
         self._source, self._name, self._given = source, name, given
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The wrapped source's answer."""
+        """The value from the wrapped source."""
         return self._source.get_field_value(field, field_name)
 
     def __call__(self) -> dict[str, Any]:
-        """The wrapped source's values."""
+        """The values from the wrapped source."""
         values = self._source()
         for name, value in values.items():
             self._given.setdefault(name, _Given(value, self._name))
@@ -112,7 +111,7 @@ def _in_lower_case(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _read_file(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """The name of the file and its values; none where there is no file and none was named."""
+    """The name of the file and its values; empty if no file was named and the default one does not exist."""
     named = read_variable(environ, CONFIG_VARIABLE)
     path = Path(named or DEFAULT_FILE)
     if not named and not path.exists():
@@ -125,12 +124,12 @@ def _read_file(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}", 'a line reads like interval = "5m"') from error
+        raise ConfigurationError(f"{path} is not TOML: {error}", 'a line looks like interval = "5m"') from error
     for name, value in values.items():
         _require_at_top(path, name, value)
         _require_known(name, f"{path}: {name}", set(Settings.model_fields))
         if any("\0" in str(each) for each in (value if isinstance(value, list) else [value])):
-            raise ConfigurationError(f"{path}: {name} contains a NUL character", "remove it; no setting may have one")
+            raise ConfigurationError(f"{path}: {name} contains a NUL character", "remove it")
     return str(path), values
 
 
@@ -151,14 +150,14 @@ def _require_known(name: str, shown: str, known: set[str]) -> None:
 
 
 def _explained(error: ValidationError, given: Mapping[str, _Given]) -> ConfigurationError:
-    """One line for the first thing that is wrong, with the value as it was written."""
+    """One line about the first problem, with the value as it was written."""
     first = error.errors()[0]
     if first["type"] == "missing":
         name = str(first["loc"][0])
         return ConfigurationError(
             f"no {name} given", f"set {PREFIX}{name.upper()} or --database to the path of the SQLite file"
         )
-    if not first["loc"]:  # found by looking at the settings together; the message begins with the name
+    if not first["loc"]:  # from the validator of the whole model, whose messages begin with the setting's name
         reason = first["msg"].removeprefix("Value error, ")
         return ConfigurationError(reason, _source_hint(reason.partition(":")[0], given))
     name = str(first["loc"][0])

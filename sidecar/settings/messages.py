@@ -1,4 +1,4 @@
-"""What is wrong with a setting, in a user's terms instead of pydantic's type names."""
+"""Messages about wrong settings, in a user's terms instead of pydantic's type names."""
 
 from pydantic.fields import FieldInfo
 
@@ -9,7 +9,7 @@ _NUMBERS = {"greater_than_equal", "less_than_equal", "int_parsing", "int_type", 
 
 
 def explain(field: FieldInfo, kind: str, words: str, given: object) -> str:
-    """Says what the setting may be; `kind` and `words` are the type and the message of pydantic's error."""
+    """What the setting must be; `kind` and `words` are the type and the message of pydantic's error."""
     if choices := choices_of(field):
         quoted = isinstance(given, bool) and "on" in choices
         return f"must be one of {', '.join(choices)}" + (

@@ -294,7 +294,7 @@ def test_two_databases_of_the_same_name_are_refused() -> None:
 @pytest.mark.parametrize("name", ["diverged", "stream", "lease.json", ".sidecar"])
 def test_names_that_the_store_needs_for_itself_are_refused(name: str) -> None:
     told = refused({"SIDECAR_DATABASES": f"/data/{name}"})
-    assert "the store needs this name for itself" in told
+    assert "its name is reserved in the store" in told
     assert "symbolic link with another name" in told
 
 
