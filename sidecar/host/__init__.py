@@ -1,7 +1,7 @@
 """This machine: files, mounts, locks, users, processes, memory, clock."""
 
 from sidecar.host.accounts import account_of, to_become
-from sidecar.host.clock import Clock, SystemClock, kernel_boot
+from sidecar.host.clock import Clock, SystemClock, kernel_boot, process_age
 from sidecar.host.creations import Creation, Seen
 from sidecar.host.descendants import Descendants, Process
 from sidecar.host.endpoints import OWN, canonical
@@ -89,6 +89,7 @@ __all__ = [
     "obstacle",
     "passed_on",
     "permissions_of",
+    "process_age",
     "read",
     "require_command",
     "require_room",
