@@ -1,9 +1,9 @@
-# Two images. Target `bundle` is what GHCR has: /opt/sidecar, to be copied into any image with glibc. The last one, which
-# `fly deploy` takes, is the demo app with it: what an image of yours would look like.
-# Digests are those of docker-library/repo-info (Python 3.14.7); dependabot moves them on.
+# Two images. Target `bundle` is published on GHCR: /opt/sidecar, to be copied into any image with glibc. The last target,
+# which `fly deploy` uses, is the demo app with the bundle: an example for your own image.
+# Digests are those of docker-library/repo-info (Python 3.14.7); dependabot updates them.
 
-# The older Debian on purpose: what is built on it runs on newer glibc, never the other way round. Not slim: PyInstaller
-# needs binutils and make.
+# The older Debian on purpose: what is built here also runs on newer versions of glibc, but not on older ones. Not slim,
+# because PyInstaller needs binutils, and the build needs make.
 FROM python:3.14-bookworm@sha256:bfb689a7986adc6d5f16722e06c78e755efe4062e56276715fef450cbad09436 AS build
 WORKDIR /src
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
@@ -11,14 +11,14 @@ COPY infra/bundle infra/bundle
 COPY sidecar sidecar
 RUN make bundle
 
-# No more than Debian and the bundle, so that it also runs by itself, beside an app that shares its data directory.
+# Only Debian and the bundle, so that it also runs as a container of its own beside an app that shares its data directory.
 FROM debian:trixie-slim@sha256:3a39a0592364683e6bab97937b72cad5a8fa6dcbbee90edb3bb48c7f8e94f258 AS bundle
 COPY --from=build /src/dist/sidecar /opt/sidecar
 EXPOSE 9180
 ENTRYPOINT ["/opt/sidecar/sidecar"]
 CMD ["run"]
 
-# The demo's own dependencies, as an app of yours has them. sidecar brings all it needs and shares none of these.
+# The demo's own dependencies, like those of your app. sidecar includes everything that it needs and shares none of them.
 FROM python:3.14-slim-trixie@sha256:e11c17f46f87983eb946b121694dedba6290ee2b0dd5294d137d82943502d179 AS app
 WORKDIR /src
 COPY constraints.txt ./
@@ -43,8 +43,8 @@ ENV PATH=/opt/app/bin:/opt/sidecar:$PATH \
     GUESTBOOK_PORT=8080 \
     SIDECAR_DATABASES=/data/guestbook.db \
     SIDECAR_APP_USER=app
-# No USER: sidecar stays root, because fly.io's token socket is root's only. The app runs as `app` (SIDECAR_APP_USER) and
-# can reach neither.
+# No USER: sidecar runs as root, because only root can use fly.io's token socket. The app runs as `app` (SIDECAR_APP_USER),
+# which can access neither.
 EXPOSE 8080 9180
 ENTRYPOINT ["/opt/sidecar/sidecar", "run", "--"]
 CMD ["python", "-m", "sidecar.demo"]

@@ -7,13 +7,13 @@ BUNDLING := build/venv-bundle
 MEASURED := build/venv-bench
 
 .PHONY: help demo quick test chaos stress apps check bench docs generate bundle format clean
-help: ## what can be made
+help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
-demo: $(READY) ## the main job in a minute: write, lose the machine, boot again, every row is back
+demo: $(READY) ## see it work in a minute: write, lose the machine, boot again, every row is back
 	@$(BIN)/sidecar demo
 
-quick: $(READY) ## unit and property tests, in under a minute: for while you work
+quick: $(READY) ## unit and property tests, in under a minute
 	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal tests/unit tests/properties
 
 test: $(READY) ## the whole suite, against a real S3 server
@@ -22,10 +22,10 @@ test: $(READY) ## the whole suite, against a real S3 server
 chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a boot that must lose nothing published
 	@$(BIN)/python -m tests.chaos
 
-stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of everybody: what streaming captures is compared byte for byte
+stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of all processes: what streaming captures is compared byte by byte
 	@$(BIN)/python -m tests.stress
 
-apps: $(READY) ## five applications from PyPI and npm on machines that are lost: every row is kept (installs them once; needs node)
+apps: $(READY) ## five applications from PyPI and npm on machines that are lost: no row may be lost (installs them once; needs node)
 	@$(BIN)/python -m tests.apps
 
 check: $(READY) ## format, lint, types, import rule
@@ -37,26 +37,26 @@ check: $(READY) ## format, lint, types, import rule
 bench: $(MEASURED)/.ready ## speed and memory, measured and printed
 	@$(MEASURED)/bin/python -m tests.benchmarks
 
-bundle: $(BUNDLING)/.ready ## dist/sidecar: runs in any image with glibc, no Python needed (on Linux, with binutils)
+bundle: $(BUNDLING)/.ready ## build dist/sidecar, which runs in any image with glibc without Python (on Linux, with binutils)
 	@PYTHONHASHSEED=1 PYINSTALLER_CONFIG_DIR=build/pyinstaller $(BUNDLING)/bin/pyinstaller --noconfirm --clean --log-level ERROR \
 		--distpath dist --workpath build/pyinstaller infra/bundle/sidecar.spec
 	@dist/sidecar/sidecar --version
 	@echo "dist/sidecar: $$(du -s --apparent-size --block-size=MB dist/sidecar | cut -f1); needs $$(grep -rhao 'GLIBC_2\.[0-9]*' dist/sidecar | sort -Vu | tail -n 1)"
 
-docs: $(READY) ## build/site from docs/; a broken link or anchor, or a page that is not in the navigation, fails
+docs: $(READY) ## build build/site from docs/; fails on a broken link or anchor, or a page that is not in the navigation
 	@rm -rf build/site
 	@$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --write-all \
 		--builder dirhtml --doctree-dir build/doctrees docs build/site
 
-generate: $(READY) ## the generated parts of docs/, and the dashboard
+generate: $(READY) ## update the generated parts of docs/, and the dashboard
 	@$(BIN)/python -m tests.docs
 	@$(BIN)/python -m tests.dashboard
 
-format: $(READY) ## what `check` would complain about, where a tool can mend it
+format: $(READY) ## fix what `check` complains about, as far as a tool can
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-clean: ## remove the virtual environment, what was built, and caches
+clean: ## remove the virtual environment, build results and caches
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(READY): pyproject.toml constraints.txt
@@ -66,8 +66,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
 	@touch $@
 
-# Apart from $(VENV): what is not installed here cannot slip into the bundle, nor into memory (structlog loads rich and
-# greenlet where they are, and tools for development bring both).
+# Separate from $(VENV), so that development tools get neither into the bundle nor into the measured memory (structlog
+# imports rich and greenlet if they are installed).
 build/venv-%/.ready: pyproject.toml constraints.txt
 	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@echo "installing into $(@D) (once) ..."

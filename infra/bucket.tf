@@ -4,7 +4,7 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
-# Names spelled out, not read from resources: so a plan shows every policy whole, even before anything exists.
+# Names are spelled out instead of read from resources, so that a plan shows every policy in full before anything exists.
 locals {
   account_id     = data.aws_caller_identity.current.account_id
   iam_arn        = "arn:${data.aws_partition.current.partition}:iam::${local.account_id}"
@@ -14,15 +14,15 @@ locals {
 }
 
 resource "aws_s3_bucket" "store" {
-  # checkov:skip=CKV_AWS_144: a copy in a second region doubles the bill; whoever needs one adds replication
+  # checkov:skip=CKV_AWS_144: a copy in a second region doubles the bill; add replication if you need one
   # checkov:skip=CKV_AWS_145: SSE-S3 is the default; create_kms_key chooses KMS
-  # checkov:skip=CKV2_AWS_62: nothing listens to events; sidecar's own metrics tell when a restore point is missing
+  # checkov:skip=CKV2_AWS_62: nothing listens to events; sidecar's own metrics show when a restore point is missing
   bucket = var.bucket
 
-  # The two together: neither a `destroy` nor a renamed bucket may take the restore points with it.
+  # Together with `prevent_destroy`: neither a `destroy` nor a renamed bucket may delete the restore points.
   force_destroy = false
 
-  # Versions can only be locked in a bucket that was created with it.
+  # Object Lock is only possible in a bucket that was created with it.
   object_lock_enabled = var.object_lock != null
 
   lifecycle {
@@ -42,7 +42,7 @@ resource "aws_s3_bucket_ownership_controls" "store" {
   bucket = aws_s3_bucket.store.id
 
   rule {
-    object_ownership = "BucketOwnerEnforced" # ACLs are off: policies alone decide
+    object_ownership = "BucketOwnerEnforced" # disables ACLs: only policies decide
   }
 }
 
@@ -74,14 +74,14 @@ resource "aws_s3_bucket_policy" "store" {
     Version = "2012-10-17"
     Statement = concat(
       jsondecode(templatefile("${path.module}/policies/bucket.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
-      # sidecar publishes with `If-None-Match: *`. This holds a stolen credential to it too. Lease and parts are exempt:
-      # lease.json is replaced all the time, and parts of an upload take no conditions.
+      # sidecar publishes with `If-None-Match: *`. This enforces it for stolen credentials as well. Lease and parts are
+      # exempt: lease.json is replaced all the time, and parts of an upload cannot have conditions.
       # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
       jsondecode(templatefile("${path.module}/policies/restore_points.json.tftpl", { bucket_arn = local.bucket_arn })).Statement,
     )
   })
 
-  # A policy is judged "public" or not by the block's rules: have them first.
+  # The public access block must exist first, so that it applies to the policy.
   depends_on = [aws_s3_bucket_public_access_block.store]
 }
 
@@ -102,9 +102,9 @@ resource "aws_s3_bucket_object_lock_configuration" "store" {
 resource "aws_s3_bucket_lifecycle_configuration" "store" {
   bucket = aws_s3_bucket.store.id
 
-  # Current objects expire by tag and by nothing else. sidecar tags a restore point when a newer one supersedes it, so the
-  # newest one has no tag and stays, however long the app sleeps; nor does any rule know the tag `held`. A segment of a
-  # stream has its tag from the start.
+  # Current objects expire only by tag. sidecar tags a restore point when a newer one supersedes it, so the newest one has no
+  # tag and is kept, however long the app sleeps; no rule matches the tag `held`. A segment of a stream has its tag from the
+  # start.
   dynamic "rule" {
     for_each = var.retention_days
     iterator = tier
@@ -126,7 +126,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
     }
   }
 
-  # What was expired, deleted or overwritten can be brought back for a while, then its storage ends. This touches no current object.
+  # Expired, deleted and overwritten objects can be recovered for a while. This touches no current object.
   rule {
     id     = "forget-noncurrent"
     status = "Enabled"
@@ -138,7 +138,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
     }
   }
 
-  # An upload that was killed leaves parts that cost but are shown nowhere. No filter: tags do not exist before completion.
+  # An interrupted upload leaves parts that cost money but are not listed. No filter: there are no tags before completion.
   rule {
     id     = "abort-incomplete-uploads"
     status = "Enabled"
@@ -150,7 +150,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
     }
   }
 
-  # A delete marker with no versions left below it: a marker, no data.
+  # A delete marker without any versions left holds no data.
   rule {
     id     = "forget-delete-markers"
     status = "Enabled"
@@ -162,7 +162,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
     }
   }
 
-  # The lease is renewed every 40 s: two thousand versions a day that nobody will ask for.
+  # The lease is renewed every 40 s, which makes two thousand useless versions a day.
   dynamic "rule" {
     for_each = local.prefixes
     iterator = app
@@ -188,7 +188,7 @@ resource "aws_kms_key" "store" {
   count                   = var.create_kms_key ? 1 : 0
   description             = "Restore points in ${var.bucket}"
   enable_key_rotation     = true
-  deletion_window_in_days = 30 # the longest there is: without the key every restore point is noise
+  deletion_window_in_days = 30 # the maximum: without the key, every restore point is unreadable
 
   policy = templatefile("${path.module}/policies/key.json.tftpl", {
     partition  = data.aws_partition.current.partition

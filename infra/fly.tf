@@ -1,4 +1,4 @@
-# Who may write: each fly.io app its own role, by fly.io's identity tokens. No key exists.
+# Who may write: each fly.io app has its own role, which it assumes with fly.io's identity tokens. There are no keys.
 
 locals {
   fly_provider_arn = "${local.iam_arn}:oidc-provider/oidc.fly.io/${var.fly_organization}"
@@ -15,10 +15,10 @@ resource "aws_iam_role" "writer" {
   for_each             = var.apps
   name                 = "sidecar-writer-${each.key}"
   path                 = "/sidecar/"
-  description          = "fly.io app ${each.key}: adds restore points under ${local.prefixes[each.key]}/, deletes nothing"
+  description          = "fly.io app ${each.key}: adds restore points under ${local.prefixes[each.key]}/, cannot delete"
   permissions_boundary = var.permissions_boundary_arn
 
-  # sidecar asks for an hour; a stolen session ends with it.
+  # sidecar requests one hour, so a stolen session ends within that.
   max_session_duration = 3600
 
   assume_role_policy = templatefile("${path.module}/policies/fly_trust.json.tftpl", {
@@ -35,8 +35,8 @@ resource "aws_iam_role_policy" "writer" {
   name     = "write-restore-points"
   role     = aws_iam_role.writer[each.key].id
 
-  # ListBucket on the prefix also turns the 403 for a missing key into the 404 that means "nothing there yet".
-  # GetObjectTagging because PutObjectTagging replaces all tags of an object: unread, a hold set by hand would be lost.
+  # With ListBucket on the prefix, a missing key gives 404 instead of 403, which means that nothing has been published yet.
+  # GetObjectTagging is needed because PutObjectTagging replaces all tags: a hold that was set by hand would be lost.
   policy = templatefile("${path.module}/policies/writer.json.tftpl", {
     bucket_arn = local.bucket_arn
     prefix     = local.prefixes[each.key]
@@ -48,7 +48,7 @@ resource "aws_iam_role_policy" "writer_kms" {
   name     = "use-the-key"
   role     = aws_iam_role.writer[each.key].id
 
-  # Decrypt is needed to write, too: parts of an upload are read again when it is completed.
+  # Writing also needs Decrypt: S3 reads the parts of an upload again when it is completed.
   policy = templatefile("${path.module}/policies/writer_kms.json.tftpl", {
     key_arn = aws_kms_key.store[0].arn
     region  = var.region

@@ -1,10 +1,10 @@
-# Optional: who read and wrote what, in a bucket of its own.
+# Optional: access logs, in a bucket of their own.
 
 resource "aws_s3_bucket" "logs" {
   # checkov:skip=CKV_AWS_144: access logs need no second region
   # checkov:skip=CKV_AWS_145: S3 delivers access logs only to buckets with SSE-S3
-  # checkov:skip=CKV2_AWS_62: nothing listens to events of logs
-  # checkov:skip=CKV_AWS_21: logs are written once and expire; versions would only keep them longer than was asked
+  # checkov:skip=CKV2_AWS_62: nothing listens to events
+  # checkov:skip=CKV_AWS_21: logs are written once and expire; versions would only keep them longer than requested
   count         = var.access_log_days == null ? 0 : 1
   bucket        = "${var.bucket}-logs"
   force_destroy = false

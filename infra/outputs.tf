@@ -1,5 +1,5 @@
 output "fly_env" {
-  description = "For each app the lines of `[env]` in its fly.toml: `terraform output -json fly_env | jq -r '.\"my-app\"'`."
+  description = "The `[env]` lines for each app's fly.toml: `terraform output -json fly_env | jq -r '.\"my-app\"'`."
   value = {
     for app, prefix in local.prefixes : app => <<-EOT
       [env]
@@ -16,12 +16,12 @@ output "bucket" {
 }
 
 output "stores" {
-  description = "For each app its store, as `SIDECAR_STORE` wants it."
+  description = "The store of each app, for `SIDECAR_STORE`."
   value       = { for app, prefix in local.prefixes : app => "s3://${var.bucket}/${prefix}" }
 }
 
 output "writer_role_arns" {
-  description = "For each app the ARN of its writer role, for `AWS_ROLE_ARN`."
+  description = "The ARN of each app's writer role, for `AWS_ROLE_ARN`."
   value       = local.writer_role_arns
 }
 
@@ -31,7 +31,7 @@ output "fly_oidc_provider_arn" {
 }
 
 output "kms_key_arn" {
-  description = "ARN of the key that encrypts the restore points; null with SSE-S3."
+  description = "ARN of the KMS key that encrypts the restore points; null with SSE-S3."
   value       = one(aws_kms_key.store[*].arn)
 }
 

@@ -9,7 +9,7 @@ terraform {
     }
   }
 
-  # Bucket and region are given at `init` (see README): the outputs of bootstrap say which.
+  # Bucket and region are given at `init` (see README); they are outputs of bootstrap.
   backend "s3" {
     key          = "sidecar/infra.tfstate"
     encrypt      = true

@@ -1,10 +1,10 @@
-# What workflows of one repository may do: every job plans, only jobs of the environment `production` apply.
+# What the workflows of one repository may do: every job can plan, only jobs of the environment `production` can apply.
 
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
-# Names spelled out, not read from resources: so a plan shows every policy whole, even before anything exists.
+# Names are spelled out instead of read from resources, so that a plan shows every policy in full before anything exists.
 locals {
   iam_arn = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}"
 
@@ -20,8 +20,8 @@ locals {
     ) : "",
   ])
 
-  # A job that names an environment has it as its subject, whatever the branch; a pull request never has a branch's. So
-  # which branches may apply is a setting of the environment `production` on GitHub: only main (see README).
+  # The subject of a job that names an environment is that environment, whatever the branch; that of a pull request is never a
+  # branch. So the environment `production` on GitHub must be restricted to main (see README).
   plan_subjects  = flatten([for each in local.repositories : ["${each}:pull_request", "${each}:ref:refs/heads/main"]])
   apply_subjects = [for each in local.repositories : "${each}:environment:production"]
 
@@ -46,7 +46,7 @@ resource "aws_iam_openid_connect_provider" "github" {
 resource "aws_iam_role" "plan" {
   name                 = "sidecar-plan"
   path                 = "/sidecar-ci/"
-  description          = "Workflows of ${var.github_owner}/${var.github_repository}: read what Terraform manages, no restore point"
+  description          = "Workflows of ${var.github_owner}/${var.github_repository}: read what Terraform manages, no restore points"
   max_session_duration = 3600
 
   assume_role_policy = templatefile("${path.module}/policies/github_trust.json.tftpl", {
@@ -109,8 +109,8 @@ resource "aws_iam_role_policy" "apply_kms" {
   })
 }
 
-# Who can write a role's policy can give it anything, and take the role. The boundary ends that: no role made by the apply
-# role can ever do more than a writer does, and the apply role cannot change the boundary.
+# Whoever can write a role's policy can give it any permission and then assume it. The boundary prevents that: no role
+# created by the apply role can ever do more than a writer, and the apply role cannot change the boundary.
 resource "aws_iam_policy" "writer_boundary" {
   name        = "sidecar-writer-boundary"
   path        = "/sidecar-ci/"

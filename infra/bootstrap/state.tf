@@ -1,9 +1,9 @@
-# Where Terraform keeps its states. The lock is a file beside the state (`use_lockfile`): no table is needed.
+# Where Terraform keeps its states. The lock is an object beside the state (`use_lockfile`), so no table is needed.
 
 resource "aws_s3_bucket" "state" {
-  # checkov:skip=CKV_AWS_144: a state can be imported anew; a second region is not worth its cost
+  # checkov:skip=CKV_AWS_144: a state can be imported again; a second region is not worth its cost
   # checkov:skip=CKV_AWS_145: the states hold no secrets; SSE-S3 needs no key that could be lost
-  # checkov:skip=CKV_AWS_18: who changed the state is in the workflow's runs
+  # checkov:skip=CKV_AWS_18: the workflow's runs show who changed the state
   # checkov:skip=CKV2_AWS_62: nothing listens to events
   bucket        = var.state_bucket
   force_destroy = false
@@ -39,7 +39,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   }
 }
 
-# A state that was damaged or overwritten is an earlier version away.
+# A damaged or overwritten state can be replaced by an earlier version.
 resource "aws_s3_bucket_versioning" "state" {
   bucket = aws_s3_bucket.state.id
 

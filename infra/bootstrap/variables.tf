@@ -19,7 +19,7 @@ variable "state_bucket" {
 }
 
 variable "store_bucket" {
-  description = "The `bucket` that `infra` will make for restore points. The roles made here can set up this bucket and its `-logs` sibling, and no other."
+  description = "The `bucket` that `infra` will create for restore points. The roles created here can set up this bucket and its `-logs` sibling, and no other."
   type        = string
 
   validation {
@@ -29,11 +29,11 @@ variable "store_bucket" {
 }
 
 variable "github_owner" {
-  description = "Owner of the repository whose workflows plan and apply, like `example-org`."
+  description = "Owner of the repository whose workflows run plan and apply, like `example-org`."
   type        = string
 
   validation {
-    # No wildcard can get into the trust policy.
+    # Keeps wildcards out of the trust policy.
     condition     = can(regex("^[A-Za-z0-9](-?[A-Za-z0-9])*$", var.github_owner))
     error_message = "github_owner must be the name of a GitHub user or organization."
   }
@@ -50,50 +50,50 @@ variable "github_repository" {
 }
 
 variable "github_owner_id" {
-  description = "Number of the owner: `gh api users/example-org --jq .id`. Part of the immutable subject."
+  description = "Numeric id of the owner: `gh api users/example-org --jq .id`. Part of the immutable subject."
   type        = number
 
   validation {
     condition     = var.github_owner_id > 0 && floor(var.github_owner_id) == var.github_owner_id
-    error_message = "github_owner_id is a positive whole number."
+    error_message = "github_owner_id must be a positive whole number."
   }
 }
 
 variable "github_repository_id" {
-  description = "Number of the repository: `gh api repos/example-org/example-app --jq .id`. Part of the immutable subject."
+  description = "Numeric id of the repository: `gh api repos/example-org/example-app --jq .id`. Part of the immutable subject."
   type        = number
 
   validation {
     condition     = var.github_repository_id > 0 && floor(var.github_repository_id) == var.github_repository_id
-    error_message = "github_repository_id is a positive whole number."
+    error_message = "github_repository_id must be a positive whole number."
   }
 }
 
 variable "github_subject_forms" {
-  description = "Which forms of GitHub's subject are trusted: `classic` (`repo:ORG/REPO:...`), `immutable` (`repo:ORG@ID/REPO@ID:...`, the default of repositories created since July 2026), or both. Drop `classic` once your tokens carry the immutable one: a name can be taken over after a rename, a number cannot."
+  description = "Which forms of GitHub's subject are trusted: `classic` (`repo:ORG/REPO:...`), `immutable` (`repo:ORG@ID/REPO@ID:...`, the default of repositories created since July 2026), or both. Drop `classic` once your tokens have the immutable one: a name can be taken over after a rename, an id cannot."
   type        = set(string)
   default     = ["classic", "immutable"]
 
   validation {
     condition     = length(var.github_subject_forms) > 0 && length(setsubtract(var.github_subject_forms, ["classic", "immutable"])) == 0
-    error_message = "github_subject_forms has classic, immutable, or both."
+    error_message = "github_subject_forms must have classic, immutable, or both."
   }
 }
 
 variable "create_github_oidc_provider" {
-  description = "Whether to create the IAM identity provider for GitHub Actions. An account can have it only once: false when it exists already."
+  description = "Whether to create the IAM identity provider for GitHub Actions. An account can have it only once: set false if it already exists."
   type        = bool
   default     = true
 }
 
 variable "state_noncurrent_days" {
-  description = "How long an earlier state can be brought back."
+  description = "Days for which an earlier state can be recovered."
   type        = number
   default     = 90
 
   validation {
     condition     = var.state_noncurrent_days >= 1 && floor(var.state_noncurrent_days) == var.state_noncurrent_days
-    error_message = "state_noncurrent_days are whole days, at least 1."
+    error_message = "state_noncurrent_days must be whole days, at least 1."
   }
 }
 

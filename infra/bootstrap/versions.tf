@@ -1,4 +1,4 @@
-# No backend: this stack makes the bucket that states live in. Its own state moves there afterwards (see README).
+# No backend: this stack creates the bucket for states. Its own state moves there afterwards (see README).
 terraform {
   required_version = ">= 1.10.0"
 

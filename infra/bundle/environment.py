@@ -1,7 +1,7 @@
-"""Runs before sidecar in the bundle: undoes what PyInstaller's bootloader did to the environment.
+"""Runs before sidecar in the bundle and restores the environment that PyInstaller's bootloader has changed.
 
-The bootloader puts the bundle's libraries on LD_LIBRARY_PATH and starts itself anew, so that the loader finds them. The
-loader has read the variable by now. The app must not inherit it: it would get our OpenSSL in place of its own.
+The bootloader adds the bundle's libraries to LD_LIBRARY_PATH and executes itself again, so that the loader finds them. The
+loader has read the variable by now. The app must not inherit it: it would load our OpenSSL instead of its own.
 """
 
 import os

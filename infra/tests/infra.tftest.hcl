@@ -1,5 +1,5 @@
-# The rules of the stack, on a mocked provider: no account, no network. `terraform test`, or `tofu test`.
-# Plans only: what `prevent_destroy` protects no test could take down again.
+# Checks the stack with a mocked provider, without account or network. Run it with `terraform test` or `tofu test`.
+# It only plans: a test could not destroy what `prevent_destroy` protects.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
@@ -28,7 +28,7 @@ run "bucket_is_private_encrypted_versioned_and_stays" {
       aws_s3_bucket_public_access_block.store.ignore_public_acls,
       aws_s3_bucket_public_access_block.store.restrict_public_buckets,
     ])
-    error_message = "public access must be blocked four ways"
+    error_message = "all four settings must block public access"
   }
 
   assert {
@@ -59,7 +59,7 @@ run "bucket_is_private_encrypted_versioned_and_stays" {
       for sid in ["TlsOnly", "Tls12OrNewer", "RestorePointsAreNeverOverwritten"] :
       one([for each in jsondecode(aws_s3_bucket_policy.store.policy).Statement : each.Effect if each.Sid == sid]) == "Deny"
     ])
-    error_message = "the bucket's policy must deny plain HTTP, TLS before 1.2, and overwriting a restore point"
+    error_message = "the bucket's policy must deny plain HTTP, TLS older than 1.2, and overwriting a restore point"
   }
 }
 
@@ -71,11 +71,11 @@ run "only_tagged_objects_expire" {
       for rule in aws_s3_bucket_lifecycle_configuration.store.rule :
       "${rule.filter[0].tag[0].key}=${rule.filter[0].tag[0].value}" => rule.expiration[0].days if length(rule.filter[0].tag) > 0
     } == { "sidecar-tier=recent" = 2, "sidecar-tier=hourly" = 14, "sidecar-tier=daily" = 90, "sidecar-tier=stream" = 35 }
-    error_message = "the three tiers and segments of streams expire, each by its tag"
+    error_message = "the three tiers and segments of streams must expire, each by its tag"
   }
 
   assert {
-    # S3 takes either days or this: a rule that has it expires no object.
+    # S3 accepts either days or this: a rule that has it expires no object.
     condition = alltrue([
       for rule in aws_s3_bucket_lifecycle_configuration.store.rule : rule.expiration[0].expired_object_delete_marker
       if length(rule.filter[0].tag) == 0 && length(rule.expiration) > 0
@@ -88,7 +88,7 @@ run "only_tagged_objects_expire" {
       for rule in aws_s3_bucket_lifecycle_configuration.store.rule : length(rule.filter[0].tag) + length(rule.filter[0].and)
       if length(rule.abort_incomplete_multipart_upload) > 0
     ]) == 0
-    error_message = "incomplete uploads are aborted by a rule without a filter"
+    error_message = "a rule without a filter must abort incomplete uploads"
   }
 
   assert {
@@ -97,12 +97,12 @@ run "only_tagged_objects_expire" {
       rule.id == "forget-noncurrent" && rule.noncurrent_version_expiration[0].noncurrent_days == 7
       if length(rule.noncurrent_version_expiration) > 0
     ])
-    error_message = "noncurrent versions must end, whatever they are"
+    error_message = "all noncurrent versions must expire"
   }
 
   assert {
     condition     = alltrue([for rule in aws_s3_bucket_lifecycle_configuration.store.rule : rule.status == "Enabled"])
-    error_message = "every rule must be in force"
+    error_message = "every rule must be enabled"
   }
 }
 
@@ -113,22 +113,22 @@ run "writer_adds_and_deletes_nothing" {
     condition = toset(flatten([
       for statement in jsondecode(aws_iam_role_policy.writer["guestbook"].policy).Statement : statement.Action
     ])) == toset(["s3:ListBucket", "s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"])
-    error_message = "the writer has these five actions and no other"
+    error_message = "the writer must have these six actions and no others"
   }
 
   assert {
     condition     = jsondecode(aws_iam_role_policy.writer["guestbook"].policy).Statement[0].Condition.StringLike["s3:prefix"] == "guestbook/*"
-    error_message = "the writer lists its own prefix"
+    error_message = "the writer must only list its own prefix"
   }
 
   assert {
     condition     = jsondecode(aws_iam_role_policy.writer["guestbook"].policy).Statement[1].Resource == "arn:aws:s3:::example-restore-points/guestbook/*"
-    error_message = "the writer reads and writes under its own prefix"
+    error_message = "the writer must read and write only under its own prefix"
   }
 
   assert {
     condition     = length(aws_iam_role_policy.writer_kms) == 0
-    error_message = "no key, no rights on keys"
+    error_message = "without a key, there must be no permission on keys"
   }
 }
 
@@ -140,7 +140,7 @@ run "trust_is_one_app_of_one_organization" {
       StringEquals = { "oidc.fly.io/example-org:aud" = "sts.amazonaws.com" }
       StringLike   = { "oidc.fly.io/example-org:sub" = "example-org:guestbook:*" }
     }
-    error_message = "the role must trust machines of this app, with STS as audience"
+    error_message = "the role must trust the machines of this app, with STS as the audience"
   }
 
   assert {
@@ -168,12 +168,12 @@ run "second_app_has_its_own_role_and_prefix" {
 
   assert {
     condition     = jsondecode(aws_iam_role_policy.writer["shop"].policy).Statement[1].Resource == "arn:aws:s3:::example-restore-points/eu/shop/*"
-    error_message = "the second app writes under its own prefix"
+    error_message = "the second app must write under its own prefix"
   }
 
   assert {
     condition     = jsondecode(aws_iam_role.writer["shop"].assume_role_policy).Statement[0].Condition.StringLike["oidc.fly.io/example-org:sub"] == "example-org:shop:*"
-    error_message = "the second role trusts the second app"
+    error_message = "the second role must trust the second app"
   }
 }
 
@@ -186,7 +186,7 @@ run "provider_that_exists_is_used" {
 
   assert {
     condition     = length(aws_iam_openid_connect_provider.fly) == 0 && output.fly_oidc_provider_arn == "arn:aws:iam::123456789012:oidc-provider/oidc.fly.io/example-org"
-    error_message = "an account can have the provider only once"
+    error_message = "an existing provider must not be created again"
   }
 }
 
@@ -199,12 +199,12 @@ run "own_key_is_used_through_s3_only" {
 
   assert {
     condition     = aws_kms_key.store[0].enable_key_rotation && one([for rule in aws_s3_bucket_server_side_encryption_configuration.store.rule : rule.bucket_key_enabled])
-    error_message = "the key must rotate, and the bucket key save requests"
+    error_message = "the key must rotate, and the bucket key must save requests"
   }
 
   assert {
     condition     = keys(aws_iam_role_policy.writer_kms) == ["guestbook"]
-    error_message = "every writer may use the key"
+    error_message = "every writer must be allowed to use the key"
   }
 }
 
@@ -217,7 +217,7 @@ run "object_lock" {
 
   assert {
     condition     = aws_s3_bucket.store.object_lock_enabled && aws_s3_bucket_object_lock_configuration.store[0].rule[0].default_retention[0].mode == "GOVERNANCE"
-    error_message = "the bucket must be made with Object Lock, and have a default"
+    error_message = "the bucket must be created with Object Lock and have a default"
   }
 }
 
@@ -230,12 +230,12 @@ run "access_logs" {
 
   assert {
     condition     = aws_s3_bucket.logs[0].bucket == "example-restore-points-logs" && length(aws_s3_bucket_logging.store) == 1
-    error_message = "access logs go to a bucket of their own"
+    error_message = "access logs must go to a bucket of their own"
   }
 
   assert {
     condition     = one([for rule in aws_s3_bucket_lifecycle_configuration.logs[0].rule : rule.expiration[0].days]) == 30
-    error_message = "access logs expire"
+    error_message = "access logs must expire"
   }
 }
 
@@ -244,7 +244,7 @@ run "none_of_the_options_by_default" {
 
   assert {
     condition     = length(aws_s3_bucket.logs) + length(aws_kms_key.store) + length(aws_s3_bucket_object_lock_configuration.store) == 0
-    error_message = "options cost money: they are off by default"
+    error_message = "options cost money, so they must be off by default"
   }
 }
 
@@ -288,7 +288,7 @@ run "prefixes_that_only_look_alike_are_fine" {
 
   assert {
     condition     = length(aws_iam_role.writer) == 2
-    error_message = "a and ab are two prefixes"
+    error_message = "a and ab must be accepted as two prefixes"
   }
 }
 

@@ -185,7 +185,7 @@ STREAMS = (
     Panel(
         "timeseries",
         "Bytes of segments, per hour",
-        "What the stream sends to the store, compressed. Restore points are counted apart.",
+        "What the stream sends to the store, compressed. Restore points are counted separately.",
         "bytes",
         ((hourly("sidecar_stream_uploaded_bytes_total", "database"), "{{database}}"),),
         (8, 8),
@@ -193,7 +193,7 @@ STREAMS = (
     Panel(
         "timeseries",
         "Frames in the WAL",
-        "Pages in the write-ahead log. It is kept at some hundreds; if it only grows, a reader of the app never ends its transaction.",
+        "Pages in the write-ahead log. It normally has a few hundred; if it only grows, a reader of the app never ends its transaction.",
         "none",
         ((f"max by (app, instance, database) (sidecar_wal_frames{EVERY})", "{{database}} {{instance}}"),),
         (8, 8),

@@ -1,5 +1,5 @@
-# The rules of the bootstrap stack, on a mocked provider: no account, no network. `terraform test`, or `tofu test`.
-# Plans only: what `prevent_destroy` protects no test could take down again.
+# Checks the bootstrap stack with a mocked provider, without account or network. Run it with `terraform test` or `tofu test`.
+# It only plans: a test could not destroy what `prevent_destroy` protects.
 
 mock_provider "aws" {
   mock_data "aws_caller_identity" {
@@ -31,12 +31,12 @@ run "state_bucket_is_private_versioned_and_stays" {
       aws_s3_bucket_public_access_block.state.ignore_public_acls,
       aws_s3_bucket_public_access_block.state.restrict_public_buckets,
     ])
-    error_message = "public access must be blocked four ways"
+    error_message = "all four settings must block public access"
   }
 
   assert {
     condition     = aws_s3_bucket_versioning.state.versioning_configuration[0].status == "Enabled" && !aws_s3_bucket.state.force_destroy
-    error_message = "an earlier state must be there, and the bucket must not be emptied by destroy"
+    error_message = "earlier states must be kept, and destroy must not empty the bucket"
   }
 
   assert {
@@ -62,7 +62,7 @@ run "apply_is_only_for_the_environment_production" {
       keys(jsondecode(role.assume_role_policy).Statement[0].Condition) == ["StringEquals"] &&
       jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:aud"] == "sts.amazonaws.com"
     ])
-    error_message = "subjects are compared whole, never by pattern, and the audience must be STS"
+    error_message = "subjects must be compared in full, never by pattern, and the audience must be STS"
   }
 }
 
@@ -76,7 +76,7 @@ run "plan_is_for_pull_requests_and_main" {
       "repo:example-org@123456/example-app@456789:pull_request",
       "repo:example-org@123456/example-app@456789:ref:refs/heads/main",
     ])
-    error_message = "the plan role trusts pull requests and main in both subject forms, and nothing else"
+    error_message = "the plan role must trust pull requests and main in both subject forms, and nothing else"
   }
 
   assert {
@@ -85,7 +85,7 @@ run "plan_is_for_pull_requests_and_main" {
         for action in flatten([statement.Action]) : can(regex("^(s3|iam|kms):(Get|List|Describe)", action))
       ]
     ]))
-    error_message = "the plan role reads"
+    error_message = "the plan role must only read"
   }
 
   assert {
@@ -93,7 +93,7 @@ run "plan_is_for_pull_requests_and_main" {
       for statement in jsondecode(aws_iam_role_policy.plan.policy).Statement :
       statement.Resource == "arn:aws:s3:::example-states/sidecar/infra.tfstate" || !contains(flatten([statement.Action]), "s3:GetObject")
     ])
-    error_message = "the plan role reads the state and no other object: restore points are none of its business"
+    error_message = "the plan role must read the state and no other object, in particular no restore point"
   }
 }
 
@@ -122,7 +122,7 @@ run "apply_deletes_no_bucket_and_cannot_leave_the_boundary" {
         !can(regex("^s3:(\\*|Delete|BypassGovernance)", action)) || statement.Resource == "arn:aws:s3:::example-states/sidecar/infra.tfstate.tflock"
       ]
     ]))
-    error_message = "the only object that the apply role deletes is the state's lock"
+    error_message = "the apply role must be able to delete the state's lock and no other object"
   }
 
   assert {
@@ -131,12 +131,12 @@ run "apply_deletes_no_bucket_and_cannot_leave_the_boundary" {
       length(setintersection(flatten([statement.Action]), ["iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"])) == 0 ||
       try(statement.Condition.StringEquals["iam:PermissionsBoundary"], "") == "arn:aws:iam::123456789012:policy/sidecar-ci/sidecar-writer-boundary"
     ])
-    error_message = "roles are made only within the boundary"
+    error_message = "the apply role must create roles only within the boundary"
   }
 
   assert {
     condition     = !strcontains(aws_iam_policy.writer_boundary.policy, "Delete") && !strcontains(aws_iam_policy.writer_boundary.policy, "*:*")
-    error_message = "the boundary allows no deletion"
+    error_message = "the boundary must not allow deletion"
   }
 }
 

@@ -1,4 +1,4 @@
-"""Takes the place of Python's sqlite3 in the bundle, where aiosqlite imports it by name: there is one SQLite, pysqlite3's."""
+"""Replaces Python's sqlite3 in the bundle, which aiosqlite imports by name, so that there is only the SQLite of pysqlite3."""
 
 import sys
 
