@@ -18,6 +18,7 @@ from sidecar.model import Position, WalBy
 
 PENDING_KEPT = 1000
 STREAMS_KEPT = 100
+_LARGEST_MARKER = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,15 @@ def wal_by_recorded(database: Path) -> WalBy | None:
 
 def _read(path: Path) -> Marker | None:
     try:
-        return _parse(path.read_text())
+        return _parse(_content(path))
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):  # anyone may have written it
         return None
+
+
+def _content(path: Path) -> str:
+    """The text of a marker. A named pipe in its place is empty: a start must not wait for somebody to write to it."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        return (file.read(_LARGEST_MARKER) or b"").decode()
 
 
 def _inode(path: Path) -> int | None:
@@ -172,7 +179,7 @@ class Lineage:
     def require_readable(self) -> None:
         """Raise `LocalFailure` when the disk does not give the marker: taken for missing, it would make a conflict."""
         try:
-            self.path.read_bytes()
+            _content(self.path)
         except OSError as error:
             if is_failure(error):
                 raise failed(self.path, error.strerror) from error

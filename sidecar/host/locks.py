@@ -64,7 +64,7 @@ def local_locks(
 def holder_of(database: Database) -> Holder | None:
     """The process that holds the lock of a database, if any."""
     try:
-        file = os.open(_lock_path(database), os.O_RDONLY)
+        file = os.open(_lock_path(database), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:

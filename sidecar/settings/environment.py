@@ -73,6 +73,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Invisible characters that come along when text is copied from a page or a document: soft hyphen, zero-width space, marks
 # of the writing direction, word joiners, byte order mark. U+200C and U+200D are allowed, because some languages use them.
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_IN_HEADERS = ("AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN")  # the secret key only signs, so it may be any text
+_NOT_IN_HEADERS = re.compile(r"[^\x20-\x7e]")
 _ROLE = re.compile(r"arn:[a-z-]+:iam::(\d*:)?role/[\w+=,.@/-]+", re.ASCII)
 _SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 
@@ -136,6 +138,8 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
     """Raise `ConfigurationError` for problems that the SDK would resolve silently or report only during a request."""
     for name in SDK_VARIABLES:
         read_variable(environ, name)
+    for name in (*_IN_HEADERS, *_REGIONS):
+        _require_header_value(name, read_variable(environ, name))
     for name in _ENDPOINTS:
         require_endpoint(name, read_variable(environ, name))
     role, keys = environment.role_arn, environment.static_keys
@@ -155,6 +159,15 @@ def require_credentials(environment: Environment, environ: Mapping[str, str]) ->
     if role and not environment.region and not environment.sts_endpoint:
         raise ConfigurationError(
             "AWS_ROLE_ARN is set, but no region for its token service", "set AWS_REGION to the bucket's region"
+        )
+
+
+def _require_header_value(name: str, value: str) -> None:
+    """Raise `ConfigurationError`, without the value, for what no header can carry: the SDK would fail in each request."""
+    if found := _NOT_IN_HEADERS.search(value):
+        raise ConfigurationError(
+            f"{name} contains a character that is not ASCII, U+{ord(found[0]):04X}",
+            "type the value instead of copying it from a page or a document",
         )
 
 

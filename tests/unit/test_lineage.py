@@ -144,6 +144,15 @@ def test_garbage_is_no_marker(database: Path, garbage: bytes) -> None:
     assert lineage(database).read() is None
 
 
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_no_marker_and_nobody_waits_for_it(database: Path) -> None:
+    os.mkfifo(lineage(database).path)
+    assert lineage(database).read() is None
+    lineage(database).require_readable()
+    lineage(database).descends(KEY, "root")
+    assert lineage(database).read()
+
+
 def test_garbage_is_overwritten_by_the_next_publish(database: Path) -> None:
     lineage(database).path.write_bytes(b"{")
     lineage(database).pending(KEY)

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ConnectTimeoutError, ReadTimeoutE
 
 from sidecar.errors import AccessDenied, ConfigurationError, OutcomeUnknown, StoreUnavailable
 from sidecar.settings.environment import SDK_VARIABLES
-from sidecar.storage.s3.configuration import configured_endpoint
+from sidecar.storage.s3.configuration import configured_endpoint, require_proxy
 from sidecar.storage.s3.errors import translate
 from sidecar.storage.s3.session import new_session
 
@@ -198,3 +198,27 @@ def test_endpoint_of_the_config_file_is_checked_and_not_shown(monkeypatch: pytes
 
 def test_without_a_config_file_there_is_no_endpoint_in_it() -> None:
     assert configured_endpoint() is None
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://", "http://me:secret@host:none", "socks5://secret:1080", "http://host:0", "host:99999", "http://[::1"],
+)
+def test_a_proxy_that_is_none_is_named_and_not_shown(
+    variable: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request would fail, and be retried as in an outage."""
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(ConfigurationError, match=rf"^{variable} is not the URL of an HTTP proxy") as caught:
+        require_proxy("http://store.example:8333")
+    assert "secret" not in str(caught.value)
+    require_proxy("https://store.example")  # HTTPS_PROXY is another variable
+    monkeypatch.setenv("NO_PROXY", "store.example")
+    require_proxy("http://store.example:8333")
+
+
+@pytest.mark.parametrize("proxy", ["http://proxy:3128", "https://me:secret@proxy", "proxy:3128", "//proxy:3128"])
+def test_a_proxy_may_lack_the_scheme(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    require_proxy("http://store.example:8333")

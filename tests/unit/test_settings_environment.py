@@ -103,3 +103,17 @@ def test_an_endpoint_may_have_a_path_and_be_an_address(url: str) -> None:
 )
 def test_release_commands_and_test_machines_touch_nothing(environ: dict[str, str], expected: bool) -> None:
     assert is_passthrough(environ) is expected
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN", "AWS_REGION"])
+@pytest.mark.parametrize("value", ["\u201cAKIAIOSFODNN7\u201d", "AKIA\u00a0IOSFODNN7", "s\u00e9cret"])
+def test_what_no_header_can_carry_is_refused_by_name_and_not_shown(name: str, value: str) -> None:
+    """Curly quotes come from a word processor. The SDK would fail in each request, which looks like an outage."""
+    environ = {"SIDECAR_DATABASES": "a.db", "SIDECAR_STORE": "s3://bucket"} | {name: value}
+    with pytest.raises(ConfigurationError, match=rf"^{name} contains a character that is not ASCII") as caught:
+        load({}, environ)
+    assert value not in str(caught.value)
+
+
+def test_a_secret_key_is_any_text() -> None:
+    load({}, {"SIDECAR_DATABASES": "a.db", "SIDECAR_STORE": "s3://bucket", "AWS_SECRET_ACCESS_KEY": "s\u00e9 cret"})

@@ -13,7 +13,7 @@ _PAGE_SIZE_AT, _SALTS_AT, _HEADER = 8, 16, 32  # https://sqlite.org/fileformat2.
 def log_has(database: Path, position: LogPosition) -> bool:
     """Whether the WAL of a database has the last frame of this position. The WAL has no locks, so it may be opened."""
     try:
-        file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(f"{database}-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return False
     try:

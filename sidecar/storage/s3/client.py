@@ -27,7 +27,7 @@ from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import Body
 from sidecar.storage.s3.checksums import Checksums, md5_of
-from sidecar.storage.s3.configuration import is_configured
+from sidecar.storage.s3.configuration import is_configured, require_proxy
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.session import new_session
 
@@ -193,6 +193,7 @@ class S3Client:
             client = await self._stack.enter_async_context(
                 session.client("s3", config=config, region_name=region, endpoint_url=self.location.endpoint)
             )
+        require_proxy(client.meta.endpoint_url)
         if client.meta.config.request_checksum_calculation == "when_supported":
             self.checksums.leave_to_sdk()
         client.meta.events.register("before-call.s3.UploadPartCopy", self._add_md5_of_nothing)

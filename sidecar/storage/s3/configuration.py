@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, DEFAULT_S3_CONFIG_VARS, ConfigChainFactory
+from botocore.utils import get_environ_proxies
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError, TokenUnavailable
 from sidecar.storage.urls import require_endpoint
@@ -222,6 +224,28 @@ def _missing_files() -> str:
     named = {name: read_environ().get(name) for name in _FILES}
     missing = [f"{name} names {path}" for name, path in named.items() if path and not Path(path).expanduser().exists()]
     return f"; {' and '.join(missing)}, which does not exist" if missing else ""
+
+
+def require_proxy(endpoint: str) -> None:
+    """Raise `ConfigurationError` if requests to this URL go through a proxy that is none, without its URL: it may have a password.
+
+    The SDK and aiohttp take an HTTP proxy only, from the variables of the URL's scheme; each request would fail and be retried.
+    """
+    scheme = endpoint.partition(":")[0]
+    proxy = get_environ_proxies(endpoint).get(scheme)
+    if not proxy:
+        return
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy.removeprefix('//')}")
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        name = next((name for name in os.environ if name.lower() == f"{scheme}_proxy"), f"{scheme}_proxy")
+        raise ConfigurationError(
+            f"{name} is not the URL of an HTTP proxy",
+            "it reads like http://proxy.example.com:3128; NO_PROXY names the hosts that are reached without it",
+        )
 
 
 def unreachable_hint(error: BaseException) -> str:
