@@ -184,6 +184,12 @@ class Catalog:
         nearest = f"; the first one is {points[0].key}" if points else ""
         raise NothingToRestore(f"{database} has no restore point at or before {at}{nearest}", "see `sidecar list`")
 
+    async def first_after(self, database: str, at: Timestamp) -> RestorePoint | None:
+        """The oldest restore point of the main line that is newer than `at`."""
+        async for point in self.main_line([point async for point in self.points(database, after=at)]):
+            return point
+        return None
+
     async def stamp(self, database: str, now: datetime, above: Timestamp | None) -> Timestamp:
         """The timestamp of the next restore point: `now` by the store's clock, and later than all existing ones."""
         if above is None:

@@ -105,6 +105,8 @@ def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int],
     return Path(start, tuple(legs), end, tuple(route.side_lines(start, steps)), stopped)
 
 
+_UNKNOWN = Timestamp("19700101T000000.000Z")  # when a stream began of which nothing is left
+
 Step = tuple[StreamInfo, int, int | None]
 """A stream, the commit after which the path enters it, and the last commit before it leaves, or None for all of them."""
 
@@ -125,11 +127,19 @@ class _Route:
         origin: Origin | None = start
         while origin:
             chosen = max(self._successors(origin), key=lambda each: self._ranks[each.name], default=None)
-            if isinstance(origin, Position) and (stream := self._streams.get(origin.stream)):
+            if isinstance(origin, Position):
                 after = chosen.after if chosen else None
                 upto = after.commit if isinstance(after, Position) else self._ends.get(origin.stream)
-                yield stream, origin.commit, upto
+                if stream := self._streams.get(origin.stream) or self._lost(origin, upto):
+                    yield stream, origin.commit, upto
             origin = Position(chosen.name, 0) if chosen else None
+
+    @staticmethod
+    def _lost(origin: Position, upto: int | None) -> StreamInfo | None:
+        """A stream of which nothing is left after a position, although the path leads on to `upto`; None if it does not."""
+        if upto is None or upto <= origin.commit:
+            return None
+        return StreamInfo(origin.stream, _UNKNOWN, 0, "", None, ())
 
     def side_lines(self, start: Origin, steps: list[Step]) -> Iterable[SideLine]:
         """Everything that is later than the start and not on the path."""

@@ -1,17 +1,18 @@
 """The state that a person asks for, by time, key or stream: which restore point and history that is, and how it is staged."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sidecar.errors import DamagedRestorePoint, NotFound, NothingToRestore, UsageError
 from sidecar.log import log
-from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.model import Database, Position, RestorePoint, Timestamp
 from sidecar.progress import Progress, Show
 from sidecar.repository import OTHERS, Catalog, Reader, format_others, point_of
 from sidecar.repository.history import Path as History
 from sidecar.repository.streams import Streams
-from sidecar.restore.reached import format_instant, format_reached
+from sidecar.restore.reached import End, format_instant, format_reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
 from sidecar.status import HINT
 
@@ -61,8 +62,10 @@ class Selector:
 
     async def stage(self, selection: Selection, target: Database) -> tuple[RolledForward, Path]:
         """Download, apply and check. Raises `DamagedRestorePoint`, `DamagedDatabase`, `NothingToRestore` for an instant in a gap."""
+        known = await self._known(selection)  # before segments are listed: a daemon may publish more of them meanwhile
         with self._show(f"restore {selection.point.key}") as progress:
             rolled, staged = await self._first_good(selection, target, progress)
+        rolled = _with_expired(rolled, known)
         try:
             self._require_instant(selection, rolled)
         except BaseException:
@@ -70,6 +73,18 @@ class Selector:
             raise
         _log(target.name, rolled)
         return rolled, staged
+
+    async def _known(self, selection: Selection) -> list[Position]:
+        """Commits of which it is recorded that they were made, whether or not their segments are left."""
+        if selection.alone or selection.history:
+            return []
+        database = selection.point.database
+        streamed = await self._catalog.streamed(database)
+        known = [streamed.position] if streamed else []
+        if selection.at and (following := await self._catalog.first_after(database, Timestamp.of(selection.at))):
+            position = await self._catalog.position(following)
+            known += [position] if position else []
+        return known
 
     async def _first_good(
         self, selection: Selection, target: Database, progress: Progress
@@ -161,6 +176,19 @@ class Selector:
                 f"{key} is not a restore point of {database}", "see `sidecar list`, and name the database of the key"
             )
         return point
+
+
+def _with_expired(rolled: RolledForward, known: Iterable[Position]) -> RolledForward:
+    """The same, with what is missing at the end of a stream: where no segment follows, only these commits show that."""
+    reached = rolled.reached
+    if reached.stopped or reached.end is not End.NEWEST or not isinstance(reached.position, Position):
+        return rolled
+    stream, last = reached.position.stream, reached.position.commit
+    upto = max((each.commit for each in known if each.stream == stream), default=last)
+    if upto <= last:
+        return rolled
+    stopped = f"commits {last + 1} to {upto} of stream {stream} are missing"
+    return replace(rolled, reached=replace(reached, end=End.BROKEN, stopped=stopped))
 
 
 def _log(database: str, rolled: RolledForward) -> None:

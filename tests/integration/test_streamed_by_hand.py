@@ -13,6 +13,7 @@ from sidecar.cli.list import list_streams
 from sidecar.cli.restore import restore
 from sidecar.cli.verify import verify
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, DamagedSegment, NothingToRestore, UsageError
+from sidecar.lease.record import KEY, Record, StreamRecord
 from sidecar.model import AtRestorePoint, Commit, Position
 from sidecar.repository.format.folding import fold
 from sidecar.restore.by_hand import RestoreResult
@@ -22,6 +23,7 @@ from sidecar.storage.base import ObjectStore
 from sidecar.storage.file.store import FileStore
 from tests.docs.json_fields import documented, fields
 from tests.harness.recorded import Recorder, recorded
+from tests.harness.streams import Made
 from tests.integration.streamed import Streamed, alone, instant
 from tests.integration.wiring import NAME
 
@@ -131,6 +133,64 @@ async def test_an_instant_after_a_gap_is_refused_and_the_nearest_is_named(
     await at(session, copy, 16)
     assert scene.holds(copy, 16)
     assert list(copy.parent.glob(".copy*")) == []
+
+
+async def expire(scene: Streamed, made: list[Made]) -> None:
+    """Delete segments as a lifecycle rule does."""
+    for each in made:
+        (path,) = [file for file in scene_root(scene).rglob("*.zst") if file.name == each.key.rpartition("/")[2]]
+        path.unlink()
+
+
+async def test_an_instant_whose_segments_have_expired_is_refused(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """Nothing is left of the stream after a restore point: the next one shows that there was more."""
+    first, made = await scene.stream(1, 20, None)
+    older = await scene.point(4, 4.5, Position(first, 4))
+    await scene.point(14, 14.5, Position(first, 14))
+    await scene.point(14, 14.7, Position(first, 14))
+    await expire(scene, made)
+    with pytest.raises(NothingToRestore, match=f"commits 5 to 14 of stream {first} are missing") as refused:
+        await at(session, copy, 9)
+    assert refused.value.exit_code == 66
+    assert f"--key {older.key}" in refused.value.hint
+    assert not copy.exists()
+    await at(session, copy, 14.6)
+    assert scene.holds(copy, 14)
+
+
+async def test_a_tail_that_was_stored_once_and_has_expired_is_told(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """The lease says how far the machine had got that was killed and not booted again."""
+    first, made = await scene.stream(1, 20, None)
+    newest = await scene.point(4, 4.5, Position(first, 4))
+    streams = {NAME: StreamRecord(first, None, 20)}
+    record = Record(1, "web", "boot", 60.0, latest={NAME: newest.key}, streams=streams)
+    await scene.store.put(KEY, record.to_bytes(), metadata=record.to_metadata())
+    assert not (await session.restore(output=copy)).reached.stopped
+    await expire(scene, made)
+    result = await session.restore(output=copy, force=True)
+    assert scene.holds(copy, 4)
+    assert result.reached.stopped == f"commits 5 to 20 of stream {first} are missing"
+    with pytest.raises(NothingToRestore, match="commits 5 to 20"):
+        await at(session, copy, 30)
+
+
+async def test_a_stream_that_expired_is_not_skipped(scene: Streamed, session: sidecar.Sidecar, copy: Path) -> None:
+    """The commits of the stream that continues it belong on another state than that of the restore point."""
+    first, made = await scene.stream(1, 10, None)
+    await scene.point(4, 4.5, Position(first, 4))
+    await scene.stream(11, 20, Position(first, 10), epoch=2)
+    await expire(scene, made)
+    with pytest.raises(NothingToRestore, match=f"commits 5 to 10 of stream {first} are missing"):
+        await at(session, copy, 16)
+    await scene.machine.boot()
+    assert scene.holds(scene.machine.database.path, 4)
+    assert f"commits 5 to 10 of stream {first} are missing" in "\n".join(
+        each.message for each in scene.machine.status.problems
+    )
 
 
 async def test_where_nothing_was_streamed_the_restore_point_before_is_restored(

@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import AtRestorePoint, Origin, Position, Timestamp
@@ -38,7 +38,8 @@ def trees(draw: st.DrawFn, *, whole: bool = False) -> Tree:
         stream = StreamInfo(f"{start}-S{number}", start, draw(st.integers(1, 4)), "web", after, ())
         segments = _segments(draw, stream.name)
         written[stream.name] = segments[-1].last
-        kept = segments if whole else tuple(each for each in segments if draw(st.integers(0, 9)))
+        expired = not whole and not draw(st.integers(0, 4))
+        kept = segments if whole else tuple(each for each in segments if not expired and draw(st.integers(0, 9)))
         streams.append(replace(stream, segments=kept))
     ends = {}
     if not whole:
@@ -74,6 +75,7 @@ def covered(path: Path) -> list[Position]:
     return [Position(leg.stream.name, number) for leg in path.legs for number in range(leg.after + 1, leg.upto + 1)]
 
 
+@settings(max_examples=300)
 @given(trees())
 def test_the_path_is_a_chain(tree: Tree) -> None:
     """Each leg begins where the one before it ends, and each commit on the path is in its segments."""

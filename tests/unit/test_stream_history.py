@@ -123,6 +123,17 @@ def test_commits_that_a_later_stream_continues_are_missing_when_they_are_not_the
     assert (path.end, path.stopped) == (at(1, 7), f"commits 1 to 3 of stream {name(2)} are missing")
 
 
+def test_a_stream_of_which_nothing_is_left_is_not_skipped() -> None:
+    """Its segments have expired, those of the stream that continues it have not: they belong on another state."""
+    missing = f"commits 3 to 9 of stream {name(1)} are missing"
+    path = trace(at(1, 2), [stream(2, at(1, 9), (1, 3))], {})
+    assert (path.legs, path.end, path.stopped) == ((), at(1, 2), missing)
+    path = trace(at(1, 2), [], {name(1): 9})
+    assert (path.legs, path.end, path.stopped) == ((), at(1, 2), missing)
+    path = trace(at(1, 9), [stream(2, at(1, 9), (1, 3))], {})
+    assert (path.end, path.stopped) == (at(2, 3), "")
+
+
 def test_two_segments_with_the_same_commits_end_the_path() -> None:
     path = trace(at(1, 0), [stream(1, None, (1, 4), (5, 7), (6, 8), (9, 9))], {})
     assert (path.end, path.stopped) == (at(1, 7), f"two segments of stream {name(1)} hold commit 6")
