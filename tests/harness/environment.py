@@ -20,12 +20,12 @@ def leaks(name: str) -> bool:
 
 
 def leaking_names() -> list[str]:
-    """The names in this process's environment for which `leaks` holds."""
+    """The names in this process's environment for which `leaks` is true."""
     return [name for name in os.environ if leaks(name)]
 
 
 def clean_environment(tmp: Path, **extra: str | Path) -> dict[str, str]:
-    """An environment built from nothing: HOME and TMPDIR are inside `tmp`, `extra` is added last."""
+    """An environment built from nothing: HOME and TMPDIR are inside `tmp`; `extra` is added last."""
     home, temporary = tmp / "home", tmp / "tmp"
     for directory in (home, temporary):
         directory.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def clean_environment(tmp: Path, **extra: str | Path) -> dict[str, str]:
 
 
 def _source_path() -> dict[str, str]:
-    """PYTHONPATH, but only where the package is not installed and runs from the source tree."""
+    """PYTHONPATH, only if the package is not installed and runs from the source tree."""
     try:
         metadata.distribution("sqlite-sidecar")
     except metadata.PackageNotFoundError:

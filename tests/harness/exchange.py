@@ -17,7 +17,7 @@ from tests.harness.http1 import Head, read_body, read_head, reply_framing, reque
 
 @dataclass(slots=True)
 class Seen:
-    """A request that the proxy saw. `status` is the answer of the server, or of the proxy, once there is one."""
+    """A request that the proxy saw. `status` is the reply of the server or of the proxy, once there is one."""
 
     method: str
     target: str
@@ -52,12 +52,12 @@ class Wire:
         return self.reader.at_eof() or self.reader.exception() is not None or self.writer.is_closing()
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait while the peer does not read."""
+        """Write, waiting while the peer does not read."""
         self.writer.write(data)
         await self.writer.drain()
 
     def reset(self) -> None:
-        """Close with RST: data on its way to the peer is lost."""
+        """Close with RST: data in transit to the peer is lost."""
         connection = self.writer.get_extra_info("socket")
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -82,7 +82,7 @@ class Exchange:
         self._fault = aim(seen.fault, has_body=self._framing != 0)
 
     async def run(self) -> bool:
-        """Pass one request; True if the client's connection can take another. OSError or IncompleteReadError if one side left."""
+        """Pass one request; True if the client's connection can take another. OSError or IncompleteReadError if a peer left."""
         if isinstance(self._fault, Refuse):
             return False
         if isinstance(self._fault, Answer):
@@ -112,7 +112,7 @@ class Exchange:
         return keep
 
     async def _forward(self, server: Wire) -> bool:
-        """Pass both directions at once: a server may answer before it has read the whole request."""
+        """Pass both directions at once: a server may reply before it has read the whole request."""
         sending = asyncio.create_task(self._send_request(server))
         replying = asyncio.create_task(self._pass_reply(server))
         try:
@@ -128,7 +128,7 @@ class Exchange:
             await asyncio.gather(sending, replying, return_exceptions=True)
 
     async def _send_request(self, server: Wire) -> bool:
-        """Pass the request's body; False if the server stopped reading before its end."""
+        """Pass the request's body; False if the server stopped reading before the end."""
         whole = await _deliver(server, self._request.raw)
         async for piece in self._shaped_request():
             whole = whole and await _deliver(server, piece)
@@ -150,7 +150,7 @@ class Exchange:
             self._seen.status = head.status
             return False
         await hold_head(self._fault, "reply", self._client.gone)
-        self._seen.status = head.status  # before the client can have it: a test may look at once
+        self._seen.status = head.status  # before the client gets it: a test may check at once
         if isinstance(self._fault, Compress) and framing:
             return await self._pass_compressed(head, body, self._fault)
         await self._client.send(head.raw)
@@ -159,7 +159,7 @@ class Exchange:
         return not (head.closes or self._request.closes or framing == "close")
 
     async def _pass_compressed(self, head: Head, body: AsyncIterator[bytes], fault: Compress) -> bool:
-        """The whole body at once: replies are small where this is used. Ends the connection, which ends the body."""
+        """Pass the whole body at once, because the replies are small, and close the connection, which ends the body."""
         packed = gzip.compress(b"".join([piece async for piece in body]))
         changed = head.without(("content-length", "transfer-encoding", "connection")).raw.rstrip(b"\r\n")
         changed = re.sub(rb'(?i)^(etag: )"', rb'\1W/"', changed, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Faults between a client and a server, as values, and their effect on a body that passes."""
+"""Faults between a client and a server, as values, and their effect on a body that passes through."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,10 +23,10 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Pass `after_bytes` of a body, then nothing for `seconds`, then the rest.
+    """Pass `after_bytes` of a body, nothing for `seconds`, then the rest.
 
-    With 0 bytes the head is held back as well. Without a `direction`: the request's body if it has one, or else the
-    reply's. A body that is shorter stalls at its end. It ends sooner when `released` is set.
+    With 0 bytes the head is held back as well. Without a `direction`, it is the request's body if there is one, or else
+    the reply's. A shorter body stalls at its end. The stall ends early when `released` is set.
     """
 
     seconds: float
@@ -55,14 +55,14 @@ class CloseMidBody:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Pass the bodies of the request and of the reply at this rate each."""
+    """Pass the bodies of the request and of the reply, each at this rate."""
 
     bytes_per_second: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Answer in place of the server; the request never reaches it."""
+    """Reply in place of the server; the request never reaches it."""
 
     status: int
     body: str = ""
@@ -71,21 +71,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class TruncateReply:
-    """Let the server answer, pass the head and `after_bytes` of the body, then close normally."""
+    """Let the server reply, pass the head and `after_bytes` of the body, then close normally."""
 
     after_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DropReply:
-    """Let the server do its work and answer, then close without passing any of the answer."""
+    """Let the server do its work and reply, then close without passing any of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
     """Pass the request without these headers (names in lower case), as if the server did not support them.
 
-    If one of them is signed, `authorization` must be removed too, and the server must accept unsigned requests.
+    If one of them is signed, `authorization` must be removed as well, and the server must accept unsigned requests.
     """
 
     headers: tuple[str, ...]
@@ -95,14 +95,14 @@ class Strip:
 class Insist:
     """Refuse each PUT without `Content-MD5` or `x-amz-checksum-*`, as a bucket with Object Lock does.
 
-    Copied parts have no body; with `copies` they are refused as well. `message` is the answer's.
+    Copied parts have no body; with `copies` they are refused as well. `message` is that of the reply.
     """
 
     copies: bool = False
     message: str = _LOCKED
 
     def answer(self, method: str, headers: dict[str, str]) -> Answer | None:
-        """The refusal, or None where the request passes."""
+        """The refusal, or None if the request passes."""
         if method != "PUT" or has_checksum(headers) or ("x-amz-copy-source" in headers and not self.copies):
             return None
         return s3_error(400, "InvalidRequest", self.message)
@@ -110,18 +110,18 @@ class Insist:
 
 @dataclass(frozen=True, slots=True)
 class RefuseTags:
-    """Refuse each PUT of an object with tags, with this answer, as stores without tags do."""
+    """Refuse each PUT of an object with tags, with this reply, as stores without tags do."""
 
     refusal: Answer
 
     def answer(self, method: str, headers: dict[str, str]) -> Answer | None:
-        """The refusal, or None where the request passes."""
+        """The refusal, or None if the request passes."""
         return self.refusal if method == "PUT" and "x-amz-tagging" in headers else None
 
 
 @dataclass(frozen=True, slots=True)
 class Compress:
-    """Pass the reply compressed, as a proxy that adds `Content-Encoding` does, in chunks and with an ETag as nginx makes it.
+    """Pass the reply compressed and chunked, like a proxy that adds `Content-Encoding`, with an ETag like nginx's.
 
     `declared` is the encoding that the header names; the bytes are gzip's.
     """
@@ -147,7 +147,7 @@ Fault: TypeAlias = (
 
 
 def has_checksum(headers: dict[str, str]) -> bool:
-    """Whether a request has a checksum of its content, in its head or announced as a trailer."""
+    """Whether a request has a checksum of its content, as a header or announced as a trailer."""
     names = {*headers, *headers.get("x-amz-trailer", "").split(",")}
     return any(name == "content-md5" or name.startswith("x-amz-checksum-") for name in names)
 
@@ -177,7 +177,7 @@ def aim(fault: Fault, *, has_body: bool) -> Fault:
 
 
 async def hold_head(fault: Fault, direction: Direction, gone: Callable[[], bool]) -> None:
-    """The part of a stall that comes before a head."""
+    """Wait for the part of a stall that comes before the head."""
     if isinstance(fault, Stall) and fault.direction == direction and fault.after_bytes == 0:
         await _stall(fault, gone)
 
@@ -185,7 +185,7 @@ async def hold_head(fault: Fault, direction: Direction, gone: Callable[[], bool]
 async def shape(
     pieces: AsyncIterator[bytes], fault: Fault, direction: Direction, gone: Callable[[], bool]
 ) -> AsyncIterator[bytes]:
-    """A body with the fault applied. Raises Cut; `gone` tells that nobody waits for the bytes anymore."""
+    """A body with the fault applied. Raises Cut; `gone` tells whether the receiver has left."""
     if isinstance(fault, Throttle):
         pieces = _slowly(pieces, fault.bytes_per_second)
     limit = _limit(fault, direction)

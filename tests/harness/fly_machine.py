@@ -1,4 +1,4 @@
-"""A stand-in for a fly.io machine: the unix socket that mints tokens, and the issuer's public keys.
+"""A stand-in for a fly.io machine: the Unix socket that issues tokens, and the issuer's public keys.
 
 Tokens are real: RS256, with the claims of https://fly.io/docs/security/openid-connect/; they can be
 verified with the issuer's key set, which is served over plain HTTP on the loopback interface.
@@ -57,7 +57,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer of the socket instead of a token, after `hang` seconds."""
+    """A reply of the socket instead of a token, after `hang` seconds."""
 
     status: int = 200
     body: str = ""
@@ -88,7 +88,7 @@ class Issuer:
         self._server.stop()
 
     def token(self, *, app: str = APP, audience: str = AUDIENCE, lifetime: float = 600.0, **changed: object) -> str:
-        """A token of an app's machine; `lifetime` in seconds, negative for one that has expired."""
+        """A token of an app's machine; `lifetime` in seconds, negative for an expired one."""
         now = int(time.time())
         claims: dict[str, object] = {
             "iss": self.url,
@@ -117,7 +117,7 @@ class Issuer:
             self._keys = [self.key, *self._keys]
 
     def publish(self) -> None:
-        """Publish only the key that is in use."""
+        """Publish only the current key."""
         self._keys = [self.key]
 
     def _answer(self, _handler: BaseHTTPRequestHandler) -> Reply:
@@ -198,7 +198,7 @@ def _handler(answer: Callable[[BaseHTTPRequestHandler], Reply]) -> type[BaseHTTP
 
 
 class _UnixServer(ThreadingHTTPServer):
-    """HTTP over a unix socket that only its owner may open, as only root may open fly's."""
+    """HTTP over a Unix socket that only its owner can open, as only root can open fly.io's."""
 
     address_family = socket.AF_UNIX
 

@@ -1,12 +1,12 @@
-"""An application that signs its writes, so that a test can tell afterwards whose history a database has.
+"""An application that signs its writes, so that a test can tell afterwards which machine's history a database has.
 
     python tests/harness/history.py DATABASE --name MACHINE --acks FILE [--rate PER_SECOND]
 
-Each transaction appends the next number and a row like `MACHINE.PID.SEQUENCE`, which nobody else ever writes, and
+Each transaction appends the next number and a row like `MACHINE.PID.SEQUENCE`, which no other process writes, and
 the row is appended to the file of acknowledgements after its commit. One database descends from another exactly
 if the other's rows are a prefix of its own.
 
-Needs nothing but the interpreter, so that it can run by path in any environment.
+It needs only the interpreter, so that it can run by path in any environment.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The part of HTTP/1.1 that a proxy needs: the end of a message. Bytes are passed on unchanged."""
+"""The part of HTTP/1.1 that a proxy needs: finding the end of a message. Bytes are passed on unchanged."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 PIECE = 64 * 1024
 
-# How a body is delimited: its length, by chunks, or by the end of the connection (replies only).
+# How a body is delimited: by its length, by chunks, or by the end of the connection (replies only).
 Framing: TypeAlias = int | Literal["chunked", "close"]
 
 
@@ -53,7 +53,7 @@ class Head:
 
 
 async def read_head(reader: asyncio.StreamReader) -> Head | None:
-    """The next head, or None where the connection ends instead."""
+    """The next head, or None if the connection ends instead."""
     try:
         raw = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:

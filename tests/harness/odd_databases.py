@@ -1,4 +1,4 @@
-"""Databases that their apps are content with, and that another SQLite may complain about or not even understand.
+"""Databases that work for their apps, but that another SQLite may complain about or not even understand.
 
 Each is built with Python's own SQLite, whose version and limits differ from those of the library that sidecar uses.
 """
@@ -17,7 +17,7 @@ ROWS = 50
 class Odd:
     """A kind of database: SQL or a function that builds it, and a change of its bytes afterwards.
 
-    `setup` comes before the first table. `finding` is a part of what SQLite's full check says; empty when it is content.
+    `setup` comes before the first table. `finding` is a part of what SQLite's full check reports; empty if it finds nothing.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Odd:
     finding: str = ""
 
     def write(self, path: Path) -> None:
-        """Make the database, with a table `keep` beside what is odd."""
+        """Create the database, with an ordinary table `keep` besides the odd part."""
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.executescript(self.setup)
             connection.execute("CREATE TABLE keep(n INTEGER PRIMARY KEY, t TEXT)")
@@ -45,7 +45,7 @@ class Odd:
 
 
 def rewritten(name: str, sql: str) -> str:
-    """What a migration by hand does: the definition is replaced, and the rows are not."""
+    """The result of a migration by hand that replaces the definition but not the rows."""
     return f"""
         PRAGMA writable_schema=ON;
         UPDATE sqlite_schema SET sql = '{sql.replace("'", "''")}' WHERE name = '{name}';
@@ -73,7 +73,7 @@ def _unused_page(content: bytearray) -> None:
 
 
 def _reserved(connection: sqlite3.Connection) -> None:
-    """The first page of an empty database, with 32 bytes at the end of each page for the app's own checksums."""
+    """The first page of an empty database that reserves 32 bytes at the end of each page for the app's own checksums."""
     path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
     connection.close()
     path.unlink()
@@ -154,7 +154,7 @@ ODD = (
     Odd("stale R-Tree", "CREATE VIRTUAL TABLE r USING rtree(id, a, b); INSERT INTO r SELECT n, n, n + 1 FROM keep; DELETE FROM r_rowid WHERE rowid < 3", finding="r"),
     Odd("R-Tree with broken nodes", "CREATE VIRTUAL TABLE r USING rtree(id, a, b); INSERT INTO r SELECT n, n, n + 1 FROM keep; UPDATE r_node SET data = x'00'", finding="r"),
     Odd("NULL where none may be", "CREATE TABLE t(a, b); INSERT INTO t VALUES (1, NULL);" + rewritten("t", "CREATE TABLE t(a, b NOT NULL)"), finding="NULL value in t.b"),
-    Odd("value against a constraint", "CREATE TABLE t(a CHECK (a > 0)); PRAGMA ignore_check_constraints=ON; INSERT INTO t VALUES (-1)"),  # SQLite does not know the constraints of a file that it opens read-only
+    Odd("value against a constraint", "CREATE TABLE t(a CHECK (a > 0)); PRAGMA ignore_check_constraints=ON; INSERT INTO t VALUES (-1)"),  # SQLite ignores the constraints of a file that it opens read-only
     Odd("value against a type", "CREATE TABLE t(a ANY); INSERT INTO t VALUES ('x');" + rewritten("t", "CREATE TABLE t(a INTEGER) STRICT"), finding="t.a"),
     Odd("twice in a unique index", "CREATE TABLE t(a); INSERT INTO t VALUES (1), (1); CREATE INDEX i ON t(a);" + rewritten("i", "CREATE UNIQUE INDEX i ON t(a)"), finding="non-unique entry"),
     Odd("indexes of each other", _swapped_indexes, finding="missing from index"),

@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 # Below every platform's ephemeral range: an outgoing connection cannot take the port while its server is down.
 _LOWEST, _HIGHEST = 11_000, 32_000
 _given: set[int] = set()
-_random = random.SystemRandom()  # a test that seeds the other one would be given the same ports again
+_random = random.SystemRandom()  # a test that seeds the global generator would get the same ports again
 
 # Tests run in several processes at once (pytest-xdist): each has a share of the ports.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -17,7 +17,7 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def free_port(highest: int = _HIGHEST) -> int:
-    """A port on which nobody listens; this process never returns one twice."""
+    """A port on which nothing listens; this process never returns one twice."""
     share = (highest - _LOWEST) // _WORKERS
     for _ in range(1000):
         port = _LOWEST + _WORKER * share + _random.randrange(share)

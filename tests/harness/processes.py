@@ -1,9 +1,9 @@
 """Child processes that cannot outlive the tests.
 
-Every child leads its own session and carries a mark in its environment, which its descendants inherit. Killing a
-child kills everything that carries its mark, even what left the process group. A guardian, a process of its own, does
-the same when the test run dies without a chance to clean up: it notices because its standard input closes. (Linux'
-parent death signal would not do: it fires when the *thread* that started the child ends.)
+Every child leads its own session and has a mark in its environment, which its descendants inherit. Killing a child kills
+every process with its mark, even one that has left the process group. A separate guardian process does the same when the
+test run dies without a chance to clean up: it notices because its standard input closes. (Linux's parent death signal is
+not suitable: it is sent when the *thread* that started the child ends.)
 
 Run as a script, this file is the guardian.
 """
@@ -56,13 +56,13 @@ class Child:
         return self.popen.poll() is None
 
     def kill_all(self) -> None:
-        """SIGKILL to the process and its descendants; its pipes stay open, so that they can still be read."""
+        """Send SIGKILL to the process and its descendants; its pipes stay open, so that they can still be read."""
         if self.running:
             kill_group(self.pid)
         kill_marked(self.mark)
 
     def kill(self) -> None:
-        """SIGKILL to the process and its descendants, and wait until they are gone. Idempotent."""
+        """Send SIGKILL to the process and its descendants, and wait until they are gone. Idempotent."""
         self.kill_all()
         self.popen.wait()
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
@@ -77,13 +77,13 @@ def shell_status(returncode: int) -> int:
 
 
 def kill_group(group: int) -> None:
-    """SIGKILL to a process group, if it exists."""
+    """Send SIGKILL to a process group, if it exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def kill_marked(mark: str, timeout: float = 5.0) -> None:
-    """SIGKILL to every process that carries `mark`, until none is left; does nothing where there is no /proc."""
+    """Send SIGKILL to every process that has `mark`, until none is left; does nothing without /proc."""
     deadline = time.monotonic() + timeout
     while (found := marked(mark)) and time.monotonic() < deadline:
         for pid in found:
@@ -93,7 +93,7 @@ def kill_marked(mark: str, timeout: float = 5.0) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """The ids of all living processes that carry `mark`."""
+    """The ids of all living processes that have `mark`."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -144,7 +144,7 @@ _guardian = _Guardian()
 
 
 def _guard() -> None:
-    """Keep a list of living children; when standard input closes, kill those that are left."""
+    """Keep a list of living children; when standard input closes, kill the remaining ones."""
     living: set[tuple[int, str]] = set()
     for line in sys.stdin:
         verb, pid, mark = line.split()

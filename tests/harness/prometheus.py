@@ -37,7 +37,7 @@ def promtool(*arguments: str, cwd: Path, text: str = "", timeout: float = 60.0) 
 
 
 class Prometheus:
-    """One server, which scrapes and evaluates rules every second. A context manager.
+    """A server that scrapes and evaluates rules every second. A context manager.
 
     `targets` are pairs of a loopback port and the labels that the platform would add to its samples.
     """
@@ -79,13 +79,13 @@ class Prometheus:
             self._child.kill()
 
     def query(self, expression: str) -> list[Series]:
-        """An instant query's series; each has `metric`, its labels, and `value`: an instant and the value as text."""
+        """The series of an instant query; each has `metric`, its labels, and `value`: a time and the value as text."""
         answer = self._get("/api/v1/query", query=expression)
         assert answer["status"] == "success", f"{answer.get('error')}: {expression}"
         return list(answer["data"]["result"])
 
     def values(self, expression: str) -> list[float]:
-        """The values of a query, without those that are NaN."""
+        """The values of a query, without NaN."""
         numbers = [float(each["value"][1]) for each in self.query(expression)]
         return [number for number in numbers if number == number]
 

@@ -1,5 +1,5 @@
-"""The policies that Terraform provisions, read from its own files: `infra/**/policies/*.json.tftpl` are JSON with `${name}` in it, so
-that tests enforce the very documents that `templatefile()` fills in.
+"""The policies that Terraform provisions, read from its own files, so that tests enforce the very documents that
+`templatefile()` fills in: `infra/**/policies/*.json.tftpl` are JSON with `${name}` in it.
 """
 
 import json
@@ -22,7 +22,7 @@ def policy(name: str, values: Mapping[str, str], folder: Path = POLICIES) -> dic
 
 
 def writer_policy(bucket: str, prefix: str) -> dict[str, Any]:
-    """The permissions of a writer; `bucket` and `prefix` as in its store, `s3://bucket/prefix`."""
+    """The permissions of a writer; `bucket` and `prefix` are those of its store, `s3://bucket/prefix`."""
     return policy("writer", {"bucket_arn": f"arn:aws:s3:::{bucket}", "prefix": prefix})
 
 

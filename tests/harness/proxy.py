@@ -1,7 +1,7 @@
 """A faulty network: an HTTP proxy in front of the S3 server, scripted by the test while it runs.
 
-It runs in a thread with an event loop of its own, so that synchronous and asynchronous tests use it alike. Requests
-pass byte for byte, Host included: signatures stay valid.
+It runs in a thread with its own event loop, so that synchronous and asynchronous tests can use it. Requests pass
+unchanged, including Host, so signatures stay valid.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class _Filter:
-    """A filter for requests; a field that is left out matches all."""
+    """A filter for requests; an omitted field matches everything."""
 
     method: str | None = None
     path_contains: str = ""
@@ -73,7 +73,7 @@ class _Filter:
 
 @dataclass(slots=True)
 class Rule:
-    """A fault and the requests that it is applied to. `hits` counts them."""
+    """A fault and the requests that it applies to. `hits` counts them."""
 
     fault: Fault
     filter: _Filter = field(default_factory=_Filter)
@@ -122,7 +122,7 @@ class FaultProxy:
 
     @property
     def log(self) -> list[tuple[str, str, str]]:
-        """Method, path with query, and status or name of the fault, of every request in the order of arrival."""
+        """Method, path with query, and status or name of the fault of every request, in the order of arrival."""
         with self._lock:
             return [(seen.method, seen.target, seen.outcome) for seen in self._log]
 
@@ -146,7 +146,7 @@ class FaultProxy:
         return rule
 
     def remove(self, rule: Rule) -> None:
-        """End a rule; requests that it already holds up stay held up."""
+        """End a rule; requests that it already delays stay delayed."""
         with self._lock:
             self._rules.remove(rule)
 
@@ -208,10 +208,12 @@ class FaultProxy:
 
     async def _down(self) -> None:
         if self._server is not None:
-            # Closed only below: asyncio loses a socket that was accepted and has no transport yet.
+            # Closed only below: asyncio would lose a socket that was accepted but has no transport yet.
             for listening in self._server.sockets:
                 self._loop.remove_reader(listening.fileno())
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # what is being accepted is a connection soon
+        while others := asyncio.all_tasks() - {
+            asyncio.current_task()
+        }:  # a socket that is being accepted soon becomes a connection
             for client in self._clients:
                 client.reset()
             for connection in self._connections:
@@ -236,7 +238,7 @@ class FaultProxy:
                 if not await Exchange(client, self._upstream, request, self._record(request)).run():
                     break
         except (OSError, asyncio.IncompleteReadError):
-            pass  # one side left in the middle; the other side learns of it by the close below
+            pass  # a peer left in the middle; the other one learns of it by the close below
         finally:
             await client.close()
 

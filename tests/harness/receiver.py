@@ -1,4 +1,4 @@
-"""A receiver of webhooks and heartbeats: a real HTTP server whose answers the test chooses."""
+"""A receiver of webhooks and heartbeats: a real HTTP server whose replies the test chooses."""
 
 import http.server
 import json
@@ -14,7 +14,7 @@ SECRET = "T0P-S3CRET"
 
 
 class Receiver:
-    """A receiver: what it was sent, and its answer, `status`. While it is `slow`, answers wait for `released`."""
+    """What a receiver was sent, and `status`, its reply. While it is `slow`, replies wait for `released`."""
 
     def __init__(self, port: int) -> None:
         self.url = f"http://{LOOPBACK}:{port}/services/{SECRET}"
@@ -30,7 +30,7 @@ class Receiver:
         return [str(each["kind"]) for each in self.posts]
 
     def wait(self, condition: "Callable[[Receiver], object]", timeout: float = 30.0) -> None:
-        """Wait until the condition holds."""
+        """Wait until the condition is true."""
         eventually(lambda: condition(self), timeout, f"not with {self.posts} and {len(self.gets)} beats")
 
 
@@ -47,7 +47,7 @@ def receiving() -> Iterator[Receiver]:
             self._answer(receiver.posts, json.loads(body))
 
         def _answer(self, kept: list[Any], content: object) -> None:
-            """Keep the content before answering: the sender's test may look at once."""
+            """Keep the content before replying: the test may check as soon as the sender has the reply."""
             receiver.calls += 1
             if receiver.slow:
                 receiver.released.wait(30)

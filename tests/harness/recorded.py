@@ -1,4 +1,4 @@
-"""A real database, recorded commit by commit: what a stream holds of it, and the file's bytes after each one."""
+"""A real database, recorded commit by commit: what a stream contains, and the bytes of the file after each commit."""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ STEP = 100_000
 
 
 class Recorder:
-    """Writes transactions, and keeps of each the pages that it changed. `states[n]` are the bytes after n commits."""
+    """Writes transactions and records the pages that each one changed. `states[n]` is the file after n commits."""
 
     def __init__(self, connection: Any, path: Path, page_size: int) -> None:
         self.connection = connection
@@ -24,7 +24,7 @@ class Recorder:
         self.states: list[bytes] = [self._bytes()]
 
     def record(self) -> None:
-        """Take what was committed since the last time as the next commit."""
+        """Record what was committed since the last call as the next commit."""
         before, after = self.states[-1], self._bytes()
         size, number = self.page_size, len(self.states)
         images = {
@@ -36,7 +36,7 @@ class Recorder:
         self.states.append(after)
 
     def run(self, *statements: str) -> None:
-        """One transaction of these statements; VACUUM must be alone."""
+        """Run these statements as one transaction; VACUUM must be alone."""
         if statements != ("VACUUM",):
             statements = ("BEGIN", *statements, "COMMIT")
         for statement in statements:
@@ -44,7 +44,7 @@ class Recorder:
         self.record()
 
     def wander(self, chance: random.Random, number: int) -> None:
-        """So many transactions of every kind: rows, large values, deletions, schema changes, growth and shrinking."""
+        """Run transactions of every kind: rows, large values, deletions, schema changes, growth and shrinking."""
         for _ in range(number):
             self.run(*self._anything(chance))
 

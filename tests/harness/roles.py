@@ -1,8 +1,8 @@
 """Roles for the test server, made from the policies that Terraform provisions.
 
-What is proven with them is therefore proven of `infra`: they are read from its templates, with nothing added. Two words
-differ from AWS, where the server knows no provider ARNs: it names an OIDC provider by its name, and calls a token's
-claims `oidc:sub` and `oidc:aud` where AWS prefixes them with the provider's host and path.
+They are read from the templates of `infra` with nothing added, so what a test proves holds for `infra`. Two things differ
+from AWS: the server refers to an OIDC provider by name instead of by ARN, and calls a token's claims `oidc:sub` and
+`oidc:aud`, where AWS prefixes them with the provider's host and path.
 """
 
 import base64
@@ -37,7 +37,7 @@ def writer(app: str) -> dict[str, Any]:
 
 
 def iam(issuer: Issuer, *, longest_session: str = "12h") -> dict[str, object]:
-    """The server's -s3.iam.config: fly's issuer as provider, a writer role for each of two apps."""
+    """The server's -s3.iam.config: fly.io's issuer as the provider, and a writer role for each of two apps."""
     provider = {"issuer": issuer.url, "clientId": AUDIENCE, "jwksUri": issuer.keys_url}
     apps = (APP, OTHER_APP)
     return {

@@ -1,4 +1,4 @@
-"""A plain, synchronous S3 client, independent of the code under test, to look at a bucket from outside."""
+"""A plain, synchronous S3 client, independent of the code under test, to inspect a bucket from outside."""
 
 import contextlib
 import functools
@@ -13,10 +13,10 @@ REGION = "us-east-1"
 
 
 def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 10.0, *, expect: bool = False) -> Any:
-    """A botocore client that takes nothing from the environment and never retries; close it after use.
+    """A botocore client that ignores the environment and never retries; close it after use.
 
-    It sends no `Expect: 100-continue` unless told so: when a server answers an empty PUT at once, botocore 1.40 takes
-    the status line of a later reply on that connection for a header and waits for ever.
+    It sends `Expect: 100-continue` only if told to: when a server replies to an empty PUT at once, botocore 1.40 takes
+    the status line of a later reply on that connection for a header and waits forever.
     """
     config = Config(
         connect_timeout=timeout,
@@ -43,7 +43,7 @@ def s3_client(endpoint: str, access_key: str, secret_key: str, timeout: float = 
 
 @functools.cache
 def _session() -> Any:
-    """One session for all clients: it keeps the description of S3, which takes long to read."""
+    """One session for all clients: it caches the description of S3, which takes long to load."""
     return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
 
 
@@ -93,7 +93,7 @@ class S3Client:
         return etag
 
     def head(self, bucket: str, key: str) -> dict[str, Any] | None:
-        """HeadObject's answer (ContentLength, ETag, LastModified, Metadata …), or None without such a key."""
+        """HeadObject's reply (ContentLength, ETag, LastModified, Metadata …), or None if there is no such key."""
         try:
             answer: dict[str, Any] = self.raw.head_object(Bucket=bucket, Key=key)
         except ClientError as error:

@@ -1,4 +1,4 @@
-"""A real S3 server: SeaweedFS, one process on free ports of the loopback interface, data in a directory of the test."""
+"""A real S3 server: SeaweedFS, one process on free ports of the loopback interface, with its data in a test's directory."""
 
 import contextlib
 import json
@@ -43,10 +43,10 @@ _FIXED = (
 
 
 class Seaweed:
-    """One server. `start` returns when a PUT works; `s3` is a client with every right.
+    """A server. `start` returns when a PUT works; `s3` is a client with all permissions.
 
-    With `iam`, roles and who may have them (-s3.iam.config), it is also a security token service, at the same endpoint.
-    An `open_to_all` one takes requests without a signature, so that a proxy may change them.
+    With `iam` (-s3.iam.config: roles and who may assume them) it is also a security token service, at the same endpoint.
+    With `open_to_all` it accepts requests without a signature, so that a proxy can change them.
     """
 
     def __init__(self, directory: Path, iam: Mapping[str, object] | None = None, *, open_to_all: bool = False) -> None:
@@ -75,13 +75,13 @@ class Seaweed:
 
     @property
     def s3(self) -> S3Client:
-        """A client with every right, straight to the server."""
+        """A client with all permissions, directly to the server."""
         if self._client is None:
             self._client = S3Client(self.endpoint, *ADMIN)
         return self._client
 
     def environment(self, *, reader: bool = False, endpoint: str | None = None) -> dict[str, str]:
-        """The AWS_* variables for a child: with every right or only to read, straight here or through `endpoint`."""
+        """The AWS_* variables for a child: with all permissions or read-only, for this server or through `endpoint`."""
         access_key, secret_key = READER if reader else ADMIN
         return {
             "AWS_ACCESS_KEY_ID": access_key,
@@ -113,23 +113,23 @@ class Seaweed:
         self._launch()
 
     def stop(self) -> None:
-        """Ask the server to end, and kill it if that takes long; connections are refused from now on."""
+        """Stop the server, and kill it if that takes long; connections are refused from now on."""
         self._close_client()
         if self._child is not None and self._child.running:
             self.resume()
             os.kill(self._child.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.popen.wait(2)  # it waits for idle connections of other clients without end
+                self._child.popen.wait(2)  # it would wait forever for idle connections of other clients
         self.kill()
 
     def ensure(self) -> None:
-        """Bring back a server that an earlier test left paused or stopped."""
+        """Resume or start a server that an earlier test left paused or stopped."""
         if self._child is None or not self._child.running:
             self.restart()
         self.resume()
 
     def kill(self) -> None:
-        """SIGKILL, as a power cut would. Idempotent."""
+        """Send SIGKILL, like a power failure. Idempotent."""
         self._close_client()
         if self._child is not None:
             self._child.kill()
@@ -138,7 +138,7 @@ class Seaweed:
             socket.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """Freeze the server: connections are accepted by the kernel, and nobody answers."""
+        """Freeze the server: the kernel accepts connections, but nothing replies."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -169,7 +169,7 @@ class Seaweed:
         assert self._child is not None
         assert self._child.running, f"SeaweedFS ended at once, see {self.directory}/weed.log:\n{self._log_tail()}"
         try:
-            self.s3.drop_bucket("probe")  # of an attempt that got no further
+            self.s3.drop_bucket("probe")  # left by an attempt that failed
             self.s3.make_bucket("probe")
             self.s3.put("probe", "probe", b"probe")
             self.s3.drop_bucket("probe")
@@ -197,13 +197,13 @@ def _choose_ports() -> dict[str, int]:
 
 
 def _sockets(ports: dict[str, int]) -> list[Path]:
-    """The Unix sockets that the server creates in /tmp, whatever TMPDIR is, and leaves there when it is killed."""
+    """The Unix sockets that the server creates in /tmp regardless of TMPDIR, and leaves behind when it is killed."""
     servers = {name.removesuffix(".port.grpc"): port for name, port in ports.items() if name.endswith(".grpc")}
     return [Path(f"/tmp/seaweedfs-{server}-grpc-{port}.sock") for server, port in servers.items()]
 
 
 def _identities(*, open_to_all: bool) -> dict[str, object]:
-    """The server's s3.json: one identity with every right, one that may only read, and perhaps everybody."""
+    """The server's s3.json: one identity with all permissions, a read-only one, and anonymous access if wanted."""
     every_right = ["Admin", "Read", "Write", "List", "Tagging"]
     identities = [_identity("admin", ADMIN, every_right), _identity("reader", READER, ["Read", "List"])]
     anybody: dict[str, object] = {"name": "anonymous", "actions": every_right}

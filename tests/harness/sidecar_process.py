@@ -20,7 +20,7 @@ from tests.harness.processes import Child, marked, shell_status
 
 __all__ = ["SIDECAR", "SidecarProcess", "free_port", "run_cli"]
 
-# Another program may stand in: the end-to-end tests then prove the bundle (tests/e2e/test_bundle.py).
+# It can be replaced by another program, so that the end-to-end tests test the bundle (tests/e2e/test_bundle.py).
 _OTHER = os.environ.get("PROGRAM_UNDER_TEST")
 SIDECAR = (str(Path(_OTHER).resolve()),) if _OTHER else (sys.executable, "-m", "sidecar")
 
@@ -28,10 +28,10 @@ _TAIL = 8000
 
 
 class SidecarProcess:
-    """`sidecar ARGS` as a child; its output goes into files in `directory`. Use it as a context manager.
+    """`sidecar ARGS` as a child, with its output in files in `directory`. A context manager.
 
-    It listens on a free loopback port (`port`), by SIDECAR_LISTEN, unless `env` or `args` already say where; `prefix`
-    is put before the command, for example `unshare --pid --fork`.
+    It listens on a free loopback port (`port`), set by SIDECAR_LISTEN, unless `env` or `args` name an address; `prefix` is
+    put before the command, for example `unshare --pid --fork`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SidecarProcess:
 
     def start(self) -> Self:
         """Start the process; returns at once."""
-        assert self._child is None, "already started; make another SidecarProcess"
+        assert self._child is None, "already started; create another SidecarProcess"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
             self._child = Child(self._argv, self._env, cwd=self._cwd, stdout=stdout, stderr=stderr)
         return self
@@ -91,7 +91,7 @@ class SidecarProcess:
             raise AssertionError(f"still running after {timeout:g} s\n{self.report()}") from None
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process alone, not to its group."""
+        """Send a signal only to the process, not to its group."""
         os.kill(self.pid, number)
 
     def terminate(self, timeout: float = 30.0) -> int:
@@ -109,7 +109,7 @@ class SidecarProcess:
         return marked(self.child.mark)
 
     def http(self, path: str, timeout: float = 5.0) -> tuple[int, str]:
-        """Status and body of a GET; OSError while nobody listens."""
+        """Status and body of a GET; OSError while nothing listens."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=timeout)
         try:
             connection.request("GET", path)
@@ -119,7 +119,7 @@ class SidecarProcess:
             connection.close()
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Return once /readyz answers 200; AssertionError if the process ends or the time is up."""
+        """Return once /readyz replies 200; AssertionError if the process ends or the time is up."""
         self._await(lambda: self._status("/readyz") == 200, timeout, "/readyz answers 200")
 
     def wait_for_log(self, pattern: str, timeout: float = 30.0) -> re.Match[str]:
@@ -134,7 +134,7 @@ class SidecarProcess:
         return match[0]
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """The sum of the samples called `name` that carry `labels`; None without any."""
+        """The sum of the samples called `name` that have `labels`; None if there are none."""
         status, text = self.http("/metrics")
         assert status == 200, f"/metrics answers {status}: {text}"
         values = [value for found, value in _samples(text, name) if labels.items() <= found.items()]
@@ -181,10 +181,10 @@ class SidecarProcess:
             return 0.0
 
     def _await(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
-        """`eventually`, but fail at once when the process ends before the condition is true."""
+        """Like `eventually`, but fail at once if the process ends before the condition is true."""
 
         def settled() -> str | None:
-            ended = not self.running  # asked first: what it did before it ended still counts
+            ended = not self.running  # first: what the process did before it ended still counts
             if condition():
                 return "true"
             return "ended" if ended else None

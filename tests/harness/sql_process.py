@@ -1,8 +1,8 @@
-"""An app in a process of its own that does to one database what it is told, with an old or a new SQLite.
+"""An app in its own process that executes commands on one database, with an old or a new SQLite.
 
     python tests/harness/sql_process.py LIBRARY DATABASE
 
-Each line of its input is a JSON array of a word and its arguments, each line of its output `{"rows", "error", "seconds"}`.
+Each line of its input is a JSON array of a command and its arguments, each line of its output `{"rows", "error", "seconds"}`.
 """
 
 import json
@@ -19,12 +19,12 @@ OLD, NEW = "sqlite3", "pysqlite3.dbapi2"
 
 
 class SqlProcess:
-    """The app, as a test sees it."""
+    """The test's side of the app."""
 
     def __init__(
         self, path: Path, library: str = NEW, *, wait: float = 5.0, rollback: bool = False, uri: bool = False
     ) -> None:
-        """Start it, and open the database, created in WAL mode if it is not there; `wait` is its busy timeout in seconds."""
+        """Start it and open the database, which is created in WAL mode if it is missing; `wait` is its busy timeout in seconds."""
         self._process = subprocess.Popen(
             [sys.executable, __file__, library, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -48,12 +48,12 @@ class SqlProcess:
         self.answer()
 
     def close(self) -> None:
-        """Close the database; the process goes on."""
+        """Close the database; the process keeps running."""
         self.say("close")
         self.answer()
 
     def run(self, sql: str, *values: Any) -> list[Any]:
-        """The rows that a statement returns. Raises RuntimeError with SQLite's words."""
+        """The rows that a statement returns. Raises RuntimeError with SQLite's message."""
         self.say("sql", sql, values)
         return self.answer()
 
@@ -62,13 +62,13 @@ class SqlProcess:
             self.run(each)
 
     def say(self, *words: Any) -> None:
-        """Tell it what to do, and do not wait for it."""
+        """Send a command without waiting for its result."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps(words).encode() + b"\n")
         self._process.stdin.flush()
 
     def answer(self, meanwhile: Callable[[], object] | None = None, every: float = 0.05) -> list[Any]:
-        """Wait until it is done, and do something else in between."""
+        """Wait for the result without blocking the event loop."""
         assert self._process.stdout
         while meanwhile and not select.select([self._process.stdout], [], [], every)[0]:
             meanwhile()
@@ -81,7 +81,7 @@ class SqlProcess:
         return list(reply["rows"])
 
     def kill(self) -> None:
-        """As a crash does."""
+        """Kill the process, like a crash."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -110,7 +110,7 @@ def _serve(library: str, path: str) -> None:
 
 
 def _commit_until(connection: Any, sql: str, seconds: float, pause: float) -> None:
-    """Run one statement over and over."""
+    """Run one statement repeatedly."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         connection.execute(sql)

@@ -29,7 +29,7 @@ class Made:
 
 @dataclass(slots=True)
 class StreamMaker:
-    """Makes the segments of one stream, one after the other, linked as they have to be. `commits` counts the commits so far."""
+    """Makes the segments of one stream in order, correctly linked. `commits` counts the commits so far."""
 
     name: StreamName
     database: str = "app.db"
@@ -45,7 +45,7 @@ class StreamMaker:
         return int(self.name.start.instant.timestamp() * 1000) * 1000
 
     def commit(self, number: int, pages: Sequence[int] = (1,), *, time: int | None = None) -> Commit:
-        """A commit, one second after the one before it, whose images tell its number."""
+        """A commit, one second after the previous one, whose page images contain its number."""
         image = number.to_bytes(8, "little") * (self.page_size // 8)
         at = self.began + number * SECOND if time is None else time
         return Commit(number, at, self.pages, dict.fromkeys(pages, image))
@@ -57,14 +57,14 @@ class StreamMaker:
         return made
 
     def segments(self, commits: Sequence[Commit], limit: int = 64 << 20) -> list[Made]:
-        """The next segments, with these commits: one, or several where they are more than `limit` bytes."""
+        """The next segments with these commits: one, or several if they have more than `limit` bytes."""
         return [
             self._made(portion.commits, portion.first, portion.last, portion.time)
             for portion in split(commits, self.commits + 1, limit)
         ]
 
     def many(self, count: int) -> Iterator[Made]:
-        """The next `count` segments, of one commit each: one a second."""
+        """The next `count` segments, one a second with one commit each."""
         return (self.segment() for _ in range(count))
 
     def _made(self, commits: tuple[Commit, ...], first: int, last: int, ms: int) -> Made:
@@ -92,7 +92,7 @@ def stream_name(start: Timestamp, *, later: float = 0.0, epoch: int = 1, holder:
 
 
 async def fill(store: ObjectStore, segments: Iterator[Made], at_once: int = 24) -> int:
-    """Publish segments with as many requests at once. Returns their number."""
+    """Publish segments with several concurrent requests. Returns their number."""
     count = 0
 
     async def worker() -> None:

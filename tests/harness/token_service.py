@@ -1,4 +1,4 @@
-"""An S3 server that grants roles for fly.io's tokens, and the environment of a child with such a role."""
+"""An S3 server that grants roles for fly.io's tokens, and the environment for a child with such a role."""
 
 import contextlib
 from pathlib import Path
@@ -9,13 +9,13 @@ from tests.harness.roles import BUCKET, iam, role_arn
 from tests.harness.s3client import REGION
 from tests.harness.seaweed import Seaweed
 
-SHORT = 5  # seconds; the service's times are whole ones
+SHORT = 5  # seconds; the service rounds times to whole seconds
 
 
 class TokenService:
-    """One server with the bucket `roles.BUCKET`, and the issuer it trusts. A context manager.
+    """A server with the bucket `roles.BUCKET`, and the issuer that it trusts. A context manager.
 
-    `longest_session`, such as "5s", ends sessions sooner than a client asks for.
+    `longest_session`, such as "5s", ends sessions sooner than a client requests.
     """
 
     def __init__(self, directory: Path, *, longest_session: str = "12h") -> None:

@@ -20,13 +20,13 @@ def writer_command(database: Path, *options: str) -> list[str]:
 
 
 def last_ack(acks: Path) -> int:
-    """The last number in a file of acknowledged commits; 0 without one. A torn last line does not count."""
+    """The last number in a file of acknowledged commits; 0 if there is none. An incomplete last line does not count."""
     lines = acks.read_bytes().split(b"\n")[:-1] if acks.exists() else []
     return int(lines[-1]) if lines else 0
 
 
 class WriterProcess:
-    """A writer of its own; a context manager that kills it at the end."""
+    """A writer in its own process. A context manager that kills it at the end."""
 
     def __init__(self, database: Path, *options: str, env: Mapping[str, str], directory: Path) -> None:
         name = f"writer-{uuid.uuid4().hex[:8]}"
@@ -71,6 +71,6 @@ class WriterProcess:
         return shell_status(self.child.popen.wait(timeout))
 
     def kill(self) -> None:
-        """Send SIGKILL, whatever the writer is doing. Idempotent."""
+        """Send SIGKILL, no matter what the writer is doing. Idempotent."""
         if self._child is not None:
             self._child.kill()

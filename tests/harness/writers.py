@@ -1,4 +1,4 @@
-"""A real application on SQLite: it moves money about as fast as it can, and acknowledges each commit.
+"""A real application on SQLite: it transfers money as fast as it can, and acknowledges each commit.
 
     python tests/harness/writers.py DATABASE [--accounts N] [--rate PER_SECOND] [--acks FILE] …
 
@@ -6,7 +6,7 @@ Every transfer takes from an account in `checking` and gives to the same account
 number into `sequence`, in one transaction. So in every committed state, and in no torn one: all balances sum to zero,
 each balance is the sum of its account's transfers, and the numbers have no gap. `check_ledger` checks it.
 
-Needs nothing but the interpreter, so that it can run by path in any environment.
+It needs only the interpreter, so that it can run by path in any environment.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS sequence (
 );
 """
 
-# One row per account whose balances are not what its transfers make them.
+# One row for each account whose balances do not match its transfers.
 _WRONG = """
 SELECT account, checking.balance, savings.balance, coalesce(moved.amount, 0)
 FROM checking FULL JOIN savings USING (account)
@@ -81,7 +81,7 @@ def check_ledger(path: Path) -> int:
 
 
 def fill(path: Path, megabytes: float, seed: int = 0, page_size: int = 4096, journal_mode: str = "wal") -> None:
-    """Grow the table `filler` until the database has this many MiB: half text, half random bytes, always the same."""
+    """Grow the table `filler` until the database has this many MiB: half text, half random bytes, always the same ones."""
     source = random.Random(seed)
     words = ["".join(source.choices("etaoinshrdlu", k=source.randint(2, 9))) for _ in range(5000)]
     text = " ".join(source.choices(words, k=600_000))
@@ -115,7 +115,7 @@ def _check(connection: Any) -> int:
     total = connection.execute("SELECT sum(balance) FROM (SELECT * FROM checking UNION ALL SELECT * FROM savings)")
     assert total.fetchone()[0] in (0, None), "balances do not sum to zero"
     wrong = connection.execute(_WRONG).fetchall()
-    assert not wrong, f"balances that their transfers do not explain (account, checking, savings, moved): {wrong}"
+    assert not wrong, f"balances that do not match their transfers (account, checking, savings, moved): {wrong}"
     first, last, count = connection.execute("SELECT min(number), max(number), count(*) FROM sequence").fetchone()
     assert count == 0 or (first, last) == (1, count), f"numbers {first} to {last}, but {count} of them"
     return int(last or 0)
@@ -166,21 +166,21 @@ def run(options: argparse.Namespace, acks: int) -> None:
             if options.rate:
                 time.sleep(max(0.0, started + done / options.rate - time.monotonic()))
             elif done % 8 == 0:
-                time.sleep(0.001)  # SQLite's lock is not fair: without a gap other writers starve
+                time.sleep(0.001)  # SQLite's lock is not fair: without a pause, other writers would starve
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("database", type=Path)
     parser.add_argument("--accounts", type=int, default=100)
-    parser.add_argument("--rate", type=float, default=0.0, help="transfers per second; 0 is as fast as it can")
-    parser.add_argument("--transfers", type=int, default=-1, help="end after this many; -1 is never")
+    parser.add_argument("--rate", type=float, default=0.0, help="transfers per second; 0 means as fast as possible")
+    parser.add_argument("--transfers", type=int, default=-1, help="end after this many; -1 means never")
     parser.add_argument("--padding", type=int, default=0, help="random bytes added by each transfer")
     parser.add_argument("--acks", type=Path, help="append committed numbers to this file instead of stdout")
-    parser.add_argument("--copy", type=Path, help="before the first transfer, copy the database there")
+    parser.add_argument("--copy", type=Path, help="copy the database there before the first transfer")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--journal-mode", default="wal")
-    parser.add_argument("--exit-status", type=int, default=0, help="what to exit with when told to stop")
+    parser.add_argument("--exit-status", type=int, default=0, help="exit status when told to stop")
     return parser.parse_args()
 
 

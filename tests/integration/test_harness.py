@@ -137,10 +137,10 @@ def make_ledger(path: Path, transfers: int) -> None:
     ("damage", "complaint"),
     [
         ("UPDATE checking SET balance = balance + 1 WHERE account = 3", "sum to zero"),
-        ("DELETE FROM sequence WHERE number = 7", "do not explain"),
+        ("DELETE FROM sequence WHERE number = 7", "do not match"),
         (
             "UPDATE savings SET balance = balance + CASE account WHEN 1 THEN 5 WHEN 2 THEN -5 ELSE 0 END",
-            "do not explain",
+            "do not match",
         ),
         ("UPDATE sequence SET number = 90 WHERE number = 19", "numbers 1 to 90"),
         ("DROP TABLE savings", "no such table"),

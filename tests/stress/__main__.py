@@ -1,8 +1,8 @@
 """`python -m tests.stress [--rounds N] [--seconds S] [--seed N] [--writers mixed|old|new] [--mutant NAME]`.
 
-Writers do whatever an app may do to a database, everybody is killed at random, and what the follower captured is compared
-with SQLite's own copies byte for byte. Exits with 1, and keeps the round's folder, when anything was missed or wrong; with
-`--mutant`, when the broken protocol was not caught.
+Writers do whatever an app may do to a database, all processes are killed at random, and what the follower captured is
+compared byte by byte with SQLite's own copies. Exits with 1 and keeps the round's folder if anything was missed or wrong;
+with `--mutant`, if the broken protocol was not caught.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Outcome = tuple[Plan, Path, Verdict | None, Counter[str]]
 
 
 def plans(options: argparse.Namespace) -> Iterator[Plan]:
-    """Round by round."""
+    """The plans of the rounds, one after the other."""
     for seed in range(options.seed, options.seed + options.rounds):
         plan = draw(seed, options.seconds, options.writers)
         if like := options.mutant or options.like:
@@ -37,7 +37,7 @@ def plans(options: argparse.Namespace) -> Iterator[Plan]:
 
 
 def play(plan: Plan, folder: Path) -> Outcome:
-    """One round."""
+    """Run one round."""
     own = folder / f"round-{plan.seed}"
     own.mkdir(parents=True)
     current = Round(own, plan)
@@ -61,7 +61,7 @@ def play(plan: Plan, folder: Path) -> Outcome:
 
 
 def report(total: Counter[str], cuts: Counter[str]) -> None:
-    """What all rounds showed."""
+    """Print the results of all rounds."""
     total.setdefault("missed", 0)
     total.setdefault("wrong", 0)
     print(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sorted(total.items())), flush=True)
@@ -69,17 +69,17 @@ def report(total: Counter[str], cuts: Counter[str]) -> None:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each round")
-    parser.add_argument("--within", type=float, default=float("inf"), help="seconds in which to begin new rounds")
+    parser.add_argument("--within", type=float, default=float("inf"), help="start new rounds for this many seconds")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 31))
     parser.add_argument("--writers", choices=LIBRARIES, default="mixed")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--mutant", choices=[*MUTANTS, *SURVIVORS])
-    parser.add_argument("--like", choices=SETTINGS, help="rounds as this mutant has them, with the whole protocol")
-    parser.add_argument("--keep", action="store_true", help="the folders of all rounds")
+    parser.add_argument("--like", choices=SETTINGS, help="run this mutant's rounds with the unbroken protocol")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of all rounds")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="sidecar-stress-"))
@@ -109,7 +109,7 @@ def main() -> int:
     if options.mutant in MUTANTS:
         print(f"mutant {options.mutant} was {'caught' if bad else 'NOT caught'}")
         return not bad
-    # What hurts a survivor is a reason.
+    # The damage done to a survivor is a reason for cuts.
     return bool(bad or (cuts["without a reason"] and not options.mutant))
 
 

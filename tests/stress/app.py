@@ -1,9 +1,9 @@
-"""A writer in a process of its own, that does to the database whatever an app may do.
+"""A writer in its own process that does whatever an app may do to the database.
 
     python tests/stress/app.py LIBRARY DATABASE WRITER FIRST SECONDS SEED ACKNOWLEDGED [CHECKPOINTS PAUSE]
 
-It keeps the sum of balances, and each of its transactions has a number of its own in the ledger: from FIRST on. Once a
-commit has returned, its number is appended to the file ACKNOWLEDGED.
+It preserves the sum of balances, and gives each of its transactions a number in the ledger, from FIRST on. Once a commit
+has returned, its number is appended to the file ACKNOWLEDGED.
 """
 
 import os
@@ -17,8 +17,9 @@ ACCOUNTS = 50
 
 
 class Writer:
-    """One writer. With `busy` it only makes small commits, and a checkpoint before such a share of them, with a pause after each
-    of so many seconds at most: the log is reset again and again."""
+    """A writer. With `busy` = (share, seconds) it makes only small commits, runs a checkpoint before that share of them, and
+    pauses for up to so many seconds after each: the log is reset again and again.
+    """
 
     def __init__(self, library: str, path: str, number: int, seed: str, busy: tuple[float, float] | None) -> None:
         self.sqlite: Any = import_module(library)
@@ -28,7 +29,7 @@ class Writer:
         self.connection = self._connect()
 
     def step(self, number: int) -> bool:
-        """One thing; whether it was the transaction `number`, committed. Raises SQLite's errors."""
+        """Do one thing. Returns whether it was transaction `number`, and committed. Raises SQLite's errors."""
         chance = self._rng.random()
         if self._busy:
             if chance < self._busy[0]:
@@ -49,7 +50,7 @@ class Writer:
         return self._transaction(number, chance)
 
     def recover(self) -> None:
-        """After an error."""
+        """Continue after an error."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
@@ -120,11 +121,11 @@ class Writer:
         return True
 
     def rest(self) -> None:
-        """Between two commits."""
+        """Pause between two commits."""
         time.sleep(self._pace * self._rng.random())
 
     def _spill(self) -> None:
-        """More pages than fit into a small cache, so they are written to the log before the commit."""
+        """Change more pages than fit into a small cache, so that they are written to the log before the commit."""
         for _ in range(self._rng.randrange(20, 400)):
             self.connection.execute("INSERT INTO big(b) VALUES (randomblob(?))", (self._rng.randrange(10, 3000),))
             if self._rng.random() < 0.3:
@@ -147,7 +148,7 @@ class Writer:
 def main(
     library: str, path: str, number: str, first: str, seconds: str, seed: str, acknowledged: str, *busy: str
 ) -> None:
-    """Write until the time is over."""
+    """Write until the time is up."""
     writer = Writer(library, path, int(number), seed, (float(busy[0]), float(busy[1])) if busy else None)
     file = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     until, own = time.monotonic() + float(seconds), int(first)

@@ -1,4 +1,4 @@
-"""The verdict on a round, from the files that it left."""
+"""Judges a round by the files that it left."""
 
 import json
 import random
@@ -24,10 +24,10 @@ Rows = set[tuple[int, int]]
 
 @dataclass(slots=True)
 class Verdict:
-    """What a round showed.
+    """The result of a round.
 
     SQLite 3.40 and older lose commits, or damage the database, when all processes die after a cache spill, ROLLBACK TO and
-    COMMIT in one transaction; that is counted apart. `wrong` has a sentence for each violation, `strange` for each cut without a reason.
+    COMMIT in one transaction; that is counted separately. `wrong` has a sentence for each violation, `strange` for each cut without a reason.
     """
 
     acknowledged: int = 0
@@ -46,7 +46,7 @@ class Verdict:
 
 
 class Replica:
-    """A base with the commits of its stream on it."""
+    """A base with the commits of its stream applied."""
 
     def __init__(self, base: Path) -> None:
         self._base, self._images = base.read_bytes(), dict[int, bytes]()
@@ -54,7 +54,7 @@ class Replica:
         self._pages = len(self._base) // self.page_size
 
     def add(self, commit: Commit) -> None:
-        """The next commit."""
+        """Apply the next commit."""
         self._images.update({page: bytes(image) for page, image in commit.images.items()})
         self._pages = commit.pages
 
@@ -78,7 +78,7 @@ class Judge:
         self.verdict = Verdict()
 
     def judge(self, *, calm: bool, old: bool) -> Verdict:
-        """`calm`: nobody was killed. `old`: some writers had a SQLite that loses commits when all processes die."""
+        """`calm`: no process was killed. `old`: some writers had an SQLite that loses commits when all processes die."""
         end: Replica | None = None
         streams = [each for each in sorted(self._folder.glob("stream-*")) if list(each.glob("base-*"))]
         for stream in streams:
@@ -112,7 +112,7 @@ class Judge:
         return replica
 
     def _commits(self, folder: Path, begun: int) -> Iterator[Commit]:
-        """Those after `begun`. A damaged segment, a gap or a broken chain is a violation."""
+        """The commits after `begun`. A damaged segment, a gap or a broken chain is a violation."""
         prev, number = first_prev(folder.name), 0
         for path in sorted(folder.glob("[0-9]*.zst")):
             try:
@@ -127,11 +127,11 @@ class Judge:
             yield from (commit for commit in segment.commits if commit.number > begun)
 
     def _cuts(self, streams: list[Path], *, calm: bool, old: bool) -> None:
-        """Cuts must have a reason: only deaths of the app make SQLite recover, and only a follower that was away misses a reset.
+        """Cuts must have a reason: SQLite recovers only after deaths of the app, and only a follower that was down misses a reset.
 
-        A recovery that lost frames without checksums may have been followed by as many commits as it took away, so that
-        only the frames themselves differ. One that has closed the database, which nobody else had open, cannot tell a checkpoint of an app that came back from
-        a file that took its place.
+        A recovery that lost frames without checksums may have been followed by as many commits as it removed, so that only
+        the frames themselves differ. A follower that has closed a database that no process had open cannot tell a checkpoint
+        of an app that came back from a file that replaced it.
         """
         following = set() if calm else {"recovered", "mismatch"} if old else {"recovered"}
         following |= {"replaced"} if self.verdict.counters["departures"] else set()
@@ -159,7 +159,7 @@ class Judge:
                     self.verdict.counters[name] += int(value)
 
     def _end(self, end: Replica, *, old: bool) -> None:
-        """The newest stream's end is the database, with every commit that was acknowledged and is not lost by SQLite."""
+        """Check that the newest stream ends at the database, with every acknowledged commit that SQLite did not lose."""
         lines = self._acknowledged.read_text().splitlines() if self._acknowledged.exists() else []
         acknowledged = {(int(writer), int(number)) for writer, number in (line.split() for line in lines)}
         self.verdict.acknowledged = len(acknowledged)
@@ -193,7 +193,7 @@ class Judge:
         if missed := real - rows:
             self._wrong(f"the end misses {len(missed)} of {len(real)} commits")
         if extra := rows - real:
-            self._wrong(f"the end has {len(extra)} commits that the database has not")
+            self._wrong(f"the end has {len(extra)} commits that the database does not have")
 
     def _compare(self, name: str, found: bytes, wanted: bytes, page_size: int) -> None:
         if len(found) != len(wanted):
@@ -208,7 +208,7 @@ class Judge:
             self._wrong(f"{name}: pages {different[:5]} of {len(pages)} differ ({len(different)} in all)")
 
     def _look(self, name: str, content: bytes, *, old: bool = False) -> bool:
-        """SQLite's own check, and the sum that every transaction keeps. With `old`, SQLite may have done it."""
+        """Run SQLite's own check, and check the sum that every transaction preserves. With `old`, SQLite may be the cause."""
         path = self._folder / "looked-at"
         path.write_bytes(content)
         self.verdict.checked += 1

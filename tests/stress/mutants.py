@@ -1,7 +1,7 @@
-"""The protocol broken on purpose, one idea each, in the process that follows.
+"""The protocol, broken on purpose in one way each, in the process that follows.
 
-`MUTANTS` lose or mix commits, and the harness must see it. `SURVIVORS` are hurt as well, but the proof that is left must
-turn every loss into a cut.
+`MUTANTS` lose or mix up commits, which the harness must detect. `SURVIVORS` are broken as well, but the remaining proof
+must turn every loss into a cut.
 """
 
 import os
@@ -20,13 +20,13 @@ from sidecar.database.wal.hold import Hold
 from sidecar.database.wal.proof import Mark
 from sidecar.model import LogPosition
 
-Patch = Callable[[object, str, object], None]  # setattr, or what a test undoes
+Patch = Callable[[object, str, object], None]  # setattr, or a replacement that a test undoes
 
-_PAUSE = 0.003  # seconds in which nothing is held, as when the process is not scheduled
+_PAUSE = 0.003  # seconds without a read transaction, as if the process were not scheduled
 
 
 def without_proofs(patch: Patch) -> None:
-    """Locks alone must hold."""
+    """Without the proofs: only locks protect."""
     patch(proof, "require_complete", lambda mark, now, found: None)
     patch(proof, "require_last", lambda mark, header: None)
     patch(proof, "first_unread", _first_unread)
@@ -38,7 +38,7 @@ def _first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
 
 
 def nothing_held(patch: Patch) -> None:
-    """No read transaction between two hops; only the proofs notice."""
+    """No read transaction is held between two hops: only the proofs can detect a loss."""
     hop = Hold.hop
 
     def ending(self: Hold) -> None:
@@ -67,19 +67,19 @@ def old_one_ended_first(patch: Patch) -> None:
 
 
 def commit_markers(patch: Patch) -> None:
-    """What the file says is committed counts, not what the wal-index says."""
+    """Commit markers in the file count, instead of the wal-index."""
     index = Hands.index
     patch(Hands, "index", lambda self: scanned(self.files.wal, index(self)))
     without_proofs(patch)
 
 
 def resumed_by_position(patch: Patch) -> None:
-    """A successor only compares the place in the log, and leaves the rest to its first hop."""
+    """A successor compares only the position in the log, and leaves the rest to its first hop."""
 
     def resume(self: Hold, log: LogPosition) -> None:
         now = self._hold_newest()
         if now.salts != log.salts or now.frame < log.frame:
-            raise StreamCut(CutCause.RESET, "the log was reset while nobody followed it")
+            raise StreamCut(CutCause.RESET, "the log was reset while nothing followed it")
         at = replace(now, frame=log.frame, checksum=log.checksum)
         self._begin_at(now, log.frame, log.checksum)
         self._keep(Mark(at, self._header(at, log.frame)), Found())
@@ -89,7 +89,7 @@ def resumed_by_position(patch: Patch) -> None:
 
 
 def uncounted(patch: Patch) -> None:
-    """The counter of commits is not looked at; `strays` take the locks away that made it the second proof."""
+    """The commit counter is ignored; `strays` drop the locks that would otherwise protect."""
     require = proof.require_complete
 
     def uncounting(mark: Mark, now: WalIndex, found: Found) -> None:
@@ -107,9 +107,9 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
     "uncounted": uncounted,
 }
 SURVIVORS: dict[str, Callable[[Patch], None]] = {"nothing-held-proved": nothing_held, "strays": lambda patch: None}
-# What a mutant's rounds are like, besides busy writers.
+# The properties of a mutant's rounds, besides busy writers.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "nothing-held": {"sample": 0.0},  # there is no snapshot that is held
+    "nothing-held": {"sample": 0.0},  # no snapshot is held
     "nothing-held-proved": {"sample": 0.0},
     "markers": {"busy": None, "calm": False, "kill_all": 0.1},
     "end-first": {"look_every": 0.005},
@@ -120,12 +120,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def apply(name: str, patch: Patch = setattr) -> None:
-    """Break this process."""
+    """Break the protocol in this process."""
     (MUTANTS | SURVIVORS)[name](patch)
 
 
 def scanned(file: int, now: WalIndex) -> WalIndex:
-    """The log's end by markers and checksums in the file (https://sqlite.org/fileformat2.html#walformat)."""
+    """The end of the log according to markers and checksums in the file (https://sqlite.org/fileformat2.html#walformat)."""
     head = os.pread(file, LOG_HEADER, 0)
     if len(head) < LOG_HEADER:
         return replace(now, frame=0)

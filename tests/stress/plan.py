@@ -1,4 +1,4 @@
-"""What a round does, drawn from a seed: the same seed gives the same schedule, though not the same instants."""
+"""The plan of a round, drawn from a seed: the same seed gives the same schedule, but not the same instants."""
 
 import random
 from dataclasses import asdict, dataclass, field
@@ -23,11 +23,11 @@ _TUNINGS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A round. Times are in seconds; `reopen`, `fold` and `sample` are probabilities, tried at each publishing.
+    """A round. Times are in seconds; `reopen`, `fold` and `sample` are probabilities for each publish.
 
-    `reopen`: the follower forgets what it has not published, closes everything, and resumes. `strays`: a descriptor of
-    the shared memory is closed in the follower's process, which drops its locks. `calm`: nobody is killed. `busy`: writers only make small commits, with checkpoints at this probability and pauses
-    of so many seconds at most.
+    `reopen`: the follower forgets what it has not published, closes everything and resumes. `strays`: a descriptor of the
+    shared memory is closed in the follower's process, which drops its locks. `calm`: no process is killed. `busy`: writers
+    make only small commits, with checkpoints at this probability and pauses of up to this many seconds.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Plan:
 
 
 def draw(seed: int, seconds: float, writers: str) -> Plan:
-    """The plan of a round."""
+    """Draw the plan of a round."""
     rng = random.Random(f"plan {seed}")
     return Plan(
         seed=seed,

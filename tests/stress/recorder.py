@@ -1,10 +1,10 @@
-"""The follower in a process of its own, and what it captured as files, so that it can be killed at any instant.
+"""The follower in its own process, which writes what it captures to files, so that it can be killed at any instant.
 
     python -m tests.stress.recorder DATABASE FOLDER < PLAN
 
 Each stream has a folder: `base-N`, a copy of the database at commit N; segments; `sample-N`, copies of later snapshots;
-`begin.json`, where in the log it began; `cut.json`, once it has ended. SIGTERM ends it after a last hop. It prints "ready"
-when it follows.
+`begin.json`, the position in the log where it began; `cut.json`, once it has ended. SIGTERM ends it after a last hop. It
+prints "ready" once it follows.
 """
 
 import json
@@ -33,7 +33,7 @@ resets = 0
 
 @dataclass(slots=True)
 class Stream:
-    """A stream as far as it is in its folder. `log` is where in the log that ends."""
+    """The part of a stream that is in its folder. `log` is the position in the log where that ends."""
 
     folder: Path
     page_size: int
@@ -43,7 +43,7 @@ class Stream:
 
     @classmethod
     def read(cls, folder: Path) -> "Stream | None":
-        """The stream in a folder, if it can go on."""
+        """The stream in a folder, if it can continue."""
         if (folder / "cut.json").exists() or not list(folder.glob("base-*")):
             return None
         began = json.loads((folder / "begin.json").read_text())
@@ -56,7 +56,7 @@ class Stream:
         return stream
 
     def add(self, batch: Batch, *, folded: bool = False) -> None:
-        """Publish a segment; with `folded` as one commit."""
+        """Publish a segment; with `folded`, as one commit."""
         if not batch.commits:
             return
         commits = [Commit(c.number, int(c.at * 1e6), c.pages, c.images, folded=c.folded) for c in batch.commits]
@@ -81,26 +81,26 @@ class Stream:
         self.log, self.commits, self.prev = batch.end, header.last, segment.digest
 
     def end(self, cut: StreamCut, when: str) -> None:
-        """It cannot go on."""
+        """Record that it cannot continue."""
         write(self.folder / "cut.json", json.dumps({"cause": cut.cause, "why": str(cut), "when": when}).encode())
 
 
 def write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     temporary = path.with_name(f"tmp-{path.name}")
     temporary.write_bytes(data)
     temporary.rename(path)
 
 
 def page_size_of(path: Path) -> int:
-    """Of a database."""
+    """The page size of a database."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(18)[16:], "big")
     return 65536 if size == 1 else size
 
 
 class Recorder:
-    """Follows until it is told to stop."""
+    """Follows a database until it is told to stop."""
 
     def __init__(self, path: Path, folder: Path, plan: dict[str, Any]) -> None:
         self._path, self._folder, self._plan = path, folder, plan
@@ -112,7 +112,7 @@ class Recorder:
         self.stopping = False
 
     async def run(self) -> None:
-        """From stream to stream."""
+        """Record one stream after the other."""
         async with self._capture.running():
             last = max(self._folder.glob("stream-*"), default=None)
             stream = Stream.read(last) if last else None
@@ -152,7 +152,7 @@ class Recorder:
         return stream
 
     async def _record(self, stream: Stream) -> bool:
-        """Until it is told to stop, which is True, or to the end of the stream."""
+        """Record until told to stop (returns True) or until the stream ends."""
         try:
             return await self._publish(stream)
         except StreamCut as cut:
@@ -180,7 +180,7 @@ class Recorder:
         return True
 
     async def _copy(self, folder: Path, kind: str) -> Path | None:
-        """SQLite's copy of what the follower holds, if that is exactly what it has captured."""
+        """Have SQLite copy the snapshot that the follower holds, if that is exactly what it has captured."""
 
         def copy(_worker: worker.Worker) -> Path | None:
             track = _track(self._feed)
@@ -200,7 +200,7 @@ class Recorder:
         self._followers.append(_track(self._feed).follower)
 
     def _count(self) -> None:
-        """The counters of this process so far; the last line counts."""
+        """Write the counters of this process; the last line counts."""
         totals: dict[str, float] = {"pid": os.getpid(), "resets": resets}
         for follower in self._followers:
             for name, value in asdict(follower.counters).items():

@@ -1,4 +1,4 @@
-"""One round: writers, a follower, and whoever kills them."""
+"""One round: writers, a follower, and what kills them."""
 
 import json
 import random
@@ -34,7 +34,7 @@ class Round:
         self.kills = self.follower_kills = 0
 
     def run(self) -> Verdict:
-        """Play it, and judge it. Nobody is left running."""
+        """Run the round and judge it. No process is left running."""
         self._recorded.mkdir()
         (self._folder / "plan.json").write_text(json.dumps(self._plan.as_json()))
         self._make_database()
@@ -98,7 +98,7 @@ class Round:
 
     @staticmethod
     def _pause(process: subprocess.Popen[bytes] | None, seconds: float) -> None:
-        """As a machine that has no time for it, at whatever it does and with whatever locks it has."""
+        """Pause a process, as a busy machine would, whatever it is doing and whatever locks it holds."""
         if process:
             process.send_signal(signal.SIGSTOP)
             time.sleep(seconds)
@@ -152,7 +152,7 @@ class Round:
         self._follower = None
 
     def _end_writers(self) -> None:
-        """Some are killed, some may close the database."""
+        """Kill some writers; others may close the database."""
         polite = self._rng.random() < 0.3
         for number, writer in self._writers.items():
             if not polite:
@@ -160,7 +160,7 @@ class Round:
             writer.wait(_LONGEST_WAIT)
 
     def _stop_follower(self) -> None:
-        """One that was started in the last moment must have begun."""
+        """Stop the follower; one that was just started must have begun first."""
         assert self._follower
         self._await_ready()
         self._follower.send_signal(signal.SIGTERM)
