@@ -72,6 +72,7 @@ from sidecar.restore import (
     Throttle,
     require_mounted,
 )
+from sidecar.restore.point_in_time import AT_ONCE as SEGMENTS_AT_ONCE
 from sidecar.settings import Configuration
 from sidecar.status import Status
 from sidecar.storage import (
@@ -423,7 +424,7 @@ def _access(configuration: Configuration, clock: Clock, status: Status) -> Store
         renewed,
         endpoint=environment.endpoint,
         region=environment.region,
-        connections=2 * settings.concurrency + 2,
+        connections=2 * settings.concurrency + 2 + SEGMENTS_AT_ONCE,
         role_arn=environment.role_arn,
         session_name=environment.session_name,
         sts_endpoint=environment.sts_endpoint,

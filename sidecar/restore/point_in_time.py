@@ -25,7 +25,7 @@ from sidecar.restore.pages import Pages, opened_pages
 from sidecar.restore.reached import End, Reached
 
 AHEAD = 4 << 20
-AT_ONCE = 8
+AT_ONCE = 16  # a store answers after some 20 ms, however small the object is
 
 Fetch = Callable[[SegmentInfo], Awaitable[Bytes]]
 
@@ -45,14 +45,14 @@ class PointInTime:
         """
         with local_errors(file), opened_pages(file) as pages:
             replay = _Replay(database, history, pages, until)
-            await self._apply(replay, _batches(history, until))
+            await self._apply(replay, batches(history, until))
             await to_thread.run_sync(replay.finish)
         return replay.reached
 
     async def _apply(self, replay: "_Replay", batches: Iterator[list[SegmentInfo]]) -> None:
         """Fetch the next batch while one is applied."""
         batch = next(batches, None)
-        fetched = await self._fetched(batch) if batch else []
+        fetched = await fetch_all(self._fetch, batch) if batch else []
         while batch and not replay.ended:
             following = next(batches, None)
             ahead: list[list[Bytes | None]] = []
@@ -60,7 +60,7 @@ class PointInTime:
             async def fetch(
                 wanted: list[SegmentInfo] | None = following, into: list[list[Bytes | None]] = ahead
             ) -> None:
-                into.append(await self._fetched(wanted or []))
+                into.append(await fetch_all(self._fetch, wanted or []))
 
             async def use(infos: list[SegmentInfo] = batch, data: list[Bytes | None] = fetched) -> None:
                 await to_thread.run_sync(replay.take, infos, data)
@@ -68,19 +68,20 @@ class PointInTime:
             await run_all(use, fetch)
             batch, fetched = following, ahead[0]
 
-    async def _fetched(self, infos: list[SegmentInfo]) -> list[Bytes | None]:
-        """The bytes of each segment; None where it is gone."""
 
-        async def one(info: SegmentInfo) -> Bytes | None:
-            try:
-                return await self._fetch(info)
-            except NotFound:
-                return None
+async def fetch_all(fetch: Fetch, infos: list[SegmentInfo]) -> list[Bytes | None]:
+    """The bytes of each segment; None where it is gone."""
 
-        return await gathered(infos, one, at_once=AT_ONCE)
+    async def one(info: SegmentInfo) -> Bytes | None:
+        try:
+            return await fetch(info)
+        except NotFound:
+            return None
+
+    return await gathered(infos, one, at_once=AT_ONCE)
 
 
-def _batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
+def batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
     """The segments in order, in lists of at most `AHEAD` bytes; none after one that goes on beyond `until`."""
     batch: list[SegmentInfo] = []
     for upto, info in ((leg.upto, info) for leg in history.legs for info in leg.segments):

@@ -15,6 +15,7 @@ from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Progress
 from sidecar.repository import Catalog, Reader, Restored
 from sidecar.repository.catalog import Streamed
+from sidecar.restore.ahead import stage_ahead
 from sidecar.restore.reached import Reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
 
@@ -61,9 +62,10 @@ class Recovery:
 
     async def stage(self, point: RestorePoint, database: Database, progress: Progress | None = None) -> Recovered:
         """Raises `DamagedRestorePoint` for the restore point alone, `UnsupportedSegment`, and what the store raises."""
-        restored, staged = await self._reader.stage(point, database, progress)
+        found = await stage_ahead(self._reader, point, database, progress, self._forward.look_ahead)
+        staged = found.path
         try:
-            rolled = await self._forward.follow(restored, staged)
+            rolled = await self._forward.follow(found.restored, staged, ahead=found.ahead)
         except DamagedDatabase as damage:
             rejected = Rejected(await self._keep_aside(database.path, staged), damage.message)
         except BaseException:

@@ -13,10 +13,12 @@ from sidecar.database import IntegrityCheck, YieldToApp
 from sidecar.errors import DamagedDatabase
 from sidecar.model import AtRestorePoint, Bytes, Origin, Position, RestorePoint
 from sidecar.repository import Restored
+from sidecar.repository.format.index import position_of
 from sidecar.repository.history import Path as History
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
-from sidecar.restore.point_in_time import PointInTime
+from sidecar.restore.ahead import Ahead
+from sidecar.restore.point_in_time import AHEAD, PointInTime, batches, fetch_all
 from sidecar.restore.reached import Reached, format_reached
 
 # The commits at which the main line left streams, by their names: `Catalog.ends`.
@@ -56,10 +58,26 @@ class RollForward:
         """What follows a restore point, which names this position. Takes few requests, however long that is."""
         return await self._increments.look(point.database, point.key, position, await self._ends(), until)
 
-    async def follow(self, restored: Restored, file: Path, until: int | None = None) -> RolledForward:
-        """Look up the history of a restored file, and apply it. Raises as `apply`."""
-        history = await self.look(restored.point, restored.contents.index.position, until)
-        return await self.apply(restored, file, history, until)
+    async def look_ahead(self, point: RestorePoint, until: int | None = None) -> Ahead | None:
+        """What follows a restore point by its metadata, for `follow`; None where its metadata is not known."""
+        if not point.metadata:
+            return None
+        position = position_of(point.metadata)
+        history = await self.look(point, position, until)
+        first = next(batches(history, until), [])
+        if sum(info.size for info in first) > AHEAD:
+            return Ahead(position, history, {})
+        found = await fetch_all(self._fetch, first)
+        return Ahead(position, history, {info.key: data for info, data in zip(first, found, strict=True) if data})
+
+    async def follow(
+        self, restored: Restored, file: Path, until: int | None = None, ahead: Ahead | None = None
+    ) -> RolledForward:
+        """Look up the history of a restored file, unless `ahead` is it, and apply it. Raises as `apply`."""
+        position = restored.contents.index.position
+        if ahead is None or ahead.position != position:
+            ahead = Ahead(position, await self.look(restored.point, position, until), {})
+        return await self.apply(restored, file, ahead.history, until, segments=ahead.segments)
 
     async def apply(
         self,
@@ -68,15 +86,16 @@ class RollForward:
         history: History,
         until: int | None = None,
         yield_to_app: YieldToApp | None = None,
+        segments: dict[str, Bytes] | None = None,
     ) -> RolledForward:
-        """Apply a history to a restored file, and check the result.
+        """Apply a history to a restored file, and check the result. `segments` were fetched already, and are not kept.
 
         Raises `DamagedDatabase` when that cannot be walked although its restore point could, `UnsupportedSegment`, `NoRoom`
         and what the store raises; then the file is of no use.
         """
         if not history.legs:
             return RolledForward(restored, history, Reached(history.start, stopped=history.stopped))
-        reached = await self.write(restored, file, history, until)
+        reached = await self.write(restored, file, history, until, segments)
         if not reached.commits:
             return RolledForward(restored, history, reached)
         report = await self._checker.check(file, self._integrity, yield_to_app)
@@ -87,11 +106,23 @@ class RollForward:
             )
         return RolledForward(replace(restored, check=report), history, reached)
 
-    async def write(self, restored: Restored, file: Path, history: History, until: int | None = None) -> Reached:
+    async def write(
+        self,
+        restored: Restored,
+        file: Path,
+        history: History,
+        until: int | None = None,
+        segments: dict[str, Bytes] | None = None,
+    ) -> Reached:
         """Apply a history to a restored file, and leave the check of the result to the caller. Raises as `apply`."""
         if not history.legs:
             return Reached(history.start, stopped=history.stopped)
-        return await PointInTime(self._fetch).apply(file, restored.point.database, history, until)
+        fetched = segments or {}
+
+        async def fetch(info: SegmentInfo) -> Bytes:
+            return fetched.pop(info.key, None) or await self._fetch(info)
+
+        return await PointInTime(fetch).apply(file, restored.point.database, history, until)
 
     async def _fetch(self, info: SegmentInfo) -> Bytes:
         return (await self._increments.store.get(info.key)).data

@@ -12,6 +12,7 @@ from sidecar.progress import Progress, Show
 from sidecar.repository import OTHERS, Catalog, Reader, format_others, point_of
 from sidecar.repository.history import Path as History
 from sidecar.repository.streams import Streams
+from sidecar.restore.ahead import Ahead, stage_ahead
 from sidecar.restore.reached import End, format_instant, format_reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
 from sidecar.status import HINT
@@ -119,13 +120,19 @@ class Selector:
     async def _stage(
         self, selection: Selection, point: RestorePoint, target: Database, progress: Progress
     ) -> tuple[RolledForward, Path]:
-        restored, staged = await self._reader.stage(point, target, progress)
+        async def look(point: RestorePoint) -> Ahead | None:
+            if selection.alone or selection.history:
+                return None
+            return await self._forward.look_ahead(point, selection.until)
+
+        found = await stage_ahead(self._reader, point, target, progress, look)
+        restored, staged = found.restored, found.path
         try:
             if selection.alone:
                 return RolledForward.without_tail(restored), staged
             if selection.history:
                 return await self._forward.apply(restored, staged, selection.history), staged
-            return await self._forward.follow(restored, staged, selection.until), staged
+            return await self._forward.follow(restored, staged, selection.until, found.ahead), staged
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
