@@ -1,4 +1,4 @@
-"""Objects with conditional writes: the contract, retries and metering, one folder a store; `open` is the only list of stores."""
+"""Objects with conditional writes: the contract, retries and metering, one folder for each kind of store; `open` lists them."""
 
 from sidecar.storage.base import (
     FIRST_BYTE_TIMEOUT,

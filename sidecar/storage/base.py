@@ -1,4 +1,4 @@
-"""The contract of a store: objects with conditional writes. One suite of tests runs against every implementation."""
+"""The contract of a store: objects with conditional writes. One test suite runs against all implementations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,8 +16,8 @@ FIRST_BYTE_TIMEOUT = 20.0  # seconds within which a store over the network must 
 class Upload(Protocol):
     """An object being assembled from numbered parts; nothing is visible under its key before `complete` returns.
 
-    Parts are numbered from 1 without gaps and may be sent in any order and at once. `offset` is the part's place in
-    the finished object. Every part but the last has at least `ObjectStore.minimum_part` bytes.
+    Parts are numbered from 1 without gaps and may be sent in any order and concurrently. `offset` is the part's place in
+    the finished object. Every part except the last has at least `ObjectStore.minimum_part` bytes.
     """
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
@@ -27,14 +27,14 @@ class Upload(Protocol):
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """Let the store copy bytes of another object as a part.
 
-        Raises `PreconditionFailed` when the source changed and `NotFound` when it is gone.
+        Raises `PreconditionFailed` if the source has changed and `NotFound` if it is gone.
         """
         ...
 
     async def complete(self) -> ObjectInfo:
         """Make the object visible, only if its key does not exist yet.
 
-        Raises `PreconditionFailed` when the key exists.
+        Raises `PreconditionFailed` if the key exists.
         """
         ...
 
@@ -43,8 +43,8 @@ class ObjectStore(Protocol):
     """A flat namespace of immutable-looking objects with conditional writes and read-after-write consistency.
 
     Every method may raise the `Transient` family, `AccessDenied` and `StoreMissing`, but no error of an SDK. Writes that
-    were sent and got no reply raise `OutcomeUnknown`. All methods are bounded in time and may be cancelled
-    anywhere; a cancelled `put` may first take some seconds to finish.
+    were sent but got no reply raise `OutcomeUnknown`. All methods are bounded in time and can be cancelled at any point; a
+    cancelled `put` may take some seconds to finish first.
     """
 
     @property
@@ -54,7 +54,7 @@ class ObjectStore(Protocol):
 
     @property
     def minimum_part(self) -> int:
-        """The smallest allowed part, in bytes, of an upload's parts but the last."""
+        """The smallest allowed part of an upload, in bytes; the last part may be smaller."""
         ...
 
     @property
@@ -69,11 +69,11 @@ class ObjectStore(Protocol):
     async def get(
         self, key: str, *, span: Span | None = None, if_match: str | None = None, into: memoryview | None = None
     ) -> Blob:
-        """Read an object, or a span of it. A span that reaches beyond the end is shortened.
+        """Read an object, or a span of it. A span that extends past the end is shortened.
 
-        With `into` the bytes are written there if they fit, and `Blob.data` is a view of them.
+        With `into`, the bytes are written there if they fit, and `Blob.data` is a view of them.
 
-        Raises `NotFound`; `PreconditionFailed` when `if_match` is given and the object is another version.
+        Raises `NotFound`, and `PreconditionFailed` if `if_match` is given and the object is another version.
         """
         ...
 
@@ -82,9 +82,9 @@ class ObjectStore(Protocol):
         ...
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1000) -> Page:
-        """One page of objects whose key starts with `prefix` and sorts after `start_after`, by UTF-8 bytes.
+        """A page of objects whose keys start with `prefix` and sort after `start_after`, by UTF-8 bytes.
 
-        Listed objects carry no metadata. The next page starts after the last key of this one.
+        Listed objects have no metadata. The next page starts after the last key of this one.
         """
         ...
 
@@ -99,10 +99,10 @@ class ObjectStore(Protocol):
     ) -> ObjectInfo:
         """Write a whole object durably. Metadata keys are lower-case ASCII words, values are ASCII.
 
-        The object has the `tags` from its first moment, in the same request; see `tag`. A store that refuses tags, or these
-        credentials the permission to write them, gets the object without.
+        The object has the `tags` from the start, because they are in the same request; see `tag`. If the store does not
+        support tags or denies writing them, the object is written without tags.
 
-        Raises `PreconditionFailed` when the condition does not hold (a missing key under `IfMatch` included).
+        Raises `PreconditionFailed` if the condition is not met, which includes a missing key with `IfMatch`.
         """
         ...
 
@@ -111,16 +111,16 @@ class ObjectStore(Protocol):
         ...
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """Replace the tags of an object, at most 10. The operation is idempotent, and the object keeps its ETag.
+        """Replace the tags of an object, at most 10. This is idempotent, and the object keeps its ETag.
 
-        A newly written object has no tags, whatever was under its key before. Names and values are ASCII letters,
-        digits and `+-=._:/@`, at most 128 and 256 of them. Raises `NotFound`, and `ConfigurationError` from a store
-        without tags.
+        A newly written object has no tags of an earlier object with its key. Names and values consist of ASCII letters,
+        digits and `+-=._:/@`, and have at most 128 and 256 characters. Raises `NotFound`, and `ConfigurationError` if the store
+        does not support tags.
         """
         ...
 
     async def tags(self, key: str) -> dict[str, str]:
-        """The tags of an object. Raises `NotFound`. AWS has a separate permission for it, s3:GetObjectTagging."""
+        """The tags of an object. Raises `NotFound`. On AWS this needs its own permission, s3:GetObjectTagging."""
         ...
 
 
@@ -129,25 +129,25 @@ class Prunable(Protocol):
     """A store without lifecycle rules of its own: objects expire only when they are pruned."""
 
     async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        """All keys that start with `prefix` and have tags, with these tags."""
+        """The tags of all objects that have any and whose keys start with `prefix`."""
         ...
 
     async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """Delete the objects whose tags are still exactly the given ones. Returns the keys of those deleted."""
+        """Delete the objects whose tags are still exactly the given ones. Returns the deleted keys."""
         ...
 
     async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
-        """Delete segments of streams, which have no tags here. Other keys are left alone. Returns those deleted."""
+        """Delete segments of streams, which have no tags in such a store. Other keys are ignored. Returns the deleted keys."""
         ...
 
 
 @runtime_checkable
 class FileBacked(Protocol):
-    """A store in a directory, where another store may appear under the same URL, when a mount is missing for example."""
+    """A store in a directory. Another store may appear under the same URL, for example if a mount is missing."""
 
     @property
     def identity(self) -> str | None:
-        """The store's own name as of the last request; None before the first request and before anything was written."""
+        """The store's random name as of the last request; None before the first request or the first write."""
         ...
 
     @property
@@ -156,23 +156,23 @@ class FileBacked(Protocol):
         ...
 
     async def rehearse(self) -> None:
-        """Check that the directory is writable, and leave nothing behind. Raises what a write would."""
+        """Check that the directory is writable, leaving nothing behind. Raises what a write would raise."""
         ...
 
 
 class Neighbours(Protocol):
-    """A store that may find others beside it: a mistyped name is similar to the right one."""
+    """Finds stores beside this one with a similar name: the store's name may be mistyped."""
 
     async def similar(self, folder: str) -> tuple[str, ...]:
-        """The URLs of stores beside this one whose name is similar, and which have something in this folder.
+        """The URLs of stores beside this one that have a similar name and something in this folder.
 
-        `folder` ends with a slash. At most three, none where the store may not look. Raises what a LIST does.
+        `folder` ends with a slash. At most three; none if looking for them is not possible. Raises what a LIST raises.
         """
         ...
 
 
 class TokenSource(Protocol):
-    """A source of web-identity tokens, which is read at every refresh; tokens are not cached."""
+    """A source of web-identity tokens, which is read for every renewal; tokens are not cached."""
 
     @property
     def name(self) -> str:
@@ -182,7 +182,7 @@ class TokenSource(Protocol):
     async def read(self) -> Token:
         """The current token, decoded but not verified.
 
-        Raises `TokenUnavailable` when a token may become available later, else `ConfigurationError` or `AccessDenied`.
+        Raises `TokenUnavailable` if a token may become available later, else `ConfigurationError` or `AccessDenied`.
         """
         ...
 
@@ -201,35 +201,35 @@ class Credentials(Protocol):
         ...
 
     async def fresh(self) -> datetime:
-        """Ensure that there are valid credentials; to be awaited before each request.
+        """Ensure that there are valid credentials; awaited before each request.
 
         Returns when they expire, by this machine's clock. Raises `TokenUnavailable`, `AccessDenied`, `ConfigurationError`.
         """
         ...
 
     def forget(self) -> bool:
-        """Discard credentials that the store calls expired, so that `fresh` gets new ones. False if they were just obtained."""
+        """Discard credentials that the store reports as expired. Returns False, and keeps them, if they were just obtained."""
         ...
 
     def for_sdk(self) -> object:
-        """The SDK's session that signs with these credentials. It never renews them by itself."""
+        """The SDK's session that signs with these credentials. It never renews them."""
         ...
 
 
 class Probe(Protocol):
-    """An operation that only `sidecar check` tries, to see it refused."""
+    """An operation that only `sidecar check` tries, to see that it is denied."""
 
     async def delete(self, key: str) -> None:
-        """Delete an object; with the right policy this is refused: `AccessDenied`."""
+        """Delete an object. With the right policy this raises `AccessDenied`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OpenStore:
-    """A store that can be used, and what this kind offers beside `ObjectStore`.
+    """An open store, and what its kind offers besides `ObjectStore`.
 
-    `credentials` is None where the SDK finds its own or none are needed. `endpoint` names the server, without a
-    password and in one spelling; it is empty for a store on this machine.
+    `credentials` is None if the SDK finds its own or none are needed. `endpoint` is the server's URL in canonical form
+    without a password; it is empty for a store on this machine.
     """
 
     store: ObjectStore
@@ -243,10 +243,10 @@ class OpenStore:
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """What settings and environment say about reaching a store over a network; one on this machine needs none of it.
+    """Settings and environment for accessing a store over a network; a store on this machine needs none of them.
 
-    `endpoint` and `sts_endpoint` None are the provider's own. `machine_api` is the socket that mints tokens; unless it
-    is expected, it is used only where it exists. `renewed` is called with the end of each new session.
+    If `endpoint` or `sts_endpoint` is None, it is the provider's default. `machine_api` is the socket that issues tokens;
+    unless it is expected, it is used only if it exists. `renewed` is called with the expiry of each new session.
     """
 
     clock: Clock
@@ -263,32 +263,32 @@ class StoreAccess:
 
 
 class StoreLocation(Protocol):
-    """Where a store is, read from its URL, and what its kind is like. Nothing was asked of the store itself."""
+    """The location of a store according to its URL, and properties of its kind. No request was made to the store."""
 
     @property
     def billable(self) -> bool:
-        """Whether requests and bytes are paid for."""
+        """Whether requests and bytes cost money."""
         ...
 
     @property
     def uses_credentials(self) -> bool:
-        """Whether requests are signed with the credentials that the AWS_* variables lead to."""
+        """Whether requests are signed with the credentials from the AWS_* variables."""
         ...
 
     @property
     def refuses_wrong_clocks(self) -> bool:
-        """Whether the store refuses requests from a machine whose clock is far off."""
+        """Whether the store refuses requests of a machine whose clock is far off."""
         ...
 
     @property
     def directory(self) -> Path | None:
-        """Where the store is in this machine's file systems; None for one over the network."""
+        """The directory of the store on this machine; None for a store over the network."""
         ...
 
     def removal_command(self, key: str) -> str:
-        """What a person types to delete an object."""
+        """The command with which a person deletes an object."""
         ...
 
     def open(self, access: StoreAccess) -> AbstractAsyncContextManager[OpenStore]:
-        """The store, without a request yet: one that is down fails at its first. Raises `ConfigurationError`."""
+        """Open the store without a request: if it is down, the first request fails. Raises `ConfigurationError`."""
         ...

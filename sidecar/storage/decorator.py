@@ -1,4 +1,4 @@
-"""The base of decorators: stores that do something around each request to another store."""
+"""The base class of decorators: stores that do something around each request to another store."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,11 +21,11 @@ class Decorated:
         self.maximum_parts = inner.maximum_parts
 
     async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Make a request by awaiting `attempt`, once or more often."""
+        """Make a request by awaiting `attempt`, once or several times."""
         raise NotImplementedError
 
     def moved(self, *, sent: int = 0, received: int = 0) -> None:
-        """Called with the number of bytes that went over the network."""
+        """Called with the number of bytes that were transferred."""
 
     def _sign(self, metadata: Mapping[str, str] | None) -> Mapping[str, str]:
         return metadata or {}
@@ -105,7 +105,7 @@ class Decorated:
 
 
 class _DecoratedUpload:
-    """An `Upload` whose requests go through the decorator that made it."""
+    """An `Upload` whose requests go through the decorator that created it."""
 
     def __init__(self, store: Decorated, key: str, metadata: Mapping[str, str], inner: Upload) -> None:
         self._store = store

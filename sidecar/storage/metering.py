@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Metered(Decorated):
-    """Counts and times every attempt, and the bytes that it moves, in `Status`."""
+    """Counts and times every attempt, and the bytes that it transfers, in `Status`."""
 
     def __init__(self, inner: ObjectStore, clock: Clock, status: Status) -> None:
         super().__init__(inner)

@@ -1,6 +1,6 @@
-"""Which kinds of stores there are: the only list of them. A store's URL leads to its location, and that opens it.
+"""The kinds of stores; this is the only list of them. A store's URL gives its location, which opens the store.
 
-A new kind is a folder beside `s3` and `file` with a location (`base.StoreLocation`) in it, and one line here.
+A new kind is a folder beside `s3` and `file` with a location (`base.StoreLocation`), and one line here.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from sidecar.storage.file.location import DirectoryLocation
 from sidecar.storage.s3.location import BucketLocation
 from sidecar.storage.urls import without_password
 
-# The form of the URL, as messages show it, and its parser. Only opening a store imports an SDK.
+# The form of the URL, for messages, and its parser. Only opening a store imports an SDK.
 KINDS: dict[str, Callable[[str], StoreLocation | None]] = {
     BucketLocation.form: BucketLocation.parse,
     DirectoryLocation.form: DirectoryLocation.parse,
@@ -18,14 +18,14 @@ KINDS: dict[str, Callable[[str], StoreLocation | None]] = {
 
 
 def parse_location(url: str) -> StoreLocation:
-    """Where a store is. Raises ValueError that says how URLs of stores look."""
+    """The location of a store. Raises a ValueError that shows the forms of a store's URL."""
     if location := _parsed(url):
         return location
     raise ValueError(f"store: {without_password(url)!r} is neither {' nor '.join(KINDS)}")
 
 
 def removal_command(url: str, key: str) -> str:
-    """What a person types to delete an object of the store with this URL."""
+    """The command with which a person deletes an object of the store with this URL."""
     location = _parsed(url)
     return location.removal_command(key) if location else f"delete {url}/{key}"
 

@@ -1,8 +1,8 @@
-"""Retries of requests to a store. Nothing else in the program retries a request.
+"""Retries requests to a store. Nothing else in the program retries a request.
 
-The trap is a conditional write whose reply was lost: the second attempt finds our own object and is refused, as if
-another writer had been there before. So every write carries a request id of its own in the object's metadata, and a
-refusal that follows a failed attempt is checked against it.
+If the reply to a conditional write is lost, the second attempt finds our own object and is refused, as if another writer
+had been faster. So every write has a unique request id in the object's metadata, and a refusal after a failed attempt is
+checked against it.
 """
 
 import secrets
@@ -28,12 +28,12 @@ REQUEST_ID = "sidecar-request"
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """For how many seconds an operation is retried, and the backoff between attempts (with full jitter)."""
+    """How many seconds an operation is retried, and the backoff between attempts (with full jitter)."""
 
     give_up_after: float
     first: float = 0.2
     longest: float = 10.0
-    hard_deadline: bool = False  # whether an attempt in progress is cut off too
+    hard_deadline: bool = False  # whether an attempt in progress is also interrupted
 
 
 class Retrying(Decorated):
@@ -48,7 +48,7 @@ class Retrying(Decorated):
         """See `Decorated`."""
         last: Transient | None = None
 
-        async def once() -> T:  # tenacity awaits coroutine functions only
+        async def once() -> T:  # tenacity only awaits coroutine functions
             nonlocal last
             try:
                 return await attempt()
@@ -96,9 +96,9 @@ class Retrying(Decorated):
         return await self.around(operation, once)
 
     async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
-        """The object under `key` if an earlier attempt wrote all of it, else the refusal is raised.
+        """The object under `key` if an earlier attempt wrote all of it; else raise the refusal.
 
-        Some stores (SeaweedFS 4.48) keep an empty object of a PUT whose sender disconnected before the body.
+        Some stores (SeaweedFS 4.48) keep an empty object if the client of a PUT disconnects before the body.
         """
         try:
             found = await self._inner.head(key)

@@ -1,16 +1,16 @@
-"""URLs as people write them: which ones are HTTP, and how one is shown without the password in it."""
+"""URLs as people write them: whether they are HTTP, and how to show them without a password."""
 
 import re
 from urllib.parse import urlsplit
 
 from sidecar.errors import ConfigurationError
 
-# The second form: secret keys may have slashes, and begin like a port. Only a query after a port is known to be no key.
+# The second form: secret keys may contain slashes and begin like a port. Only with a query after it is it certainly a port.
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/:]*:(?!\d+/[^@]*\?).*@)")
 
 
 def without_password(url: str) -> str:
-    """A URL that may be shown: user and password are replaced."""
+    """A URL that can be shown: user and password are replaced."""
     return _USER.sub("***@", url)
 
 
@@ -24,15 +24,15 @@ def is_http(url: str) -> bool:
 
 
 def require_endpoint(name: str, url: str) -> None:
-    """Raise `ConfigurationError`, with the name of the setting, unless a URL is empty or one of an S3 or STS server."""
+    """Raise `ConfigurationError`, with the name of the setting, unless a URL is empty or that of an S3 or STS server."""
     if url and (fault := _endpoint_fault(url)):
         raise ConfigurationError(
-            f"{name} is not a URL of a server: {fault}", "it reads like https://s3.example.com or http://[::1]:8333"
+            f"{name} is not a URL of a server: {fault}", "it looks like https://s3.example.com or http://[::1]:8333"
         )
 
 
 def _endpoint_fault(url: str) -> str | None:
-    """Why a URL is not one of an S3 or STS server, without showing it: it may contain a password. None when it is."""
+    """Why a URL is not that of an S3 or STS server, without showing it: it may contain a password. None if it is valid."""
     if re.search(r"\s|[\x00-\x1f\x7f]", url):
         return "it contains white space"
     if not re.match(r"https?://", url, re.IGNORECASE):

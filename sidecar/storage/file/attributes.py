@@ -1,4 +1,4 @@
-"""Metadata and tags of objects in a directory: JSON files of their own, which a restore does not need."""
+"""Metadata and tags of objects in a directory: separate JSON files, which a restore does not need."""
 
 import json
 import os
@@ -9,13 +9,13 @@ from sidecar.storage.file.root import Root
 
 
 class Attributes:
-    """What S3 keeps with an object, in `.sidecar/meta/<key>.json` and `.sidecar/tags/<key>.json`. Raises OSError."""
+    """Metadata in `.sidecar/meta/<key>.json` and tags in `.sidecar/tags/<key>.json`. Methods raise OSError."""
 
     def __init__(self, root: Root) -> None:
         self._root = root
 
     def metadata(self, key: str) -> dict[str, str]:
-        """The metadata of an object; empty when it has none or may not be read."""
+        """The metadata of an object; empty if there is none or it is not readable."""
         try:
             return _read(self._metadata_path(key))
         except OSError:
@@ -26,19 +26,19 @@ class Attributes:
         return _read(self._tags_path(key))
 
     def replace(self, key: str, metadata: dict[str, str]) -> None:
-        """Those of an object that is about to get this key: no tags, and this metadata. Under the root's lock."""
+        """Set the attributes of a new object: this metadata, no tags. The caller holds the root's lock."""
         self._tags_path(key).unlink(missing_ok=True)  # first: an object never has the tags of another one
         self._write(self._metadata_path(key), metadata)
 
     def set_tags(self, key: str, tags: dict[str, str]) -> None:
-        """Replace the tags of an object; durable when this returns. Under the root's lock."""
+        """Replace the tags of an object; durable when this returns. The caller holds the root's lock."""
         path = self._tags_path(key)
         self._write(path, tags, durable=True)
         for folder in self._root.folders(path):
             sync(folder)
 
     def remove(self, key: str) -> None:
-        """Forget an object that was deleted. Under the root's lock."""
+        """Remove the attributes of a deleted object. The caller holds the root's lock."""
         self._tags_path(key).unlink(missing_ok=True)
         self._metadata_path(key).unlink(missing_ok=True)
 
@@ -58,7 +58,7 @@ class Attributes:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Empty when the file is missing or is not JSON. Raises OSError."""
+    """The values in a file; empty if it is missing or not JSON. Raises OSError."""
     try:
         return dict(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):

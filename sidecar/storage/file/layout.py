@@ -1,9 +1,9 @@
-"""Where a key's file lies below the directory: under its key, but for segments of streams, which lie in a folder for each hour.
+"""The path of a key's file in the directory: the key itself, except that segments of streams are in a folder for each hour.
 
     stream/<database>/<stream>/<last>-<first>-<ms>.zst  ->  stream/<database>/<stream>/20261120T14/<last>-<first>-<ms>.zst
 
-There are up to 3 million segments in a stream, and a folder that holds them all is slow to list on any file system.
-They have no metadata and no tags either: that would be two more files for each second. Pure.
+A stream may have 3 million segments, and a folder with all of them would be slow to list on any file system. Segments have
+no metadata and no tags, which would be two more files for each second. Pure.
 """
 
 import re
@@ -27,12 +27,12 @@ def is_segment(key: str) -> bool:
 
 
 def is_stream(folder: str) -> bool:
-    """Whether a folder, with its slash, is one of segments."""
+    """Whether a folder, given with its slash, is the folder of a stream."""
     return bool(_STREAM.fullmatch(folder))
 
 
 def is_hour(name: str) -> bool:
-    """Whether a folder of this name in a stream's folder holds the segments of an hour."""
+    """Whether a folder with this name in a stream's folder has the segments of an hour."""
     return bool(_HOUR.fullmatch(name))
 
 

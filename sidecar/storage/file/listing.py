@@ -1,4 +1,4 @@
-"""The keys of a directory in order, read no further than they are asked for."""
+"""Lists the keys of a directory in order, lazily."""
 
 import os
 from bisect import bisect_left
@@ -12,22 +12,22 @@ from sidecar.storage.file.root import PRIVATE
 
 
 def keys(root: Path, prefix: str, after: str = "") -> Iterator[str]:
-    """The keys below a directory that start with `prefix` and sort after `after`, in order.
+    """The keys in a directory that start with `prefix` and sort after `after`, in order.
 
-    Folders without such keys are not opened. Raises OSError for a folder that cannot be read: it must not look empty.
+    Folders without such keys are not opened. Raises OSError for a folder that cannot be read, because it must not look empty.
     """
     folder = prefix[: prefix.rfind("/") + 1]
     return (key for key in _walk(root, folder, prefix, after) if key.startswith(prefix) and key > after)
 
 
 def _walk(root: Path, folder: str, prefix: str, after: str) -> Iterator[str]:
-    """The keys in a folder, which is empty or ends with a slash; perhaps some more than are asked for."""
+    """The keys in `folder`, which is empty or ends with a slash; may include keys that do not match."""
     names = _names(root / folder)
     if not is_stream(folder):
         yield from _plain(root, folder, names, prefix, after)
         return
     hours = [name[:-1] for name in names if name.endswith("/") and is_hour(name[:-1])]
-    others = [name for name in names if name[:-1] not in set(hours)]  # segments that were copied here as they are in S3
+    others = [name for name in names if name[:-1] not in set(hours)]  # segments that were copied here from S3
     yield from merge(_plain(root, folder, others, prefix, after), _hourly(root, folder, hours, after))
 
 
@@ -43,15 +43,15 @@ def _plain(root: Path, folder: str, names: list[str], prefix: str, after: str) -
 def _hourly(root: Path, folder: str, hours: list[str], after: str) -> Iterator[str]:
     """The segments in the folders of these hours.
 
-    Numbers ascend with time, with one exception: the parts of a giant transaction have the milliseconds before its own in
-    their keys, so that they may lie in the hour before. So an hour is given out when the next one was read as well.
+    Numbers ascend with time, with one exception: the parts of a giant transaction have earlier milliseconds in their keys, so
+    they may be in the previous hour. So an hour's keys are only yielded once the next hour was read.
     """
 
     def inside(hour: str) -> list[str]:
         return sorted(key for name in _files(root / folder / hour) if is_segment(key := folder + name))
 
     def last(index: int) -> str:
-        """The last key of the hour, or of the next one that is not empty."""
+        """The last key of the hour, or of the next hour that is not empty."""
         found = (_files(root / folder / hour) for hour in hours[index:])
         return next((folder + max(names) for names in found if names), "\U0010ffff")
 
@@ -67,7 +67,7 @@ def _hourly(root: Path, folder: str, hours: list[str], after: str) -> Iterator[s
 
 
 def _files(folder: Path) -> list[str]:
-    """The names in a folder of an hour, in no order; none where it is gone."""
+    """The names in an hour's folder, in no particular order; none if it is gone."""
     try:
         return os.listdir(folder)
     except FileNotFoundError:
@@ -75,7 +75,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _names(folder: Path) -> list[str]:
-    """The entries of a folder as they sort in keys: directories with a slash. A folder that is gone has none."""
+    """The entries of a folder in the order of keys, directories with a slash; none if the folder is gone."""
     try:
         with os.scandir(folder) as entries:
             return sorted(filter(None, map(_name, entries)))
@@ -84,7 +84,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _name(entry: os.DirEntry[str]) -> str:
-    """The name, with a slash for a directory; empty for what is not looked into: our own folder, and links to others."""
+    """The name, with a slash for a directory; empty for what is skipped: our private folder, and links to directories."""
     if not entry.is_dir():
         return entry.name
     return "" if entry.name == PRIVATE or entry.is_symlink() else f"{entry.name}/"

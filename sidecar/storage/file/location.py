@@ -1,4 +1,4 @@
-"""`file:///directory`: a store in a directory, and how it is opened."""
+"""`file:///directory`: the location of a store in a directory, and how it is opened."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ class DirectoryLocation:
 
     @classmethod
     def parse(cls, url: str) -> Self | None:
-        """The location of a URL of this form, else None. `file://data/store` is a typo of `file:///data/store`."""
+        """The location for a URL of this form, else None. `file://data/store` is refused as a typo of `file:///data/store`."""
         directory = url.removeprefix("file://")
         return cls(Path(directory)) if directory != url and directory.startswith(("/", "./", "../")) else None
 

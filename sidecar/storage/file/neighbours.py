@@ -1,4 +1,4 @@
-"""Directories beside a store's that may be the store that was meant."""
+"""Directories beside the store that may be the intended store."""
 
 import os
 from itertools import islice

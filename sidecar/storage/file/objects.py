@@ -1,4 +1,4 @@
-"""Objects in a directory, read and written synchronously: an object is an ordinary file under its key."""
+"""Objects in a directory, read and written synchronously: each object is an ordinary file named by its key."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ BLOCK = 1 << 20
 
 
 class Objects:
-    """The operations of a store in a directory. Conditions are decided under the directory's lock.
+    """The operations of a store in a directory. Conditions are evaluated under the directory's lock.
 
-    Every method raises `StoreMissing` when the directory, or the one above a new store, is not there.
+    Every method raises `StoreMissing` if the directory, or the parent of a new store, does not exist.
     """
 
     def __init__(self, root: Root) -> None:
@@ -30,7 +30,7 @@ class Objects:
         self._attributes = Attributes(root)
 
     def now(self) -> datetime:
-        """The clock of the file system, which several machines may share; of this machine before the first object."""
+        """The clock of the file system, which several machines may share; before the first object, that of this machine."""
         try:
             file = os.open(self._root.private / "clock", os.O_WRONLY | os.O_CREAT, 0o644)
         except OSError:
@@ -78,12 +78,12 @@ class Objects:
             self.discard(temporary)
 
     def discard(self, temporary: Path) -> None:
-        """Remove a private file, unless it has become an object. A failure must not hide the error before it."""
+        """Remove a private file, unless it has become an object. A failure must not mask an earlier error."""
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
     def begin(self) -> Path:
-        """A new private file, which is to become an object."""
+        """Create a private file that will become an object."""
         with translated(self._root.path):
             temporary = self._root.temporary()
             temporary.touch()
@@ -95,7 +95,7 @@ class Objects:
             write_all(file.fileno(), data, offset)
 
     def copy(self, temporary: Path, offset: int, source: ObjectInfo, span: Span) -> None:
-        """Copy bytes of an object into a private file. Raises `PreconditionFailed` when the object has changed."""
+        """Copy bytes of an object into a private file. Raises `PreconditionFailed` if the object has changed."""
         with translated(self._root.path), opened(self._path(source.key)) as origin:
             status = os.fstat(origin)
             if etag_of(status) != source.etag:
@@ -115,7 +115,7 @@ class Objects:
         metadata: dict[str, str],
         tags: dict[str, str] | None = None,
     ) -> ObjectInfo:
-        """Give a finished private file its key if the condition holds; durable when this returns."""
+        """Give a finished private file its key if the condition is met; durable when this returns."""
         target = self._path(key)
         with translated(self._root.path):
             sync(temporary)
@@ -177,7 +177,7 @@ class Objects:
     def _path(self, key: str) -> Path:
         path = self._root.path / path_of(key)
         if is_segment(key) and not path.exists() and (flat := self._root.path / key).exists():
-            return flat  # it was copied here as it is in S3
+            return flat  # it was copied here from S3
         return path
 
     @contextmanager
@@ -187,7 +187,7 @@ class Objects:
             yield
 
     def _require(self, key: str, condition: Condition) -> None:
-        """Raise `PreconditionFailed` unless the condition holds."""
+        """Raise `PreconditionFailed` unless the condition is met."""
         try:
             etag = etag_of(os.stat(self._path(key)))
         except FileNotFoundError:

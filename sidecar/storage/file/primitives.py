@@ -1,4 +1,4 @@
-"""The operating system under a store in a directory: locks, files, and the translation of errors."""
+"""Operating-system functions for a store in a directory: locks, files, and the translation of errors."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ LOCK_PATIENCE = 10.0
 
 
 def lock(file: int, root: Path) -> None:
-    """Lock a file with flock(2). Gives up when cancelled or after a while, so that a stuck lock cannot block a shutdown."""
+    """Lock a file with flock(2). Gives up when cancelled or after a timeout, so that a stuck lock cannot block a shutdown."""
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:
@@ -37,7 +37,7 @@ def lock(file: int, root: Path) -> None:
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
                     f"the store {root} is locked by another process",
-                    "does a sidecar hang there? It is tried again; `fuser` on .sidecar/lock names it",
+                    "sidecar tries again; `fuser` on .sidecar/lock shows the process",
                 ) from None
             time.sleep(0.01)
         else:
@@ -45,7 +45,7 @@ def lock(file: int, root: Path) -> None:
 
 
 def bounds(span: Span | None, size: int) -> tuple[int, int]:
-    """Start and end of a span in an object of `size` bytes. Raises `PreconditionFailed` when it begins beyond the end."""
+    """Start and end of a span in an object of `size` bytes. Raises `PreconditionFailed` if it begins past the end."""
     if span is None:
         return 0, size
     start = max(0, size + span.start) if span.start < 0 else span.start
@@ -66,7 +66,7 @@ def modified_at(status: os.stat_result) -> datetime:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """A descriptor for reading. Raises `NotFound`."""
+    """Open a file for reading. Raises `NotFound`."""
     try:
         file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -79,7 +79,7 @@ def opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def translated(root: Path) -> Iterator[None]:
-    """The one place where the operating system's errors become ours."""
+    """The only place where errors of the operating system become ours."""
     try:
         yield
     except OSError as error:
@@ -87,7 +87,7 @@ def translated(root: Path) -> Iterator[None]:
 
 
 def translate(error: OSError, root: Path) -> SidecarError:
-    """Our error for an error of the operating system, with what to do about it."""
+    """Our error for an error of the operating system, with a hint."""
     reason = f"the store {root} cannot be used: {error.strerror}"
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
@@ -96,5 +96,5 @@ def translate(error: OSError, root: Path) -> SidecarError:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return AccessDenied(reason, "check the directory's owner and permissions")
         case errno.ENOTDIR | errno.EISDIR | errno.ENAMETOOLONG | errno.EEXIST:
-            return ConfigurationError(reason, "the path of a file:// store is a directory")
+            return ConfigurationError(reason, "the path of a file:// store must be a directory")
     return StoreUnavailable(reason)

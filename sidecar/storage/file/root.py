@@ -1,7 +1,7 @@
 """The directory of a `file://` store: its identity, and the private files beside the objects.
 
-A file system that is not mounted leaves an empty directory, or none. So the store has a random name of its own in
-`.sidecar/id`, and a process that has seen that name neither uses nor creates another directory in its place.
+If a file system is not mounted, its directory is empty or missing. So the store has a random name in `.sidecar/id`, and a
+process that has seen that name neither uses nor creates another directory in its place.
 """
 
 import os
@@ -15,7 +15,7 @@ from sidecar.host import sync
 from sidecar.storage.file.primitives import lock, translated
 
 PRIVATE = ".sidecar"
-_MOUNTED = "is the store's file system mounted?"
+_MOUNTED = "check that the store's file system is mounted"
 
 
 class Root:
@@ -32,8 +32,8 @@ class Root:
         return self._identity.decode(errors="replace") if self._identity else None
 
     def require(self) -> None:
-        """Raise `StoreMissing` unless this is the store that was here before; a new one may be made of nothing."""
-        known = self._identity  # before it is read: another thread may be making it
+        """Raise `StoreMissing` unless this is the same store as before; a new one may be created."""
+        known = self._identity  # before it is read: another thread may be creating it
         found = self._read()
         if known is None:
             self._identity = self._identity or found
@@ -41,7 +41,7 @@ class Root:
                 raise StoreMissing(f"{self.path.parent} does not exist", _MOUNTED)
         elif found != known:
             what = "is not the one that was there before" if self.path.exists() else "is gone"
-            raise StoreMissing(f"the store {self.path} {what}", f"{_MOUNTED} Backups continue once it is back")
+            raise StoreMissing(f"the store {self.path} {what}", f"{_MOUNTED}; backups continue once it is back")
 
     def prepare(self) -> None:
         """Ensure that the directory exists before it is written to. Raises `StoreMissing`."""
@@ -50,7 +50,7 @@ class Root:
             self._identity = self._identity or self._create()
 
     def rehearse(self) -> None:
-        """Make an entry where the first write would, and remove it. Raises what a write would."""
+        """Create an entry where the first write would, and remove it. Raises what a write would raise."""
         with translated(self.path):
             self.require()
             where = self.path if self.path.exists() else self.path.parent
@@ -65,7 +65,7 @@ class Root:
             folder.mkdir(exist_ok=True)
 
     def temporary(self) -> Path:
-        """A path for a new private file, in an existing folder."""
+        """The path for a new private file, in an existing folder."""
         self.prepare()
         incoming = self.private / "incoming"
         self.folder(incoming)
@@ -73,13 +73,13 @@ class Root:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the directory, so that there is one writer at a time. The lock ends with the process that holds it."""
+        """Lock the directory, so that there is one writer at a time. The lock ends with its process."""
         self.prepare()
         with self._lock():
             yield
 
     def folders(self, file: Path) -> Iterator[Path]:
-        """The folders whose entries lead to a file. A new one survives a power cut only if its own entry was synced."""
+        """The folders on the path to a file. A new folder survives a power failure only if its own entry was synced."""
         for folder in file.parents:
             yield folder
             if folder == self.path.parent:
@@ -89,13 +89,13 @@ class Root:
         with suppress(FileNotFoundError, NotADirectoryError):
             try:
                 return (self.private / "id").read_bytes()
-            except PermissionError:  # this user may only read the objects
+            except PermissionError:  # this user can only read the objects
                 if self._identity is not None:
                     raise
         return None
 
     def _create(self) -> bytes | None:
-        """Name the store, or return the name that a faster process gave it."""
+        """Give the store a name, or return the name that a faster process gave it."""
         self.path.mkdir(exist_ok=True)
         self.private.mkdir(exist_ok=True)
         with self._lock():

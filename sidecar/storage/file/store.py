@@ -1,8 +1,7 @@
-"""A store in a local directory, `file:///dir`: the conditional writes of S3, durable through fsync and rename.
+"""A store in a local directory, `file:///dir`: conditional writes like those of S3, durable through fsync and rename.
 
-What S3 would keep as metadata and tags is stored below `.sidecar/` and is not needed to restore; segments of streams
-have none, see `layout`. Conditional writes are
-decided under a lock of the directory, so several processes may use one.
+Metadata and tags are stored under `.sidecar/` and are not needed for a restore; segments of streams have none, see
+`layout`. Conditions are evaluated under a lock of the directory, so several processes can use it.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,10 +18,9 @@ from sidecar.storage.file.root import Root
 
 
 class FileStore:
-    """Implements `base.ObjectStore`, `base.Prunable` and `base.FileBacked`; the directory is made by the first write.
+    """Implements `base.ObjectStore`, `base.Prunable` and `base.FileBacked`; the first write creates the directory.
 
-    Every method works in a thread, and raises `StoreMissing` when the directory, or the one above a new store, is not
-    there.
+    Every method works in a thread, and raises `StoreMissing` if the directory, or the parent of a new store, does not exist.
     """
 
     minimum_part = 1
@@ -52,7 +50,7 @@ class FileStore:
         await to_thread.run_sync(self._root.rehearse)
 
     async def now(self) -> datetime:
-        """The clock of the file system, which several machines may share; of this machine before the first object."""
+        """The clock of the file system, which several machines may share; before the first object, that of this machine."""
         return await to_thread.run_sync(self._objects.now)
 
     async def get(
@@ -112,7 +110,7 @@ class FileStore:
 
 
 class _FileUpload:
-    """Implements `base.Upload` with writes at offsets of a private file."""
+    """Implements `base.Upload` by writing to a private file."""
 
     def __init__(self, objects: Objects, key: str, temporary: Path, metadata: dict[str, str]) -> None:
         self._objects = objects

@@ -1,4 +1,4 @@
-"""Bodies of S3 requests and replies, sent and received without a copy of the whole."""
+"""Bodies of S3 requests and replies, sent and received without a copy of all bytes."""
 
 import io
 from typing import Any
@@ -8,15 +8,14 @@ from aiobotocore.httpchecksum import StreamingChecksumBody
 from sidecar.model import Bytes
 
 PIECE = 128 << 10
-LARGEST_UNANNOUNCED = 64 << 20  # of a body whose length nobody tells
+LARGEST_UNANNOUNCED = 64 << 20  # of a body of unknown length
 
 
 class Body(io.BytesIO):
-    """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of the whole.
+    """Bytes that the SDK hashes and aiohttp sends in small pieces, without a copy of all of them.
 
-    It derives from BytesIO only so that both treat it as one; the bytes are not copied into it. Given the bytes
-    themselves, asyncio would copy them once more; and a piece of a MiB, as the SDK asks for, would be fresh memory each
-    time.
+    It derives from BytesIO only so that both treat it as one; the bytes are not copied into it. If it were plain bytes,
+    asyncio would copy them again; and each piece of one MiB, as the SDK requests, would be newly allocated memory.
     """
 
     def __init__(self, data: Bytes) -> None:
@@ -25,7 +24,7 @@ class Body(io.BytesIO):
         self._at = 0
 
     def read(self, size: int | None = -1) -> bytes:
-        """The rest, or `size` bytes of it, but at most a piece."""
+        """The rest, or `size` bytes of it, but at most `PIECE`."""
         wanted = len(self._data) if size is None or size < 0 else min(size, PIECE)
         piece = bytes(self._data[self._at : self._at + wanted])
         self._at += len(piece)
@@ -46,14 +45,14 @@ class Body(io.BytesIO):
 
 
 async def read_body(body: Any, length: int | None, into: memoryview | None) -> Bytes:
-    """The whole body in one buffer. The SDK's own `read` would hold it twice, its iterator yields 1 KiB at a time.
+    """The whole body in one buffer. The SDK's own `read` would hold it twice, and its iterator yields 1 KiB at a time.
 
-    Without a `length`, because something on the way changed how the body is sent, it ends where the connection says so.
+    Without a `length`, because a proxy changed how the body is sent, it ends with the chunks or the connection.
     """
-    if length is None or isinstance(body, StreamingChecksumBody):  # the latter is compared by the SDK as it is read
+    if length is None or isinstance(body, StreamingChecksumBody):  # the SDK verifies the latter as it is read
         return _placed(await _read_small(body), length, into)
     data: Bytes = bytearray(length) if into is None or length > len(into) else into[:length]
-    room = memoryview(data)  # a bytearray would copy what is put into it once more
+    room = memoryview(data)  # assigning to a slice of a bytearray would copy the block again
     filled = 0
     async for block in body.content.iter_any():
         if filled + len(block) > length:

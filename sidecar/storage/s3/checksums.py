@@ -1,11 +1,11 @@
-"""Chooses the checksums that a write carries: by the SDK's own settings, or else by what the store turns out to require.
+"""Chooses the checksums of a write: by the SDK's own settings, or else by what the store turns out to require.
 
 Stores other than AWS reject or mangle the SDK's newer default checksums, so by default they get none. Some require one: a
 bucket with Object Lock refuses every PUT without `Content-MD5` or `x-amz-checksum-*`. Such a write is repeated once with a
-checksum. If the store accepts it, all later writes of this process carry one.
+checksum. If the store accepts it, all later writes of this process have one.
 
 Checksums of parts are declared when an upload is created and repeated when it is completed, or not sent at all: AWS
-refuses a mixture. `Content-MD5` needs no declaration, so it is used for parts of an upload that began without checksums.
+refuses a mix. `Content-MD5` needs no declaration, so it is used for parts of an upload that began without checksums.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 """

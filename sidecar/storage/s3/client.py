@@ -1,6 +1,6 @@
 """Requests to an S3 bucket through the SDK's client, within deadlines and with our errors.
 
-One client, one connection pool. The SDK makes one attempt: retries are done in `storage.retry` alone.
+One client, one connection pool. The SDK makes one attempt: retries are done only in `storage.retry`.
 """
 
 import time
@@ -34,7 +34,7 @@ from sidecar.storage.s3.session import new_session
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """Where the store is. `endpoint` and `region` are as in the SDK's environment variables, or None."""
+    """The location of the store. `endpoint` and `region` are those of the SDK's environment variables, or None."""
 
     bucket: str
     prefix: str
@@ -47,18 +47,18 @@ class S3Location:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def key(self, key: str) -> str:
-        """The key in the bucket of a key of the store."""
+        """The key in the bucket for a key of the store."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
 
 class S3Client:
-    """Makes requests to one bucket. The first one creates the SDK's client, so that a store may be down at start."""
+    """Makes requests to one bucket. The first one creates the SDK's client, so the store may be down at start."""
 
     def __init__(self, location: S3Location, *, connections: int, credentials: Credentials | None) -> None:
-        """Without `credentials` the SDK finds its own. Raises `ConfigurationError` without a region and an endpoint."""
+        """Without `credentials`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
         if not location.region and not location.endpoint:
             raise ConfigurationError(
-                f"no region is known for s3://{location.bucket}",
+                f"no region is set for s3://{location.bucket}",
                 "set AWS_REGION, or AWS_ENDPOINT_URL_S3 for another store",
             )
         self.location = location
@@ -78,7 +78,7 @@ class S3Client:
             await self._stack.aclose()
 
     async def call(self, operation: str, key: str, *, deadline: float | None = None, **parameters: Any) -> Any:
-        """One request about a key of the store, or about the bucket when it is empty; its errors are translated."""
+        """Make a request about a key of the store, or about the bucket if `key` is empty; errors are translated."""
         if key:
             parameters["Key"] = self.location.key(key)
         client = await self.opened()
@@ -90,9 +90,9 @@ class S3Client:
     async def write(
         self, operation: str, key: str, data: Bytes, *, deadline: float, declared: bool = True, **parameters: Any
     ) -> Any:
-        """One request with these bytes; see `Checksums` for why it may be made twice, and for `declared`."""
+        """Make a request with these bytes; see `Checksums` for why it may be made twice, and for `declared`."""
         sums, send = self.checksums, partial(self.call, operation, key, deadline=deadline, **parameters)
-        await self.opened()  # by then it is known what the SDK is configured to do
+        await self.opened()  # after this, the SDK's configuration is known
         given = await to_thread.run_sync(partial(sums.of, data, declared=declared))
         try:
             return await send(Body=Body(data), **given)
@@ -104,14 +104,14 @@ class S3Client:
         try:
             reply = await send(Body=Body(data), **forced)
         except ConfigurationError:
-            raise first from first.__cause__  # it was not about checksums
+            raise first from first.__cause__  # the refusal was not about checksums
         sums.insist(operation)
         return reply
 
     async def copy(self, key: str, **parameters: Any) -> Any:
-        """One copied part. A proxy that wants a checksum with every PUT gets that of the empty body."""
+        """Copy a part. If the store requires a checksum with every PUT, that of the empty body is sent."""
         send = partial(self.call, "upload_part_copy", key, **parameters)
-        had_md5 = self._copies_have_md5  # by the answer, another copy may have found out that they need it
+        had_md5 = self._copies_have_md5  # before the request: meanwhile another copy may learn that they need it
         try:
             return await send()
         except SidecarError as refusal:
@@ -125,7 +125,7 @@ class S3Client:
             raise first from first.__cause__
 
     async def opened(self) -> Any:
-        """The SDK's client. Credentials are renewed here, outside the deadline of any request."""
+        """The SDK's client. Credentials are renewed here, outside of any request's deadline."""
         if self._credentials:
             await self._credentials.fresh()
         async with self._opening:
@@ -135,7 +135,7 @@ class S3Client:
 
     @contextmanager
     def translated(self, operation: str, key: str, deadline: float) -> Iterator[None]:
-        """A deadline around a request, and the one place where the SDK's errors become ours."""
+        """Set a deadline for a request. The only place where the SDK's errors become ours."""
         try:
             with anyio.fail_after(deadline):
                 yield
@@ -155,14 +155,14 @@ class S3Client:
         return date + timedelta(seconds=time.monotonic() - at)
 
     def observe(self, reply: Any) -> datetime:
-        """Take note of a reply's `Date`, and return it; without one, the last known time."""
+        """Record a reply's `Date`, and return it; if it has none, the last known time."""
         with suppress(KeyError, ValueError, TypeError):
             date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
             self._seen = (date.astimezone(UTC), time.monotonic())
         return self._seen[0] if self._seen else datetime.now(UTC)
 
     async def _find_addressing(self) -> Any:
-        """AWS takes virtual-hosted addressing. Other stores take one or the other: the first that answers is kept."""
+        """AWS uses virtual-hosted addressing. Other stores use one or the other: the first one that works is kept."""
         if not self.location.endpoint:
             return await self._make_client("auto")
         client, refusal = await self._try_addressing("path")
@@ -174,7 +174,7 @@ class S3Client:
         raise refusal
 
     async def _try_addressing(self, style: str) -> tuple[Any, SidecarError | None]:
-        if style not in self._clients:  # a client is tens of megabytes: one for each attempt would be a leak
+        if style not in self._clients:  # a client takes tens of megabytes: a new one for each attempt would be a leak
             self._clients[style] = await self._make_client(style)
         client = self._clients[style]
         try:
@@ -198,7 +198,7 @@ class S3Client:
             self.checksums.leave_to_sdk()
         client.meta.events.register("before-call.s3.UploadPartCopy", self._add_md5_of_nothing)
         # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
-        # head and body may leave an empty object, which SeaweedFS 4.48 keeps.
+        # headers and body may leave an empty object behind (SeaweedFS 4.48).
         client.meta.events.unregister("before-call.s3", add_expect_header)
         return client
 
@@ -222,16 +222,16 @@ class S3Client:
 
 
 class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """Makes one attempt, as `retries` asks for and aiohttp does not.
+    """Makes one attempt, as `retries` demands, which aiohttp ignores.
 
-    aiohttp repeats an idempotent request whose connection broke (RFC 9112, 9.3.1). A conditional write is a PUT: its
-    repetition would be refused because of the first attempt, and look as if another writer had been there.
+    aiohttp repeats an idempotent request whose connection broke (RFC 9112, 9.3.1). A conditional write is a PUT: the
+    repetition would be refused because of the first attempt, as if another writer had been faster.
     """
 
     async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
         session: aiohttp.ClientSession = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001 - there is no public way
-        session._auto_decompress = True  # noqa: SLF001 - a proxy may compress what we ask for as it is
+        session._retry_connection = False  # noqa: SLF001 - there is no public API
+        session._auto_decompress = True  # noqa: SLF001 - a proxy may compress although we request identity
         return session
 
 

@@ -62,7 +62,7 @@ _NETWORK = (
 
 
 def read_environ() -> dict[str, str]:
-    """The environment for the SDK: AWS_* variables without surrounding white space, and without those that are empty."""
+    """The environment for the SDK: AWS_* variables without surrounding white space, and without empty ones."""
     aws = {name: value.strip() for name, value in os.environ.items() if name.startswith("AWS_")}
     others = {name: value for name, value in os.environ.items() if name not in aws}
     return others | {name: value for name, value in aws.items() if value}
@@ -87,7 +87,7 @@ def use_credential_variables(session: Any, environ: Mapping[str, str]) -> None:
     """Make a session's credential providers read `environ`. This creates them, so the session's settings must be valid."""
     found = session.get_component("credential_provider")
     found.get_provider("env").environ = environ
-    found.get_provider("container-role")._environ = environ  # noqa: SLF001 - there is no public way
+    found.get_provider("container-role")._environ = environ  # noqa: SLF001 - there is no public API
 
 
 def is_configured(session: Any, name: str) -> bool:
@@ -227,9 +227,9 @@ def _missing_files() -> str:
 
 
 def require_proxy(endpoint: str) -> None:
-    """Raise `ConfigurationError` if requests to this URL go through a proxy that is none, without its URL: it may have a password.
+    """Raise `ConfigurationError` if the proxy for this URL is not an HTTP proxy. The error omits its URL, which may have a password.
 
-    The SDK and aiohttp take an HTTP proxy only, from the variables of the URL's scheme; each request would fail and be retried.
+    The SDK and aiohttp only support HTTP proxies, from the variables for the URL's scheme; all requests would fail and be retried.
     """
     scheme = endpoint.partition(":")[0]
     proxy = get_environ_proxies(endpoint).get(scheme)
@@ -244,7 +244,7 @@ def require_proxy(endpoint: str) -> None:
         name = next((name for name in os.environ if name.lower() == f"{scheme}_proxy"), f"{scheme}_proxy")
         raise ConfigurationError(
             f"{name} is not the URL of an HTTP proxy",
-            "it reads like http://proxy.example.com:3128; NO_PROXY names the hosts that are reached without it",
+            "it looks like http://proxy.example.com:3128; NO_PROXY lists the hosts that are reached without it",
         )
 
 

@@ -1,6 +1,6 @@
 """A role's temporary credentials for a web-identity token: sts:AssumeRoleWithWebIdentity, unsigned.
 
-The SDK's own provider is not used, for three reasons. It reads tokens synchronously, so it cannot mint them from a
+The SDK's own provider is not used, for three reasons. It reads tokens synchronously, so it cannot request them from a
 socket. It renews while a request is signed, within the deadline of that request. And it insists on new credentials ten
 minutes before the old ones expire, so that a short outage of the token service stops a daemon with valid credentials.
 
@@ -28,14 +28,14 @@ from sidecar.storage.s3.session import new_session
 from sidecar.storage.s3.sts_errors import SDK_ERRORS, Refused, translate
 from sidecar.storage.urls import without_password
 
-DURATION = 3600  # seconds: what every role allows (its maximum is at least that)
+DURATION = 3600  # seconds: every role allows this much
 DEADLINE = 15.0
-ATTEMPTS = 3  # with a token read anew each time
+ATTEMPTS = 3  # reading the token again for each one
 BETWEEN_ATTEMPTS = 0.5
-EARLY = 900.0  # renewal begins this long before the end, or at the last quarter of a shorter session
-LAST_MOMENT = 60.0  # before the end, or a tenth of a shorter session: no new request uses the credentials
+EARLY = 900.0  # renewal begins this long before the expiry, or in the last quarter of a shorter session
+LAST_MOMENT = 60.0  # before the expiry, or a tenth of a shorter session: no new request uses the credentials
 JUST_NOW = 1.0
-WHOLE_SECOND = 1.0  # the service's times have no fractions
+WHOLE_SECOND = 1.0  # the service's times have no fractions of a second
 AHEAD_SECONDS = 3.0
 AGAIN_AFTER = 30.0  # until a failed early renewal is repeated
 
@@ -54,7 +54,7 @@ class Role:
 class _Session:
     """Credentials, when they expire by this machine's clock, and how long they are used, on the monotonic clock.
 
-    Lifetimes are measured by the service's own clock (`Expiration - Date`): a wrong clock here changes nothing.
+    Lifetimes are measured by the service's own clock (`Expiration - Date`), so a wrong clock here does no harm.
     """
 
     keys: ReadOnlyCredentials = field(repr=False)
@@ -65,7 +65,7 @@ class _Session:
 
 
 class RoleCredentials:
-    """Implements `base.Credentials`. `renewed` is called with the end of each new session."""
+    """Implements `base.Credentials`. `renewed` is called with the expiry of each new session."""
 
     def __init__(self, role: Role, tokens: TokenSource, clock: Clock, renewed: Callable[[datetime], None]) -> None:
         self.tokens = tokens
@@ -84,7 +84,7 @@ class RoleCredentials:
         return self._role.arn
 
     async def fresh(self) -> datetime:
-        """See `base.Credentials`. One caller renews early; the others continue with the present credentials."""
+        """See `base.Credentials`. One caller renews early; the others continue with the current credentials."""
         session = self._usable()
         if session is None:
             async with self._renewing:
@@ -97,7 +97,7 @@ class RoleCredentials:
     def forget(self) -> bool:
         """See `base.Credentials`."""
         if self._session and self._clock.monotonic() - self._session.obtained < JUST_NOW:
-            return False  # the reply to a request that was signed before; or nothing will ever be accepted
+            return False  # the request was signed before, or the store accepts no credentials at all
         self._session = None
         return True
 
@@ -105,7 +105,7 @@ class RoleCredentials:
         """The keys that the SDK signs a request with."""
         if self._session is None:
             await self.fresh()
-        if self._session is None:  # forgotten at this very moment
+        if self._session is None:  # forgotten at this moment
             raise TokenUnavailable(f"no credentials of {self.role} right now", "new ones are fetched")
         return self._session.keys
 
@@ -141,7 +141,7 @@ class RoleCredentials:
         return session
 
     async def _renew(self) -> _Session:
-        """New credentials, with a token read anew for each attempt. Raises what `fresh` does."""
+        """Get new credentials, reading the token again for each attempt. Raises what `fresh` raises."""
         attempt = 1
         while True:
             token = await self.tokens.read()
@@ -161,7 +161,7 @@ class RoleCredentials:
         return session
 
     def _log_claims(self, token: Token) -> None:
-        """Log the claims of a token, once for as long as only its times change."""
+        """Log the claims of a token, once as long as only its times change."""
         claims = f"{token.issuer} {token.audience} {token.subject}"
         if claims != self._logged_claims:
             self._logged_claims = claims
@@ -176,7 +176,7 @@ class RoleCredentials:
             )
 
     async def _assume(self, token: Token) -> _Session:
-        """Make one request. Raises `Refused` when another token may help, else our errors."""
+        """Make one request. Raises `Refused` if another token may help, else our errors."""
         try:
             with anyio.fail_after(DEADLINE):
                 reply = await self._request(token)
@@ -186,7 +186,7 @@ class RoleCredentials:
             LookupError,
             TypeError,
             AttributeError,
-        ) as error:  # from the SDK's parser, when the reply is something else
+        ) as error:  # from the SDK's parser, if the reply is something else
             raise self._no_service() from error
         return self._session_of(reply)
 
@@ -223,7 +223,8 @@ class RoleCredentials:
 
     def _no_service(self) -> TokenUnavailable:
         return TokenUnavailable(
-            f"{self._where()} answers without credentials", "is AWS_ENDPOINT_URL_STS a security token service?"
+            f"{self._where()} replied without credentials",
+            "check that AWS_ENDPOINT_URL_STS names a security token service",
         )
 
     def _where(self) -> str:
@@ -233,7 +234,7 @@ class RoleCredentials:
 
 
 class _Provider(AioCredentials):  # type: ignore[misc] # aiobotocore has no types
-    """Both the SDK's chain of providers and the credentials that it finds: it asks `keys` for each signature."""
+    """Both the SDK's chain of providers and the credentials that it finds: calls `keys` for each signature."""
 
     def __init__(self, keys: Callable[[], Awaitable[ReadOnlyCredentials]]) -> None:
         super().__init__("", "", "", method="sidecar-web-identity")

@@ -1,9 +1,9 @@
-"""How long a request may take, in seconds. The SDK itself bounds neither a whole request nor the wait for a connection."""
+"""How long a request may take, in seconds. The SDK limits neither a whole request nor the wait for a connection."""
 
 DEADLINE = 30.0
-SLOWEST = 64 * 1024  # bytes per second; a slower transfer is given up and tried again
+SLOWEST = 64 * 1024  # bytes per second; a slower transfer is abandoned and retried
 SLOWEST_COPY = 4 << 20  # bytes per second, inside the store
-ABORT_DEADLINE = 3.0  # of what is still done after a cancellation: it delays a shutdown when the store does not answer
+ABORT_DEADLINE = 3.0  # for cleanup after a cancellation, which delays a shutdown if the store does not answer
 
 
 def of_request() -> float:

@@ -23,7 +23,7 @@ from sidecar.errors import (
 from sidecar.storage.s3.configuration import explain, unreachable_hint
 from sidecar.storage.urls import without_password
 
-# RecursionError: the SDK follows a bucket that redirects every request, HEAD included, until the stack ends.
+# RecursionError: the SDK follows a bucket that redirects every request, even HEAD, until the stack overflows.
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError, RecursionError)
 
 _WRITES = {"put_object", "complete_multipart_upload", "create_multipart_upload", "put_object_tagging"}
@@ -37,7 +37,7 @@ _UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToke
 
 
 def translate(error: BaseException, bucket: str, endpoint: str | None, operation: str, key: str) -> SidecarError:
-    """Our error for one of the SDK's. The message never contains credentials."""
+    """Our error for an error of the SDK. The message never contains credentials."""
     where = without_password(endpoint) if endpoint else "AWS S3"
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, bucket, where, operation, key)
@@ -58,13 +58,13 @@ def translate(error: BaseException, bucket: str, endpoint: str | None, operation
 
 
 def doubts_session(error: BaseException) -> bool:
-    """Whether a store may mean that temporary credentials have expired. Not all answer ExpiredToken then."""
+    """Whether the error may mean that temporary credentials have expired, for which not all stores reply ExpiredToken."""
     code = error.response.get("Error", {}).get("Code") if isinstance(error, boto.ClientError) else None
     return code in _STALE_TOKENS or code in {"InvalidAccessKeyId", "InvalidToken"}
 
 
 def _was_not_sent(error: BaseException) -> bool:
-    """Whether the connection was never made. aiobotocore raises EndpointConnectionError for a broken one, too."""
+    """Whether the connection was never made. aiobotocore raises EndpointConnectionError for a broken one as well."""
     cause = error.kwargs.get("error") if isinstance(error, boto.EndpointConnectionError) else None
     return isinstance(error, _NOT_SENT) and (cause is None or isinstance(cause, aiohttp.ClientConnectorError))
 
@@ -73,7 +73,7 @@ def _of_reply(reply: Any, bucket: str, where: str, operation: str, key: str) -> 
     code = str(reply.get("Error", {}).get("Code", ""))
     message = str(reply.get("Error", {}).get("Message", "") or code)
     status = int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if status in {412, 416} or code in {"PreconditionFailed", "InvalidRange"}:  # 416: shorter than the reader knows
+    if status in {412, 416} or code in {"PreconditionFailed", "InvalidRange"}:  # 416: shorter than expected
         return PreconditionFailed(f"{key} is not in the expected state")
     if status == 409 or code == "ConditionalRequestConflict":
         return StoreUnavailable(f"{where} is busy with another write of {key}: {message}")
@@ -124,7 +124,7 @@ def _redirect(reply: Any, bucket: str, message: str) -> str:
 
 
 def _with_skew(reply: Any, code: str, message: str) -> str:
-    """The message; for a wrong clock, how wrong it is by the reply's `Date`."""
+    """The message; for a wrong clock, with its error according to the reply's `Date`."""
     return f"this clock {_skew(reply)}: {message}" if code == "RequestTimeTooSkewed" else message
 
 
@@ -138,6 +138,6 @@ def _skew(reply: Any) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """The message of an error without queries: the SDK quotes whole URLs, where a query hides what matters."""
+    """The message of an error without queries: the SDK quotes whole URLs, whose queries obscure the rest."""
     text = "no answer in time" if isinstance(error, TimeoutError) else (str(error) or type(error).__name__)
     return _QUERY.sub("", text)

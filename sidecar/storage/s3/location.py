@@ -1,4 +1,4 @@
-"""`s3://bucket/prefix`: a store in a bucket, with which credentials it is opened, and how."""
+"""`s3://bucket/prefix`: the location of a store in a bucket, and how and with which credentials it is opened."""
 
 import re
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from sidecar.host import OWN, canonical
 from sidecar.storage.base import Credentials, OpenStore, StoreAccess, TokenSource
 
-FALLBACK_REGION = "us-east-1"  # of a token service that is not AWS's own and has no regions
+FALLBACK_REGION = "us-east-1"  # for a token service other than AWS's, which has no regions
 _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]*)(/[^?#]*)?", re.ASCII)
 
@@ -29,7 +29,7 @@ class BucketLocation:
 
     @classmethod
     def parse(cls, url: str) -> Self | None:
-        """The location of a URL of this form, else None."""
+        """The location for a URL of this form, else None."""
         match = _URL.fullmatch(url)
         return cls(match[1], (match[2] or "").strip("/")) if match else None
 
@@ -61,7 +61,7 @@ class BucketLocation:
 
 
 def server(endpoint: str | None) -> str:
-    """An endpoint in one spelling, without user and password: see `host.endpoints`."""
+    """An endpoint in canonical form, without user and password: see `host.endpoints`."""
     if not endpoint:
         return OWN
     parts = urlsplit(endpoint)
@@ -72,7 +72,7 @@ def server(endpoint: str | None) -> str:
 
 
 def _credentials(access: StoreAccess) -> Credentials | None:
-    """The role's credentials, where there is a role and a token for it; None leaves the search to the SDK."""
+    """The role's credentials, if there is a role and a token for it; None leaves the search to the SDK."""
     if not access.role_arn:
         return None
     from sidecar.storage.s3.credentials import Role, RoleCredentials

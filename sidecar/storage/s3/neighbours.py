@@ -1,11 +1,11 @@
-"""Prefixes beside a store's in the same bucket that may be the store that was meant."""
+"""Prefixes in the same bucket that may be the intended store."""
 
 from sidecar.storage.s3.client import S3Client
 from sidecar.storage.similarity import similar_names
 
 
 class PrefixNeighbours:
-    """Implements `base.Neighbours`: two or more LISTs of the bucket, which credentials for one prefix alone are denied."""
+    """Implements `base.Neighbours` with two or more LISTs of the bucket, which are denied to credentials for one prefix."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client

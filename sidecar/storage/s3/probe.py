@@ -1,4 +1,4 @@
-"""What `sidecar check` tries at an S3 store and the daemon never does."""
+"""An operation on an S3 store that `sidecar check` tries and the daemon never uses."""
 
 from sidecar.storage.s3.client import S3Client
 

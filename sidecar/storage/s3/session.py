@@ -1,7 +1,7 @@
-"""The SDK's session. Every client is made from a session that is made here.
+"""The SDK's session, from which every client is created.
 
-What the SDK does anew for each request although the result is the same is done once: a boot may have to read hundreds of
-small objects.
+Work that the SDK repeats for each request with the same result is done once here, because a boot may have to read hundreds
+of small objects.
 """
 
 import gzip
@@ -24,21 +24,21 @@ from sidecar.storage.s3.configuration import (
 )
 
 _DOCUMENTATION = {"documentation", "documentationUrl"}
-# No rule of S3's endpoints asks for these. With them the SDK would go through all rules for every key anew: it remembers
-# the endpoint of a request by all parameters that the request's description says the rules may want.
+# No endpoint rule of S3 uses these parameters. The SDK caches the endpoint of a request by all parameters that the rules may
+# use according to the request's description, so with them it would evaluate all rules again for every key.
 _OF_ONE_KEY = {"Key", "Prefix", "CopySource"}
-# Their names in endpoints.json: the store, and the services that the SDK's own search for credentials calls.
+# Names in endpoints.json: the store, and the services that the SDK's credential chain calls.
 _CALLED = ("s3", "sts", "oidc", "portal.sso")
 
 
 def new_session() -> AioSession:
-    """A session that loads only those of the SDK's descriptions that a client needs, and reads its variables stripped.
+    """A session that loads only the descriptions that a client needs, and strips white space from its variables.
 
-    Raises `ConfigurationError` where its configuration is wrong.
+    Raises `ConfigurationError` if its configuration is wrong.
     """
     session = get_session()
     environ = read_environ()
-    use_variables(session, environ)  # before anything reads a setting: the session keeps its profile
+    use_variables(session, environ)  # before anything reads a setting, because the session caches its profile
     session.get_component("data_loader").file_loader = _Descriptions()
     session.register_component("user_agent_creator", _UserAgent.from_environment())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
@@ -48,9 +48,9 @@ def new_session() -> AioSession:
 
 
 def parse_timestamp(value: Any) -> datetime:
-    """A time in an answer. Raises ValueError.
+    """Parse a time in a reply. Raises ValueError.
 
-    The SDK's own parser takes whatever a person may write, and 50 µs for it; a page of a listing has a thousand times.
+    The SDK's own parser accepts any format that people write, and takes 50 µs; a page of a listing has a thousand times.
     """
     try:
         found = datetime.fromisoformat(value) if value[-1] == "Z" else parsedate_to_datetime(value)
@@ -60,12 +60,12 @@ def parse_timestamp(value: Any) -> datetime:
 
 
 class _UserAgent(UserAgentString):  # type: ignore[misc] # botocore has no types
-    """Says the same with each request, and composes it once. The SDK does it twice a request, in a tenth of its time."""
+    """Composes the header once. The SDK does so twice for each request, which takes a tenth of the request's time."""
 
     _text = ""
 
     def with_client_config(self, client_config: Any) -> Self:
-        """The one of a client with this configuration."""
+        """The user agent of a client with this configuration."""
         found: Self = super().with_client_config(client_config)
         found._text = ""
         return found
@@ -79,11 +79,11 @@ class _UserAgent(UserAgentString):  # type: ignore[misc] # botocore has no types
 class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no types
     """Reads the SDK's descriptions as ordinary dicts, without documentation and without the endpoints of other services.
 
-    They stay in memory for as long as a client lives. Measured with a client of S3: 9 MB and 40 ms less.
+    They stay in memory as long as a client exists. Measured with an S3 client: 9 MB and 40 ms less.
     """
 
     def load_file(self, file_path: str) -> Any:
-        """The description at a path without its extension, or None."""
+        """The description at a path, which is given without its extension, or None."""
         plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
         needed = _endpoints if plain.name == "endpoints.json" else _undocumented
         if plain.is_file():
@@ -94,7 +94,7 @@ class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no typ
 
 
 def _undocumented(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without documentation, which is text; a parameter of the same name is an object, and stays."""
+    """A JSON object without its documentation, which is text; a parameter with the same name is an object and is kept."""
     return {
         name: "" if name in _DOCUMENTATION and isinstance(value, str) else value
         for name, value in pairs
@@ -103,7 +103,7 @@ def _undocumented(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _endpoints(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of the list of endpoints; each partition lists all its services, and keeps those that are called."""
+    """A JSON object of the list of endpoints; of the services in a partition, only those that are called are kept."""
     described = dict(pairs)
     if "partition" in described:
         described["services"] = {name: described["services"][name] for name in _CALLED if name in described["services"]}

@@ -1,7 +1,7 @@
 """An S3 store, `s3://bucket/prefix`.
 
 The SDK's transfer functions are not used: they buffer without bound, leave orphan tasks and uploads behind when
-cancelled, and know no conditional writes.
+cancelled, and do not support conditional writes.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -24,17 +24,17 @@ from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
 
 MIB = 1 << 20
-TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire what is below the folder `stream/`"
+TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire everything in the folder `stream/`"
 
 
 class S3Store:
-    """Implements `base.ObjectStore`. To be used as an async context manager."""
+    """Implements `base.ObjectStore`. An async context manager."""
 
     minimum_part = 5 * MIB
     maximum_parts = 10_000
 
     def __init__(self, location: S3Location, *, connections: int = 10, credentials: Credentials | None = None) -> None:
-        """Without `credentials` the SDK finds its own. Raises `ConfigurationError` without a region and an endpoint."""
+        """Without `credentials`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
         self.client = S3Client(location, connections=connections, credentials=credentials)
         self._location = location
         self._refuses_tags = False
@@ -77,7 +77,7 @@ class S3Store:
         try:
             reply = await self.client.call("head_object", key)
         except StoreMissing:
-            # A HEAD's 404 has no body to tell a missing key from a missing bucket; LIST has.
+            # The 404 of a HEAD has no body that distinguishes a missing key from a missing bucket; that of a LIST has.
             await self.client.call("list_objects_v2", "", Prefix=self._location.key(key), MaxKeys=1)
             raise NotFound(f"{key} does not exist") from None
         if (size := body_length(reply)) is None:  # a proxy has dropped it
@@ -96,7 +96,8 @@ class S3Store:
         if "KeyCount" not in reply and "Name" not in reply:
             # An empty body parses as an empty listing, and an empty store would let the app start empty.
             raise StoreUnavailable(
-                f"{self.url} answers a LIST with something else", "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint"
+                f"{self.url} does not answer a LIST like an S3 store",
+                "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
             )
         skip = len(self._location.key(""))
         return Page(
@@ -116,9 +117,9 @@ class S3Store:
         metadata: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
-        """See `base.ObjectStore`. When it is cancelled, it is finished all the same, if that does not take long.
+        """See `base.ObjectStore`. If it is cancelled, it is still finished, unless that takes long.
 
-        SeaweedFS 4.48 keeps an empty object of a PUT whose sender closes between head and body.
+        SeaweedFS 4.48 keeps an empty object if the client of a PUT disconnects between headers and body.
         """
         given = dict(metadata or {})
         parameters: dict[str, Any] = {"Metadata": given, **_conditional(condition)}
@@ -127,7 +128,7 @@ class S3Store:
         try:
             return await self._put(key, data, {**parameters, "Tagging": urlencode(tags)})
         except (ConfigurationError, AccessDenied) as refusal:
-            info = await self._put(key, data, parameters)  # it is refused again unless the tags were the reason
+            info = await self._put(key, data, parameters)  # this is refused as well unless the tags were the reason
             self._refuses_tags = True
             log.warning("tags not written", store=self.url, error=refusal.message, hint=TAGS_HINT)
             return info

@@ -1,4 +1,4 @@
-"""Translates the refusals of a security token service into our errors, with the claims of the token.
+"""Translates errors of a security token service into ours, with the claims of the token.
 
 Codes: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html, and those of SeaweedFS
 (InvalidParameterValue for a token that it cannot verify).
@@ -16,7 +16,7 @@ from sidecar.storage.s3.configuration import explain
 
 SDK_ERRORS = (boto.BotoCoreError, boto.ClientError, aiohttp.ClientError, OSError, ValueError)
 
-_JWT = re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*")  # base64 of '{"' begins like this
+_JWT = re.compile(r"eyJ[\w-]+(?:\.[\w-]*)*")  # this is how base64 of '{"' begins
 _STALE = {"ExpiredTokenException", "ExpiredToken"}
 _UNVERIFIED = {"InvalidIdentityToken", "InvalidIdentityTokenException"}
 _INVALID = {"InvalidParameterValue", "ValidationError"}
@@ -24,7 +24,7 @@ _BUSY = {"IDPCommunicationError", "IDPCommunicationErrorException", "Throttling"
 
 
 class Refused(Exception):
-    """The service refuses this token. Another one, or the same one later, may be accepted; if not, `outcome` is raised."""
+    """The service refuses this token. Another one, or the same one later, may be accepted; if not, raise `outcome`."""
 
     def __init__(self, outcome: SidecarError) -> None:
         super().__init__(str(outcome))
@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 def translate(error: BaseException, token: Token, role: str, where: str) -> Exception:
-    """Our error for one of the SDK's, or `Refused`. It never shows a token, even if the service repeats it."""
+    """Our error for an error of the SDK, or `Refused`. It never shows a token, even if the service repeats it."""
     if isinstance(error, boto.ClientError):
         return _of_reply(error.response, token, role, where)
     if about := explain(error):
@@ -52,7 +52,7 @@ def _of_reply(reply: Any, token: Token, role: str, where: str) -> Exception:
             TokenUnavailable(f"the token has expired: {message}; it says {token}", "the platform should renew it")
         )
     if code in _BUSY or status == 429 or status >= 500 or not status or "retrieve verification key" in message:
-        return TokenUnavailable(f"{where} answers with {status} {code}: {message}", "it is tried again")
+        return TokenUnavailable(f"{where} answers with {status} {code}: {message}", "sidecar tries again")
     if code in _UNVERIFIED or (code in _INVALID and "token" in message):
         return Refused(
             AccessDenied(
@@ -63,7 +63,7 @@ def _of_reply(reply: Any, token: Token, role: str, where: str) -> Exception:
     if status in {401, 403}:
         return AccessDenied(
             f"{where} denies the role {role}: {message}; the token says {token}",
-            "does the role exist, and does its trust policy allow this iss, aud and sub?",
+            "check that the role exists and that its trust policy allows this iss, aud and sub",
         )
     if code in _INVALID:
         return ConfigurationError(f"{where} rejects the request for the role {role}: {message}", "check AWS_ROLE_ARN")

@@ -1,11 +1,11 @@
-"""Web-identity tokens: from a file that the platform keeps fresh, or minted by fly.io's machine API.
+"""Web-identity tokens: from a file that the platform keeps up to date, or issued by fly.io's machine API.
 
-fly.io: https://fly.io/docs/security/openid-connect/. The socket belongs to root; its answer is the raw JWT. With
-AWS_ROLE_ARN in the environment the machine's init also writes a token to a file, some time after the start, and again
-every few minutes. The file can be absent and, because no document promises that it is replaced atomically, empty or
-incomplete for a moment.
+fly.io: https://fly.io/docs/security/openid-connect/. The socket belongs to root, and replies with the raw JWT. If
+AWS_ROLE_ARN is in the environment, the machine's init also writes a token to a file, some time after the start and then
+every few minutes. The file may be absent and, as it is not documented to be replaced atomically, empty or incomplete for a
+moment.
 
-Nothing is verified here: the security token service does that. The claims of a token are for logs and errors.
+Nothing is verified here, because the security token service does that. The claims of a token are for logs and errors.
 """
 
 import base64
@@ -28,12 +28,12 @@ AUDIENCE = "sts.amazonaws.com"
 URL = "http://localhost/v1/tokens/oidc"
 API_TIMEOUT = aiohttp.ClientTimeout(total=5)
 LIMIT = 64 << 10
-PATIENCE = 1.0  # seconds for one read; the caller retries, so that it knows the reason when its time is up
+PATIENCE = 1.0  # seconds for one read; the caller retries, and so knows the reason when its time is up
 POLL = 0.1
 
 
 class TokenFile:
-    """Implements `base.TokenSource`: a file, as AWS_WEB_IDENTITY_TOKEN_FILE names it."""
+    """Implements `base.TokenSource` with the file that AWS_WEB_IDENTITY_TOKEN_FILE names."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.name = f"token file {path}"
@@ -41,7 +41,7 @@ class TokenFile:
         self._clock = clock
 
     async def read(self) -> Token:
-        """See `base.TokenSource`. Waits a second for a file that is absent or half-written."""
+        """See `base.TokenSource`. Waits a second for a file that is absent or incomplete."""
         deadline = self._clock.monotonic() + PATIENCE
         while True:
             try:
@@ -57,7 +57,7 @@ class TokenFile:
                 data = file.read(LIMIT) or b""
         except FileNotFoundError as error:
             raise TokenUnavailable(
-                f"the {self.name} does not exist", "the platform writes it; is AWS_WEB_IDENTITY_TOKEN_FILE right?"
+                f"the {self.name} does not exist", "the platform writes it; check AWS_WEB_IDENTITY_TOKEN_FILE"
             ) from error
         except OSError as error:
             raise ConfigurationError(
@@ -71,7 +71,7 @@ class TokenFile:
 
 
 class MachineApi:
-    """Implements `base.TokenSource`: a token of its own for each read, from fly.io's machine API."""
+    """Implements `base.TokenSource` with fly.io's machine API, which issues a new token for each read."""
 
     def __init__(self, socket: Path) -> None:
         self.name = f"socket {socket}"
@@ -85,7 +85,9 @@ class MachineApi:
             raise self._unreachable(error.os_error) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             words = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
-            raise TokenUnavailable(f"the {self.name} gives no token: {words}", "is it fly.io's machine API?") from error
+            raise TokenUnavailable(
+                f"the {self.name} gives no token: {words}", "check that fly_api_socket is fly.io's machine API"
+            ) from error
         if status != 200:
             raise self._refused(status)
         token = decode(body)
@@ -111,15 +113,15 @@ class MachineApi:
 
     def _unreachable(self, error: OSError) -> SidecarError:
         if error.errno == errno.ECONNREFUSED:
-            return TokenUnavailable(f"no process listens on the {self.name}", "is this a fly.io machine?")
+            return TokenUnavailable(f"no process listens on the {self.name}", "check that this is a fly.io machine")
         if error.errno in {errno.EACCES, errno.EPERM}:
             return ConfigurationError(
-                f"the {self.name} is closed to this user: {error.strerror}",
+                f"the {self.name} cannot be used by this user: {error.strerror}",
                 "run sidecar as root, and the app with app_user; or use AWS_WEB_IDENTITY_TOKEN_FILE",
             )
         return ConfigurationError(
             f"the {self.name} cannot be reached: {error.strerror}",
-            "outside of fly.io set AWS_WEB_IDENTITY_TOKEN_FILE; else correct fly_api_socket",
+            "on fly.io correct fly_api_socket, elsewhere set AWS_WEB_IDENTITY_TOKEN_FILE",
         )
 
     def _refused(self, status: int) -> SidecarError:
@@ -135,12 +137,12 @@ class MachineApi:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open without waiting: a pipe under the file's name must not block until somebody writes to it."""
+    """Open without waiting: if the file is a pipe, opening it must not block until a process writes to it."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decode(data: bytes) -> Token | None:
-    """The claims of a JWT, unverified; None for anything that is not a whole one."""
+    """The claims of a JWT, unverified; None for anything that is not a complete JWT."""
     with suppress(ValueError, TypeError, OverflowError, OSError, RecursionError):
         text = data.decode("ascii").strip()
         head, payload, signature = text.split(".")
@@ -161,7 +163,7 @@ def decode(data: bytes) -> Token | None:
 def _object(part: str) -> Mapping[str, Any]:
     value = json.loads(_bytes(part))
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - one kind of error for anything but a token
+        raise ValueError("not a JSON object")  # noqa: TRY004 - one type of error for anything that is not a token
     return value
 
 

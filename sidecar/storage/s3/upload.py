@@ -31,7 +31,7 @@ class S3Upload:
         self.open = False
 
     async def begin(self) -> None:
-        """Create the upload, which is then to be completed or aborted."""
+        """Create the upload, which must be completed or aborted later."""
         await self._client.opened()
         self._declared = self._client.checksums.declared
         declaration = self._client.checksums.declaration()
@@ -39,7 +39,7 @@ class S3Upload:
         self._id, self.open = reply["UploadId"], True
 
     async def abort(self) -> None:
-        """Have the store forget the parts."""
+        """Have the store delete the parts."""
         await self._client.call("abort_multipart_upload", self._key, UploadId=self._id)
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
@@ -58,14 +58,14 @@ class S3Upload:
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `base.Upload`."""
         if span.end is None:
-            raise ValueError("a copied part has both ends")
+            raise ValueError("a copied part needs both ends")
         size, location = span.end - span.start, self._client.location
         reply = await self._client.copy(
             self._key,
             deadline=deadlines.of_copy(size),
             UploadId=self._id,
             PartNumber=number,
-            CopySource={"Bucket": location.bucket, "Key": location.key(source.key)},  # the SDK quotes it
+            CopySource={"Bucket": location.bucket, "Key": location.key(source.key)},  # the SDK URL-encodes it
             CopySourceIfMatch=source.etag,
             CopySourceRange=f"bytes={span.start}-{span.end - 1}",
         )
@@ -103,7 +103,7 @@ class S3Upload:
 
 
 async def unless_hurried(request: Callable[[], Awaitable[T]]) -> T:
-    """Finish a request even when cancelled, if it does not take long: cut off, it may leave something unknown behind."""
+    """Finish a request even when cancelled, unless it takes long: interrupted, its outcome would be unknown."""
     await anyio.lowlevel.checkpoint_if_cancelled()
     replies: list[T] = []
     failure: SidecarError | None = None
@@ -130,10 +130,10 @@ async def _hurry(scope: anyio.CancelScope) -> None:
 
 
 def etag_of(reply: Any) -> str:
-    """The ETag of a write's reply, which tells it from any other 200, a proxy's page for example."""
+    """The ETag in the reply to a write. Without one it is another 200, for example a proxy's page."""
     if "ETag" not in reply:
         raise OutcomeUnknown(
-            "the store answers a write with something that has no ETag",
+            "the reply to a write has no ETag, so it is not from an S3 store",
             "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
         )
     return strong(str(reply["ETag"]))
