@@ -84,9 +84,11 @@ class Source:
         return await self.stream.locate(snapshot) if self.stream else None
 
     def entered(self, position: Position | None) -> None:
-        """Record that a restore point names this place: a restore goes on from there."""
+        """Record that a restore point names this place: a restore goes on from there, or with None from the restore point alone."""
         if self.stream:
             self.stream.entered(position)
+            if position is None:
+                self._changes.mark_unstreamed()
 
     def begin(self, *, restored: bool, check: CheckReport | None = None) -> None:
         """Start from the database as it is now.

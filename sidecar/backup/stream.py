@@ -17,6 +17,7 @@ from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
 from sidecar.repository.guard import REPLACING
 from sidecar.status import Kind, Status
 
+ENDED_KEPT = 100  # streams that a snapshot may have begun in
 LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
 BEGUN = "a stream has begun, which is entered through a restore point"
 ENDED = "a stream was cut, and the next one does not begin yet"
@@ -49,6 +50,7 @@ class Stream:
         self._cuts = Cuts(options.rest.total_seconds())
         self._start = StreamStart(None, None, None)
         self._writer: StreamWriter | None = None
+        self._ended: dict[int, str] = {}  # the names of former streams, by the run of the feed
         self._distrusted: StreamCut | None = None
         self._looked = clock.monotonic()
 
@@ -84,16 +86,23 @@ class Stream:
             await self._feed.stop()
 
     async def locate(self, snapshot: Snapshot) -> Position | None:
-        """The place of a snapshot in the current stream; None where it is in none. Raises what asking the store raises."""
-        writer = self._writer
-        if writer is None or snapshot.followed is None or snapshot.followed.run != self._feed.run:
+        """The place of a snapshot in its stream; None where it is in none. Raises what asking the store raises.
+
+        A stream may have been cut while the snapshot was copied: what it has beyond the snapshot is in the store.
+        """
+        if (followed := snapshot.followed) is None:
             return None
-        await writer.named()
-        return Position(str(writer.name), snapshot.followed.commit) if writer is self._writer else None
+        name = self._ended.get(followed.run)
+        if (writer := self._writer) and followed.run == self._feed.run:
+            await writer.named()
+            name = str(writer.name)
+        return Position(name, followed.commit) if name else None
 
     def entered(self, position: Position | None) -> None:
-        """A restore point names this place: what the stream has after it can be restored."""
-        if position and self._writer and position.stream == str(self._writer.name):
+        """A restore point names this place: what the stream has after it can be restored. None: nothing leads on from there."""
+        if position is None:
+            self._status.protects = False
+        elif self._writer and position.stream == str(self._writer.name):
             self._status.protects = True
 
     @property
@@ -213,6 +222,8 @@ class Stream:
         if self._writer:
             with suppress(StreamCut):
                 await self._writer.publish()
+            if self._writer.name and cut.cause is not CutCause.REPLACED:  # else a snapshot may be of another file
+                self._ended = dict([*self._ended.items(), (self._feed.run, str(self._writer.name))][-ENDED_KEPT:])
         self._inactive(f"cut: {cut}")
         await self._feed.stop()
         self._owed = True

@@ -24,7 +24,11 @@ class BootSequence:
         line: DivergedLine,
         fence: Fence,
         status: Status,
+        *,
+        alone: bool,
     ) -> None:
+        """`alone` says that nobody can have written to a database since it was restored: the app is ours to start."""
+        self._alone = alone
         self._boot = boot
         self._backups = backups
         self._lineage = lineage
@@ -48,7 +52,8 @@ class BootSequence:
         origin = how.reached.position if how.reached else None
         end = origin or how.end
         if stream := backup.cycle.source.stream:
-            return await stream.begin(origin, end, how.newest.timestamp if how.newest else None)
+            proved = origin if self._alone else None
+            return await stream.begin(proved, end, how.newest.timestamp if how.newest else None)
         return StreamRecord(None, end) if isinstance(end, Position) else None
 
     async def _one(self, backup: Backup) -> Booted:

@@ -56,7 +56,9 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
     server = _server(services, background, on_demand)
     incidents = Incidents(services.catalog(), status, fence)
     app = _app_runner(services, command, signals)
-    boots = BootSequence(services.boot(fence, alone=app.is_ours), backups, services.lineage, final, line, fence, status)
+    alone = app.is_ours
+    boot = services.boot(fence, alone=alone)
+    boots = BootSequence(boot, backups, services.lineage, final, line, fence, status, alone=alone)
     others: list[Work] = [
         build_listing(services).run,
         background.keep_observing,

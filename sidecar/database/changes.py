@@ -63,6 +63,10 @@ class ChangeTracker:
             self._status.unprotected_since = self._beyond_stream(self._status.unprotected_since)
         self._distrust_long_stream(at)
 
+    def mark_unstreamed(self) -> None:
+        """No stream leads on from the restore point that now has the copy."""
+        self._streamed_at = None
+
     def mark_lost(self, since: datetime) -> None:
         """The restore point of this instant is damaged: its content has been unprotected ever since."""
         self._held = self._streamed_at = None

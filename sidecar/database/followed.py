@@ -26,6 +26,7 @@ class Place:
         self._run = feed.run if feed else 0
         self._index: WalIndex | None = None
         self._attempts = 0
+        self.located: Followed | None = None
 
     @contextmanager
     def noted(self) -> Iterator[Note]:
@@ -39,14 +40,17 @@ class Place:
         else:
             note.is_final = self._feed is None or self._attempts >= ATTEMPTS
 
-    async def locate(self) -> Followed | None:
-        """The place, once the follower has passed it; None where it is not known."""
+    async def locate(self) -> None:
+        """Set `located`, once the follower has passed the place; it stays None where that is not known.
+
+        To be called as soon as reading has begun: during a long copy the follower may be cut, or forget old commits.
+        """
         if self._feed is None or self._index is None:
-            return None
+            return
         with suppress(StreamCut):
             commit = await self._feed.locate(self._index)
-            return Followed(self._run, commit) if commit is not None and self._feed.run == self._run else None
-        return None
+            if commit is not None and self._feed.run == self._run:
+                self.located = Followed(self._run, commit)
 
     def _look(self) -> WalIndex | None:
         try:

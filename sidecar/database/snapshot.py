@@ -106,8 +106,7 @@ class SqliteSnapshotter:
         with ExitStack() as reserved:
             async with followed(self._feeds.get(path)) as place:
                 copy = await to_thread.run_sync(self._copy_live, path, reserved, place)
-                located = await place.locate()
-            yield replace(await self._described(path, copy), followed=located)
+            yield replace(await self._described(path, copy), followed=place.located)
 
     async def _described(self, path: Path, copy: _Copy) -> Snapshot:
         with self._driver.translated(path):  # reading the schema also proves that the copy is a database
@@ -199,6 +198,7 @@ class SqliteSnapshotter:
                     source.execute("BEGIN")
                     touch(source)
                 if note.is_final:
+                    from_thread.run(place.locate)
                     return signature, checkpointed
                 source.execute("ROLLBACK")
 

@@ -66,8 +66,8 @@ class StreamingMachine(Machine):
         self.backup.cycle.source.stream = self.stream
         self.final = FinalBackup([self.backup], self.diverged_line, self.fence, self.status)
 
-    async def start(self) -> None:
-        """Acquire the lease and boot, as the daemon does before it starts the app."""
+    async def start(self, *, alone: bool = True) -> None:
+        """Acquire the lease and boot, as the daemon does before it starts the app; not `alone`, where others start theirs."""
         if self.lease:
             await self.lease.acquire(timedelta(seconds=5))
         lineage, line = self.lineage, self.diverged_line
@@ -75,7 +75,8 @@ class StreamingMachine(Machine):
         def lineage_of(_database: Database) -> Lineage:
             return lineage
 
-        boots = BootSequence(self.booter(), [self.backup], lineage_of, self.final, line, self.fence, self.status)
+        backups = [self.backup]
+        boots = BootSequence(self.booter(), backups, lineage_of, self.final, line, self.fence, self.status, alone=alone)
         await boots.run()
 
     async def publish_segments(self) -> None:
