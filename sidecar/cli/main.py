@@ -171,7 +171,7 @@ def verify(flags: Mapping[str, object], every: bool) -> int:
     """Prove that restore points can be restored.
 
     Each one is restored to a scratch directory, every digest is compared, and SQLite checks the database. The exit code
-    is 65 if one is damaged, 78 if one is of a newer format.
+    is 65 if one is damaged, 78 if one has a newer format.
     """
     from sidecar.cli.verify import verify
 

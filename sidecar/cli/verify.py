@@ -14,7 +14,8 @@ from sidecar.units import format_size
 async def verify(configuration: Configuration, *, every: bool) -> int:
     """Verify the newest restore point of each database, or all.
 
-    With `every` the segments of all streams, too; else the newest restore points with the streams that follow them. The exit code is 65 when one is damaged or lost, 78 when one is of a newer format, and 66 when there is none.
+    With `every`, the segments of all streams are also verified; otherwise the newest restore points with the streams that
+    follow them. The exit code is 65 if one is damaged or lost, 78 if one has a newer format, and 66 if there is none.
     """
     async with attended(configuration) as services:
         session = Sidecar(services, progress_bar)

@@ -1,4 +1,4 @@
-"""Brings a database back and proves that it can: boot table, put in place, drills."""
+"""Restores databases and proves that it can: boot table, placement, restores to a point in time, drills."""
 
 from sidecar.restore.boot import Boot, Booted
 from sidecar.restore.descent import DescentLook

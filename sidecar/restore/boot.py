@@ -1,4 +1,4 @@
-"""Before the app starts: what the boot table decides for a database is carried out."""
+"""Carries out the decision of the boot table for a database, before the app starts."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,8 +31,9 @@ class Booted:
 
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker, `restored` the
     restore point that the database was restored from. Backups begin `at_once` or after the interval; `publish` is the
-    reason to publish whatever the first one finds, or empty. `reached` is the position that the database was brought to
-    by its history; None when it was not restored. `end` is where the streams end that a local database was kept beside.
+    reason to publish even if nothing has changed, or empty. `reached` is the position to which the history was applied;
+    None if nothing was restored. `end` is where the streams end that follow the newest restore point, if a local
+    database was kept.
     """
 
     outcome: str
@@ -46,7 +47,7 @@ class Booted:
 
 
 class Boot:
-    """Carries out the boot table for one database after the other."""
+    """Carries out the boot table, one database after the other."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Boot:
         *,
         strict: bool = False,
     ) -> None:
-        """`strict`: no start with a database that SQLite's check has a finding about."""
+        """`strict`: refuse to start with a database that has findings of SQLite's check."""
         self._strict = strict
         self._survey = survey
         self._recovery = recovery
@@ -71,7 +72,7 @@ class Boot:
         self._clock = clock
 
     async def boot(self, database: Database, lineage: Lineage, progress: Progress | None = None) -> Booted:
-        """Bring a database to where the app may start. Raises what makes a start impossible."""
+        """Prepare a database for the start of the app. Raises whatever makes a start impossible."""
         started = self._clock.monotonic()
         require_writable(database.path)
         await to_thread.run_sync(require_posix_locks, database.path)
@@ -80,7 +81,7 @@ class Boot:
         booted = await self._carry_out(found, lineage, report, progress)
         restored = booted.restored
         unfinished = self._fence.unfinished
-        own_disk = found.local and unfinished == self._status.lease.holder  # then nothing is missing
+        own_disk = found.local and unfinished == self._status.lease.holder  # in that case nothing is missing
         if unfinished and not own_disk:
             report.was_unfinished(unfinished, restored.point if restored else found.newest, booted.reached)
         seconds = self._clock.monotonic() - started
@@ -118,12 +119,12 @@ class Boot:
     async def _compare(
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
     ) -> Booted:
-        """Keep the local database if it is what the store has, or if that is not all: else the two have diverged."""
+        """Keep the local database if it equals the state in the store, or if that is incomplete: else the two have diverged."""
         database, newest = found.database, found.newest
         kept = Booted("kept_local", at_once=True, end=found.end)
         if newest is None:
             return kept
-        with suppress(DamagedDatabase):  # then it is not what the store has
+        with suppress(DamagedDatabase):  # such a database differs from the store
             await self._snapshotter.settle(database.path)
         try:
             recovered = await self._recovery.stage(newest, database, progress)
@@ -143,7 +144,7 @@ class Boot:
     async def _restore(
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
     ) -> Booted:
-        """Restore the newest good restore point. A local database in its place is moved aside at the last moment."""
+        """Restore the newest good restore point. A local database is moved aside at the last moment."""
         database = found.database
         was_there = lineage.left_behind() is not None
         good = await self._survey.newest_good(
@@ -175,12 +176,12 @@ class Boot:
         )
 
     def _require_accepted(self, restored: Restored, staged: Path) -> None:
-        """Raise `DamagedDatabase` when a finding is fatal. No older restore point is tried: they may have lost more."""
+        """Raise `DamagedDatabase` if findings are fatal. No older restore point is tried: it would lack even more."""
         if self._strict and restored.check.findings:
             staged.unlink(missing_ok=True)
             raise DamagedDatabase(
                 f"restore point {restored.point.key}: {format_findings(restored.check.findings)}, and integrity_check=strict",
-                "nothing was changed; with integrity_check=full, or quick, the app starts with this database, and the finding "
+                "nothing was changed; with integrity_check=full or quick, the app starts with this database, and the finding "
                 f"is reported: see {documentation.FINDINGS}",
             )
 

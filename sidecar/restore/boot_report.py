@@ -16,7 +16,7 @@ from sidecar.status import HINT, Kind, Problem, Status, record_findings
 
 FALLBACK_HINT = (
     "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "
-    f"copy it back, then go back to it as {documentation.GO_BACK} says"
+    f"copy it back, then go back to it as described in {documentation.GO_BACK}"
 )
 
 EMPTY_HINT = (
@@ -30,12 +30,12 @@ FIRST_START_HINT = (
 
 
 def format_time(point: RestorePoint) -> str:
-    """When a restore point was made, for people."""
+    """When a restore point was published, for people."""
     return f"{point.timestamp.instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 class BootReport:
-    """Reports what happened to one database, whose restore points are in `store`."""
+    """Reports the boot of one database, whose restore points are in `store`."""
 
     def __init__(self, database: Database, store: str, status: Status) -> None:
         self._database = database
@@ -43,14 +43,14 @@ class BootReport:
         self._status = status
 
     def started_empty(self, others: tuple[str, ...], similar: tuple[str, ...], left: Marker | None) -> None:
-        """There was nothing to restore: an incident where something says that there should have been, else a question.
+        """There was nothing to restore: an incident if there is evidence that there should have been, else a question.
 
-        `others` are databases that the store does have, `similar` are stores with a similar name that have this one, and
-        `left` is the marker of a database that was on this disk.
+        `others` are databases that the store has, `similar` are stores with a similar name that have this one, and `left`
+        is the marker of a database that was on this disk.
         """
         name = self._database.name
         self._status.databases[name].others = others
-        hint = "if this is not its first start, stop it: `store` or the database's name is wrong; on_empty_store=fail prevents this"
+        hint = "if this is not its first start, stop the app and correct `store` or the database's name; on_empty_store=fail prevents this"
         log.warning(
             "the app starts with an empty database: the store has no restore point of it",
             database=name,
@@ -78,11 +78,11 @@ class BootReport:
             yield f"restore points of {self._database.name} are in {', '.join(similar)}"
 
     def lost_from_store(self, marker: Marker | None) -> None:
-        """The store is empty: for the first time, or it has lost what the local database descends from."""
+        """The store is empty: the first time, or because it has lost what the local database descends from."""
         if marker is None or marker.last is None:
             return
-        message = f"{self._store} has no restore point of {self._database.name} any more; the last was {marker.last}"
-        hint = "the local database is kept and published; were they deleted, is another file system mounted there?"
+        message = f"{self._store} no longer has a restore point of {self._database.name}; the last was {marker.last}"
+        hint = "the local database is kept and published; check whether they were deleted, or another file system is mounted there"
         self._status.damaged(self._database.name, message, hint)
         log.error(message, database=self._database.name, hint=hint)
 
@@ -91,18 +91,18 @@ class BootReport:
         if marker is None or marker.last is None:
             return
         message = f"{self._database.path} comes from {marker.last} in {marker.place}; from now on it is published to {self._store}"
-        hint = "nothing to do if you moved it to this store; if not, stop and correct `store`: the history is in the other one, and changes made meanwhile are kept as a conflict"
+        hint = "if you moved it to this store, there is nothing to do; if not, stop and correct `store`: its history is in the other one, and changes made meanwhile are kept as a conflict"
         self._decide(message, hint, Kind.DIVERGENCE, lasting=True)
 
     def was_missing(self, marker: Path, restored: RestorePoint) -> None:
-        """This disk had the database once, and still has its marker."""
+        """The database is gone from this disk, but its marker is still there."""
         message = (
             f"{self._database.path} was missing or empty, and {marker.name} was still there: "
             f"restored from {restored.key} of {format_time(restored)}; changes after that are lost"
         )
         self._decide(
             message,
-            "did the app, or a person, delete the file? There is nothing to do if that was intended",
+            "check whether the app or a person deleted the file; if that was intended, there is nothing to do",
             Kind.DIVERGENCE,
         )
 
@@ -120,14 +120,14 @@ class BootReport:
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def skipped(self, damage: DamagedRestorePoint) -> None:
-        """A damaged restore point was found on the way to a good one."""
+        """A damaged restore point was skipped while looking for a good one."""
         hint = "the next older restore point is tried"
         self._status.restores["damaged"] += 1
         self._status.report(self._database.name, damage.message, hint)
         log.error("damaged restore point skipped", database=self._database.name, error=damage.message, hint=hint)
 
     def kept_below_damaged(self, newest: RestorePoint | None) -> None:
-        """The newest is damaged, and the local database descends from the one that would be restored."""
+        """The newest restore point is damaged, and the local database descends from the one that would be restored."""
         what = f"{newest.key} of {format_time(newest)}" if newest else "the newest restore point"
         self._decide(
             f"{what} is damaged, and the local database, which descends from an older one, is kept: "
@@ -137,10 +137,10 @@ class BootReport:
         )
 
     def fell_back(self, newest: RestorePoint, restored: RestorePoint, *, whole: bool = False) -> None:
-        """The newest restore point was damaged, and an older one was restored. `whole`: the stream brought all the rest."""
+        """The newest restore point was damaged, and an older one was restored. `whole`: its stream had everything else."""
         lost = "what was written between the two is missing from the database"
         if whole:
-            lost = "the stream had what was written between the two, and nothing is missing"
+            lost = "the stream had everything that was written between the two, so nothing is missing"
         self._decide(
             f"restored from {restored.key} of {format_time(restored)}, because {newest.key} of {format_time(newest)} is "
             f"damaged: {lost}",
@@ -157,16 +157,16 @@ class BootReport:
         )
 
     def lost_from_stream(self, last: Streamed) -> None:
-        """The store had more of the stream once: segments have expired, or were deleted."""
+        """The store once had more of the stream: segments have expired or were deleted."""
         self._decide(
-            f"the stream had commit {last.position.commit} of {last.position.stream} once ({format_instant(last.time)}), and the "
-            "store has it no more: what was written until then is missing from this database",
-            "segments expire after 35 days, or somebody deleted them; a bucket with versioning may still have them",
+            f"the store once had commit {last.position.commit} of stream {last.position.stream} ({format_instant(last.time)}), but "
+            "no longer has it: what was written until then is missing from this database",
+            "segments expire after 35 days, or a person deleted them; a bucket with versioning may still have them",
             Kind.DAMAGED,
         )
 
     def rolled_forward(self, recovered: Recovered) -> None:
-        """How far the stream was applied to the restore point, and what is missing or lies beside it."""
+        """How far the stream was applied to the restore point, what is missing, and which side lines there are."""
         reached, point = recovered.reached, recovered.restored.point
         if reached.commits:
             place = format_reached(reached)
@@ -177,8 +177,8 @@ class BootReport:
             self._decide(
                 f"the database starts as {point.key} of {format_time(point)}, without the stream that follows it: "
                 f"{rejected.reason}",
-                f"what was written after that restore point is in {rejected.kept}, which SQLite cannot read as a whole: "
-                "bring back from it what is needed (`.recover` in the sqlite3 shell reads what it can)",
+                f"what was written after that restore point is in {rejected.kept}, which SQLite cannot read completely: "
+                "recover what you need from it (`.recover` in the sqlite3 shell reads what it can)",
                 Kind.DAMAGED,
             )
         elif reached.stopped:
@@ -191,30 +191,30 @@ class BootReport:
         for side in recovered.rolled.history.side_lines:
             self._decide(
                 f"stream {side.stream.name} of {side.stream.holder} has commits that are not in this database: {side.reason}",
-                f"`sidecar restore --stream {side.stream.name} --output PATH` restores them beside it",
+                f"`sidecar restore --stream {side.stream.name} --output PATH` restores them to another file",
                 Kind.DIVERGENCE,
             )
 
     def has_findings(self, restored: Restored) -> None:
-        """SQLite's check complains about the content of the restore point, which is what was published."""
+        """SQLite's check complains about the content of the restore point, which is exactly what was published."""
         name, check = self._database.name, restored.check
         if record_findings(self._status, name, check.mode, check.findings):
             key, findings = restored.point.key, list(check.findings)
             log.warning("restored database has findings", database=name, key=key, findings=findings, hint=HINT)
 
     def remote_won(self, kept: Path, *, newer: bool, origin: Marker | None) -> None:
-        """The local database gave way to the newest restore point and is kept aside. `newer`: it was written later than that."""
+        """The local database gave way to the newest restore point and is kept aside. `newer`: it was written after that one."""
         message = f"conflict: the local database gave way to the newest restore point; it is kept at {kept}"
         message += f"; it comes from another store, {origin.place}" if origin else ""
         message += ", and was written later than that restore point" if newer else ""
         hint = (
-            "it may have changes that no restore point holds: it is published under diverged/ too, `sidecar list --diverged` shows it; "
-            f"to make it the live database: {documentation.DIVERGED}. Nothing to do if nothing is missed"
+            "it may have changes that are in no restore point, so it is also published under diverged/: `sidecar list --diverged` shows it; "
+            f"to make it the live database: {documentation.DIVERGED}. If you do not need it, there is nothing to do"
         )
         self._decide(message, hint, Kind.DIVERGENCE)
 
     def local_won(self, newest: str) -> None:
-        """The local database is kept, and published above a restore point that it does not descend from."""
+        """The local database is kept, and published after a restore point that it does not descend from."""
         message = f"conflict: the local database wins, {newest} becomes an older restore point"
         self._decide(message, "`sidecar restore --key` restores it", Kind.DIVERGENCE)
 

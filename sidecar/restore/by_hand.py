@@ -1,4 +1,4 @@
-"""A restore that a person asks for: a state chosen by time, key or stream, onto the database's own path or elsewhere."""
+"""A restore on request: a state chosen by time, key or stream, to the database's own path or elsewhere."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,9 +29,9 @@ from sidecar.restore.selection import Selection, Selector
 class RestoreResult:
     """A database that was restored to `path`.
 
-    `reached` is how far its history was applied to the restore point. `kept` is where the database that was there before
-    is now. `newer` is the key of the newest restore point when an older state was restored onto the database's own path:
-    a boot would restore that one.
+    `reached` is how far its history was applied to the restore point. `kept` is where the previous database is kept.
+    `newer` is the key of the newest restore point if an older state was restored to the database's own path: a boot would
+    restore that one.
     """
 
     database: str
@@ -58,7 +58,7 @@ class RestoreByHand:
     ) -> None:
         """`durable` decides whether a path is fsynced, `hand_over` gives the databases to `app_user`.
 
-        `entrust` sets owner and mode of a file that is restored onto its database's own path.
+        `entrust` sets owner and mode of a file that is restored to its database's own path.
         """
         self._catalog = catalog
         self._selector = selector
@@ -78,12 +78,12 @@ class RestoreByHand:
         output: Path | None = None,
         force: bool = False,
     ) -> RestoreResult:
-        """Restore the newest state, that of the instant `at`, the restore point with this key, or the end of this stream.
+        """Restore the newest state, the state at `at`, the restore point with this key, or the end of this stream.
 
         It is written to `output`, by default to the database's own path. An existing file is replaced only with
-        `force`, and then kept beside the new one. Raises `NothingToRestore`, `DamagedRestorePoint`, `DamagedDatabase` when
-        SQLite cannot walk the result, `DatabaseBusy` when a process has the file open, and `UsageError` when the file
-        exists and `force` is not given.
+        `force`, and then kept beside the new one. Raises `NothingToRestore`, `DamagedRestorePoint`, `DamagedDatabase` if SQLite
+        cannot walk the result, `DatabaseBusy` if a process has the file open, and `UsageError` if the file exists and
+        `force` is not given.
         """
         selection = await self._selector.select(database.name, at, key, stream)
         target = Database(database.name, output or database.path)
@@ -93,12 +93,12 @@ class RestoreByHand:
         return await self._elsewhere(target, selection, force=force)
 
     async def _onto_own_path(self, database: Database, selection: Selection, *, force: bool) -> RestoreResult:
-        """The lineage marker names the restore point before the file has its name; the app's user owns it in the end."""
+        """Write the marker before the file gets its name, and give the file to the app's user in the end."""
         require_own_name(database.path)
         if self._snapshotter.signature(database.path) is not None:
             _require_force(database.path, force=force)
             require_unused(database.path, own=True)
-        self._hand_over()  # before anything is downloaded in vain
+        self._hand_over()  # fails here rather than after the download
         rolled, kept = await self._replace(database, selection, self._lineage(database), self._entrust)
         self._hand_over()
         point, reached = rolled.restored.point, rolled.reached
@@ -111,9 +111,9 @@ class RestoreByHand:
         return RestoreResult(database.name, point, database.path, reached, kept, newer)
 
     async def _newer_than(self, point: RestorePoint, *, whole: bool) -> str | None:
-        """The key of the newest restore point, if a boot would restore another state. `whole`: with all of its history.
+        """The key of the newest restore point, if a boot would restore another state. `whole`: all of its history was applied.
 
-        The restore is done, whatever the store answers.
+        Never raises, because the restore has already succeeded.
         """
         try:
             newest = await self._catalog.newest(point.database)
@@ -134,10 +134,10 @@ class RestoreByHand:
     async def _replace(
         self, target: Database, selection: Selection, lineage: Lineage | None = None, entrust: Entrust | None = None
     ) -> tuple[RolledForward, Path | None]:
-        """Stage and verify first, then swap; returns where the old file is kept.
+        """Stage and verify first, then swap. Returns where the old file is kept.
 
-        With `lineage` the marker is written before the file is renamed to its place. Without `entrust` the file stays
-        ours, as other tools leave a copy.
+        With `lineage`, the marker is written before the file is renamed. Without `entrust`, the file keeps the owner and
+        mode of this process, like a copy made by other tools.
         """
         with local_errors(target.path):
             require_writable(target.path)
@@ -157,24 +157,24 @@ class RestoreByHand:
                 give = partial(entrust, target.path, index.permissions) if entrust else None
                 durable = self._durable(target.path)
                 await to_thread.run_sync(swap, Swap(staged, target.path, kept, at, durable, before, give))
-                if kept:  # at once: what comes after it may fail or be interrupted, and nobody would be told
+                if kept:  # at once: if a later step fails or is interrupted, this would not be reported
                     log.info("replaced database kept", database=target.name, path=str(kept))
             finally:
                 staged.unlink(missing_ok=True)
         return rolled, kept
 
     async def _place_to_keep(self, path: Path, at: Timestamp) -> Path | None:
-        """Where the database that is there goes. It is checked once more: an app may have opened it meanwhile."""
+        """Where the existing database is kept. Checks again that it is unused: an app may have opened it meanwhile."""
         if self._snapshotter.signature(path) is None:
             return None
         require_unused(path, own=True)
-        with suppress(DamagedDatabase, LocalFailure):  # it is kept as it is
+        with suppress(DamagedDatabase, LocalFailure):  # it is kept unchanged
             await self._snapshotter.settle(path)
         return aside(path, "replaced", at)
 
 
 def _unmarked(_file: Path) -> None:
-    """A copy beside the database has no lineage."""
+    """Write no marker: a copy elsewhere has no lineage."""
 
 
 def _require_force(path: Path, *, force: bool) -> None:

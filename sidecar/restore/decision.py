@@ -1,4 +1,4 @@
-"""The boot table: which decision follows from the state of the local database and of the store. Pure."""
+"""The boot table: the decision that follows from the state of the local database and of the store. Pure."""
 
 from enum import Enum
 
@@ -7,11 +7,11 @@ from sidecar.policies import OnConflict, OnEmptyStore
 
 
 class Tail(Enum):
-    """What the streams have after the newest restore point, seen from a local database that descends from it."""
+    """What the streams have after the newest restore point, compared with a local database that descends from it."""
 
-    INCLUDED = "nothing that the local database has not"
+    INCLUDED = "nothing that the local database lacks"
     UNPROVED = "commits of its own streams, and it may have lost the last of them"
-    FOREIGN = "commits that another machine has continued with"
+    FOREIGN = "commits of another machine, which continued from there"
 
 
 class Decision(Enum):
@@ -40,8 +40,8 @@ def decide(
     """The boot table.
 
     `newest` is the key of the newest restore point, `local` whether there is a database file of more than zero bytes,
-    `marker` the lineage marker that speaks of that file. `tail` is what the streams have after that restore point, if the
-    file descends from it.
+    `marker` the lineage marker of that file. `tail` is what the streams have after that restore point, if the file
+    descends from it.
     """
     if newest is None:
         if local:
@@ -55,7 +55,7 @@ def decide(
 
 
 def conflict(policy: OnConflict) -> Decision:
-    """The decision when the local database and the store have diverged."""
+    """The decision if the local database and the store have diverged."""
     return {
         OnConflict.REMOTE: Decision.CONFLICT_REMOTE,
         OnConflict.LOCAL: Decision.CONFLICT_LOCAL,

@@ -1,4 +1,4 @@
-"""Whether a local database, which descends from the newest restore point, has all that the streams have after it."""
+"""Determines whether a local database that descends from the newest restore point has all later commits of the streams."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from sidecar.restore.decision import Tail
 from sidecar.restore.roll_forward import RollForward
 
 BLOCK = 1 << 20
-# What SQLite's backup writes anew into page 1 of a copy: the format's versions, counters, cookies and the library's version.
+# What SQLite's backup rewrites in page 1 of a copy: format versions, counters, cookies and the library's version.
 _REWRITTEN = (range(18, 20), range(24, 28), range(40, 44), range(92, 100))
 
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """What the streams have beyond a local database, and where they end."""
+    """What the streams have that a local database lacks, and where they end."""
 
     tail: Tail
     end: Origin
 
 
 class DescentLook:
-    """Looks at the streams that follow the newest restore point."""
+    """Examines the streams that follow the newest restore point."""
 
     def __init__(self, catalog: Catalog, forward: RollForward, increments: Increments) -> None:
         self._catalog = catalog
@@ -47,10 +47,10 @@ class DescentLook:
         return Descent(tail_of(history, marker, proved=proved), history.end)
 
     async def _is_proved(self, last: Leg, marker: Marker, database: Path) -> bool:
-        """Whether the local database certainly has all that was captured of it.
+        """Whether the local database certainly has everything that was captured from it.
 
-        The kernel that the writers ran on still has what they wrote, but for frames that SQLite cannot recover. After
-        another boot of it the log must still have the last captured frame.
+        If the kernel was not restarted, it still has what was written, except frames that SQLite cannot recover. If it was,
+        the log must still have the last captured frame.
         """
         try:
             header = (await self._increments.read(last.segments[-1])).header
@@ -62,9 +62,9 @@ class DescentLook:
 
 
 def tail_of(history: History, marker: Marker, *, proved: bool) -> Tail:
-    """Compare the history from the newest restore point on with what the marker says of the local database. Pure.
+    """Compare the history after the newest restore point with what the marker says about the local database. Pure.
 
-    `proved`: the local database certainly has whatever was captured of it.
+    `proved`: the local database certainly has everything that was captured from it.
     """
     beyond = legs_beyond(history, marker)
     if not beyond:
@@ -85,7 +85,7 @@ def legs_beyond(history: History, marker: Marker) -> Sequence[Leg]:
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Whether two database files are the same but for what SQLite's backup API writes anew into a copy."""
+    """Whether two database files are equal except for what SQLite's backup API rewrites in a copy."""
     if one.stat().st_size != other.stat().st_size:
         return False
     with one.open("rb") as first, other.open("rb") as second:
@@ -98,7 +98,7 @@ def same_content(one: Path, other: Path) -> bool:
 
 
 def without_rewritten(beginning: Bytes) -> Bytes:
-    """The beginning of a database file, with zeros for what SQLite's backup API writes anew into a copy."""
+    """The beginning of a database file, with zeros for what SQLite's backup API rewrites in a copy."""
     changed = bytearray(beginning)
     for span in _REWRITTEN:
         changed[span.start : span.stop] = bytes(len(span))

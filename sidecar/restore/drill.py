@@ -1,7 +1,7 @@
-"""Drills: now and then the newest restore point is restored from the store to scratch, and so proven good, or damaged.
+"""Drills: the newest restore point is regularly restored to a scratch directory, which proves it good or damaged.
 
-The result is written to the restore point itself, as the tag `sidecar-drill`: `list` shows it, and a machine that boots
-again knows when the last drill was. A tag needs no right that superseding does not need anyway.
+The outcome is kept as the tag `sidecar-drill` of the restore point: `list` shows it, and a machine that boots again knows
+when the last drill was. Superseding needs the permission to tag anyway.
 """
 
 from collections.abc import Awaitable, Callable
@@ -26,14 +26,14 @@ Mark = Callable[[str, str, str], Awaitable[None]]
 
 
 class Remedies(Protocol):
-    """What is done about damage."""
+    """What to do about damage."""
 
     async def replace_damaged(self, damaged: RestorePoint) -> None:
-        """Publish a whole restore point at once in the place of this one."""
+        """Publish a full restore point at once to replace this one."""
         ...
 
     async def restart_stream(self, newest: RestorePoint, reason: str) -> None:
-        """The stream beside this restore point, which is good, is damaged: publish another one at once, and begin a new stream."""
+        """Publish a restore point at once and start a new stream, because the stream is damaged; `newest` itself is good."""
         ...
 
 
@@ -63,7 +63,7 @@ class Drill:
         self._mark = mark
 
     async def run(self, interval: timedelta) -> None:
-        """Drill for ever: an interval (plus or minus a tenth) after the last drill of any machine, after a failure sooner."""
+        """Drill forever: an interval (plus or minus a tenth) after the last drill of any machine, sooner after a failure."""
         wait, failures = await self._first_wait(interval), 0
         while True:
             self._status.next_drill = self._clock.now() + timedelta(seconds=wait)
@@ -74,9 +74,9 @@ class Drill:
             wait = longest.total_seconds() * (0.9 + 0.2 * self._clock.random())
 
     async def drill(self) -> DrillOutcome | None:
-        """Prove the newest restore point. None when there is none yet. Every failure is reported, none is raised.
+        """Prove the newest restore point. Returns None if there is none yet. Failures are reported, never raised.
 
-        When it is damaged a whole new one is published at once.
+        If it is damaged, a full new one is published at once.
         """
         async with self._throttle.alone():
             started = self._clock.monotonic()
@@ -114,7 +114,7 @@ class Drill:
         return point, DrillOutcome.GOOD, None
 
     def _log_findings(self, point: RestorePoint, check: CheckReport) -> None:
-        """A restore point with findings is good: it is what was published."""
+        """Log findings. A restore point with findings is good: it is what was published."""
         if record_findings(self._report, self._name, check.mode, check.findings):
             log.warning(
                 "drill: database has findings",
@@ -151,15 +151,15 @@ class Drill:
             return
         hint = error.hint if isinstance(error, SidecarError) else "please report it with the log"
         if outcome is DrillOutcome.DAMAGED:
-            hint = "a whole new one is published in its place at once; `sidecar verify --all` shows which older ones are good"
+            hint = "a full replacement is published at once; `sidecar verify --all` shows which older ones are good"
         if _is_of_stream(error):
-            hint = "this restore point is good; a new one is published and a new stream begun at once; `sidecar verify --all` shows which segments are damaged"
+            hint = "this restore point is good; a new one is published and a new stream started at once; `sidecar verify --all` shows which segments are damaged"
         self._status.drill_error = message
         self._report.report(self._name, f"drill: {outcome}: {message}", hint, Kind.DRILL)
         log.error(f"drill: {outcome}", database=self._name, key=key, error=message, hint=hint)
 
     async def _remember(self, point: RestorePoint, outcome: DrillOutcome) -> None:
-        """Tag the restore point. Without the tag `list` shows no drill, and there may be one drill too many."""
+        """Tag the restore point. Without the tag, `list` shows no drill, and one drill may be repeated."""
         try:
             with anyio.move_on_after(TAG_PATIENCE):
                 at = Timestamp.of(await self._catalog.store.now())
@@ -169,5 +169,5 @@ class Drill:
 
 
 def _is_of_stream(error: Exception | None) -> bool:
-    """Whether the damage is the stream's: then the restore point itself is good."""
+    """Whether the damage is in the stream, which means that the restore point itself is good."""
     return isinstance(error, DamagedSegment | DamagedDatabase)

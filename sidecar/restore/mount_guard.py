@@ -1,8 +1,8 @@
 """Guards a file store against an unmounted file system: its empty mount point looks like an empty store.
 
 Publishing there would start a second history, and once the file system is mounted again, the local database would lose a
-conflict with the first one. A directory that was never a mount of its own (in a container's image, on the database's
-volume) is simply lost when it is missing: the boot table then keeps the local database and publishes it.
+conflict with the first one. A directory that was never a mount point itself (in a container's image, on the database's
+volume) is really lost when it is missing: the boot table then keeps the local database and publishes it.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ async def require_mounted(
 ) -> None:
     """Compare the lineage markers on this disk with what is mounted now.
 
-    Raises `StoreMissing` when a marker names another mount point and the store is empty, and `SidecarError` when the
-    store cannot be asked.
+    Raises `StoreMissing` if a marker names another mount point and the store is empty, and `SidecarError` if the store
+    cannot be asked.
     """
     if file_backed is None:
         return
@@ -37,14 +37,14 @@ async def require_mounted(
     first = next(iter(apart.values())).on_this_disk()
     markers = ", ".join(str(lineage.path) for lineage in apart.values())
     raise StoreMissing(
-        f"the store {catalog.store.url} is empty, or not there: it was on the file system at {first.mount if first else ''}, "
+        f"the store {catalog.store.url} is empty or missing: it was on the file system at {first.mount if first else ''}, "
         f"and {' and '.join(database.name for database in apart)} came from it",
         f"check that it is mounted; nothing was written. If it is lost for good, remove {markers}: the local database then starts a new store",
     )
 
 
 def _is_away(marker: Marker, directory: Path) -> bool:
-    """Whether the store's mount point is not mounted, or has a file system of another kind: the host's disk below a NAS."""
+    """Whether nothing is mounted at the store's mount point, or another type of file system, like the host's disk below a NAS."""
     known = mounts()
     if not known or marker.mount in {None, "/"}:
         return False

@@ -1,7 +1,7 @@
-"""The pages of a restored database file: images wait in bounded memory, and are written in the order of the file.
+"""The pages of a restored database file: images are collected in bounded memory and written in file order.
 
-At most `WINDOW` bytes of images wait. A transaction that comes in several parts is kept in a file without a name beside the
-database until its last part is there, so that a half one is never written.
+At most `WINDOW` bytes of images are held. A transaction that comes in several parts is kept in an unnamed file beside the
+database until its last part has arrived, so that an incomplete one is never written.
 """
 
 import os
@@ -19,7 +19,7 @@ _PAGE_SIZE_AT, _PAGE_COUNT_AT = 16, 28  # https://sqlite.org/fileformat2.html#th
 
 @contextmanager
 def opened_pages(path: Path) -> "Iterator[Pages]":
-    """The pages of a restored file, which no SQLite has open: closing its descriptor drops nobody's locks. Raises OSError."""
+    """The pages of a restored file. No SQLite has it open, so closing its descriptor drops no locks. Raises OSError."""
     file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     pages = Pages(file, path.parent)
     try:
@@ -30,9 +30,9 @@ def opened_pages(path: Path) -> "Iterator[Pages]":
 
 
 class Pages:
-    """The pages of a database file. Images wait in memory, the last one of each page, and are written in the order of the file.
+    """The pages of a database file. Collects the last image of each page in memory, and writes them in file order.
 
-    `size` is that of a page in bytes.
+    `size` is that of a page, in bytes.
     """
 
     def __init__(self, file: int, directory: Path) -> None:
@@ -45,7 +45,7 @@ class Pages:
         self.size = 65536 if size == 1 else size
 
     def add(self, commit: Commit) -> None:
-        """Let the images of a commit wait. One that is not whole yet is kept apart. Raises OSError."""
+        """Collect the images of a commit. An incomplete commit is kept separately. Raises OSError."""
         if commit.continued:
             self._parts = self._parts or _Parts(self._directory)
             self._parts.add(commit.images)
@@ -57,12 +57,12 @@ class Pages:
         self._wait(commit.images)
 
     def finish(self, count: int) -> None:
-        """Write everything, and cut or extend the file to so many pages. Raises OSError."""
+        """Write everything, and truncate or extend the file to this many pages. Raises OSError."""
         self._write()
         os.ftruncate(self._file, count * self.size)
 
     def header_count(self) -> int:
-        """The number of pages that the first page says."""
+        """The number of pages according to the first page."""
         return int.from_bytes(os.pread(self._file, 4, _PAGE_COUNT_AT), "big")
 
     def _wait(self, images: Mapping[int, Bytes]) -> None:
@@ -79,31 +79,31 @@ class Pages:
         self._bytes = 0
 
     def drop_parts(self) -> None:
-        """Forget a commit that is not whole, or was moved."""
+        """Drop the parts of a commit that is incomplete, or was collected."""
         if self._parts:
             self._parts.close()
             self._parts = None
 
 
 class _Parts:
-    """The parts of one commit, in a file without a name."""
+    """The parts of one commit, in an unnamed file."""
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by `close`
         self._pages: list[tuple[int, int]] = []
 
     def add(self, images: Mapping[int, Bytes]) -> None:
-        """Keep images. Raises OSError."""
+        """Append images. Raises OSError."""
         for page, image in images.items():
             self._file.write(image)
             self._pages.append((page, len(image)))
 
     def read(self) -> Iterator[Mapping[int, Bytes]]:
-        """All images in the order in which they came. Raises OSError."""
+        """All images in the order in which they were added. Raises OSError."""
         self._file.seek(0)
         for page, size in self._pages:
             yield {page: self._file.read(size)}
 
     def close(self) -> None:
-        """Free the room."""
+        """Free the space."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""Puts a restored file in a database's place; the local database that was there is kept aside, never overwritten."""
+"""Puts a restored file in place of a database; an existing local database is kept aside, never overwritten."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sidecar.storage import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Displaced:
-    """A local database that gave way: where it is kept, whether it was written after the restore point, and its origin."""
+    """A local database that gave way: where it is kept, whether it is newer than the restore point, and its origin."""
 
     kept: Path
     newer: bool
@@ -26,7 +26,7 @@ class Displaced:
 
 
 class Placement:
-    """Moves files at a database's path, in the order that a crash at any instant survives."""
+    """Moves files at a database's path, in an order that survives a crash at any point."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Placement:
         *,
         alone: bool,
     ) -> None:
-        """`alone` says that nobody can have the database open yet: the app is ours to start."""
+        """`alone`: no process can have the database open yet, because sidecar starts the app."""
         self._snapshotter = snapshotter
         self._store = store
         self._durable = durable
@@ -47,9 +47,10 @@ class Placement:
     async def put(
         self, database: Database, lineage: Lineage, restored: Restored, staged: Path, reached: Origin | None = None
     ) -> Displaced | None:
-        """Move the local database aside, and the staged file in its place.
+        """Move the local database aside, and the staged file into its place.
 
-        `reached` is the place in a stream to which it was brought. Returns the database that was moved aside, if there was one. Raises `ConfigurationError` or `DatabaseBusy` when it may be in use.
+        `reached` is the position to which the history was applied. Returns the database that was moved aside, if any. Raises
+        `ConfigurationError` or `DatabaseBusy` if it may be in use.
         """
         try:
             with local_errors(database.path):
@@ -64,7 +65,7 @@ class Placement:
         newer = self._written(database.path) > restored.point.timestamp.instant.timestamp() + 1
         origin = lineage.elsewhere()
         kept = await self._way_out(database, at)
-        # Before the rename: a crash in between must not make a conflict of what was just restored.
+        # Before the rename, because a crash in between must not turn the restored database into a conflict.
         index = restored.contents.index
         place = reached if isinstance(reached, Position) else None
         mark = partial(lineage.descends, restored.point.key, index.root, restored_to=place, wal_by=index.wal_by)
@@ -75,13 +76,13 @@ class Placement:
         return Displaced(kept, newer, origin) if kept else None
 
     def _written(self, path: Path) -> float:
-        """When a local database was last written, in seconds by this machine's clock; 0 when there is none."""
+        """When a local database was last written, in seconds by this machine's clock; 0 if there is none."""
         signature = self._snapshotter.signature(path)
         files = (signature.database, signature.wal) if signature else ()
         return max((each.mtime_ns for each in files if each), default=0) / 1e9
 
     async def _way_out(self, database: Database, at: Timestamp) -> Path | None:
-        """The path for the local database, made whole in one file; None when there is none."""
+        """The path to which the local database is moved, after its WAL is folded into it; None if there is none."""
         if self._snapshotter.signature(database.path) is None:
             return None
         if not self._alone:

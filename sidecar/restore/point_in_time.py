@@ -1,11 +1,11 @@
-"""Applies a history to a restored file: the commits of its streams in their order, up to an instant or to the end.
+"""Applies a history to a restored file: the commits of its streams in order, up to an instant or to the end.
 
-It only writes. Nothing is skipped: it ends before the first segment that is damaged, missing or not where it belongs, and
-says so. The file then is what the database was after the last commit that was applied, and is cut to that size once, at the
-end: pages beyond it belong to sizes in between.
+It only writes. Nothing is skipped: it stops before the first segment that is damaged, missing or out of place, and reports
+that. The file is then the database as of the last applied commit. It is truncated to that size once, at the end: pages
+beyond it are from larger sizes in between.
 
-Memory is bounded, however long the history is: segments are fetched ahead up to `AHEAD` bytes, one of them is unpacked at a
-time, and `Pages` bounds the images that wait to be written.
+Memory is bounded however long the history is: up to `AHEAD` bytes of segments are prefetched, one of them is decompressed at
+a time, and `Pages` bounds the images that have not been written yet.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,14 +34,14 @@ class PointInTime:
     """Applies histories of one store."""
 
     def __init__(self, fetch: Fetch) -> None:
-        """`fetch` gets the bytes of a segment. Raises `NotFound` where it is gone."""
+        """`fetch` gets the bytes of a segment. Raises `NotFound` if it is gone."""
         self._fetch = fetch
 
     async def apply(self, file: Path, database: str, history: History, until: int | None = None) -> Reached:
-        """Apply the commits of a history to the restored state that it starts with, those not later than `until`.
+        """Apply the commits of a history that are not later than `until` to the restored state that it starts with.
 
-        `until` is in microseconds since the epoch by the store's clock. Raises `DamagedDatabase` when the result is not
-        what its first page says, `UnsupportedSegment`, `NoRoom`, and what the store raises; then the file is of no use.
+        `until` is in microseconds since the epoch, by the store's clock. Raises `DamagedDatabase` if the result contradicts
+        its first page, `UnsupportedSegment`, `NoRoom`, and what the store raises; the file is then unusable.
         """
         with local_errors(file), opened_pages(file) as pages:
             replay = _Replay(database, history, pages, until)
@@ -50,7 +50,7 @@ class PointInTime:
         return replay.reached
 
     async def _apply(self, replay: "_Replay", batches: Iterator[list[SegmentInfo]]) -> None:
-        """Fetch the next batch while one is applied."""
+        """Apply each batch while the next one is fetched."""
         batch = next(batches, None)
         fetched = await fetch_all(self._fetch, batch) if batch else []
         while batch and not replay.ended:
@@ -70,7 +70,7 @@ class PointInTime:
 
 
 async def fetch_all(fetch: Fetch, infos: list[SegmentInfo]) -> list[Bytes | None]:
-    """The bytes of each segment; None where it is gone."""
+    """The bytes of each segment; None for one that is gone."""
 
     async def one(info: SegmentInfo) -> Bytes | None:
         try:
@@ -82,14 +82,14 @@ async def fetch_all(fetch: Fetch, infos: list[SegmentInfo]) -> list[Bytes | None
 
 
 def batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
-    """The segments in order, in lists of at most `AHEAD` bytes; none after one that goes on beyond `until`."""
+    """The segments in order, in lists of at most `AHEAD` bytes, up to the first one that extends past `until`."""
     batch: list[SegmentInfo] = []
     for upto, info in ((leg.upto, info) for leg in history.legs for info in leg.segments):
         if batch and sum(each.size for each in (*batch, info)) > AHEAD:
             yield batch
             batch = []
         batch.append(info)
-        # Commits of it that do not belong to the history may be later than what the next stream has.
+        # Commits of it that are not part of the history may be later than those of the next stream.
         if until is not None and info.time > until // 1000 and info.last <= upto:
             break
     if batch:
@@ -97,7 +97,7 @@ def batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
 
 
 class _Replay:
-    """Takes segments in their order, and gives their commits to the pages. Works in one thread at a time."""
+    """Takes segments in order and adds their commits to the pages. Used by one thread at a time."""
 
     def __init__(self, database: str, history: History, pages: Pages, until: int | None) -> None:
         self.reached = Reached(history.start)
@@ -108,14 +108,14 @@ class _Replay:
         self._until = until
         self._legs = iter(history.legs)
         self._leg: Leg | None = None
-        self._left = 0  # segments of the leg that were not taken yet
-        self._commit = 0  # of the leg's stream: the last that was taken, applied or already in the file
-        self._begun = 0  # the commit that a part was taken of
+        self._left = 0  # segments of the leg that are still to be taken
+        self._commit = 0  # of the leg's stream: the last one that was applied or already in the file
+        self._begun = 0  # the commit of which only some parts were taken
         self._digest = ""
         self._size = 0  # pages
 
     def take(self, infos: list[SegmentInfo], data: list[Bytes | None]) -> None:
-        """Apply these segments, unless it has ended before. Raises `UnsupportedSegment` and OSError."""
+        """Apply these segments, unless the replay has ended. Raises `UnsupportedSegment` and OSError."""
         for info, each in zip(infos, data, strict=True):
             if self.ended:
                 return
@@ -129,11 +129,11 @@ class _Replay:
                 self._stop(End.BROKEN, damage.message)
 
     def _is_later(self, info: SegmentInfo) -> bool:
-        """Whether its key alone tells that none of its commits belongs to the result: then its damage is of no matter."""
+        """Whether its key shows that none of its commits belongs to the result, so that damage in it does not matter."""
         return self._until is not None and info.first == info.last and info.time > self._until // 1000
 
     def finish(self) -> None:
-        """Write what waits, and cut the file to its size. Raises `DamagedDatabase` when its first page says another one."""
+        """Write the rest, and truncate the file to its size. Raises `DamagedDatabase` if its first page names another size."""
         if not self.ended:
             self._stop(End.NEWEST, self._history.stopped)
         if not self.reached.commits:
@@ -141,11 +141,11 @@ class _Replay:
         self._pages.finish(self._size)
         if (said := self._pages.header_count()) != self._size:
             raise DamagedDatabase(
-                f"the restored database has {self._size} pages after commit {self._commit}, its first page says {said}"
+                f"the restored database has {self._size} pages after commit {self._commit}, but its first page says {said}"
             )
 
     def _begin_leg(self) -> None:
-        """Go over to the next stream when all segments of this one were taken. Raises `DamagedSegment`."""
+        """Go on to the next stream if all segments of this one were taken. Raises `DamagedSegment`."""
         while not self._left:
             if self._leg and self._commit != self._leg.upto:
                 raise DamagedSegment(f"stream {self._leg.stream.name} has no commit {self._commit + 1}")
@@ -155,7 +155,7 @@ class _Replay:
         self._left -= 1
 
     def _checked(self, info: SegmentInfo, data: Bytes | None) -> Segment:
-        """The segment, if it is the one that follows. Raises `DamagedSegment`."""
+        """Decode a segment and check that it is the next one. Raises `DamagedSegment`."""
         if data is None:
             raise DamagedSegment(f"segment {info.key} is gone from the store")
         segment = decode(bytes(data), info.key)
@@ -170,13 +170,13 @@ class _Replay:
             raise DamagedSegment(f"segment {info.key} does not continue the one before it")
         if header.page_size != self._pages.size:
             raise DamagedSegment(
-                f"segment {info.key} has pages of {header.page_size} bytes, the database has {self._pages.size}"
+                f"segment {info.key} has pages of {header.page_size} bytes, but the database has {self._pages.size}"
             )
         self._digest = segment.digest
         return segment
 
     def _take(self, segment: Segment) -> None:
-        """Apply the commits that belong to the history and are not in the file yet. Raises `DamagedSegment`."""
+        """Apply the commits that are part of the history and not in the file yet. Raises `DamagedSegment`."""
         clock = segment.header.clock
         for commit in segment.commits:
             if commit.number <= self._commit:

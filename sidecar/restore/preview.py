@@ -1,4 +1,4 @@
-"""What the next boot would do with a database: the boot table is asked, and nothing is carried out."""
+"""Previews what the next boot would do with a database, according to the boot table, without doing it."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from sidecar.status import format_findings
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a boot would do, for people. `warning`: a person should look at it first."""
+    """What a boot would do, for people. `warning`: it needs attention first."""
 
     text: str
     warning: bool = False
@@ -25,7 +25,7 @@ class Preview:
 async def preview(
     survey: Survey, reader: Reader, forward: RollForward, database: Database, lineage: Lineage
 ) -> Preview:
-    """Raises what the boot would raise. Restore points are judged by their index; `sidecar verify` reads all of them."""
+    """Raises what the boot would raise. Only the index of a restore point is read; `sidecar verify` reads all of it."""
     if holder := holder_of(database):
         return Preview(f"a sidecar (pid {holder.pid}) protects it now: its boot is over")
     found = await survey.look(database, lineage)
@@ -38,7 +38,7 @@ async def preview(
 
 
 async def _restore(survey: Survey, reader: Reader, forward: RollForward, found: Situation) -> Preview:
-    """The newest restore point is restored, or an older one if it is damaged or gone, and then the tail of its history."""
+    """Preview a restore: of the newest restore point, or of an older one if it is damaged or gone, with its stream."""
     damage: list[str] = []
     good = await survey.newest_good(found, reader.contents, lambda each: damage.append(each.message))
     chosen = f"{good.point.key} of {format_time(good.point)}"
@@ -53,7 +53,7 @@ async def _restore(survey: Survey, reader: Reader, forward: RollForward, found: 
             return Preview(f"{chosen} is restored{note}", warning=bool(note))
         text = f"{_unrelated(found)}: {_moved(found)}, and that restore point is restored (on_conflict=remote)"
         return Preview(text, warning=True)
-    lost = f"{damage[0]}: it is left out, and "
+    lost = f"{damage[0]}: it is skipped, and "
     if found.newest and found.newest.gone:
         lost = f"{_gone(found.newest)}: "
     if good.value is None:
@@ -84,26 +84,26 @@ def _keep(found: Situation, elsewhere: Marker | None) -> Preview:
             return Preview(text, warning=True)
         case Decision.CONFLICT_LOCAL:
             return Preview(f"{_unrelated(found)}: it is kept and published above it (on_conflict=local)", warning=True)
-    text = "there is neither a file nor a restore point: the app starts empty; are path and store right?"
+    text = "there is neither a file nor a restore point: the app starts empty; check the path and the store"
     directory = found.database.path.parent
-    missing = "" if directory.is_dir() else f" {directory} does not exist: it is made first"
+    missing = "" if directory.is_dir() else f" {directory} does not exist: it is created first"
     return Preview(f"{text}{missing}", warning=True)
 
 
 def _begin(marker: Marker | None, elsewhere: Marker | None) -> Preview:
-    """The local file is published to a store without a restore point of it. It may come from another store."""
+    """Preview the first publish of a local file to this store. It may come from another store."""
     kept = "the local file is kept and published: the store has no restore point of it"
     if elsewhere and elsewhere.last:
-        text = f"{kept}; it comes from another store, {elsewhere.place}: is `store` right?"
+        text = f"{kept}; it comes from another store, {elsewhere.place}: check `store`"
         return Preview(text, warning=True)
     if marker and marker.last:
-        lost = f"the store has no restore point any more, and the local file descends from {marker.last}"
-        return Preview(f"{lost}: it would be kept and published. Were they deleted?", warning=True)
+        lost = f"the store no longer has any restore point, and the local file descends from {marker.last}"
+        return Preview(f"{lost}: it would be kept and published. Check whether they were deleted", warning=True)
     return Preview(kept)
 
 
 def _moved(found: Situation) -> str:
-    """What happens to the local file that loses. A process that has it open now would be in the way."""
+    """What happens to a local file that loses the conflict. A process that has it open now would prevent that."""
     moved = "the local file is moved aside and published under diverged/"
     try:
         require_unused(found.database.path)

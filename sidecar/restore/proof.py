@@ -1,8 +1,7 @@
-"""Proof that a restore point can be restored: all of it is restored to a scratch file, and checked.
+"""Proves that a restore point can be restored: all of it is restored to a scratch file and checked.
 
-The prover must not see the live database: it has the store and a scratch file, and nothing else. In a drill the app must
-not notice: ranges are fetched one at a time and at a bounded rate, SQLite's check works a quarter of the time, and both
-pause while a backup is under way.
+The prover must not see the live database: it has only the store and a scratch file. A drill must not affect the app: ranges
+are fetched one at a time and at a limited rate, SQLite's check works a quarter of the time, and both pause during a backup.
 """
 
 import time
@@ -24,17 +23,17 @@ from sidecar.restore.reached import format_reached
 from sidecar.restore.roll_forward import RollForward
 from sidecar.restore.stream_proof import StreamProof
 
-MEMORY_RATE = 16 << 20  # bytes of database a second: a tenth of a core
-DISK_RATE = 2 << 20  # a quarter of what fly.io's root disk can do (https://fly.io/docs/volumes/overview/)
+MEMORY_RATE = 16 << 20  # bytes of database per second: a tenth of a core
+DISK_RATE = 2 << 20  # a quarter of the throughput of fly.io's root disk (https://fly.io/docs/volumes/overview/)
 DUTY = 0.25
 PRIVATE = 0o600
 
 
 class Throttle:
-    """Holds provers back: one at a time, at most so many bytes a second, part of the time, and never beside a backup."""
+    """Limits provers: one at a time, at a limited rate, only part of the time, and never during a backup."""
 
     def __init__(self, turns: ConcurrencyLimit, clock: Clock, alone: anyio.Lock) -> None:
-        """`alone` is shared by all that must not work at the same time."""
+        """`alone` is shared by all provers that must not work at the same time."""
         self._turns = turns
         self._clock = clock
         self._alone = alone
@@ -44,14 +43,14 @@ class Throttle:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Be the only one that proves something. Begins while no backup is under way."""
+        """Be the only prover at work. Waits until no backup is in progress."""
         async with self._alone:
             await self._turns.idle()
             self._rested = time.monotonic()
             yield
 
     def options(self, rate: int) -> DownloadOptions:
-        """For one download of at most `rate` bytes of database a second."""
+        """Options for one download, at `rate` bytes of the database per second."""
         self._rate = rate
         return DownloadOptions(self._limit_rate, self._yield_to_app, PRIVATE)
 
@@ -64,7 +63,7 @@ class Throttle:
         await self._turns.idle()
 
     def _yield_to_app(self, sleep: Callable[[float], bool]) -> None:
-        """Rest in SQLite's thread; `sleep` returns True when the drill is cancelled (`database.base.YieldToApp`)."""
+        """Pause in SQLite's thread; `sleep` returns True if the drill is cancelled (`database.base.YieldToApp`)."""
         worked = time.monotonic() - self._rested
         cancelled = sleep(min(0.1, max(0.0, worked * (1 / DUTY - 1))))
         while self._turns.under_way and not cancelled:
@@ -73,10 +72,10 @@ class Throttle:
 
 
 class Prover:
-    """Restores to scratch, and checks every digest and SQLite's integrity.
+    """Restores to a scratch file, checks every digest, and runs SQLite's check.
 
-    With a `stream` it also proves, afterwards, what leads to a restore point.
-    `name` keeps the scratch files of provers apart that work at the same time, `share` of them need room. The files are
+    With a `stream`, it also proves the stream that leads to the restore point.
+    `name` distinguishes the scratch files of provers that work at the same time; `share` of them need room. The files are
     where the database's snapshots would be.
     """
 
@@ -89,7 +88,7 @@ class Prover:
         share: int = 1,
         forward: RollForward | None = None,
     ) -> None:
-        """With `forward` the tail of the stream is proved, too: what a boot would restore."""
+        """With `forward`, the tail of the stream is also proved: what a boot would restore."""
         self.stream: StreamProof | None = None
         self._reader = reader
         self._forward = forward
@@ -100,9 +99,10 @@ class Prover:
     async def prove(
         self, point: RestorePoint, progress: Progress | None = None, throttle: Throttle | None = None
     ) -> CheckReport:
-        """What SQLite's check says of a good one, which may have findings.
+        """Prove a restore point. Returns the report of SQLite's check: a good one may have findings.
 
-        Raises `DamagedRestorePoint`; `DamagedSegment` and `DamagedDatabase` for its stream; another `SidecarError` when it could not be found out.
+        Raises `DamagedRestorePoint`; `DamagedSegment` and `DamagedDatabase` for its stream; another `SidecarError` if the
+        proof was not possible.
         """
         _, contents = await self._reader.contents(point)
         with self._staging.reserve(self._scratch, contents.index.database_size * self._share) as (file, on_tmpfs):
@@ -115,12 +115,12 @@ class Prover:
         return check
 
     async def _with_tail(self, restored: Restored, file: Path, options: DownloadOptions) -> CheckReport:
-        assert self._forward  # noqa: S101 - asked by the caller
+        assert self._forward  # noqa: S101 - checked by the caller
         history = await self._forward.look(restored.point, restored.contents.index.position)
         rolled = await self._forward.apply(restored, file, history, yield_to_app=options.yield_to_app)
         if rolled.reached.stopped:
             raise DamagedSegment(
-                f"{restored.point.key} can be restored, its stream only up to {format_reached(rolled.reached)}: "
+                f"{restored.point.key} can be restored, but its stream only up to {format_reached(rolled.reached)}: "
                 f"{rolled.reached.stopped}"
             )
         return rolled.restored.check

@@ -21,9 +21,9 @@ class End(Enum):
 class Reached:
     """How far a history was applied.
 
-    `position` is what the file contains now. `commits` counts what was applied, a folded one once. `time` is that of the
-    last of them in microseconds since the epoch, by the store's clock, and `machine_time` by the clock of the machine that
-    made it; None when nothing was applied. `stopped` says why there is no more where more was expected, else it is empty.
+    `position` is what the file contains now. `commits` counts the applied commits, a folded one once. `time` is that of the
+    last one in microseconds since the epoch, by the store's clock, and `machine_time` by the clock of the machine that made
+    it; None if nothing was applied. `stopped` is the reason if more was expected, else empty.
     """
 
     position: Origin
@@ -35,12 +35,12 @@ class Reached:
 
 
 def format_instant(microseconds: int) -> str:
-    """An instant in microseconds since the epoch, for people; `--at` takes it as it is."""
+    """An instant in microseconds since the epoch, for people and as an argument for `--at`."""
     return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}.{microseconds % 1_000_000:06d}Z"
 
 
 def format_reached(reached: Reached) -> str:
-    """Where a restored database stands: the last commit in it and its instant, by both clocks when they differ."""
+    """The last commit in a restored database and its time, by both clocks if they differ."""
     position = reached.position
     place = f"commit {position.commit} of stream {position.stream}" if isinstance(position, Position) else position.key
     if reached.time is None or reached.machine_time is None:

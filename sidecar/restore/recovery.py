@@ -1,7 +1,7 @@
 """The newest state of a database, staged beside it: a restore point and the tail of its history.
 
-A damaged segment costs what follows it, never the restore point. A result that SQLite cannot walk is kept aside, and the
-restore point alone is staged.
+A damaged segment costs only what follows it, never the restore point. A result that SQLite cannot walk is kept aside, and
+only the restore point is staged.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A database that is staged at `staged`. With `rejected` it is the restore point alone."""
+    """A database that is staged at `staged`. With `rejected`, it is the restore point without its stream."""
 
     rolled: RolledForward
     staged: Path
@@ -48,7 +48,7 @@ class Recovered:
 
     @property
     def wanting(self) -> bool:
-        """Whether commits are known, or must be assumed, that are not in it."""
+        """Whether commits are missing from it that are known or must be assumed to exist."""
         return self.rejected is not None or bool(self.reached.stopped)
 
 
@@ -61,7 +61,7 @@ class Recovery:
         self._forward = forward
 
     async def stage(self, point: RestorePoint, database: Database, progress: Progress | None = None) -> Recovered:
-        """Raises `DamagedRestorePoint` for the restore point alone, `UnsupportedSegment`, and what the store raises."""
+        """Stage a restore point with its stream. Raises `DamagedRestorePoint`, `UnsupportedSegment`, and what the store raises."""
         found = await stage_ahead(self._reader, point, database, progress, self._forward.look_ahead)
         staged = found.path
         try:
@@ -77,12 +77,12 @@ class Recovery:
         return Recovered(RolledForward.without_tail(restored), staged, rejected)
 
     async def contains(self, recovered: Recovered, damaged: RestorePoint) -> bool:
-        """Whether a state has all that was in this restore point, as far as that one's metadata still tells."""
+        """Whether a state has everything that was in this damaged restore point, if its metadata still shows that."""
         position = await self._catalog.position(damaged)
         return position is not None and recovered.rolled.contains(position)
 
     async def missing(self, recovered: Recovered, database: str) -> Streamed | None:
-        """The last commit that was ever known to be stored, if a state lacks it. A later restore point has it anyway."""
+        """The last commit that is known to have been stored, if the state lacks it. A later restore point includes it."""
         last = await self._catalog.streamed(database)
         point = recovered.restored.point
         if last is None or point.timestamp.instant.timestamp() * 1e6 >= last.time:

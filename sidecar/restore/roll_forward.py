@@ -1,7 +1,7 @@
-"""From a restored restore point to where its history reaches: the tail of the stream, an instant, or a stream's end.
+"""Applies the history of a restore point to its restored file: up to the end of the stream, or to an instant.
 
-The result is a new state, whatever was checked before: SQLite checks it once more. `PointInTime` writes; which history it
-is, is asked here.
+The result is a new state, so SQLite checks it again, whatever was checked before. This module looks up the history;
+`PointInTime` writes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,13 +21,13 @@ from sidecar.restore.ahead import Ahead
 from sidecar.restore.point_in_time import AHEAD, PointInTime, batches, fetch_all
 from sidecar.restore.reached import Reached, format_reached
 
-# The commits at which the main line left streams, by their names: `Catalog.ends`.
+# The commit at which the main line left each stream, by stream name: `Catalog.ends`.
 Ends = Callable[[], Awaitable[Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
 class RolledForward:
-    """A restored file and how far its history was applied to it. The check in `restored` is that of the result."""
+    """A restored file and how far its history was applied. The check in `restored` is that of the result."""
 
     restored: Restored
     history: History
@@ -35,7 +35,7 @@ class RolledForward:
 
     @classmethod
     def without_tail(cls, restored: Restored) -> Self:
-        """A restore point alone."""
+        """A restore point without its stream."""
         start = restored.contents.index.position or AtRestorePoint(restored.point.key)
         return cls(restored, History(start, (), start), Reached(start))
 
@@ -55,7 +55,7 @@ class RollForward:
         self._ends = ends
 
     async def look(self, point: RestorePoint, position: Position | None, until: int | None = None) -> History:
-        """What follows a restore point, which names this position. Takes few requests, however long that is."""
+        """The history that follows a restore point, which names this position. Takes few requests, however long it is."""
         return await self._increments.look(point.database, point.key, position, await self._ends(), until)
 
     async def look_ahead(self, point: RestorePoint, until: int | None = None) -> Ahead | None:
@@ -73,7 +73,7 @@ class RollForward:
     async def follow(
         self, restored: Restored, file: Path, until: int | None = None, ahead: Ahead | None = None
     ) -> RolledForward:
-        """Look up the history of a restored file, unless `ahead` is it, and apply it. Raises as `apply`."""
+        """Look up the history of a restored file, unless `ahead` has it, and apply it. Raises what `apply` raises."""
         position = restored.contents.index.position
         if ahead is None or ahead.position != position:
             ahead = Ahead(position, await self.look(restored.point, position, until), {})
@@ -88,10 +88,10 @@ class RollForward:
         yield_to_app: YieldToApp | None = None,
         segments: dict[str, Bytes] | None = None,
     ) -> RolledForward:
-        """Apply a history to a restored file, and check the result. `segments` were fetched already, and are not kept.
+        """Apply a history to a restored file, and check the result. `segments` were already fetched; they are consumed.
 
-        Raises `DamagedDatabase` when that cannot be walked although its restore point could, `UnsupportedSegment`, `NoRoom`
-        and what the store raises; then the file is of no use.
+        Raises `DamagedDatabase` if that cannot be walked although its restore point could, `UnsupportedSegment`, `NoRoom`
+        and what the store raises; the file is then unusable.
         """
         if not history.legs:
             return RolledForward(restored, history, Reached(history.start, stopped=history.stopped))
@@ -102,7 +102,7 @@ class RollForward:
         if report.unreadable and not restored.check.unreadable:
             raise DamagedDatabase(
                 f"{restored.point.key} with {format_reached(reached)} applied is not walkable: {report.unreadable}",
-                f"`sidecar restore --key {restored.point.key}` restores the restore point alone",
+                f"`sidecar restore --key {restored.point.key}` restores only the restore point",
             )
         return RolledForward(replace(restored, check=report), history, reached)
 
@@ -114,7 +114,7 @@ class RollForward:
         until: int | None = None,
         segments: dict[str, Bytes] | None = None,
     ) -> Reached:
-        """Apply a history to a restored file, and leave the check of the result to the caller. Raises as `apply`."""
+        """Apply a history to a restored file without checking the result. Raises what `apply` raises."""
         if not history.legs:
             return Reached(history.start, stopped=history.stopped)
         fetched = segments or {}
@@ -129,7 +129,7 @@ class RollForward:
 
 
 def contains(history: History, reached: Reached, position: Position) -> bool:
-    """Whether a history, applied as far as it was reached, has everything up to this position in it."""
+    """Whether a history, applied as far as `reached`, includes everything up to this position."""
     end: Origin = reached.position
     if end == history.start and not isinstance(end, Position):
         return False

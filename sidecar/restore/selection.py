@@ -1,4 +1,4 @@
-"""The state that a person asks for, by time, key or stream: which restore point and history that is, and how it is staged."""
+"""The state to restore, chosen by time, key or stream: finds its restore point and history, and stages it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,9 +23,9 @@ EPOCH = Timestamp("19700101T000000.000Z").instant
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The restore point to begin with, and what is applied to it.
+    """The restore point to start from, and what is applied to it.
 
-    `alone`: nothing is. Without a `history` it is the one that the restore point has, up to `at` if that is given.
+    `alone`: nothing is applied. Without a `history`, the restore point's own one is, up to `at` if that is given.
     """
 
     point: RestorePoint
@@ -40,7 +40,7 @@ class Selection:
 
 
 class Selector:
-    """Finds what a person asks for, and stages it beside the path where it is to be."""
+    """Finds the requested state, and stages it beside its target path."""
 
     def __init__(self, catalog: Catalog, reader: Reader, forward: RollForward, streams: Streams, show: Show) -> None:
         self._catalog = catalog
@@ -52,7 +52,7 @@ class Selector:
     async def select(
         self, database: str, at: datetime | None = None, key: str | None = None, stream: str | None = None
     ) -> Selection:
-        """What is asked for, which is the newest state without any of them. Raises `NothingToRestore` and `UsageError`."""
+        """The requested state; by default the newest one. Raises `NothingToRestore` and `UsageError`."""
         if key:
             return Selection(await self._by_key(database, key), alone=True)
         if stream:
@@ -62,8 +62,8 @@ class Selector:
         return Selection(newest, at)
 
     async def stage(self, selection: Selection, target: Database) -> tuple[RolledForward, Path]:
-        """Download, apply and check. Raises `DamagedRestorePoint`, `DamagedDatabase`, `NothingToRestore` for an instant in a gap."""
-        known = await self._known(selection)  # before segments are listed: a daemon may publish more of them meanwhile
+        """Download, apply and check. Raises `DamagedRestorePoint`, `DamagedDatabase`, and `NothingToRestore` for an instant in a gap."""
+        known = await self._known(selection)  # before segments are listed, because a daemon may publish more meanwhile
         with self._show(f"restore {selection.point.key}") as progress:
             rolled, staged = await self._first_good(selection, target, progress)
         rolled = _with_expired(rolled, known)
@@ -76,7 +76,7 @@ class Selector:
         return rolled, staged
 
     async def _known(self, selection: Selection) -> list[Position]:
-        """Commits of which it is recorded that they were made, whether or not their segments are left."""
+        """Commits that are recorded as made, whether or not their segments still exist."""
         if selection.alone or selection.history:
             return []
         database = selection.point.database
@@ -90,7 +90,7 @@ class Selector:
     async def _first_good(
         self, selection: Selection, target: Database, progress: Progress
     ) -> tuple[RolledForward, Path]:
-        """A damaged restore point costs nothing where an older one and its stream have all that was in it."""
+        """Stage the selected restore point, or if it is damaged, an older one whose stream has everything that was in it."""
         try:
             return await self._stage(selection, selection.point, target, progress)
         except DamagedRestorePoint as error:
@@ -111,7 +111,7 @@ class Selector:
         ) from damage
 
     async def _older(self, selection: Selection) -> list[RestorePoint]:
-        """Restore points whose history may lead to the same state, the newest first."""
+        """Older restore points whose history may lead to the same state, newest first."""
         if selection.alone or selection.history:
             return []
         points = self._catalog.points(selection.point.database)
@@ -138,7 +138,7 @@ class Selector:
             raise
 
     def _require_instant(self, selection: Selection, rolled: RolledForward) -> None:
-        """Raise `NothingToRestore` when what the database was at the instant is not known any more: nothing is skipped."""
+        """Raise `NothingToRestore` if the state at the instant can no longer be restored: nothing is skipped."""
         reached = rolled.reached
         if selection.at is None or not reached.stopped:
             return
@@ -149,7 +149,7 @@ class Selector:
         )
         raise NothingToRestore(
             f"the state of {rolled.restored.point.database} at {selection.at.isoformat()} is lost: {reached.stopped}; "
-            f"the nearest before it is {format_reached(reached)}",
+            f"the nearest earlier state is {format_reached(reached)}",
             f"{nearest} restores that one; `sidecar list` shows the next restore point",
         )
 
@@ -164,7 +164,7 @@ class Selector:
         if newest.gone:
             left = [point.key async for point in self._catalog.points(database) if point.key < newest.key]
             hint = (
-                f"`sidecar restore --key {left[-1]}` restores the newest one that is left"
+                f"`sidecar restore --key {left[-1]}` restores the newest remaining one"
                 if left
                 else "no older one is left"
             )
@@ -186,7 +186,7 @@ class Selector:
 
 
 def _with_expired(rolled: RolledForward, known: Iterable[Position]) -> RolledForward:
-    """The same, with what is missing at the end of a stream: where no segment follows, only these commits show that."""
+    """Note commits that are missing at the end of a stream, where only these known commits show that."""
     reached = rolled.reached
     if reached.stopped or reached.end is not End.NEWEST or not isinstance(reached.position, Position):
         return rolled

@@ -1,8 +1,9 @@
-"""Proof that the stream between the last two restore points is whole: the older one with the stream on it is the newer one.
+"""Proves that the stream between the last two restore points is complete: the older one with the stream applied is the newer
+one.
 
-What a stream lacks without anybody noticing shows here, and only here: a restore point is a complete copy, which SQLite
-made. The newer one's digests are compared, so one scratch file is enough. Bytes that SQLite's backup writes anew into each
-copy are left out.
+Only this can reveal that a stream silently lacks something, because a restore point is a complete copy made by SQLite. The
+result is compared with the newer one's digests, so one scratch file is enough. Bytes that SQLite's backup rewrites in each
+copy are ignored.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from sidecar.restore.descent import without_rewritten
 from sidecar.restore.roll_forward import RollForward
 
 SURELY_THERE = KEEP[Tier.STREAM] - timedelta(days=1)
-HINT = "every restore point is good; instants between these two cannot be restored. Please report it with the log"
+HINT = "every restore point is good; times between these two cannot be restored. Please report this with the log"
 
 
 class StreamProof:
@@ -33,7 +34,7 @@ class StreamProof:
     def __init__(
         self, catalog: Catalog, reader: Reader, forward: RollForward, staging: Staging, path: Path, share: int
     ) -> None:
-        """`path` is the database's; `reader` need not check what it downloads. `share` times its size must be free."""
+        """`path` is that of the database; `reader` need not check what it downloads. `share` times its size must be free."""
         self._catalog = catalog
         self._reader = reader
         self._forward = forward
@@ -42,10 +43,10 @@ class StreamProof:
         self._share = share
 
     async def prove(self, newest: Restored, options: DownloadOptions) -> None:
-        """Raises `DamagedSegment` or `DamagedDatabase` for the stream; other errors when it could not be found out.
+        """Raises `DamagedSegment` or `DamagedDatabase` for the stream; other errors if the proof was not possible.
 
-        Nothing is compared where no stream leads from one to the other, or the newer one lies within commits that were
-        folded into one.
+        Nothing is compared if no stream leads from one to the other, or if the newer one is in the middle of commits that
+        were folded into one.
         """
         position = newest.contents.index.position
         before = await self._before(newest.point) if position else None
@@ -66,7 +67,7 @@ class StreamProof:
         return None
 
     async def _is_recent(self, before: RestorePoint) -> bool:
-        """Whether no segment after it can have expired."""
+        """Whether no segment after `before` can have expired."""
         return await self._catalog.store.now() - before.timestamp.instant < SURELY_THERE
 
     async def _compare(
@@ -77,7 +78,7 @@ class StreamProof:
         with self._staging.reserve(self._scratch, room) as (file, _):
             try:
                 restored = await self._reader.download(before, file, None, options)
-            except DamagedRestorePoint as damage:  # an older one, which this is not about
+            except DamagedRestorePoint as damage:  # of the older one, which is not the subject of this proof
                 log.warning("drill: stream not compared", database=before.database, error=damage.message)
                 return
             reached = await self._forward.write(restored, file, history)
@@ -91,7 +92,7 @@ class StreamProof:
             log.info("drill: stream good", database=before.database, key=before.key, commits=reached.commits)
 
     async def _difference(self, file: Path, newest: Restored, options: DownloadOptions) -> str:
-        """How a file differs from a restore point, or an empty text."""
+        """How a file differs from a restore point, or an empty string."""
         index, size = newest.contents.index, file.stat().st_size
         if size != index.database_size:
             return f"the result has {size} bytes, not {index.database_size}"
@@ -112,7 +113,7 @@ class StreamProof:
 
 
 def leading_to(history: History, position: Position) -> History | None:
-    """The history up to a position on it; None where it does not lead there. Pure."""
+    """The history up to a position on it; None if it does not lead there. Pure."""
     if history.start == position:
         return History(position, (), position)
     for number, leg in enumerate(history.legs):

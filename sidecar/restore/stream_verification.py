@@ -1,4 +1,4 @@
-"""Verification of streams: every segment is read, its digests are checked, and that it continues the one before it."""
+"""Verifies streams: reads every segment, checks its digest, and checks that it continues the previous one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class VerifiedStream:
-    """A stream, how many of its segments were read, and what is damaged or missing, one line for each."""
+    """A stream, how many of its segments were read, and one line for each that is damaged or missing."""
 
     database: str
     name: str
@@ -23,7 +23,7 @@ class VerifiedStream:
 
     @property
     def good(self) -> bool:
-        """Whether all of them can be restored."""
+        """Whether all segments can be restored."""
         return not self.problems
 
 
@@ -32,18 +32,18 @@ class _Read:
     info: SegmentInfo
     digest: str = ""
     prev: str = ""
-    unfinished: bool = False  # its last transaction goes on in the next segment
+    unfinished: bool = False  # its last transaction continues in the next segment
     problem: str = ""
 
 
 async def verify_streams(increments: Increments, database: str) -> tuple[VerifiedStream, ...]:
-    """All streams of a database, oldest first."""
+    """Verify all streams of a database, oldest first."""
     streams = await increments.streams(database)
     return tuple([await verify_stream(increments, database, stream) for stream in streams])
 
 
 async def verify_stream(increments: Increments, database: str, stream: StreamInfo) -> VerifiedStream:
-    """All segments of a stream. Those that have expired, at its beginning, are not missing."""
+    """Verify all segments of a stream. Expired ones at its beginning do not count as missing."""
     infos = await increments.segments(database, stream.name)
 
     async def read(info: SegmentInfo) -> _Read:
@@ -65,14 +65,14 @@ def _problems(stream: str, results: Iterable[_Read]) -> Iterator[str]:
         if each.problem:
             yield each.problem
         elif before and before.digest and each.info.first < before.info.last + (not before.unfinished):
-            yield f"segment {each.info.key} holds commits that {before.info.key} has, too"
+            yield f"segment {each.info.key} has commits that are also in {before.info.key}"
         elif each.prev != _expected(stream, before, each):
-            yield f"segment {each.info.key} does not continue the one before it"
+            yield f"segment {each.info.key} does not continue the previous one"
         before = each
 
 
 def _expected(stream: str, before: _Read | None, each: _Read) -> str:
-    """The digest that a segment must name; its own claim where the one before it cannot be read or is missing."""
+    """The digest that a segment must name; its own claim if the previous one cannot be read or is missing."""
     if before is None:
         return first_prev(stream) if each.info.first == 1 else each.prev
     follows = each.info.first == before.info.last + (not before.unfinished)

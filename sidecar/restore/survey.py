@@ -1,7 +1,7 @@
 """The state of a database, on this disk and in the store, and the decision of the boot table.
 
-The one place where the facts are gathered, the table is asked, and damaged restore points are passed over. A boot carries
-the decision out, `sidecar check` previews it, and `sidecar backup` refuses what a boot would call a conflict.
+This is the only place where the facts are gathered, the table is consulted, and damaged restore points are skipped. A boot
+carries the decision out, `sidecar check` previews it, and `sidecar backup` refuses what a boot would call a conflict.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,15 +22,15 @@ from sidecar.storage import Neighbours
 
 T = TypeVar("T")
 
-OTHERS_SECONDS = 3.0  # only to name what else the store has
+OTHERS_SECONDS = 3.0  # only to list what else the store has
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes.
 
-    `end` is where the streams end that follow the newest restore point, if the local database descends from that, and
-    `tail` what they have that it has not.
+    `end` is where the streams end that follow the newest restore point, if the local database descends from that, and `tail`
+    what they have that it lacks.
     """
 
     database: Database
@@ -44,7 +44,7 @@ class Situation:
 
     @property
     def newest_key(self) -> str:
-        """The key of the newest restore point, or an empty text."""
+        """The key of the newest restore point, or an empty string."""
         return self.newest.key if self.newest else ""
 
     @property
@@ -54,15 +54,15 @@ class Situation:
 
     @property
     def restores(self) -> bool:
-        """Whether a restore point takes the place of the local file."""
+        """Whether a restore point replaces the local file."""
         return self.decision in {Decision.RESTORE, Decision.CONFLICT_REMOTE}
 
     def descends_from(self, point: RestorePoint) -> bool:
-        """Whether the local database descends from this restore point, and no other machine's stream goes on from there."""
+        """Whether the local database descends from this restore point, and no other machine's stream continues from there."""
         return self.marker is not None and self.marker.names(point.key) and self.tail is not Tail.FOREIGN
 
     def require_start(self) -> None:
-        """Raise when the decision is not to start the app."""
+        """Raise if the decision is not to start the app."""
         if self.decision is Decision.NOTHING_TO_RESTORE:
             raise NothingToRestore(
                 f"{self.store} has no restore point of {self.database.name}, and on_empty_store=fail",
@@ -77,14 +77,14 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Good(Generic[T]):
-    """The newest good restore point and the result of the attempt; None when the local database descends from it."""
+    """The newest good restore point and the result of the attempt; None if the local database descends from it."""
 
     point: RestorePoint
     value: T | None
 
 
 class Survey:
-    """Looks at databases and their restore points, and changes nothing."""
+    """Examines databases and their restore points, and changes nothing."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Survey:
         neighbours: Neighbours | None = None,
         descent: DescentLook | None = None,
     ) -> None:
-        """`neighbours` finds other stores beside this one, where that is possible; `descent` looks at streams."""
+        """`neighbours` finds other stores beside this one, if possible; `descent` examines streams."""
         self._descent = descent
         self._catalog = catalog
         self._snapshotter = snapshotter
@@ -104,7 +104,7 @@ class Survey:
         self._neighbours = neighbours
 
     async def look(self, database: Database, lineage: Lineage) -> Situation:
-        """Gather the facts, and ask the boot table. Raises `SidecarError` when the store does not answer."""
+        """Gather the facts, and consult the boot table. Raises `SidecarError` if the store does not answer."""
         local = self._snapshotter.signature(database.path) is not None
         lineage.require_readable()
         newest = await self._catalog.newest(database.name)
@@ -125,7 +125,7 @@ class Survey:
         return Situation(database, self._catalog.store.url, local, marker, newest, decision, end, tail)
 
     def as_conflict(self, found: Situation) -> Situation:
-        """The same facts once the local database is known to have lost what was streamed."""
+        """The same facts, once the local database is known to lack what was streamed."""
         return replace(found, marker=None, decision=conflict(self._on_conflict))
 
     async def newest_good(
@@ -134,10 +134,10 @@ class Survey:
         attempt: Callable[[RestorePoint], Awaitable[T]],
         on_damage: Callable[[DamagedRestorePoint], None],
     ) -> Good[T]:
-        """Try restore points, the newest first, until `attempt` finds one that is not damaged.
+        """Try restore points, newest first, until `attempt` finds one that is not damaged.
 
-        It ends, with nothing attempted, at one that the local database descends from. `on_damage` gets each that is
-        passed over. Raises `DamagedRestorePoint` when none is good.
+        It stops, without an attempt, at one that the local database descends from. `on_damage` is called for each that is
+        skipped. Raises `DamagedRestorePoint` if none is good.
         """
         first: DamagedRestorePoint | None = None
         async for point in self._newest_first(found):
@@ -150,8 +150,8 @@ class Survey:
                 on_damage(damage)
         raise DamagedRestorePoint(
             f"no restore point of {found.database.name} is good; the newest: {first.message if first else 'none'}",
-            "nothing was changed; run `sidecar verify --all`; a file put in place by hand starts with on_conflict=local; "
-            "if all were deleted on purpose, delete lease.json too",
+            "nothing was changed; run `sidecar verify --all`; to start with a file that you put in place, set on_conflict=local; "
+            "if all were deleted on purpose, delete lease.json as well",
         )
 
     async def _newest_first(self, found: Situation) -> AsyncIterator[RestorePoint]:
@@ -164,7 +164,7 @@ class Survey:
             yield point
 
     async def others(self) -> tuple[str, ...]:
-        """Databases that the store has: they show that a name was misspelt."""
+        """Databases that the store has, which reveal a misspelt name."""
         with suppress(SidecarError), anyio.move_on_after(OTHERS_SECONDS):
             return await self._catalog.names(OTHERS)
         return ()
@@ -179,18 +179,18 @@ class Survey:
 
 
 def require_descent(found: Situation) -> None:
-    """Raise `ConfigurationError` when publishing the local database would put an unrelated file above the newest restore point.
+    """Raise `ConfigurationError` if publishing the local database would put an unrelated file above the newest restore point.
 
-    A state that was chosen by hand, with `sidecar restore`, may be published above it; so may any with on_conflict=local.
+    A state that was chosen with `sidecar restore` may be published above it; with on_conflict=local, any state may.
     """
     if found.decision is Decision.COMPARE:
         raise ConfigurationError(
-            f"{found.database.path} may have lost commits that were streamed, in a crash of the machine: not published",
+            f"{found.database.path} may have lost streamed commits in a crash of the machine: not published",
             "start `sidecar run`, which compares it with the store first",
         )
     chosen = found.marker is not None and found.marker.by_hand
     if found.is_conflict and not chosen and found.decision is not Decision.CONFLICT_LOCAL:
         raise ConfigurationError(
             f"{found.database.path} does not descend from the newest restore point {found.newest_key}: not published above it",
-            "`sidecar restore` brings the newest one back; on_conflict=local publishes this file all the same",
+            "`sidecar restore` brings the newest one back; on_conflict=local publishes this file anyway",
         )

@@ -1,4 +1,4 @@
-"""Verification: restore points are restored to scratch and checked, one or a whole history, a few at a time."""
+"""Verifies restore points by restoring them to scratch files: one or a whole history, a few at a time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from sidecar.restore.stream_verification import VerifiedStream, verify_streams
 
 AT_ONCE = 4
 
-# Makes a prover: the repository, the database, a name for its scratch file, and how many share the room.
+# Creates a prover from a database, a name for its scratch file, how many share the room, and its concurrency.
 Provers = Callable[[Database, str, int, int], Prover]
 
 
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 
     GOOD = "good"
     DAMAGED = "damaged"
-    UNSUPPORTED = "unsupported"  # of a newer format, and not verified
+    UNSUPPORTED = "unsupported"  # has a newer format, and was not verified
     GONE = "gone"  # expired or deleted while this ran
     LOST = "lost"  # the newest one, which cannot expire, is not in the store
 
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 class Verified:
     """A restore point and the outcome of its verification; `problem` says why it is not good.
 
-    A good one may have `findings`: what SQLite's check complains about in a database that is what was published.
+    A good one may have `findings`: what SQLite's check reports although the database is exactly what was published.
     """
 
     point: RestorePoint
@@ -64,7 +64,7 @@ class Verified:
 class VerificationReport:
     """What was verified: by database, oldest first; after a newest one that is lost, the older ones down to a good one.
 
-    `streams` are all streams where everything was to be verified, else the newest restore points have their tails applied.
+    `streams` has all streams if everything was verified; otherwise the newest restore points were verified with their streams.
     """
 
     results: tuple[Verified, ...]
@@ -72,7 +72,7 @@ class VerificationReport:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is damaged, lost or of a newer format. What expired meanwhile is no failure."""
+        """Whether nothing is damaged, lost or has a newer format. What expired meanwhile is no failure."""
         points = all(result.outcome in {Outcome.GOOD, Outcome.GONE} for result in self.results)
         return points and all(stream.good for stream in self.streams)
 
@@ -95,17 +95,17 @@ class VerificationReport:
             raise DamagedRestorePoint(count, self._instead_of((*damaged, *newer)))
         if newer:
             raise UnsupportedRestorePoint(
-                f"{len(newer)} of {len(self.results)} restore points are of a newer format, and not verified",
+                f"{len(newer)} of {len(self.results)} restore points have a newer format and were not verified",
                 "verify them with the sidecar version that wrote them or a newer one",
             )
         if broken := [stream for stream in self.streams if not stream.good]:
             raise DamagedSegment(
                 f"{len(broken)} of {len(self.streams)} streams are damaged or have gaps",
-                "every restore point is good; only instants after the damage cannot be restored, up to the next restore point",
+                "every restore point is good; only times between the damage and the next restore point cannot be restored",
             )
 
     def _instead_of(self, wanting: tuple[Verified, ...]) -> str:
-        """Which restore points can be restored in place of these, as far as others were verified."""
+        """Which restore points can be restored instead of these, as far as others were verified."""
         names = {result.point.database for result in wanting}
         others = [result for result in self.results if result.point.database in names and result not in wanting]
         good = {result.point.database: result.point.key for result in others if result.good}  # the newest comes last
@@ -120,10 +120,7 @@ class Verification:
     def __init__(
         self, catalog: Catalog, provers: Provers, show: Show, *, concurrency: int, increments: Increments | None = None
     ) -> None:
-        """`provers` makes one from a database, a name, how many share the scratch space, and its concurrency.
-
-        With `increments` the streams are verified, too.
-        """
+        """`provers` creates a prover. With `increments`, the streams are also verified."""
         self._increments = increments
         self._catalog = catalog
         self._provers = provers
@@ -131,9 +128,9 @@ class Verification:
         self._concurrency = concurrency
 
     async def verify(self, databases: tuple[Database, ...], *, every: bool) -> VerificationReport:
-        """Verify the newest restore point of each database, or every one. Raises `NothingToRestore` when there is none.
+        """Verify the newest restore point of each database, or every one. Raises `NothingToRestore` if there is none.
 
-        When the newest one is lost, the next older ones are verified too, until one is good.
+        If the newest one is lost, the next older ones are verified as well, until one is good.
         """
         results: list[Verified] = []
         streams: list[VerifiedStream] = []
@@ -174,7 +171,7 @@ class Verification:
 
 
 class _Batch:
-    """Points of one database. Together they have `concurrency` ranges in flight, however many are proven at a time."""
+    """Restore points of one database. Together they have `concurrency` ranges in flight, however many are proved at a time."""
 
     def __init__(
         self,
@@ -198,7 +195,7 @@ class _Batch:
         self._whole = provers(scratch, "verify", 1, each)
 
     async def results(self) -> list[Verified]:
-        """In the order of the points."""
+        """The results, in the order of the restore points."""
         return await gathered(enumerate(self._points), self._prove, at_once=self._at_once)
 
     async def _prove(self, numbered: tuple[int, RestorePoint]) -> Verified:
@@ -207,7 +204,7 @@ class _Batch:
         try:
             try:
                 check = await prover.prove(point, self._progress(number))
-            except NoRoom:  # for all of them at once; one alone may have it
+            except NoRoom:  # for all of them at once, but perhaps not for one
                 async with self._alone:
                     check = await self._whole.prove(point, self._progress(number))
         except (UnsupportedRestorePoint, UnsupportedSegment) as error:
@@ -221,7 +218,7 @@ class _Batch:
         return Verified(point, Outcome.GOOD, findings=check.findings)
 
     async def _failed(self, point: RestorePoint, problem: str) -> Verified:
-        """One that expires meanwhile is not damaged; the newest one cannot expire."""
+        """Tell damage from expiry: a restore point may expire meanwhile, but the newest one cannot."""
         if await self._is_there(point):
             return Verified(point, Outcome.DAMAGED, problem)
         newest = await self._catalog.newest(point.database)

@@ -39,7 +39,7 @@ def test_check_foretells_a_boot_past_a_damaged_newest(local: Machine, foretold: 
     local.lose_disk()
     said = foretold(65)  # not that of the boot, which goes on: somebody has to look at what is damaged
     assert said.startswith(f"warning next boot, app.db: restore point app.db/{local.points()[-1].name}")
-    assert "it is left out" in said
+    assert "it is skipped" in said
 
 
 def test_check_says_who_holds_the_lease(machine: Machine) -> None:
@@ -138,7 +138,7 @@ def test_check_foretells_the_boot_after_the_newest_is_gone(local: Machine, foret
 def test_check_says_that_the_directory_is_missing(local: Machine, foretold: Foretold) -> None:
     """A first start makes no directory for an app's new database; it is no failure, for the app may."""
     local.data.rmdir()
-    assert foretold().endswith(f"{local.data} does not exist: it is made first")
+    assert foretold().endswith(f"{local.data} does not exist: it is created first")
 
 
 def test_check_says_where_restore_points_die_with_the_machine(local: Machine) -> None:
@@ -170,4 +170,4 @@ def test_check_warns_of_a_store_that_has_lost_all_that_the_local_file_descends_f
     done = local.cli("check")
     line = next(line for line in done.stdout.splitlines() if "next boot, app.db" in line)
     assert line.startswith("warning"), line
-    assert "the store has no restore point any more" in line
+    assert "the store no longer has any restore point" in line

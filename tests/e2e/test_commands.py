@@ -299,7 +299,7 @@ def test_verify_calls_a_newer_format_what_it_is(local: Machine) -> None:
     assert done.returncode == 78
     assert "NOT VERIFIED" in done.stdout
     assert "format version 9" in done.stdout
-    assert "1 of 2 restore points are of a newer format" in complaint(done.stderr)
+    assert "1 of 2 restore points have a newer format" in complaint(done.stderr)
     assert "damaged" not in (done.stdout + done.stderr).lower()
 
 

@@ -261,7 +261,7 @@ async def test_a_tail_that_was_stored_once_and_is_gone_is_told(scene: Streamed, 
     await scene.machine.boot()
     assert scene.holds(scene.machine.database.path, 12)
     assert kinds(scene) == ([Kind.DAMAGED] if told else [])
-    assert ("the stream had commit 15" in messages(scene)) is told
+    assert ("the store once had commit 15" in messages(scene)) is told
 
 
 async def test_a_local_database_gives_way_to_a_stream_that_another_machine_went_on_with(scene: Streamed) -> None:

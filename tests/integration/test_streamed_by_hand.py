@@ -123,7 +123,7 @@ async def test_an_instant_after_a_gap_is_refused_and_the_nearest_is_named(
     await scene.point(4, 4.5, Position(first, 4))
     await scene.point(14, 14.5, Position(first, 14))
     await scene.damage(made[8].key)
-    with pytest.raises(NothingToRestore, match="the nearest before it is commit 8 of stream") as refused:
+    with pytest.raises(NothingToRestore, match="the nearest earlier state is commit 8 of stream") as refused:
         await at(session, copy, 9)
     assert refused.value.exit_code == 66
     assert "--at 2026-11-18T12:00:08.000000Z" in refused.value.hint
