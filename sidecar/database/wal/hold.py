@@ -205,8 +205,11 @@ class Hold:
         size = (now.frame - after) * now.page_size
         if not size:
             return Found()
-        room = self._limits.room(now.pages * now.page_size)
-        if self.backlog.size + size > room:
+        waiting = self.backlog.size
+        if waiting + size <= self._limits.fold_bytes:
+            return frames.read(self.hands.files.wal, now, after, fold=False)
+        room = self._limits.room(now.pages * now.page_size, waiting)
+        if waiting + size > room:
             pages = frames.pages_of(self.hands.files.wal, now, after) | set(self.backlog.pages())
             if (needed := len(pages) * now.page_size) > room:
                 raise StreamCut(

@@ -1,6 +1,11 @@
 """What a follower may take of the machine and of the app's patience."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from sidecar.database.staging import available_memory
+
+MEMORY_SHARE = 4  # of what is available may wait: publishing needs some of it again, and the app the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -8,7 +13,7 @@ class Limits:
     """Bytes, frames of the log, and seconds.
 
     Waiting commits are folded beyond `fold_bytes`, and the stream is cut rather than to hold more than `cut_bytes` or
-    `cut_share` of the database, whichever is more. The log is copied into the database from `soft_frames` on, at most
+    `cut_share` of the database, whichever is more, and never more than a share of the `available` memory. The log is copied into the database from `soft_frames` on, at most
     every `soft_seconds`, and after `idle_seconds` without a commit; from `long_bytes` on in as many attempts as
     `long_seconds` have room for. A reset is forced from `forced_bytes` of log on, at most every `forced_seconds`, with
     writers held up for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, for a log that fills the
@@ -31,7 +36,9 @@ class Limits:
     urgent_seconds: float = 1.0
     lone_seconds: float = 2.0
     embedded: bool = False
+    available: Callable[[], int] = available_memory
 
-    def room(self, database: int) -> int:
-        """Bytes of images that may wait in memory, for a database of this size in bytes."""
-        return max(self.cut_bytes, int(database * self.cut_share))
+    def room(self, database: int, waiting: int) -> int:
+        """Bytes of images that may wait in memory, for a database of this size in bytes; so many wait already."""
+        memory = (waiting + self.available()) // MEMORY_SHARE
+        return min(max(self.cut_bytes, int(database * self.cut_share)), max(self.fold_bytes, memory))

@@ -116,6 +116,24 @@ def test_more_than_memory_may_hold_is_a_cut_before_it_is_read(tmp_path: Path) ->
         follower.close()
 
 
+def test_what_waits_never_takes_the_memory_of_the_app(tmp_path: Path) -> None:
+    """A tenth of a large database may be more than the machine has, and the store may be unreachable for long."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        free = [800_000]
+        follower = following(path, fold_bytes=100_000, available=lambda: free[0])
+        for _ in range(3):
+            app.run("INSERT INTO t VALUES (randomblob(50000))")
+            follower.look()
+            free[0] = 800_000 - follower.backlog.size
+        app.run("INSERT INTO t VALUES (randomblob(50000))")
+        with pytest.raises(StreamCut, match="than the 200000 that memory may hold") as cut:
+            follower.look()
+        assert cut.value.cause is CutCause.BACKLOG
+        follower.close()
+
+
 def test_the_same_pages_over_and_over_are_folded(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
