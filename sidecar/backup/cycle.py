@@ -93,6 +93,7 @@ class Cycle:
             self._history.descend_from(restored.point, restored.contents.index.root)
             self._history.base = Parent(restored.info, restored.contents)
             self._descends(restored=True, check=restored.check)
+        self._main_line.start_from(start.end)
         if start.publish:
             self.coverage.demand(start.publish)
         if newest:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sidecar.database import Marker
-from sidecar.model import RestorePoint, Timestamp
+from sidecar.model import Origin, RestorePoint, Timestamp
 from sidecar.repository import Parent, Restored
 
 
@@ -13,12 +13,14 @@ class Start:
 
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker; `restored` is the
     restore point that the database was just restored from. `publish` is the reason to publish in any case, or empty.
+    `end` is where the history ended that the database continues, as far as the streams in the store were read.
     """
 
     newest: RestorePoint | None = None
     marker: Marker | None = None
     restored: Restored | None = None
     publish: str = ""
+    end: Origin | None = None
 
 
 @dataclass(slots=True)

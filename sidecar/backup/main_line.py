@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 from sidecar.backup.history import History
+from sidecar.backup.late_segments import LateSegments
 from sidecar.database import Lineage
 from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
 from sidecar.lease import Fence
 from sidecar.log import log
-from sidecar.model import RestorePoint, Snapshot
+from sidecar.model import Origin, RestorePoint, Snapshot
 from sidecar.repository import Catalog, Expiry, Index, Parent, Published, Publisher, Reader, key_of
+from sidecar.repository.increments import Increments
 from sidecar.status import Status
 
 
@@ -34,6 +36,11 @@ class MainLine:
         self._expiry = expiry
         self._fence = fence
         self._status = status
+        self._late = LateSegments(history.database, Increments(catalog.store), lineage, fence, status)
+
+    def start_from(self, end: Origin | None) -> None:
+        """The boot has read the streams up to `end`, which this term continues."""
+        self._late.start_from(end)
 
     async def index(self, snapshot: Snapshot) -> Index:
         """Hash a snapshot."""
@@ -59,6 +66,7 @@ class MainLine:
         self._lineage.descends(key, named.root)
         self._expiry.add(published.info, snapshot)
         history.advance(key, timestamp, named.root)
+        await self._late.look()
         return published
 
     async def settle(self) -> None:

@@ -50,7 +50,7 @@ class BootSequence:
     async def _begin_stream(self, backup: Backup, how: Booted) -> StreamRecord | None:
         """What the lease is to say of a database's streams; nothing where there never was one."""
         origin = how.reached.position if how.reached else None
-        end = origin or how.end
+        end = how.continued
         if stream := backup.cycle.source.stream:
             proved = origin if self._alone else None
             return await stream.begin(proved, end, how.newest.timestamp if how.newest else None)
@@ -60,7 +60,7 @@ class BootSequence:
         database = backup.database
         with progress_bar(f"restore {database.name}") as progress:
             how = await self._boot.boot(database, self._lineage(database), progress)
-        backup.cycle.start_from(Start(how.newest, how.marker, how.restored, how.publish))
+        backup.cycle.start_from(Start(how.newest, how.marker, how.restored, how.publish, how.continued))
         self._final.diverged += [
             Diverged(database, path, at, self._line, self._status) for path, at in kept_aside(database.path, "diverged")
         ]

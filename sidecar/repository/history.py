@@ -75,6 +75,15 @@ class Path:
         return tuple(segment for leg in self.legs for segment in leg.segments)
 
 
+def format_side_line(side: SideLine) -> tuple[str, str]:
+    """A side line for people, and what they can do about it."""
+    name = side.stream.name
+    return (
+        f"stream {name} of {side.stream.holder} has commits that are not in this database: {side.reason}",
+        f"`sidecar restore --stream {name} --output PATH` restores them to another file",
+    )
+
+
 def is_beyond_end(position: Position | None, ends: Mapping[str, int]) -> bool:
     """Whether this position is after the recorded end of its stream, so that a fenced machine wrote it."""
     return position is not None and position.commit > ends.get(position.stream, position.commit)

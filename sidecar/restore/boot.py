@@ -45,6 +45,11 @@ class Booted:
     reached: Reached | None = None
     end: Origin | None = None
 
+    @property
+    def continued(self) -> Origin | None:
+        """Where the history in the store ended that this term continues."""
+        return self.reached.position if self.reached else self.end
+
 
 class Boot:
     """Carries out the boot table, one database after the other."""

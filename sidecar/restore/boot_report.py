@@ -10,6 +10,7 @@ from sidecar.log import log
 from sidecar.model import Database, RestorePoint
 from sidecar.repository import Restored, format_others
 from sidecar.repository.catalog import Streamed
+from sidecar.repository.history import format_side_line
 from sidecar.restore.reached import Reached, format_instant, format_reached
 from sidecar.restore.recovery import Recovered
 from sidecar.status import HINT, Kind, Problem, Status, record_findings
@@ -189,11 +190,7 @@ class BootReport:
                 Kind.DAMAGED,
             )
         for side in recovered.rolled.history.side_lines:
-            self._decide(
-                f"stream {side.stream.name} of {side.stream.holder} has commits that are not in this database: {side.reason}",
-                f"`sidecar restore --stream {side.stream.name} --output PATH` restores them to another file",
-                Kind.DIVERGENCE,
-            )
+            self._decide(*format_side_line(side), Kind.DIVERGENCE)
 
     def has_findings(self, restored: Restored) -> None:
         """SQLite's check complains about the content of the restore point, which is exactly what was published."""

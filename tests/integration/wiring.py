@@ -99,7 +99,8 @@ class Machine:
     async def boot(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Booted:
         """What happens before the app starts."""
         booted = await self.booter(on_conflict, strict=strict).boot(self.database, self.lineage)
-        self.backup.cycle.start_from(Start(booted.newest, booted.marker, booted.restored, booted.publish))
+        start = Start(booted.newest, booted.marker, booted.restored, booted.publish, booted.continued)
+        self.backup.cycle.start_from(start)
         return booted
 
     def booter(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Boot:
