@@ -86,14 +86,20 @@ class Fleet:
         """The rows of everything kept aside in the store."""
         return self._points(f"{PREFIX}/diverged/{NAME}/")
 
-    def points(self) -> list[str]:
-        """The keys of the main line's restore points."""
-        return self._seaweed.s3.keys(self._bucket, f"{PREFIX}/{NAME}/")
+    def publishers(self) -> list[str]:
+        """Which machine made each restore point of the main line."""
+        s3, bucket = self._seaweed.s3, self._bucket
+        found = [s3.head(bucket, key) for key in s3.keys(bucket, f"{PREFIX}/{NAME}/")]
+        return [each["Metadata"]["holder"] for each in found if each]
 
-    def segments(self, holder: str) -> list[str]:
-        """The keys of all segments that a machine has published."""
+    def segments(self, holder: str = "") -> list[str]:
+        """The keys of all segments, or of those that a machine has published."""
         keys = self._seaweed.s3.keys(self._bucket, f"{PREFIX}/stream/{NAME}/")
-        return [key for key in keys if key.split("/")[3].endswith(f"-{holder}")]
+        return [key for key in keys if key.split("/")[3].endswith(f"-{holder}" if holder else "")]
+
+    def tags(self, key: str) -> dict[str, str]:
+        """The tags of an object."""
+        return self._seaweed.s3.tags(self._bucket, key)
 
     def require_one_history(self, late: int = 0) -> list[str]:
         """The invariant. Every restore point is a prefix of the next one; and of what any app was told to be committed,

@@ -17,6 +17,15 @@ from tests.harness.sidecar_process import SidecarProcess
 # An hour between restore points: whatever survives a kill was in the stream.
 STREAM: dict[str, Any] = {"stream": "on", "interval": "1h", "stream_interval": "200ms"}
 
+# Keeps the database open in WAL mode, as apps do: it is followed for as long.
+HOLDING = """
+import signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA journal_mode=WAL")
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.pause()
+"""
+
 
 def status_of(process: SidecarProcess) -> dict[str, Any]:
     """What /status says of the stream of the one database."""

@@ -1,7 +1,9 @@
 """`stream=auto` with real apps: it streams where the app does not notice, says why where it does not, and loses nothing."""
 
+import itertools
 import resource
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -156,3 +158,28 @@ def test_a_file_that_is_replaced_while_its_log_has_frames(local: Machine) -> Non
         process.wait_for_log('"cause": "replaced"')
         held = process.wait_for_log(r'"suspicious snapshot".*remove -wal and -shm before.*"held": "([^"]+)"')[1]
         assert held.rpartition("/")[2] in {point.name for point in local.points()}
+
+
+def test_a_write_past_the_log(local: Machine) -> None:
+    """`dd` over a part of the database, while an idle app has it open: told, a cut, and in the next restore point."""
+    with streaming(local, interval="1s") as process, SqlProcess(local.database) as app:
+        app.script("CREATE TABLE t(a)", "INSERT INTO t VALUES (hex(zeroblob(1000)))")
+        process.wait_for_log(STREAMING)
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")
+        app.run("PRAGMA wal_checkpoint(TRUNCATE)")
+        place = local.database.read_bytes().index(b"0" * 1000)
+        letters = itertools.cycle("ABCDEF")
+
+        def told() -> bool:
+            """Written again until the follower knows that nothing else could have written."""
+            if '"cause": "replaced"' not in process.output():
+                (local / "part").write_text(next(letters) * 1000)
+                dd = ["dd", f"if={local / 'part'}", f"of={local.database}", "bs=1", f"seek={place}", "conv=notrunc"]
+                subprocess.run(dd, check=True, stderr=subprocess.DEVNULL)
+            return '"cause": "replaced"' in process.output()
+
+        eventually(told, 30, "the cut is logged")
+        assert "was written past its log: was another file copied over it?" in process.output()
+        assert process.metric("sidecar_stream_cuts_total", cause="replaced") == 1
+        written = (local / "part").read_bytes()
+        eventually(lambda: written in local.restore_copy().read_bytes(), 30, "it is in the next restore point")

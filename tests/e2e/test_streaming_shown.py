@@ -18,6 +18,7 @@ from tests.docs import DOCS
 from tests.docs.markdown import Page
 from tests.e2e.browser import Visitor, chromium, keep, visit
 from tests.e2e.machine import CALM_APP, Machine, notes, python_app, write_note
+from tests.e2e.streaming import HOLDING
 from tests.harness.environment import clean_environment
 from tests.harness.eventually import eventually
 from tests.harness.sidecar_process import SidecarProcess
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 
     from tests.harness.s3client import S3Client
     from tests.harness.seaweed import Seaweed
-
-# Keeps the database open in WAL mode, as apps do: it is followed for as long.
-HOLDING = """
-import signal, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1])
-connection.execute("PRAGMA journal_mode=WAL")
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-signal.pause()
-"""
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ except ImportError:
     import sqlite3
 
 SCRIPT = Path(__file__).resolve()
-DAMAGED: type[Exception] = sqlite3.DatabaseError  # what `history` raises for a file that SQLite cannot read
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS history (number INTEGER PRIMARY KEY, row TEXT NOT NULL UNIQUE)"
 _APPEND = "INSERT INTO history SELECT coalesce(max(number), 0) + 1, ? FROM history"
