@@ -1,4 +1,4 @@
-"""Keeps a database protected: cycle, loop, final backup, fenced state."""
+"""Keeps databases protected: cycle, loop, final backup, fenced state, stream."""
 
 from sidecar.backup.assembly import Repository, build_backup, build_stream
 from sidecar.backup.coverage import Coverage

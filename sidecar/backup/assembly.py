@@ -1,4 +1,4 @@
-"""Puts the backup of one database together from its parts."""
+"""Builds the backup of one database from its parts."""
 
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ from sidecar.storage import Prunable
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """The restore points of one store: where they are, how they are written, read and expired.
+    """The restore points of one store, with what writes, reads and expires them.
 
-    `prunable` is the store again if expired restore points are ours to delete. That the newest restore point is in the
-    store is believed for `check_every` seconds.
+    `prunable` is the same store if sidecar itself deletes expired restore points. A confirmed existence of the newest
+    restore point is trusted for `check_every` seconds.
     """
 
     catalog: Catalog
@@ -49,7 +49,7 @@ def build_stream(
     status: Status,
     clock: Clock,
 ) -> Stream:
-    """The stream of one database, with a writer for each time that it begins anew."""
+    """The stream of one database, which creates a writer each time that it starts again."""
     return Stream(
         database,
         feed,
@@ -73,9 +73,9 @@ def build_backup(
     check: SnapshotCheck | None = None,
     stream: Stream | None = None,
 ) -> Backup:
-    """The backup of one database: its source, its place in history, its main line, and the cycle over them.
+    """The backup of one database: its source, its position in the history, its main line, and the cycle that uses them.
 
-    Without a `check` snapshots are published as they are, and checked when they are restored.
+    Without a `check`, snapshots are published unchecked, and checked when they are restored.
     """
     catalog, name = repository.catalog, database.name
     history = History(name)

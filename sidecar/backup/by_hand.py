@@ -1,4 +1,4 @@
-"""A backup that a person asks for: one publish of each database, and nothing unrelated above the newest restore point."""
+"""A backup on request: publishes each database once, and never an unrelated file above the newest restore point."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseBackup:
-    """The outcome for one database, and the key of the restore point that holds its state, or the error."""
+    """The outcome for one database, and the key of the restore point with its state, or the error."""
 
     database: Database
     outcome: Outcome
@@ -39,11 +39,11 @@ class BackupResult:
 
     @classmethod
     def of_answer(cls, answer: Mapping[str, Mapping[str, Any]], databases: Sequence[Database]) -> "BackupResult":
-        """The result in a daemon's answer about these databases."""
+        """The result in a daemon's reply about these databases."""
         return cls(tuple(_parse(each, answer[each.name]) for each in databases if each.name in answer))
 
     def require_success(self) -> None:
-        """Raise the first error, and `ConfigurationError` when there was no database at all."""
+        """Raise the first error, or `ConfigurationError` if there was no database at all."""
         for each in self.databases:
             if each.error:
                 raise each.error
@@ -53,7 +53,7 @@ class BackupResult:
 
 def no_database(path: str) -> ConfigurationError:
     """The error for a database that does not exist."""
-    return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "is `databases` right?")
+    return ConfigurationError(f"there is no database at {path}, or it has zero bytes", "check `databases`")
 
 
 async def publish_by_hand(
@@ -64,9 +64,8 @@ async def publish_by_hand(
 ) -> BackupResult:
     """Publish each database once, as the holder.
 
-    `find_start` raises when a database must not be published; what it raises is raised. `close_incidents` is called
-    with the name of a database whose state was chosen by hand and is the newest now: the person who chose it has
-    decided what there was to decide.
+    Raises what `find_start` raises, which it does if a database must not be published. `close_incidents` is called with the
+    name of a database whose state was chosen by hand and is now the newest: choosing it has settled its incidents.
     """
     latest, chosen = {}, set()
     for backup in backups:

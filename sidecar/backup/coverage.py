@@ -1,4 +1,4 @@
-"""Whether the newest restore point still holds an unchanged database: it exists, it is whole, and it is in the store."""
+"""Determines whether the newest restore point still covers an unchanged database: it exists, is intact and is in the store."""
 
 from sidecar.backup.history import History
 from sidecar.backup.source import Source
@@ -11,7 +11,7 @@ LAST_LOOK_SECONDS = 10.0
 
 
 class Coverage:
-    """Decides whether a database must be published although it did not change. `missing` is the reason when `is_held` is False."""
+    """Decides whether a database must be published although it did not change. `missing` is the reason if `is_held` is False."""
 
     def __init__(
         self, history: History, source: Source, existence: ExistenceCheck, expiry: Expiry, status: Status
@@ -34,40 +34,40 @@ class Coverage:
 
     @property
     def is_known(self) -> bool:
-        """Whether the newest restore point was seen in the store, and nothing cast doubt on it since."""
+        """Whether the newest restore point was seen in the store and has not been doubted since."""
         return self._existence.is_confirmed
 
     def demand(self, reason: str) -> None:
-        """Make the next cycle publish in any case, even if one is under way that has its copy already."""
+        """Make the next cycle publish in any case, even if a cycle in progress has already made its copy."""
         self._demand, self._demanded_late = reason, True
 
     def begin(self) -> None:
-        """A copy of the database is about to be made: its restore point satisfies what was demanded before."""
+        """Note that a copy is about to be made: its restore point satisfies earlier demands."""
         self._demanded_late = False
 
     def doubt(self) -> None:
-        """Make the next cycle ask the store whether the newest restore point is still there."""
+        """Make the next cycle ask the store whether the newest restore point still exists."""
         self._existence.doubt()
 
     def confirm(self) -> None:
-        """The newest restore point is in the store: it was just published, or restored from."""
+        """Note that the newest restore point is in the store: it was just published or restored."""
         self._existence.confirm()
 
     def satisfy(self) -> None:
-        """A whole restore point of the database was published."""
+        """Note that a restore point of the database was published."""
         self._existence.confirm()
         if not self._demanded_late:
             self._demand = ""
 
     def distrust(self, damaged: RestorePoint) -> None:
-        """Publish next, and copy nothing from this restore point nor from any that copied from it."""
+        """Make the next cycle publish, copying nothing from this restore point or those that copied from it."""
         self._history.base = None
         self._demand = f"restore point {damaged.key} is damaged or gone"
         self._source.unprotected(damaged.timestamp.instant)
         self._expiry.forget(damaged.key)
 
     async def look_last(self) -> None:
-        """Ask the store once more before the last cycle: the disk may disappear with the machine."""
+        """Ask the store once more before the last cycle, because the disk may disappear with the machine."""
         if self._history.parent is None or self.must_publish:
             self._last_look = ExistenceResult()
             return
@@ -77,10 +77,10 @@ class Coverage:
         self._last_look = await self._existence.check(self._history.parent, self._status.restore_point_size, limit)
 
     async def is_held(self, *, last: bool = False) -> bool:
-        """Whether an unchanged database needs no restore point: there is one, and it is still in the store.
+        """Whether an unchanged database needs no restore point, because there is one that is still in the store.
 
-        Raises `SidecarError` when that has been unknown for long. A silent store does not fail the `last` cycle if all
-        was well before.
+        Raises `SidecarError` if that has been unknown for long. An unreachable store does not fail the `last` cycle if
+        everything was fine before.
         """
         if self._history.parent is None or self.must_publish:
             self.missing = self._demand

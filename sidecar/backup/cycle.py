@@ -1,4 +1,4 @@
-"""One backup cycle of one database: find out whether anything must be published, copy the database, publish the copy."""
+"""One backup cycle of one database: decide whether to publish, copy the database, publish the copy."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,7 +47,7 @@ class CycleOutcome:
 
 
 class Cycle:
-    """Runs backup cycles of one database. Cycles of one database never overlap; `turn` limits those of all databases."""
+    """Runs backup cycles of one database, which never overlap. `turn` limits the cycles of all databases."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Cycle:
 
     @property
     def alone(self) -> anyio.Lock:
-        """Hold this lock to copy the database outside of a cycle: a process has only one place to stage it."""
+        """Hold this lock to copy the database outside of a cycle: a process can stage only one copy of it."""
         return self._alone
 
     @property
@@ -87,7 +87,7 @@ class Cycle:
         return self._history.parent
 
     def start_from(self, start: Start) -> None:
-        """Continue from where a boot has left off."""
+        """Continue from where a boot left off."""
         restored, newest = start.restored, start.newest
         if restored:
             self._history.descend_from(restored.point, restored.contents.index.root)
@@ -115,19 +115,19 @@ class Cycle:
         return False
 
     async def distrust(self, damaged: RestorePoint) -> None:
-        """This restore point is damaged: the next cycle publishes, and copies nothing from it or from what copied from it."""
+        """Make the next cycle publish, copying nothing from this damaged restore point or those that copied from it."""
         async with self._alone:
             self.coverage.distrust(damaged)
 
     async def look(self) -> None:
-        """Ask the store now whether the newest restore point is still there. Raises `SidecarError` as a cycle does."""
+        """Ask the store now whether the newest restore point still exists. Raises `SidecarError` like a cycle."""
         self.coverage.doubt()
         async with self._alone:
             self._fence.require_held()
             await self.coverage.is_held()
 
     async def mark(self, key: str, name: str, value: str) -> None:
-        """Tag a restore point, between cycles because these tag, too. Raises `SidecarError`."""
+        """Tag a restore point between cycles, because cycles also set tags. Raises `SidecarError`."""
         async with self._alone:
             await self._main_line.mark(key, name, value)
 
@@ -137,18 +137,18 @@ class Cycle:
             await self._main_line.settle()
 
     async def run(self, *, last: bool = False, later: Unchecked | None = None) -> str:
-        """Publish a restore point unless nothing changed. Returns `published`, `unchanged` or `waiting`
+        """Publish a restore point unless nothing has changed.
 
-        when the app has not created the database yet. The `last` one leaves the tags of the restore point that it
-        supersedes to the next boot: a shutdown has no time for them. With `later` the first check of a snapshot may be left
-        to the caller, who closes its stack.
+        Returns `published`, `unchanged`, or `waiting` if the app has not created the database yet. The `last` cycle leaves
+        tagging to the next boot, because a shutdown has no time for it. With `later`, the first check of a snapshot may be
+        left to the caller, who must close its stack.
 
         Raises `SidecarError` of any kind; the database is then as protected as before.
         """
         ended, timing = CycleOutcome(), Timing(self._clock.monotonic)
         try:
             async with self._alone:
-                if last:  # before the turn: all databases at once
+                if last:  # before the turn, so that all databases do so concurrently
                     await self.coverage.look_last()
                 async with self._turn:
                     ended = await self._run(last=last, later=later)
@@ -182,9 +182,9 @@ class Cycle:
         return await self._snapshot_and_publish(reason, last=last, later=later)
 
     async def has_more(self) -> bool:
-        """Whether the database contains changes that its newest restore point does not. Raises `SidecarError`.
+        """Whether the database has changes that its newest restore point does not. Raises `SidecarError`.
 
-        By stat alone if that proves that nothing was written; else by content, because a reader that ends moves the WAL.
+        Compares stat signatures, and the content only if they differ: a reader that ends may also change them.
         """
         self.source.observe()
         if self.source.signature() is None or self._status.changed_since is None:
@@ -197,7 +197,7 @@ class Cycle:
             return False
 
     def _unchanged(self, reason: str) -> CycleOutcome:
-        """Counts as a success only when the restore point was seen; a last cycle may have to do without."""
+        """Counts as a success only if the restore point was seen, which a last cycle may not have been able to do."""
         if self.coverage.is_known:
             self._report.succeeded(self.database.name, "unchanged")
         return CycleOutcome("unchanged", reason)
@@ -250,16 +250,16 @@ class Cycle:
         )
 
     def _without_database(self) -> CycleOutcome:
-        """Handle a missing file, or one of zero bytes: no failure unless the database existed before."""
+        """Handle a missing or empty file, which is a failure only if the database existed before."""
         if self._history.parent is None:
             if self._status.last_outcome is None:
-                hint = "the app may create it later; is `databases` right?"
+                hint = "the app may create it later; check `databases`"
                 log.warning("database not created yet: nothing is protected", path=str(self.database.path), hint=hint)
                 self._report.report(self.database.name, f"{self.database.path} does not exist yet", hint)
             self._status.last_outcome = "waiting"
             return CycleOutcome("waiting", "the app has not created the database yet")
         raise DatabaseMissing(
             f"{self.database.path} is gone or has zero bytes; the newest restore point is still {self._history.parent}",
-            "has the app deleted it? The next start restores it, as `sidecar restore` does while sidecar is stopped. Changes "
-            "after that restore point are lost then",
+            "check whether the app deleted it; the next start restores it, as `sidecar restore` does while sidecar is stopped. "
+            "Changes after that restore point are then lost",
         )

@@ -27,7 +27,7 @@ from sidecar.status import Kind, Status
 
 
 class DivergedLine:
-    """Where this machine publishes what must not become the newest restore point."""
+    """Publishes states of this machine that must not become the newest restore point."""
 
     def __init__(
         self,
@@ -52,15 +52,15 @@ class DivergedLine:
         return diverged_key_of(database, timestamp, self._holder)
 
     async def now(self) -> Timestamp:
-        """The time in the store's clock. Raises `SidecarError`."""
+        """The time by the store's clock. Raises `SidecarError`."""
         return Timestamp.of(await self._catalog.store.now())
 
     async def publish(
         self, database: Database, path: Path, timestamp: Timestamp | None = None, parent: str | None = None
     ) -> tuple[str, Snapshot]:
-        """Publish the file at `path`, stamped by default with the time after the copy. Returns the key and the snapshot.
+        """Publish the file at `path`; by default its timestamp is the time after the copy. Returns the key and the snapshot.
 
-        Raises `SidecarError`; `PreconditionFailed` when there is something under the key.
+        Raises `SidecarError`; `PreconditionFailed` if the key exists.
         """
         async with self._turn, self._snapshotter.snapshot(path) as snapshot:
             index = await self._publisher.index(snapshot, database.name)
@@ -71,13 +71,13 @@ class DivergedLine:
             return key, snapshot
 
     async def publish_file(self, database: Database, path: Path, timestamp: Timestamp) -> None:
-        """Publish a file that was moved aside. Raises as `publish`; `DamagedDatabase` when it is damaged."""
-        # A damaged one is noticed here, before SQLite would delete the WAL beside it.
+        """Publish a file that was moved aside. Raises what `publish` raises, and `DamagedDatabase` if it is damaged."""
+        # Damage is detected here, before SQLite would delete the WAL beside it.
         await self._snapshotter.settle(path)
         await self.publish(database, path, timestamp)
 
     async def is_whole(self, key: str) -> bool | None:
-        """Whether the object under this key can be read: an earlier try may have left a part of it. None: not known now."""
+        """Whether the object under this key can be read: an earlier attempt may have left part of it. None if unknown."""
         try:
             point = point_of(await self._catalog.store.head(key))
             if point:
@@ -94,7 +94,7 @@ class DivergedLine:
 
 
 class Diverged:
-    """A local database that lost a conflict. It is kept beside the one that won, and published once."""
+    """A local database that lost a conflict. It is kept beside the winner, and published once."""
 
     def __init__(
         self, database: Database, kept_at: Path, timestamp: Timestamp, line: DivergedLine, status: Status
@@ -111,14 +111,14 @@ class Diverged:
         return self._line.key(self._database.name, self._timestamp)
 
     async def publish(self) -> bool:
-        """Publish it unless that was done before. A failure is logged and returns False; the file stays where it is."""
+        """Publish it unless that was already done. Returns False after a failure, which is logged; the file stays where it is."""
         if self._published:
             return True
         try:
             done = await self._publish()
         except DamagedDatabase as error:
             self._report_damage(error)
-            self._published = True  # there is no point in trying again
+            self._published = True  # trying again is pointless
             return True
         except SidecarError as error:
             self._report_failure(error)
@@ -129,13 +129,13 @@ class Diverged:
         if not done:
             return False
         self._published = True
-        with suppress(OSError):  # at worst it is published once more
+        with suppress(OSError):  # at worst it is published again
             mark_done(self._kept_at)
         log.warning("diverged database published", key=self._key, kept_at=str(self._kept_at))
         return True
 
     async def _publish(self) -> bool:
-        """Publish it. Returns False if it is unknown whether an earlier attempt has published all of it."""
+        """Publish it. Returns False if it is unknown whether an earlier attempt succeeded."""
         while True:
             try:
                 await self._line.publish_file(self._database, self._kept_at, self._timestamp)
@@ -163,7 +163,7 @@ class Diverged:
 
 
 class FencedState:
-    """The live database of a machine that lost the lease. What no restore point holds is published under `diverged/`."""
+    """The live database of a machine that lost the lease. Changes that are in no restore point go under `diverged/`."""
 
     def __init__(self, cycle: Cycle, line: DivergedLine, status: Status) -> None:
         self._cycle = cycle
@@ -171,12 +171,12 @@ class FencedState:
         self._status = status
 
     async def publish_until_done(self, pause: float) -> None:
-        """Publish what changed, trying again after `pause` seconds as long as that makes sense."""
+        """Publish what changed, retrying every `pause` seconds as long as that makes sense."""
         while not await self.publish():
             await anyio.sleep(pause)
 
     async def publish(self) -> bool:
-        """Publish what changed since the last restore point or the last call. A failure is logged and returns False."""
+        """Publish what changed since the last restore point or call. Returns False to be retried; failures are logged."""
         database = self._cycle.database
         try:
             if not self._cycle.source.changed():
@@ -189,7 +189,7 @@ class FencedState:
             self._report(f"the state of a fenced machine is not published: {error.message}", hint)
             log.error("fenced database not published", database=database.name, error=error.message, hint=hint)
             return not isinstance(error, Transient | PreconditionFailed)
-        except Exception:  # a loop boundary: a bug with one database must not cost another one its state
+        except Exception:  # a loop boundary: a bug with one database must not prevent publishing another one
             self._report(
                 "the state of a fenced machine is not published, because of a bug",
                 f"do not destroy this machine: only {database.path} has it",

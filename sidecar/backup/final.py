@@ -1,4 +1,4 @@
-"""The final backup of every database, once the app has stopped, and states that are kept aside meanwhile."""
+"""The final backup of every database after the app has stopped, and states that are kept aside."""
 
 from collections.abc import Sequence
 
@@ -22,17 +22,17 @@ NOT_PUBLISHED = (
     "do not destroy this machine: only its disk has them. Start sidecar on it again to publish them; the log has the cause",
 )
 LATE_HINT = (
-    "do not destroy this machine: when sidecar is started on it again, it publishes that. Stop every writer before sidecar, "
-    f"or start it below sidecar: {WRITTEN_LATE}"
+    "do not destroy this machine: when sidecar is started on it again, it publishes this. Stop every writer before sidecar, "
+    f"or have sidecar start it: {WRITTEN_LATE}"
 )
 
 
 class FinalBackup:
-    """The last backup of all databases. `diverged` are local databases that lost a conflict at a boot."""
+    """The last backup of all databases. `diverged` are local databases that lost a conflict at boot."""
 
     def __init__(self, backups: Sequence[Backup], line: DivergedLine, fence: Fence, status: Status) -> None:
         self.diverged: list[Diverged] = []
-        self.disk_has_more = True  # than the store, until the final backup proves otherwise
+        self.disk_has_more = True  # the disk has more than the store, until the final backup proves otherwise
         self.unsettled = False  # whether a segment may still appear in the store
         self._late: list[Backup] = []
         self._backups = backups
@@ -41,9 +41,9 @@ class FinalBackup:
         self._fenced = [FencedState(backup.cycle, line, status) for backup in backups]
 
     async def run(self, timeout: float) -> bool:
-        """Back up once more, whatever signals come; False when not every database is in the store, as it is now.
+        """Back up once more, regardless of signals. False unless every database is in the store in its current state.
 
-        When the lease is lost the state goes under `diverged/` instead.
+        If the lease is lost, the state is published under `diverged/` instead.
         """
         protected: list[bool] = []
         failed: list[Backup] = []
@@ -73,7 +73,7 @@ class FinalBackup:
         return not self._late
 
     async def _settle(self, timeout: float) -> None:
-        """Learn the outcome of the last segments: the lease must not be released before."""
+        """Wait for the outcome of the last segments: the lease must not be released before that."""
         streams = [backup.cycle.source.stream for backup in self._backups]
         with anyio.move_on_after(timeout, shield=True):
             async with anyio.create_task_group() as group:
@@ -85,7 +85,7 @@ class FinalBackup:
             log.warning("lease left to its ttl: the outcome of the last segment of a stream is unknown")
 
     async def _look_again(self, timeout: float) -> None:
-        """The databases that were written to since the last copy. One that was touched and cannot be read in time counts."""
+        """Find the databases that were written to since the last copy. One that cannot be read in time counts as written to."""
 
         async def one(backup: Backup) -> None:
             late = True
@@ -102,29 +102,29 @@ class FinalBackup:
     def report_failure(self) -> None:
         """Report that the final backup failed.
 
-        A database that is gone is also remembered beyond the next start, which brings it back.
+        A missing database is also remembered beyond the next start, which restores it.
         """
         message, hint = self.describe_failure()
         self._status.report("", message, hint, Kind.FAILURE)
         log.error(message, hint=hint)
         for backup in self._gone():
             message = f"{backup.database.path} was gone when the app had stopped; changes after {backup.cycle.newest_key} are lost"
-            hint = "has the app deleted it? Every start restores the newest restore point"
+            hint = "check whether the app deleted it; every start restores the newest restore point"
             problem = Problem(self._status.now(), backup.database.name, message, hint, Kind.DAMAGED)
             self._status.problems.remember(problem)
 
     def describe_failure(self) -> tuple[str, str]:
-        """Message and hint for a final backup that failed: which changes are lost, and what to do."""
+        """Message and hint for a failed final backup: which changes are lost, and what to do."""
         gone = self._gone()
         if self._late:
             return self._describe_late()
         if not gone:
             return NOT_PUBLISHED
         what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in gone)
-        hint = "has the app deleted it? `sidecar restore`, and every boot, restores the newest restore point"
+        hint = "check whether the app deleted it; `sidecar restore` and every boot restore the newest restore point"
         if len(gone) < len(self._backups):
             hint += "; the log has the outcome of the others"
-        return f"the app has stopped, and there is nothing to back up any more at {what}", hint
+        return f"the app has stopped, and there is no longer anything to back up at {what}", hint
 
     def _describe_late(self) -> tuple[str, str]:
         what = ", ".join(f"{each.database.path} (newest restore point: {each.cycle.newest_key})" for each in self._late)
@@ -137,20 +137,20 @@ class FinalBackup:
         return [backup for backup in self._backups if backup.cycle.is_gone()]
 
     async def save_fenced(self) -> None:
-        """The lease is lost: publish under `diverged/` what no restore point holds; tried again until it is done."""
+        """After the lease is lost, publish under `diverged/` what is in no restore point, retrying until that is done."""
         async with anyio.create_task_group() as group:
             for state in self._fenced:
                 group.start_soon(state.publish_until_done, RETRY_FENCED_SECONDS)
 
     async def keep_saving_fenced(self, interval: float) -> None:
-        """An app that continues without the lease: its state is kept under `diverged/` at every interval."""
+        """While the app continues without the lease, publish its state under `diverged/` at every interval."""
         await self._fence.lost.wait()
         while True:
             await self.save_fenced()
             await anyio.sleep(interval)
 
     async def publish_diverged(self) -> None:
-        """Publish each of `diverged` once; tried again until it is done."""
+        """Publish each of `diverged` once, retrying until that is done."""
         for diverged in self.diverged:
             while not await diverged.publish():
                 await anyio.sleep(DIVERGED_RETRY_SECONDS)

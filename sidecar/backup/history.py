@@ -9,7 +9,7 @@ from sidecar.repository import Parent, Restored
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start of a database's backups, as found by a boot or a command.
+    """The starting point of a database's backups, as found by a boot or a command.
 
     `newest` is the newest restore point in the store, `marker` the local database's lineage marker; `restored` is the
     restore point that the database was just restored from. `publish` is the reason to publish in any case, or empty.
@@ -27,9 +27,9 @@ class Start:
 class History:
     """The position of one database in its own history.
 
-    `parent` is the key of the restore point that the database descends from, `root` that one's root digest where it is
-    known. `newest` is the latest timestamp that was given out: the next restore point has to be above it. `base` is the
-    restore point that the next one may copy from; its index has not been read while it is a `RestorePoint`.
+    `parent` is the key of the restore point that the database descends from, `root` its root digest if known. `newest` is
+    the latest timestamp that was used: that of the next restore point must be later. `base` is the restore point that the
+    next one may copy from; as long as it is a `RestorePoint`, its index has not been read.
     """
 
     database: str
@@ -39,11 +39,11 @@ class History:
     base: Parent | RestorePoint | None = None
 
     def descend_from(self, point: RestorePoint, root: str | None) -> None:
-        """The local database descends from this restore point."""
+        """Record that the local database descends from this restore point."""
         self.parent, self.newest, self.root = point.key, point.timestamp, root
 
     def follow(self, newest: RestorePoint, marker: Marker | None) -> bool:
-        """Continue above the newest restore point in the store. True when the marker says that the database descends from it."""
+        """Continue after the newest restore point in the store. True if the marker says that the database descends from it."""
         descends = marker is not None and marker.names(newest.key)
         if marker and descends:
             self.descend_from(newest, marker.root if marker.last == newest.key else None)
@@ -52,12 +52,12 @@ class History:
         return descends
 
     def stamp(self, timestamp: Timestamp | None) -> None:
-        """Give out a timestamp. The next one is above it even if the outcome of this publish stays unknown.
+        """Record that a timestamp was used. The next one is later even if the outcome of this publish stays unknown.
 
-        None asks the store which restore points there are before the next one.
+        With None, the next publish asks the store which restore points exist.
         """
         self.newest = timestamp
 
     def advance(self, key: str, timestamp: Timestamp, root: str) -> None:
-        """A restore point of the local database was published."""
+        """Record that a restore point of the local database was published."""
         self.parent, self.newest, self.root = key, timestamp, root

@@ -28,7 +28,7 @@ class Backup:
         self._status = status.databases[cycle.database.name]
         self._clock = clock
         self._woken = anyio.Event()
-        self._beside: TaskGroup | None = None  # for checks of what was published, while `run` runs
+        self._beside: TaskGroup | None = None  # for checks of published snapshots while `run` runs
         self._unchecked: list[Unchecked] = []
 
     @property
@@ -37,9 +37,9 @@ class Backup:
         return self.cycle.database
 
     async def look(self) -> None:
-        """Ask the store at once whether the newest restore point is there, and publish if it is gone. Fails as a cycle does.
+        """Ask the store at once whether the newest restore point exists, and publish if it is gone. Fails like a cycle.
 
-        While cycles fail they are tried again anyway; after a failure here, too.
+        Does nothing while cycles fail, because they are retried anyway, as they are after a failure here.
         """
         if self._status.failing_since:
             return
@@ -49,14 +49,14 @@ class Backup:
             await self.attempt()
 
     async def run(self, interval: timedelta, *, at_once: bool) -> None:
-        """Run cycles for ever: one each interval, after a failure sooner, with exponential backoff and full jitter."""
-        await self.cycle.settle()  # at the start, too: an app that is often stopped may never live to see a cycle
+        """Run cycles forever: one per interval, sooner after a failure, with exponential backoff and full jitter."""
+        await self.cycle.settle()  # also at the start: an app that is often stopped may never reach a cycle
         try:
             async with anyio.create_task_group() as self._beside:
                 await self._keep_running(interval, at_once=at_once)
         finally:
             self._beside = None
-            for each in self._unchecked:  # their tasks may not have begun
+            for each in self._unchecked:  # their tasks may not have started
                 await each.stack.aclose()
 
     async def _keep_running(self, interval: timedelta, *, at_once: bool) -> None:
@@ -74,18 +74,18 @@ class Backup:
                 delay = ceiling * (0.1 + 0.9 * self._clock.random())
 
     def demand(self, reason: str) -> None:
-        """Publish a restore point at once, whatever has changed; after a cycle that is under way, another one."""
+        """Publish a restore point at once, whatever has changed, even if a cycle is in progress."""
         self.cycle.coverage.demand(reason)
         self._woken.set()
 
     async def stream(self) -> None:
-        """Stream the commits in between, for as long as we have the lease."""
+        """Stream the commits in between, as long as we have the lease."""
         source = self.cycle.source
         if source.stream:
             await source.stream.run(self.demand, source.streamed)
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep until the next cycle. A `look` that failed ends the sleep, so that cycles take over the retrying."""
+        """Sleep until the next cycle. A failed `look` ends the sleep, so that cycles take over the retries."""
 
         async def wake(scope: anyio.CancelScope) -> None:
             await self._woken.wait()
@@ -98,7 +98,7 @@ class Backup:
         self._woken = anyio.Event()
 
     async def final(self) -> bool:
-        """The last cycle: tried again until it succeeds or there is no point. True when the database is protected.
+        """Run the last cycle, retrying until it succeeds or retries are pointless. True if the database is protected.
 
         The rest of the stream is published first, which takes less time than a restore point.
         """
@@ -114,7 +114,7 @@ class Backup:
             await self._clock.sleep(min(5.0, 0.5 * 2**failures) * self._clock.random())
 
     async def _finish_stream(self) -> None:
-        """Never at the cost of the restore point that follows: that one needs no stream."""
+        """Publish the rest of the stream, without taking the time of the restore point that follows."""
         timeout = self._report.final_backup_timeout
         limit = min(LAST_SEGMENTS_SECONDS, timeout.total_seconds() / 4) if timeout else LAST_SEGMENTS_SECONDS
         try:
@@ -136,12 +136,12 @@ class Backup:
         return found
 
     async def replace_damaged(self, damaged: RestorePoint) -> None:
-        """Publish a whole restore point at once in the place of this one."""
+        """Publish a full restore point at once to replace this one."""
         await self.cycle.distrust(damaged)
         await self.attempt()
 
     async def restart_stream(self, newest: RestorePoint, reason: str) -> None:
-        """The stream beside this restore point is damaged: publish another one at once, and begin a new stream."""
+        """Publish a restore point at once and start a new stream, because the stream is damaged; `newest` itself is good."""
         source = self.cycle.source
         source.unprotected(newest.timestamp.instant)
         if source.stream:
@@ -150,7 +150,7 @@ class Backup:
         await self.attempt()
 
     async def attempt(self, *, last: bool = False) -> Exception | None:
-        """One cycle, whose failure is logged, counted and returned instead of raised. None: all is protected."""
+        """Run a cycle. A failure is logged, counted and returned instead of raised; None means success."""
         if last or self._beside is None:
             return await self._tried(partial(self.cycle.run, last=last))
         later = Unchecked()
@@ -163,7 +163,7 @@ class Backup:
         return failure
 
     async def _check_later(self, later: Unchecked) -> None:
-        """Check what is published, while cycles go on. What is no true copy is replaced at once, by one that is."""
+        """Check a published snapshot while cycles continue. If it is not a true copy, it is replaced at once."""
         difference: SidecarError | None = None
         try:
             if later.snapshot:

@@ -1,4 +1,4 @@
-"""The main line of one database: publish its next restore point, and expire the ones before it."""
+"""The main line of one database: publishes its next restore point, and expires earlier ones."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from sidecar.status import Status
 
 
 class MainLine:
-    """Restore points of one database, in the order in which the holders of the lease published them."""
+    """The restore points of one database, in the order in which the holders of the lease published them."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class MainLine:
         return await self._publisher.index(snapshot, self._history.database)
 
     async def publish(self, snapshot: Snapshot, index: Index) -> Published:
-        """Publish a snapshot as the newest restore point. Raises `SidecarError`; whether it was published may then be unknown."""
+        """Publish a snapshot as the newest restore point. Raises `SidecarError`, after which it may be unknown whether it exists."""
         history, fence = self._history, self._fence
         await self._expiry.hold_before(snapshot)
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
@@ -60,9 +60,9 @@ class MainLine:
             published = await self._publisher.publish(snapshot, named, key, base, fence.ensure_held)
         except PreconditionFailed as error:
             history.stamp(None)
-            raise StoreUnavailable(f"{key} exists already: another machine publishes to this store") from error
+            raise StoreUnavailable(f"{key} already exists: another machine publishes to this store") from error
         history.base = published.as_parent
-        await fence.confirm(history.database, key)  # until then it may be in nobody's history, and protects nothing
+        await fence.confirm(history.database, key)  # until then it may be off the main line and protects nothing
         self._lineage.descends(key, named.root)
         self._expiry.add(published.info, snapshot)
         history.advance(key, timestamp, named.root)
@@ -70,15 +70,15 @@ class MainLine:
         return published
 
     async def settle(self) -> None:
-        """Tag and prune superseded restore points. Never raises: a failure is made up for the next time."""
+        """Tag and prune superseded restore points. Never raises: what failed is done the next time."""
         await self._expiry.tag_and_prune()
 
     async def mark(self, key: str, name: str, value: str) -> None:
-        """Give a restore point a tag beside those it has. Raises `SidecarError`."""
+        """Add a tag to a restore point. Raises `SidecarError`."""
         await self._expiry.add_tag(key, name, value)
 
     async def _reusable(self) -> Parent | None:
-        """The restore point to copy from. One that this process neither published nor restored has its index read once."""
+        """The restore point to copy from. If this process neither published nor restored it, its index is read once."""
         if isinstance(self._history.base, RestorePoint):
             self._history.base = await self._read(self._history.base)
         return self._history.base
@@ -89,9 +89,7 @@ class MainLine:
             return Parent(*await self._reader.contents(base))
         except (DamagedRestorePoint, UnsupportedRestorePoint) as error:
             if isinstance(error, DamagedRestorePoint):
-                hint = (
-                    "a whole one is published in its place now; `sidecar verify --all` shows which older ones are good"
-                )
+                hint = "a full replacement is published now; `sidecar verify --all` shows which older ones are good"
                 self._status.damaged(database, error.message, hint)
             log.warning("newest restore point not reused", database=database, error=error.message)
             return None

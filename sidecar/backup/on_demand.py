@@ -1,4 +1,4 @@
-"""Backups that a command asks for, through the control socket."""
+"""Backups that a command requests through the control socket."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from sidecar.status import Status
 
 @contextmanager
 def shown_in(status: Status, title: str) -> Iterator[Progress]:
-    """Progress of a publish: in the log, and in the read-model for the command that asked for it."""
+    """Show the progress of a publish in the log, and in the read-model for the command that requested it."""
     with progress_log(title) as log:
 
         def report(done: int, total: int) -> None:
@@ -27,7 +27,7 @@ def shown_in(status: Status, title: str) -> Iterator[Progress]:
 
 
 class OnDemand:
-    """Runs a cycle of every database, and reports how each ended."""
+    """Runs a cycle for every database, and reports how each ended."""
 
     def __init__(self, backups: Sequence[Backup], status: Status) -> None:
         self._backups = backups
@@ -35,11 +35,11 @@ class OnDemand:
         self._under_way: set[anyio.CancelScope] = set()
 
     async def backup(self) -> dict[str, object]:
-        """By database name: the outcome, and the restore point, or the error with its hint and exit code."""
-        if not self._status.ready:  # until the boot table was carried out, the local files prove nothing
+        """The result by database name: the outcome, and the restore point, or the error with its hint and exit code."""
+        if not self._status.ready:  # before the boot table was carried out, the local files prove nothing
             if self._status.phase == "handed over":
                 other = self._status.lease.waiting_for or "another machine"
-                return self._refusal(f"this machine has handed over to {other}", f"ask {other} for it")
+                return self._refusal(f"this machine has handed over to {other}", f"run the backup on {other}")
             return self._refusal(f"the daemon is {self._status.phase}", "try again later")
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
@@ -50,7 +50,7 @@ class OnDemand:
         return self._refusal("the daemon is stopping, with a final backup", "see its log")
 
     def cancel(self) -> None:
-        """Cancel what is under way: the final backup copies a later state anyway."""
+        """Cancel backups in progress: the final backup copies a later state anyway."""
         for scope in self._under_way:
             scope.cancel()
 
@@ -59,7 +59,7 @@ class OnDemand:
         return {backup.database.name: dict(answer) for backup in self._backups}
 
     async def _outcome(self, backup: Backup) -> dict[str, object]:
-        backup.cycle.coverage.doubt()  # the answer must describe the store as it is now
+        backup.cycle.coverage.doubt()  # the reply must describe the current state of the store
         failure = await backup.attempt()
         if failure is None:
             database = self._status.databases[backup.database.name]

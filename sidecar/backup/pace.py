@@ -1,4 +1,4 @@
-"""How often streams write: segments of all databases together, and new streams after cuts."""
+"""Limits how often streams write: segments of all databases together, and new streams after cuts."""
 
 from collections import deque
 
@@ -11,7 +11,7 @@ BETWEEN_STREAMS = 60.0
 
 
 class Pace:
-    """One turn in each interval, for all databases of a daemon; who has waited longest is next."""
+    """One turn per interval for all databases of a daemon, in the order of their requests."""
 
     def __init__(self, interval: float, clock: Clock) -> None:
         """`interval` is in seconds."""
@@ -30,20 +30,20 @@ class Pace:
 
 
 class Cuts:
-    """The cuts of one database's streams, at monotonic times in seconds. Each new stream costs a restore point."""
+    """The cuts of one database's streams, at monotonic times in seconds. Each new stream needs a restore point."""
 
     def __init__(self, rest: float) -> None:
-        """`rest` is how long nothing is streamed after repeated cuts, in seconds."""
+        """`rest` is how long streaming pauses after repeated cuts, in seconds."""
         self._rest = rest
         self._times: deque[float] = deque(maxlen=CUTS)
         self._began: float | None = None
 
     def began(self, now: float) -> None:
-        """A stream began."""
+        """Record that a stream began."""
         self._began = now
 
     def pause(self, now: float) -> tuple[float, float]:
-        """A stream was cut: the seconds until the next restore point may follow, and how long nothing is streamed after that."""
+        """Record a cut. Returns the seconds until the next restore point may follow, and how long streaming then pauses."""
         self._times.append(now)
         wait = max(0.0, self._began + BETWEEN_STREAMS - now) if self._began is not None else 0.0
         if len(self._times) == CUTS and now - self._times[0] <= CUTS_WITHIN:

@@ -1,4 +1,4 @@
-"""From captured commits to segments: times by the store's clock, folding, splitting, the chain of digests. Pure."""
+"""Turns captured commits into segments: times by the store's clock, folding, splitting, the chain of digests. Pure."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +11,9 @@ from sidecar.repository.format.folding import PART, Portion, split
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, encode, first_prev
 from sidecar.repository.keys import segment_key_of
 
-FOLDED_BEYOND = 1 << 20  # bytes of page images in a segment: fewer bytes, and still exact to the second
+FOLDED_BEYOND = (
+    1 << 20
+)  # bytes of page images in a segment that are folded beyond this, which is still exact to the second
 DRIFT = 2_000_000  # microseconds; the store's clock has a resolution of a second
 MICROSECONDS = 1_000_000
 
@@ -21,25 +23,25 @@ def _microseconds(instant: datetime) -> int:
 
 
 class StoreTime:
-    """The store's clock between its replies, continued by the monotonic clock. It never goes back.
+    """The store's clock between its replies, extrapolated with the monotonic clock. It never goes back.
 
-    A machine that was suspended, or whose monotonic clock drifts, is corrected by the next reply that is off by more
-    than two seconds.
+    If the machine was suspended or its monotonic clock drifts, the next reply that is off by more than two seconds corrects
+    it.
     """
 
     def __init__(self, store: datetime, machine: datetime, monotonic: float) -> None:
-        """`store`, `machine` and `monotonic` are one instant by three clocks."""
+        """`store`, `machine` and `monotonic` are the same instant by three clocks."""
         self.anchor = ClockAnchor(_microseconds(store), _microseconds(machine))
         self._monotonic = monotonic
         self._latest = 0
 
     def of(self, monotonic: float) -> int:
-        """An instant in microseconds since the epoch; not before one that was given out."""
+        """The time in microseconds since the epoch; never before an earlier result."""
         self._latest = max(self._latest, self._at(monotonic))
         return self._latest
 
     def correct(self, store: datetime, machine: datetime, monotonic: float) -> None:
-        """Take a reply into account: its instant by the three clocks."""
+        """Take the time of a reply, by the three clocks, into account."""
         if abs(_microseconds(store) - self._at(monotonic)) > DRIFT:
             self.anchor, self._monotonic = ClockAnchor(_microseconds(store), _microseconds(machine)), monotonic
 
@@ -49,7 +51,7 @@ class StoreTime:
 
 @dataclass(frozen=True, slots=True)
 class StreamIdentity:
-    """What every segment of a stream says of it; see `SegmentHeader`."""
+    """The properties of a stream that are in each of its segments; see `SegmentHeader`."""
 
     database: str
     name: str
@@ -61,10 +63,10 @@ class StreamIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A segment to be published: its last commit, and that one's time in microseconds.
+    """A segment to be published, with its last commit and the time of that commit in microseconds.
 
-    `since` is when its first commit was captured, in monotonic seconds. Where it is not `whole`, its transaction goes on in
-    the next segment, and nothing of it can be restored before the store has the last of them.
+    `since` is when its first commit was captured, in monotonic seconds. If it is not `whole`, its transaction continues in
+    the next segment, and cannot be restored before the store has the last one.
     """
 
     key: str
@@ -78,7 +80,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A portion that is not encoded yet. `log` is the last frame that it covers, where that is known."""
+    """A portion that is not encoded yet. `log` is the last frame that it covers, if known."""
 
     portion: Portion
     since: float
@@ -87,10 +89,10 @@ class _Waiting:
 
 
 class Segmenter:
-    """Collects the captured commits of one stream, and makes segments of them, each of which continues the one before."""
+    """Collects the captured commits of one stream and turns them into segments, each of which continues the previous one."""
 
     def __init__(self, identity: StreamIdentity, time: StoreTime, part: int = PART) -> None:
-        """A transaction with more than `part` bytes of page images goes over several segments."""
+        """A transaction with more than `part` bytes of page images is split over several segments."""
         self.time = time
         self._part = part
         self._identity = identity
@@ -102,7 +104,7 @@ class Segmenter:
         self._prev = first_prev(identity.name)
 
     def add(self, batch: Batch) -> None:
-        """Append what was captured. Raises `StreamCut` unless it continues what was added before."""
+        """Append captured commits. Raises `StreamCut` unless they continue the previous ones."""
         for commit in batch.commits:
             if commit.first != self._last + 1:
                 raise StreamCut(CutCause.MISMATCH, f"commit {commit.first} was captured after commit {self._last}")
@@ -119,7 +121,7 @@ class Segmenter:
         return self._waiting[0].since if self._waiting else None
 
     def next(self) -> Outgoing | None:
-        """The next segment: of all that waits, or of the next part of that; None when nothing waits any more."""
+        """The next segment, with all waiting commits or the next part of them; None if nothing is waiting."""
         if not self._portions and self._waiting:
             self._portions.extend(self._split())
         if not self._portions:
@@ -156,7 +158,7 @@ class Segmenter:
             self._unsummed,
         )
         encoded = encode(header, portion.commits)
-        self._prev = encoded.digest  # `unsummed` stays: SQLite cannot recover what follows such a frame either
+        self._prev = encoded.digest  # `unsummed` stays set: SQLite cannot recover what follows such a frame either
         key = segment_key_of(identity.database, identity.name, portion.first, portion.last, portion.time)
         return Outgoing(
             key, encoded.data, encoded.digest, portion.last, last.time, waiting.since, whole=not last.continued

@@ -1,11 +1,11 @@
-"""SQLite's check of snapshots before they are published: findings are reported while the app runs, not at the next boot.
+"""Runs SQLite's check on snapshots before they are published, so that findings are reported while the app runs.
 
-The first snapshot of a process is checked, later ones while they are in memory, and so rarely that it costs a hundredth of
-the time. A check that takes too long is given up: no restore point waits for it, and the drill makes its own.
+The first snapshot of a process is checked, and later ones if they are in memory, so rarely that it takes a hundredth of the
+time. A check that takes too long is abandoned: no restore point waits for it, and the drill runs its own.
 
-Beside an app the first restore point is not to wait either, nor other databases for their turn. Unless its snapshot is
-small it is published as one that nobody has checked, and the snapshot is kept and checked then: a machine that boots from
-that restore point meanwhile checks it itself. If the snapshot turns out to be no true copy, a new one takes its place.
+While an app runs, the first restore point must not wait for the check either, nor must the turns of other databases. Unless
+its snapshot is small, it is published unchecked, and the snapshot is kept and checked afterwards; a machine that boots from
+that restore point meanwhile checks it itself. If the snapshot turns out not to be a true copy, a new one replaces it.
 """
 
 import time
@@ -23,7 +23,7 @@ from sidecar.model import Database, RestorePoint, Snapshot
 from sidecar.status import HINT, Status, record_findings
 
 LIMIT = 60.0  # seconds
-LAST_LIMIT = 1.0  # the app has stopped, and a platform is about to kill
+LAST_LIMIT = 1.0  # the app has stopped, and the platform is about to kill us
 SMALL = 16 << 20  # bytes of a database that is checked in a fraction of a second
 DUTY = 0.25
 SHARE = 0.01
@@ -33,7 +33,7 @@ SHARE = 0.01
 class Unchecked:
     """A snapshot that is checked once its restore point is published; `stack` keeps it until then.
 
-    `snapshot` is None while there is nothing to check, and `point` when there was nothing to publish.
+    `snapshot` is None if there is nothing to check, and `point` if nothing was published.
     """
 
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -42,7 +42,7 @@ class Unchecked:
 
 
 class SnapshotCheck:
-    """Checks the snapshots of one database, and remembers what was found."""
+    """Checks the snapshots of one database, and remembers the findings."""
 
     def __init__(self, database: Database, checker: IntegrityCheck, mode: str, status: Status, clock: Clock) -> None:
         self._database = database
@@ -51,22 +51,22 @@ class SnapshotCheck:
         self._status = status
         self._clock = clock
         self._known: CheckReport | None = None
-        self._seconds: float | None = None  # that the last check took
+        self._seconds: float | None = None  # duration of the last check
         self._next = 0.0
-        self._first_is_later = True  # may the first check follow its publish?
+        self._first_is_later = True  # whether the first check may follow its publish
         self._under_way = False
 
     def start_from(self, restored: CheckReport) -> None:
-        """Start from what is known of a database that was just restored."""
+        """Start from what is known about a database that was just restored."""
         self._known = restored
 
     async def report(
         self, snapshot: Snapshot, *, last: bool = False, later: Unchecked | None = None
     ) -> CheckReport | None:
-        """The report for a restore point: of this snapshot, or with mode `none` what is known from an earlier one.
+        """The report for a restore point: of this snapshot, or with mode `none`, what is known from an earlier one.
 
-        With `later` the first check may be left to `check_later`, which is done if the snapshot is in it afterwards.
-        Raises `SidecarError` when the snapshot is not what the database is, and must not be published.
+        With `later`, the first check may be left to `check_later`; if so, the snapshot is in `later` afterwards.
+        Raises `SidecarError` if the snapshot differs from the database and must not be published.
         """
         if later and self._may_wait(snapshot):
             later.snapshot = snapshot
@@ -78,9 +78,9 @@ class SnapshotCheck:
         return replace(self._known, mode="none") if self._known and self._known.findings else None
 
     async def check_later(self, snapshot: Snapshot) -> SidecarError | None:
-        """Check a snapshot that is published already. Returns the error when it is not what the database is.
+        """Check a snapshot that is already published. Returns an error if it differs from the database.
 
-        Raises `SidecarError` when that cannot be found out.
+        Raises `SidecarError` if that cannot be determined.
         """
         self._under_way = True
         try:
@@ -104,14 +104,14 @@ class SnapshotCheck:
     def _is_due(self, snapshot: Snapshot, *, last: bool) -> bool:
         if self._mode == "none":
             return False
-        if last:  # it has to be quick, which only an earlier one tells
+        if last:  # it must be quick, which only an earlier check can tell
             return self._seconds is not None and self._seconds < LAST_LIMIT / 2
         if self._under_way:
             return False
         return self._seconds is None or (snapshot.on_tmpfs and self._clock.monotonic() >= self._next)
 
     async def _checked(self, snapshot: Snapshot, *, last: bool) -> CheckReport | None:
-        """None when it would take too long."""
+        """Run the check. Returns None if it takes too long."""
         started, report = self._clock.monotonic(), None
         with anyio.move_on_after(LAST_LIMIT if last else LIMIT):
             report = await self._checker.check(snapshot.path, self._mode, None if last else _resting())
@@ -123,7 +123,7 @@ class SnapshotCheck:
         return report
 
     async def _difference(self, snapshot: Snapshot, report: CheckReport, *, last: bool) -> SidecarError | None:
-        """What is wrong when a table that cannot be read in a snapshot is whole in the live database."""
+        """The error if a table that cannot be read in a snapshot can be read in the live database."""
         if not report.unreadable or (self._known and self._known.unreadable == report.unreadable):
             return None
         if await self._checker.unreadable_live(self._database.path, None if last else _resting()):
@@ -139,7 +139,7 @@ class SnapshotCheck:
 
 
 def _resting() -> YieldToApp:
-    """Pause the check for most of the time, so that the app does not notice it."""
+    """Pause the check most of the time, so that it does not affect the app."""
     rested = time.monotonic()
 
     def rest(sleep: Callable[[float], bool]) -> None:

@@ -1,4 +1,4 @@
-"""The database to be backed up: whether it is there, what changed since the last restore point, and copies of it."""
+"""The database to be backed up: whether it exists, whether it changed since the last restore point, and copies of it."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,7 +16,7 @@ from sidecar.status import Kind, Status
 
 
 class Source:
-    """One local database and its changes that no restore point holds."""
+    """One local database and its changes that are in no restore point."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class Source:
         check: SnapshotCheck | None = None,
         stream: Stream | None = None,
     ) -> None:
-        """`check` is SQLite's check of the copies; `stream` has the commits in between."""
+        """`check` runs SQLite's check on copies; `stream` publishes the commits in between."""
         self.stream = stream
         self.database = database
         self._check = check
@@ -39,11 +39,11 @@ class Source:
         self._inode: int | None = None
 
     def signature(self) -> Signature | None:
-        """The stat signature of the files; None when there is no database, or one of zero bytes."""
+        """The stat signature of the files; None if there is no database, or an empty file."""
         return self._snapshotter.signature(self.database.path)
 
     def observe(self) -> None:
-        """Note, by stat alone, whether the database has changes that no restore point holds, and since when."""
+        """Record, by stat alone, whether the database has changes that are in no restore point, and since when."""
         self._observe_links()
         signature = self.signature()
         if signature is None:
@@ -54,7 +54,7 @@ class Source:
         self._changes.observe(signature, self._clock.now())
 
     def _observe_links(self) -> None:
-        """Report other names of the database: what is written under one has a WAL of its own, and cannot be protected."""
+        """Report other names of the database: writes under another name use another WAL and cannot be protected."""
         links, name = describe_links(self.database.path), self.database.name
         if links is None:
             self._report.remarks.pop(name, None)
@@ -63,16 +63,16 @@ class Source:
             self._report.remarks[name] = links
 
     def changed_since(self, signature: Signature) -> bool:
-        """Whether files with this signature may contain changes that the store does not hold."""
+        """Whether files with this signature may contain changes that are not in the store."""
         return self._changes.has_changes(signature)
 
     def changed(self) -> bool:
-        """Whether the database may contain changes that no restore point holds, not even a diverged one."""
+        """Whether the database may contain changes that are in no restore point, not even a diverged one."""
         signature = self.signature()
         return signature is not None and self.changed_since(signature)
 
     async def check(self, snapshot: Snapshot, *, last: bool, later: Unchecked | None) -> CheckReport | None:
-        """What is known of the content of a copy. Raises `SidecarError` for one that must not be published."""
+        """What is known about the content of a copy. Raises `SidecarError` if it must not be published."""
         return await self._check.report(snapshot, last=last, later=later) if self._check else None
 
     async def check_later(self, snapshot: Snapshot) -> SidecarError | None:
@@ -93,7 +93,7 @@ class Source:
     def begin(self, *, restored: bool, check: CheckReport | None = None) -> None:
         """Start from the database as it is now.
 
-        `restored` means that it was just restored and has no changes of its own; `check` is what is known of it then.
+        `restored`: it was just restored and has no changes of its own; `check` is what is known about it.
         """
         if check and self._check:
             self._check.start_from(check)
@@ -104,9 +104,9 @@ class Source:
 
     @asynccontextmanager
     async def copy(self, keeper: AsyncExitStack | None = None) -> AsyncIterator[Snapshot]:
-        """Take a snapshot for a restore point; call `protected` once the store has it. Raises as `Snapshotter.snapshot`.
+        """Take a snapshot for a restore point; call `protected` once it is stored. Raises what `Snapshotter.snapshot` raises.
 
-        It is removed at the end of the block, or with `keeper` when that is closed.
+        It is removed at the end of the block, or if `keeper` is given, when that is closed.
         """
         self._changes.begin_copy()
         try:
@@ -120,29 +120,29 @@ class Source:
             self._changes.discard_copy()
 
     def protected(self) -> None:
-        """Record that a restore point holds the last copy. Changes since the copy are not protected."""
+        """Record that a restore point has the last copy. Changes since the copy are not protected."""
         self._changes.mark_copy_held()
         if self.stream:
             self.stream.copied()
 
     def held_at(self, instant: datetime) -> None:
-        """Record that there is a restore point of this instant, from which the database may descend."""
+        """Record that there is a restore point from this time, from which the database may descend."""
         self._changes.mark_held_at(instant)
 
     def streamed(self, at: datetime) -> None:
-        """Record that a stream, which can be restored, has everything that was committed by this instant."""
+        """Record that a stream that can be restored has everything that was committed by this time."""
         self._changes.mark_streamed(at)
 
     def kept_aside(self, snapshot: Snapshot) -> None:
-        """Record that the store has this snapshot, though not as a restore point of the main line."""
+        """Record that the store has this snapshot, but not as a restore point of the main line."""
         self._changes.mark_kept(snapshot.signature)
 
     def unprotected(self, since: datetime) -> None:
-        """Record that the restore point of this instant is damaged or gone: later changes are not protected."""
+        """Record that the restore point from this time is damaged or gone: later changes are not protected."""
         self._changes.mark_lost(since)
 
     def _notice_replaced(self, inode: int) -> None:
-        """Report a file that was replaced: an app that still has the former one open writes to it, and no backup sees that."""
+        """Report a file that was replaced: an app may still write to the old file, which is in no backup."""
         before, self._inode = self._inode, inode
         if before in {None, inode}:
             return
