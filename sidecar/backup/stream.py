@@ -19,6 +19,7 @@ from sidecar.status import Kind, Status
 
 ENDED_KEPT = 100  # streams that a snapshot may have begun in
 LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
+TICK = 0.02  # seconds: files are dated with the last tick of the kernel's clock, so a later write may seem to be older
 BEGUN = "a stream has begun, which is entered through a restore point"
 ENDED = "a stream was cut, and the next one does not begin yet"
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
@@ -129,7 +130,8 @@ class Stream:
         try:
             with suppress(StreamCut):  # what was captured before it is published all the same
                 await self._feed.flush()
-            await self._collect(writer, 0.0)
+            with suppress(StreamCut):
+                await self._collect(writer, 0.0)
             await writer.publish()
         except (SidecarError, StreamCut) as error:
             log.warning("end of the stream not published", database=self.database.name, error=str(error))
@@ -194,7 +196,7 @@ class Stream:
                 await self._options.pace.turn()
                 with suppress(StreamCut):  # told again, once what came before it is published
                     await self._collect(writer, 0.0)
-            looked = self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._looked)
+            looked = self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._looked + TICK)
             await writer.publish()
             if self._status.protects:
                 streamed(looked)

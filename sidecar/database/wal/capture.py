@@ -1,10 +1,9 @@
 """Following databases from the event loop: one `Capture` for the process, one `Feed` for each database."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.worker import Track, Worker
+from sidecar.log import log
 from sidecar.model import LogPosition
 
 _AGAIN = 0.02  # seconds until what is locked is tried again
@@ -63,12 +63,19 @@ class Capture:
         """Databases are followed inside this context; leaving it closes them all."""
         async with BlockingPortal() as portal, anyio.create_task_group() as group:
             self._portal, self._worker = portal, Worker()
-            group.start_soon(partial(to_thread.run_sync, self._worker.run, limiter=CapacityLimiter(1)))
+            group.start_soon(self._follow, self._worker)
             try:
                 yield
             finally:
                 self._worker.stop()
                 self._worker = None
+
+    @staticmethod
+    async def _follow(worker: Worker) -> None:
+        try:
+            await to_thread.run_sync(worker.run, limiter=CapacityLimiter(1))
+        except Exception:  # a bug here must stop neither the app nor the backups; every stream is cut
+            log.exception("following failed: nothing is streamed until the next start")
 
     def feed(self, path: Path) -> "Feed":
         """The feed of a database: one and the same for each path."""
@@ -82,7 +89,7 @@ class Capture:
         return self._worker
 
     async def call(self, work: Callable[[Worker], T]) -> T:
-        """Do something in the thread that follows. Raises what it raises."""
+        """Do something in the thread that follows. Raises what it raises, and `StreamCut` when a bug has ended the thread."""
         done, outcome = anyio.Event(), list[tuple[T | None, BaseException | None]]()
         worker = self.worker
 
@@ -93,7 +100,10 @@ class Capture:
                 outcome.append((None, error))
             self.tell(done.set)
 
-        worker.put(order)
+        try:
+            worker.put(order)
+        except RuntimeError as ended:
+            raise StreamCut(CutCause.ERROR, str(ended)) from ended
         await done.wait()
         result, error = outcome[0]
         if error:
@@ -177,7 +187,8 @@ class Feed:
 
     async def stop(self) -> None:
         """Close the database. What was captured before can still be taken; call `flush` first to have it all."""
-        await self._capture.call(lambda worker: worker.remove(self.path))
+        with suppress(StreamCut):  # then it is closed already
+            await self._capture.call(lambda worker: worker.remove(self.path))
         if self._track and self._track.cut is None:
             self._track.cut = StreamCut(CutCause.STOPPED, f"{self.path} is not followed any more")
 

@@ -134,7 +134,9 @@ class Worker:
             with self._putting:
                 self._ended = True
             self._obey()
-            for path in list(self._tracks):
+            for path, track in list(self._tracks.items()):
+                track.cut = track.cut or StreamCut(CutCause.ERROR, f"{path} is not followed any more")
+                track.on_news()
                 self.remove(path)
             self._wakeups.close()
 

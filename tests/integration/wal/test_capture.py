@@ -1,5 +1,6 @@
 """Feeds: commits reach the event loop, and what ends a stream does after them."""
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from sidecar.database import standard_driver
 from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut, worker
+from sidecar.database.wal.wakeups import Wakeups
 from tests.harness.sql_process import NEW, SqlProcess
 from tests.integration.wal.replica import DRIVER
 
@@ -51,6 +53,30 @@ async def test_commits_are_taken_as_they_are_made(tmp_path: Path) -> None:
             assert [each.number for each in batch.commits] == [3]
             assert batch.end.frame == feed.index().frame
             assert feed.status.commits == 3
+
+
+async def test_a_bug_in_the_thread_cuts_the_streams_and_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Around it are the app, the backups, and the final backup."""
+
+    def broken(_self: Wakeups, _seconds: float) -> set[Path]:
+        raise OSError(errno.EIO, "no more")
+
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path) as feed:
+            app.run(INSERT)
+            await feed.flush()
+            monkeypatch.setattr(Wakeups, "wait", broken)
+            with anyio.fail_after(20), pytest.raises(StreamCut, match="not followed any more"):
+                while True:
+                    await feed.take(5)
+            for ask in (feed.flush, feed.present().__aenter__, feed.begin):
+                with pytest.raises(StreamCut):
+                    await ask()
+            await feed.stop()
 
 
 async def test_a_snapshot_finds_its_commit(tmp_path: Path) -> None:
