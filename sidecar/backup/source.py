@@ -109,6 +109,8 @@ class Source:
         It is removed at the end of the block, or if `keeper` is given, when that is closed.
         """
         self._changes.begin_copy()
+        if self.stream:
+            self.stream.copying()
         try:
             async with AsyncExitStack() as own:
                 stack = own if keeper is None else keeper

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sidecar.backup.pace import Cuts
 from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
-from sidecar.database.wal import CutCause, NotStreamable, StreamCut
+from sidecar.database.wal import CutCause, NotStreamable, Stamps, StreamCut
 from sidecar.errors import LeaseLost, SidecarError
 from sidecar.host import Clock
 from sidecar.lease import StreamRecord
@@ -50,6 +51,7 @@ class Stream:
         self._clock = clock
         self._cuts = Cuts(options.rest.total_seconds())
         self._start = StreamStart(None, None, None)
+        self._boot: _Boot | None = None
         self._writer: StreamWriter | None = None
         self._ended: dict[int, str] = {}  # the names of former streams, by the run of the feed
         self._distrusted: StreamCut | None = None
@@ -67,6 +69,8 @@ class Stream:
             writer = await self._follow(origin)
         except (NotStreamable, StreamCut) as reason:
             self._inactive(str(reason))
+            if origin and (stamps := await self._feed.at_rest()):
+                self._boot = _Boot(origin, stamps)
             return StreamRecord(None, end)
         await writer.named()
         return StreamRecord(str(writer.name), end)
@@ -113,6 +117,11 @@ class Stream:
         self._mixed = self._mixed or (found.cut is not None and _is_mixed(found.cut, found.wal_frames))
         return MIXED if self._mixed else ""
 
+    def copying(self) -> None:
+        """A copy for a restore point is begun. If nothing is followed, a later stream does not continue what it contains."""
+        if self._writer is None:
+            self._boot = None
+
     def copied(self) -> None:
         """A restore point has that copy."""
         self._mixed = False
@@ -147,12 +156,25 @@ class Stream:
         """Whether a segment is under way whose outcome is not known: nobody else may begin to write yet."""
         return self._writer is not None and self._writer.unsettled
 
-    async def _follow(self, after: Origin | None) -> StreamWriter:
-        """Raises `NotStreamable` and `StreamCut`."""
+    async def _follow_late(self) -> StreamWriter:
+        """Follow what the app uses already: from the boot on where nothing can have been missed, else from now on."""
+        if boot := self._boot:
+            try:
+                return await self._follow(boot.origin, boot)
+            except StreamCut as cut:
+                self._boot = None
+                log.debug("stream begins anew", database=self.database.name, reason=str(cut))
+        return await self._follow(None)
+
+    async def _follow(self, after: Origin | None, boot: "_Boot | None" = None) -> StreamWriter:
+        """With `boot`: from then on. Raises `NotStreamable` and `StreamCut`."""
         if reason := await self._gate.why_not():
             raise NotStreamable(reason)
         self._cuts.began(self._clock.monotonic())  # an attempt that is cut counts, or the next would follow at once
-        await self._feed.begin()
+        await self._feed.begin(boot.stamps if boot else None)
+        if self._boot is not boot:  # a restore point comes in between
+            after = None
+        self._boot = None
         start, self._distrusted = self._start, None
         self._owed = False
         self._writer = self._write(StreamStart(start.term, start.above, after))
@@ -164,7 +186,7 @@ class Stream:
     async def _follow_when_possible(self, demand: Callable[[str], None]) -> StreamWriter:
         while True:
             try:
-                return await self._follow(None)
+                return await self._follow_late()
             except NotStreamable as reason:
                 self._inactive(reason.reason)
                 if self._owed:
@@ -245,9 +267,20 @@ class Stream:
             f"the last one: {self._status.last_cut}"
         )
         hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
-        self._report.report(self.database.name, message, hint, Kind.NOTICE)
+        asked_for = self._status.setting == "on"
+        if asked_for:
+            self._report.report(self.database.name, message, hint, Kind.NOTICE)
         error = self._status.last_cut
-        log.warning("streaming rests", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
+        tell = log.warning if asked_for else log.info
+        tell("streaming rests", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Boot:
+    """Where a boot has left a database: what it contained then, and its file, whose log had nothing more."""
+
+    origin: Origin
+    stamps: Stamps
 
 
 def _is_mixed(cut: StreamCut, frames: int) -> bool:

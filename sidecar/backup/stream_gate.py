@@ -1,8 +1,8 @@
 """Whether the commits of a database may be streamed now, without the app noticing.
 
 While we have a database open, an app that sets another journal mode than WAL, or `locking_mode=EXCLUSIVE`, is told "database
-is locked". An app that chose WAL itself will hardly do that. One whose database sidecar switched may do it whenever it
-opens it: there nothing is streamed until it has used the database for a while and left it in WAL mode.
+is locked". Apps do that when they open their database. So nothing is streamed until the app has used it for a while and left
+it in WAL mode: for longer where not the app but sidecar chose that mode.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,9 @@ from sidecar.units import format_duration
 
 NOT_WAL = "the database is not in WAL mode"
 LOCKED = "a program has the database for itself alone (PRAGMA locking_mode=EXCLUSIVE)"
-UNUSED = "the app has not opened the database yet"
+SWITCHED = "sidecar, not the app, chose WAL mode: "
 LEFT_WAL = "the database was in another journal mode after it had been in WAL mode"
+SETTLING = timedelta(seconds=10)
 _PERSISTENT = 3  # looks: whoever closes a database has it for itself for a moment, too
 
 
@@ -49,16 +50,14 @@ def why_not(facts: Facts, interval: timedelta, *, always: bool) -> str:
         return NOT_WAL
     if always:
         return ""
-    if facts.chosen is WalBy.APP:
+    switched = facts.chosen is WalBy.SIDECAR
+    settling = interval if switched else min(SETTLING, interval)
+    if facts.used is not None and facts.used >= settling.total_seconds():
         return ""
-    if facts.chosen is None:  # the first start: an app that left it in WAL mode has chosen that
-        return UNUSED if facts.used is None else ""
-    if facts.used is None or facts.used < interval.total_seconds():
-        return (
-            "sidecar, not the app, chose WAL mode: streaming begins once the app has opened the database and left it in "
-            f"WAL mode for {format_duration(interval)}; stream=on does not wait"
-        )
-    return ""
+    begins = (
+        f"streaming begins once the app has opened the database and left it in WAL mode for {format_duration(settling)}"
+    )
+    return f"{SWITCHED if switched else ''}{begins}; stream=on does not wait"
 
 
 class Gate:

@@ -8,6 +8,7 @@ from typing import Protocol
 from sidecar.database.findings import CheckReport
 from sidecar.database.wal.backlog import Batch
 from sidecar.database.wal.capture import FeedStatus
+from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.header import WalIndex
 from sidecar.model import LogPosition, Signature, Snapshot
 
@@ -81,8 +82,12 @@ class Feed(Protocol):
         """What it does at this moment."""
         ...
 
-    async def begin(self) -> LogPosition:
-        """Follow from the present state on. Raises `NotStreamable`, and `StreamCut` when that failed."""
+    async def begin(self, since: Stamps | None = None) -> LogPosition:
+        """Follow from the present state on, or from `since`. Raises `NotStreamable`, and `StreamCut` when that failed."""
+        ...
+
+    async def at_rest(self) -> Stamps | None:
+        """The state of a database that nobody has written to since it was closed; None where that is not known."""
         ...
 
     async def take(self, timeout: float) -> Batch:

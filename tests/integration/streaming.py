@@ -33,7 +33,9 @@ class Streaming:
         fence: Fence | None = None,
         holder: str = "web",
         limits: Limits | None = None,
+        always: bool = True,
     ) -> None:
+        """`always` is `stream=on`, else `auto`."""
         clock, self.fence = SystemClock(), fence or NoLease(store)
         self.database = Database("app.db", path)
         self.report = Status((self.database,), "", "0", clock.now)
@@ -44,7 +46,7 @@ class Streaming:
         self._options = StreamOptions(holder, DRIVER.version, timedelta(minutes=1), Pace(0.1, clock))
         self._lineage = Lineage(path, "", durable=False)
         self._clock = clock
-        gate = Gate(path, WalOrigins(), INTERVAL, clock, always=True)
+        gate = Gate(path, WalOrigins(), INTERVAL, clock, always=always)
         self.stream = Stream(self.database, self.feed, gate, self.writer, self._options, self.report, clock)
 
     def writer(self, start: StreamStart) -> StreamWriter:

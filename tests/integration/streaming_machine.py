@@ -5,6 +5,7 @@ Nothing runs in the background but the thread that follows: a test says when seg
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sidecar.daemon.booting import BootSequence
 from sidecar.database import WalOrigins
 from sidecar.database.driver import default_driver
 from sidecar.database.lineage import Lineage
-from sidecar.database.wal import Capture, CutCause, NotStreamable, StreamCut
+from sidecar.database.wal import Capture, CutCause, Glance, NotStreamable, StreamCut, glance
 from sidecar.host.clock import SystemClock
 from sidecar.model import Database
 from sidecar.repository.increments import Increments
@@ -37,8 +38,12 @@ class HastyClock(SystemClock):
 
 
 class StreamingMachine(Machine):
-    """Make it with `streaming`. `stream` is that of its one database."""
+    """Make it with `streaming`. `stream` is that of its one database.
 
+    With `late` it is followed once the app has it open, as with `stream=auto`; the app, in this process, says so in `used`.
+    """
+
+    late = used = False
     stream: Stream
     final: FinalBackup
     holder: str
@@ -51,7 +56,8 @@ class StreamingMachine(Machine):
         clock = HastyClock()
         options = StreamOptions(self.holder, capture.driver.version, hour, pace)
         increments = Increments(self.store)
-        gate = Gate(self.database.path, WalOrigins(), hour, clock, always=True)
+        interval = timedelta(0) if self.late else hour
+        gate = Gate(self.database.path, WalOrigins(), interval, clock, always=not self.late, look=self._look)
         self.stream = Stream(
             self.database,
             feed,
@@ -84,7 +90,7 @@ class StreamingMachine(Machine):
         writer = self.stream._writer
         if writer is None:
             try:
-                writer = await self.stream._follow(None)
+                writer = await self.stream._follow_late()
             except NotStreamable:
                 return
         await writer.named()
@@ -93,6 +99,10 @@ class StreamingMachine(Machine):
         await writer.publish()
         if self.streams.protects:
             self.backup.cycle.source.streamed(datetime.now().astimezone())
+
+    def _look(self, path: Path) -> Glance | None:
+        seen = glance(path)
+        return replace(seen, used=self.used) if seen else None
 
     async def cut(self) -> None:
         """Lose the continuity, and begin anew."""
@@ -105,11 +115,13 @@ class StreamingMachine(Machine):
 
 
 @asynccontextmanager
-async def streaming(store: ObjectStore, path: Path, holder: str | None = None) -> AsyncIterator[StreamingMachine]:
+async def streaming(
+    store: ObjectStore, path: Path, holder: str | None = None, *, late: bool = False
+) -> AsyncIterator[StreamingMachine]:
     """A machine whose database at `path` can be followed."""
     capture = Capture(default_driver())
     async with capture.running():
         machine = StreamingMachine(store, path, staging=path.parent, holder=holder, checked=False)
-        machine.holder = holder or "machine"
+        machine.holder, machine.late = holder or "machine", late
         machine.begin_with(capture)
         yield machine

@@ -38,7 +38,8 @@ class Killed(BaseException):
 class Life:
     """One life of a machine.
 
-    `does` is what happens in it: c(ommit), s(egments), p(oint), x (a cut). It is killed at the request with the number
+    `does` is what happens in it: c(ommit), s(egments), p(oint), x (a cut), k (a checkpoint of the app). With `late` nothing
+    is followed before the first of the segments, as where the app has to open its database first. It is killed at the request with the number
     `at`, if there are so many, `how`: before it, after it, or "late", which is a write that the store carries out later.
     Else it ends as `end` says.
     """
@@ -49,16 +50,18 @@ class Life:
     at: int
     how: str
     end: str
+    late: bool = False
 
 
 LIVES = st.builds(
     Life,
     machine=st.sampled_from("aab"),
     keeps_disk=st.booleans(),
-    does=st.text("cccsspx", min_size=1, max_size=8),
+    does=st.text("cccsspxk", min_size=1, max_size=8),
     at=st.integers(1, 120),
     how=st.sampled_from(["before", "after", "late"]),
     end=st.sampled_from(["killed", "suspended", "stopped"]),
+    late=st.booleans(),
 )
 
 
@@ -115,7 +118,7 @@ class World:
         self.store.time += TTL + timedelta(seconds=5)
         self.store.left, self.store.how = life.at, life.how
         try:
-            async with streaming(self.store, folder / NAME, name) as machine:
+            async with streaming(self.store, folder / NAME, name, late=life.late) as machine:
                 await self._run(life, machine, App(self, folder / NAME, f"{name}.{self.number}"), lives)
         except BaseException as error:
             if not _is_kill(error):
@@ -127,6 +130,7 @@ class World:
     async def _run(self, life: Life, machine: StreamingMachine, app: "App", lives: list[Life]) -> None:
         await machine.start()
         app.open()
+        machine.used = True
         try:
             self.trace.append(f"{life} has booted with {len(app.rows)} rows, the last {app.rows[-1:]}")
             self._require(app.rows)
@@ -161,6 +165,8 @@ class World:
                 done = await machine.backup.cycle.run() in {"published", "unchanged"}
             case "x":
                 await machine.cut()
+            case "k":
+                app.checkpoint()
         if done:
             self.protected = list(app.rows)
         self.trace.append(f"{step}: {self.protected[-1:]} protected")
@@ -224,6 +230,9 @@ class App:
         self.rows.append(row)
         self._world.states[row] = list(self.rows)
 
+    def checkpoint(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         self._connection.close()
 
@@ -249,6 +258,14 @@ async def run(lives: list[Life]) -> None:
         Life("a", keeps_disk=False, does="cpcs", at=0, how="", end="suspended"),
         Life("b", keeps_disk=False, does="cs", at=0, how="", end="killed"),
         Life("a", keeps_disk=True, does="xcs", at=0, how="", end="killed"),
+    ]
+)
+@example(
+    [
+        Life("a", keeps_disk=False, does="ccsp", at=0, how="", end="killed"),
+        Life("b", keeps_disk=False, does="ccscs", at=0, how="", end="killed", late=True),
+        Life("a", keeps_disk=False, does="cpccsc", at=0, how="", end="killed", late=True),
+        Life("b", keeps_disk=False, does="ckcs", at=0, how="", end="killed", late=True),
     ]
 )
 @given(st.lists(LIVES, min_size=1, max_size=5))

@@ -247,13 +247,18 @@ def test_a_day_without_a_restore_point_is_red_whatever_the_stream_has(status: St
     assert "a stream is no substitute for restore points" in verdict.reason
 
 
-def test_a_rest_after_repeated_cuts_needs_attention(status: Status, clock: FakeClock) -> None:
-    stream = streaming(status, clock, "auto")
+def test_a_rest_after_repeated_cuts_needs_attention_where_a_stream_is_asked_for(
+    status: Status, clock: FakeClock
+) -> None:
+    stream = streaming(status, clock)
     stream.active, stream.reason, stream.last_cut = False, "cut: the log was reset", "reset: the log was reset"
     stream.resting_until = clock.now() + timedelta(minutes=5)
     verdict = overall(status)
     assert (verdict.level, verdict.title) == (Level.ATTENTION, "Protected – needs attention")
     assert verdict.reason.endswith("after repeated cuts; the last one: reset: the log was reset")
+    stream.setting = "auto"
+    assert overall(status).level is Level.GOOD
+    stream.setting = "on"
     clock.advance(300)
     assert overall(status).level is Level.GOOD
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.backup import Gate
-from sidecar.backup.stream_gate import LEFT_WAL, LOCKED, NOT_WAL, UNUSED, Facts, why_not
+from sidecar.backup.stream_gate import LEFT_WAL, LOCKED, NOT_WAL, Facts, why_not
 from sidecar.database import WalOrigins, default_driver
 from sidecar.database.wal import Glance, unsuitable
 from sidecar.database.wal.descriptors import Stamps
@@ -18,7 +18,7 @@ from tests.fakes import FakeClock
 pytestmark = pytest.mark.anyio
 
 INTERVAL = timedelta(minutes=5)
-WAITS = "sidecar, not the app, chose WAL mode"
+WAITS, SETTLES = "sidecar, not the app, chose WAL mode", "streaming begins once the app has opened the database"
 APP, SIDECAR = WalBy.APP, WalBy.SIDECAR
 
 
@@ -28,10 +28,12 @@ APP, SIDECAR = WalBy.APP, WalBy.SIDECAR
         (Facts(is_wal=False), NOT_WAL, NOT_WAL),
         (Facts(is_wal=False, chosen=APP, used=9999), NOT_WAL, NOT_WAL),
         (Facts(locked=True, chosen=APP), LOCKED, LOCKED),
-        (Facts(chosen=APP), "", ""),  # from the boot on, before the app starts
-        (Facts(chosen=APP, used=0), "", ""),
-        (Facts(), UNUSED, ""),
-        (Facts(used=0), "", ""),  # it was the app that left it in WAL mode
+        (Facts(chosen=APP), SETTLES, ""),  # an app that sets another mode does so when it opens its database
+        (Facts(chosen=APP, used=9), SETTLES, ""),
+        (Facts(chosen=APP, used=10), "", ""),
+        (Facts(), SETTLES, ""),
+        (Facts(used=9), SETTLES, ""),
+        (Facts(used=10), "", ""),  # it was the app that left it in WAL mode
         (Facts(chosen=SIDECAR), WAITS, ""),
         (Facts(chosen=SIDECAR, used=0), WAITS, ""),
         (Facts(chosen=SIDECAR, used=299), WAITS, ""),
@@ -47,6 +49,11 @@ def test_the_decision(facts: Facts, auto: str, on: str) -> None:
         reason = why_not(facts, INTERVAL, always=always)
         assert reason.startswith(expected)
         assert bool(reason) == bool(expected)
+
+
+@pytest.mark.parametrize("chosen", [None, APP, SIDECAR])
+def test_a_short_interval_is_enough_for_every_app(chosen: WalBy | None) -> None:
+    assert not why_not(Facts(chosen=chosen, used=3), timedelta(seconds=3), always=False)
 
 
 @dataclass
@@ -78,27 +85,35 @@ def seen(tmp_path: Path) -> Seen:
     return found
 
 
-async def test_an_app_that_creates_its_database_in_wal_mode_is_streamed_once_it_is_there(seen: Seen) -> None:
+async def test_an_app_that_creates_its_database_in_wal_mode_is_streamed_soon(seen: Seen) -> None:
     gate = seen.gate()
     seen.glance = None
     assert not await gate.why_not()  # the follower says that there is none
     seen.is_now(used=True)
-    assert not await gate.why_not()
+    assert SETTLES in await gate.why_not()
     assert seen.origins.of(seen.path) is APP
-
-
-async def test_an_app_that_chose_it_before_is_streamed_before_it_starts(seen: Seen) -> None:
-    seen.origins.found_wal(seen.path)
-    assert not await seen.gate().why_not()
-
-
-async def test_without_a_record_the_app_must_open_its_database_first(seen: Seen) -> None:
-    gate = seen.gate()
-    assert await gate.why_not() == UNUSED
-    seen.origins.found_wal(seen.path)  # a copy of it was taken meanwhile
-    assert await gate.why_not() == UNUSED
-    seen.is_now(written=True)  # it opens and closes it between two looks
+    seen.clock.advance(10)
     assert not await gate.why_not()
+
+
+async def test_an_app_that_chose_it_before_must_open_its_database_first(seen: Seen) -> None:
+    """It may set another mode as it does so, and cannot while we have the database open."""
+    seen.origins.found_wal(seen.path)
+    gate = seen.gate()
+    seen.clock.advance(INTERVAL.total_seconds())
+    assert (await gate.why_not()).startswith(SETTLES)
+    seen.is_now(written=True)  # it opens and closes it between two looks
+    assert (await gate.why_not()).startswith(SETTLES)
+    seen.clock.advance(10)
+    assert not await gate.why_not()
+
+
+async def test_a_copy_of_ours_is_not_a_use_by_the_app(seen: Seen) -> None:
+    gate = seen.gate()
+    assert SETTLES in await gate.why_not()
+    seen.origins.found_wal(seen.path)
+    seen.clock.advance(INTERVAL.total_seconds())
+    assert SETTLES in await gate.why_not()
 
 
 async def test_a_switched_database_waits_for_one_interval_after_the_app_has_opened_it(seen: Seen) -> None:
@@ -154,6 +169,7 @@ async def test_a_lock_for_one_program_alone_counts_when_it_lasts(seen: Seen) -> 
         seen.is_now(exclusive=True, used=True)
         assert await gate.why_not() == LOCKED
     seen.is_now(used=True)
+    seen.clock.advance(10)
     assert not await gate.why_not()
     for _ in range(3):
         seen.is_now(exclusive=True, used=True)

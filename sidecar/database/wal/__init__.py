@@ -3,6 +3,7 @@
 from sidecar.database.wal.backlog import Backlog, Batch, Captured, fold
 from sidecar.database.wal.capture import Capture, Feed, FeedState, FeedStatus
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
+from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.eligibility import require_streamable, unsuitable
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.glance import Glance, glance
@@ -24,6 +25,7 @@ __all__ = [
     "Limits",
     "NotNow",
     "NotStreamable",
+    "Stamps",
     "StreamCut",
     "WalIndex",
     "fold",

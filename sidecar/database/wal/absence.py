@@ -11,6 +11,7 @@ from pathlib import Path
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.hold import Hold
+from sidecar.database.wal.rest import is_same
 
 _RACY = 1.0  # seconds: a later write within the same tick of the file system's clock would leave the same stamps
 
@@ -38,11 +39,3 @@ def is_back(path: Path, left: Stamps) -> bool:
     if is_same(path, left):
         return False
     raise StreamCut(CutCause.REPLACED, f"{path} was changed, and closed or replaced, before it could be followed again")
-
-
-def is_same(path: Path, left: Stamps) -> bool:
-    """Whether the file is as it was left, so that the log beside it is the first one since then."""
-    try:
-        return Stamps.of(path) == left
-    except OSError:
-        return False

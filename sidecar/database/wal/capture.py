@@ -14,11 +14,13 @@ from anyio.from_thread import BlockingPortal
 from sidecar.database.driver import Driver
 from sidecar.database.wal.backlog import Batch
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
+from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.eligibility import require_streamable
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.rest import at_rest
 from sidecar.database.wal.worker import Track, Worker
 from sidecar.log import log
 from sidecar.model import LogPosition
@@ -126,13 +128,17 @@ class Feed:
         self._track: Track | None = None
         self._news: anyio.Event | None = None
 
-    async def begin(self) -> LogPosition:
-        """Follow from now on; commits are counted from 1.
+    async def begin(self, since: Stamps | None = None) -> LogPosition:
+        """Follow from now on, or from when the database was at rest with these stamps; commits are counted from 1.
 
         Raises `NotStreamable` where that is not possible, `StreamCut` when it failed.
         """
         await to_thread.run_sync(require_streamable, self.path, self._capture.driver)
-        return await self._open(0, Follower.start)
+        return await self._open(0, lambda follower: follower.start(since))
+
+    async def at_rest(self) -> Stamps | None:
+        """The stamps of the database, from which it can be followed later; None where its log has commits, say."""
+        return await to_thread.run_sync(at_rest, self.path)
 
     async def resume(self, log: LogPosition, commits: int) -> LogPosition:
         """Go on after `log`, where commit `commits` was the last one. Raises `StreamCut` unless the log proves it."""

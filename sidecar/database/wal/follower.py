@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sidecar.database.driver import Driver
-from sidecar.database.wal.absence import is_back, is_same, leave
+from sidecar.database.wal.absence import is_back, leave
 from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Stamps
@@ -14,6 +14,7 @@ from sidecar.database.wal.hands import Hands, NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.hold import Counters, Hold
 from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.rest import is_same
 from sidecar.database.wal.tending import Situation, Step, Tending
 from sidecar.model import LogPosition
 
@@ -61,10 +62,16 @@ class Follower:
         hands = Hands(self.path, self._driver)
         self._hold = Hold(hands, self.backlog, self.limits, self.counters, commits)
 
-    def start(self) -> LogPosition:
-        """Begin: the snapshot of the held hand is exactly the position. Raises `StreamCut`."""
+    def start(self, since: Stamps | None = None) -> LogPosition:
+        """Begin: the snapshot of the held hand is exactly the position. Raises `StreamCut`.
+
+        With `since` all that was committed since the database was at rest then is captured, and waits in `backlog`.
+        """
         with self._ending():
-            self.hold.start()
+            if since:
+                self.hold.start_at_first_frame(lambda: is_same(self.path, since))
+            else:
+                self.hold.start()
         return self.position
 
     def resume(self, log: LogPosition) -> list[Captured]:
