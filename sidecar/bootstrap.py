@@ -54,6 +54,7 @@ from sidecar.host import (
     to_become,
 )
 from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
+from sidecar.log import log
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
 from sidecar.progress import Show, progress_log
@@ -231,6 +232,8 @@ class Services:
         for each in self.status.databases.values():
             each.stream.setting, each.stream.reason = settings.stream, reason or "the daemon is starting"
         if reason:
+            if settings.stream != "off":
+                log.info("not streaming", reason=reason)
             return Streams({})
         self.status.stream_interval = settings.stream_interval
         capture = Capture(self.driver)

@@ -13,7 +13,7 @@ from sidecar.backup.pace import Pace
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
-from sidecar.backup.stream_gate import Gate
+from sidecar.backup.stream_gate import Gate, settling
 from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "StreamWriter",
     "build_backup",
     "build_stream",
+    "settling",
     "shown_in",
 ]

@@ -23,6 +23,7 @@ LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, a
 TICK = 0.02  # seconds: files are dated with the last tick of the kernel's clock, so a later write may seem to be older
 BEGUN = "a stream has begun, which is entered through a restore point"
 ENDED = "a stream was cut, and the next one does not begin yet"
+_UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does what it can hardly do beside us
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
 
 
@@ -235,14 +236,16 @@ class Stream:
     async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:
         """Publish what came before, and pause. What follows is a new stream, entered through a restore point."""
         mixed = bool(self.suspicion)
-        if cut.cause is CutCause.EXCLUSIVE:
+        expected = self._status.setting != "on" and cut.cause in _UNWELCOME
+        if cut.cause in _UNWELCOME:
             self._gate.refuse(str(cut))
         self._status.cuts[cut.cause] += 1
         self._status.last_cut, self._status.last_cut_at = f"{cut.cause}: {cut}", self._clock.now()
         hint = "a restore point follows, and a new stream; nothing that was committed is lost while this machine lives"
         if mixed:
             hint = f"{REPLACING}; {hint}"
-        log.warning("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
+        tell = log.info if expected else log.warning
+        tell("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
         if self._writer:
             with suppress(StreamCut):
                 await self._writer.publish()

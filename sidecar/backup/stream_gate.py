@@ -50,14 +50,18 @@ def why_not(facts: Facts, interval: timedelta, *, always: bool) -> str:
         return NOT_WAL
     if always:
         return ""
-    switched = facts.chosen is WalBy.SIDECAR
-    settling = interval if switched else min(SETTLING, interval)
-    if facts.used is not None and facts.used >= settling.total_seconds():
+    needed = settling(facts.chosen, interval)
+    if facts.used is not None and facts.used >= needed.total_seconds():
         return ""
     begins = (
-        f"streaming begins once the app has opened the database and left it in WAL mode for {format_duration(settling)}"
+        f"streaming begins once the app has opened the database and left it in WAL mode for {format_duration(needed)}"
     )
-    return f"{SWITCHED if switched else ''}{begins}; stream=on does not wait"
+    return f"{SWITCHED if facts.chosen is WalBy.SIDECAR else ''}{begins}; stream=on does not wait"
+
+
+def settling(chosen: WalBy | None, interval: timedelta) -> timedelta:
+    """For how long the app must have used its database in WAL mode."""
+    return interval if chosen is WalBy.SIDECAR else min(SETTLING, interval)
 
 
 class Gate:

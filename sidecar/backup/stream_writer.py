@@ -14,7 +14,7 @@ from sidecar.errors import DamagedSegment, LeaseLost, SidecarError, Transient
 from sidecar.host import Clock
 from sidecar.lease import Fence, StreamRecord
 from sidecar.log import log
-from sidecar.model import Database, ObjectInfo, Origin, Timestamp
+from sidecar.model import Database, ObjectInfo, Origin, Position, Timestamp
 from sidecar.repository.increments import Increments
 from sidecar.repository.keys import StreamName
 from sidecar.status import Status
@@ -85,8 +85,9 @@ class StreamWriter:
                 self._fence.streamed(self._database.name, StreamRecord(str(name), self._start.term))
                 self._segmenter = Segmenter(self._identity(str(name)), clock)
                 self._status.name = str(name)
-                after = str(self._start.after) if self._start.after else None
-                log.info("stream begun", database=self._database.name, stream=str(name), after=after)
+                log.info(
+                    "stream begun", database=self._database.name, stream=str(name), after=_named(self._start.after)
+                )
             return self._segmenter
 
     async def named_eventually(self) -> None:
@@ -191,3 +192,9 @@ class StreamWriter:
             waiting.append(self._segmenter.oldest)
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._status.pending_since = now - timedelta(seconds=monotonic - min(waiting)) if waiting else None
+
+
+def _named(origin: Origin | None) -> str | None:
+    if isinstance(origin, Position):
+        return f"{origin.stream}/{origin.commit}"
+    return origin.key if origin else None

@@ -7,10 +7,12 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.machine import Machine
 from tests.harness.eventually import eventually
 from tests.harness.sidecar_process import SidecarProcess
-from tests.harness.sql_process import OLD, SqlProcess
+from tests.harness.sql_process import NEW, OLD, SqlProcess
 
 INSERT = "INSERT INTO t VALUES (randomblob(100))"
 STREAMING = '"event": "stream begun"'
@@ -21,6 +23,13 @@ WAITS = "sidecar, not the app, chose WAL mode"
 def streaming(machine: Machine, *command: str, interval: str = "1h", prefix: tuple[str, ...] = ()) -> SidecarProcess:
     """A daemon. Without a command its app runs elsewhere, and is not waited for at the end."""
     return machine.run(*command, prefix=prefix, stream="auto", stream_interval="100ms", interval=interval, drain="0s")
+
+
+def flipping(path: Path, milliseconds: int) -> tuple[str, ...]:
+    """An app that writes in two journal modes when it starts, and says so."""
+    create, insert = "CREATE TABLE IF NOT EXISTS t(a)", "INSERT INTO t VALUES (1)"
+    statements = f"PRAGMA journal_mode=DELETE; {create}; {insert}; PRAGMA journal_mode=WAL; {insert}"
+    return "sh", "-c", f'sqlite3 {path} ".timeout {milliseconds}" "{statements}" && exec sleep 60'
 
 
 def rows(path: Path) -> int:
@@ -44,11 +53,12 @@ def restored_after_kill(machine: Machine, process: SidecarProcess) -> int:
 
 
 def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
-    """
-    1. The app creates its database beside a running daemon: streamed at once.
+    """Nothing is streamed before the app has used its database for 10 s, which is why this takes 40 s.
+
+    1. The app creates its database beside a running daemon.
     2. It opens and closes its database for each write, and never waits or fails. kill -9: every commit is in the store.
-    3. The next daemon streams before the app is there. Its app has the limit of descriptors that we were given, and the
-       daemon has more.
+    3. Another machine streams what its app commits from the start on, without another restore point. kill -9: every commit
+       is in the store.
     """
     with streaming(local) as process:
         process.wait_for_log("there is no database")
@@ -66,16 +76,61 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
             wait_streamed(process, 80)
             assert not process.metric("sidecar_stream_cuts_total")
         assert restored_after_kill(local, process) == 80
+    local.lose_disk()
+    with streaming(local, "sleep", "60") as process:
+        process.wait_ready()
+        with SqlProcess(local.database, wait=0) as app:
+            app.script(INSERT, INSERT)
+            process.wait_for_log(r'"stream begun".*"after": "[^"]*/80"')
+            app.run(INSERT)
+            wait_streamed(process, 3)
+            assert process.metric("sidecar_backups_total", outcome="published") in {None, 0}
+        assert restored_after_kill(local, process) == 83
+
+
+def test_the_app_has_the_limit_of_descriptors_that_we_were_given(local: Machine) -> None:
+    """And the daemon has more, before it streams anything."""
     limit = ("sh", "-c", f'ulimit -Sn {DESCRIPTORS}; exec "$@"', "sh")
     with streaming(local, "sh", "-c", "echo limit $(ulimit -Sn); exec sleep 60", prefix=limit) as process:
         process.wait_for_log(f"limit {DESCRIPTORS}\n")
-        output = process.output()
-        assert STREAMING in output
-        assert "not streaming" not in output
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         assert soft == min(1 << 16, hard) > DESCRIPTORS
         process.wait_ready()
         assert process.terminate() == 143
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5000])
+def test_an_app_that_leaves_wal_mode_at_every_start(local: Machine, milliseconds: int) -> None:
+    """And comes back: it can, whether or not we see it do so. `sqlite3` ends with an error if not."""
+    for boot in range(3):
+        with streaming(local, *flipping(local.database, milliseconds), interval="1s") as process:
+            process.wait_for_log("delete\\nwal\\n")
+            process.wait_for_log(f"{STREAMING}|in another journal mode")
+            assert "database is locked" not in process.output()
+            assert process.terminate() == 143
+        assert rows(local.restore_copy()) == 2 * boot + 2
+
+
+@pytest.mark.parametrize("library", [OLD, NEW])
+def test_an_app_that_opens_its_database_late_and_leaves_wal_mode(local: Machine, library: str) -> None:
+    """The daemon knows that the app has chosen WAL mode, and waits for it all the same."""
+    with SqlProcess(local.database) as app:
+        app.run("CREATE TABLE t(a)")
+        with streaming(local, interval="1s") as process:
+            process.wait_for_log(STREAMING)
+            app.close()
+            assert process.terminate() == 0
+    with streaming(local) as process:
+        process.wait_ready()
+        process.wait_for_log("streaming begins once the app has opened the database")
+        with SqlProcess(local.database, library, wait=0, rollback=True) as app:
+            for mode in ("delete", "wal", "truncate", "wal"):
+                assert app.run(f"PRAGMA journal_mode={mode}") == [[mode]]
+                app.run(INSERT)
+            app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
+        assert STREAMING not in process.output()
+        assert process.terminate() == 0
+    assert rows(local.restore_copy()) == 5
 
 
 def test_a_database_that_sidecar_has_switched(local: Machine) -> None:

@@ -27,11 +27,15 @@ async def test_whether_a_database_would_be_streamed(tmp_path: Path) -> None:
     assert (await said(path, stream="auto", lease="off")).startswith("ok: not streamed: lease=off: ")
     assert (await said(path, stream="on")).startswith("warning: not streamed: there is no database at ")
     write_note(path, "one")
-    assert await said(path, stream="auto") == "ok: would be streamed, a segment every 1s at most"
+    assert await said(path, stream="on") == "ok: would be streamed, a segment every 1s at most"
+    auto = await said(path, stream="auto")
+    assert auto == "ok: would be streamed, a segment every 1s at most, once the app has used it in WAL mode for 10s"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
     on = await said(path, stream="on")
     assert on.endswith("once the first backup has switched it from journal mode delete to WAL")
+    auto = await said(path, stream="auto")
+    assert auto.endswith(" to WAL, once the app has used it in WAL mode for 5m: sidecar chose that mode")
     kept = await said(path, stream="on", journal_mode="keep")
     assert kept.startswith("warning: not streamed: it is in journal mode delete, and journal_mode=keep")
     with closing(sqlite3.connect(path)) as connection:

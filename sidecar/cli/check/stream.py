@@ -4,6 +4,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from sidecar.backup import settling
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.database import Driver
@@ -12,6 +13,7 @@ from sidecar.database.wal import NotStreamable, require_streamable
 from sidecar.errors import SidecarError
 from sidecar.host import holder_of
 from sidecar.model import Database, WalBy
+from sidecar.settings import Settings
 from sidecar.units import format_duration
 
 
@@ -33,15 +35,20 @@ async def stream(services: Services, database: Database) -> Finding:
         return Finding(f"not known: {error.message}", missed)
     every = f"a segment every {format_duration(settings.stream_interval)} at most"
     if mode == "wal":
-        careful = settings.stream == "auto" and wal_by_recorded(database.path) is WalBy.SIDECAR
-        wait = (
-            f", once the app has used it in WAL mode for {format_duration(settings.interval)}: sidecar chose that mode"
-        )
-        return Finding(f"would be streamed, {every}{wait if careful else ''}")
+        return Finding(f"would be streamed, {every}{_wait(settings, wal_by_recorded(database.path))}")
     if settings.journal_mode == "keep":
         hint = "run PRAGMA journal_mode=WAL in the app"
         return Finding(f"not streamed: it is in journal mode {mode}, and journal_mode=keep: {hint}", missed)
-    return Finding(f"would be streamed, {every}, once the first backup has switched it from journal mode {mode} to WAL")
+    switched = f", once the first backup has switched it from journal mode {mode} to WAL"
+    return Finding(f"would be streamed, {every}{switched}{_wait(settings, WalBy.SIDECAR)}")
+
+
+def _wait(settings: Settings, chosen: WalBy | None) -> str:
+    """What `stream=auto` waits for, as the end of a sentence."""
+    if settings.stream != "auto":
+        return ""
+    reason = ": sidecar chose that mode" if chosen is WalBy.SIDECAR else ""
+    return f", once the app has used it in WAL mode for {format_duration(settling(chosen, settings.interval))}{reason}"
 
 
 def _journal_mode(driver: Driver, path: Path) -> str:
