@@ -6,10 +6,10 @@ import anyio
 
 from sidecar.backup.diverged import Diverged, DivergedLine, FencedState
 from sidecar.backup.loop import Backup
-from sidecar.documentation import WRITTEN_LATE
 from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.status import Kind, Problem, Status
+from sidecar.status.documentation import WRITTEN_LATE
 
 DIVERGED_RETRY_SECONDS = 30.0
 RETRY_FENCED_SECONDS = 2.0

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from sidecar import documentation
 from sidecar.log import log
+from sidecar.status import documentation
 
 SEPARATOR = "--"
 

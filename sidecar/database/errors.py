@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sidecar.documentation import LOCKED
 from sidecar.errors import ConfigurationError, DamagedDatabase, DatabaseBusy, NoRoom, SidecarError
 from sidecar.host import failed
+from sidecar.status.documentation import LOCKED
 
 # https://sqlite.org/rescode.html
 BUSY, LOCKED_TABLE, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, FULL = 5, 6, 7, 8, 9, 10, 11, 13

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.documentation import ANOTHER_NAME, OTHER_LOCKS
 from sidecar.errors import DatabaseBusy
 from sidecar.host import Identity, Opener, OpenFile, identity_of
 from sidecar.host.openers import openers
+from sidecar.status.documentation import ANOTHER_NAME, OTHER_LOCKS
 
 LOOKS = 6
 BETWEEN_LOOKS = 0.01

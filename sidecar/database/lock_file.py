@@ -9,10 +9,10 @@ import stat
 from pathlib import Path
 from typing import Literal
 
-from sidecar.documentation import OTHER_LOCKS
 from sidecar.errors import OtherLocks
 from sidecar.host import Seen, identity_of
 from sidecar.host.openers import openers
+from sidecar.status.documentation import OTHER_LOCKS
 
 Kind = Literal["directory", "file"]
 

@@ -17,12 +17,12 @@ from sidecar.database.lineage import posix_locks_seen
 from sidecar.database.lock_file import Kind, kind_of, kind_seen, lock_exists, lock_of, lock_was_there
 from sidecar.database.naming import require_own_name
 from sidecar.database.signature import signature_of
-from sidecar.documentation import OTHER_LOCKS
 from sidecar.errors import DatabaseBusy, OtherLocks
 from sidecar.host import Creation, Identity, identity_of, shows_locks
 from sidecar.host.openers import locks_exclude, shows_locks_in
 from sidecar.log import log
 from sidecar.model import FileStamp
+from sidecar.status.documentation import OTHER_LOCKS
 
 
 @dataclass(slots=True)

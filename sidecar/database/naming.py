@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from sidecar.documentation import ANOTHER_NAME
 from sidecar.errors import OtherLocks
 from sidecar.host.mounts import mounts
+from sidecar.status.documentation import ANOTHER_NAME
 
 
 def require_own_name(path: Path) -> None:

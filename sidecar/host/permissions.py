@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.documentation import OWNER_AND_MODE
 from sidecar.host.accounts import account_of
 from sidecar.host.files import opened_alone
 from sidecar.host.ownership import allows, opened_folder, require_sqlite
 from sidecar.log import log
 from sidecar.model import Account, Permissions
+from sidecar.status.documentation import OWNER_AND_MODE
 
 # Called with the database's path, what was recorded, and the restored file before it has that path.
 Entrust = Callable[[Path, Permissions | None, Path], None]

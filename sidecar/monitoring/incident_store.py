@@ -19,12 +19,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import quote
 
-from sidecar import documentation
 from sidecar.errors import NotFound, PreconditionFailed, SidecarError
 from sidecar.log import log
 from sidecar.model import IfAbsent, IfMatch, Timestamp
 from sidecar.repository import Catalog
-from sidecar.status import LOOK_FOR, Kind, Problem, covers, digests_of, is_open, single_finding
+from sidecar.status import LOOK_FOR, Kind, Problem, covers, digests_of, documentation, is_open, single_finding
 from sidecar.storage import ObjectStore
 
 ATTEMPTS = 3

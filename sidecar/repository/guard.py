@@ -1,6 +1,5 @@
 """The check before a publish: if a snapshot looks as if data had been lost, an earlier restore point is held."""
 
-from sidecar import documentation
 from sidecar.errors import NotFound, StoreUnavailable
 from sidecar.host import Clock
 from sidecar.log import log
@@ -8,7 +7,7 @@ from sidecar.model import Snapshot
 from sidecar.repository.newest import KnownPoint
 from sidecar.repository.suspicion import Extent, LossMemory, Sized, Suspicion
 from sidecar.repository.tags import RestorePointTags
-from sidecar.status import Status
+from sidecar.status import Status, documentation
 
 REPLACING = "remove -wal and -shm before you replace a database file, or set stream=off"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar import documentation
 from sidecar.database import Lineage, Marker, Snapshotter, require_posix_locks
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, DatabaseBusy
 from sidecar.host import Clock, local_errors, make_directory, require_writable
@@ -22,7 +21,7 @@ from sidecar.restore.placement import Placement
 from sidecar.restore.reached import Reached
 from sidecar.restore.recovery import Recovery
 from sidecar.restore.survey import Situation, Survey
-from sidecar.status import Status, format_findings
+from sidecar.status import Status, documentation, format_findings
 
 
 @dataclass(frozen=True, slots=True)

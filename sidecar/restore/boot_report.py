@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidecar import documentation
 from sidecar.database import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.log import log
@@ -13,7 +12,7 @@ from sidecar.repository.catalog import Streamed
 from sidecar.repository.history import format_side_line
 from sidecar.restore.reached import Reached, format_instant, format_reached
 from sidecar.restore.recovery import Recovered
-from sidecar.status import HINT, Kind, Problem, Status, record_findings
+from sidecar.status import HINT, Kind, Problem, Status, documentation, record_findings
 
 FALLBACK_HINT = (
     "`sidecar verify --all` shows which restore points are good; a bucket with versioning may still have the undamaged one: "

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
-from sidecar import documentation
+from sidecar.status import documentation
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 

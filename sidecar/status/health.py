@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sidecar import documentation
+from sidecar.status import documentation
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 

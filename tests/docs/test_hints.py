@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import sidecar
-from sidecar import documentation
+from sidecar.status import documentation
 from tests.docs import DOCS
 from tests.docs.blocks import ALERTS
 from tests.docs.markdown import Page

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
-from sidecar.documentation import OWNER_AND_MODE
 from sidecar.errors import DamagedRestorePoint
 from sidecar.host import (
     account_of,
@@ -18,6 +17,7 @@ from sidecar.host import (
     unsaid_user,
 )
 from sidecar.model import Account, Database, Permissions, RestorePoint
+from sidecar.status.documentation import OWNER_AND_MODE
 
 
 async def owner(services: Services, database: Database, newest: RestorePoint | None) -> Finding:
