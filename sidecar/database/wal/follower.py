@@ -105,8 +105,10 @@ class Follower:
             and hold.hands.look() == self._seen
         )
 
-    def look(self, *, thorough: bool = False) -> None:
+    def look(self, *, thorough: bool = False) -> bool:
         """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`.
+
+        False if somebody had a lock: then what was committed is captured by a later look.
 
         A `thorough` look also sees at once, and not within a second, that a file was replaced.
         """
@@ -116,6 +118,8 @@ class Follower:
                     self._look(self.hold, thorough)
             except NotNow:  # what is held stays held, so nothing can be missed
                 self.hold.parked = False
+                return False
+        return True
 
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""

@@ -23,13 +23,17 @@ EAGER = 0.5  # seconds
 
 @dataclass(eq=False, slots=True)
 class Track:
-    """A database that is followed, or was until `cut`. `on_news` is called in the worker's thread."""
+    """A database that is followed, or was until `cut`. `on_news` is called in the worker's thread.
+
+    `tried` and `looked` are monotonic times of looks: the last one, and the last one that saw all that was committed.
+    """
 
     path: Path
     follower: Follower
     on_news: Callable[[], None]
     cut: StreamCut | None = None
     due: float = 0.0
+    tried: float = 0.0
     looked: float = 0.0
     eager_until: float = 0.0
     warned: bool = False
@@ -41,11 +45,15 @@ class Track:
 
     def look(self, now: float, *, thorough: bool = False) -> None:
         """Look once. A cut closes the database."""
-        if thorough or not self.follower.is_quiet(now):
-            with suppress(StreamCut):
-                self.attempt(lambda: self.follower.look(thorough=thorough))
-                self._warn()
-        self.looked = now
+
+        def look() -> None:  # neither at a cut nor while the database is locked, all that was committed is captured
+            if (not thorough and self.follower.is_quiet(now)) or self.follower.look(thorough=thorough):
+                self.looked = now
+
+        self.tried = now
+        with suppress(StreamCut):
+            self.attempt(look)
+            self._warn()
         every = EVERY_PARKED if self.follower.parked else EVERY
         if self.follower.away and now < self.eager_until:
             every = EVERY_EAGER
@@ -157,7 +165,7 @@ class Worker:
         now = time.monotonic()
         if track.follower.away:
             track.eager_until = now + EAGER
-        if now - track.looked >= EVERY_EAGER:
+        if now - track.tried >= EVERY_EAGER:
             track.look(now, thorough=True)
         else:
-            track.due = min(track.due, track.looked + EVERY_EAGER)
+            track.due = min(track.due, track.tried + EVERY_EAGER)
