@@ -17,6 +17,7 @@ from sidecar.database.wal.frames import FRAME_HEADER, LOG_HEADER, Found
 from sidecar.database.wal.hands import Hands
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.hold import Hold
+from sidecar.database.wal.pin import Pin
 from sidecar.database.wal.proof import Mark
 from sidecar.model import LogPosition
 
@@ -99,18 +100,36 @@ def uncounted(patch: Patch) -> None:
     patch(proof, "require_complete", uncounting)
 
 
+def unpinned(patch: Patch) -> None:
+    """Nothing keeps the log while we stand aside; only the proofs notice."""
+    patch(Pin, "_set", lambda self, kind, slot: None)
+    patch(Pin, "_is_seen", lambda self, slot: True)
+
+
+def _unpinned_unproved(patch: Patch) -> None:
+    unpinned(patch)
+    without_proofs(patch)
+
+
 MUTANTS: dict[str, Callable[[Patch], None]] = {
     "nothing-held": _nothing_held_unproved,
+    "unpinned": _unpinned_unproved,
     "markers": commit_markers,
     "end-first": old_one_ended_first,
     "resume-by-position": resumed_by_position,
     "uncounted": uncounted,
 }
-SURVIVORS: dict[str, Callable[[Patch], None]] = {"nothing-held-proved": nothing_held, "strays": lambda patch: None}
+SURVIVORS: dict[str, Callable[[Patch], None]] = {
+    "nothing-held-proved": nothing_held,
+    "unpinned-proved": unpinned,
+    "strays": lambda patch: None,
+}
 # The properties of a mutant's rounds, besides busy writers.
 SETTINGS: dict[str, dict[str, Any]] = {
     "nothing-held": {"sample": 0.0},  # no snapshot is held
     "nothing-held-proved": {"sample": 0.0},
+    "unpinned": {"limits": {"soft_frames": 10}, "look_every": 0.01},
+    "unpinned-proved": {"limits": {"soft_frames": 10}, "look_every": 0.01},
     "markers": {"busy": None, "calm": False, "kill_all": 0.1},
     "end-first": {"look_every": 0.005},
     "resume-by-position": {"reopen": 0.7, "publish_every": 0.02, "busy": (0.005, 0.03), "look_every": 0.05},

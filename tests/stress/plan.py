@@ -17,6 +17,7 @@ _TUNINGS: tuple[dict[str, Any], ...] = (
     {"soft_frames": 20, "soft_seconds": 0.05, "idle_seconds": 0.2, "forced_bytes": 300_000, "forced_seconds": 0.3},
     {"soft_frames": 100, "idle_seconds": 0.5, "forced_bytes": 1_000_000, "forced_seconds": 1.0, "lone_seconds": 0.3},
     {"soft_frames": 5, "soft_seconds": 0.01, "idle_seconds": 0.1, "fold_bytes": 300_000, "lone_seconds": 0.05},
+    {"soft_frames": 3, "soft_tries": 1, "idle_seconds": 0.2, "aside_seconds": 0.3},
     {"soft_frames": 1_000_000, "idle_seconds": 1000.0, "fold_bytes": 50_000},
 )
 

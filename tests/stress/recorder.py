@@ -49,7 +49,7 @@ class Stream:
         began = json.loads((folder / "begin.json").read_text())
         log = LogPosition(bytes.fromhex(began["salts"]), began["frame"], tuple(began["checksum"]))
         stream = cls(folder, page_size_of(next(folder.glob("base-*"))), log, 0, first_prev(folder.name))
-        if segments := sorted(folder.glob("*.zst")):
+        if segments := sorted(folder.glob("[0-9]*.zst")):
             last = decode(segments[-1].read_bytes(), segments[-1].name)
             assert last.header.log
             stream.log, stream.commits, stream.prev = last.header.log, last.header.last, last.digest

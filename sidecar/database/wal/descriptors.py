@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.database.driver import OPENING
+from sidecar.database.wal.pin import Pin
 
 SUFFIXES = ("-wal", "-shm")
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
@@ -24,7 +25,7 @@ _PENDING, _READERS, _READERS_BYTES = (
     0x40000002,
     510,
 )  # who wants to be alone locks the first, then the others
-_CHECKPOINTER = 121  # of -shm, https://sqlite.org/walformat.html#wal_locks
+_CHECKPOINTER, _BACKFILLER = 121, 123  # of -shm, https://sqlite.org/walformat.html#wal_locks
 _DARWIN = sys.platform == "darwin"
 _FLOCK = struct.Struct("qqihh" if _DARWIN else "hhqqi4x")
 Inode = tuple[int, int]  # device and number
@@ -57,8 +58,10 @@ class Descriptors:
     wal: int
     shm: int
     inodes: tuple[Inode, ...] = field(init=False)
+    pin: Pin = field(init=False)
 
     def __post_init__(self) -> None:
+        self.pin = Pin(self.shm)
         self.inodes = tuple(_inode(each) for each in (self.database, self.wal, self.shm))
         _own.update((self.database, self.wal, self.shm))
 
@@ -91,6 +94,10 @@ class Descriptors:
         """Whether another process checkpoints, or waits in a checkpoint until readers have gone."""
         return _is_locked(self.shm, _CHECKPOINTER, 1)
 
+    def backfilling(self) -> bool:
+        """Whether another process copies the log into the database at this moment, with readers of that alone kept out."""
+        return _is_locked(self.shm, _BACKFILLER, 1)
+
     def wanted(self) -> bool:
         """Whether another process waits at this moment to have the database for itself alone."""
         return _is_locked(self.database, _PENDING, 1, fcntl.F_RDLCK)
@@ -101,6 +108,7 @@ class Descriptors:
 
     def close(self) -> None:
         """Close them as soon as no connection of this process is open."""
+        self.pin.release()
         _keep(self.inodes[0], (self.wal, self.database, self.shm))
 
 

@@ -15,6 +15,7 @@ from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.hold import Counters, Hold
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.rest import is_same
+from sidecar.database.wal.room import await_room, tend
 from sidecar.database.wal.tending import Situation, Step, Tending
 from sidecar.model import LogPosition
 
@@ -160,16 +161,20 @@ class Follower:
         elif hold.parked and raw == self._seen and self._alone_since is None:
             return
         self._seen = raw
-        if not hold.hands.index().same_commit(hold.mark.index):
+        if hold.aside:
+            await_room(hold)
+        elif not hold.hands.index().same_commit(hold.mark.index):
             hold.hop()
         index, now = hold.hands.index(), time.monotonic()
-        step = self._tending.next(Situation(index, now, hold.parked, self._alone_since, hold.used, hold.unsummed))
+        step = self._tending.next(
+            Situation(index, now, hold.parked, self._alone_since, hold.used, hold.unsummed, hold.aside)
+        )
         if step is Step.LEAVE:
             self.away = leave(hold)
             self.counters.departures += self.away is not None
         else:
             forced = self.counters.forced
-            hold.tend(step)
+            tend(hold, step, self.limits)
             if self.counters.forced > forced:
                 self._tending.kept_out(time.monotonic())
 

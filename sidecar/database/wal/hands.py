@@ -69,6 +69,11 @@ class Hands:
             raise StreamCut(CutCause.ERROR, f"{self.path} was closed")
         return self._files
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the log is kept from being reset without a transaction."""
+        return self._files is not None and self._files.pin.held
+
     def look(self) -> bytes:
         """The header of the wal-index as it is at this moment."""
         with self._looking:

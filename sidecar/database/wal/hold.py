@@ -3,6 +3,8 @@
 A read transaction is held at every moment, whose snapshot is not newer than what was captured. A hop begins the next one
 first, then learns from the wal-index how many frames are committed, reads up to there, proves that nothing is missing, and
 only then ends the old one. So no commit can leave the log before it was captured (see `proof`).
+
+Where a checkpoint shall get past us, a pin takes the place of the transaction for a while (see `pin` and `room`).
 """
 
 import time
@@ -12,14 +14,12 @@ from dataclasses import dataclass
 from sidecar.database.wal import frames, proof
 from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.cuts import CutCause, StreamCut
-from sidecar.database.wal.forcing import force
 from sidecar.database.wal.frames import Found
 from sidecar.database.wal.hands import Hands, NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.marks import Marks
 from sidecar.database.wal.proof import Mark
-from sidecar.database.wal.tending import Step
 from sidecar.model import LogPosition
 
 _INSISTENT = 3  # looks: whoever closes a database wants it for itself for a moment, too
@@ -36,6 +36,8 @@ class Counters:
     forced: int = 0
     longest_hold: float = 0.0  # seconds that a writer's lock was held
     emptied: int = 0
+    asides: int = 0  # times that the log was pinned
+    parkings: int = 0  # of those, times that all of the log got into the database
     departures: int = 0  # times that the database was closed because nobody else had it open
 
 
@@ -51,7 +53,7 @@ class Hold:
         self.mark, self.marks = Mark(NOWHERE), Marks(NOWHERE, commits)
         self.exact = self.parked = False
         self.used = time.monotonic()
-        self._limits, self._counters = limits, counters
+        self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
         self._resting: tuple[int, int] | None = None
         self.wanted = 0  # looks in a row at which another program waited to have the database for itself alone
@@ -103,50 +105,53 @@ class Hold:
             hands.let_go()
             raise
         hands.change()
-        self._counters.hops += 1
+        self.counters.hops += 1
+        hands.files.pin.release()
         self.exact = before.same_commit(now)
         # A checkpoint that is under way makes a new reader take another slot than that of the database alone.
         self.parked = self.exact and not before.behind and not hands.files.checkpointing()
         self._resting = None
 
-    def tend(self, step: Step) -> None:
-        """Do to the log what is due."""
-        if step is Step.HOP:
-            self.hop()
-        elif step is Step.BACKFILL:
-            self.backfill()
-        elif step is Step.EMPTY:
-            self.empty()
-        elif step is Step.FORCE:
-            self.force()
+    @property
+    def aside(self) -> bool:
+        """Whether the log is pinned, and no transaction held: checkpoints complete, and the log is not reset."""
+        return self.hands.pinned
 
-    def backfill(self) -> None:
-        """Copy the log into the database. A long log is worth several attempts to find a moment without a commit."""
-        long = self.hands.index().size >= self._limits.long_bytes
-        until = time.monotonic() + (self._limits.long_seconds if long else 0.0)
-        while True:
-            before = self.hands.index().backfilled
-            copied = self.hands.backfill() and self.hands.index().backfilled != before  # else somebody is in the way
-            self.hop()
-            if self.parked or not copied or time.monotonic() >= until:
-                return
+    def step_aside(self) -> bool:
+        """Pin the log in place of the transaction that is held, until the next hop; whether that is possible."""
+        if not self.aside and self.hands.files.pin.take():
+            self.hands.end()
+            self.exact = self.parked = False
+            self.counters.asides += 1
+        return self.aside
 
-    def empty(self) -> None:
-        """Copy the log into the database and truncate it, if nobody is in the way."""
-        self.hop()
-        if self.hands.index().behind:
-            self.hands.backfill()
-            self.hop()
-        if self.parked and self.hands.truncate():
-            self._counters.emptied += 1
-            self.hop()
+    def catch_up(self) -> None:
+        """Capture all that is committed by now, without hopping. Raises as `hop` does."""
+        index = self.hands.index()
+        if not index.same_commit(self.mark.index):
+            self._capture(index)
 
-    def force(self) -> None:
-        """Bring it about that the next commit resets the log, if it can be done quickly."""
-        kept_out = force(self.hands, self.hop, self._limits)
-        if kept_out is not None:
-            self._counters.forced += 1
-            self._counters.longest_hold = max(self._counters.longest_hold, kept_out)
+    def park(self) -> bool:
+        """Hold the snapshot of the database alone in place of the pin, if all of the log is in it, and captured."""
+        hands = self.hands
+        index = hands.index()
+        if index.behind or not index.same_commit(self.mark.index) or hands.files.backfilling():
+            return False
+        hands.begin()
+        try:
+            if hands.index() != index:
+                hands.let_go()
+                return False
+        except BaseException:
+            hands.let_go()
+            raise
+        hands.change()
+        hands.files.pin.release()
+        self.mark = Mark(index, self.mark.last)
+        self.counters.parkings += 1
+        self.exact = self.parked = True
+        self._resting = None
+        return True
 
     @property
     def unsummed(self) -> bool:
@@ -230,8 +235,8 @@ class Hold:
         if captured:
             self.used = at
         self.mark = mark
-        self._counters.frames += found.frames
-        self._counters.unsummed += found.unsummed
+        self.counters.frames += found.frames
+        self.counters.unsummed += found.unsummed
         self.backlog.add(captured, mark.position, unsummed=bool(found.unsummed))
 
     def _begin_at(self, now: WalIndex, frame: int, checksum: tuple[int, int]) -> None:

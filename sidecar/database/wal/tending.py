@@ -13,6 +13,7 @@ class Step(Enum):
     NOTHING = auto()
     HOP = auto()  # to the newest snapshot, so that nothing is in the way of a reset
     BACKFILL = auto()
+    MAKE_ROOM = auto()  # backfill, and then stand aside for the app's own checkpoint
     FORCE = auto()  # keep writers out for a moment in which the log can be reset
     EMPTY = auto()  # truncate it
     LEAVE = auto()  # close the database, which nobody else has open
@@ -22,7 +23,7 @@ class Step(Enum):
 class Situation:
     """What is known of a log at the monotonic time `now`, in seconds.
 
-    `parked`: our read transaction is in nobody's way. `alone_since`: since when nobody else has the database open.
+    `parked`: our read transaction is in nobody's way; `aside`: we have none, and the log is pinned. `alone_since`: since when nobody else has the database open.
     `used`: when the last commit was captured. `unsummed`: SQLite could not recover this log after a crash.
     """
 
@@ -32,6 +33,7 @@ class Situation:
     alone_since: float | None
     used: float
     unsummed: bool = False
+    aside: bool = False
 
 
 class Tending:
@@ -40,6 +42,8 @@ class Tending:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._backfilled = self._emptied = self._force_due = self._kept_out = float("-inf")
+        self._aside_until = self._rest_until = float("-inf")
+        self._tries = self._fruitless = 0
 
     def next(self, at: Situation) -> Step:
         """The step that is due."""
@@ -51,7 +55,8 @@ class Tending:
         if index.frame and (at.alone_since is not None or (at.unsummed and idle and self._may_empty(at.now))):
             return Step.EMPTY
         rest = limits.urgent_seconds if index.size >= limits.urgent_bytes else limits.forced_seconds
-        if index.size >= limits.forced_bytes and at.now >= max(self._force_due, self._kept_out + rest):
+        stuck = self._tries >= limits.soft_tries and not at.aside and index.size >= limits.forced_bytes
+        if stuck and at.now >= max(self._force_due, self._kept_out + rest):
             self._force_due = at.now + limits.soft_seconds
             return Step.FORCE
         return self._soft(at, idle)
@@ -62,12 +67,28 @@ class Tending:
 
     def _soft(self, at: Situation, idle: bool) -> Step:
         if not at.index.behind:
+            self._tries = self._fruitless = 0
             return Step.NOTHING if at.parked else Step.HOP
-        due = at.now - self._backfilled >= self._limits.soft_seconds
-        if due and (idle or at.index.frame >= self._limits.soft_frames):
-            self._backfilled = at.now
+        if not idle and at.index.frame < self._limits.soft_frames:
+            self._tries = 0
+            return Step.HOP if at.aside else Step.NOTHING
+        if at.aside and at.now >= self._aside_until:
+            self._rest_until = at.now + min(self._limits.soft_seconds * 2**self._fruitless, self._limits.rest_seconds)
+            self._fruitless += 1
+            return Step.HOP
+        return self._copy(at)
+
+    def _copy(self, at: Situation) -> Step:
+        limits = self._limits
+        pause = limits.soft_seconds if self._tries >= limits.soft_tries else limits.again_seconds
+        if at.now - self._backfilled < pause:
+            return Step.NOTHING
+        self._backfilled, self._tries = at.now, self._tries + 1
+        if at.now < self._rest_until:
             return Step.BACKFILL
-        return Step.NOTHING
+        if not at.aside:
+            self._aside_until = at.now + limits.aside_seconds
+        return Step.MAKE_ROOM
 
     def _may_empty(self, now: float) -> bool:
         if now - self._emptied < self._limits.soft_seconds:

@@ -17,6 +17,7 @@ from sidecar.log import log
 
 EVERY = 0.05  # seconds between looks
 EVERY_PARKED = 0.25
+EVERY_ASIDE = 0.002
 EVERY_EAGER = 0.01  # after a program has opened a database that we had left
 EAGER = 0.5  # seconds
 
@@ -55,6 +56,8 @@ class Track:
             self.attempt(look)
             self._warn()
         every = EVERY_PARKED if self.follower.parked else EVERY
+        if self.follower.hold.aside:
+            every = EVERY_ASIDE
         if self.follower.away and now < self.eager_until:
             every = EVERY_EAGER
         self.due = (now // every + 1) * every  # at the same instants for all, so that the thread wakes up seldom

@@ -68,7 +68,7 @@ def test_a_long_reader_keeps_its_snapshot_and_nothing_is_missed(tmp_path: Path) 
     path = tmp_path / "app.db"
     with SqlProcess(path) as app, SqlProcess(path, OLD) as reader:
         app.script("CREATE TABLE t(a)", INSERT)
-        follower = following(path, soft_frames=5, soft_seconds=0.0, forced_bytes=1, forced_seconds=0.0)
+        follower = following(path, soft_frames=5, soft_tries=0, soft_seconds=0.0, forced_bytes=1, forced_seconds=0.0)
         base, commits = copy_of(follower, tmp_path / "base.db"), []
         reader.script("BEGIN", "SELECT count(*) FROM t")
         for _ in range(20):
@@ -92,7 +92,9 @@ def test_a_steady_load_does_not_grow_the_log(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     with SqlProcess(path, NEW) as app:
         app.script("CREATE TABLE t(a, b)", "INSERT INTO t VALUES (1, 1)", "PRAGMA wal_autocheckpoint=0")
-        follower = following(path, soft_frames=10**9, forced_bytes=200_000, forced_seconds=0.05, forced_hold=0.5)
+        follower = following(
+            path, soft_frames=10**9, soft_tries=0, forced_bytes=200_000, forced_seconds=0.05, forced_hold=0.5
+        )
         base, commits, bursts = copy_of(follower, tmp_path / "base.db"), [], 0
         while follower.counters.forced < 2:
             bursts += 1

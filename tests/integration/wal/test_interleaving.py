@@ -53,7 +53,7 @@ def started(path: Path, app: SqlProcess, *, parked: bool) -> Following:
     return current
 
 
-def _before(owner: object, name: str, act: Callable[[], None]) -> None:
+def before(owner: object, name: str, act: Callable[[], None]) -> None:
     """Act once, before a step."""
     step, done = getattr(owner, name), list[bool]()
 
@@ -82,7 +82,7 @@ def test_commits_and_resets_between_the_steps_of_a_hop(path: Path, step: str, pa
             app.run(INSERT)
 
         app.run(INSERT)
-        _before(hold if step == "read" else hold.hands, "_read" if step == "read" else step, act)
+        before(hold if step == "read" else hold.hands, "_read" if step == "read" else step, act)
         for _ in range(3):
             current.poll()
         assert [each.number for each in current.commits] == [1, 2, 3, 4, 5]
@@ -94,7 +94,7 @@ def test_a_log_that_is_emptied_while_its_last_frame_is_looked_for(path: Path) ->
     """All of it is in the database, so we are in nobody's way."""
     with SqlProcess(path) as app:
         current = started(path, app, parked=True)
-        _before(current.follower.hold, "_header", lambda: app.script("PRAGMA wal_checkpoint(TRUNCATE)", INSERT))
+        before(current.follower.hold, "_header", lambda: app.script("PRAGMA wal_checkpoint(TRUNCATE)", INSERT))
         current.follower.hop()
         assert current.follower.commits == 1
         assert current.is_right
@@ -221,7 +221,15 @@ def _lost_without_locks(path: Path, app: SqlProcess, current: Following) -> None
     _lost_between_hops(path, app, current)
 
 
+def _lost_aside(path: Path, app: SqlProcess, current: Following) -> None:
+    """The same while we stand aside."""
+    assert current.follower.hold.step_aside()
+    _lost_between_hops(path, app, current)
+
+
 SCHEDULES = {
+    "unpinned": _lost_aside,
+    "unpinned-proved": _lost_aside,
     "nothing-held": _lost_between_hops,
     "nothing-held-proved": _lost_between_hops,
     "end-first": _lost_in_a_hop,

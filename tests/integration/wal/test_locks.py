@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.database.wal import Follower, glance
+from sidecar.database.wal.room import empty, force_reset
 from tests.harness.sql_process import SqlProcess
 from tests.integration.wal.replica import DRIVER, following
 
@@ -48,9 +49,14 @@ def steps(follower: Follower, app: SqlProcess) -> Iterator[tuple[str, Callable[[
     yield "look", follower.look
     yield "hop", follower.hop
     yield "thorough", lambda: follower.look(thorough=True)
+    yield "aside", lambda: follower.hold.step_aside()
+    yield "write aside", lambda: app.run(INSERT)
+    yield "catch up", lambda: follower.hold.catch_up()
+    yield "checkpoint", lambda: app.run("PRAGMA wal_checkpoint(PASSIVE)")
+    yield "park", lambda: follower.hold.park()
     yield "backfill", lambda: follower.hold.hands.backfill()
-    yield "force", lambda: follower.hold.force()
-    yield "empty", lambda: follower.hold.empty()
+    yield "force", lambda: force_reset(follower.hold, follower.limits)
+    yield "empty", lambda: empty(follower.hold)
     yield "index", follower.index
     yield "glance", lambda: glance(follower.path)
     yield "resume", lambda: follower.resume(follower.position)
