@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
 from sidecar.backup.stream import Stream
@@ -51,7 +51,9 @@ class Source:
             return
         self._status.size = signature.database.size
         self._status.wal_size = signature.wal.size if signature.wal else 0
-        self._changes.observe(signature, self._clock.now())
+        self._changes.observe(signature, self._clock.now(), self._clock.monotonic())
+        if pending := self._status.stream.pending_since:
+            self._changes.mark_pending(pending)
 
     def _observe_links(self) -> None:
         """Report other names of the database: writes under another name use another WAL and cannot be protected."""
@@ -131,9 +133,10 @@ class Source:
         """Record that there is a restore point from this time, from which the database may descend."""
         self._changes.mark_held_at(instant)
 
-    def streamed(self, at: datetime) -> None:
-        """Record that a stream that can be restored has everything that was committed by this time."""
-        self._changes.mark_streamed(at)
+    def streamed(self, looked: float) -> None:
+        """A stream that can be restored has everything that was committed by this instant, in monotonic seconds."""
+        at = self._clock.now() - timedelta(seconds=self._clock.monotonic() - looked)
+        self._changes.mark_streamed(at, looked)
 
     def kept_aside(self, snapshot: Snapshot) -> None:
         """Record that the store has this snapshot, but not as a restore point of the main line."""

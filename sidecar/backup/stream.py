@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sidecar.backup.pace import Cuts
 from sidecar.backup.stream_gate import Gate
@@ -20,7 +20,6 @@ from sidecar.status import Kind, Status
 
 ENDED_KEPT = 100  # streams that a snapshot may have begun in
 LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
-TICK = 0.02  # seconds: files are dated with the last tick of the kernel's clock, so a later write may seem to be older
 BEGUN = "a stream has begun, which is entered through a restore point"
 ENDED = "a stream was cut, and the next one does not begin yet"
 _UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does what it can hardly do beside us
@@ -76,7 +75,7 @@ class Stream:
         await writer.named()
         return StreamRecord(str(writer.name), end)
 
-    async def run(self, demand: Callable[[str], None], streamed: Callable[[datetime], None]) -> None:
+    async def run(self, demand: Callable[[str], None], streamed: Callable[[float], None]) -> None:
         """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
         try:
             while True:
@@ -209,7 +208,7 @@ class Stream:
             status.reason = reason
             log.info("not streaming", database=self.database.name, reason=reason)
 
-    async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[datetime], None]) -> None:
+    async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[float], None]) -> None:
         await writer.named_eventually()
         while True:
             await self._collect(writer, LOOK_SECONDS)
@@ -219,7 +218,7 @@ class Stream:
                 await self._options.pace.turn()
                 with suppress(StreamCut):  # told again, once what came before it is published
                     await self._collect(writer, 0.0)
-            looked = self._clock.now() - timedelta(seconds=self._clock.monotonic() - self._looked + TICK)
+            looked = self._looked
             await writer.publish()
             if self._status.protects:
                 streamed(looked)
@@ -227,10 +226,9 @@ class Stream:
     async def _collect(self, writer: StreamWriter, timeout: float) -> None:
         """Take what was captured, at once if there is something, else what comes within the timeout."""
         await writer.named()
-        looked = self._feed.looked  # before: what comes between the two is taken now, and claimed the next time
         batch = await self._feed.take(timeout)
         writer.add(batch)
-        self._looked = looked
+        self._looked = batch.looked
         self._status.wal_frames = self._feed.status.wal_frames
 
     async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:

@@ -73,11 +73,6 @@ class Feed(Protocol):
         ...
 
     @property
-    def looked(self) -> float:
-        """When the log was last looked at, in monotonic seconds: what was committed before that is captured."""
-        ...
-
-    @property
     def status(self) -> FeedStatus:
         """What it does at this moment."""
         ...

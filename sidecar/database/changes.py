@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from sidecar.model import Signature, Snapshot
 from sidecar.status import DatabaseStatus
 
+CUT_AFTER = 2.0  # seconds; a stream looks for a replaced file once a second, and ends there
 LONGEST_STREAM = timedelta(hours=24)  # without a restore point in between
 
 
@@ -25,11 +26,16 @@ class ChangeTracker:
         self._changed: datetime | None = None  # the first change after that copy
         self._observed: list[tuple[datetime, Signature]] | None = None  # while a copy is being made
         self._seen: Signature | None = None
+        self._seen_since = 0.0  # monotonic seconds
         self._streamed_at: datetime | None = None  # everything that was committed by then is in the store
+        self._streamed_look = 0.0  # the same instant in monotonic seconds
 
-    def observe(self, signature: Signature, now: datetime) -> None:
-        """Take note of what stat reports now."""
-        self._seen = signature
+    def observe(self, signature: Signature, now: datetime, monotonic: float) -> None:
+        """Take note of what stat reports now. `monotonic` is the same instant, in seconds."""
+        self._follow_clock(now)
+        if not _is_same(signature, self._seen):
+            replaced = self._seen is not None and signature.database.inode != self._seen.database.inode
+            self._seen, self._seen_since = signature, monotonic + (CUT_AFTER if replaced else 0.0)
         if _is_same(signature, self._held):
             self._held_at = now
         elif not self._is_our_checkpoint(signature):
@@ -56,12 +62,17 @@ class ChangeTracker:
         """This state is kept, but not as a restore point: it stays unprotected, and need not be kept again."""
         self._held = signature
 
-    def mark_streamed(self, at: datetime) -> None:
+    def mark_streamed(self, at: datetime, monotonic: float) -> None:
         """A stream, which can be restored, has everything that was committed by this instant."""
-        self._streamed_at = at
+        self._streamed_at, self._streamed_look = at, monotonic
         if self._status.unprotected_since:
             self._status.unprotected_since = self._beyond_stream(self._status.unprotected_since)
         self._distrust_long_stream(at)
+
+    def mark_pending(self, since: datetime) -> None:
+        """A commit that was captured at this instant is in no segment yet. The files may look as they did before it."""
+        if self._streamed_at and self._status.unprotected_since is None and self._held_at and since > self._held_at:
+            self._status.unprotected_since = since
 
     def mark_unstreamed(self) -> None:
         """No stream leads on from the restore point that now has the copy."""
@@ -114,12 +125,26 @@ class ChangeTracker:
             self._status.unprotected_since = changed
 
     def _beyond_stream(self, since: datetime) -> datetime | None:
-        """Since when there are changes that no stream has either; None when there are none."""
+        """Since when there are changes that no stream has either; None when there are none.
+
+        What was seen before the stream last looked at the log is in the store. The times of the files do not tell that:
+        clocks are set, and a file may be given any time.
+        """
         if self._streamed_at is None or self._seen is None:
             return since
-        if _written(self._seen) <= self._streamed_at.timestamp() * 1e9:
+        if self._seen_since <= self._streamed_look:
             return None
         return max(since, self._streamed_at)
+
+    def _follow_clock(self, now: datetime) -> None:
+        """The machine's clock may have been set back: what is known to be past is not in the future."""
+        status = self._status
+        if self._streamed_at:
+            self._streamed_at = min(self._streamed_at, now)
+        if status.changed_since:
+            status.changed_since = min(status.changed_since, now)
+        if status.unprotected_since:
+            status.unprotected_since = min(status.unprotected_since, now)
 
     def _is_our_checkpoint(self, signature: Signature) -> bool:
         """Whether a cycle's own checkpoint explains the change: it writes the database file and leaves the WAL alone."""

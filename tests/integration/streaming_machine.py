@@ -6,7 +6,7 @@ Nothing runs in the background but the thread that follows: a test says when seg
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -98,7 +98,7 @@ class StreamingMachine(Machine):
         await self.stream._collect(writer, 0.0)
         await writer.publish()
         if self.streams.protects:
-            self.backup.cycle.source.streamed(datetime.now().astimezone())
+            self.backup.cycle.source.streamed(self.clock.monotonic())
 
     def _look(self, path: Path) -> Glance | None:
         seen = glance(path)

@@ -1,9 +1,8 @@
 """The end of a stream: what was captured is published before the final backup, and never at its cost."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,23 +104,6 @@ async def test_what_was_taken_before_a_cut_is_published_at_the_end(machine: Stre
     await machine.stream._feed.stop()
     await machine.stream.finish()
     assert await commits(machine) == [1]
-
-
-async def test_what_was_written_just_after_a_look_is_not_taken_for_streamed(machine: StreamingMachine) -> None:
-    """The kernel dates a file with its last tick, up to 10 ms ago: that may be before the look that did not see the write."""
-    told, ended = list[float](), anyio.Event()
-
-    def streamed(at: datetime) -> None:
-        looked = time.time() - (time.monotonic() - machine.stream._looked)
-        told.append(looked - at.timestamp())
-        ended.set()
-
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as group:
-            group.start_soon(machine.stream.run, machine.backup.demand, streamed)
-            await ended.wait()
-            group.cancel_scope.cancel()
-    assert told[0] > 0.01
 
 
 async def test_a_segment_under_way_is_published_again_with_the_same_bytes(

@@ -135,7 +135,7 @@ class World:
         """What `/metrics` would say, beside the truth."""
         if self.stream == "entered" and not self.down:
             self.streamed = len(self.commits)
-            self.backup.cycle.source.streamed(self.clock.now())
+            self.backup.cycle.source.streamed(self.clock.monotonic())
         self.backup.cycle.source.observe()
         held = max(self.published, self.streamed)
         since = self.commits[held : held + 1]

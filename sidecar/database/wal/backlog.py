@@ -50,12 +50,14 @@ def fold(commits: Sequence[Captured]) -> Captured:
 class Batch:
     """What was captured since the last one was taken. `end` is the place in the log that it goes to.
 
-    `unsummed`: some frames of the log have no checksum, so SQLite could not recover them after a crash.
+    `unsummed`: some frames of the log have no checksum, so SQLite could not recover them after a crash. Everything that was
+    committed before `looked`, in monotonic seconds, is in this or in an earlier one.
     """
 
     commits: Sequence[Captured]
     end: LogPosition
     unsummed: bool = False
+    looked: float = 0.0
 
     @property
     def folded(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -156,7 +156,8 @@ class Feed:
             with anyio.move_on_after(timeout):
                 await news.wait()
         self._news = None
-        batch = track.follower.backlog.take()
+        looked = self.looked  # before: what a look captures meanwhile may be too late for this batch
+        batch = replace(track.follower.backlog.take(), looked=looked)
         if not batch.commits and track.cut:
             raise StreamCut(track.cut.cause, str(track.cut)) from track.cut
         return batch
