@@ -109,7 +109,7 @@ class Gate:
             self._began, self._chosen = True, self._origins.of(self._path)
         self._note(seen)
         used = None if self._used is None else self._clock.monotonic() - self._used
-        facts = Facts(seen.is_wal, seen.exclusive, self._refused, self._effective(), used)
+        facts = Facts(seen.is_wal, _is_locked(seen), self._refused, self._effective(), used)
         return why_not(facts, self._interval, always=self._always)
 
     def refuse(self, reason: str) -> None:
@@ -126,7 +126,7 @@ class Gate:
 
     def _note(self, seen: Glance) -> None:
         last, self._last = self._last, seen
-        self._locked = self._locked + 1 if seen.exclusive else 0
+        self._locked = self._locked + 1 if _is_locked(seen) else 0
         if self._locked == _PERSISTENT:
             self.refuse(LOCKED)
         if not seen.is_wal:
@@ -139,3 +139,8 @@ class Gate:
         if self._used is None and (seen.used or written):
             self._used = self._clock.monotonic()
             self._origins.found_wal(self._path)
+
+
+def _is_locked(seen: Glance) -> bool:
+    """Whether somebody has it for itself alone, and not for a commit, as in other journal modes."""
+    return seen.exclusive and seen.is_wal

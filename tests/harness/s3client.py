@@ -79,7 +79,7 @@ class S3Client:
 
     def restore_points(self, bucket: str, prefix: str = "") -> list[str]:
         """The keys of all restore points, diverged ones included."""
-        return [key for key in self.keys(bucket, prefix) if key.endswith(".zst")]
+        return [key for key in self.keys(bucket, prefix) if key.endswith(".sqlite3.zst")]
 
     def get(self, bucket: str, key: str) -> bytes:
         """The whole object."""

@@ -178,6 +178,13 @@ async def test_a_lock_for_one_program_alone_counts_when_it_lasts(seen: Seen) -> 
     assert LOCKED in await gate.why_not()
 
 
+async def test_commits_in_other_modes_are_not_such_locks(seen: Seen) -> None:
+    gate = seen.gate()
+    for _ in range(9):
+        seen.is_now(wal=False, exclusive=True, used=True)
+        assert await gate.why_not() == NOT_WAL
+
+
 async def test_what_can_never_be_followed_is_told_without_a_look(seen: Seen) -> None:
     def never(path: Path) -> str:
         return unsuitable(path, default_driver(), lambda _path: Mount("/data", "nfs4"))
