@@ -16,7 +16,7 @@ from sidecar.lease import Record, read_lease
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Position, RestorePoint, Timestamp
 from sidecar.repository.format.index import position_of
-from sidecar.repository.history import is_beyond_end
+from sidecar.repository.history import StreamInfo, is_beyond_end, is_side_line
 from sidecar.repository.increments import Increments
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.storage import ObjectStore
@@ -130,10 +130,17 @@ class Catalog:
         return record.ends if record else {}
 
     async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
-        """These restore points without those that a fenced machine made after the recorded end of its stream, in order."""
-        ends = await self.ends()
+        """These restore points without those that a fenced machine made after the end of its stream, in order.
+
+        Takes a HEAD for each, and once, for the oldest of them, two requests for each later stream.
+        """
+        ends, known = await self.ends(), ""
+        later: list[StreamInfo] = []
         for point in points:
-            if ends and is_beyond_end(await self.position(point), ends):
+            position = await self.position(point)
+            if position and (not known or position.stream < known):
+                later, known = await Increments(self.store).streams(point.database, position.stream), position.stream
+            if position and is_side_line(position, (each for each in later if each.name > position.stream), ends):
                 log.error("restore point of a fenced machine left out", key=point.key)
             else:
                 yield point

@@ -89,6 +89,37 @@ def is_beyond_end(position: Position | None, ends: Mapping[str, int]) -> bool:
     return position is not None and position.commit > ends.get(position.stream, position.commit)
 
 
+def is_side_line(position: Position, later: Iterable[StreamInfo], ends: Mapping[str, int]) -> bool:
+    """Whether the main line certainly does not go through this position, so that a fenced machine wrote what is there.
+
+    `later` are the streams whose names sort after the position's stream, `ends` the recorded ends, which only the last
+    boot wrote. What a stream of the main line continues shows the rest: that it left a stream, or passed it by.
+    """
+    if is_beyond_end(position, ends):
+        return True
+    waiting = {each.name: each for each in later if _agrees(each.after, ends)}
+    while waiting:
+        stream = max(waiting.values(), key=lambda each: (each.epoch, each.start))
+        while stream.after is not None:
+            if isinstance(stream.after, Position) and stream.after.stream == position.stream:
+                return position.commit > stream.after.commit
+            began = _began(stream.after)
+            if began < position.stream or began >= stream.name:
+                return began < position.stream
+            stream = waiting.get(began) or StreamInfo(began, stream.start, stream.epoch, "", None, ())
+        waiting = {name: each for name, each in waiting.items() if name < stream.name}
+    return False
+
+
+def _agrees(after: Origin | None, ends: Mapping[str, int]) -> bool:
+    return not isinstance(after, Position) or ends.get(after.stream, after.commit) == after.commit
+
+
+def _began(origin: Origin) -> str:
+    """What sorts before the names of all streams that began later."""
+    return origin.stream if isinstance(origin, Position) else origin.key.rpartition("/")[2]
+
+
 def trace(start: Origin, streams: Iterable[StreamInfo], ends: Mapping[str, int], until: int | None = None) -> Path:
     """The history from `start`, the state of a restore point, through these streams; `ends` are recorded ends by stream name.
 
@@ -156,7 +187,7 @@ class _Route:
         for stream, _, upto in steps:
             if upto is not None and any(segment.last > upto for segment in stream.segments):
                 yield SideLine(stream, upto, f"the main line left this stream at commit {upto}")
-        began = start.stream if isinstance(start, Position) else start.key.rpartition("/")[2]
+        began = _began(start)
         for name in sorted(self._streams):
             if name > began and name not in names:
                 yield SideLine(self._streams[name], 0, self._reason(self._streams[name]))

@@ -12,7 +12,7 @@ from sidecar.concurrency import gathered
 from sidecar.errors import NotFound, NothingToRestore
 from sidecar.model import AtRestorePoint, Origin, Position, RestorePoint
 from sidecar.repository.catalog import Catalog
-from sidecar.repository.history import Leg, Path, StreamInfo
+from sidecar.repository.history import Leg, Path, StreamInfo, is_side_line
 from sidecar.repository.increments import Increments
 from sidecar.repository.keys import point_of
 
@@ -67,7 +67,9 @@ class Streams:
             return ()
         points = [point async for point in self._catalog.points(database)]
         positions = await gathered(points, self._catalog.position, at_once=AT_ONCE)
-        main = _main_line(streams, (each for each in positions if each))
+        ends = await self._catalog.ends()
+        named = (each for each in positions if each and not is_side_line(each, _later(streams, each), ends))
+        main = _main_line(streams, named)
         return tuple(_listed(each, main) for each in streams)
 
     async def enter(self, database: str, name: str) -> tuple[RestorePoint, Path]:
@@ -134,6 +136,10 @@ class Streams:
                 f"stream {stream.name} continues {key}, which is gone from the store", "see `sidecar list`"
             )
         return point
+
+
+def _later(streams: Iterable[StreamInfo], position: Position) -> Iterable[StreamInfo]:
+    return (each for each in streams if each.name > position.stream)
 
 
 def _path(start: Origin, legs: Sequence[Leg]) -> Path:

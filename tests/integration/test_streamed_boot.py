@@ -100,6 +100,21 @@ async def test_a_damaged_restore_point_costs_nothing_where_the_stream_reaches_fu
     assert "nothing is missing" in messages(scene)
 
 
+async def test_a_damaged_restore_point_is_not_replaced_by_one_that_the_main_line_left_behind(scene: Streamed) -> None:
+    first, _ = await scene.stream(1, 10, None)
+    older = await scene.point(4, 4.5, Position(first, 4))
+    await scene.point(8, 8.5, Position(first, 8))  # of a machine that was fenced when the next one had gone on from 6
+    second, _ = await scene.stream(7, 12, Position(first, 6), began=6.5, epoch=2)
+    newest = await scene.point(9, 9.5, Position(second, 3))
+    await scene.damage(newest.key)
+    await scene.record_start(Position(second, 3), newest)
+    booted = await scene.machine.boot()
+    assert booted.restored
+    assert booted.restored.point.key == older.key
+    assert booted.reached
+    assert booted.reached.position == Position(second, 3)
+
+
 async def test_a_damaged_restore_point_whose_stream_ends_before_it_costs_something(scene: Streamed) -> None:
     first, _ = await scene.stream(1, 6, None)
     await scene.point(2, 2.5, Position(first, 2))

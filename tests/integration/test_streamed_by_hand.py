@@ -273,6 +273,22 @@ async def test_what_lies_beyond_a_recorded_end_is_a_fenced_machines(
     assert scene.holds(copy, 8)
 
 
+async def test_an_earlier_fenced_machines_restore_point_is_left_out_too(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """The lease has only what the last boot continued: the streams show where the main line left the one before."""
+    first, _ = await scene.stream(1, 10, None)
+    await scene.point(4, 4.5, Position(first, 4))
+    second, _ = await scene.stream(7, 14, Position(first, 6), began=6.5, epoch=2)
+    newest = await scene.point(14, 14.5, Position(second, 8))
+    await scene.stream(15, 20, Position(second, 8), epoch=3)
+    await scene.point(10, 10.5, Position(first, 10))  # appears late
+    await scene.record_start(Position(second, 8), newest)
+    result = await at(session, copy, 12)
+    assert result.reached.position == Position(second, 6)
+    assert scene.holds(copy, 12)
+
+
 async def test_an_unknown_stream_and_one_that_nothing_leads_into(
     scene: Streamed, session: sidecar.Sidecar, copy: Path
 ) -> None:

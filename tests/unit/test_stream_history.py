@@ -1,7 +1,7 @@
 """The path through restore points and streams, case by case; `properties/test_stream_history` has the rules for all."""
 
 from sidecar.model import AtRestorePoint, Origin, Position, Timestamp
-from sidecar.repository.history import Path, SegmentInfo, StreamInfo, is_beyond_end, trace
+from sidecar.repository.history import Path, SegmentInfo, StreamInfo, is_beyond_end, is_side_line, trace
 
 POINT = AtRestorePoint("app.db/20261120T145503.123Z.sqlite3.zst")
 
@@ -171,3 +171,27 @@ def test_streams_that_continue_each_other_are_no_endless_path() -> None:
     """Only damage or malice makes such headers."""
     path = trace(at(1, 0), [stream(1, at(2, 1), (1, 1)), stream(2, at(1, 1), (1, 1)), stream(3, at(3, 1), (1, 1))], {})
     assert path.end == at(2, 1)
+
+
+def test_later_streams_show_which_positions_the_main_line_left() -> None:
+    """Machine 2 went on from commit 6 of S1, machine 3 from commit 8 of what machine 2 wrote; the lease has only the latter."""
+    later = [stream(4, at(1, 6)), stream(5, at(4, 8))]
+    ends = {name(4): 8}
+    assert [is_side_line(at(1, commit), later, ends) for commit in (6, 7)] == [False, True]
+    assert [is_side_line(at(4, commit), later[1:], ends) for commit in (8, 9)] == [False, True]
+    assert is_side_line(at(2, 0), later, ends), "a stream that the main line passed by"
+    assert is_side_line(at(1, 7), later[:1], {name(4): 8})
+
+
+def test_what_proves_nothing_makes_no_side_line() -> None:
+    assert not is_side_line(at(1, 7), [], {})
+    assert not is_side_line(at(1, 7), [stream(2, None), stream(3, at(2, 1))], {}), "entered through a restore point"
+    assert not is_side_line(at(1, 7), [stream(2, at(1, 6), epoch=1), stream(3, at(1, 7))], {}), "a lower epoch"
+    assert not is_side_line(at(1, 7), [stream(2, at(1, 6))], {name(1): 7}), "the lease knows better"
+    assert not is_side_line(at(1, 7), [stream(2, at(3, 1)), stream(3, at(2, 1))], {}), "a ring"
+
+
+def test_a_stream_that_continues_a_restore_point_passes_by_what_began_after_it() -> None:
+    restore_point = AtRestorePoint("app.db/20261120T150300.000Z.sqlite3.zst")
+    later = [stream(9, restore_point)]
+    assert [is_side_line(at(number, 5), later, {}) for number in (1, 4)] == [False, True]
