@@ -1,4 +1,4 @@
-"""The stream of one database: followed from the boot on, cut where continuity is lost, and begun anew."""
+"""One idea: the stream of one database is followed from the boot on, cut where continuity is lost, and begun anew."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +10,7 @@ from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
 from sidecar.database.wal import CutCause, NotStreamable, Stamps, StreamCut
-from sidecar.errors import LeaseLost, SidecarError
+from sidecar.errors import LeaseLost, SidecarError, UnsupportedSegment
 from sidecar.host import Clock
 from sidecar.lease import StreamRecord
 from sidecar.log import log
@@ -21,6 +21,7 @@ from sidecar.status import Kind, Status
 ENDED_KEPT = 100  # streams that a snapshot may have begun in
 LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
 BEGUN = "a stream has begun, which is entered through a restore point"
+BUG = "a bug has ended it until the next start; the log has the details"
 ENDED = "a stream was cut, and the next one does not begin yet"
 _UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does what it can hardly do beside us
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
@@ -42,6 +43,7 @@ class Stream:
         """`gate` says whether to stream; `write` makes the writer of a new stream."""
         self.database = database
         self._gate = gate
+        self._unsettled = False  # whether a segment of a former stream had no outcome when that ended
         self._owed = self._mixed = False  # a restore point after a cut; a file that was replaced under its log
         self._feed = feed
         self._write = write
@@ -61,8 +63,8 @@ class Stream:
         """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
 
         `end` is where the main line ends in the store, from which this term goes on. `above` is the timestamp of the newest
-        restore point. Returns what the lease is to say; without a stream where there is nothing to follow yet. Raises what
-        asking the store raises.
+        restore point. Returns what the lease is to say; without a stream where there is nothing to follow yet, or where
+        the store does not answer: it is named later. Raises `LeaseLost`, and `UnsupportedSegment`.
         """
         self._start = StreamStart(end, above, None)
         try:
@@ -72,8 +74,13 @@ class Stream:
             if origin and (stamps := await self._feed.at_rest()):
                 self._boot = _Boot(origin, stamps)
             return StreamRecord(None, end)
-        await writer.named()
-        return StreamRecord(str(writer.name), end)
+        try:
+            await writer.named()
+        except (LeaseLost, UnsupportedSegment):
+            raise
+        except SidecarError as error:  # what is committed until then is captured, and waits
+            log.warning("stream not named yet", database=self.database.name, error=error.message, hint=error.hint)
+        return StreamRecord(str(writer.name) if writer.name else None, end)
 
     async def run(self, demand: Callable[[str], None], streamed: Callable[[float], None]) -> None:
         """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
@@ -89,6 +96,11 @@ class Stream:
         except LeaseLost:
             self._inactive("another machine has taken over")
             await self._feed.stop()
+        except Exception:
+            self._inactive(BUG)
+            demand(ENDED)
+            await self._feed.stop()
+            raise
 
     async def locate(self, snapshot: Snapshot) -> Position | None:
         """The place of a snapshot in its stream; None where it is in none. Raises what asking the store raises.
@@ -154,7 +166,7 @@ class Stream:
     @property
     def unsettled(self) -> bool:
         """Whether a segment is under way whose outcome is not known: nobody else may begin to write yet."""
-        return self._writer is not None and self._writer.unsettled
+        return self._unsettled or (self._writer is not None and self._writer.unsettled)
 
     async def _follow_late(self) -> StreamWriter:
         """Follow what the app uses already: from the boot on where nothing can have been missed, else from now on."""
@@ -196,6 +208,7 @@ class Stream:
 
     def _inactive(self, reason: str) -> None:
         """Nothing is streamed now. Logged when the reason changes."""
+        self._unsettled = self.unsettled
         if self._writer and self._writer.name:
             self._start = StreamStart(self._start.term, self._writer.name.start, None)
         self._writer = None
@@ -244,15 +257,20 @@ class Stream:
             hint = f"{REPLACING}; {hint}"
         tell = log.info if expected else log.warning
         tell("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
+        refused = cut.cause is CutCause.REFUSED
+        self._status.refused = str(cut) if refused else ""
         if self._writer:
             with suppress(StreamCut):
-                await self._writer.publish()
+                if not refused:
+                    await self._writer.publish()
             if self._writer.name and cut.cause is not CutCause.REPLACED:  # else a snapshot may be of another file
                 self._ended = dict([*self._ended.items(), (self._feed.run, str(self._writer.name))][-ENDED_KEPT:])
         self._inactive(f"cut: {cut}")
         await self._feed.stop()
         self._owed = True
         wait, rest = self._cuts.pause(self._clock.monotonic())
+        if refused:
+            wait, rest = 0.0, self._options.rest.total_seconds()
         await self._clock.sleep(wait)
         if rest:
             self._owed = False
@@ -263,12 +281,13 @@ class Stream:
     def _rest(self, seconds: float) -> None:
         until = self._clock.now() + timedelta(seconds=seconds)
         self._status.resting_until = until
+        after = "after a refusal" if self._status.refused else "after repeated cuts"
         message = (
-            f"{self.database.name}: streaming rests until {until:%H:%M:%S} UTC after repeated cuts; "
-            f"the last one: {self._status.last_cut}"
+            f"{self.database.name}: streaming rests until {until:%H:%M:%S} UTC {after}; "
+            f"the last cut: {self._status.last_cut}"
         )
         hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
-        asked_for = self._status.setting == "on"
+        asked_for = self._status.setting == "on" or bool(self._status.refused)
         if asked_for:
             self._report.report(self.database.name, message, hint, Kind.NOTICE)
         error = self._status.last_cut

@@ -10,7 +10,16 @@ from sidecar.backup.pace import Pace
 from sidecar.backup.segmenter import Outgoing, Segmenter, StoreTime, StreamIdentity
 from sidecar.database import Lineage
 from sidecar.database.wal import Batch, CutCause, StreamCut
-from sidecar.errors import DamagedSegment, LeaseLost, SidecarError, Transient
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    DamagedSegment,
+    LeaseLost,
+    OutcomeUnknown,
+    SidecarError,
+    StoreMissing,
+    Transient,
+)
 from sidecar.host import Clock
 from sidecar.lease import Fence, StreamRecord
 from sidecar.log import log
@@ -20,6 +29,7 @@ from sidecar.repository.keys import StreamName
 from sidecar.status import Status
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0
+_REFUSALS = (AccessDenied, ConfigurationError, StoreMissing)  # a request that ends so has had no effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,7 @@ class StreamWriter:
         self._segmenter: Segmenter | None = None
         self._naming = anyio.Lock()
         self._outgoing: Outgoing | None = None
+        self._uncertain = False  # an attempt at that one was given up, or got no answer
 
     async def named(self) -> Segmenter:
         """Name the stream once the store can be asked: the name is stamped like that of a restore point. Raises `SidecarError`."""
@@ -113,7 +124,7 @@ class StreamWriter:
     @property
     def unsettled(self) -> bool:
         """Whether there is a segment that the store may have taken, or may take yet, without our knowing."""
-        return self._outgoing is not None
+        return self._uncertain
 
     def add(self, batch: Batch) -> None:
         """Append what was captured, once the stream is named. Raises `StreamCut` when something is missing in between.
@@ -127,13 +138,15 @@ class StreamWriter:
         self._note_pending()
 
     async def publish(self) -> None:
-        """Publish all that waits. Raises `LeaseLost`, and `StreamCut` when somebody else has the key of a segment."""
+        """Publish all that waits.
+
+        Raises `LeaseLost`, and `StreamCut` when the store refuses a segment, or somebody else has its key.
+        """
         segmenter = await self.named()
         while self._outgoing or segmenter.oldest is not None:
             self._outgoing = self._outgoing or await to_thread.run_sync(segmenter.next)
             if self._outgoing:
                 self._confirm(self._outgoing, await self._until_known(self._outgoing), segmenter)
-                self._outgoing = None
 
     def _identity(self, name: str) -> StreamIdentity:
         holder, sqlite = self._options.holder, self._options.sqlite
@@ -152,7 +165,7 @@ class StreamWriter:
         while True:
             try:
                 await self._fence.ensure_held()
-                info = await self._increments.publish(outgoing.key, outgoing.data)
+                info = await self._attempt(outgoing)
                 if not self._fence.covers(info.last_modified):  # we slept meanwhile: has somebody taken over?
                     await self._fence.ensure_held()
             except LeaseLost:
@@ -166,6 +179,20 @@ class StreamWriter:
                 delay = min(LONGEST_RETRY, 2 * delay)
             else:
                 return info
+
+    async def _attempt(self, outgoing: Outgoing) -> ObjectInfo:
+        """Publish a segment. Raises `StreamCut` if the store refuses it: then this attempt certainly had no effect."""
+        before, self._uncertain = self._uncertain, True
+        try:
+            return await self._increments.publish(outgoing.key, outgoing.data)
+        except OutcomeUnknown:
+            raise
+        except Transient:
+            self._uncertain = before
+            raise
+        except _REFUSALS as error:
+            self._uncertain = before
+            raise StreamCut(CutCause.REFUSED, f"the store refuses segments: {error}") from error
 
     def _report_failure(self, error: SidecarError, failures: int) -> None:
         """Once when it begins, if it may pass: what lasts is told by the backup cycles, and shown as the lag."""
@@ -183,7 +210,7 @@ class StreamWriter:
             status.confirmed = outgoing.last
             record = StreamRecord(str(self.name), self._start.term, outgoing.last, outgoing.time)
             self._fence.streamed(self._database.name, record)
-        self._outgoing = None
+        self._outgoing, self._uncertain, status.refused = None, False, ""
         self._note_pending()
 
     def _note_pending(self) -> None:

@@ -32,6 +32,7 @@ class StreamStatus:
     last_cut: str | None = None
     last_cut_at: datetime | None = None
     resting_until: datetime | None = None
+    refused: str = ""  # the last cut, if it was because the store refuses segments, until it takes one
     oldest: datetime | None = None  # segment in the store, as of the last look
 
     @property

@@ -13,7 +13,17 @@ from typing import TypeVar
 import anyio
 import tenacity
 
-from sidecar.errors import NotFound, PreconditionFailed, SidecarError, StoreUnavailable, Transient
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+    Transient,
+)
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.model import ObjectInfo
@@ -79,21 +89,26 @@ class Retrying(Decorated):
         attempt: Callable[[], Awaitable[ObjectInfo]],
         size: int | None = None,
     ) -> ObjectInfo:
-        uncertain = False
+        uncertain = unanswered = False
 
         async def once() -> ObjectInfo:
-            nonlocal uncertain
+            nonlocal uncertain, unanswered
             try:
                 return await attempt()
-            except Transient:
-                uncertain = True
+            except Transient as error:
+                uncertain, unanswered = True, unanswered or isinstance(error, OutcomeUnknown)
                 raise
             except (PreconditionFailed, NotFound) as refusal:
                 if not uncertain:
                     raise
                 return await self._mine(key, metadata, size, refusal)
 
-        return await self.around(operation, once)
+        try:
+            return await self.around(operation, once)
+        except (AccessDenied, ConfigurationError, StoreMissing) as refusal:  # of the last attempt alone
+            if unanswered:
+                raise OutcomeUnknown(refusal.message, refusal.hint) from refusal
+            raise
 
     async def _mine(self, key: str, metadata: Mapping[str, str], size: int | None, refusal: SidecarError) -> ObjectInfo:
         """The object under `key` if an earlier attempt wrote all of it; else raise the refusal.
