@@ -10,8 +10,8 @@ import pwd
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 import anyio
@@ -89,21 +89,16 @@ class App:
 
         Raises `CommandNotFound` or `CommandNotExecutable`.
         """
-        try:
-            # Popen and not anyio.open_process: asyncio's own watcher would wait for the pid beside our reaper.
-            with given_limits():
-                self._process = subprocess.Popen(  # noqa: S603 - the user's own command
-                    command,
-                    process_group=0,
-                    env=_environment_of(environment, account),
-                    user=account.uid if account else None,
-                    group=account.gid if account else None,
-                    extra_groups=account.groups if account else None,
-                )
-        except FileNotFoundError as error:
-            raise not_found(command[0]) from error
-        except OSError as error:
-            raise not_executable(command[0], error) from error
+        # Popen and not anyio.open_process: asyncio's own watcher would wait for the pid beside our reaper.
+        with _translated(command), given_limits():
+            self._process = subprocess.Popen(  # noqa: S603 - the user's own command
+                command,
+                process_group=0,
+                env=_environment_of(environment, account),
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=account.groups if account else None,
+            )
         self.pid = self._process.pid
         self._over = anyio.Event()
         self._status = 0
@@ -216,8 +211,14 @@ def become(command: Sequence[str]) -> None:
     """Replace this process with the command. Raises `CommandNotFound` or `CommandNotExecutable`."""
     for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):  # what is ignored stays so over exec(3)
         signal.signal(ignored_by_python, signal.SIG_DFL)
-    try:
+    with _translated(command):
         os.execvp(command[0], list(command))  # noqa: S606 - the user's own command
+
+
+@contextmanager
+def _translated(command: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise not_found(command[0]) from error
     except OSError as error:

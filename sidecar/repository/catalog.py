@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sidecar.errors import (
     ConfigurationError,
@@ -17,11 +17,10 @@ from sidecar.log import log
 from sidecar.model import ObjectInfo, Position, RestorePoint, Timestamp
 from sidecar.repository.format.index import position_of
 from sidecar.repository.history import StreamInfo, is_beyond_end, is_side_line
-from sidecar.repository.increments import Increments
+from sidecar.repository.increments import WINDOWS, Increments
 from sidecar.repository.keys import folder_of, point_of
 from sidecar.storage import ObjectStore
 
-WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
 OTHERS = 5  # databases to list when the requested one does not exist
 
 

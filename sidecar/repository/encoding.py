@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -90,15 +89,15 @@ def _batches(chunks: range, size: int) -> Iterator[range]:
 
 def _digests(path: Path, chunks: range) -> bytes:
     from_thread.check_cancelled()
-    with _opened(path) as file:
+    with path.open("rb", buffering=0) as file:
         buffer = memoryview(bytearray(CHUNK_SIZE))
-        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file, chunks, buffer))
+        return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file.fileno(), chunks, buffer))
 
 
 def _encode(path: Path, compressors: Pool[_Compressor], chunks: range) -> list[bytes]:
     compressor = compressors.take()
-    with _opened(path) as file:
-        frames = [compressor.encoder.frame(chunk) for chunk in _read(file, chunks, compressor.buffer)]
+    with path.open("rb", buffering=0) as file:
+        frames = [compressor.encoder.frame(chunk) for chunk in _read(file.fileno(), chunks, compressor.buffer)]
     compressors.give(compressor)
     return frames
 
@@ -110,12 +109,3 @@ def _read(file: int, chunks: range, buffer: memoryview) -> Iterator[memoryview]:
         while filled < CHUNK_SIZE and (count := os.preadv(file, [buffer[filled:]], number * CHUNK_SIZE + filled)):
             filled += count
         yield buffer[:filled]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        yield file
-    finally:
-        os.close(file)

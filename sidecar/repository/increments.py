@@ -28,7 +28,7 @@ from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.storage import ObjectStore
 
 AT_ONCE = 8
-WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))
+WINDOWS = (timedelta(days=1), timedelta(days=16), timedelta(days=256))  # how far back the newest key is looked for
 
 
 class Increments:
