@@ -70,7 +70,10 @@ STEPS = st.sampled_from([*WRITES, *WRITES, *ALONE, *PUBLISHES, *PUBLISHES, "cut"
 
 
 class App:
-    """The connection of the app, with a cache so small that transactions spill."""
+    """The connection of the app, with a cache so small that transactions spill.
+
+    It asks for the write lock at once: the follower cannot see that this process has the database open, and empties the log.
+    """
 
     def __init__(self, path: Path, page_size: int) -> None:
         self._path = path
@@ -82,7 +85,7 @@ class App:
         if step == "reopen":
             self._connection.close()
             self._connection = self._open()
-        statements = ["BEGIN", *WRITES[step], "COMMIT"] if step in WRITES else ALONE[step]
+        statements = ["BEGIN IMMEDIATE", *WRITES[step], "COMMIT"] if step in WRITES else ALONE[step]
         for statement in statements:
             self._connection.execute(statement).fetchall()
 
