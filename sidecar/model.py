@@ -1,7 +1,7 @@
 """Values that all packages share. No I/O, no clock, no dependency."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -122,10 +122,13 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What a follower of the WAL knows of a snapshot: it has everything up to this commit of this run, and no more."""
+    """What a follower of the WAL knows of a snapshot: it has everything up to this commit of this run, and no more.
+
+    `wrote` says of a MiB of the file, from 0 on, whether a later commit than the given one wrote there."""
 
     run: int
     commit: int
+    wrote: Callable[[int, int], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,12 +217,15 @@ class Cycle:
                     self.source.observe()
                     return self._unchanged("content unchanged since the last restore point")
                 reason = self.coverage.missing
+            past = self.source.written_past(snapshot, self._history.base, index)
             uploading = Timing(self._clock.monotonic)
-            published = await self._main_line.publish(snapshot, index)
+            published = await self._main_line.publish(replace(snapshot, suspicion=past or snapshot.suspicion), index)
             if later and later.snapshot:
                 later.point = point_of(published.info)
             self.coverage.satisfy()
             self.source.entered(position)
+            if past:
+                self.source.distrust(past)
             self._status.final_estimate = timing.elapsed() - checked  # a final backup makes no long check
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())
             self.source.protected()

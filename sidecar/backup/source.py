@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 
 from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
 from sidecar.backup.stream import Stream
+from sidecar.backup.unexplained import unexplained
 from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
+from sidecar.database.wal import CutCause
 from sidecar.errors import SidecarError
 from sidecar.host import Clock
 from sidecar.log import log
-from sidecar.model import Database, Position, Signature, Snapshot
+from sidecar.model import Database, Position, RestorePoint, Signature, Snapshot
+from sidecar.repository import Index, Parent
 from sidecar.status import Kind, Status
 
 
@@ -84,6 +87,21 @@ class Source:
     async def position(self, snapshot: Snapshot) -> Position | None:
         """The place of a copy in the stream, if it has one. Raises what asking the store raises."""
         return await self.stream.locate(snapshot) if self.stream else None
+
+    def written_past(self, snapshot: Snapshot, before: Parent | RestorePoint | None, now: Index) -> str:
+        """What differs in a copy from a restore point although no commit wrote it, if that is known; else empty."""
+        if snapshot.followed is None or not isinstance(before, Parent):
+            return ""
+        chunks = unexplained(before.contents.index, now, snapshot.followed.wrote)
+        if not chunks:
+            return ""
+        more = f" and {len(chunks) - 1} more" if len(chunks) > 1 else ""
+        return f"MiB {chunks[0]}{more} of the file changed although no commit wrote there: was another file copied over it?"
+
+    def distrust(self, reason: str) -> None:
+        """The database was written past its log: what was streamed is not what it was."""
+        if self.stream:
+            self.stream.distrust(reason, CutCause.REPLACED)
 
     def entered(self, position: Position | None) -> None:
         """Record that a restore point names this place: a restore goes on from there, or with None from the restore point alone."""

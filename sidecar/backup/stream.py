@@ -138,11 +138,11 @@ class Stream:
         """A restore point has that copy."""
         self._mixed = False
 
-    def distrust(self, reason: str) -> None:
-        """What is in the store of this stream, or before it, is damaged: it is cut, and nothing of it counts any more."""
+    def distrust(self, reason: str, cause: CutCause = CutCause.DAMAGED) -> None:
+        """What this stream has, or what is before it, is not what the database was: it is cut, and nothing of it counts any more."""
         self._status.protects = False
         if self._writer:
-            self._distrusted = StreamCut(CutCause.DAMAGED, reason)
+            self._distrusted = StreamCut(cause, reason)
 
     async def finish(self) -> None:
         """After the app has ended: publish the rest. Without success the final restore point has it all the same."""

@@ -8,6 +8,7 @@ from typing import Protocol
 from sidecar.database.findings import CheckReport
 from sidecar.database.wal.backlog import Batch
 from sidecar.database.wal.capture import FeedStatus
+from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.header import WalIndex
 from sidecar.model import LogPosition, Signature, Snapshot
@@ -70,6 +71,11 @@ class Feed(Protocol):
     @property
     def run(self) -> int:
         """Counts how often it was begun: commits are numbered anew each time. 0 before that."""
+        ...
+
+    @property
+    def changed(self) -> Changed:
+        """What the captured commits of this run have written. Raises `StreamCut` where nothing was ever followed."""
         ...
 
     @property

@@ -50,7 +50,7 @@ class Place:
         with suppress(StreamCut):
             commit = await self._feed.locate(self._index)
             if commit is not None and self._feed.run == self._run:
-                self.located = Followed(self._run, commit)
+                self.located = Followed(self._run, commit, self._feed.changed.wrote)
 
     def _look(self) -> WalIndex | None:
         try:

@@ -97,6 +97,8 @@ class Judge:
         replica, begun = Replica(base), _number(base)
         sound = self._look(f"{folder.name} base", replica.content, old=old)
         samples = {_number(each): each for each in folder.glob("sample-*")}
+        for each in folder.glob("past-*"):
+            self._wrong(f"{folder.name} at commit {_number(each)}: nobody is said to have written {each.read_text()}")
         commits = list(self._commits(folder, begun))
         some = set(self._rng.sample(range(len(commits)), min(LOOKED_AT, len(commits))))
         for place, commit in enumerate(commits):

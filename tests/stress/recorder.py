@@ -3,7 +3,8 @@
     python -m tests.stress.recorder DATABASE FOLDER < PLAN
 
 Each stream has a folder: `base-N`, a copy of the database at commit N; segments; `sample-N`, copies of later snapshots;
-`begin.json`, the position in the log where it began; `cut.json`, once it has ended. SIGTERM ends it after a last hop. It
+`begin.json`, the position in the log where it began; `cut.json`, once it has ended; `past-N`, if copy N differs from the one
+before where no commit is said to have written. SIGTERM ends it after a last hop. It
 prints "ready" once it follows.
 """
 
@@ -21,7 +22,18 @@ from typing import Any
 import anyio
 
 from sidecar.database import default_driver
-from sidecar.database.wal import Batch, Capture, CutCause, Feed, Follower, Limits, NotStreamable, StreamCut, worker
+from sidecar.database.wal import (
+    Batch,
+    Capture,
+    CutCause,
+    Feed,
+    Follower,
+    Limits,
+    NotStreamable,
+    StreamCut,
+    changed,
+    worker,
+)
 from sidecar.database.wal.hold import Hold
 from sidecar.model import Commit, LogPosition
 from sidecar.repository.format.folding import fold
@@ -109,6 +121,7 @@ class Recorder:
         self._capture = Capture(self._driver, Limits(**plan["limits"]))
         self._feed = self._capture.feed(path)
         self._followers: list[Follower] = []
+        self._last: tuple[int, bytes] | None = None  # the copy before, of the same follower
         self.stopping = False
 
     async def run(self) -> None:
@@ -192,11 +205,24 @@ class Recorder:
             with closing(self._driver.connect(temporary, "rw")) as destination:
                 hands.held.backup(destination)
             temporary.rename(path)
+            self._require_written(folder, follower, path.read_bytes())
             return path
 
         return await self._capture.call(copy)
 
+    def _require_written(self, folder: Path, follower: Follower, content: bytes) -> None:
+        """What a daemon looks at with each restore point: only what commits wrote may differ from the copy before."""
+        before, self._last = self._last, (follower.commits, content)
+        if before is None:
+            return
+        size = changed.PART
+        for part in range(min(len(before[1]), len(content)) // size):
+            span = slice(part * size, (part + 1) * size)
+            if before[1][span] != content[span] and not follower.changed.wrote(part, before[0]):
+                write(folder / f"past-{follower.commits}", f"part {part} since commit {before[0]}".encode())
+
     def _note(self) -> None:
+        self._last = None
         self._followers.append(_track(self._feed).follower)
 
     def _count(self) -> None:
@@ -234,6 +260,7 @@ async def main(path: str, folder: str) -> None:
     """Follow until SIGTERM."""
     plan = json.load(sys.stdin)
     worker.EVERY = plan["look_every"]
+    changed.PART = 1 << 16  # the databases are small
     _count_resets()
     if plan["mutant"]:
         mutants.apply(plan["mutant"])

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal
 
 from sidecar.database.driver import Driver
 from sidecar.database.wal.backlog import Batch
+from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
 from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.eligibility import require_streamable
@@ -198,6 +199,11 @@ class Feed:
             await self._capture.call(lambda worker: worker.remove(self.path))
         if self._track and self._track.cut is None:
             self._track.cut = StreamCut(CutCause.STOPPED, f"{self.path} is not followed any more")
+
+    @property
+    def changed(self) -> Changed:
+        """What the captured commits have written. Raises `StreamCut` where nothing was ever followed."""
+        return self._require_track().follower.changed
 
     @property
     def looked(self) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sidecar.database.driver import Driver
 from sidecar.database.wal.absence import is_back, leave
 from sidecar.database.wal.backlog import Backlog, Captured
+from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.hands import Hands, NotNow
@@ -27,7 +28,7 @@ class Follower:
 
     def __init__(self, path: Path, driver: Driver, limits: Limits | None = None) -> None:
         self.path, self.limits = path, limits or Limits()
-        self.backlog, self.counters = Backlog(self.limits.fold_bytes), Counters()
+        self.backlog, self.changed, self.counters = Backlog(self.limits.fold_bytes), Changed(), Counters()
         self._driver, self._tending = driver, Tending(self.limits)
         self._hold: Hold | None = None
         self.away: Stamps | None = None  # while we have it closed for want of others: the database as we left it
@@ -61,7 +62,7 @@ class Follower:
     def open(self, commits: int = 0) -> None:
         """Open the database; commits are numbered from `commits` + 1. Raises `StreamCut`."""
         hands = Hands(self.path, self._driver)
-        self._hold = Hold(hands, self.backlog, self.limits, self.counters, commits)
+        self._hold = Hold(hands, self.backlog, self.changed, self.limits, self.counters, commits)
 
     def start(self, since: Stamps | None = None) -> LogPosition:
         """Begin: the snapshot of the held hand is exactly the position. Raises `StreamCut`.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sidecar.database.wal import frames, proof
 from sidecar.database.wal.backlog import Backlog, Captured
+from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.frames import Found
 from sidecar.database.wal.hands import Hands, NotNow
@@ -48,8 +49,10 @@ class Hold:
     held hand reads that alone, so it is in nobody's way. `used`: when the last commit was captured, in monotonic seconds.
     """
 
-    def __init__(self, hands: Hands, backlog: Backlog, limits: Limits, counters: Counters, commits: int) -> None:
-        self.hands, self.backlog, self.commits = hands, backlog, commits
+    def __init__(
+        self, hands: Hands, backlog: Backlog, changed: Changed, limits: Limits, counters: Counters, commits: int
+    ) -> None:
+        self.hands, self.backlog, self.changed, self.commits = hands, backlog, changed, commits
         self.mark, self.marks = Mark(NOWHERE), Marks(NOWHERE, commits)
         self.exact = self.parked = False
         self.used = time.monotonic()
@@ -230,6 +233,9 @@ class Hold:
         for each in found.transactions:
             first, self.commits = self.commits + 1, self.commits + each.commits
             captured.append(Captured(self.commits, at, each.pages, each.images, first, at))
+            self.changed.add(self.commits, each.pages, each.images, mark.index.page_size)
+            if first < self.commits:
+                self.changed.anything(self.commits)
         if found.unsummed:
             self._unsummed = mark.index.salts
         if captured:
