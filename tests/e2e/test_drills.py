@@ -1,4 +1,7 @@
-"""Drills in the real daemon: proven on schedule, damage found and replaced, gone at once when the daemon stops."""
+"""Drills in the real daemon: proven on schedule, damage found and replaced, gone at once when the daemon stops.
+
+The restore points are counted, so there is no stream, which may begin with one.
+"""
 
 import json
 import sqlite3
@@ -25,7 +28,7 @@ def test_daemon_proves_its_newest_restore_point(machine: Machine) -> None:
     1. A daemon drills every second; a row is written and published: soon a drill was good, by metric and `/status`.
     2. `list` shows it, `status` too, from the daemon; after the daemon has stopped from the store.
     """
-    with machine.run(*CALM_APP, drill_interval="1s") as process:
+    with machine.run(*CALM_APP, drill_interval="1s", stream="off") as process:
         process.wait_ready()
         write_note(machine.database, "precious")
         assert machine.cli("backup").returncode == 0
@@ -53,7 +56,7 @@ def test_daemon_finds_damage_behind_its_back_and_publishes_a_whole_one(local: Ma
     3. `verify --all` shows both in a table, and exits with 65. A lost disk is restored from the good one.
     """
     write_note(local.database, *["a row"] * 3000)
-    with local.run(*CALM_APP, drill_interval="1s") as process:
+    with local.run(*CALM_APP, drill_interval="1s", stream="off") as process:
         process.wait_ready()
         process.wait_metric("sidecar_drills_total", 1, outcome="good")
         (rotten,) = local.points()
@@ -89,7 +92,7 @@ def test_stop_does_not_wait_for_a_drill(local: Machine) -> None:
         connection.commit()
     staged = local / "staged"
     staged.mkdir()
-    with local.run(*CALM_APP, drill_interval="1s", staging_dir=staged) as process:
+    with local.run(*CALM_APP, drill_interval="1s", stream="off", staging_dir=staged) as process:
         process.wait_ready()
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         process._await(lambda: any(staged.iterdir()), 20, "a drill is under way")
