@@ -208,7 +208,7 @@ def test_boot_beside_a_store_that_was_emptied_says_so(local: Machine) -> None:
     with local.run(*CALM_APP) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         assert verdict(process)["level"] == "look"
-        assert "has no restore point of app.db any more" in verdict(process)["reason"]
+        assert "no longer has a restore point of app.db" in verdict(process)["reason"]
         assert process.terminate() == 0
     assert notes(local.restore_copy()) == ["one"]
 

@@ -172,6 +172,8 @@ def test_an_app_that_has_its_database_for_itself_alone(local: Machine) -> None:
             process.wait_for_log(r"for itself alone .*not again before the next start")
             app.script(INSERT, INSERT)
             app.close()
+            # The first backup reads it as soon as it is closed.
+            process.wait_metric("sidecar_backups_total", 1, outcome="published")
             app.open(0)
             app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
             assert STREAMING not in process.output()
