@@ -115,7 +115,8 @@ class Boot:
                 )
             case Decision.KEEP_LOCAL:
                 lineage.refresh()
-                return Booted("kept_local", at_once=True, end=found.end)
+                kept = Booted("kept_local", at_once=True, end=found.end)
+                return _beside_damage(kept, found.stopped, report)
             case Decision.COMPARE:
                 return await self._compare(found, lineage, report, progress)
         return await self._restore(found, lineage, report, progress)
@@ -141,7 +142,8 @@ class Boot:
             recovered.staged.unlink(missing_ok=True)
         if same:
             lineage.refresh()
-            return kept
+            rejected = recovered.rejected
+            return _beside_damage(kept, rejected.reason if rejected else recovered.reached.stopped, report)
         report.lost_its_tail()
         return await self._carry_out(self._survey.as_conflict(found), lineage, report, progress)
 
@@ -210,3 +212,11 @@ class Boot:
             downloaded_bytes=restored.downloaded if restored else 0,
             seconds=round(seconds, 3),
         )
+
+
+def _beside_damage(kept: Booted, reason: str, report: BootReport) -> Booted:
+    """A local database that is kept: a restore point makes up for a stream in the store that is damaged for this reason."""
+    if not reason:
+        return kept
+    report.kept_beside_damaged_stream(reason)
+    return replace(kept, publish="its stream in the store is damaged")

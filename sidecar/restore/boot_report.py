@@ -156,6 +156,15 @@ class BootReport:
             hint="the machine crashed, and its disk may have lost the last commits: on_conflict decides which side wins",
         )
 
+    def kept_beside_damaged_stream(self, reason: str) -> None:
+        """The local database is kept, but what the store has of its stream could not be restored."""
+        self._decide(
+            f"the local database is kept, but its stream in the store cannot be restored to its end: {reason}",
+            "a restore point is published at once, so that only times before it are lost; "
+            "`sidecar verify --all` shows which segments are damaged or missing",
+            Kind.DAMAGED,
+        )
+
     def lost_from_stream(self, last: Streamed) -> None:
         """The store once had more of the stream: segments have expired or were deleted."""
         self._decide(
@@ -178,7 +187,10 @@ class BootReport:
                 f"the database starts as {point.key} of {format_time(point)}, without the stream that follows it: "
                 f"{rejected.reason}",
                 f"what was written after that restore point is in {rejected.kept}, which SQLite cannot read completely: "
-                "recover what you need from it (`.recover` in the sqlite3 shell reads what it can)",
+                "recover what you need from it (`.recover` in the sqlite3 shell reads what it can)"
+                if rejected.kept
+                else "there was no room to keep the result, but the store still has the segments: `sidecar list --streams` shows "
+                "them, and `sidecar restore --at TIME --output PATH` restores an earlier instant to another file",
                 Kind.DAMAGED,
             )
         elif reached.stopped:

@@ -25,10 +25,11 @@ _REWRITTEN = (range(18, 20), range(24, 28), range(40, 44), range(92, 100))
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """What the streams have that a local database lacks, and where they end."""
+    """What the streams have that a local database lacks, and where they end; `stopped` is the reason if that is too early."""
 
     tail: Tail
     end: Origin
+    stopped: str = ""
 
 
 class DescentLook:
@@ -44,7 +45,7 @@ class DescentLook:
         history = await self._forward.look(newest, await self._catalog.position(newest))
         beyond = legs_beyond(history, marker)
         proved = bool(beyond) and await self._is_proved(beyond[-1], marker, database)
-        return Descent(tail_of(history, marker, proved=proved), history.end)
+        return Descent(tail_of(history, marker, proved=proved), history.end, history.stopped)
 
     async def _is_proved(self, last: Leg, marker: Marker, database: Path) -> bool:
         """Whether the local database certainly has everything that was captured from it.

@@ -23,7 +23,8 @@ class Reached:
 
     `position` is what the file contains now. `commits` counts the applied commits, a folded one once. `time` is that of the
     last one in microseconds since the epoch, by the store's clock, and `machine_time` by the clock of the machine that made
-    it; None if nothing was applied. `stopped` is the reason if more was expected, else empty.
+    it; None if nothing was applied. `stopped` is the reason if more was expected, else empty. `unknown`
+    names the time before the requested instant that neither a stream nor a restore point covers, if there is any.
     """
 
     position: Origin
@@ -32,6 +33,7 @@ class Reached:
     machine_time: int | None = None
     end: End = End.NEWEST
     stopped: str = ""
+    unknown: str = ""
 
 
 def format_instant(microseconds: int) -> str:

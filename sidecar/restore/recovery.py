@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.errors import DamagedDatabase
+from sidecar.errors import DamagedDatabase, NoRoom
 from sidecar.host import aside, local_errors
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Progress
@@ -22,9 +22,9 @@ from sidecar.restore.roll_forward import RolledForward, RollForward
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A restored database that could not be walked with the stream's tail applied: where it is kept, and why."""
+    """A restored database that could not be walked with the stream's tail applied: where it is kept, unless there was no room, and why."""
 
-    kept: Path
+    kept: Path | None
     reason: str
 
 
@@ -67,14 +67,19 @@ class Recovery:
         try:
             rolled = await self._forward.follow(found.restored, staged, ahead=found.ahead)
         except DamagedDatabase as damage:
-            rejected = Rejected(await self._keep_aside(database.path, staged), damage.message)
+            kept, reason = await self._keep_aside(database.path, staged), damage.message
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
         else:
             return Recovered(rolled, staged)
-        restored, staged = await self._reader.stage(point, database, progress)
-        return Recovered(RolledForward.without_tail(restored), staged, rejected)
+        try:
+            restored, staged = await self._reader.stage(point, database, progress)
+        except NoRoom:  # the store still has what it was made of, and the app needs its database
+            await to_thread.run_sync(kept.unlink)
+            restored, staged = await self._reader.stage(point, database, progress)
+            return Recovered(RolledForward.without_tail(restored), staged, Rejected(None, reason))
+        return Recovered(RolledForward.without_tail(restored), staged, Rejected(kept, reason))
 
     async def contains(self, recovered: Recovered, damaged: RestorePoint) -> bool:
         """Whether a state has everything that was in this damaged restore point, if its metadata still shows that."""

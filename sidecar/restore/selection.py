@@ -66,7 +66,7 @@ class Selector:
         known = await self._known(selection)  # before segments are listed, because a daemon may publish more meanwhile
         with self._show(f"restore {selection.point.key}") as progress:
             rolled, staged = await self._first_good(selection, target, progress)
-        rolled = _with_expired(rolled, known)
+        rolled = await self._with_unknown(selection, _with_expired(rolled, known))
         try:
             self._require_instant(selection, rolled)
         except BaseException:
@@ -137,6 +137,23 @@ class Selector:
             staged.unlink(missing_ok=True)
             raise
 
+    async def _with_unknown(self, selection: Selection, rolled: RolledForward) -> RolledForward:
+        """Note the time before the instant that nothing covers: a stream ended, and a restore point followed later."""
+        reached, point = rolled.reached, rolled.restored.point
+        if selection.at is None or reached.stopped or reached.end is not End.NEWEST:
+            return rolled
+        following = await self._catalog.first_after(point.database, Timestamp.of(selection.at))
+        if following is None or not isinstance(reached.position, Position):
+            return rolled
+        if await self._catalog.position(following) == reached.position:
+            return rolled
+        last = format_instant(reached.time) if reached.time else point.timestamp.instant.isoformat()
+        unknown = (
+            f"commits between {last} and {following.timestamp.instant.isoformat()} are not in the store: the stream ended "
+            f"before them, and {following.key} is the next restore point"
+        )
+        return replace(rolled, reached=replace(reached, unknown=unknown))
+
     def _require_instant(self, selection: Selection, rolled: RolledForward) -> None:
         """Raise `NothingToRestore` if the state at the instant can no longer be restored: nothing is skipped."""
         reached = rolled.reached
@@ -205,6 +222,8 @@ def _log(database: str, rolled: RolledForward) -> None:
         log.warning(
             "restored database has findings", database=database, key=restored.point.key, findings=findings, hint=HINT
         )
+    if reached.unknown:
+        log.warning("instant not covered", database=database, error=reached.unknown)
     if reached.stopped:
         hint = "`sidecar verify --all` shows which segments are damaged or missing"
         log.error("stream not applied to its end", database=database, error=reached.stopped, hint=hint)

@@ -30,7 +30,7 @@ class Situation:
     """The facts about one database, and the decision. `local`: there is a database file of more than zero bytes.
 
     `end` is where the streams end that follow the newest restore point, if the local database descends from that, and `tail`
-    what they have that it lacks.
+    what they have that it lacks. `stopped` is why they end too early, or empty.
     """
 
     database: Database
@@ -41,6 +41,7 @@ class Situation:
     decision: Decision
     end: Origin | None = None
     tail: Tail = Tail.INCLUDED
+    stopped: str = ""
 
     @property
     def newest_key(self) -> str:
@@ -121,8 +122,8 @@ class Survey:
             on_conflict=self._on_conflict,
             tail=tail,
         )
-        end = descent.end if descent else None
-        return Situation(database, self._catalog.store.url, local, marker, newest, decision, end, tail)
+        end, stopped = (descent.end, descent.stopped) if descent else (None, "")
+        return Situation(database, self._catalog.store.url, local, marker, newest, decision, end, tail, stopped)
 
     def as_conflict(self, found: Situation) -> Situation:
         """The same facts, once the local database is known to lack what was streamed."""

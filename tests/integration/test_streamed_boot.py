@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.errors import DamagedRestorePoint, UnsupportedRestorePoint, UnsupportedSegment
+from sidecar.errors import DamagedRestorePoint, NoRoom, UnsupportedRestorePoint, UnsupportedSegment
 from sidecar.host.files import kept_aside
 from sidecar.lease.record import KEY, Record, StreamRecord
 from sidecar.model import AtRestorePoint, Commit, IfAbsent, IfMatch, Position
 from sidecar.policies import OnConflict, OnEmptyStore
 from sidecar.repository.drill_tag import DRILL_TAG
+from sidecar.repository.keys import StreamName
 from sidecar.restore.preview import preview
 from sidecar.restore.survey import Survey
 from sidecar.status.problems import Kind
 from sidecar.storage.base import ObjectStore
 from tests.harness.recorded import Recorder, recorded
+from tests.harness.streams import StreamMaker, fill
 from tests.integration.streamed import Streamed, alone, comparable, instant, last
 from tests.integration.wiring import NAME
 
@@ -147,6 +149,42 @@ async def test_a_tail_that_makes_no_walkable_database_is_kept_aside(scene: Strea
     assert str(kept) in "".join(each.hint for each in scene.machine.status.problems)
     assert booted.restored
     assert booted.restored.point.key == newest.key
+
+
+async def test_a_tail_that_there_is_no_room_to_keep_does_not_end_the_boot(
+    scene: Streamed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store still has the segments."""
+
+    def scrambled(commits: list[Commit]) -> list[list[Commit]]:
+        broken = {page: b"\xee" * 4096 if page > 1 else image for page, image in commits[-1].images.items()}
+        return alone([*commits[:-1], replace(commits[-1], images=broken)])
+
+    path = scene.machine.database.path
+
+    def room_for_one(_target: Path, _size: int) -> None:
+        if kept_aside(path, "diverged"):
+            raise NoRoom("the disk is full")
+
+    monkeypatch.setattr("sidecar.repository.reader.require_room", room_for_one)
+    first, _ = await scene.stream(1, 12, None, group=scrambled)
+    await scene.point(4, 4.5, Position(first, 4))
+    await scene.machine.boot()
+    assert scene.holds(path, 4)
+    assert (kept_aside(path, "diverged"), kinds(scene)) == ([], [Kind.DAMAGED])
+
+
+async def test_a_kept_database_whose_stream_is_damaged_in_the_store_is_told(scene: Streamed) -> None:
+    first, _ = await scene.stream(1, 8, None)
+    await scene.point(4, 4.5, Position(first, 4))
+    await scene.machine.boot()
+    assert kinds(scene) == []
+    without_9 = StreamMaker(StreamName.of(first), NAME, None, scene.recorder.page_size, commits=9, prev="?")
+    await fill(scene.store, iter([without_9.segment()]))
+    booted = await scene.machine.boot()
+    assert (booted.outcome, kinds(scene)) == ("kept_local", [Kind.DAMAGED])
+    assert "commits 9 to 9" in messages(scene)
+    assert booted.publish
 
 
 async def test_a_first_page_of_another_size_is_kept_aside_too(scene: Streamed) -> None:

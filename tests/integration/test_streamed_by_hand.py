@@ -203,6 +203,21 @@ async def test_where_nothing_was_streamed_the_restore_point_before_is_restored(
     assert result.reached.end is End.NEWEST
 
 
+async def test_a_time_between_a_cut_and_the_next_restore_point_is_named(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    first, _ = await scene.stream(1, 6, None)
+    await scene.point(2, 2.5, Position(first, 2))
+    second, _ = await scene.stream(13, 20, None, epoch=1)
+    following = await scene.point(12, 12.6, Position(second, 0))
+    result = await at(session, copy, 9)
+    assert scene.holds(copy, 6)
+    assert "commits between 2026-11-18T12:00:06" in result.reached.unknown
+    assert following.key in result.reached.unknown
+    assert not (await at(session, copy, 5)).reached.unknown
+    assert not (await at(session, copy, 20)).reached.unknown
+
+
 async def test_a_damaged_restore_point_costs_nothing_where_the_stream_has_it(
     scene: Streamed, session: sidecar.Sidecar, copy: Path
 ) -> None:
