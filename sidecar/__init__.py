@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sidecar import errors
-    from sidecar.api import Sidecar, StatusReport
+    from sidecar.api import Durable, Sidecar, StatusReport
     from sidecar.api import open_session as open  # noqa: A004 - meant to be read as `sidecar.open`
     from sidecar.backup.by_hand import BackupResult, DatabaseBackup
     from sidecar.model import RestorePoint, Timestamp
@@ -23,6 +23,7 @@ __all__ = [
     "BackupResult",
     "DatabaseBackup",
     "DatabaseHistory",
+    "Durable",
     "Event",
     "Events",
     "Health",
@@ -45,6 +46,7 @@ _PLACES = {
     "BackupResult": "backup.by_hand",
     "DatabaseBackup": "backup.by_hand",
     "DatabaseHistory": "repository.inventory",
+    "Durable": "api",
     "Event": "status.model",
     "Events": "monitoring.events",
     "Health": "status.health",

@@ -24,8 +24,8 @@ from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver, require_own_name, standard_driver
-from sidecar.errors import ConfigurationError, SidecarError, UsageError
-from sidecar.host.control import ask_for_backup, ask_for_status
+from sidecar.errors import ConfigurationError, NotDurable, SidecarError, UsageError
+from sidecar.host.control import ask_for_backup, ask_for_status, ask_to_wait, wait_timeout
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.acknowledgement import KINDS, Acknowledged, acknowledge_all, require_kind
 from sidecar.monitoring.events import Events
@@ -67,6 +67,14 @@ class StatusReport:
     def databases(self) -> tuple[Mapping[str, Any], ...]:
         """One mapping for each database."""
         return tuple(self.values["databases"])
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """What was waited for is stored. `commits` has the number of the last commit of each database in its stream."""
+
+    seconds: float
+    commits: Mapping[str, int]
 
 
 class Sidecar:
@@ -139,7 +147,7 @@ class Sidecar:
                 catalog,
                 services.reader(catalog),
                 build_roll_forward(services, catalog),
-                self._streams(catalog),
+                _streams(catalog),
                 self._show,
             ),
             services.snapshotter,
@@ -168,11 +176,8 @@ class Sidecar:
     @in_own_task
     async def streams(self) -> Mapping[str, tuple[ListedStream, ...]]:
         """The streams of every database by its name, oldest first, and which of them the main line went through."""
-        streams = self._streams(self._services.catalog())
+        streams = _streams(self._services.catalog())
         return {each.name: await streams.listing(each.name) for each in self.databases}
-
-    def _streams(self, catalog: Catalog) -> Streams:
-        return Streams(catalog, Increments(catalog.store))
 
     @in_own_task
     async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
@@ -198,6 +203,23 @@ class Sidecar:
         values: Any = await ask_for_status(self.databases, self._services.store.url, self._services.endpoint)
         values = values or (await self._status_of_store()).as_dict()
         return StatusReport(_parse_health(values["verdict"]), values)
+
+    @in_own_task
+    async def durable(self, database: str | None = None, *, timeout: float = 5.0) -> Durable:
+        """Return once everything that was committed before this call is in the store: in this database, or in all of them.
+
+        The daemon of this machine says so; it needs to stream. `timeout` is in seconds, from 0.01 to 600. Raises `NotDurable`
+        when that is not known, and `UsageError` for another database or timeout. What was committed stays in the database.
+        """
+        chosen, limit = self._database(database).name if database else None, wait_timeout(timeout)
+        answer: Any = await ask_to_wait(
+            self.databases, self._services.store.url, chosen, limit, self._services.endpoint
+        )
+        if answer is None:
+            raise NotDurable("no sidecar runs for these databases on this machine", "start the app under `sidecar run`")
+        if not answer["stored"]:
+            raise NotDurable(answer["error"], answer["hint"], retry_after=answer["retry_after"])
+        return Durable(answer["seconds"], {name: each["commit"] for name, each in answer["databases"].items()})
 
     def status_without_store(self, failure: SidecarError) -> StatusReport:
         """What this machine alone knows, when `status` has failed because the store did not answer."""
@@ -319,6 +341,10 @@ def _require_asyncio() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         raise ConfigurationError("sidecar needs a running asyncio event loop", "trio is not supported") from None
+
+
+def _streams(catalog: Catalog) -> Streams:
+    return Streams(catalog, Increments(catalog.store))
 
 
 def _lease_patience(configuration: Configuration) -> timedelta:

@@ -62,6 +62,26 @@ class ConcurrencyLimit:
             await self._idle.wait()
 
 
+class Shared(Generic[R]):
+    """Work whose result serves everybody who asked for it before it began. One that fails or is cancelled serves nobody."""
+
+    def __init__(self, work: Callable[[], Awaitable[R]]) -> None:
+        self._work = work
+        self._begun = 0
+        self._result: tuple[int, R] | None = None  # and the number of the run that it comes from
+        self._alone = anyio.Lock()
+
+    async def __call__(self) -> R:
+        """The result of a run that began after this call. Raises what the work raises."""
+        asked = self._begun
+        async with self._alone:
+            if self._result is None or self._result[0] <= asked:
+                self._begun += 1
+                number = self._begun
+                self._result = (number, await self._work())
+            return self._result[1]
+
+
 async def run_all(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run all concurrently. The first failure cancels the others and is raised as it is, not in a group."""
     try:

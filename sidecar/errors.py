@@ -232,6 +232,17 @@ class DatabaseBusy(Transient):
     reason = Reason.BUSY
 
 
+class NotDurable(Transient):
+    """What was committed is not in the store, as far as anybody can tell now. It stays in the database, and may be stored later.
+
+    `retry_after` is when asking again may help, in seconds; None where it does not.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
 class TokenUnavailable(Transient):
     """There are no usable credentials right now; a newer token may arrive."""
 

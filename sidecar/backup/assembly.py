@@ -58,6 +58,7 @@ def build_stream(
         options,
         status,
         clock,
+        fence,
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sidecar.backup.confirmations import Confirmations
 from sidecar.backup.pace import Cuts
 from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
@@ -12,7 +13,7 @@ from sidecar.database import Feed
 from sidecar.database.wal import CutCause, NotStreamable, Stamps, StreamCut
 from sidecar.errors import LeaseLost, SidecarError, UnsupportedSegment
 from sidecar.host import Clock
-from sidecar.lease import StreamRecord
+from sidecar.lease import Fence, StreamRecord
 from sidecar.log import log
 from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
 from sidecar.repository.guard import REPLACING
@@ -39,6 +40,7 @@ class Stream:
         options: StreamOptions,
         status: Status,
         clock: Clock,
+        fence: Fence,
     ) -> None:
         """`gate` says whether to stream; `write` makes the writer of a new stream."""
         self.database = database
@@ -58,6 +60,7 @@ class Stream:
         self._ended: dict[int, str] = {}  # the names of former streams, by the run of the feed
         self._distrusted: StreamCut | None = None
         self._looked = clock.monotonic()
+        self.confirmations = Confirmations(feed, fence, self._status)
 
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
         """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
@@ -105,15 +108,19 @@ class Stream:
     async def locate(self, snapshot: Snapshot) -> Position | None:
         """The place of a snapshot in its stream; None where it is in none. Raises what asking the store raises.
 
-        A stream may have been cut while the snapshot was copied: what it has beyond the snapshot is in the store.
+        A stream may have been cut while the snapshot was copied: what it has beyond the snapshot is in the store. Raises
+        `DatabaseBusy` if somebody relies on what a restore from this snapshot alone would not have.
         """
-        if (followed := snapshot.followed) is None:
-            return None
-        name = self._ended.get(followed.run)
-        if (writer := self._writer) and followed.run == self._feed.run:
-            await writer.named()
-            name = str(writer.name)
-        return Position(name, followed.commit) if name else None
+        name, followed = None, snapshot.followed
+        if followed:
+            name = self._ended.get(followed.run)
+            if (writer := self._writer) and followed.run == self._feed.run:
+                await writer.named()
+                name = str(writer.name)
+        if name and followed:
+            return Position(name, followed.commit)
+        self.confirmations.leave()
+        return None
 
     def entered(self, position: Position | None) -> None:
         """A restore point names this place: what the stream has after it can be restored. None: nothing leads on from there."""
@@ -121,6 +128,7 @@ class Stream:
             self._status.protects = False
         elif self._writer and position.stream == str(self._writer.name):
             self._status.protects = True
+            self.confirmations.news()
 
     @property
     def suspicion(self) -> str:
@@ -131,6 +139,7 @@ class Stream:
 
     def copying(self) -> None:
         """A copy for a restore point is begun. If nothing is followed, a later stream does not continue what it contains."""
+        self.confirmations.copying()
         if self._writer is None:
             self._boot = None
 
@@ -146,16 +155,18 @@ class Stream:
 
     async def finish(self) -> None:
         """After the app has ended: publish the rest. Without success the final restore point has it all the same."""
-        if (writer := self._writer) is None:
-            return
         try:
-            with suppress(StreamCut):  # what was captured before it is published all the same
-                await self._feed.flush()
-            with suppress(StreamCut):
-                await self._collect(writer, 0.0)
-            await writer.publish()
+            if writer := self._writer:
+                with suppress(StreamCut):  # what was captured before it is published all the same
+                    await self._feed.flush()
+                with suppress(StreamCut):
+                    await self._collect(writer, 0.0)
+                await writer.publish()
+                self.confirmations.news()
         except (SidecarError, StreamCut) as error:
             log.warning("end of the stream not published", database=self.database.name, error=str(error))
+        finally:
+            self.confirmations.close("the daemon is stopping, with a final backup")
 
     async def settle(self) -> None:
         """After `finish`: publish again what it was cancelled at, until the outcome is known."""
@@ -193,6 +204,7 @@ class Stream:
         status = self._status
         status.active, status.reason, status.since = True, "", self._clock.now()
         status.name, status.protects, status.confirmed = None, after is not None, 0
+        self.confirmations.begun()
         return self._writer
 
     async def _follow_when_possible(self, demand: Callable[[str], None]) -> StreamWriter:
@@ -220,6 +232,7 @@ class Stream:
         if reason != status.reason:
             status.reason = reason
             log.info("not streaming", database=self.database.name, reason=reason)
+        self.confirmations.ended()
 
     async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[float], None]) -> None:
         await writer.named_eventually()
@@ -233,6 +246,7 @@ class Stream:
                     await self._collect(writer, 0.0)
             looked = self._looked
             await writer.publish()
+            self.confirmations.news()
             if self._status.protects:
                 streamed(looked)
 
@@ -263,14 +277,16 @@ class Stream:
             with suppress(StreamCut):
                 if not refused:
                     await self._writer.publish()
+            self.confirmations.news()
             if self._writer.name and cut.cause is not CutCause.REPLACED:  # else a snapshot may be of another file
                 self._ended = dict([*self._ended.items(), (self._feed.run, str(self._writer.name))][-ENDED_KEPT:])
-        self._inactive(f"cut: {cut}")
-        await self._feed.stop()
-        self._owed = True
         wait, rest = self._cuts.pause(self._clock.monotonic())
         if refused:
             wait, rest = 0.0, self._options.rest.total_seconds()
+        self.confirmations.paused(wait + rest)
+        self._inactive(f"cut: {cut}")
+        await self._feed.stop()
+        self._owed = True
         await self._clock.sleep(wait)
         if rest:
             self._owed = False

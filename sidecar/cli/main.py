@@ -211,6 +211,26 @@ def ack(flags: Mapping[str, object], kind: str | None, every: bool, note: str) -
     return _command(flags, ack, kind=kind, every=every, note=note)
 
 
+@cli.command(cls=SettingsCommand, examples=["sidecar wait", "sidecar wait --timeout 30s && echo stored"])
+@click.option(
+    "--timeout",
+    default="5s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait, from 10ms to 10m.",
+)
+def wait(flags: Mapping[str, object], timeout: str) -> int:
+    """Return once everything that was committed before is in the store.
+
+    The daemon on this machine streams the commits, and says when a segment has them; it answers at most about one
+    `stream_interval` later. Exit code 75 says that this is not known: nothing is streamed now, the store does not answer, or
+    the timeout is over. What was committed stays in the database all the same.
+    """
+    from sidecar.cli.wait import wait
+
+    return _command(flags, wait, timeout=timeout)
+
+
 @cli.command(cls=SettingsCommand, examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml"])
 @click.option(
     "--fly-toml",

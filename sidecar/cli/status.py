@@ -123,6 +123,9 @@ def _stream_lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
     else:
         yield "not streaming", stream["reason"]
+    if any((waits := stream["waits"]).values()):
+        mean = f", on average after {waits['mean_seconds']:.2f} s" if waits["stored"] else ""
+        yield "waits", f"{waits['waiting']} now; {waits['stored']} stored{mean}; {waits['failed']} not confirmed"
     if until := stream["resting_until"]:
         yield "streaming rests until", _format_instant(until)
     if last := stream["last_cut"]:

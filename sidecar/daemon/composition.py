@@ -191,12 +191,12 @@ def _server(services: Services, background: Background, on_demand: OnDemand) -> 
     app_metrics = _app_metrics(settings.app_metrics_url) if settings.app_metrics_url else None
 
     def load(public: Sequence[socket.socket], private: Sequence[socket.socket]) -> AbstractAsyncContextManager[None]:
-        from sidecar.daemon.control import add_backup
+        from sidecar.daemon.control import add_backup, add_wait
         from sidecar.monitoring.http import HttpInterface, serving
 
         http = HttpInterface(status, _metrics_of(status), background.observe, app_metrics)
-        control = add_backup(http.application(), status, on_demand.backup)
-        return serving([(http.application(), public), (control, private)])
+        control = add_wait(add_backup(http.application(), status, on_demand.backup), on_demand.confirm)
+        return serving([(add_wait(http.application(), on_demand.confirm), public), (control, private)])
 
     return Server(load, status)
 

@@ -1,16 +1,26 @@
-"""What the control socket answers beyond the read-only HTTP interface; its client is `host.control`."""
+"""What the daemon does for those who ask over HTTP: POST `/backup` on the control socket, and POST `/wait`.
+
+The client for the control socket is `host.control`.
+"""
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from ipaddress import ip_address
 
 import anyio
 from aiohttp import web
 
+from sidecar.errors import UsageError
+from sidecar.host.control import DEFAULT_WAIT, wait_timeout
 from sidecar.status import Status
+
+Wait = Callable[[str | None, float], Awaitable[dict[str, object]]]
 
 ANSWER_SECONDS = 10.0
 PROGRESS_SECONDS = 0.25
+GONE_SECONDS = 1.0  # between looks whether a client has hung up
 
 
 def add_backup(
@@ -56,3 +66,63 @@ async def _send_progress(reply: web.StreamResponse, status: Status) -> None:
             if total and (done, total) != sent:
                 sent = (done, total)
                 await reply.write(json.dumps({"done": done, "total": total}).encode() + b"\n")
+
+
+def add_wait(application: web.Application, wait: Wait) -> web.Application:
+    """Let an application answer to POST `/wait?database=NAME&timeout=5s` from this machine.
+
+    200 says that everything committed before the request is stored. Everything else says that this is not known: 503 with
+    the reason, and `Retry-After` where asking again may help; 400 for a wrong request, 404 for another database. The body is
+    what `OnDemand.confirm` returns.
+    """
+
+    async def on_wait(request: web.Request) -> web.Response:
+        if not is_local(request):
+            return _refused(
+                403, "only programs on this machine may wait", "use the loopback address or the control socket"
+            )
+        try:
+            timeout = wait_timeout(request.query.get("timeout", DEFAULT_WAIT))
+        except UsageError as error:
+            return _refused(400, error.message, error.hint)
+        reply = web.Response(status=503)  # for one who has gone
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_when_gone, request, group.cancel_scope)
+            reply = await _waited(wait, request.query.get("database"), timeout.total_seconds())
+            group.cancel_scope.cancel()
+        return reply
+
+    application.router.add_post("/wait", on_wait)
+    return application
+
+
+async def _waited(wait: Wait, database: str | None, timeout: float) -> web.Response:
+    try:
+        answer = await wait(database, timeout)
+    except UsageError as error:
+        return _refused(404, error.message, error.hint)
+    if answer["stored"]:
+        return web.json_response(answer)
+    again = answer["retry_after"]
+    headers = {"Retry-After": str(math.ceil(again))} if isinstance(again, int | float) else {}
+    return web.json_response(answer, status=503, headers=headers)
+
+
+async def _cancel_when_gone(request: web.Request, scope: anyio.CancelScope) -> None:
+    """Nobody waits for a client that has hung up. aiohttp would cancel every handler of such a client, or none."""
+    while request.transport is not None:
+        await anyio.sleep(GONE_SECONDS)
+    scope.cancel()
+
+
+def _refused(status: int, error: str, hint: str) -> web.Response:
+    return web.json_response({"stored": False, "error": error, "hint": hint, "retry_after": None}, status=status)
+
+
+def is_local(request: web.Request) -> bool:
+    """Whether the client is on this machine: it came through the unix socket, or from a loopback address."""
+    peer = request.transport.get_extra_info("peername") if request.transport else None
+    if not isinstance(peer, tuple):
+        return isinstance(peer, str | bytes)
+    address = ip_address(peer[0].partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

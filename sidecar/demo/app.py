@@ -6,7 +6,8 @@
     POST /api/entries             {"name", "message"} -> 201 and the entry, once it is committed and synced to disk
     GET  /healthz                 {"status": "ok"} when the database answers
 
-Errors of the API are {"error": reason}: 400 for bad input, 503 when the database cannot take the write now.
+Errors of the API are {"error": reason}: 400 for bad input, 503 when the database cannot take the write now, or when an entry
+is not confirmed (with its "id").
 
 Once it listens it prints one line, `guestbook listening on http://127.0.0.1:8080`. SIGTERM and SIGINT stop it: it answers
 open requests, closes the database and exits with 0. Settings come from the environment:
@@ -14,6 +15,9 @@ open requests, closes the database and exits with 0. Settings come from the envi
     GUESTBOOK_DB             the database; default ./guestbook.db
     GUESTBOOK_HOST           address to listen on; default 127.0.0.1
     GUESTBOOK_PORT           port to listen on; default 8080; 0 means any free one
+    GUESTBOOK_WAIT_URL       an entry is answered for only when a POST to this address is answered with 200: then it is stored
+                             where the end of this machine cannot reach it. Otherwise the answer is 503, with Retry-After:
+                             the entry is committed here, and may be lost with this machine. Default: nobody is asked
 
 and three more let a test simulate an app that behaves less well:
 
@@ -36,7 +40,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from sidecar.demo.guestbook import LARGEST_ID, BadInput, Draft, Guestbook, open_guestbook
+from sidecar.demo.confirmation import Confirmation, NotConfirmed, confirmation
+from sidecar.demo.guestbook import LARGEST_ID, BadInput, Draft, Entry, Guestbook, open_guestbook
 from sidecar.demo.page import CONTENT_SECURITY_POLICY, render
 
 _ENTRIES_ON_PAGE = 50
@@ -45,7 +50,18 @@ _LARGEST_BODY = 64 * 1024
 _SECONDS_FOR_OPEN_REQUESTS = 1.0
 
 _GUESTBOOK = web.AppKey("guestbook", Guestbook)
+_CONFIRMATION: web.AppKey[Confirmation | None] = web.AppKey("confirmation")
 _STOP: web.AppKey[asyncio.Future[int]] = web.AppKey("stop", asyncio.Future)
+
+
+class Unconfirmed(Exception):
+    """An entry is committed on this machine, and it is not known to be stored anywhere else."""
+
+    def __init__(self, number: int, why: NotConfirmed) -> None:
+        super().__init__(f"entry {number} is written here, and not confirmed to be stored: {why}")
+        self.number = number
+        self.again = why.again
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -57,6 +73,7 @@ class Settings:
     database: Path
     host: str
     port: int
+    wait_url: str
     exit_status: int
     ignore_sigterm: bool
     allow_exit: bool
@@ -68,6 +85,7 @@ class Settings:
             database=Path(environment.get("GUESTBOOK_DB", "guestbook.db")),
             host=environment.get("GUESTBOOK_HOST", "127.0.0.1"),
             port=_whole_number(environment, "GUESTBOOK_PORT", default=8080, low=0, high=65535),
+            wait_url=environment.get("GUESTBOOK_WAIT_URL", ""),
             exit_status=_whole_number(environment, "GUESTBOOK_EXIT_STATUS", default=0, low=0, high=255),
             ignore_sigterm=environment.get("GUESTBOOK_IGNORE_SIGTERM") == "1",
             allow_exit=environment.get("GUESTBOOK_ALLOW_EXIT") == "1",
@@ -110,7 +128,7 @@ async def submit_form(request: web.Request) -> web.Response:
         draft = Draft(name, message)
     except BadInput as error:
         return await _page(request, name=name, message=message, error=f"Not signed: {error}.")
-    await request.app[_GUESTBOOK].sign(draft)
+    await _sign(request, draft)
     raise web.HTTPSeeOther("/")
 
 
@@ -127,8 +145,19 @@ async def add_entry(request: web.Request) -> web.Response:
     name, message = document.get("name"), document.get("message")
     if not (isinstance(name, str) and isinstance(message, str)):
         raise BadInput("name and message are required and must be strings")
-    entry = await request.app[_GUESTBOOK].sign(Draft(name, message))
+    entry = await _sign(request, Draft(name, message))
     return web.json_response(asdict(entry), status=201)
+
+
+async def _sign(request: web.Request, draft: Draft) -> Entry:
+    """Write an entry, and return it once it is confirmed. It is not taken back otherwise: it is committed, and may be stored yet."""
+    entry = await request.app[_GUESTBOOK].sign(draft)
+    if confirms := request.app[_CONFIRMATION]:
+        try:
+            await confirms.require()
+        except NotConfirmed as error:
+            raise Unconfirmed(entry.id, error) from error
+    return entry
 
 
 async def _json_object(request: web.Request) -> dict[str, object]:
@@ -185,6 +214,11 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         response = _refusal(request, 503, f"the database refused: {error}")
         response.headers["Retry-After"] = "1"
         return response
+    except Unconfirmed as error:
+        response = _refusal(request, 503, str(error), id=error.number)
+        if error.again is not None:
+            response.headers["Retry-After"] = str(error.again)
+        return response
     except web.HTTPClientError as error:
         response = _refusal(request, error.status, error.reason)
         if "Allow" in error.headers:
@@ -192,9 +226,9 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return response
 
 
-def _refusal(request: web.Request, status: int, why: str) -> web.Response:
+def _refusal(request: web.Request, status: int, why: str, **more: object) -> web.Response:
     if request.path.startswith(("/api/", "/healthz")):
-        return web.json_response({"error": why}, status=status)
+        return web.json_response({"error": why, **more}, status=status)
     return web.Response(text=f"{why}\n", status=status)
 
 
@@ -204,10 +238,12 @@ async def harden(_: web.Request, response: web.StreamResponse) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-def application(guestbook: Guestbook, stop: asyncio.Future[int], *, allow_exit: bool) -> web.Application:
+def application(
+    guestbook: Guestbook, confirms: Confirmation | None, stop: asyncio.Future[int], *, allow_exit: bool
+) -> web.Application:
     """The web application. It resolves `stop` with the exit status of the process."""
     app = web.Application(middlewares=[explain_errors], client_max_size=_LARGEST_BODY)
-    app[_GUESTBOOK], app[_STOP] = guestbook, stop
+    app[_GUESTBOOK], app[_CONFIRMATION], app[_STOP] = guestbook, confirms, stop
     app.on_response_prepare.append(harden)
     app.router.add_get("/", show_page)
     app.router.add_post("/", submit_form)
@@ -223,8 +259,8 @@ async def serve(settings: Settings) -> int:
     """Serve until a signal or `stop`; returns the exit status. Raises OSError or sqlite3.Error when it cannot start."""
     stop: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     _stop_on_signals(settings, stop)
-    async with open_guestbook(settings.database) as guestbook:
-        app = application(guestbook, stop, allow_exit=settings.allow_exit)
+    async with open_guestbook(settings.database) as guestbook, confirmation(settings.wait_url) as confirms:
+        app = application(guestbook, confirms, stop, allow_exit=settings.allow_exit)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SECONDS_FOR_OPEN_REQUESTS)
         await runner.setup()
         try:

@@ -2,17 +2,35 @@
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlencode
 
 import aiohttp
 
-from sidecar.errors import ConfigurationError, DatabaseBusy
+from sidecar.errors import ConfigurationError, DatabaseBusy, UsageError
 from sidecar.host.locks import Holder, holder_of
 from sidecar.model import Database
 from sidecar.progress import Progress
+from sidecar.units import format_duration, parse_duration
 
 ANSWER_SECONDS = 1.5
+LATE_SECONDS = 10.0  # beyond the timeout of a wait: its answer says more than that there was none
+DEFAULT_WAIT = timedelta(seconds=5)
+_SHORTEST_WAIT, _LONGEST_WAIT = timedelta(milliseconds=10), timedelta(minutes=10)
+
+
+def wait_timeout(value: str | float | timedelta) -> timedelta:
+    """How long somebody waits until what was committed is stored; a number is in seconds. Raises `UsageError`."""
+    hint = "it is a duration from 10ms to 10m, like 5s"
+    try:
+        timeout = timedelta(seconds=value) if isinstance(value, int | float) else parse_duration(value)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"timeout: {error}", hint) from error
+    if not _SHORTEST_WAIT <= timeout <= _LONGEST_WAIT:
+        raise UsageError(f"timeout: {format_duration(timeout)} is not between 10ms and 10m", hint)
+    return timeout
 
 
 async def ask_for_status(databases: Sequence[Database], store: str, endpoint: str = "") -> dict[str, object] | None:
@@ -38,6 +56,20 @@ async def ask_for_backup(
         if holder := _holder_of(database, store, endpoint):
             client = ControlClient(Path(holder.control)) if holder.control else None
             return (await client.backup(progress) if client else None) or _no_answer(holder, database)
+    return None
+
+
+async def ask_to_wait(
+    databases: Sequence[Database], store: str, name: str | None, timeout: timedelta, endpoint: str = ""
+) -> dict[str, object] | None:
+    """Wait until what was committed is stored, as the daemon that protects one of these databases says; None if none runs.
+
+    Raises what `ask_for_backup` raises.
+    """
+    for database in databases:
+        if holder := _holder_of(database, store, endpoint):
+            client = ControlClient(Path(holder.control)) if holder.control else None
+            return (await client.wait(name, timeout) if client else None) or _no_answer(holder, database)
     return None
 
 
@@ -85,6 +117,17 @@ class ControlClient:
             raise aiohttp.ClientPayloadError("the reply ended without an answer")
 
         return await self._request("POST", "/backup", read)
+
+    async def wait(self, name: str | None, timeout: timedelta) -> dict[str, object] | None:
+        """Wait until what was committed is stored; None if no daemon listens. The answer is that of POST `/wait`."""
+
+        async def read(reply: aiohttp.ClientResponse) -> dict[str, object]:
+            if reply.content_type != "application/json":  # from a version that does not know `/wait`
+                raise aiohttp.ClientPayloadError("the daemon cannot wait")
+            return dict(await reply.json())
+
+        query = urlencode({"timeout": format_duration(timeout)} | ({"database": name} if name else {}))
+        return await self._request("POST", f"/wait?{query}", read, timeout.total_seconds() + LATE_SECONDS)
 
     async def _request(
         self,

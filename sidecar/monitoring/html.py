@@ -103,6 +103,10 @@ def _stream(stream: StreamStatus, now: datetime) -> str:
         lag = stream.lag_seconds(now)
         line = f"Streaming since {stream.since:{AT}}; {f'{lag:.1f} s behind' if lag else 'nothing waits'}."
         line += "" if stream.protects else " It protects nothing before the next restore point."
+    waits = stream.waits
+    if waits.waiting or waits.stored or waits.failed:
+        mean = f" after {waits.mean_seconds:.2f} s on average" if waits.mean_seconds is not None else ""
+        line += f" Waits: {waits.waiting} now, {waits.stored} stored{mean}, {waits.failed} not confirmed."
     if stream.last_cut and stream.last_cut_at:
         line += f" Last cut {format_age(stream.last_cut_at, now)} ago: {stream.last_cut}."
     return _filled(_STREAM, {}, ink="look-ink" if stream.setting == "on" and not stream.active else "", line=line)

@@ -1,13 +1,15 @@
 """The read-only HTTP interface: the status page at /, and /livez, /readyz, /metrics and /status."""
 
 import asyncio
+import resource
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from sidecar.monitoring.app_metrics import AppMetrics
 from sidecar.monitoring.html import PAGE, PageTemplate
@@ -16,7 +18,7 @@ from sidecar.status import Status, as_json
 # aiohttp's default is an hour: clients that vanished would use up the files that this process may open.
 IDLE_SECONDS = 75.0
 # Anybody may connect and say nothing. Each connection is an open file, and without files there are neither backups nor a lease.
-MOST_CLIENTS = 64
+FEWEST_CLIENTS, MOST_CLIENTS = 64, 1024
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -95,28 +97,55 @@ async def serving(sites: Sequence[tuple[web.Application, Sequence[socket.socket]
     """Serve applications on sockets that listen already, until the block ends, and close these."""
     async with AsyncExitStack() as stack:
         for application, sockets in sites:
+            busy: set[web.RequestHandler] = set()
+            application.middlewares.append(_noting(busy))
             runner = web.AppRunner(
                 application, access_log=None, handle_signals=False, shutdown_timeout=1.0, keepalive_timeout=IDLE_SECONDS
             )
             stack.push_async_callback(runner.cleanup)
             await runner.setup()
-            connect = _limited(cast("web.Server", runner.server))  # which there is after the setup
+            connect = _limited(cast("web.Server", runner.server), busy)  # which there is after the setup
             for each in sockets:
                 listening = await asyncio.get_running_loop().create_server(connect, sock=each)
                 stack.callback(listening.close)
         yield
 
 
-def _limited(server: web.Server) -> Callable[[], asyncio.Protocol]:
-    """Takes one more client, and closes the oldest connections if there are too many."""
+def most_clients() -> int:
+    """How many connections there may be: a quarter of the files that this process may open, within bounds."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CLIENTS if soft == resource.RLIM_INFINITY else min(MOST_CLIENTS, max(FEWEST_CLIENTS, soft // 4))
+
+
+def _limited(server: web.Server, busy: Collection[web.RequestHandler]) -> Callable[[], asyncio.Protocol]:
+    """Takes one more client, and closes connections if there are too many: those that say nothing first, and the oldest."""
+    most, loop = most_clients(), asyncio.get_running_loop()
+
+    def make_room() -> None:
+        connections = server.connections
+        if (excess := len(connections) + 1 - most) > 0:
+            for each in sorted(connections, key=lambda each: each in busy)[:excess]:
+                each.force_close()
 
     def connect() -> asyncio.Protocol:
-        connections = server.connections
-        for oldest in connections[: max(0, len(connections) + 1 - MOST_CLIENTS)]:
-            oldest.force_close()
+        loop.call_soon(make_room)  # not now: who came at the same moment is not counted yet
         return server()
 
     return connect
+
+
+def _noting(busy: set[web.RequestHandler]) -> Middleware:
+    """Notes which connections wait for an answer."""
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            busy.discard(request.protocol)
+
+    return note
 
 
 def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -10,8 +10,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sidecar.errors import Reason
 from sidecar.host import dropped_lines
+from sidecar.monitoring.histograms import add_histogram
 from sidecar.monitoring.stream_metrics import stream_metrics
-from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Histogram, Status, open_incidents
+from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Status, open_incidents
 
 OUTCOMES = ("published", "unchanged", "failed")
 RENEWALS = ("ok", "failed", "lost")
@@ -123,7 +124,7 @@ class Metrics:
             for outcome in OUTCOMES:
                 cycles.add_metric([database.name, outcome], database.backups[outcome])
             for phase in PHASES:
-                _add_histogram(durations, [database.name, phase], database.phases[phase])
+                add_histogram(durations, [database.name, phase], database.phases[phase])
         yield cycles
         yield from self._failures()
         yield durations
@@ -229,7 +230,7 @@ class Metrics:
             "sidecar_store_request_duration_seconds", "Duration of requests to the store", labels=["operation"]
         )
         for operation, histogram in sorted(self._status.request_seconds.items()):
-            _add_histogram(seconds, [operation], histogram)
+            add_histogram(seconds, [operation], histogram)
         yield seconds
 
     def _cost(self) -> Iterable[Metric]:
@@ -267,7 +268,3 @@ def acceptable(text: str) -> bool:
 def _setting(name: str, text: str, value: timedelta | None) -> Iterable[Metric]:
     if value is not None:
         yield GaugeMetricFamily(name, text, value=value.total_seconds())
-
-
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
-    family.add_metric(labels, buckets=histogram.buckets(), sum_value=histogram.total)

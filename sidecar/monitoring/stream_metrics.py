@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sidecar.database.wal import CutCause
+from sidecar.monitoring.histograms import add_histogram
 from sidecar.status import DatabaseStatus, StreamStatus
 
 _GAUGES: Sequence[tuple[str, str, Callable[[StreamStatus, datetime], float]]] = (
@@ -14,12 +15,18 @@ _GAUGES: Sequence[tuple[str, str, Callable[[StreamStatus, datetime], float]]] = 
         "Age of the oldest commit that is in no segment yet",
         lambda stream, now: stream.lag_seconds(now),
     ),
+    ("sidecar_wait_waiters", "Who waits now for commits to be stored", lambda stream, _now: stream.waits.waiting),
     ("sidecar_wal_frames", "Frames in the write-ahead log that is followed", lambda stream, _now: stream.wal_frames),
 )
 _COUNTERS: Sequence[tuple[str, str, Callable[[StreamStatus], int]]] = (
     ("sidecar_stream_commits", "Commits captured for the stream", lambda stream: stream.commits),
     ("sidecar_stream_segments", "Segments published", lambda stream: stream.segments),
     ("sidecar_stream_uploaded_bytes", "Bytes of the segments published", lambda stream: stream.uploaded),
+    (
+        "sidecar_wait_failures",
+        "Waits that ended without an answer that all is stored: cut, not streamed, timed out or hung up",
+        lambda stream: stream.waits.failed,
+    ),
 )
 
 
@@ -49,6 +56,7 @@ def stream_metrics(databases: Iterable[DatabaseStatus], now: datetime) -> Iterab
             counted.add_metric([name], counter(stream))
         yield counted
     yield _cuts(wanted)
+    yield _waits(wanted)
 
 
 def _cuts(wanted: Sequence[tuple[str, StreamStatus]]) -> Metric:
@@ -59,3 +67,12 @@ def _cuts(wanted: Sequence[tuple[str, StreamStatus]]) -> Metric:
         for cause in CutCause:
             cuts.add_metric([name, cause], stream.cuts[cause])
     return cuts
+
+
+def _waits(wanted: Sequence[tuple[str, StreamStatus]]) -> Metric:
+    seconds = HistogramMetricFamily(
+        "sidecar_wait_seconds", "How long those waited who were told that all is stored", labels=["database"]
+    )
+    for name, stream in wanted:
+        add_histogram(seconds, [name], stream.waits.seconds)
+    return seconds

@@ -143,6 +143,13 @@ def _database(status: Status, database: DatabaseStatus) -> dict[str, object]:
 def _stream(stream: StreamStatus, now: datetime) -> dict[str, object]:
     shown = {**_shown(stream, _STREAM), "lag_seconds": round(stream.lag_seconds(now), 3)}
     resting = stream.resting_until.isoformat() if stream.resting_until and stream.is_resting(now) else None
+    waits, mean = stream.waits, stream.waits.mean_seconds
+    shown["waits"] = {
+        "waiting": waits.waiting,
+        "stored": waits.stored,
+        "failed": waits.failed,
+        "mean_seconds": None if mean is None else round(mean, 3),
+    }
     return {**shown, "cuts": {cause: count for cause, count in stream.cuts.items() if count}, "resting_until": resting}
 
 

@@ -4,7 +4,28 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sidecar.status.histogram import Histogram
+
 LONGEST_KEPT = timedelta(days=37)  # segments expire after 35 days, and a bucket takes a day or two to delete them
+
+
+@dataclass(slots=True)
+class Waits:
+    """Who waits for commits to be stored: how many `waiting` now, how long those took that succeeded, and how many `failed`."""
+
+    waiting: int = 0
+    failed: int = 0
+    seconds: Histogram = field(default_factory=Histogram)
+
+    @property
+    def stored(self) -> int:
+        """How many succeeded."""
+        return sum(self.seconds.counts)
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """How long those took on average; None without any."""
+        return self.seconds.total / self.stored if self.stored else None
 
 
 @dataclass(slots=True)
@@ -33,6 +54,7 @@ class StreamStatus:
     last_cut_at: datetime | None = None
     resting_until: datetime | None = None
     refused: str = ""  # the last cut, if it was because the store refuses segments, until it takes one
+    waits: Waits = field(default_factory=Waits)
     oldest: datetime | None = None  # segment in the store, as of the last look
 
     @property

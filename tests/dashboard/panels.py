@@ -198,6 +198,25 @@ STREAMS = (
         ((f"max by (app, instance, database) (sidecar_wal_frames{EVERY})", "{{database}} {{instance}}"),),
         (8, 8),
     ),
+    Panel(
+        "timeseries",
+        "Waits for commits to be stored",
+        "95th percentile of how long those waited who were told that their commits are stored. It stays below stream_interval and the time of a PUT.",
+        "s",
+        ((slowest("sidecar_wait_seconds", "database"), "{{database}}"),),
+        (12, 8),
+    ),
+    Panel(
+        "timeseries",
+        "Waiters and failed waits",
+        "Who waits now, and waits in an hour that were not confirmed: the stream was cut, the store did not answer in time, or the client hung up.",
+        "none",
+        (
+            (f"sum by (database) (sidecar_wait_waiters{EVERY})", "{{database}} waiting"),
+            (hourly("sidecar_wait_failures_total", "database"), "{{database}} not confirmed"),
+        ),
+        (12, 8),
+    ),
 )
 
 DURATIONS = (

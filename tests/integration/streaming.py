@@ -47,7 +47,7 @@ class Streaming:
         self._lineage = Lineage(path, "", durable=False)
         self._clock = clock
         gate = Gate(path, WalOrigins(), INTERVAL, clock, always=always)
-        self.stream = Stream(self.database, self.feed, gate, self.writer, self._options, self.report, clock)
+        self.stream = Stream(self.database, self.feed, gate, self.writer, self._options, self.report, clock, self.fence)
 
     def writer(self, start: StreamStart) -> StreamWriter:
         """What writes one stream."""

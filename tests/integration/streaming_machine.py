@@ -68,6 +68,7 @@ class StreamingMachine(Machine):
             options,
             self.status,
             clock,
+            self.fence,
         )
         self.backup.cycle.source.stream = self.stream
         self.final = FinalBackup([self.backup], self.diverged_line, self.fence, self.status)

@@ -1,5 +1,6 @@
 """The HTTP server is loaded with its first client or when the app runs, never before, and its failure ends nothing else."""
 
+import resource
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,7 +15,8 @@ from sidecar.daemon.server import Server
 from sidecar.daemon.sockets import listen, listen_privately
 from sidecar.errors import ConfigurationError
 from sidecar.host import SystemClock
-from sidecar.monitoring.http import MOST_CLIENTS, serving
+from sidecar.monitoring import http
+from sidecar.monitoring.http import FEWEST_CLIENTS, MOST_CLIENTS, most_clients, serving
 from sidecar.status import Status
 from tests.harness.ports import LOOPBACK, free_port
 
@@ -103,15 +105,24 @@ async def test_a_server_that_cannot_be_loaded_is_told_and_ends_nothing_else() ->
     assert "no such library" in told[0]
 
 
-async def test_clients_that_say_nothing_do_not_use_up_the_files_of_the_process() -> None:
+@pytest.mark.parametrize(
+    ("soft", "most"),
+    [(100, FEWEST_CLIENTS), (1024, 256), (1 << 20, MOST_CLIENTS), (resource.RLIM_INFINITY, MOST_CLIENTS)],
+)
+def test_how_many_clients_there_may_be(monkeypatch: pytest.MonkeyPatch, soft: int, most: int) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, resource.RLIM_INFINITY))
+    assert most_clients() == most
+
+
+async def test_clients_that_say_nothing_do_not_use_up_the_files_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest connections are closed; otherwise nothing could be opened any more, neither the database nor the store."""
+    monkeypatch.setattr(http, "MOST_CLIENTS", FEWEST_CLIENTS)
     sockets = await listen(LOOPBACK, 0)
     port = sockets[0].getsockname()[1]
     async with load(sockets, []):
-        silent = [socket.create_connection((LOOPBACK, port)) for _ in range(MOST_CLIENTS)]
+        silent = [socket.create_connection((LOOPBACK, port)) for _ in range(FEWEST_CLIENTS)]
         try:
-            for _ in range(2):  # whoever comes at the same moment is counted by the next one
-                assert await ask(port) == "hello"
+            assert await ask(port) == "hello"
             with anyio.fail_after(10):
                 await anyio.wait_readable(silent[0])
             assert silent[0].recv(1) == b""

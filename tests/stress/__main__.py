@@ -8,6 +8,7 @@ with `--mutant`, if the broken protocol was not caught.
 import argparse
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tests.stress import waiting
 from tests.stress.judge import Verdict
 from tests.stress.mutants import MUTANTS, SETTINGS, SURVIVORS
 from tests.stress.plan import LIBRARIES, Plan, draw
@@ -114,4 +116,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(waiting.main(sys.argv[2:]) if sys.argv[1:2] == ["wait"] else main())

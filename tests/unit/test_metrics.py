@@ -55,6 +55,9 @@ DOCUMENTED = {
     "sidecar_stream_segments_total": "counter",
     "sidecar_stream_uploaded_bytes_total": "counter",
     "sidecar_stream_cuts_total": "counter",
+    "sidecar_wait_waiters": "gauge",
+    "sidecar_wait_seconds": "histogram",
+    "sidecar_wait_failures_total": "counter",
     "sidecar_wal_frames": "gauge",
 }
 NOT_YET = {
@@ -92,6 +95,8 @@ def a_busy_status(name: str = "app.db") -> Status:
     stream.setting, stream.active, stream.pending_since = "on", True, START
     stream.commits, stream.segments, stream.uploaded, stream.wal_frames = 7, 3, 500, 40
     stream.cuts["reset"] += 2
+    stream.waits.waiting, stream.waits.failed = 4, 1
+    stream.waits.seconds.observe(0.6)
     for phase in PHASES:
         database.phases[phase].observe(0.02)
         database.phases[phase].observe(400.0)
@@ -133,7 +138,7 @@ def test_every_sample_of_a_counter_ends_in_total_and_every_metric_has_help(famil
 
 def test_histograms_are_cumulative_and_agree_with_their_counts(families: dict[str, Metric]) -> None:
     histograms = [family for family in families.values() if family.type == "histogram"]
-    assert len(histograms) == 2
+    assert len(histograms) == 3
     for family in histograms:
         series: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         for sample in family.samples:
@@ -182,6 +187,10 @@ def test_streams_are_shown_where_they_are_asked_for() -> None:
     assert samples(families, "sidecar_stream_cuts_total", database="app.db", cause="reset") == [2]
     assert len(samples(families, "sidecar_stream_cuts_total", database="app.db")) == len(CutCause)
     assert samples(families, "sidecar_stream_cuts_total", database="new.db") == []
+    assert samples(families, "sidecar_wait_waiters", database="app.db") == [4]
+    assert samples(families, "sidecar_wait_failures_total", database="app.db") == [1]
+    assert samples(families, "sidecar_wait_seconds_bucket", database="app.db", le="0.5") == [0]
+    assert samples(families, "sidecar_wait_seconds_bucket", database="app.db", le="1.0") == [1]
     status.databases["app.db"].stream.active = False
     assert samples(scraped(status), "sidecar_stream_active") == [0]
     assert samples(scraped(status), "sidecar_stream_lag_seconds") == []

@@ -49,6 +49,9 @@ def stream_in(stream: StreamStatus) -> None:
     stream.name, stream.since = "20261120T145505.000Z-0000000007-m1", AT + timedelta(seconds=2)
     stream.commits, stream.segments, stream.uploaded, stream.confirmed, stream.wal_frames = 12, 5, 900, 11, 40
     stream.pending_since = AT + timedelta(minutes=9, seconds=59)
+    stream.waits.waiting, stream.waits.failed = 2, 1
+    stream.waits.seconds.observe(0.25)
+    stream.waits.seconds.observe(0.75)
     stream.cuts["reset"] += 1
     stream.last_cut, stream.last_cut_at = "reset: the log was reset", AT + timedelta(seconds=1)
 

@@ -123,8 +123,11 @@ function streaming(stream) {
     ? ["Streaming ", age(stream.since, "since"), `; ${stream.lag_seconds ? `${duration(stream.lag_seconds)} behind` : "nothing waits"}.`,
       stream.protects ? "" : " It protects nothing before the next restore point."]
     : [`Not streaming: ${stream.reason}.`];
+  const { waiting, stored, failed, mean_seconds: mean } = stream.waits;
+  const waits = waiting || stored || failed
+    ? [` Waits: ${waiting} now, ${stored} stored${stored ? ` after ${mean.toFixed(2)} s on average` : ""}, ${failed} not confirmed.`] : [];
   const cut = stream.last_cut ? [" Last cut ", age(stream.last_cut_at, "ago"), `: ${stream.last_cut}.`] : [];
-  return make("p", { class: missed ? "note stream look-ink" : "note stream" }, ...now, ...cut);
+  return make("p", { class: missed ? "note stream look-ink" : "note stream" }, ...now, ...waits, ...cut);
 }
 
 // The store's restore points: the newest ones, the oldest, and for each the command that restores it.
