@@ -63,7 +63,7 @@ def _fail(message: str, hint: str, code: int) -> int:
 )
 @click.version_option(__version__, prog_name="sidecar")
 def cli() -> None:
-    """Restore SQLite databases before the app starts, back them up to a store while it runs, and once more at the end."""
+    """Restore SQLite databases, back them up while the app runs and at its end."""
 
 
 @cli.command(
@@ -211,7 +211,7 @@ def ack(flags: Mapping[str, object], kind: str | None, every: bool, note: str) -
     return _command(flags, ack, kind=kind, every=every, note=note)
 
 
-@cli.command(cls=SettingsCommand, examples=["sidecar wait", "sidecar wait --timeout 30s && echo stored"])
+@cli.command(cls=SettingsCommand, examples=["sidecar wait", "sidecar wait --timeout 30s"])
 @click.option(
     "--timeout",
     default="5s",

@@ -37,6 +37,7 @@ EXIT_CODES = {
     "Throttled": 75,
     "OutcomeUnknown": 75,
     "DatabaseBusy": 75,
+    "NotDurable": 75,
     "TokenUnavailable": 75,
     "PreconditionFailed": 70,
     "NotFound": 70,
@@ -66,6 +67,7 @@ def test_only_the_transient_family_is_transient() -> None:
         "Throttled",
         "OutcomeUnknown",
         "DatabaseBusy",
+        "NotDurable",
         "TokenUnavailable",
     }
 
