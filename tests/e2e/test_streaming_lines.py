@@ -101,4 +101,4 @@ def test_segments_that_have_expired(local: Machine) -> None:
     with local.run(*CALM_APP, **STREAM) as process:
         process.wait_ready()
         assert notes(local.database) == ["in the restore point"]
-        assert "the stream had commit 2 of" in process.output()
+        assert "once had commit 2 of stream" in process.output()
