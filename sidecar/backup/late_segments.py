@@ -1,8 +1,8 @@
-"""Commits that reached the store after our boot had read the streams there: a fenced machine had them on the way.
+"""Finds commits of a fenced machine that reached the store only after our boot had read the streams.
 
-A machine that is suspended, or whose network stalls, may complete a request after another one has taken over. What it
-brought is not on the main line and would be seen by nobody: later boots begin at newer restore points. So the streams are
-looked at once more, with the first restore point of a term.
+A machine that was suspended, or whose network stalled, may complete a request after another one has taken over. Those
+commits are not on the main line, and nothing would report them, because later boots start from newer restore points. So the
+streams are checked once more, with the first restore point of a term.
 """
 
 import anyio
@@ -16,11 +16,11 @@ from sidecar.repository.history import SideLine, format_side_line
 from sidecar.repository.increments import Increments
 from sidecar.status import Kind, Status
 
-SECONDS = 10.0  # it may be the final backup
+SECONDS = 10.0  # this may be during the final backup
 
 
 class LateSegments:
-    """Looks once for commits of one database beyond the end of the history that this term continues."""
+    """Looks once for commits of one database after the end of the history that this term continues."""
 
     def __init__(self, database: str, increments: Increments, lineage: Lineage, fence: Fence, status: Status) -> None:
         self._database = database
@@ -31,13 +31,13 @@ class LateSegments:
         self._end: Origin | None = None
 
     def start_from(self, end: Origin | None) -> None:
-        """The boot has read the streams up to `end`, which this term continues; None where there is none."""
+        """Note that the boot has read the streams up to `end`, which this term continues, if there are any."""
         self._end = end
 
     async def look(self) -> None:
-        """Look, and report what is there. Takes one LIST, and one GET for each later stream.
+        """Look for such commits, and report them. Takes one LIST, and one GET for each later stream.
 
-        Never raises: a failure is made up for with the next restore point.
+        Never raises: after a failure it is repeated with the next restore point.
         """
         if self._end is None:
             return
@@ -59,7 +59,7 @@ class LateSegments:
         return [side for side in history.side_lines if not self._is_known(side)]
 
     def _is_known(self, side: SideLine) -> bool:
-        """Whether the stream is ours, so that our database has its commits, or was reported by the boot."""
+        """Whether the stream is ours, so that our database has its commits, or the boot has reported it."""
         marker, name = self._lineage.read(), side.stream.name
         ours = self._fence.exclusive and side.stream.epoch == self._fence.epoch
         told = any(each.database == self._database and name in each.message for each in self._status.problems)

@@ -1,4 +1,4 @@
-"""One idea: the stream of one database is followed from the boot on, cut where continuity is lost, and begun anew."""
+"""One idea: the stream of one database, which is captured from the boot on, cut if continuity is lost, and then restarted."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,17 +19,17 @@ from sidecar.model import Database, Origin, Position, Snapshot, Timestamp
 from sidecar.repository.guard import REPLACING
 from sidecar.status import Kind, Status
 
-ENDED_KEPT = 100  # streams that a snapshot may have begun in
-LOOK_SECONDS = 1.0  # between looks whether a database can be streamed by now, and while nothing is committed
-BEGUN = "a stream has begun, which is entered through a restore point"
-BUG = "a bug has ended it until the next start; the log has the details"
-ENDED = "a stream was cut, and the next one does not begin yet"
-_UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does what it can hardly do beside us
+ENDED_KEPT = 100  # streams in which a snapshot may have begun
+LOOK_SECONDS = 1.0  # between checks whether a database can be streamed, and while nothing is committed
+BEGUN = "a stream has begun, which needs a restore point as its entry"
+BUG = "a bug has stopped streaming until the next start; the log has the details"
+ENDED = "a stream was cut, and the next one has not begun yet"
+_UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does something that conflicts with our open database
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
 
 
 class Stream:
-    """Streams the commits of one database. `run` is one task; `locate` and `entered` are for the cycle beside it."""
+    """Streams the commits of one database. `run` is one task; the cycle calls `locate` and `entered` concurrently."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Stream:
         clock: Clock,
         fence: Fence,
     ) -> None:
-        """`gate` says whether to stream; `write` makes the writer of a new stream."""
+        """`gate` decides whether to stream; `write` creates the writer of a new stream."""
         self.database = database
         self._gate = gate
-        self._unsettled = False  # whether a segment of a former stream had no outcome when that ended
-        self._owed = self._mixed = False  # a restore point after a cut; a file that was replaced under its log
+        self._unsettled = False  # whether a previous stream ended while the outcome of a segment was unknown
+        self._owed = self._mixed = False  # a restore point is due after a cut; a file was replaced under its log
         self._feed = feed
         self._write = write
         self._options = options
@@ -57,17 +57,17 @@ class Stream:
         self._start = StreamStart(None, None, None)
         self._boot: _Boot | None = None
         self._writer: StreamWriter | None = None
-        self._ended: dict[int, str] = {}  # the names of former streams, by the run of the feed
+        self._ended: dict[int, str] = {}  # the names of previous streams, by the run of the feed
         self._distrusted: StreamCut | None = None
         self._looked = clock.monotonic()
         self.confirmations = Confirmations(feed, fence, self._status)
 
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
-        """Before the app starts: follow from here. `origin` is where the database stands, None where that is not proved.
+        """Start following, before the app starts. `origin` is the proved position of the database, or None.
 
-        `end` is where the main line ends in the store, from which this term goes on. `above` is the timestamp of the newest
-        restore point. Returns what the lease is to say; without a stream where there is nothing to follow yet, or where
-        the store does not answer: it is named later. Raises `LeaseLost`, and `UnsupportedSegment`.
+        `end` is where the main line ends in the store, from which this term continues. `above` is the timestamp of the
+        newest restore point. Returns the record for the lease, without a stream if there is nothing to follow yet, or if
+        the store is unreachable and the stream gets its name later. Raises `LeaseLost`, and `UnsupportedSegment`.
         """
         self._start = StreamStart(end, above, None)
         try:
@@ -81,12 +81,12 @@ class Stream:
             await writer.named()
         except (LeaseLost, UnsupportedSegment):
             raise
-        except SidecarError as error:  # what is committed until then is captured, and waits
+        except SidecarError as error:  # commits are captured meanwhile and wait
             log.warning("stream not named yet", database=self.database.name, error=error.message, hint=error.hint)
         return StreamRecord(str(writer.name) if writer.name else None, end)
 
     async def run(self, demand: Callable[[str], None], streamed: Callable[[float], None]) -> None:
-        """Stream for as long as we have the lease. `demand` asks for a restore point; `streamed` is told what is protected."""
+        """Stream as long as we have the lease. `demand` requests a restore point; `streamed` is called with what is protected."""
         try:
             while True:
                 try:
@@ -106,10 +106,10 @@ class Stream:
             raise
 
     async def locate(self, snapshot: Snapshot) -> Position | None:
-        """The place of a snapshot in its stream; None where it is in none. Raises what asking the store raises.
+        """The position of a snapshot in its stream, if any. Raises what asking the store raises.
 
-        A stream may have been cut while the snapshot was copied: what it has beyond the snapshot is in the store. Raises
-        `DatabaseBusy` if somebody relies on what a restore from this snapshot alone would not have.
+        If the stream was cut while the snapshot was copied, everything that it has after the snapshot is in the store.
+        Raises `DatabaseBusy` if a caller of wait relies on commits that a restore from this snapshot alone would lack.
         """
         name, followed = None, snapshot.followed
         if followed:
@@ -123,7 +123,7 @@ class Stream:
         return None
 
     def entered(self, position: Position | None) -> None:
-        """A restore point names this place: what the stream has after it can be restored. None: nothing leads on from there."""
+        """Record that a restore point names this position, so that what follows in the stream can be restored; None if it names none."""
         if position is None:
             self._status.protects = False
         elif self._writer and position.stream == str(self._writer.name):
@@ -132,32 +132,32 @@ class Stream:
 
     @property
     def suspicion(self) -> str:
-        """Why a copy that was taken just now may have wrong content, or empty. See `copied`."""
+        """Why a copy that is taken now may have wrong content, or empty. See `copied`."""
         found = self._feed.status
         self._mixed = self._mixed or (found.cut is not None and _is_mixed(found.cut, found.wal_frames))
         return MIXED if self._mixed else ""
 
     def copying(self) -> None:
-        """A copy for a restore point is begun. If nothing is followed, a later stream does not continue what it contains."""
+        """Note that a copy for a restore point begins. If nothing is followed, no later stream continues what it contains."""
         self.confirmations.copying()
         if self._writer is None:
             self._boot = None
 
     def copied(self) -> None:
-        """A restore point has that copy."""
+        """Note that a restore point has that copy."""
         self._mixed = False
 
     def distrust(self, reason: str, cause: CutCause = CutCause.DAMAGED) -> None:
-        """What this stream has, or what is before it, is not what the database was: it is cut, and nothing of it counts any more."""
+        """Cut the stream, because it or what it continues differs from the database: it protects nothing any more."""
         self._status.protects = False
         if self._writer:
             self._distrusted = StreamCut(cause, reason)
 
     async def finish(self) -> None:
-        """After the app has ended: publish the rest. Without success the final restore point has it all the same."""
+        """Publish the rest after the app has stopped. If that fails, the final restore point still has it."""
         try:
             if writer := self._writer:
-                with suppress(StreamCut):  # what was captured before it is published all the same
+                with suppress(StreamCut):  # what was captured before the cut is still published
                     await self._feed.flush()
                 with suppress(StreamCut):
                     await self._collect(writer, 0.0)
@@ -169,33 +169,33 @@ class Stream:
             self.confirmations.close("the daemon is stopping, with a final backup")
 
     async def settle(self) -> None:
-        """After `finish`: publish again what it was cancelled at, until the outcome is known."""
+        """Publish again the segment at which `finish` was cancelled, until its outcome is known."""
         if self._writer and self._writer.unsettled:
             with suppress(SidecarError, StreamCut):
                 await self._writer.publish()
 
     @property
     def unsettled(self) -> bool:
-        """Whether a segment is under way whose outcome is not known: nobody else may begin to write yet."""
+        """Whether the outcome of a segment is unknown, so that no other machine may start writing yet."""
         return self._unsettled or (self._writer is not None and self._writer.unsettled)
 
     async def _follow_late(self) -> StreamWriter:
-        """Follow what the app uses already: from the boot on where nothing can have been missed, else from now on."""
+        """Follow a database that the app already uses: from the boot on if nothing can have been missed, else from now on."""
         if boot := self._boot:
             try:
                 return await self._follow(boot.origin, boot)
             except StreamCut as cut:
                 self._boot = None
-                log.debug("stream begins anew", database=self.database.name, reason=str(cut))
+                log.debug("stream restarted", database=self.database.name, reason=str(cut))
         return await self._follow(None)
 
     async def _follow(self, after: Origin | None, boot: "_Boot | None" = None) -> StreamWriter:
-        """With `boot`: from then on. Raises `NotStreamable` and `StreamCut`."""
+        """Start following, with `boot` from then on. Raises `NotStreamable` and `StreamCut`."""
         if reason := await self._gate.why_not():
             raise NotStreamable(reason)
-        self._cuts.began(self._clock.monotonic())  # an attempt that is cut counts, or the next would follow at once
+        self._cuts.began(self._clock.monotonic())  # a failed attempt counts, or the next one would follow at once
         await self._feed.begin(boot.stamps if boot else None)
-        if self._boot is not boot:  # a restore point comes in between
+        if self._boot is not boot:  # a restore point was copied meanwhile
             after = None
         self._boot = None
         start, self._distrusted = self._start, None
@@ -219,7 +219,7 @@ class Stream:
                 await self._clock.sleep(LOOK_SECONDS)
 
     def _inactive(self, reason: str) -> None:
-        """Nothing is streamed now. Logged when the reason changes."""
+        """Record that nothing is streamed now. The reason is logged when it changes."""
         self._unsettled = self.unsettled
         if self._writer and self._writer.name:
             self._start = StreamStart(self._start.term, self._writer.name.start, None)
@@ -242,7 +242,7 @@ class Stream:
                 raise self._distrusted
             if writer.waiting:
                 await self._options.pace.turn()
-                with suppress(StreamCut):  # told again, once what came before it is published
+                with suppress(StreamCut):  # raised again once everything before it is published
                     await self._collect(writer, 0.0)
             looked = self._looked
             await writer.publish()
@@ -251,7 +251,7 @@ class Stream:
                 streamed(looked)
 
     async def _collect(self, writer: StreamWriter, timeout: float) -> None:
-        """Take what was captured, at once if there is something, else what comes within the timeout."""
+        """Take what was captured, waiting up to `timeout` seconds if there is nothing yet."""
         await writer.named()
         batch = await self._feed.take(timeout)
         writer.add(batch)
@@ -259,14 +259,14 @@ class Stream:
         self._status.wal_frames = self._feed.status.wal_frames
 
     async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:
-        """Publish what came before, and pause. What follows is a new stream, entered through a restore point."""
+        """Publish what was captured before the cut, and pause. The next stream needs a restore point as its entry."""
         mixed = bool(self.suspicion)
         expected = self._status.setting != "on" and cut.cause in _UNWELCOME
         if cut.cause in _UNWELCOME:
             self._gate.refuse(str(cut))
         self._status.cuts[cut.cause] += 1
         self._status.last_cut, self._status.last_cut_at = f"{cut.cause}: {cut}", self._clock.now()
-        hint = "a restore point follows, and a new stream; nothing that was committed is lost while this machine lives"
+        hint = "a restore point and a new stream follow; no commit is lost unless this machine is lost first"
         if mixed:
             hint = f"{REPLACING}; {hint}"
         tell = log.info if expected else log.warning
@@ -278,7 +278,7 @@ class Stream:
                 if not refused:
                     await self._writer.publish()
             self.confirmations.news()
-            if self._writer.name and cut.cause is not CutCause.REPLACED:  # else a snapshot may be of another file
+            if self._writer.name and cut.cause is not CutCause.REPLACED:  # otherwise a snapshot may be of another file
                 self._ended = dict([*self._ended.items(), (self._feed.run, str(self._writer.name))][-ENDED_KEPT:])
         wait, rest = self._cuts.pause(self._clock.monotonic())
         if refused:
@@ -299,21 +299,21 @@ class Stream:
         self._status.resting_until = until
         after = "after a refusal" if self._status.refused else "after repeated cuts"
         message = (
-            f"{self.database.name}: streaming rests until {until:%H:%M:%S} UTC {after}; "
+            f"{self.database.name}: streaming is paused until {until:%H:%M:%S} UTC {after}; "
             f"the last cut: {self._status.last_cut}"
         )
-        hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
+        hint = "restore points are still published; remove the cause of the last cut, or set stream=off"
         asked_for = self._status.setting == "on" or bool(self._status.refused)
         if asked_for:
             self._report.report(self.database.name, message, hint, Kind.NOTICE)
         error = self._status.last_cut
         tell = log.warning if asked_for else log.info
-        tell("streaming rests", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
+        tell("streaming paused", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class _Boot:
-    """Where a boot has left a database: what it contained then, and its file, whose log had nothing more."""
+    """The state in which a boot left a database: its position, and the stamps of its file, to which the log added nothing."""
 
     origin: Origin
     stamps: Stamps

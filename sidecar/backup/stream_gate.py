@@ -1,8 +1,8 @@
-"""Whether the commits of a database may be streamed now, without the app noticing.
+"""Decides whether a database can be streamed now without affecting the app.
 
-While we have a database open, an app that sets another journal mode than WAL, or `locking_mode=EXCLUSIVE`, is told "database
-is locked". Apps do that when they open their database. So nothing is streamed until the app has used it for a while and left
-it in WAL mode: for longer where not the app but sidecar chose that mode.
+While we have a database open, an app that sets a journal mode other than WAL, or `locking_mode=EXCLUSIVE`, gets "database is
+locked". Apps do that when they open their database. So nothing is streamed until the app has used it for a while and left it
+in WAL mode, which takes longer if sidecar and not the app chose that mode.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,19 @@ from sidecar.model import WalBy
 from sidecar.units import format_duration
 
 NOT_WAL = "the database is not in WAL mode"
-LOCKED = "a program has the database for itself alone (PRAGMA locking_mode=EXCLUSIVE)"
+LOCKED = "a program has locked the database exclusively (PRAGMA locking_mode=EXCLUSIVE)"
 SWITCHED = "sidecar, not the app, chose WAL mode: "
 LEFT_WAL = "the database was in another journal mode after it had been in WAL mode"
 SETTLING = timedelta(seconds=10)
-_PERSISTENT = 3  # looks: whoever closes a database has it for itself for a moment, too
+_PERSISTENT = 3  # checks in a row, because closing a database also locks it exclusively for a moment
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a database. `chosen` is who chose WAL as it was recorded before this start, None if nothing was.
+    """What is known about a database. `chosen` is who chose WAL according to the records of earlier starts, if any.
 
-    `used` are the seconds since the app was first seen to use it in WAL mode; `refused` is what it did to be left alone.
+    `used` is the number of seconds since the app was first seen using it in WAL mode; `refused` is what the app did that
+    rules out streaming.
     """
 
     is_wal: bool = True
@@ -41,9 +42,9 @@ class Facts:
 
 
 def why_not(facts: Facts, interval: timedelta, *, always: bool) -> str:
-    """Why nothing may be streamed now; empty if it may. `always` is the setting `stream=on`: the app may notice."""
+    """Why nothing may be streamed now, or empty. `always` is the setting `stream=on`, with which the app may be affected."""
     if facts.refused and not always:
-        return f"{facts.refused}: with stream=auto not again before the next start; stream=on would"
+        return f"{facts.refused}: stream=auto does not stream again before the next start, stream=on does"
     if facts.locked:
         return LOCKED
     if not facts.is_wal:
@@ -60,12 +61,12 @@ def why_not(facts: Facts, interval: timedelta, *, always: bool) -> str:
 
 
 def settling(chosen: WalBy | None, interval: timedelta) -> timedelta:
-    """For how long the app must have used its database in WAL mode."""
+    """How long the app must have used its database in WAL mode."""
     return interval if chosen is WalBy.SIDECAR else min(SETTLING, interval)
 
 
 class Gate:
-    """Looks at one database, and decides."""
+    """Examines one database, and decides."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Gate:
         never: Callable[[Path], str] = lambda _path: "",
         look: Callable[[Path], Glance | None] = glance,
     ) -> None:
-        """`never` is the reason why nothing at a path can be followed, for as long as this process lives."""
+        """`never` returns the reason why a database at a path can never be followed by this process, or an empty string."""
         self._never = never(path)
         self._path = path
         self._origins = origins
@@ -95,7 +96,7 @@ class Gate:
         self._refused = ""
 
     async def why_not(self) -> str:
-        """Look, and say why nothing may be streamed now; empty if it may, or if whoever opens the database will say why not."""
+        """Why nothing may be streamed now; empty if it may, or if opening the database will show why not."""
         if self._never:
             return self._never
         try:
@@ -113,12 +114,12 @@ class Gate:
         return why_not(facts, self._interval, always=self._always)
 
     def refuse(self, reason: str) -> None:
-        """The app does what it cannot do while we have its database open. That stays, and the next start is careful."""
+        """Record that the app does what fails while we have its database open: no streaming in this run, and caution in the next."""
         self._refused = self._refused or reason
         self._origins.not_chosen(self._path)
 
     def _effective(self) -> WalBy | None:
-        """What was recorded before this start, unless sidecar has switched the database since."""
+        """Who chose WAL according to earlier starts, unless sidecar has switched the database since."""
         now = self._origins.of(self._path)
         if now is WalBy.SIDECAR:
             return now
@@ -142,5 +143,5 @@ class Gate:
 
 
 def _is_locked(seen: Glance) -> bool:
-    """Whether somebody has it for itself alone, and not for a commit, as in other journal modes."""
+    """Whether a process has it locked exclusively, other than for a commit, as in other journal modes."""
     return seen.exclusive and seen.is_wal

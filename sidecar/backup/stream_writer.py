@@ -1,4 +1,4 @@
-"""One stream in the store: it gets its name there, and its segments are published one at a time and in order."""
+"""Writes one stream to the store: names it, and publishes its segments one at a time and in order."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ _REFUSALS = (AccessDenied, ConfigurationError, StoreMissing)  # a request that e
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Who we are in the store, the SQLite that captures, and the rest after repeated cuts."""
+    """The holder, the version of SQLite that captures, how long to pause after repeated cuts, and the pace."""
 
     holder: str
     sqlite: str
@@ -44,9 +44,9 @@ class StreamOptions:
 
 @dataclass(frozen=True, slots=True)
 class StreamStart:
-    """Where streams begin: `term` is what this term's boot went on from, `above` the newest timestamp in the store.
+    """Where streams begin: `term` is what this term's boot continued from, `above` the newest timestamp in the store.
 
-    `after` is what the first commit of the stream continues, None where that is not proved.
+    `after` is what the first commit of the stream continues; None if that is not proved.
     """
 
     term: Origin | None
@@ -55,7 +55,7 @@ class StreamStart:
 
 
 class StreamWriter:
-    """Writes one stream of one database, for as long as it is not cut."""
+    """Writes one stream of one database until it is cut."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class StreamWriter:
         self._segmenter: Segmenter | None = None
         self._naming = anyio.Lock()
         self._outgoing: Outgoing | None = None
-        self._uncertain = False  # an attempt at that one was given up, or got no answer
+        self._uncertain = False  # an attempt to publish it was abandoned or got no reply
 
     async def named(self) -> Segmenter:
-        """Name the stream once the store can be asked: the name is stamped like that of a restore point. Raises `SidecarError`."""
-        if self._segmenter:  # asked every second of every database
+        """Name the stream, which needs the store: its timestamp is chosen like that of a restore point. Raises `SidecarError`."""
+        if self._segmenter:  # called every second for every database
             return self._segmenter
         async with self._naming:
             if self._segmenter is None:
@@ -102,7 +102,7 @@ class StreamWriter:
             return self._segmenter
 
     async def named_eventually(self) -> None:
-        """The store may be unreachable when a stream begins; what is captured meanwhile waits. Raises `LeaseLost`."""
+        """Name the stream, retrying while the store is unreachable; captured commits wait meanwhile. Raises `LeaseLost`."""
         delay = FIRST_RETRY
         while True:
             try:
@@ -118,18 +118,18 @@ class StreamWriter:
 
     @property
     def waiting(self) -> bool:
-        """Whether there are commits that no segment has."""
+        """Whether there are commits that are in no segment yet."""
         return self._segmenter is not None and self._segmenter.oldest is not None
 
     @property
     def unsettled(self) -> bool:
-        """Whether there is a segment that the store may have taken, or may take yet, without our knowing."""
+        """Whether the store may have stored a segment, or may still do so, without our knowing."""
         return self._uncertain
 
     def add(self, batch: Batch) -> None:
-        """Append what was captured, once the stream is named. Raises `StreamCut` when something is missing in between.
+        """Append captured commits to the named stream. Raises `StreamCut` if something is missing in between.
 
-        Nothing is awaited between this and the taking of the batch: a cancellation there would lose it.
+        Await nothing between taking the batch and this call: a cancellation there would lose it.
         """
         if self._segmenter is None:
             raise StreamCut(CutCause.ERROR, "a stream without a name has no segments")
@@ -138,9 +138,9 @@ class StreamWriter:
         self._note_pending()
 
     async def publish(self) -> None:
-        """Publish all that waits.
+        """Publish everything that is waiting.
 
-        Raises `LeaseLost`, and `StreamCut` when the store refuses a segment, or somebody else has its key.
+        Raises `LeaseLost`, and `StreamCut` if the store refuses a segment, or another object has its key.
         """
         segmenter = await self.named()
         while self._outgoing or segmenter.oldest is not None:
@@ -153,20 +153,22 @@ class StreamWriter:
         return StreamIdentity(self._database.name, name, holder, self._fence.epoch, sqlite, self._start.after)
 
     async def _stamp(self, now: datetime) -> Timestamp:
-        """When the stream begins: now in the store's clock, and above every restore point and stream that exists."""
+        """When the stream begins: now by the store's clock, and later than all existing restore points and streams."""
         stamp = Timestamp.of(now)
         beyond = await self._increments.latest_beyond(self._database.name, stamp)
         above = max((each for each in (beyond, self._start.above) if each), default=None)
         return max(stamp, above.next()) if above else stamp
 
     async def _until_known(self, outgoing: Outgoing) -> ObjectInfo:
-        """Publish a segment, again and again with the same key and bytes until its outcome is known."""
+        """Publish a segment, retrying with the same key and bytes until its outcome is known."""
         delay, failures = FIRST_RETRY, 0
         while True:
             try:
                 await self._fence.ensure_held()
                 info = await self._attempt(outgoing)
-                if not self._fence.covers(info.last_modified):  # we slept meanwhile: has somebody taken over?
+                if not self._fence.covers(
+                    info.last_modified
+                ):  # the machine was suspended meanwhile: another one may have taken over
                     await self._fence.ensure_held()
             except LeaseLost:
                 raise
@@ -181,7 +183,7 @@ class StreamWriter:
                 return info
 
     async def _attempt(self, outgoing: Outgoing) -> ObjectInfo:
-        """Publish a segment. Raises `StreamCut` if the store refuses it: then this attempt certainly had no effect."""
+        """Publish a segment. Raises `StreamCut` if the store refuses it, so that this attempt certainly had no effect."""
         before, self._uncertain = self._uncertain, True
         try:
             return await self._increments.publish(outgoing.key, outgoing.data)
@@ -195,13 +197,13 @@ class StreamWriter:
             raise StreamCut(CutCause.REFUSED, f"the store refuses segments: {error}") from error
 
     def _report_failure(self, error: SidecarError, failures: int) -> None:
-        """Once when it begins, if it may pass: what lasts is told by the backup cycles, and shown as the lag."""
+        """Log a transient failure once, when it begins: the backup cycles report a lasting one, and the lag shows it."""
         self._note_pending()
         if failures == 1 or (failures % 60 == 0 and not isinstance(error, Transient)):
             log.warning("segment not published", database=self._database.name, error=error.message, hint=error.hint)
 
     def _confirm(self, outgoing: Outgoing, info: ObjectInfo, segmenter: Segmenter) -> None:
-        """The store has the segment, and nobody had taken over. A transaction counts with the last of its segments."""
+        """Record that the store has the segment and no machine had taken over. A transaction counts with its last segment."""
         status = self._status
         status.segments += 1
         status.uploaded += len(outgoing.data)

@@ -127,7 +127,7 @@ def _stream_lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         mean = f", on average after {waits['mean_seconds']:.2f} s" if waits["stored"] else ""
         yield "waits", f"{waits['waiting']} now; {waits['stored']} stored{mean}; {waits['failed']} not confirmed"
     if until := stream["resting_until"]:
-        yield "streaming rests until", _format_instant(until)
+        yield "streaming paused until", _format_instant(until)
     if last := stream["last_cut"]:
         count = sum(stream["cuts"].values())
         yield "last cut", f"{_format_instant(stream['last_cut_at'])}, {last}; {count} since the start"

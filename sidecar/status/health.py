@@ -149,7 +149,7 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
         hint = "grant what the writer needs below `stream/` in the store, or set stream=off; restore points are published as ever"
         yield Health(Level.ATTENTION, title, stream.since, f"nothing is streamed: {stream.refused}", hint)
     elif stream.is_resting(now) and stream.setting == "on":
-        reason = f"streaming rests until {stream.resting_until:%H:%M:%S} UTC after repeated cuts; the last one: {stream.last_cut}"
+        reason = f"streaming is paused until {stream.resting_until:%H:%M:%S} UTC after repeated cuts; the last one: {stream.last_cut}"
         hint = "restore points are published as ever; find out what the last cut says, or set stream=off"
         yield Health(Level.ATTENTION, title, stream.since, reason, hint)
     elif stream.is_missing(now, interval):

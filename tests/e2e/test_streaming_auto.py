@@ -169,7 +169,7 @@ def test_an_app_that_has_its_database_for_itself_alone(local: Machine) -> None:
     with SqlProcess(local.database, wait=0) as app:
         app.script("PRAGMA locking_mode=EXCLUSIVE", "CREATE TABLE t(a)", INSERT)
         with streaming(local) as process:
-            process.wait_for_log(r"for itself alone .*not again before the next start")
+            process.wait_for_log(r"exclusively .*not stream again before the next start")
             app.script(INSERT, INSERT)
             app.close()
             # The first backup reads it as soon as it is closed.

@@ -185,7 +185,7 @@ class Hold:
         if self.wanted == _INSISTENT:
             raise StreamCut(
                 CutCause.EXCLUSIVE,
-                f"a program waits to have {self.hands.path} for itself alone (PRAGMA locking_mode=EXCLUSIVE)",
+                f"a program waits to lock {self.hands.path} exclusively (PRAGMA locking_mode=EXCLUSIVE)",
             )
 
     def _capture(self, now: WalIndex) -> None:
