@@ -1,4 +1,4 @@
-"""Closing a database that nobody else has open, and proving afterwards that nothing was missed.
+"""Closes a database that no other process has open, and proves afterwards that nothing was missed.
 
 An app that closes its database may replace the file and open it again. With our connections open SQLite would not have
 deleted the log, and would read the old one over the new file.

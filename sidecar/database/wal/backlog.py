@@ -1,4 +1,4 @@
-"""What was captured and not taken yet, in bounded memory."""
+"""Captured commits that have not been taken yet, in bounded memory."""
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
@@ -11,9 +11,9 @@ from sidecar.model import LogPosition
 class Captured:
     """A committed transaction as it was read from the log, or several that were folded into one.
 
-    `number` counts the commits from 1. `pages` is the size of the database after it, `images` are the whole pages that it
-    wrote, by number from 1; some may lie beyond that size. `at` is the monotonic time of the capture, in seconds. A folded
-    one stands for the commits from `first` to `number`, which were captured from `since` to `at`.
+    `number` counts the commits from 1. `pages` is the size of the database after it, `images` are the full pages that it
+    wrote, by number from 1; some may be beyond that size. `at` is the monotonic time of the capture, in seconds. A folded
+    one stands for the commits `first` to `number`, which were captured from `since` to `at`.
     """
 
     number: int
@@ -30,14 +30,14 @@ class Captured:
 
     @property
     def size(self) -> int:
-        """Bytes of the images."""
+        """The size of the images, in bytes."""
         return sum(map(len, self.images.values()))
 
 
 def fold(commits: Sequence[Captured]) -> Captured:
-    """One that stands for all of these, with the last image of each page.
+    """One commit that stands for all of these, with the last image of each page.
 
-    Pages beyond the final size stay: a database that shrinks and grows again may read them from the log, as SQLite does.
+    Pages beyond the final size are kept: if the database grows again, it may read them from the log, as SQLite does.
     """
     images: dict[int, bytes] = {}
     for commit in commits:
@@ -48,7 +48,7 @@ def fold(commits: Sequence[Captured]) -> Captured:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What was captured since the last one was taken. `end` is the place in the log that it goes to.
+    """What was captured since the last one was taken. `end` is the position in the log up to which it extends.
 
     `unsummed`: some frames of the log have no checksum, so SQLite could not recover them after a crash. Everything that was
     committed before `looked`, in monotonic seconds, is in this or in an earlier one.
@@ -67,7 +67,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Backlog:
-    """Captured commits that wait. Beyond `fold_bytes` only the last image of each page is kept. Safe between threads."""
+    """Captured commits that are waiting. Beyond `fold_bytes`, only the last image of each page is kept. Thread-safe."""
 
     fold_bytes: int
     _commits: list[Captured] = field(default_factory=list)
@@ -78,11 +78,11 @@ class Backlog:
 
     @property
     def size(self) -> int:
-        """Bytes of the images that wait."""
+        """The size of the waiting images, in bytes."""
         return self._bytes
 
     def pages(self) -> Collection[int]:
-        """The numbers of the pages that wait."""
+        """The numbers of the waiting pages."""
         with self._lock:
             return {page for each in self._commits for page in each.images}
 
@@ -97,7 +97,7 @@ class Backlog:
                 self._bytes = self._commits[0].size
 
     def take(self) -> Batch:
-        """Everything that waits; it does not wait any more."""
+        """Remove and return everything that is waiting."""
         with self._lock:
             batch = Batch(self._commits, self._end, self._unsummed)
             self._commits, self._bytes, self._unsummed = [], 0, False
@@ -105,11 +105,11 @@ class Backlog:
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest commit that waits was captured, in monotonic seconds."""
+        """When the oldest waiting commit was captured, in monotonic seconds."""
         with self._lock:
             return self._commits[0].since if self._commits else None
 
     @property
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether nothing is waiting."""
         return not self._commits

@@ -1,4 +1,4 @@
-"""Following databases from the event loop: one `Capture` for the process, one `Feed` for each database."""
+"""Follows databases from the event loop: one `Capture` for the process, one `Feed` for each database."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -36,7 +36,7 @@ class FeedState(StrEnum):
 
     OFF = "off"
     FOLLOWING = "following"
-    PARKED = "parked"  # all is captured and in the database's file, and we are in nobody's way
+    PARKED = "parked"  # everything is captured and in the database's file, and we block no checkpoint or reset
     CUT = "cut"
 
 
@@ -81,7 +81,7 @@ class Capture:
             log.exception("following failed: nothing is streamed until the next start")
 
     def feed(self, path: Path) -> "Feed":
-        """The feed of a database: one and the same for each path."""
+        """The feed of a database: always the same one for a path."""
         return self._feeds.setdefault(path, Feed(self, path))
 
     @property
@@ -99,7 +99,7 @@ class Capture:
         def order() -> None:
             try:
                 outcome.append((work(worker), None))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the caller
                 outcome.append((None, error))
             self.tell(done.set)
 
@@ -153,7 +153,7 @@ class Feed:
         """
         track = self._require_track()
         news = self._news = anyio.Event()
-        if not track.has_news:  # asked after the event is there, so none can be missed
+        if not track.has_news:  # checked after the event exists, so that none can be missed
             with anyio.move_on_after(timeout):
                 await news.wait()
         self._news = None
@@ -183,7 +183,7 @@ class Feed:
 
     @asynccontextmanager
     async def present(self) -> AsyncIterator[None]:
-        """The database stays open, even if nobody else has it open. Raises `StreamCut`."""
+        """Keep the database open, even if no other process has it open. Raises `StreamCut`."""
         track = self._require_track()
         await self._stay(track, 1)
         try:
@@ -249,7 +249,7 @@ class Feed:
         return position
 
     async def _hopped(self, then: Callable[[Follower], T]) -> T:
-        """Hop, then ask; again and again while the database is locked."""
+        """Hop, then call `then`, retrying while the database is locked."""
         track = self._require_track()
         while True:
             if track.cut:
@@ -280,7 +280,7 @@ class Feed:
         return self._track
 
     def _on_news(self) -> None:
-        """In the worker's thread: wake whoever waits, once."""
+        """Wake the waiting task once. Called in the worker's thread."""
         if news := self._news:
             self._news = None
             self._capture.tell(news.set)

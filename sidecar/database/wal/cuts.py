@@ -1,18 +1,18 @@
-"""Why a database is not followed, or not any more."""
+"""The reasons why a database is not followed, or no longer followed."""
 
 from enum import StrEnum
 
 
 class CutCause(StrEnum):
-    """The causes of cuts, as they stand in metrics."""
+    """The causes of cuts, as they appear in metrics."""
 
     REPLACED = "replaced"  # the database, its log or its shared memory is another file, or was written past the log
-    RESET = "reset"  # the log was reset, or lost its end, while nobody followed it
+    RESET = "reset"  # the log was reset, or lost its end, while it was not followed
     RECOVERED = "recovered"  # SQLite recovered the log and changed what had been committed
-    MISMATCH = "mismatch"  # what was found is not what the wal-index says
+    MISMATCH = "mismatch"  # the frames contradict the wal-index
     BACKLOG = "backlog"  # more changes than memory may hold
-    MODE = "mode"  # not in WAL mode any more, or locked exclusively
-    EXCLUSIVE = "exclusive"  # a program waits to have the database for itself alone
+    MODE = "mode"  # no longer in WAL mode, or locked exclusively
+    EXCLUSIVE = "exclusive"  # a program waits to lock the database exclusively
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
     DAMAGED = "damaged"  # a drill found that segments in the store are damaged or missing
@@ -21,7 +21,7 @@ class CutCause(StrEnum):
 
 
 class StreamCut(Exception):
-    """It cannot be proved that every commit was captured: what follows begins a new stream, from a complete copy."""
+    """It cannot be proved that every commit was captured, so a new stream must start, from a complete copy."""
 
     def __init__(self, cause: CutCause, message: str) -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ _PENDING, _READERS, _READERS_BYTES = (
     0x40000000,
     0x40000002,
     510,
-)  # who wants to be alone locks the first, then the others
+)  # an exclusive lock takes the first byte, then the others
 _CHECKPOINTER, _BACKFILLER = 121, 123  # of -shm, https://sqlite.org/walformat.html#wal_locks
 _DARWIN = sys.platform == "darwin"
 _FLOCK = struct.Struct("qqihh" if _DARWIN else "hhqqi4x")
@@ -36,7 +36,7 @@ _kept: list[tuple[Inode | None, Sequence[int]]] = []  # the database, and descri
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """What stat(2) says of a database: device, inode, size, and times of the last write and change in nanoseconds."""
+    """The stat(2) of a database: device, inode, size, and times of the last write and change in nanoseconds."""
 
     inode: Inode
     size: int
@@ -99,7 +99,7 @@ class Descriptors:
         return _is_locked(self.shm, _BACKFILLER, 1)
 
     def wanted(self) -> bool:
-        """Whether another process waits at this moment to have the database for itself alone."""
+        """Whether another process is waiting to lock the database exclusively."""
         return _is_locked(self.database, _PENDING, 1, fcntl.F_RDLCK)
 
     def sync(self) -> None:
@@ -134,12 +134,12 @@ def is_used_by_others(file: int) -> bool:
 
 
 def is_exclusive(file: int) -> bool:
-    """Whether another process has that database for itself alone."""
+    """Whether another process has locked that database exclusively."""
     return _is_locked(file, _READERS, _READERS_BYTES, fcntl.F_RDLCK)
 
 
 def close_kept() -> None:
-    """Close what was kept, where no connection of this process needs it open any more."""
+    """Close kept descriptors that no connection of this process needs any more."""
     if not _kept:
         return
     with OPENING:

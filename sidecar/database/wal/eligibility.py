@@ -1,4 +1,4 @@
-"""Whether a database can be followed, told before it is opened, in words for people."""
+"""Determines whether a database can be followed, before it is opened, with reasons for people."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ _LOCAL_FUSE = frozenset({"fuse.fuse-overlayfs", "fuse.unionfs", "fuse.mergerfs"}
 
 
 def require_streamable(path: Path, driver: Driver) -> None:
-    """Raise `NotStreamable` for what can be known without opening the database."""
+    """Raise `NotStreamable` if that can be known without opening the database."""
     if reason := unsuitable(path, driver):
         raise NotStreamable(reason)
     try:
@@ -34,7 +34,7 @@ def require_streamable(path: Path, driver: Driver) -> None:
 
 
 def unsuitable(path: Path, driver: Driver, find_mount: Callable[[Path], Mount | None] = mount_of) -> str:
-    """Why nothing at this path can be followed by this process, ever; empty where there is no such reason."""
+    """Why this process can never follow a database at this path, or an empty string."""
     if driver.version_info < OLDEST:
         return (
             f"SQLite {driver.version} is too old to checkpoint beside the app: streaming needs 3.51.3 or newer, "

@@ -56,7 +56,7 @@ class Follower:
 
     @property
     def parked(self) -> bool:
-        """Whether nothing is left to do, and we are in nobody's way: the next look may come later."""
+        """Whether nothing is left to do and we block no checkpoint or reset, so that the next look can come later."""
         return self.away is not None or (self._hold is not None and self._hold.parked and self._alone_since is None)
 
     def open(self, commits: int = 0) -> None:
@@ -65,7 +65,7 @@ class Follower:
         self._hold = Hold(hands, self.backlog, self.changed, self.limits, self.counters, commits)
 
     def start(self, since: Stamps | None = None) -> LogPosition:
-        """Begin: the snapshot of the held hand is exactly the position. Raises `StreamCut`.
+        """Begin with a held read transaction whose snapshot is exactly the position. Raises `StreamCut`.
 
         With `since` all that was committed since the database was at rest then is captured, and waits in `backlog`.
         """
@@ -87,7 +87,7 @@ class Follower:
             self.hold.resume(log)
 
     def poll(self) -> list[Captured]:
-        """Look, and take what waits. Raises `StreamCut`; what was captured before it still waits in `backlog`."""
+        """Look, and take what is waiting. Raises `StreamCut`; what was captured before it still waits in `backlog`."""
         self.look()
         return list(self.backlog.take().commits)
 

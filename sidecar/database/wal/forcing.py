@@ -1,7 +1,7 @@
-"""A forced reset: writers are kept out for a few milliseconds, in which the log can become complete and be reset.
+"""A forced reset of the log: writers are blocked for a few milliseconds, in which the rest of it is copied.
 
-Under a steady load there is always a commit between the copy into the database and the next snapshot, so the log would
-grow without an end. The copying itself is done before, in rounds, until little is left.
+Under steady load there is always a commit between the copy into the database and the next snapshot, so the log would grow
+forever. Most of the copying is done before, in rounds, until little is left.
 """
 
 import threading
@@ -21,11 +21,13 @@ _RESERVE = 0.001  # seconds of the hold that the last hop needs
 
 
 def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None:
-    """Bring it about that the next commit resets the log; the seconds that writers were kept out, None if not at all.
+    """Make the next commit reset the log. Returns for how many seconds writers were blocked, or None if they were not.
 
-    Nobody is kept out while a reader is in the way, or the disk is too slow for it.
+    Writers are not blocked while a reader prevents the reset, or if the disk is too slow.
     """
-    with _Backfill(hands.path, hands.driver) as backfill:  # first: what is committed meanwhile is not left for the hold
+    with _Backfill(
+        hands.path, hands.driver
+    ) as backfill:  # first, so that commits made meanwhile are copied before the hold
         if not _is_nearly_done(hands, hop) or not hands.lock():
             return None
         since = time.monotonic()
@@ -43,8 +45,8 @@ def _is_nearly_done(hands: Hands, hop: Callable[[], None]) -> bool:
         hop()
         mark = hands.index().frame
         if hands.backfill() and hands.index().backfilled < mark:
-            return False  # a reader of the app's has an older snapshot
-        hands.files.sync()  # SQLite does so only in the last round: all of it would be for the hold
+            return False  # a reader of the app has an older snapshot
+        hands.files.sync()  # SQLite syncs only in the last round, which would be during the hold
         if _rest(hands) <= _REST:
             return True
     return False
@@ -56,7 +58,7 @@ def _rest(hands: Hands) -> int:
 
 
 class _Backfill:
-    """A PASSIVE checkpoint in a thread of its own: one that waits for the disk cannot be interrupted, but be left behind."""
+    """A PASSIVE checkpoint in its own thread: one that waits for the disk cannot be interrupted, but it can be abandoned."""
 
     def __init__(self, path: Path, driver: Driver) -> None:
         self._path, self._driver = path, driver
@@ -74,7 +76,7 @@ class _Backfill:
         self._thread.join()
 
     def done_within(self, until: float) -> bool:
-        """Begin, and wait up to this monotonic time; whether all that was committed is in the database."""
+        """Begin, and wait until this monotonic time. Returns whether all commits are in the database."""
         self._wanted = True
         self._go.set()
         return self._done.wait(max(0.0, until - time.monotonic()))

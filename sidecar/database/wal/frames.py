@@ -1,8 +1,8 @@
 """Reads committed frames from a log (https://sqlite.org/fileformat2.html#walformat).
 
-Only what the wal-index counts as committed is read, and only under a read transaction that keeps those frames in place.
-Markers and checksums in the file decide nothing: there may be complete transactions in it that were never committed, and
-SQLite 3.40 writes committed frames without salts and checksums.
+Only frames that are committed according to the wal-index are read, and only under a read transaction that keeps them in
+place. Markers and checksums in the file are not decisive: it may contain complete transactions that were never committed,
+and SQLite 3.40 writes committed frames without salts and checksums.
 """
 
 import os
@@ -46,17 +46,17 @@ class Found:
 
     @property
     def checksum(self) -> tuple[int, int]:
-        """That of the last frame."""
+        """The checksum of the last frame."""
         return checksum_of(self.last)
 
 
 def checksum_of(header: bytes) -> tuple[int, int]:
-    """The checksum in the header of a frame; (0, 0) of no frame."""
+    """The checksum in the header of a frame; (0, 0) if there is no frame."""
     return _HEADER.unpack(header)[3:] if header else (0, 0)
 
 
 def header_of(file: int, frame: int, page_size: int) -> bytes:
-    """The header of one frame; shorter than 24 bytes if the log is."""
+    """The header of one frame; shorter than 24 bytes if the log ends there."""
     return os.pread(file, FRAME_HEADER, _offset(frame, page_size))
 
 
@@ -67,7 +67,7 @@ def pages_of(file: int, index: WalIndex, after: int) -> set[int]:
 
 
 def read(file: int, index: WalIndex, after: int, *, fold: bool) -> Found:
-    """The committed frames after `after`. With `fold`, one transaction stands for all.
+    """The committed frames after `after`. With `fold`, they are combined into one transaction.
 
     Raises `StreamCut` if they are not frames of the generation that `index` names, or do not end with a commit.
     """

@@ -1,4 +1,4 @@
-"""A look at a database from outside: its journal mode and who uses it, without SQLite, and without a lock that others notice."""
+"""Inspects a database from outside: its journal mode and whether it is in use, without SQLite and without taking locks."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ _VERSIONS = slice(
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What was seen. `used`: another process has it open; `exclusive`: for itself alone. `stamps` change with every write."""
+    """What was seen. `used`: another process has it open; `exclusive`: it has locked it exclusively. `stamps` change with every write."""
 
     is_wal: bool
     used: bool
@@ -24,7 +24,7 @@ class Glance:
 
 
 def glance(path: Path) -> Glance | None:
-    """Look once; None where there is no database, or an empty one. Raises OSError where it cannot be read."""
+    """Inspect a database once; None if it is missing or empty. Raises OSError if it cannot be read."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or not status.st_size:

@@ -1,9 +1,9 @@
-"""The connections of a follower to one database: two hands that read, a checkpointer, and a locker when it is needed.
+"""The connections of a follower to one database: two readers ("hands"), a checkpointer, and a locker when it is needed.
 
-The hands cannot write (`mode=ro`), and so neither can the last connection that is closed, unless it is the checkpointer:
-a file that was put in the place of another is never written to, nor its log deleted, by closing the old one.
+The readers cannot write (`mode=ro`), and so neither can the last connection that is closed, unless it is the checkpointer:
+closing the connections to a replaced file never writes to the file in its place, nor deletes that one's log.
 All of them stay in one thread and are not opened through aiosqlite, which has a thread for each connection: a hop is three
-steps on two connections in an order that the proof rests on.
+steps on two connections, and the proof depends on their order.
 """
 
 import os
@@ -28,7 +28,7 @@ _LOOKS = 20
 
 
 class NotNow(Exception):
-    """Somebody has a lock, or writes the header, at this moment. Nothing is lost by trying again later."""
+    """Another process has a lock or is writing the header. Nothing is lost by trying again later."""
 
 
 class Hands:
@@ -93,7 +93,7 @@ class Hands:
         raise NotNow
 
     def begin(self) -> None:
-        """Begin to read with the free hand. Raises `NotNow`."""
+        """Begin a read transaction with the free reader. Raises `NotNow`."""
         try:
             self.free.execute("BEGIN")
             _touch(self.free)
@@ -105,12 +105,12 @@ class Hands:
             raise
 
     def change(self) -> None:
-        """The hand that has just begun to read is the one that is held; the other one ends."""
+        """Hold the transaction that the free reader has just begun, and end the other one."""
         self.held, self.free = self.free, self.held
         self._end(self.free)
 
     def let_go(self) -> None:
-        """End what the free hand has begun."""
+        """End the transaction of the free reader."""
         self._end(self.free)
 
     def end(self) -> None:
@@ -119,15 +119,15 @@ class Hands:
         self._end(self.free)
 
     def backfill(self) -> bool:
-        """A PASSIVE checkpoint, which waits for nobody; False when somebody else checkpoints at this moment."""
+        """Run a PASSIVE checkpoint, which never waits. False if another process is running one."""
         return self._checkpoint("PASSIVE")
 
     def truncate(self) -> bool:
-        """A TRUNCATE checkpoint that waits for nobody; whether the log is empty now."""
+        """Run a TRUNCATE checkpoint without waiting. Returns whether the log is empty now."""
         return self._checkpoint("TRUNCATE") and not self.index().frame
 
     def lock(self) -> bool:
-        """Take the lock of a writer, and write nothing; whether it was free within a moment."""
+        """Take the writer's lock without writing. Returns whether it was free within a moment."""
         try:
             self._locker = self._locker or self._connect("rw", _LOCKER_WAIT)
             self._locker.execute("BEGIN IMMEDIATE")
@@ -138,7 +138,7 @@ class Hands:
         return True
 
     def unlock(self) -> None:
-        """Let writers go on."""
+        """Let writers continue."""
         if self._locker:
             self._end(self._locker)
 

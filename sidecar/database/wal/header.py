@@ -1,8 +1,8 @@
-"""The header of a wal-index: which frames of the log are committed, of which generation of the log.
+"""The header of a wal-index, which says how many frames of which generation of the log are committed.
 
 The wal-index is the shared memory in the `-shm` file (https://sqlite.org/walformat.html#wal_index_file_format). Its first
 136 bytes are two copies of a header of 48 bytes, and the checkpoint information. A writer writes the second copy first,
-so two copies that agree and whose checksum holds are one instant. All integers are in the byte order of the machine.
+so two equal copies with a correct checksum are a consistent state. All integers are in the byte order of the machine.
 """
 
 import struct
@@ -21,14 +21,14 @@ _BACKFILLED = struct.Struct("=I")
 
 
 class UnknownVersion(Exception):
-    """The wal-index has another layout than the one that all versions of SQLite since 3.7.0 share."""
+    """The wal-index does not have the layout that all versions of SQLite since 3.7.0 share."""
 
 
 @dataclass(frozen=True, slots=True)
 class WalIndex:
-    """What the header says. `frame` is the last committed one, from 1, and 0 in a log without any.
+    """The content of the header. `frame` is the last committed frame, from 1, or 0 in a log without any.
 
-    `salts` tell generations of the log apart; `checksum` is that of frame `frame`; `change` counts commits modulo 2**32,
+    `salts` identify the generation of the log; `checksum` is that of frame `frame`; `change` counts commits modulo 2**32,
     over generations; `pages` is the size of the database after the last commit. `page_size`, in bytes, is 0 as long as a
     new log has no frame. `backfilled` frames have been copied into the database by checkpoints.
     """
@@ -63,7 +63,7 @@ class WalIndex:
 
 
 def parse(raw: bytes) -> WalIndex | None:
-    """The header in the first 136 bytes of the wal-index; None while it is being written, or its writer died at it.
+    """Parse the first 136 bytes of the wal-index; None while it is being written, or if its writer died meanwhile.
 
     Raises `UnknownVersion`.
     """

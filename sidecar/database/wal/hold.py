@@ -1,4 +1,4 @@
-"""An unbroken hold on an open database, hand over hand.
+"""An unbroken hold on an open database, by overlapping read transactions.
 
 A read transaction is held at every moment, whose snapshot is not newer than what was captured. A hop begins the next one
 first, then learns from the wal-index how many frames are committed, reads up to there, proves that nothing is missing, and
@@ -23,7 +23,7 @@ from sidecar.database.wal.marks import Marks
 from sidecar.database.wal.proof import Mark
 from sidecar.model import LogPosition
 
-_INSISTENT = 3  # looks: whoever closes a database wants it for itself for a moment, too
+_INSISTENT = 3  # looks in a row, because closing a database also takes an exclusive lock for a moment
 _PATIENCE = 2.0  # seconds in which a beginning must find a quiet moment
 
 
@@ -45,8 +45,8 @@ class Counters:
 class Hold:
     """What is captured goes into `backlog`, proved, from commit `commits` + 1 on.
 
-    `exact`: the snapshot of the held hand is exactly what was captured. `parked`: all of the log is in the database, and the
-    held hand reads that alone, so it is in nobody's way. `used`: when the last commit was captured, in monotonic seconds.
+    `exact`: the held snapshot is exactly what was captured. `parked`: all of the log is in the database, and the held
+    transaction reads only the database, so it blocks no checkpoint or reset. `used`: when the last commit was captured, in monotonic seconds.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Hold:
         self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
         self._resting: tuple[int, int] | None = None
-        self.wanted = 0  # looks in a row at which another program waited to have the database for itself alone
+        self.wanted = 0  # looks in a row at which another program waited for an exclusive lock
 
     def start(self) -> None:
         """Begin where the log ends now. Raises `StreamCut`."""
@@ -79,7 +79,7 @@ class Hold:
         self._keep(Mark(now, found.last), found)
 
     def resume(self, log: LogPosition) -> None:
-        """Go on after `log`, where an earlier follower was. Raises `StreamCut`.
+        """Continue after `log`, where an earlier follower was. Raises `StreamCut`.
 
         Until the end of this nothing is held that is as old as `log`, so a writer may reset the log meanwhile. So all is
         read at once, and the generation must be the same afterwards.
@@ -162,7 +162,7 @@ class Hold:
         return self._unsummed == self.mark.index.salts
 
     def require_files(self) -> None:
-        """The names must still lead to our files, and nobody may have written the database past the log."""
+        """Raise `StreamCut` if a file was replaced, or the database was written past the log."""
         hands = self.hands
         index, stamps = hands.index(), hands.files.in_place(hands.path)
         if not stamps:
@@ -174,13 +174,13 @@ class Hold:
             self._resting = None
         elif stamps.size < index.pages * index.page_size or (self._resting and self._resting != now):
             raise StreamCut(
-                CutCause.REPLACED, f"{hands.path} was written past its log: was another file copied over it?"
+                CutCause.REPLACED, f"{hands.path} was written past its log: another file may have been copied over it"
             )
         else:
             self._resting = now
 
     def require_welcome(self) -> None:
-        """Nobody may wait for us to be gone, as a program with `locking_mode=EXCLUSIVE` does. Raises `StreamCut`."""
+        """Raise `StreamCut` if a program keeps waiting for us to close, as one with `locking_mode=EXCLUSIVE` does."""
         self.wanted = self.wanted + 1 if self.hands.files.wanted() else 0
         if self.wanted == _INSISTENT:
             raise StreamCut(
@@ -227,7 +227,7 @@ class Hold:
         return frames.read(self.hands.files.wal, now, after, fold=size > self._limits.fold_bytes)
 
     def _keep(self, mark: Mark, found: Found) -> None:
-        """What was found is proved: it counts from here on."""
+        """Record frames that were found and proved."""
         at, captured = time.monotonic(), []
         self.marks.add(mark.index.salts, found.ends, self.commits)
         for each in found.transactions:

@@ -1,29 +1,30 @@
-"""What a follower may take of the machine and of the app's patience."""
+"""Limits on how much a follower may use of the machine and delay the app."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.database.staging import available_memory
 
-MEMORY_SHARE = 4  # of what is available may wait: publishing needs some of it again, and the app the rest
+MEMORY_SHARE = 4  # waiting images may take this fraction of the available memory: publishing and the app need the rest
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bytes, frames of the log, and seconds.
 
-    Waiting commits are folded beyond `fold_bytes`, and the stream is cut rather than to hold more than `cut_bytes` or
-    `cut_share` of the database, whichever is more, and never more than a share of the `available` memory. The log is
-    copied into the database from `soft_frames` on, and after `idle_seconds` without a commit: `soft_tries` times every
-    `again_seconds`, then every `soft_seconds`; from `long_bytes` on each time in as many attempts as `long_seconds` have room for. `soft_frames` is less than the 1000 from which on
-    SQLite lets each of the app's commits do that work, and not much less, for after a reset the next commit waits for a
-    sync. We stand aside for the app's own checkpoint for at most `aside_seconds` in a row, and after one that was not made
-    not again for `soft_seconds`, then for twice as long, up to `rest_seconds`.
+    Waiting commits are folded beyond `fold_bytes`. The stream is cut before they exceed `cut_bytes` or `cut_share` of the
+    database, whichever is more, or a share of the `available` memory.
 
-    Only where all of that has failed a reset is forced: from `forced_bytes` of log on, at most every `forced_seconds`,
-    with writers held up for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, for a log that fills the
-    disk is worse. `embedded`: the app is this very process, so whether somebody else has the database open cannot be
-    seen; else it is closed after `lone_seconds` without anybody.
+    The log is copied into the database from `soft_frames` on, and after `idle_seconds` without a commit: `soft_tries` times
+    every `again_seconds`, then every `soft_seconds`; from `long_bytes` on, each time in as many attempts as fit into
+    `long_seconds`. `soft_frames` is less than 1000, from which on SQLite makes each commit of the app do that work, but not
+    much less, because after a reset the next commit waits for a sync. We stand aside for the app's own checkpoint for at
+    most `aside_seconds` in a row; if there is none, not again for `soft_seconds`, then twice as long, up to `rest_seconds`.
+
+    Only if all of that fails, a reset is forced: from `forced_bytes` of log on, at most every `forced_seconds`, with writers
+    blocked for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, because a log that fills the disk is
+    worse. `embedded`: the app is this process itself, so other connections cannot be detected; otherwise the database is
+    closed once no other process has had it open for `lone_seconds`.
     """
 
     fold_bytes: int = 8 << 20
@@ -48,6 +49,6 @@ class Limits:
     available: Callable[[], int] = available_memory
 
     def room(self, database: int, waiting: int) -> int:
-        """Bytes of images that may wait in memory, for a database of this size in bytes; so many wait already."""
+        """Bytes of images that may wait in memory, for a database of this size in bytes, if `waiting` bytes already wait."""
         memory = (waiting + self.available()) // MEMORY_SHARE
         return min(max(self.cut_bytes, int(database * self.cut_share)), max(self.fold_bytes, memory))

@@ -1,4 +1,4 @@
-"""Which commit a snapshot of the database shows, by the wal-index that was read beside it."""
+"""Determines which commit a snapshot of the database shows, by the wal-index that was read together with it."""
 
 from array import array
 from bisect import bisect_left
@@ -13,7 +13,7 @@ KEPT = 100_000  # commits; four bytes each
 
 @dataclass(slots=True)
 class _Generation:
-    """A generation of the log: its commits end at `frames`, and the first of them has the number `first`."""
+    """A generation of the log: its commits end at `frames`, and the first one has the number `first`."""
 
     salts: bytes
     first: int
@@ -21,7 +21,7 @@ class _Generation:
 
 
 class Marks:
-    """The numbers of the latest commits, by generation and frame. A snapshot that is not among them gets no number."""
+    """The numbers of the latest commits, by generation and frame. Older commits have been forgotten."""
 
     def __init__(self, index: WalIndex, number: int) -> None:
         """Commit `number` is the last one in `index`."""
@@ -29,7 +29,7 @@ class Marks:
         self._kept = 1
 
     def add(self, salts: bytes, ends: Sequence[int], number: int) -> None:
-        """Commits that end at these frames of a generation; commit `number` is the one before them."""
+        """Add commits that end at these frames of a generation; commit `number` precedes them."""
         if self._generations[-1].salts != salts:
             self._generations.append(_Generation(salts, number, array("I", [0])))
             self._kept += 1

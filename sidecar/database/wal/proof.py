@@ -1,8 +1,8 @@
-"""The proof that nothing was missed between two looks at a log, as pure rules.
+"""The proof that nothing was missed between two reads of a log, as pure rules.
 
 While a read transaction is held, SQLite resets the log only when nothing was committed after that transaction's snapshot
 (wal.c: walRestartLog and walCheckpoint need the lock on its slot; a reader of the database alone, slot 0, stops every
-further copy into the database). So after the last captured frame the log either goes on, or begins anew at frame 1, with
+further copy into the database). So after the last captured frame the log either continues, or starts again at frame 1, with
 nothing in between. The counter of commits in the wal-index, which grows over generations, is the second proof, and needs
 no lock.
 """
@@ -27,7 +27,7 @@ class Mark:
 
     @property
     def position(self) -> LogPosition:
-        """The same as a value that outlives this process."""
+        """The same position as a value that outlives this process."""
         return LogPosition(self.index.salts, self.index.frame, checksum_of(self.last))
 
     @property
@@ -37,13 +37,13 @@ class Mark:
 
 
 def growth(before: WalIndex, now: WalIndex) -> int:
-    """Commits between the two by SQLite's counter; negative after a recovery, which begins it anew."""
+    """Commits between the two by SQLite's counter; negative after a recovery, which resets it."""
     difference = (now.change - before.change) % _MODULUS
     return difference if difference < _BACKWARDS else difference - _MODULUS
 
 
 def first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
-    """The frame after which to read on. `unsummed`: the generation has frames that SQLite cannot recover."""
+    """The frame after which to continue reading. `unsummed`: the generation has frames that SQLite cannot recover."""
     before, recovered = mark.index, growth(mark.index, now) < 0
     if now.salts != before.salts:
         if recovered:
@@ -62,38 +62,38 @@ def first_unread(mark: Mark, now: WalIndex, *, unsummed: bool) -> int:
 
 
 def require_last(mark: Mark, header: bytes) -> None:
-    """The last captured frame must still be what it was."""
+    """Raise `StreamCut` unless the last captured frame is unchanged."""
     if header != mark.last:
         raise StreamCut(CutCause.MISMATCH, f"frame {mark.index.frame} of the log is not the one that was captured")
 
 
 def require_complete(mark: Mark, now: WalIndex, found: Found) -> None:
-    """What was found must be exactly what was committed, by the wal-index."""
+    """Raise `StreamCut` unless exactly what was committed was found, according to the wal-index."""
     if found.ends:
         require_end(now, found)
     elif now.frame and now.checksum != mark.index.checksum:
         raise StreamCut(CutCause.MISMATCH, "the last frame of the log changed without a commit")
     committed = growth(mark.index, now)
     if committed >= 0 and not committed <= len(found.ends) <= committed + found.repeated:
-        raise StreamCut(CutCause.MISMATCH, f"{committed} commits happened, and {len(found.ends)} were found")
+        raise StreamCut(CutCause.MISMATCH, f"{committed} commits happened, but {len(found.ends)} were found")
 
 
 def require_end(now: WalIndex, found: Found) -> None:
-    """The last frame that was read must be the last committed one."""
+    """Raise `StreamCut` unless the last frame that was read is the last committed one."""
     if found.checksum not in {now.checksum, (0, 0)}:
         raise StreamCut(CutCause.MISMATCH, "the end of the log is not the last commit of the wal-index")
 
 
 def require_resumable(log: LogPosition, now: WalIndex) -> None:
-    """A log that was followed before, and then by nobody, must still be of the same generation."""
+    """Raise `StreamCut` unless a log that was not followed for a while still has the same generation."""
     if log.salts == bytes(8):
-        # Every log without a frame has these.
+        # Every log without frames has these.
         raise StreamCut(CutCause.RESET, "the log had no frame when it was last followed, so it cannot be recognised")
     if now.salts != log.salts or now.frame < log.frame:
-        raise StreamCut(CutCause.RESET, "the log was reset while nobody followed it")
+        raise StreamCut(CutCause.RESET, "the log was reset while it was not followed")
 
 
 def require_same_frame(log: LogPosition, header: bytes) -> None:
-    """The last frame that was captured before must be in its place, and provably so."""
+    """Raise `StreamCut` unless the last captured frame is provably still in its place."""
     if len(header) < len(NO_SUM) or header[8:16] != log.salts or checksum_of(header) != log.checksum:
         raise StreamCut(CutCause.RESET, f"frame {log.frame} of the log is not the one that was captured last")

@@ -1,4 +1,4 @@
-"""A database whose log has nothing that its file lacks, and the proof, later, that the log beside it is the first one since."""
+"""Recognises a database whose log adds nothing to its file, and proves later that the log beside it is the first one since."""
 
 import os
 import time
@@ -12,7 +12,7 @@ _SECOND = 10**9  # nanoseconds
 
 
 def at_rest(path: Path) -> Stamps | None:
-    """The stamps of a database at this moment; None if its log may have frames, or a later write may leave the same stamps.
+    """The stamps of a database at rest now; None if its log may have frames, or if a later write might leave the same stamps.
 
     From then on a commit can only be in the first generation of the log, or have changed the database's file: a log is reset
     only after all of it was copied there.

@@ -1,4 +1,4 @@
-"""Making room in a log: all of it is copied into the database, so that the next commit begins it anew.
+"""Makes room in a log: all of it is copied into the database, so that the next commit starts at its beginning again.
 
 A commit resets the log if at that moment all of it is in the database, and nobody reads from it. Between a copy of ours,
 with its two syncs of the disk, and our next snapshot there is nearly always a commit under load. But SQLite lets the app's
@@ -19,7 +19,7 @@ _LINGER = 0.001  # after one: a busy app begins the next one at once
 
 
 def tend(hold: Hold, step: Step, limits: Limits) -> None:
-    """Do to the log what is due."""
+    """Do what is due to the log."""
     if step is Step.HOP:
         hold.hop()
     elif step is Step.BACKFILL:
@@ -35,7 +35,7 @@ def tend(hold: Hold, step: Step, limits: Limits) -> None:
 
 
 def backfill(hold: Hold, limits: Limits) -> None:
-    """Copy the log into the database. A long log is worth several attempts to find a moment without a commit.
+    """Copy the log into the database. For a long log, make several attempts to find a moment without a commit.
 
     Afterwards we stand aside, unless the log may be reset already, or somebody is in the way.
     """
@@ -76,7 +76,7 @@ def await_room(hold: Hold) -> bool:
 
 
 def force_reset(hold: Hold, limits: Limits) -> None:
-    """Bring it about that the next commit resets the log, if it can be done quickly."""
+    """Make the next commit reset the log, if that can be done quickly."""
     kept_out = force(hold.hands, hold.hop, limits)
     if kept_out is not None:
         hold.counters.forced += 1

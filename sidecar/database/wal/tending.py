@@ -1,4 +1,4 @@
-"""When the log is copied into the database, and reset, so that it stays short without the app noticing."""
+"""Decides when the log is copied into the database and reset, so that it stays short without affecting the app."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -11,17 +11,17 @@ class Step(Enum):
     """What to do about a log."""
 
     NOTHING = auto()
-    HOP = auto()  # to the newest snapshot, so that nothing is in the way of a reset
+    HOP = auto()  # to the newest snapshot, so that it does not prevent a reset
     BACKFILL = auto()
     MAKE_ROOM = auto()  # backfill, and then stand aside for the app's own checkpoint
-    FORCE = auto()  # keep writers out for a moment in which the log can be reset
+    FORCE = auto()  # block writers for a moment in which the log can be reset
     EMPTY = auto()  # truncate it
-    LEAVE = auto()  # close the database, which nobody else has open
+    LEAVE = auto()  # close the database, because no other process has it open
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known of a log at the monotonic time `now`, in seconds.
+    """What is known about a log at the monotonic time `now`, in seconds.
 
     `parked`: our read transaction is in nobody's way; `aside`: we have none, and the log is pinned. `alone_since`: since when nobody else has the database open.
     `used`: when the last commit was captured. `unsummed`: SQLite could not recover this log after a crash.
@@ -37,7 +37,7 @@ class Situation:
 
 
 class Tending:
-    """Chooses the next step. A step that achieved nothing, because somebody was in the way, is not repeated at once."""
+    """Chooses the next step. A step that achieved nothing because of another process is not repeated at once."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -62,7 +62,7 @@ class Tending:
         return self._soft(at, idle)
 
     def kept_out(self, now: float) -> None:
-        """Writers have just been kept out: not again soon. An attempt that kept nobody out may be repeated."""
+        """Note that writers were blocked, so that it does not happen again soon. An attempt that blocked none may be repeated."""
         self._kept_out = now
 
     def _soft(self, at: Situation, idle: bool) -> Step:

@@ -1,4 +1,4 @@
-"""What wakes the thread that follows: other threads, and programs that open or close a database (inotify(7))."""
+"""Wakes the following thread: other threads do so, and programs that open or close a database (inotify(7))."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ _CLOSE_WRITE, _OPEN, _MOVE_SELF, _ATTRIBUTES = 0x8, 0x20, 0x800, 0x4  # the last
 
 
 class Wakeups:
-    """Where the system has no inotify, or refuses another watch, only the other threads wake; looks come in time all the same."""
+    """Waits for wake-ups. Without inotify, or another watch, only other threads wake it; periodic checks still happen in time."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
@@ -27,7 +27,7 @@ class Wakeups:
             self._poll.register(file, select.POLLIN)
 
     def wake(self) -> None:
-        """End the wait, from any thread."""
+        """End the wait; callable from any thread."""
         with suppress(BlockingIOError):  # enough wake-ups are waiting
             os.write(self._writer, b"\0")
 
@@ -41,20 +41,20 @@ class Wakeups:
                 self._watched[number] = path
 
     def ignore(self, path: Path) -> None:
-        """Do not wake up for this path any more."""
+        """Stop waking up for this path."""
         for number in [number for number, known in self._watched.items() if known == path]:
             self._libc.inotify_rm_watch(self._events, number)
             del self._watched[number]
 
     def wait(self, seconds: float) -> set[Path]:
-        """Wait this long, or until something wakes; the paths that programs have opened, closed or moved."""
+        """Wait this long, or until a wake-up. Returns the paths that programs have opened, closed or moved."""
         ready = {file for file, _ in self._poll.poll(max(0.0, seconds) * 1000)}
         if self._reader in ready:
             os.read(self._reader, 4096)
         return self._touched(os.read(self._events, 1 << 16)) if self._events in ready else set()
 
     def close(self) -> None:
-        """Nothing wakes any more."""
+        """Close all descriptors."""
         for file in filter(lambda file: file >= 0, (self._reader, self._writer, self._events)):
             os.close(file)
 

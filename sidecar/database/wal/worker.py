@@ -18,13 +18,13 @@ from sidecar.log import log
 EVERY = 0.05  # seconds between looks
 EVERY_PARKED = 0.25
 EVERY_ASIDE = 0.002
-EVERY_EAGER = 0.01  # after a program has opened a database that we had left
+EVERY_EAGER = 0.01  # after a program has opened a database that we had closed
 EAGER = 0.5  # seconds
 
 
 @dataclass(eq=False, slots=True)
 class Track:
-    """A database that is followed, or was until `cut`. `on_news` is called in the worker's thread.
+    """A database that is followed, or was followed until `cut`. `on_news` is called in the worker's thread.
 
     `tried` and `looked` are monotonic times of looks: the last one, and the last one that saw all that was committed.
     """
@@ -41,7 +41,7 @@ class Track:
 
     @property
     def has_news(self) -> bool:
-        """Whether something waits to be taken."""
+        """Whether something is waiting to be taken."""
         return self.cut is not None or not self.follower.backlog.empty
 
     def look(self, now: float, *, thorough: bool = False) -> None:
@@ -60,12 +60,12 @@ class Track:
             every = EVERY_ASIDE
         if self.follower.away and now < self.eager_until:
             every = EVERY_EAGER
-        self.due = (now // every + 1) * every  # at the same instants for all, so that the thread wakes up seldom
+        self.due = (now // every + 1) * every  # at the same times for all databases, so that the thread wakes up rarely
         if self.has_news:
             self.on_news()
 
     def attempt(self, work: Callable[[], object]) -> None:
-        """Do something with the follower. Raises `NotNow`; all else that goes wrong is a cut, and ends the capture."""
+        """Do something with the follower. Raises `NotNow`; any other failure is a cut, which ends the capture."""
         try:
             work()
         except NotNow:
@@ -94,7 +94,7 @@ class Track:
 
 
 class Worker:
-    """Runs until it is stopped; what is put to it is done in its thread, between two looks."""
+    """Runs until it is stopped. Orders are executed in its thread, between two looks."""
 
     def __init__(self) -> None:
         self._wakeups = Wakeups()
@@ -104,7 +104,7 @@ class Worker:
         self._putting = threading.Lock()
 
     def put(self, order: Callable[[], None]) -> None:
-        """Have something done soon, which must not raise; from any thread. Raises RuntimeError when it has ended."""
+        """Have an order, which must not raise, executed soon; callable from any thread. Raises RuntimeError after the end."""
         with self._putting:
             if self._ended:
                 raise RuntimeError("nothing is followed any more")
@@ -112,26 +112,26 @@ class Worker:
             self._wakeups.wake()
 
     def stop(self) -> None:
-        """End soon; from any thread."""
+        """Stop soon; callable from any thread."""
         with self._putting:
             self._stopping = True
             if not self._ended:
                 self._wakeups.wake()
 
     def add(self, track: Track) -> None:
-        """Follow this one from now on, in place of any other of the same path. In the worker's thread."""
+        """Follow a database from now on, replacing any track of the same path. Called in the worker's thread."""
         self.remove(track.path)
         self._tracks[track.path] = track
         self._wakeups.watch(track.path)
 
     def remove(self, path: Path) -> None:
-        """Close a database. In the worker's thread."""
+        """Close a database. Called in the worker's thread."""
         if track := self._tracks.pop(path, None):
             self._wakeups.ignore(path)
             track.follower.close()
 
     def run(self) -> None:
-        """Follow until `stop`; then everything is closed."""
+        """Follow until `stop`, and then close everything."""
         try:
             while not self._stopping:
                 self._obey()
@@ -164,7 +164,7 @@ class Worker:
 
     @staticmethod
     def _touched(track: Track) -> None:
-        """A program has opened, closed or moved the database. Not at once if it does so all the time."""
+        """Look at once after a program has opened, closed or moved the database, unless it does so all the time."""
         now = time.monotonic()
         if track.follower.away:
             track.eager_until = now + EAGER
