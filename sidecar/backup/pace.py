@@ -8,6 +8,14 @@ from sidecar.host import Clock
 
 CUTS, CUTS_WITHIN = 5, 600.0
 BETWEEN_STREAMS = 60.0
+LOOK_SECONDS = 1.0  # between looks for what was captured
+IDLE_SECONDS, IDLE_AFTER = 5.0, 15.0  # the same once nothing was committed for a while: each look wakes the process up
+
+
+def until_next_look(now: float, used: float) -> float:
+    """Seconds at the monotonic time `now`, if the last commit was at `used`; at the same instants for all databases."""
+    every = IDLE_SECONDS if now - used > IDLE_AFTER else LOOK_SECONDS
+    return every - now % every
 
 
 class Pace:

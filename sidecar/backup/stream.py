@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sidecar.backup.confirmations import Confirmations
-from sidecar.backup.pace import Cuts
+from sidecar.backup.pace import LOOK_SECONDS, Cuts, until_next_look
 from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
@@ -20,7 +20,6 @@ from sidecar.repository.guard import REPLACING
 from sidecar.status import Kind, Status
 
 ENDED_KEPT = 100  # streams in which a snapshot may have begun
-LOOK_SECONDS = 1.0  # between checks whether a database can be streamed, and while nothing is committed
 BEGUN = "a stream has begun, which needs a restore point as its entry"
 BUG = "a bug has stopped streaming until the next start; the log has the details"
 ENDED = "a stream was cut, and the next one has not begun yet"
@@ -59,7 +58,7 @@ class Stream:
         self._writer: StreamWriter | None = None
         self._ended: dict[int, str] = {}  # the names of previous streams, by the run of the feed
         self._distrusted: StreamCut | None = None
-        self._looked = clock.monotonic()
+        self._looked = self._used = clock.monotonic()  # when the log was looked at; when something was taken from it
         self.confirmations = Confirmations(feed, fence, self._status)
 
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
@@ -236,8 +235,9 @@ class Stream:
 
     async def _publish_until_cut(self, writer: StreamWriter, streamed: Callable[[float], None]) -> None:
         await writer.named_eventually()
+        self._used = self._clock.monotonic()
         while True:
-            await self._collect(writer, LOOK_SECONDS)
+            await self._collect(writer, until_next_look(self._clock.monotonic(), self._used))
             if self._distrusted:
                 raise self._distrusted
             if writer.waiting:
@@ -256,6 +256,8 @@ class Stream:
         batch = await self._feed.take(timeout)
         writer.add(batch)
         self._looked = batch.looked
+        if batch.commits:
+            self._used = self._clock.monotonic()
         self._status.wal_frames = self._feed.status.wal_frames
 
     async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from sidecar.backup.pace import BETWEEN_STREAMS, CUTS, CUTS_WITHIN, Cuts, Pace
+from sidecar.backup.pace import BETWEEN_STREAMS, CUTS, CUTS_WITHIN, Cuts, Pace, until_next_look
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.anyio
@@ -66,3 +66,10 @@ def test_the_restore_point_before_a_rest_comes_no_sooner_than_others() -> None:
         cuts.began(number * 60.0)
         last = cuts.pause(number * 60.0 + 10.0)
     assert last == (BETWEEN_STREAMS - 10.0, 300.0)
+
+
+def test_databases_look_at_the_same_instants_and_seldom_while_nothing_is_committed() -> None:
+    assert until_next_look(100.25, used=100.0) == 0.75
+    assert until_next_look(100.0, used=100.0) == 1.0
+    assert until_next_look(122.0, used=100.0) == 3.0
+    assert until_next_look(123.5, used=122.0) == 0.5

@@ -94,18 +94,19 @@ class Follower:
     def is_quiet(self, now: float) -> bool:
         """Whether nothing can have happened that a look must see, at the monotonic time `now`; costs a system call.
 
-        Who has the database open, and whether its files are in place, is looked at once a second.
+        Who has the database open, and whether its files are in place, is looked at once a second, which costs six more.
         """
         hold = self._hold
-        return (
-            hold is not None
-            and hold.parked
-            and self.away is None
-            and self._alone_since is None
-            and not hold.wanted
-            and now - self._checked < _BETWEEN_STATS
-            and hold.hands.look() == self._seen
-        )
+        if hold is None or not hold.parked or self.away or self._alone_since is not None or hold.wanted:
+            return False
+        if hold.hands.look() != self._seen:
+            return False
+        if now - self._checked < _BETWEEN_STATS:
+            return True
+        if _is_undisturbed(hold) and not self.is_alone():
+            self._checked = now
+            return True
+        return False
 
     def look(self, *, thorough: bool = False) -> bool:
         """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`.
@@ -199,3 +200,11 @@ class Follower:
         except (OSError, self._driver.error) as error:
             self._failed = True
             raise StreamCut(CutCause.ERROR, f"{self.path}: {error}") from error
+
+
+def _is_undisturbed(hold: Hold) -> bool:
+    """Whether a parked database is as it was when its files were last looked at, and nobody waits for us."""
+    files = hold.hands.files
+    stamps = files.in_place(hold.hands.path)
+    same = stamps is not None and (stamps.size, stamps.written) == hold.resting
+    return same and not files.wanted() and not files.checkpointing()

@@ -46,7 +46,8 @@ class Hold:
     """What is captured goes into `backlog`, proved, from commit `commits` + 1 on.
 
     `exact`: the held snapshot is exactly what was captured. `parked`: all of the log is in the database, and the held
-    transaction reads only the database, so it blocks no checkpoint or reset. `used`: when the last commit was captured, in monotonic seconds.
+    transaction reads only the database, so it blocks no checkpoint or reset. `used`: when the last commit was
+    captured, in monotonic seconds. `resting`: size and time of the last write of the file when it was last seen parked.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Hold:
         self.used = time.monotonic()
         self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
-        self._resting: tuple[int, int] | None = None
+        self.resting: tuple[int, int] | None = None
         self.wanted = 0  # looks in a row at which another program waited for an exclusive lock
 
     def start(self) -> None:
@@ -113,7 +114,7 @@ class Hold:
         self.exact = before.same_commit(now)
         # A checkpoint that is under way makes a new reader take another slot than that of the database alone.
         self.parked = self.exact and not before.behind and not hands.files.checkpointing()
-        self._resting = None
+        self.resting = None
 
     @property
     def aside(self) -> bool:
@@ -153,7 +154,7 @@ class Hold:
         self.mark = Mark(index, self.mark.last)
         self.counters.parkings += 1
         self.exact = self.parked = True
-        self._resting = None
+        self.resting = None
         return True
 
     @property
@@ -171,13 +172,13 @@ class Hold:
             raise StreamCut(CutCause.REPLACED, f"{hands.path} was truncated to nothing")
         now = (stamps.size, stamps.written)
         if not self.parked or index.behind or index != self.mark.index or hands.index() != index:
-            self._resting = None
-        elif stamps.size < index.pages * index.page_size or (self._resting and self._resting != now):
+            self.resting = None
+        elif stamps.size < index.pages * index.page_size or (self.resting and self.resting != now):
             raise StreamCut(
                 CutCause.REPLACED, f"{hands.path} was written past its log: another file may have been copied over it"
             )
         else:
-            self._resting = now
+            self.resting = now
 
     def require_welcome(self) -> None:
         """Raise `StreamCut` if a program keeps waiting for us to close, as one with `locking_mode=EXCLUSIVE` does."""
