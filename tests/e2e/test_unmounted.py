@@ -116,7 +116,7 @@ def test_disk_that_is_mounted_and_was_emptied_does_not_keep_the_app_from_startin
     shutil.rmtree(local / "disk")
     with local.run(*CALM_APP, prefix=mounted(local)) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        assert "has no restore point of app.db any more" in wait_level(process, "look")["reason"]
+        assert "no longer has a restore point of app.db" in wait_level(process, "look")["reason"]
         assert process.terminate() == 0
 
 
@@ -144,7 +144,7 @@ def test_store_in_a_containers_layer_is_lost_with_it_and_begun_anew(local: Machi
         shutil.rmtree(directory(local))
     with local.run(*CALM_APP) as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
-        assert "has no restore point of app.db any more" in wait_level(process, "look")["reason"]
+        assert "no longer has a restore point of app.db" in wait_level(process, "look")["reason"]
         assert process.terminate() == 0
     assert notes(local.restore_copy()) == ["one"]
 
