@@ -281,7 +281,7 @@ def test_the_counter_of_commits_sees_what_the_locks_did_not_hold(
         if name.startswith("nothing-held"):
             current.follower.hold.hands.end()
         SCHEDULES[name](path, app, current)
-        with pytest.raises(StreamCut, match="2 commits happened, and 1 were found"):
+        with pytest.raises(StreamCut, match="2 commits happened, but 1 were found"):
             current.poll()
         current.follower.close()
 
