@@ -1,8 +1,8 @@
 """Decides whether a database can be streamed now without affecting the app.
 
-While we have a database open, an app that sets a journal mode other than WAL, or `locking_mode=EXCLUSIVE`, gets "database is
-locked". Apps do that when they open their database. So nothing is streamed until the app has used it for a while and left it
-in WAL mode, which takes longer if sidecar and not the app chose that mode.
+An app that sets a journal mode other than WAL, or `locking_mode=EXCLUSIVE`, ends its stream, and gets "database is locked" if we
+copy or checkpoint the database at that moment. Apps do that when they open their database. So nothing is streamed until the
+app has used it for a while and left it in WAL mode, which takes longer if sidecar and not the app chose that mode.
 """
 
 from collections.abc import Callable

@@ -7,9 +7,9 @@ from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.eligibility import require_streamable, unsuitable
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.glance import Glance, glance
-from sidecar.database.wal.hands import NotNow
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.reader import NotNow
 
 __all__ = [
     "Backlog",

@@ -18,9 +18,10 @@ from sidecar.database.wal.cuts import CutCause, NotStreamable, StreamCut
 from sidecar.database.wal.descriptors import Stamps
 from sidecar.database.wal.eligibility import require_streamable
 from sidecar.database.wal.follower import Follower
-from sidecar.database.wal.hands import NotNow
+from sidecar.database.wal.habit import Habit
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.rest import at_rest
 from sidecar.database.wal.worker import Track, Worker
 from sidecar.log import log
@@ -126,6 +127,7 @@ class Feed:
         self.path = path
         self._capture = capture
         self.run = 0  # counts how often it was begun
+        self._habit = Habit()
         self._track: Track | None = None
         self._news: anyio.Event | None = None
 
@@ -144,7 +146,7 @@ class Feed:
     async def resume(self, log: LogPosition, commits: int) -> LogPosition:
         """Go on after `log`, where commit `commits` was the last one. Raises `StreamCut` unless the log proves it."""
         await to_thread.run_sync(require_streamable, self.path, self._capture.driver)
-        return await self._open(commits, lambda follower: follower.go_on(log))
+        return await self._open(commits, lambda follower: follower.resume(log))
 
     async def take(self, timeout: float) -> Batch:
         """What was captured since the last time, as soon as there is something; nothing after `timeout` seconds.
@@ -226,7 +228,8 @@ class Feed:
         return FeedStatus(FeedState.PARKED if follower.parked else FeedState.FOLLOWING, commits, frames, oldest)
 
     async def _open(self, commits: int, begin: Callable[[Follower], object]) -> LogPosition:
-        track = Track(self.path, Follower(self.path, self._capture.driver, self._capture.limits), self._on_news)
+        follower = Follower(self.path, self._capture.driver, self._capture.limits, self._habit)
+        track = Track(self.path, follower, self._on_news)
 
         def open_and_begin(worker: Worker) -> LogPosition:
             worker.remove(self.path)
@@ -241,6 +244,8 @@ class Feed:
 
         try:
             position = await self._capture.call(open_and_begin)
+        except NotNow:
+            raise NotStreamable(f"{self.path} is locked exclusively by a program") from None
         except StreamCut as cut:
             if cut.cause is CutCause.MODE:
                 raise NotStreamable(str(cut)) from cut

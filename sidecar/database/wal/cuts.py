@@ -12,7 +12,7 @@ class CutCause(StrEnum):
     MISMATCH = "mismatch"  # the frames contradict the wal-index
     BACKLOG = "backlog"  # more changes than memory may hold
     MODE = "mode"  # no longer in WAL mode, or locked exclusively
-    EXCLUSIVE = "exclusive"  # a program waits to lock the database exclusively
+    EXCLUSIVE = "exclusive"  # a program has locked the database exclusively
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
     DAMAGED = "damaged"  # a drill found that segments in the store are damaged or missing

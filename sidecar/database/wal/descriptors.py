@@ -5,9 +5,7 @@ connection (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_
 they are closed only when no connection of this process has the database open, and kept until then. The log has no locks.
 """
 
-import fcntl
 import os
-import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,19 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.database.driver import OPENING
+from sidecar.database.wal.locks import is_locked, is_locked_by_any, share_of_file, unlock_of_file
 from sidecar.database.wal.pin import Pin
 
 SUFFIXES = ("-wal", "-shm")
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
 _SHARED_FIRST, _SHARED_BYTES = 0x40000000, 512
-_PENDING, _READERS, _READERS_BYTES = (
-    0x40000000,
-    0x40000002,
-    510,
-)  # an exclusive lock takes the first byte, then the others
-_CHECKPOINTER, _BACKFILLER = 121, 123  # of -shm, https://sqlite.org/walformat.html#wal_locks
-_DARWIN = sys.platform == "darwin"
-_FLOCK = struct.Struct("qqihh" if _DARWIN else "hhqqi4x")
+_READERS, _READERS_BYTES = 0x40000002, 510  # an exclusive lock takes the byte before them, too
+# Of -shm: who checkpoints, who copies, and who uses it at all (https://sqlite.org/walformat.html#wal_locks).
+_CHECKPOINTER, _BACKFILLER, _ATTACHED = 121, 123, 128
 Inode = tuple[int, int]  # device and number
 
 _own: set[int] = set()
@@ -43,6 +37,11 @@ class Stamps:
     written: int
     changed: int
 
+    @property
+    def essence(self) -> tuple[Inode, int, int]:
+        """What changes with every write, but not with a change of rights or names."""
+        return self.inode, self.size, self.written
+
     @classmethod
     def of(cls, path: Path) -> "Stamps":
         """Raises OSError."""
@@ -52,30 +51,38 @@ class Stamps:
 
 @dataclass(eq=False, slots=True)
 class Descriptors:
-    """The three files of one database, open for reading."""
+    """The three files of one database, open for reading; the shared memory twice more, for locks."""
 
     database: int
     wal: int
     shm: int
+    hands: tuple[int, int]
     inodes: tuple[Inode, ...] = field(init=False)
     pin: Pin = field(init=False)
 
     def __post_init__(self) -> None:
         self.pin = Pin(self.shm)
         self.inodes = tuple(_inode(each) for each in (self.database, self.wal, self.shm))
-        _own.update((self.database, self.wal, self.shm))
+        _own.update((self.database, self.wal, self.shm, *self.hands))
 
     @classmethod
     def open(cls, path: Path) -> "Descriptors":
         """Open the files of a database that a connection of this process has open already. Raises OSError."""
         opened: list[int] = []
         try:
-            opened.extend(os.open(f"{path}{suffix}", os.O_RDONLY | os.O_CLOEXEC) for suffix in ("-wal", "-shm", ""))
+            for suffix, access in (
+                ("-wal", os.O_RDONLY),
+                ("-shm", os.O_RDONLY),
+                ("-shm", os.O_RDWR),
+                ("-shm", os.O_RDWR),
+                ("", os.O_RDONLY),
+            ):
+                opened.append(os.open(f"{path}{suffix}", access | os.O_CLOEXEC))
         except OSError:
             _keep(_inode(str(path)) if len(opened) > 1 else None, opened)
             raise
-        wal, shm, database = opened
-        return cls(database, wal, shm)
+        wal, shm, one, two, database = opened
+        return cls(database, wal, shm, (one, two))
 
     def in_place(self, path: Path) -> Stamps | None:
         """The stamps of the database, if the three names still lead to these files."""
@@ -90,26 +97,57 @@ class Descriptors:
         """Whether another process has a connection to the database."""
         return is_used_by_others(self.database)
 
+    def anybody(self) -> bool:
+        """Whether anybody has, our own connections among them."""
+        return is_locked_by_any(self.database, _SHARED_FIRST, _SHARED_BYTES)
+
     def checkpointing(self) -> bool:
         """Whether another process checkpoints, or waits in a checkpoint until readers have gone."""
-        return _is_locked(self.shm, _CHECKPOINTER, 1)
+        return is_locked(self.shm, _CHECKPOINTER, 1)
 
     def backfilling(self) -> bool:
         """Whether another process copies the log into the database at this moment, with readers of that alone kept out."""
-        return _is_locked(self.shm, _BACKFILLER, 1)
+        return is_locked(self.shm, _BACKFILLER, 1)
 
     def wanted(self) -> bool:
-        """Whether another process is waiting to lock the database exclusively."""
-        return _is_locked(self.database, _PENDING, 1, fcntl.F_RDLCK)
+        """Whether another connection has locked the database exclusively, or waits to do so."""
+        return is_locked_by_any(self.database, _SHARED_FIRST, _SHARED_BYTES, alone=True)
+
+    def attached(self) -> bool:
+        """Whether anybody uses this very shared memory, whatever its name leads to by now."""
+        return is_locked_by_any(self.shm, _ATTACHED, 1)
+
+    def shared(self) -> bool:
+        """Whether another process does."""
+        return is_locked(self.shm, _ATTACHED, 1)
+
+    @contextmanager
+    def unbroken(self) -> Iterator[None]:
+        """Whoever opens the database finds the shared memory in use, and does not make it anew from the log."""
+        locked = share_of_file(self.shm, _ATTACHED)
+        try:
+            yield
+        finally:
+            if locked:
+                unlock_of_file(self.shm, _ATTACHED)
+
+    def removed(self) -> int | None:
+        """When the log and the shared memory lost their names, in nanoseconds since 1970; None if they have not."""
+        wal = os.fstat(self.wal)
+        return None if wal.st_nlink or os.fstat(self.shm).st_nlink else wal.st_ctime_ns
+
+    def sync_log(self) -> None:
+        """Have the disk hold the log. Raises OSError."""
+        (os.fsync if sys.platform == "darwin" else os.fdatasync)(self.wal)
 
     def sync(self) -> None:
         """Have the disk hold what was written into the database. Raises OSError."""
-        (os.fsync if _DARWIN else os.fdatasync)(self.database)
+        (os.fsync if sys.platform == "darwin" else os.fdatasync)(self.database)
 
     def close(self) -> None:
         """Close them as soon as no connection of this process is open."""
         self.pin.release()
-        _keep(self.inodes[0], (self.wal, self.database, self.shm))
+        _keep(self.inodes[0], (self.wal, self.database, self.shm, *self.hands))
 
 
 @contextmanager
@@ -130,12 +168,12 @@ def borrowed(path: Path) -> Iterator[int]:
 
 def is_used_by_others(file: int) -> bool:
     """Whether another process has a connection to the database that this is a descriptor of."""
-    return _is_locked(file, _SHARED_FIRST, _SHARED_BYTES)
+    return is_locked(file, _SHARED_FIRST, _SHARED_BYTES)
 
 
 def is_exclusive(file: int) -> bool:
     """Whether another process has locked that database exclusively."""
-    return _is_locked(file, _READERS, _READERS_BYTES, fcntl.F_RDLCK)
+    return is_locked(file, _READERS, _READERS_BYTES, alone=True)
 
 
 def close_kept() -> None:
@@ -170,13 +208,3 @@ def _is_used(inode: Inode) -> bool:
                 if _inode(int(name)) == inode:
                     return True
     return False
-
-
-def _is_locked(file: int, first: int, count: int, against: int = fcntl.F_WRLCK) -> bool:
-    """Whether another process has a lock on these bytes (fcntl(2), F_GETLK); our own do not count.
-
-    `against`: any lock, or with F_RDLCK only one that keeps readers out.
-    """
-    asked = (first, count, 0, against, 0) if _DARWIN else (against, 0, first, count, 0)
-    answer = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, _FLOCK.pack(*asked)))
-    return bool(answer[3 if _DARWIN else 0] != fcntl.F_UNLCK)

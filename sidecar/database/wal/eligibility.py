@@ -6,6 +6,8 @@ from pathlib import Path
 from sidecar.database.driver import Driver
 from sidecar.database.locking import require_posix_locks
 from sidecar.database.wal.cuts import NotStreamable
+from sidecar.database.wal.descriptors import borrowed
+from sidecar.database.wal.locks import has_locks_of_files
 from sidecar.errors import SidecarError
 from sidecar.host import Mount, mount_of
 
@@ -31,6 +33,11 @@ def require_streamable(path: Path, driver: Driver) -> None:
         require_posix_locks(path)
     except SidecarError as error:
         raise NotStreamable(str(error)) from error
+    with borrowed(path) as file:
+        if not has_locks_of_files(file):
+            raise NotStreamable(
+                "this system has no locks that belong to an open file (fcntl F_OFD_SETLK), as Linux has"
+            )
 
 
 def unsuitable(path: Path, driver: Driver, find_mount: Callable[[Path], Mount | None] = mount_of) -> str:

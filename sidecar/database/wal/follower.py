@@ -1,23 +1,26 @@
 """Follows the commits of one database in one thread: from a start, through looks, to an end or a cut."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sidecar.database.driver import Driver
-from sidecar.database.wal.absence import is_back, leave
+from sidecar.database.wal.absence import Absence, depart, is_back, leave, require_unlocked
 from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Stamps
-from sidecar.database.wal.hands import Hands, NotNow
+from sidecar.database.wal.habit import Habit
+from sidecar.database.wal.hands import Hands
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.hold import Counters, Hold
 from sidecar.database.wal.limits import Limits
+from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.rest import is_same
 from sidecar.database.wal.room import await_room, tend
 from sidecar.database.wal.tending import Situation, Step, Tending
+from sidecar.database.wal.watch import PATIENCE, Departed
 from sidecar.model import LogPosition
 
 _BETWEEN_STATS = 1.0  # seconds
@@ -26,15 +29,15 @@ _BETWEEN_STATS = 1.0  # seconds
 class Follower:
     """All methods but `index` belong to one thread. What is captured waits in `backlog`."""
 
-    def __init__(self, path: Path, driver: Driver, limits: Limits | None = None) -> None:
-        self.path, self.limits = path, limits or Limits()
+    def __init__(self, path: Path, driver: Driver, limits: Limits | None = None, habit: Habit | None = None) -> None:
+        self.path, self.limits, self.habit = path, limits or Limits(), habit or Habit()
         self.backlog, self.changed, self.counters = Backlog(self.limits.fold_bytes), Changed(), Counters()
-        self._driver, self._tending = driver, Tending(self.limits)
+        self.driver, self._tending = driver, Tending(self.limits)
         self._hold: Hold | None = None
-        self.away: Stamps | None = None  # while we have it closed for want of others: the database as we left it
+        self.away: Absence | None = None  # while we have it closed for want of others: the database as we left it
         self._alone_since: float | None = None
-        self._failed = False
         self.staying = 0  # how many need the database to be open
+        self.failed = False
         self._seen, self._checked = b"", time.monotonic()
 
     @property
@@ -60,8 +63,8 @@ class Follower:
         return self.away is not None or (self._hold is not None and self._hold.parked and self._alone_since is None)
 
     def open(self, commits: int = 0) -> None:
-        """Open the database; commits are numbered from `commits` + 1. Raises `StreamCut`."""
-        hands = Hands(self.path, self._driver)
+        """Open the database; commits are numbered from `commits` + 1. Raises `StreamCut`, and `NotNow` while it is locked."""
+        hands = Hands(self.path, self.driver)
         self._hold = Hold(hands, self.backlog, self.changed, self.limits, self.counters, commits)
 
     def start(self, since: Stamps | None = None) -> LogPosition:
@@ -69,22 +72,19 @@ class Follower:
 
         With `since` all that was committed since the database was at rest then is captured, and waits in `backlog`.
         """
-        with self._ending():
+        with _ending(self):
             if since:
                 self.hold.start_at_first_frame(lambda: is_same(self.path, since))
             else:
                 self.hold.start()
+            self.hold.settle(keep=self.habit.keeps)
         return self.position
 
-    def resume(self, log: LogPosition) -> list[Captured]:
+    def resume(self, log: LogPosition) -> None:
         """Go on where an earlier follower was, if the log proves that nothing is missing; else raises `StreamCut`."""
-        self.go_on(log)
-        return list(self.backlog.take().commits)
-
-    def go_on(self, log: LogPosition) -> None:
-        """The same; what was captured waits in `backlog`."""
-        with self._ending():
+        with _ending(self):
             self.hold.resume(log)
+            self.hold.settle(keep=self.habit.keeps)
 
     def poll(self) -> list[Captured]:
         """Look, and take what is waiting. Raises `StreamCut`; what was captured before it still waits in `backlog`."""
@@ -97,13 +97,13 @@ class Follower:
         Who has the database open, and whether its files are in place, is looked at once a second, which costs six more.
         """
         hold = self._hold
-        if hold is None or not hold.parked or self.away or self._alone_since is not None or hold.wanted:
+        if hold is None or not hold.parked or self.away or self._alone_since is not None:
             return False
-        if hold.hands.look() != self._seen:
+        if hold.hands.look() != self._seen or hold.hands.files.wanted():
             return False
         if now - self._checked < _BETWEEN_STATS:
             return True
-        if _is_undisturbed(hold) and not self.is_alone():
+        if hold.watch.is_undisturbed and not self.is_alone():
             self._checked = now
             return True
         return False
@@ -115,10 +115,10 @@ class Follower:
 
         A `thorough` look also sees at once, and not within a second, that a file was replaced.
         """
-        with self._ending():
+        with _ending(self):
             try:
                 if self.away is None or self._return(self.away):
-                    self._look(self.hold, thorough)
+                    self._attend(lambda: self._look(self.hold, thorough))
             except NotNow:  # what is held stays held, so nothing can be missed
                 self.hold.parked = False
                 return False
@@ -126,9 +126,9 @@ class Follower:
 
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
-        with self._ending():
+        with _ending(self):
             if self.away is None or self._return(self.away):
-                self.hold.hop()
+                self._attend(self.hold.hop)
 
     def index(self) -> WalIndex:
         """The header of the wal-index at this moment, from any thread.
@@ -142,22 +142,25 @@ class Follower:
         return self.hold.marks.find(index)
 
     def is_alone(self) -> bool:
-        """Whether no other process has the database open."""
-        return not self.limits.embedded and not self.hold.hands.files.others()
+        """Whether nobody else has the database open."""
+        return self.hold.hands.is_alone(beside=self.staying > 0)
 
     def close(self) -> None:
         """End, and close everything. After a cut nothing is written, nor deleted."""
         self.away = None
         if self._hold:
-            self._hold.hands.close(tidy=not self._failed)
+            self._hold.hands.close(tidy=not self.failed)
 
     def _look(self, hold: Hold, thorough: bool) -> None:
         now, raw, alone = time.monotonic(), hold.hands.look(), self.is_alone()
+        if self._alone_since and not alone:
+            self.habit.returned()
         self._alone_since = (self._alone_since or now) if alone and not self.staying else None
+        hold.settle(keep=self.habit.keeps)
         if thorough or now - self._checked >= _BETWEEN_STATS:
             self._checked = now
-            hold.require_files()
-        hold.require_welcome()
+            hold.watch.require_files()
+        hold.watch.require_welcome()
         if hold.parked and hold.hands.files.checkpointing():
             hold.hop()  # it may wait for us, who only believe to be in nobody's way
         elif hold.parked and raw == self._seen and self._alone_since is None:
@@ -176,35 +179,61 @@ class Follower:
             self.counters.departures += self.away is not None
         else:
             forced = self.counters.forced
-            tend(hold, step, self.limits)
+            tend(hold, step, self.limits, self.is_alone)
             if self.counters.forced > forced:
                 self._tending.kept_out(time.monotonic())
 
-    def _return(self, left: Stamps) -> bool:
+    def _return(self, left: Absence) -> bool:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
-        if not is_back(self.path, left) and not self.staying:
-            return False
-        self.open(self.commits)
-        self.hold.start_at_first_frame(lambda: is_same(self.path, left))
-        self.away = self._alone_since = None
+        with self.habit.noting():
+            if not is_back(self.path, left) and not self.staying:
+                return False
+            self._reopen(left)
+        self.habit.returned()
         return True
 
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        """Nothing can be proved after a cut, and every unexpected error of SQLite or the system is one."""
+    def _reopen(self, left: Absence) -> None:
         try:
-            yield
-        except StreamCut:
-            self._failed = True
+            require_unlocked(self.path)
+            self.open(self.commits)
+            self.hold.start_at_first_frame(lambda: left.is_same(self.path))
+        except NotNow:
+            if time.monotonic() - left.since > PATIENCE:
+                raise StreamCut(CutCause.EXCLUSIVE, f"a program has locked {self.path} exclusively") from None
             raise
-        except (OSError, self._driver.error) as error:
-            self._failed = True
-            raise StreamCut(CutCause.ERROR, f"{self.path}: {error}") from error
+        except (StreamCut, self.driver.error) as error:
+            if (isinstance(error, StreamCut) and error.cause is not CutCause.ERROR) or left.is_same(self.path):
+                raise
+            raise StreamCut(CutCause.REPLACED, f"{self.path} was replaced while nobody had it open: {error}") from error
+        self.away = self._alone_since = None
+        self.hold.settle(keep=self.habit.keeps)
+
+    def _attend(self, work: Callable[[], None]) -> None:
+        """Do something with the open database; if whoever else had it open has closed it, catch up, and open it again."""
+        try:
+            try:
+                work()
+            except self.driver.error:
+                self.hold.watch.require_files()  # SQLite may fail because of that
+                raise
+        except Departed:
+            with self.habit.noting():
+                left = self.away = depart(self.hold)
+                self.counters.departures += 1
+                self._reopen(left)
 
 
-def _is_undisturbed(hold: Hold) -> bool:
-    """Whether a parked database is as it was when its files were last looked at, and nobody waits for us."""
-    files = hold.hands.files
-    stamps = files.in_place(hold.hands.path)
-    same = stamps is not None and (stamps.size, stamps.written) == hold.resting
-    return same and not files.wanted() and not files.checkpointing()
+@contextmanager
+def _ending(follower: Follower) -> Iterator[None]:
+    """Nothing can be proved after a cut, and every unexpected error of SQLite or the system is one."""
+    try:
+        yield
+    except StreamCut:
+        follower.failed = True
+        raise
+    except Departed:
+        follower.failed = True
+        raise StreamCut(CutCause.REPLACED, f"the files of {follower.path} were removed while it was opened") from None
+    except (OSError, follower.driver.error) as error:
+        follower.failed = True
+        raise StreamCut(CutCause.ERROR, f"{follower.path}: {error}") from error

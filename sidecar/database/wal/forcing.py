@@ -25,10 +25,8 @@ def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None
 
     Writers are not blocked while a reader prevents the reset, or if the disk is too slow.
     """
-    with _Backfill(
-        hands.path, hands.driver
-    ) as backfill:  # first, so that commits made meanwhile are copied before the hold
-        if not _is_nearly_done(hands, hop) or not hands.lock():
+    with _Backfill(hands.path, hands.driver) as backfill:  # first: what is committed meanwhile is not left for the hold
+        if not _is_nearly_done(hands, hop) or not hands.connections.lock():
             return None
         since = time.monotonic()
         try:
@@ -36,7 +34,7 @@ def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None
             if _rest(hands) <= 2 * _REST and backfill.done_within(since + limits.forced_hold - _RESERVE):
                 hop()
         finally:
-            hands.unlock()
+            hands.connections.unlock()
         return time.monotonic() - since
 
 

@@ -16,6 +16,7 @@ from sidecar.database.wal.header import WalIndex
 LOG_HEADER = 32
 FRAME_HEADER = 24
 _AT_ONCE = 1 << 20  # bytes
+_SALTS = slice(16, 24)
 _HEADER = struct.Struct(">II8sII")  # page, size of the database if it is a commit, salts, checksum
 NO_SUM = bytes(16)
 
@@ -55,9 +56,19 @@ def checksum_of(header: bytes) -> tuple[int, int]:
     return _HEADER.unpack(header)[3:] if header else (0, 0)
 
 
+def salts_of(file: int) -> bytes:
+    """The salts of the generation that was begun last in a log; fewer than 8 bytes if it is empty."""
+    return os.pread(file, LOG_HEADER, 0)[_SALTS]
+
+
 def header_of(file: int, frame: int, page_size: int) -> bytes:
     """The header of one frame; shorter than 24 bytes if the log ends there."""
     return os.pread(file, FRAME_HEADER, _offset(frame, page_size))
+
+
+def image_of(file: int, frame: int, page_size: int) -> bytes:
+    """The page in one frame."""
+    return os.pread(file, page_size, _offset(frame, page_size) + FRAME_HEADER)
 
 
 def pages_of(file: int, index: WalIndex, after: int) -> set[int]:

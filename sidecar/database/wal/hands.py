@@ -1,64 +1,63 @@
-"""The connections of a follower to one database: two readers ("hands"), a checkpointer, and a locker when it is needed.
+"""What a follower has of one database: descriptors, two places among the readers of its log, connections when they are needed.
 
-The readers cannot write (`mode=ro`), and so neither can the last connection that is closed, unless it is the checkpointer:
-closing the connections to a replaced file never writes to the file in its place, nor deletes that one's log.
-All of them stay in one thread and are not opened through aiosqlite, which has a thread for each connection: a hop is three
-steps on two connections, and the proof depends on their order.
+The places are locks in the shared memory (see `reader`), so that between two checkpoints we have the database no more open
+than somebody who reads its files: whoever closes it is the last one, and does what SQLite's last one does.
 """
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sidecar.database.driver import IGNORE_SCHEMA_ERRORS, Driver
-from sidecar.database.errors import is_busy, is_schema_error
+from sidecar.database.driver import Driver
+from sidecar.database.errors import is_busy
+from sidecar.database.wal.connections import Connections
 from sidecar.database.wal.cuts import CutCause, StreamCut
-from sidecar.database.wal.descriptors import Descriptors
+from sidecar.database.wal.descriptors import Descriptors, Stamps
 from sidecar.database.wal.header import SIZE, UnknownVersion, WalIndex, parse
+from sidecar.database.wal.reader import NotNow, Reader
 
-if TYPE_CHECKING:
-    import sqlite3
-
-_HAND_WAIT = 100  # milliseconds: only a recovery makes readers wait
-_LOCKER_WAIT = 50
-_OPENING_WAIT = 250  # an app that closes the database locks it, copies its log and deletes that
 _LOOKS = 20
 
 
-class NotNow(Exception):
-    """Another process has a lock or is writing the header. Nothing is lost by trying again later."""
-
-
 class Hands:
-    """A database in WAL mode, open. `held` has a read transaction whenever the follower is between two steps."""
+    """A database in WAL mode. `held` has a place among the readers whenever the follower is between two steps.
+
+    `guard` is called before the database's file is written to, and raises what keeps us from it.
+    """
 
     def __init__(self, path: Path, driver: Driver) -> None:
-        """Open it. Raises `StreamCut` if it is not in WAL mode, or other files take its place meanwhile."""
+        """Open it. The connections stay open until `disconnect`.
+
+        Raises `NotNow` while it is locked exclusively, and `StreamCut` if it is not in WAL mode, or other files take its place
+        meanwhile.
+        """
         self.path, self.driver = path, driver
-        self._locker: sqlite3.Connection | None = None
-        self._connections: list[sqlite3.Connection] = []
+        self.connections = Connections(path, driver)
+        self.guard: Callable[[], object] = lambda: None
         self._files: Descriptors | None = None
         self._last: tuple[bytes, WalIndex | None] = (b"", None)
+        self._inside = False  # whether a program was seen to have it open in this very process, where we cannot tell its locks from ours
+        self._thread = threading.get_ident()
         self._looking = threading.Lock()  # another thread may read the header while this one closes the files
         try:
-            self._checkpointer = self._connect("rw", _OPENING_WAIT)
-            self._require_wal()
-            self._checkpointer.execute("PRAGMA busy_timeout=0")
-            self.held, self.free = (self._connect("ro", _HAND_WAIT) for _ in range(2))
-            _touch(self.free)
+            inode = Stamps.of(path).inode
+            self.connections.open(first=True)
             self._files = Descriptors.open(path)
         except driver.error as error:
             self.close(tidy=False)
-            cause = CutCause.MODE if is_busy(error) else CutCause.ERROR
-            raise StreamCut(cause, f"{path} cannot be opened: {error}") from error
-        except (OSError, StreamCut) as error:
+            if is_busy(error):
+                raise NotNow from error
+            raise StreamCut(CutCause.ERROR, f"{path} cannot be opened: {error}") from error
+        except StreamCut:
             self.close(tidy=False)
-            if isinstance(error, StreamCut):
-                raise
+            raise
+        except OSError as error:
+            self.close(tidy=False)
             raise StreamCut(CutCause.REPLACED, f"a file of {path} is gone: {error}") from error
-        if not self._files.in_place(path):
+        self.held, self.free = map(Reader, self._files.hands)
+        if not self._files.in_place(path) or self._files.inodes[0] != inode:  # or a connection may have another file
             self.close(tidy=False)
             raise StreamCut(CutCause.REPLACED, f"the files of {path} were replaced while they were opened")
 
@@ -73,6 +72,14 @@ class Hands:
     def pinned(self) -> bool:
         """Whether the log is kept from being reset without a transaction."""
         return self._files is not None and self._files.pin.held
+
+    def is_alone(self, *, beside: bool) -> bool:
+        """Whether nobody else has the database open; `beside`: other parts of sidecar may have in this process."""
+        if self.connections.are_open:
+            return not (self._inside or self.files.others())
+        used = self.files.anybody()
+        self._inside = self._inside or (used and not beside and not self.files.others())
+        return not used
 
     def look(self) -> bytes:
         """The header of the wal-index as it is at this moment."""
@@ -93,70 +100,92 @@ class Hands:
         raise NotNow
 
     def begin(self) -> None:
-        """Begin a read transaction with the free reader. Raises `NotNow`."""
-        try:
-            self.free.execute("BEGIN")
-            _touch(self.free)
-        except self.driver.error as error:
-            with suppress(self.driver.error):
-                self._end(self.free)
-            if is_busy(error) or "locking protocol" in str(error):
-                raise NotNow from error
-            raise
+        """Begin to read with the free hand. Raises `NotNow`."""
+        self.free.begin()
 
     def change(self) -> None:
         """Hold the transaction that the free reader has just begun, and end the other one."""
         self.held, self.free = self.free, self.held
-        self._end(self.free)
+        self.free.end()
 
     def let_go(self) -> None:
-        """End the transaction of the free reader."""
-        self._end(self.free)
+        """End what the free hand has begun."""
+        self.free.end()
 
     def end(self) -> None:
         """End all transactions."""
-        self._end(self.held)
-        self._end(self.free)
+        self.held.end()
+        self.free.end()
 
-    def backfill(self) -> bool:
-        """Run a PASSIVE checkpoint, which never waits. False if another process is running one."""
-        return self._checkpoint("PASSIVE")
-
-    def truncate(self) -> bool:
-        """Run a TRUNCATE checkpoint without waiting. Returns whether the log is empty now."""
-        return self._checkpoint("TRUNCATE") and not self.index().frame
-
-    def lock(self) -> bool:
-        """Take the writer's lock without writing. Returns whether it was free within a moment."""
+    @contextmanager
+    def connected(self) -> Iterator[Connections]:
+        """The connections are open, and the guard has let us in. Raises `NotNow` while the database is locked exclusively."""
+        kept = self.connections.are_open
         try:
-            self._locker = self._locker or self._connect("rw", _LOCKER_WAIT)
-            self._locker.execute("BEGIN IMMEDIATE")
+            if not kept:
+                self._connect()
+            self.guard()
+            yield self.connections
         except self.driver.error as error:
             if is_busy(error):
-                return False
+                raise NotNow from error
             raise
-        return True
+        finally:
+            if not kept:
+                self.disconnect()
 
-    def unlock(self) -> None:
-        """Let writers continue."""
-        if self._locker:
-            self._end(self._locker)
+    def disconnect(self) -> None:
+        """Close the connections, and leave all files as they are."""
+        self.connections.close(tidy=False)
+
+    def backfill(self) -> bool:
+        """A PASSIVE checkpoint, which waits for nobody; False when somebody else checkpoints at this moment.
+
+        Where it goes no further than the snapshot that is held, the disk can have the log before it, and the database after
+        it: before we release that snapshot nobody resets the log. So the connections are open only for the copying.
+        """
+        bounded = bool(self.held.place)
+        if bounded:
+            self.files.sync_log()
+        with self.connected() as connections:
+            done = connections.checkpoint("PASSIVE", synced=not bounded)
+        if bounded:
+            self.files.sync()
+        return done
+
+    def truncate(self) -> bool:
+        """A TRUNCATE checkpoint that waits for nobody; whether the log is empty now."""
+        with self.connected() as connections:
+            return connections.checkpoint("TRUNCATE", synced=True) and not self.index().frame
 
     def close(self, *, tidy: bool) -> None:
         """Close everything; never raises SQLite's errors.
 
-        The last of all connections to a database, if it may write, copies the log into it and deletes the log. With
-        `tidy` that is done, if we are the last; without it, the files are left as they are.
+        With `tidy`, the log is copied into the database and deleted if nobody else has it open and the guard lets us;
+        without it, the files are left as they are.
         """
-        checkpointer, others = self._connections[:1], self._connections[1:]
-        for connection in [*others, *checkpointer] if tidy else [*checkpointer, *reversed(others)]:
-            with suppress(self.driver.error):
-                connection.close()
-        self._connections = []
+        if self._files:
+            tidy = tidy and self._may_tidy()
+            self.end()
+        self.connections.close(tidy=tidy)
         with self._looking:
             files, self._files = self._files, None
         if files:
             files.close()
+
+    def _may_tidy(self) -> bool:
+        try:
+            if not self.connections.are_open:
+                self._connect()
+            self.guard()
+        except Exception:  # noqa: BLE001 - whatever keeps us from it, the files stay as they are
+            return False
+        return True
+
+    def _connect(self) -> None:
+        """Without a recovery if nobody has it open: frames without checksums do not survive one (SQLite 3.40 writes such)."""
+        with self.files.unbroken() if self.index().frame else nullcontext():
+            self.connections.open()
 
     def _parsed(self, raw: bytes) -> WalIndex | None:
         last = self._last
@@ -164,41 +193,10 @@ class Hands:
             last = self._last = (raw, parse(raw))
         return last[1]
 
-    def _connect(self, mode: str, wait: int) -> "sqlite3.Connection":
-        connection = self.driver.connect(self.path, mode)
-        self._connections.append(connection)
-        connection.execute(f"PRAGMA busy_timeout={wait}")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        return connection
-
-    def _require_wal(self) -> None:
-        self.driver.load_schema(self._checkpointer)
-        mode = self._checkpointer.execute("PRAGMA journal_mode").fetchone()[0]
-        if mode != "wal":
-            raise StreamCut(CutCause.MODE, f"{self.path} is in journal mode {mode}, not in WAL mode")
-
-    def _checkpoint(self, mode: str) -> bool:
-        try:
-            busy, *_ = self._checkpointer.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except self.driver.error as error:
-            if is_schema_error(error):  # the app has made a definition that this SQLite does not know
-                self._checkpointer.execute(IGNORE_SCHEMA_ERRORS)
-            elif not is_busy(error):
-                raise
-            return False
-        return not busy
-
     def _read_header(self) -> None:
         """Let SQLite read the header: if its writer died at it, SQLite recovers it then."""
+        if threading.get_ident() != self._thread or self.connections.are_open:
+            return
         with suppress(self.driver.error):
-            self._checkpointer.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
-
-    @staticmethod
-    def _end(connection: "sqlite3.Connection") -> None:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _touch(connection: "sqlite3.Connection") -> None:
-    """Take the lock of a reader, without reading the schema: that may have definitions that this SQLite does not know."""
-    connection.execute("PRAGMA schema_version").fetchall()
+            self.connections.open()
+        self.disconnect()

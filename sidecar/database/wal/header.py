@@ -17,7 +17,7 @@ _LAYOUT = struct.Struct(
 )  # version, change, initialised, endianness, page size, frames, pages, checksum, salts
 _SUM = struct.Struct("=II")
 _WORDS = struct.Struct("=10I")
-_BACKFILLED = struct.Struct("=I")
+_BACKFILLED, _ATTEMPTED = struct.Struct("=I"), struct.Struct("=128xI")
 
 
 class UnknownVersion(Exception):
@@ -30,7 +30,8 @@ class WalIndex:
 
     `salts` identify the generation of the log; `checksum` is that of frame `frame`; `change` counts commits modulo 2**32,
     over generations; `pages` is the size of the database after the last commit. `page_size`, in bytes, is 0 as long as a
-    new log has no frame. `backfilled` frames have been copied into the database by checkpoints.
+    new log has no frame. `backfilled` frames have been copied into the database by checkpoints. A checkpoint first says how
+    far it will go, `attempted`, which SQLite before 3.11 does not.
     """
 
     salts: bytes
@@ -40,6 +41,7 @@ class WalIndex:
     pages: int
     page_size: int
     backfilled: int
+    attempted: int = 0
 
     def same_commit(self, other: "WalIndex") -> bool:
         """Whether both show the same last commit; checkpoints may have run in between."""
@@ -76,7 +78,8 @@ def parse(raw: bytes) -> WalIndex | None:
         raise UnknownVersion(f"the wal-index is of version {version}, not {VERSION}")
     # A page of 65,536 bytes is written as 1.
     page_size = (size & 0xFE00) | ((size & 1) << 16)
-    return WalIndex(salts, frame, (one, two), change, pages, page_size, _BACKFILLED.unpack_from(raw, 2 * _COPY)[0])
+    (backfilled,), (attempted,) = _BACKFILLED.unpack_from(raw, 2 * _COPY), _ATTEMPTED.unpack_from(raw)
+    return WalIndex(salts, frame, (one, two), change, pages, page_size, backfilled, attempted)
 
 
 def checksum(raw: bytes) -> tuple[int, int]:

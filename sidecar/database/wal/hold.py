@@ -9,6 +9,7 @@ Where a checkpoint shall get past us, a pin takes the place of the transaction f
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sidecar.database.wal import frames, proof
@@ -16,14 +17,15 @@ from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.frames import Found
-from sidecar.database.wal.hands import Hands, NotNow
+from sidecar.database.wal.hands import Hands
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.marks import Marks
 from sidecar.database.wal.proof import Mark
+from sidecar.database.wal.reader import NotNow
+from sidecar.database.wal.watch import Departed, Watch
 from sidecar.model import LogPosition
 
-_INSISTENT = 3  # looks in a row, because closing a database also takes an exclusive lock for a moment
 _PATIENCE = 2.0  # seconds in which a beginning must find a quiet moment
 
 
@@ -59,25 +61,29 @@ class Hold:
         self.used = time.monotonic()
         self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
-        self.resting: tuple[int, int] | None = None
-        self.wanted = 0  # looks in a row at which another program waited for an exclusive lock
+        self.watch = Watch(hands)
+        hands.guard = self.watch.require_files
+        self.written = b""  # the salts of the last generation of the log that had a frame
 
     def start(self) -> None:
         """Begin where the log ends now. Raises `StreamCut`."""
         now = _patiently(self._hold_exactly)
         self._begin_at(now, now.frame, now.checksum)
-        self._keep(Mark(now, self._header(now, now.frame)), Found())
+        self.watch.require_files()
+        self.keep(Mark(now, self._header(now, now.frame)), Found())
 
     def start_at_first_frame(self, is_first: Callable[[], bool]) -> None:
         """Begin at the first frame of a log; `is_first` proves, once a read transaction is held, that it is the first log."""
         now = _patiently(self._hold_exactly)
+        self.watch.pin()
         if not is_first():
             raise StreamCut(CutCause.REPLACED, f"{self.hands.path} was changed or replaced while nobody had it open")
         found = self._read(now, 0)
         if found.ends:
             proof.require_end(now, found)
         self._begin_at(now, 0, (0, 0))
-        self._keep(Mark(now, found.last), found)
+        self.watch.require_files()
+        self.keep(Mark(now, found.last), found)
 
     def resume(self, log: LogPosition) -> None:
         """Continue after `log`, where an earlier follower was. Raises `StreamCut`.
@@ -96,7 +102,8 @@ class Hold:
         if _patiently(self.hands.index).salts != now.salts:
             raise StreamCut(CutCause.RESET, "the log was reset while it was read again")
         self._begin_at(now, log.frame, log.checksum)
-        self._keep(Mark(now, last), found)
+        self.watch.require_files()
+        self.keep(Mark(now, last), found)
 
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
@@ -104,7 +111,8 @@ class Hold:
         hands.begin()
         try:
             now = hands.index()
-            self._capture(now)
+            self.watch.require_files()
+            self.keep(*self.read_to(now))
         except BaseException:
             hands.let_go()
             raise
@@ -112,9 +120,20 @@ class Hold:
         self.counters.hops += 1
         hands.files.pin.release()
         self.exact = before.same_commit(now)
-        # A checkpoint that is under way makes a new reader take another slot than that of the database alone.
-        self.parked = self.exact and not before.behind and not hands.files.checkpointing()
-        self.resting = None
+        self.parked = self.exact and hands.held.reads_database
+        self.watch.pin()
+
+    def settle(self, *, keep: bool) -> None:
+        """Close the connections that opened the database, unless they are to be kept, and see who else has it open."""
+        if keep or not self.hands.connections.are_open:
+            return
+        self.hands.disconnect()
+        with suppress(Departed, NotNow):  # seen again at the next look
+            self.watch.require_files()
+
+    def forget(self) -> None:
+        """There is no log any more."""
+        self.mark = Mark(NOWHERE)
 
     @property
     def aside(self) -> bool:
@@ -133,7 +152,8 @@ class Hold:
         """Capture all that is committed by now, without hopping. Raises as `hop` does."""
         index = self.hands.index()
         if not index.same_commit(self.mark.index):
-            self._capture(index)
+            self.watch.require_files()
+            self.keep(*self.read_to(index))
 
     def park(self) -> bool:
         """Hold the snapshot of the database alone in place of the pin, if all of the log is in it, and captured."""
@@ -153,44 +173,17 @@ class Hold:
         hands.files.pin.release()
         self.mark = Mark(index, self.mark.last)
         self.counters.parkings += 1
-        self.exact = self.parked = True
-        self.resting = None
-        return True
+        self.exact, self.parked = True, hands.held.reads_database
+        self.watch.pin()
+        return self.parked
 
     @property
     def unsummed(self) -> bool:
         """Whether this generation of the log has frames that SQLite cannot recover after a crash."""
         return self._unsummed == self.mark.index.salts
 
-    def require_files(self) -> None:
-        """Raise `StreamCut` if a file was replaced, or the database was written past the log."""
-        hands = self.hands
-        index, stamps = hands.index(), hands.files.in_place(hands.path)
-        if not stamps:
-            raise StreamCut(CutCause.REPLACED, f"{hands.path}, its -wal or its -shm was replaced or removed")
-        if not stamps.size:
-            raise StreamCut(CutCause.REPLACED, f"{hands.path} was truncated to nothing")
-        now = (stamps.size, stamps.written)
-        if not self.parked or index.behind or index != self.mark.index or hands.index() != index:
-            self.resting = None
-        elif stamps.size < index.pages * index.page_size or (self.resting and self.resting != now):
-            raise StreamCut(
-                CutCause.REPLACED, f"{hands.path} was written past its log: another file may have been copied over it"
-            )
-        else:
-            self.resting = now
-
-    def require_welcome(self) -> None:
-        """Raise `StreamCut` if a program keeps waiting for us to close, as one with `locking_mode=EXCLUSIVE` does."""
-        self.wanted = self.wanted + 1 if self.hands.files.wanted() else 0
-        if self.wanted == _INSISTENT:
-            raise StreamCut(
-                CutCause.EXCLUSIVE,
-                f"a program waits to lock {self.hands.path} exclusively (PRAGMA locking_mode=EXCLUSIVE)",
-            )
-
-    def _capture(self, now: WalIndex) -> None:
-        self.require_files()
+    def read_to(self, now: WalIndex) -> tuple[Mark, Found]:
+        """What was committed up to `now` and is not captured yet, proved to be all of it. Raises `StreamCut`."""
         mark = self.mark
         after = proof.first_unread(mark, now, unsummed=self.unsummed)
         same = now.salts == mark.index.salts
@@ -200,7 +193,7 @@ class Hold:
                 proof.require_last(mark, header)
         found = self._read(now, after)
         proof.require_complete(mark, now, found)
-        self._keep(Mark(now, found.last or (mark.last if same else b"")), found)
+        return Mark(now, found.last or (mark.last if same else b"")), found
 
     def _was_reset(self, now: WalIndex) -> bool:
         """Whether the log was reset just now, after `now`, which it may be as long as nothing in it is to be captured.
@@ -227,8 +220,8 @@ class Hold:
                 )
         return frames.read(self.hands.files.wal, now, after, fold=size > self._limits.fold_bytes)
 
-    def _keep(self, mark: Mark, found: Found) -> None:
-        """Record frames that were found and proved."""
+    def keep(self, mark: Mark, found: Found) -> None:
+        """What was found is proved: it counts from here on."""
         at, captured = time.monotonic(), []
         self.marks.add(mark.index.salts, found.ends, self.commits)
         for each in found.transactions:
@@ -241,6 +234,8 @@ class Hold:
             self._unsummed = mark.index.salts
         if captured:
             self.used = at
+        if mark.index.frame:
+            self.written = mark.index.salts
         self.mark = mark
         self.counters.frames += found.frames
         self.counters.unsummed += found.unsummed
@@ -248,6 +243,7 @@ class Hold:
 
     def _begin_at(self, now: WalIndex, frame: int, checksum: tuple[int, int]) -> None:
         self.marks = Marks(WalIndex(now.salts, frame, checksum, 0, 0, 0, 0), self.commits)
+        self.written = frames.salts_of(self.hands.files.wal)
 
     def _header(self, index: WalIndex, frame: int) -> bytes:
         return frames.header_of(self.hands.files.wal, frame, index.page_size) if frame else b""

@@ -4,16 +4,13 @@ A reader uses one of four slots of the wal-index, with the frame up to which it 
 needs the locks of all four (https://sqlite.org/walformat.html#wal_locks). The lock of an unused slot only
 prevents the reset, because its lock must be taken exclusively to start using it.
 
-It belongs to the open file, not to the process (fcntl(2), "Open file description locks", of Linux): SQLite's locks in this
-process neither drop it nor get past it. Without such locks, nothing is pinned.
+It belongs to the open file, not to the process: SQLite's locks in this process neither drop it nor get past it.
 """
 
-import errno
-import fcntl
 import os
-import struct
 
-_FLOCK = struct.Struct("hhqqi4x")
+from sidecar.database.wal.locks import is_locked, share_of_file, unlock_of_file
+
 _MARKS, _MARK = 100, 4  # aReadMark: where it begins in the wal-index, and bytes for each slot
 _UNUSED = b"\xff" * _MARK
 _LOCKS = 123  # the byte of slot 0, which has no mark and is for readers of the database without the log
@@ -33,35 +30,32 @@ class Pin:
         return bool(self._slot)
 
     def take(self) -> bool:
-        """Keep the log from being reset, if a slot is unused. Returns whether it is pinned."""
-        if self._slot or not hasattr(fcntl, "F_OFD_SETLK"):
-            return self.held
+        """Keep the log from being reset, if a slot is unused; whether it is."""
+        if self._slot:
+            return True
         for slot in filter(self._is_unused, _SLOTS):
-            try:
-                self._set(fcntl.F_RDLCK, slot)
-            except OSError as error:
-                if error.errno in {errno.EACCES, errno.EAGAIN}:
-                    continue
-                return False
-            if self._is_unused(slot) and self._is_seen(slot):  # from here on no reader can use it
-                self._slot = slot
-                return True
-            self._set(fcntl.F_UNLCK, slot)
+            if self._lock(slot):
+                if self._is_unused(slot) and self._is_seen(slot):  # from here on nobody can use it
+                    self._slot = slot
+                    return True
+                self._unlock(slot)
         return False
 
     def release(self) -> None:
         """Allow the log to be reset, unless a reader prevents it."""
         if self._slot:
-            self._set(fcntl.F_UNLCK, self._slot)
+            self._unlock(self._slot)
             self._slot = 0
 
-    def _set(self, kind: int, slot: int) -> None:
-        fcntl.fcntl(self._shm, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, _LOCKS + slot, 1, 0))
+    def _lock(self, slot: int) -> bool:
+        return share_of_file(self._shm, _LOCKS + slot)
+
+    def _unlock(self, slot: int) -> None:
+        unlock_of_file(self._shm, _LOCKS + slot)
 
     def _is_seen(self, slot: int) -> bool:
-        """Whether our lock blocks locks like those of SQLite, in this process and in others."""
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCKS + slot, 1, 0)
-        return bool(_FLOCK.unpack(fcntl.fcntl(self._shm, fcntl.F_GETLK, asked))[0] != fcntl.F_UNLCK)
+        """Whether locks as SQLite takes them, of this process or another, are stopped by ours."""
+        return is_locked(self._shm, _LOCKS + slot, 1)
 
     def _is_unused(self, slot: int) -> bool:
         return os.pread(self._shm, _MARK, _MARKS + _MARK * slot) == _UNUSED

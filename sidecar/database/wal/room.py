@@ -8,7 +8,9 @@ we stand aside until one of them has done it, and are there as readers of the da
 
 import os
 import time
+from collections.abc import Callable
 
+from sidecar.database.wal.absence import refresh
 from sidecar.database.wal.forcing import force
 from sidecar.database.wal.hold import Hold
 from sidecar.database.wal.limits import Limits
@@ -17,9 +19,19 @@ from sidecar.database.wal.tending import Step
 _AWAITED = 0.05  # seconds that a checkpoint of the app's is waited for, while other databases wait for their looks
 _LINGER = 0.001  # after one: a busy app begins the next one at once
 
+_WRITING = frozenset({Step.BACKFILL, Step.MAKE_ROOM, Step.FORCE})  # with connections, while others have some
 
-def tend(hold: Hold, step: Step, limits: Limits) -> None:
-    """Do what is due to the log."""
+
+def tend(hold: Hold, step: Step, limits: Limits, is_alone: Callable[[], bool]) -> None:
+    """Do to the log what is due."""
+    _take(hold, step, limits)
+    if step in _WRITING and is_alone():  # whoever closed it meanwhile was not the last one
+        empty(hold)
+    if hold.hands.connections.are_open and is_alone():
+        refresh(hold)
+
+
+def _take(hold: Hold, step: Step, limits: Limits) -> None:
     if step is Step.HOP:
         hold.hop()
     elif step is Step.BACKFILL:
@@ -43,14 +55,17 @@ def backfill(hold: Hold, limits: Limits) -> None:
     long = hands.index().size >= limits.long_bytes
     until = time.monotonic() + (limits.long_seconds if long else 0.0)
     while True:
-        before, mark, aside = hands.index(), hold.mark.index.frame, hold.step_aside()
+        if hold.aside:
+            hold.hop()  # with a snapshot, a copy is bounded, and takes less time with connections
+        before, mark = hands.index(), hold.mark.index.frame
         copied = hands.backfill() and hands.index().backfilled != before.backfilled
         if copied and hands.index().backfilled < mark:  # a reader of the app's has an older snapshot
             hold.hop()
             return
-        if aside and await_room(hold):
-            return
-        if not aside:
+        if hold.step_aside():
+            if await_room(hold):
+                return
+        else:
             hold.hop()
         if hold.parked or not copied or time.monotonic() >= until:
             return
@@ -76,8 +91,9 @@ def await_room(hold: Hold) -> bool:
 
 
 def force_reset(hold: Hold, limits: Limits) -> None:
-    """Make the next commit reset the log, if that can be done quickly."""
-    kept_out = force(hold.hands, hold.hop, limits)
+    """Bring it about that the next commit resets the log, if it can be done quickly."""
+    with hold.hands.connected():
+        kept_out = force(hold.hands, hold.hop, limits)
     if kept_out is not None:
         hold.counters.forced += 1
         hold.counters.longest_hold = max(hold.counters.longest_hold, kept_out)

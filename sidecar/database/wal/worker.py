@@ -11,7 +11,7 @@ from pathlib import Path
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import close_kept
 from sidecar.database.wal.follower import Follower
-from sidecar.database.wal.hands import NotNow
+from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.wakeups import Wakeups
 from sidecar.log import log
 
@@ -37,6 +37,7 @@ class Track:
     tried: float = 0.0
     looked: float = 0.0
     eager_until: float = 0.0
+    touched: bool = False  # a program has opened, closed or moved the database since
     warned: bool = False
 
     @property
@@ -46,6 +47,8 @@ class Track:
 
     def look(self, now: float, *, thorough: bool = False) -> None:
         """Look once. A cut closes the database."""
+
+        thorough, self.touched = thorough or self.touched, False
 
         def look() -> None:  # neither at a cut nor while the database is locked, all that was committed is captured
             if (not thorough and self.follower.is_quiet(now)) or self.follower.look(thorough=thorough):
@@ -58,7 +61,7 @@ class Track:
         every = EVERY_PARKED if self.follower.parked else EVERY
         if self.follower.hold.aside:
             every = EVERY_ASIDE
-        if self.follower.away and now < self.eager_until:
+        if self.looked < now or (self.follower.away and now < self.eager_until):
             every = EVERY_EAGER
         self.due = (now // every + 1) * every  # at the same times for all databases, so that the thread wakes up rarely
         if self.has_news:
@@ -171,4 +174,4 @@ class Worker:
         if now - track.tried >= EVERY_EAGER:
             track.look(now, thorough=True)
         else:
-            track.due = min(track.due, track.tried + EVERY_EAGER)
+            track.touched, track.due = True, min(track.due, track.tried + EVERY_EAGER)
