@@ -25,6 +25,7 @@ chaos: $(READY) ## 200 rounds of kill -9 at random instants, each followed by a 
 stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of all processes: what streaming captures is compared byte by byte; and what was waited for is never lost
 	@$(BIN)/python -m tests.stress
 	@$(BIN)/python -m tests.stress wait
+	@$(BIN)/python -m tests.stress.replacing
 
 apps: $(READY) ## five applications from PyPI and npm on machines that are lost: no row may be lost (installs them once; needs node)
 	@$(BIN)/python -m tests.apps

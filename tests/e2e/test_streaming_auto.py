@@ -56,7 +56,7 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
     """Nothing is streamed before the app has used its database for 10 s, which is why this takes 40 s.
 
     1. The app creates its database beside a running daemon.
-    2. It opens and closes its database for each write, and never waits or fails. kill -9: every commit is in the store.
+    2. It closes its database and opens it again for each write, and never waits or fails. kill -9: every commit is in the store.
     3. Another machine streams what its app commits from the start on, without another restore point. kill -9: every commit
        is in the store.
     """
@@ -68,24 +68,24 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
             process.wait_metric("sidecar_backups_total", 1, outcome="published")
             app.script(*[INSERT] * 20)
             wait_streamed(process, 20)
-            for number in range(60):
+            for number in range(21, 41):
                 app.close()
                 app.open()
                 app.run(INSERT)
                 assert app.seconds < 1, number
-            wait_streamed(process, 80)
+                wait_streamed(process, number)
             assert not process.metric("sidecar_stream_cuts_total")
-        assert restored_after_kill(local, process) == 80
+        assert restored_after_kill(local, process) == 40
     local.lose_disk()
     with streaming(local, "sleep", "60") as process:
         process.wait_ready()
         with SqlProcess(local.database, wait=0) as app:
             app.script(INSERT, INSERT)
-            process.wait_for_log(r'"stream begun".*"after": "[^"]*/80"')
+            process.wait_for_log(r'"stream begun".*"after": "[^"]*/40"')
             app.run(INSERT)
             wait_streamed(process, 3)
             assert process.metric("sidecar_backups_total", outcome="published") in {None, 0}
-        assert restored_after_kill(local, process) == 83
+        assert restored_after_kill(local, process) == 43
 
 
 def test_the_app_has_the_limit_of_descriptors_that_we_were_given(local: Machine) -> None:
@@ -184,17 +184,14 @@ def test_an_app_that_has_its_database_for_itself_alone(local: Machine) -> None:
 
 
 def test_an_app_that_wants_its_database_for_itself_alone_later(local: Machine) -> None:
-    """We have it open at that moment: we go within the app's busy timeout, and do not come back in this run.
-
-    With an older SQLite: a newer one leaves no trace while it waits, and the app is told "database is locked".
-    """
-    with streaming(local) as process, SqlProcess(local.database, OLD, wait=20) as app:
+    """It has it at once, without a busy timeout; we notice within 10 s, which is why this takes longer, and do not come back."""
+    with streaming(local) as process, SqlProcess(local.database, wait=0) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         process.wait_for_log(STREAMING)
         app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
         process.wait_for_log('"cause": "exclusive"')
         assert process.wait_metric("sidecar_stream_cuts_total", 1, cause="exclusive") == 1
-        process.wait_for_log('"reason": "cut: a program waits')
+        process.wait_for_log('"reason": "cut: a program has')
         app.script(INSERT, INSERT)
         app.close()
         assert process.terminate() == 0

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.database import default_driver
+from sidecar.database.wal import Capture
+from tests.stress import replacing
 from tests.stress.plan import draw
 from tests.stress.rounds import Round
 
@@ -17,3 +20,17 @@ def test_what_is_captured_is_what_sqlite_has(tmp_path: Path, seed: int, writers:
     assert (verdict.wrong, verdict.strange) == ([], [])
     assert verdict.acknowledged
     assert verdict.checked
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("delay", [0, 0.01, 0.3])
+async def test_a_file_that_is_copied_over_a_closed_database_is_what_the_app_finds(tmp_path: Path, delay: float) -> None:
+    """At once, and later. The stream is cut, and the next one begins at what is there."""
+    plan = replacing.draw(
+        1, tmp_path, way="copied", delay=delay, before=50, parts=1, part=20, pause=0.06, after=1, closes=False, wait=0
+    )
+    capture = Capture(default_driver())
+    async with capture.running():
+        current = await replacing.Round(plan, tmp_path).run(capture)
+    assert current.wrong == []
+    assert current.cuts

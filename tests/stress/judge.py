@@ -201,7 +201,7 @@ class Judge:
         if len(found) != len(wanted):
             self._wrong(f"{name}: {len(found)} bytes instead of {len(wanted)}")
             return
-        found, wanted = _comparable(found), _comparable(wanted)
+        found, wanted = comparable(found), comparable(wanted)
         if found != wanted:
             pages = range(len(found) // page_size)
             different = [
@@ -249,7 +249,7 @@ def _number(path: Path) -> int:
     return int(path.name.rpartition("-")[2])
 
 
-def _comparable(content: bytes) -> bytes:
+def comparable(content: bytes) -> bytes:
     page = bytearray(content)
     for first, end in REWRITTEN:
         page[first:end] = bytes(end - first)

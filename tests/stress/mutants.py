@@ -59,7 +59,7 @@ def old_one_ended_first(patch: Patch) -> None:
     begin = Hands.begin
 
     def late(self: Hands) -> None:
-        self._end(self.held)
+        self.held.end()
         time.sleep(_PAUSE)
         begin(self)
 
@@ -83,14 +83,14 @@ def resumed_by_position(patch: Patch) -> None:
             raise StreamCut(CutCause.RESET, "the log was reset while nothing followed it")
         at = replace(now, frame=log.frame, checksum=log.checksum)
         self._begin_at(now, log.frame, log.checksum)
-        self._keep(Mark(at, self._header(at, log.frame)), Found())
+        self.keep(Mark(at, self._header(at, log.frame)), Found())
 
     patch(Hold, "resume", resume)
     without_proofs(patch)
 
 
 def uncounted(patch: Patch) -> None:
-    """The commit counter is ignored; `strays` drop the locks that would otherwise protect."""
+    """The commit counter is ignored; the locks that would otherwise protect are lost now and then."""
     require = proof.require_complete
 
     def uncounting(mark: Mark, now: WalIndex, found: Found) -> None:
@@ -102,7 +102,8 @@ def uncounted(patch: Patch) -> None:
 
 def unpinned(patch: Patch) -> None:
     """Nothing keeps the log while we stand aside; only the proofs notice."""
-    patch(Pin, "_set", lambda self, kind, slot: None)
+    patch(Pin, "_lock", lambda self, slot: True)
+    patch(Pin, "_unlock", lambda self, slot: None)
     patch(Pin, "_is_seen", lambda self, slot: True)
 
 
@@ -122,7 +123,7 @@ MUTANTS: dict[str, Callable[[Patch], None]] = {
 SURVIVORS: dict[str, Callable[[Patch], None]] = {
     "nothing-held-proved": nothing_held,
     "unpinned-proved": unpinned,
-    "strays": lambda patch: None,
+    "locks-lost": lambda patch: None,
 }
 # The properties of a mutant's rounds, besides busy writers.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -133,8 +134,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "markers": {"busy": None, "calm": False, "kill_all": 0.1},
     "end-first": {"look_every": 0.005},
     "resume-by-position": {"reopen": 0.7, "publish_every": 0.02, "busy": (0.005, 0.03), "look_every": 0.05},
-    "uncounted": {"strays": True, "sample": 0.0, "publish_every": 0.1},
-    "strays": {"strays": True, "sample": 0.0, "publish_every": 0.1},
+    "uncounted": {"loses_locks": True, "sample": 0.0, "publish_every": 0.1},
+    "locks-lost": {"loses_locks": True, "sample": 0.0, "publish_every": 0.1},
 }
 
 

@@ -26,8 +26,8 @@ _TUNINGS: tuple[dict[str, Any], ...] = (
 class Plan:
     """A round. Times are in seconds; `reopen`, `fold` and `sample` are probabilities for each publish.
 
-    `reopen`: the follower forgets what it has not published, closes everything and resumes. `strays`: a descriptor of the
-    shared memory is closed in the follower's process, which drops its locks. `calm`: no process is killed. `busy`: writers
+    `reopen`: the follower forgets what it has not published, closes everything and resumes. `loses_locks`: the
+    follower's places among the readers of the log are given up. `calm`: no process is killed. `busy`: writers
     make only small commits, with checkpoints at this probability and pauses of up to this many seconds.
     """
 
@@ -45,7 +45,7 @@ class Plan:
     kill_all: float
     limits: dict[str, Any] = field(default_factory=dict)
     busy: tuple[float, float] | None = None
-    strays: bool = False
+    loses_locks: bool = False
     mutant: str = ""
 
     def as_json(self) -> dict[str, Any]:

@@ -178,8 +178,8 @@ class Recorder:
             stream.add(await self._feed.take(plan["publish_every"]), folded=rng.random() < plan["fold"])
             if rng.random() < plan["sample"]:
                 await self._copy(stream.folder, "sample")
-            if plan["strays"]:
-                await self._capture.call(lambda _worker: os.close(os.open(f"{self._path}-shm", os.O_RDONLY)))
+            if plan["loses_locks"] and not _track(self._feed).follower.away:
+                await self._capture.call(lambda _worker: _track(self._feed).follower.hold.hands.end())
             self._count()
             await anyio.sleep(plan["publish_every"] * rng.random())
             if rng.random() < plan["reopen"]:
@@ -198,12 +198,17 @@ class Recorder:
         def copy(_worker: worker.Worker) -> Path | None:
             track = _track(self._feed)
             follower, hands = track.follower, track.follower.hold.hands
-            if track.cut or follower.away or not (follower.hold.exact and hands.held.in_transaction):
+            if track.cut or follower.away:
                 return None
             temporary, path = folder / "tmp-copy", folder / f"{kind}-{follower.commits}"
             temporary.write_bytes(b"")
-            with closing(self._driver.connect(temporary, "rw")) as destination:
-                hands.held.backup(destination)
+            with closing(self._driver.connect(self._path, "ro")) as source:
+                source.execute("BEGIN")
+                source.execute("PRAGMA schema_version").fetchall()
+                if not hands.index().same_commit(follower.hold.mark.index):
+                    return None
+                with closing(self._driver.connect(temporary, "rw")) as destination:
+                    source.backup(destination)
             temporary.rename(path)
             self._require_written(folder, follower, path.read_bytes())
             return path
@@ -246,14 +251,14 @@ def _track(feed: Feed) -> worker.Track:
 
 
 def _count_resets() -> None:
-    keep = Hold._keep
+    keep = Hold.keep
 
     def counting(self: Hold, mark: Any, found: Any) -> None:
         global resets
         resets += self.mark.index.salts not in {mark.index.salts, bytes(8)}
         keep(self, mark, found)
 
-    Hold._keep = counting  # type: ignore[method-assign]
+    Hold.keep = counting  # type: ignore[method-assign]
 
 
 async def main(path: str, folder: str) -> None:

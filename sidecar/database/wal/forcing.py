@@ -25,7 +25,9 @@ def force(hands: Hands, hop: Callable[[], None], limits: Limits) -> float | None
 
     Writers are not blocked while a reader prevents the reset, or if the disk is too slow.
     """
-    with _Backfill(hands.path, hands.driver) as backfill:  # first: what is committed meanwhile is not left for the hold
+    with _Backfill(
+        hands.path, hands.driver
+    ) as backfill:  # first, so that commits made meanwhile are copied before the hold
         if not _is_nearly_done(hands, hop) or not hands.connections.lock():
             return None
         since = time.monotonic()

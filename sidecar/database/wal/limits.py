@@ -15,9 +15,15 @@ class Limits:
     Waiting commits are folded beyond `fold_bytes`. The stream is cut before they exceed `cut_bytes` or `cut_share` of the
     database, whichever is more, or a share of the `available` memory.
 
-    Only where all of that has failed a reset is forced: from `forced_bytes` of log on, at most every `forced_seconds`,
-    with writers held up for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, for a log that fills the
-    disk is worse. A database that nobody has open is closed after `lone_seconds`.
+    The log is copied into the database from `soft_frames` on, and after `idle_seconds` without a commit: `soft_tries` times
+    every `again_seconds`, then every `soft_seconds`; from `long_bytes` on, each time in as many attempts as fit into
+    `long_seconds`. `soft_frames` is less than 1000, from which on SQLite makes each commit of the app do that work, but not
+    much less, because after a reset the next commit waits for a sync. We stand aside for the app's own checkpoint for at
+    most `aside_seconds` in a row; if there is none, not again for `soft_seconds`, then twice as long, up to `rest_seconds`.
+
+    Only if all of that fails, a reset is forced: from `forced_bytes` of log on, at most every `forced_seconds`, with writers
+    blocked for at most `forced_hold`; from `urgent_bytes` on every `urgent_seconds`, because a log that fills the disk is
+    worse. The database is closed once nobody else has had it open for `lone_seconds`.
     """
 
     fold_bytes: int = 8 << 20

@@ -30,12 +30,12 @@ class Pin:
         return bool(self._slot)
 
     def take(self) -> bool:
-        """Keep the log from being reset, if a slot is unused; whether it is."""
+        """Keep the log from being reset, if a slot is unused. Returns whether it is pinned."""
         if self._slot:
             return True
         for slot in filter(self._is_unused, _SLOTS):
             if self._lock(slot):
-                if self._is_unused(slot) and self._is_seen(slot):  # from here on nobody can use it
+                if self._is_unused(slot) and self._is_seen(slot):  # from here on no reader can use it
                     self._slot = slot
                     return True
                 self._unlock(slot)
@@ -54,7 +54,7 @@ class Pin:
         unlock_of_file(self._shm, _LOCKS + slot)
 
     def _is_seen(self, slot: int) -> bool:
-        """Whether locks as SQLite takes them, of this process or another, are stopped by ours."""
+        """Whether our lock blocks locks like those of SQLite, in this process and in others."""
         return is_locked(self._shm, _LOCKS + slot, 1)
 
     def _is_unused(self, slot: int) -> bool:

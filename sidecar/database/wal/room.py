@@ -23,7 +23,7 @@ _WRITING = frozenset({Step.BACKFILL, Step.MAKE_ROOM, Step.FORCE})  # with connec
 
 
 def tend(hold: Hold, step: Step, limits: Limits, is_alone: Callable[[], bool]) -> None:
-    """Do to the log what is due."""
+    """Do what is due to the log."""
     _take(hold, step, limits)
     if step in _WRITING and is_alone():  # whoever closed it meanwhile was not the last one
         empty(hold)
@@ -91,7 +91,7 @@ def await_room(hold: Hold) -> bool:
 
 
 def force_reset(hold: Hold, limits: Limits) -> None:
-    """Bring it about that the next commit resets the log, if it can be done quickly."""
+    """Make the next commit reset the log, if that can be done quickly."""
     with hold.hands.connected():
         kept_out = force(hold.hands, hold.hop, limits)
     if kept_out is not None:

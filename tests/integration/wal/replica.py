@@ -23,12 +23,14 @@ def following(path: Path, **limits: object) -> Follower:
 
 
 def copy_of(follower: Follower, target: Path) -> bytes:
-    """SQLite's copy of the snapshot that the follower holds."""
-    assert follower.hold.exact
+    """SQLite's copy of what the follower has captured, while nothing else is committed."""
     target.unlink(missing_ok=True)
     target.touch()
-    with closing(DRIVER.connect(target, "rw")) as destination:
-        follower.hold.hands.held.backup(destination)
+    with closing(DRIVER.connect(follower.path, "ro")) as source, closing(DRIVER.connect(target, "rw")) as destination:
+        source.execute("BEGIN")
+        source.execute("PRAGMA schema_version").fetchall()
+        assert follower.index().same_commit(follower.hold.mark.index)
+        source.backup(destination)
     return target.read_bytes()
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, absence
+from sidecar.database.wal import CutCause, Follower, Limits, absence
+from sidecar.database.wal.habit import Habit
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
 
@@ -158,13 +159,62 @@ def test_an_app_that_turns_to_another_journal_mode_is_a_cut(tmp_path: Path) -> N
 
 
 def test_an_app_in_this_very_process_is_not_taken_for_nobody(tmp_path: Path) -> None:
+    """And its close is one as any other."""
     path = tmp_path / "app.db"
-    with SqlProcess(path) as app:
-        app.script("CREATE TABLE t(a)", INSERT)
-        follower = following(path, embedded=True, lone_seconds=0.0, idle_seconds=0.05)
-        app.close()
-        settled(follower, lambda: follower.parked)
-        follower.poll()
-        assert not follower.away
+    with closing(DRIVER.connect(make(path), "rw")) as app:
+        app.execute(INSERT)
+        follower = following(path, lone_seconds=0.0, idle_seconds=0.05)
+        commits = settled(follower, lambda: follower.parked)
         assert not follower.is_alone()
+        assert not follower.away
+        app.execute(INSERT)
+    commits += settled(follower, lambda: follower.away is not None)
+    assert len(commits) == 1
+    follower.close()
+
+
+def make(path: Path) -> Path:
+    """A database in WAL mode."""
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        app.close()
+    return path
+
+
+def test_an_app_that_opens_and_closes_all_the_time_is_followed_after_three_cuts(tmp_path: Path) -> None:
+    """Then we keep the database open, so that its close is not the last one; its log is emptied after each all the same."""
+    path, habit = make(tmp_path / "app.db"), Habit()
+    with SqlProcess(path) as app:
+        app.close()
+        for _ in range(3):
+            follower = Follower(path, DRIVER, Limits(), habit)
+            follower.open()
+            follower.start()
+            for _ in range(2):
+                app.open()
+                app.run(INSERT)
+                app.close()
+            assert cut_of(follower).cause is CutCause.REPLACED
+            follower.close()
+        follower = Follower(path, DRIVER, Limits(lone_seconds=60.0), habit)
+        follower.open()
+        follower.start()
+        for number in range(5):
+            app.open()
+            app.run(INSERT)
+            app.close()
+            assert len(follower.poll()) == 1
+            assert follower.commits == number + 1
+            assert os.path.getsize(f"{path}-wal") == 0
+            assert follower.index().pages == 0, "what another program would take for the size of the file"
+        other = make(tmp_path / "other.db")
+        with SqlProcess(other) as alone:
+            alone.script(*[INSERT] * 100)
+            alone.close()
+        shutil.copyfile(other, path)
+        app.open()
+        app.run(INSERT)
+        assert app.run("SELECT count(*) FROM t") == [[101]]
+        assert cut_of(follower).cause is CutCause.REPLACED
         follower.close()
+        assert app.run("PRAGMA integrity_check") == [["ok"]]

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.database.wal import CutCause, NotNow, watch
 from tests.harness.sql_process import NEW, OLD, SqlProcess
-from tests.integration.wal.replica import applied, comparable, copy_of, following, settled
+from tests.integration.wal.replica import applied, comparable, copy_of, cut_of, following, settled
 
 INSERT = "INSERT INTO t VALUES (randomblob(3000))"
 
@@ -46,21 +47,46 @@ def test_parked_we_are_in_nobodys_way(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "statements",
-    [["PRAGMA journal_mode=DELETE"], ["PRAGMA locking_mode=EXCLUSIVE", INSERT]],
+    ("statements", "causes"),
+    [
+        (["PRAGMA journal_mode=DELETE"], {CutCause.MODE, CutCause.REPLACED}),
+        (["PRAGMA locking_mode=EXCLUSIVE", INSERT], {CutCause.EXCLUSIVE}),
+    ],
     ids=["journal-mode", "exclusive"],
 )
-def test_who_wants_the_database_alone_is_told(tmp_path: Path, statements: list[str]) -> None:
+def test_who_wants_the_database_alone_has_it(
+    tmp_path: Path, statements: list[str], causes: set[CutCause], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without a busy timeout; that ends the stream."""
+    monkeypatch.setattr(watch, "PATIENCE", 0.1)
     path = tmp_path / "app.db"
-    with SqlProcess(path, wait=0.1) as app:
+    with SqlProcess(path, wait=0) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         follower = following(path)
-        with pytest.raises(RuntimeError, match="database is locked"):
-            app.script(*statements)
+        app.run(INSERT)
+        follower.poll()
+        app.script(*statements)
+        assert cut_of(follower).cause in causes
+        follower.close()
+        app.run(INSERT)
+        assert len(app.run("SELECT * FROM t")) > 2
+
+
+def test_what_is_committed_by_a_program_that_has_the_database_alone_is_not_missed(tmp_path: Path) -> None:
+    """It does not use the shared memory, so nothing of it can be seen there."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path)
+        app.run(INSERT)
+        follower.poll()
         app.close()
         app.open()
-        app.run(INSERT)
-        assert len(follower.poll()) == 1
+        app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
+        with pytest.raises(NotNow):
+            follower.hop()
+        app.close()
+        assert cut_of(follower).cause in {CutCause.REPLACED, CutCause.MISMATCH}
         follower.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, StreamCut, hands
+from sidecar.database.wal import CutCause, Follower, StreamCut, connections
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
 
@@ -56,7 +56,7 @@ def test_files_that_are_not_what_they_were_are_a_cut(tmp_path: Path, change: Cal
 
 
 def test_closing_after_a_cut_leaves_the_new_file_and_its_log_alone(tmp_path: Path) -> None:
-    """The new database is open in the app; our old connections must neither write to it nor delete its log."""
+    """The new database is open in the app; we must neither write to it nor delete its log."""
     path, other = tmp_path / "app.db", tmp_path / "other.db"
     with SqlProcess(other) as app:
         app.script("CREATE TABLE t(a)", INSERT)
@@ -65,11 +65,10 @@ def test_closing_after_a_cut_leaves_the_new_file_and_its_log_alone(tmp_path: Pat
         app.script("CREATE TABLE t(a)", INSERT)
         follower = following(path)
         app.run(INSERT)
-        app.close()
-        for suffix in ("", "-wal", "-shm"):
-            os.remove(f"{path}{suffix}")
-        os.rename(other, path)
-        app.open()
+    for suffix in ("", "-wal", "-shm"):
+        os.remove(f"{path}{suffix}")
+    os.rename(other, path)
+    with SqlProcess(path) as app:
         app.run(INSERT)
         before = {each: (each.stat().st_ino, each.stat().st_size) for each in tmp_path.glob("app.db*")}
         assert len(before) == 3
@@ -91,14 +90,13 @@ def test_a_log_whose_name_is_gone_is_not_copied_into_a_database_that_took_its_pl
         app.script("CREATE TABLE t(a)", INSERT)
         follower = following(path)
         app.run(INSERT)
-        app.close()
-        os.remove(f"{path}-wal")
-        os.remove(f"{path}-shm")
-        shutil.copyfile(other, path)
-        with pytest.raises(StreamCut):
-            follower.poll()
-        follower.close()
-        assert path.read_bytes() == other.read_bytes()
+    os.remove(f"{path}-wal")
+    os.remove(f"{path}-shm")
+    shutil.copyfile(other, path)
+    with pytest.raises(StreamCut):
+        follower.poll()
+    follower.close()
+    assert path.read_bytes() == other.read_bytes()
 
 
 def test_more_than_memory_may_hold_is_a_cut_before_it_is_read(tmp_path: Path) -> None:
@@ -227,7 +225,7 @@ def test_rollback_mode_is_told(tmp_path: Path) -> None:
 
 def test_a_database_that_is_locked_for_a_moment_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As by an app that closes it: the last connection locks the database while it copies the log and deletes it."""
-    monkeypatch.setattr(hands, "_OPENING_WAIT", 60_000)
+    monkeypatch.setattr(connections, "_OPENING_WAIT", 60_000)
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
         app.script("PRAGMA locking_mode=EXCLUSIVE", "CREATE TABLE t(a)")

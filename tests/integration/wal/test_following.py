@@ -62,7 +62,8 @@ def test_a_successor_goes_on_where_the_log_proves_it(tmp_path: Path) -> None:
         app.script("INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (4)")
         second = Follower(path, DRIVER)
         second.open(commits=1)
-        commits += second.resume(log)
+        second.resume(log)
+        commits += second.backlog.take().commits
         app.run("INSERT INTO t VALUES (5)")
         commits += second.poll()
         assert [each.number for each in commits] == [1, 2, 3, 4]

@@ -1,6 +1,5 @@
 """What an app does between two steps of the follower, at each place where it hurts most."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -186,15 +185,16 @@ def _lost_between_hops(path: Path, app: SqlProcess, current: Following) -> None:
 def _lost_in_a_hop(path: Path, app: SqlProcess, current: Following) -> None:
     """The same once the old transaction has ended."""
     app.run(INSERT)
-    end, acted = current.follower.hold.hands._end, list[bool]()
+    reader, acted = current.follower.hold.hands.held, list[bool]()
+    end = reader.end
 
-    def acting(connection: object) -> None:
-        end(connection)  # type: ignore[arg-type]
+    def acting() -> None:
+        end()
         if not acted:
             acted.append(True)
             _lost_between_hops(path, app, current)
 
-    current.follower.hold.hands._end = acting  # type: ignore[method-assign]
+    reader.end = acting  # type: ignore[method-assign]
 
 
 def _overwritten(path: Path, app: SqlProcess, current: Following) -> None:
@@ -211,13 +211,14 @@ def _lost_before_the_first_hop(path: Path, app: SqlProcess, current: Following) 
     app.script(INSERT, "PRAGMA wal_checkpoint(PASSIVE)")
     current.follower = Follower(path, DRIVER)
     current.follower.open(commits)
-    current.commits += current.follower.resume(log)
+    current.follower.resume(log)
+    current.commits += current.follower.backlog.take().commits
     app.run(INSERT)
 
 
 def _lost_without_locks(path: Path, app: SqlProcess, current: Following) -> None:
-    """Something in our process opens and closes the shared memory, which drops our locks."""
-    os.close(os.open(f"{path}-shm", os.O_RDONLY))
+    """Our places among the readers are taken away."""
+    current.follower.hold.hands.end()
     _lost_between_hops(path, app, current)
 
 
@@ -236,7 +237,7 @@ SCHEDULES = {
     "markers": _overwritten,
     "resume-by-position": _lost_before_the_first_hop,
     "uncounted": _lost_without_locks,
-    "strays": _lost_without_locks,
+    "locks-lost": _lost_without_locks,
 }
 
 

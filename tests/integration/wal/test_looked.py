@@ -6,8 +6,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from sidecar.database.wal import Capture, CutCause, Limits
-from sidecar.database.wal.hands import Hands, NotNow
+from sidecar.database.wal import Capture, CutCause, Limits, NotNow
+from sidecar.database.wal.hands import Hands
 from tests.harness.sql_process import SqlProcess
 from tests.integration.wal.replica import DRIVER
 

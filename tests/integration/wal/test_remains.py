@@ -19,7 +19,7 @@ def test_the_log_has_the_last_frame_until_it_is_reset_or_loses_its_end(tmp_path:
     app = open_database(path)
     app.execute("PRAGMA journal_mode=WAL")
     app.execute("CREATE TABLE t(x)")
-    follower = Follower(path, default_driver(), Limits(embedded=True))
+    follower = Follower(path, default_driver(), Limits())
     follower.open()
     follower.start()
     app.execute("INSERT INTO t VALUES (randomblob(9000))")

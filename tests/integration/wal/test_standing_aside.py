@@ -1,7 +1,5 @@
 """Standing aside: the log is pinned instead of read, so that the app's own checkpoints complete, and nothing is missed."""
 
-import fcntl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,6 @@ from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import applied, comparable, copy_of, following
 from tests.integration.wal.test_interleaving import CHECKPOINTS, INSERT, Following, before
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(fcntl, "F_OFD_SETLK"), reason="needs open file description locks, which Linux has"
-)
 COUNT = "SELECT count(*) FROM t"
 PATIENT = {"soft_frames": 10**9, "idle_seconds": 1e9}
 
@@ -142,7 +137,7 @@ def test_a_reader_of_the_apps_is_not_waited_for(path: Path) -> None:
         reader.script("BEGIN", COUNT)
         app.run(INSERT)
         current.poll()
-        assert current.follower.counters.asides == 1
+        assert current.follower.counters.asides == 0
         assert not current.follower.hold.aside
         assert reader.run(COUNT) == [[1]]
         reader.run("COMMIT")
@@ -190,41 +185,17 @@ def test_where_every_slot_is_in_use_nothing_is_pinned(path: Path) -> None:
         app.run(INSERT)
         follower.hop()
         assert not follower.hold.step_aside()
-        assert follower.hold.hands.held.in_transaction
+        assert follower.hold.hands.held.place is not None
         for reader in readers:
             reader.kill()
         follower.close()
-
-
-def _unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(fcntl, "F_OFD_SETLK")
-
-
-def _refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcntl, "F_OFD_SETLK", 9999)
-
-
-@pytest.mark.parametrize("lacking", [_unknown, _refused])
-def test_a_system_without_such_locks_is_followed_as_before(
-    path: Path, lacking: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lacking(monkeypatch)
-    with SqlProcess(path) as app:
-        app.script("CREATE TABLE t(a)", INSERT)
-        current = Following(path, following(path, soft_frames=1))
-        app.run(INSERT)
-        current.poll()
-        assert current.follower.parked
-        assert current.follower.counters.asides == 0
-        assert current.is_right
-        current.follower.close()
 
 
 def test_what_is_open_elsewhere_in_this_process_does_not_drop_the_pin(path: Path) -> None:
     """Closing any descriptor of the shared memory drops SQLite's locks, and those of its connections."""
     with SqlProcess(path, wait=0) as app:
         current = aside(path, app)
-        other = Follower(path, current.follower._driver, Limits(embedded=True))
+        other = Follower(path, current.follower.driver)
         other.open()
         other.start()
         other.close()
