@@ -209,7 +209,7 @@ class Services:
         """Looks at databases as a boot does, with the configured boot table."""
         settings = self.configuration.settings
         catalog, policies = self.catalog(policy), (settings.on_empty_store, settings.on_conflict)
-        descent = DescentLook(catalog, build_roll_forward(self, catalog), Increments(catalog.store))
+        descent = DescentLook(catalog, build_roll_forward(self, catalog), Increments(catalog.store), self.driver)
         return Survey(catalog, self.snapshotter, *policies, self.neighbours, descent)
 
     def boot(self, fence: Fence, *, alone: bool) -> Boot:

@@ -1,6 +1,5 @@
 """Carries out the decision of the boot table for a database, before the app starts."""
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from sidecar.model import Database, Origin, RestorePoint
 from sidecar.progress import Progress
 from sidecar.repository import Restored
 from sidecar.restore.boot_report import BootReport
+from sidecar.restore.comparison import Comparison, Verdict
 from sidecar.restore.decision import Decision
-from sidecar.restore.descent import same_content
 from sidecar.restore.placement import Placement
 from sidecar.restore.reached import Reached
 from sidecar.restore.recovery import Recovery
@@ -71,6 +70,7 @@ class Boot:
         self._recovery = recovery
         self._placement = placement
         self._snapshotter = snapshotter
+        self._comparison = Comparison(recovery, snapshotter, alone=placement.alone)
         self._fence = fence
         self._status = status
         self._clock = clock
@@ -124,23 +124,20 @@ class Boot:
     async def _compare(
         self, found: Situation, lineage: Lineage, report: BootReport, progress: Progress | None
     ) -> Booted:
-        """Keep the local database if it equals the state in the store, or if that is incomplete: else the two have diverged."""
+        """Keep the local database if nothing in the store is missing from it: else the two have diverged."""
         database, newest = found.database, found.newest
         kept = Booted("kept_local", at_once=True, end=found.end)
         if newest is None:
             return kept
-        with suppress(DamagedDatabase):  # such a database differs from the store
-            await self._snapshotter.settle(database.path)
         try:
-            recovered = await self._recovery.stage(newest, database, progress)
+            verdict = await self._comparison.compare(database, newest, found.marker, progress)
         except DamagedRestorePoint as damage:
             report.skipped(damage)
             return replace(kept, publish="the newest restore point is damaged")
-        try:
-            same = recovered.wanting or await to_thread.run_sync(same_content, recovered.staged, database.path)
-        finally:
-            recovered.staged.unlink(missing_ok=True)
-        if same:
+        if verdict is Verdict.UNKNOWN and not self._placement.alone:  # the app goes on with it, whatever we do
+            report.may_lack_its_tail(found.end)
+            verdict = Verdict.WHOLE
+        if verdict is Verdict.WHOLE:
             lineage.refresh()
             rejected = recovered.rejected
             return _beside_damage(kept, rejected.reason if rejected else recovered.reached.stopped, report)

@@ -6,7 +6,7 @@ from pathlib import Path
 from sidecar.database import Marker
 from sidecar.errors import DamagedRestorePoint
 from sidecar.log import log
-from sidecar.model import Database, RestorePoint
+from sidecar.model import Database, Origin, Position, RestorePoint
 from sidecar.repository import Restored, format_others
 from sidecar.repository.catalog import Streamed
 from sidecar.repository.history import format_side_line
@@ -149,11 +149,23 @@ class BootReport:
         )
 
     def lost_its_tail(self) -> None:
-        """The local database lacks commits that were streamed: the machine crashed before they were on its disk."""
+        """The local database lacks commits that were streamed, or nothing proves that it has them."""
         log.warning(
             "local database differs from what was streamed",
             database=self._database.name,
-            hint="the machine crashed, and its disk may have lost the last commits: on_conflict decides which side wins",
+            hint="the machine crashed and its disk has lost the last commits, or the database was written to, or its log "
+            "removed, while sidecar did not run: on_conflict decides which side wins",
+        )
+
+    def may_lack_its_tail(self, end: Origin | None) -> None:
+        """The app, which another container runs, goes on with a database of which that is not known."""
+        stream = end.stream if isinstance(end, Position) else "NAME"
+        self._decide(
+            "the database was written to while sidecar did not run, and nothing proves that it still has all that was "
+            f"streamed until {end}: if its log was removed meanwhile, commits are missing",
+            f"`sidecar restore --stream {stream} --output PATH` restores what was streamed to another file. Nothing to do if "
+            "nobody removed or cut the log",
+            Kind.DIVERGENCE,
         )
 
     def kept_beside_damaged_stream(self, reason: str) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.database import Marker
+from sidecar.database import Driver, Marker
 from sidecar.database.wal.remains import log_has
 from sidecar.errors import DamagedSegment
-from sidecar.host import kernel_boot
 from sidecar.model import Bytes, Origin, Position, RestorePoint
 from sidecar.repository import Catalog
 from sidecar.repository.history import Leg
@@ -18,7 +17,6 @@ from sidecar.repository.increments import Increments
 from sidecar.restore.decision import Tail
 from sidecar.restore.roll_forward import RollForward
 
-BLOCK = 1 << 20
 # What SQLite's backup rewrites in page 1 of a copy: format versions, counters, cookies and the library's version.
 _REWRITTEN = (range(18, 20), range(24, 28), range(40, 44), range(92, 100))
 
@@ -35,31 +33,29 @@ class Descent:
 class DescentLook:
     """Examines the streams that follow the newest restore point."""
 
-    def __init__(self, catalog: Catalog, forward: RollForward, increments: Increments) -> None:
+    def __init__(self, catalog: Catalog, forward: RollForward, increments: Increments, driver: Driver) -> None:
         self._catalog = catalog
         self._forward = forward
         self._increments = increments
+        self._driver = driver
 
     async def look(self, newest: RestorePoint, marker: Marker, database: Path) -> Descent:
         """Compare the streams with a local database whose marker names the newest restore point. Raises what the store raises."""
         history = await self._forward.look(newest, await self._catalog.position(newest))
         beyond = legs_beyond(history, marker)
-        proved = bool(beyond) and await self._is_proved(beyond[-1], marker, database)
+        proved = bool(beyond) and await self._is_proved(beyond[-1], database)
         return Descent(tail_of(history, marker, proved=proved), history.end, history.stopped)
 
-    async def _is_proved(self, last: Leg, marker: Marker, database: Path) -> bool:
-        """Whether the local database certainly has everything that was captured from it.
+    async def _is_proved(self, last: Leg, database: Path) -> bool:
+        """Whether the local database certainly has everything that was captured from it: its log has the last captured frame.
 
-        If the kernel was not restarted, it still has what was written, except frames that SQLite cannot recover. If it was,
-        the log must still have the last captured frame.
+        That the kernel still runs which wrote it proves nothing: somebody may have removed the log, or cut it.
         """
         try:
-            header = (await self._increments.read(last.segments[-1])).header
+            log = (await self._increments.read(last.segments[-1])).header.log
         except DamagedSegment:
             return False
-        if marker.kernel is not None and marker.kernel == kernel_boot() and not header.unsummed:
-            return True
-        return header.log is not None and await to_thread.run_sync(log_has, database, header.log)
+        return log is not None and await to_thread.run_sync(log_has, database, log, self._driver)
 
 
 def tail_of(history: History, marker: Marker, *, proved: bool) -> Tail:
@@ -83,19 +79,6 @@ def legs_beyond(history: History, marker: Marker) -> Sequence[Leg]:
             if leg.stream.name == restored_to.stream:
                 return legs[number + 1 :] if leg.upto <= restored_to.commit else legs[number:]
     return legs
-
-
-def same_content(one: Path, other: Path) -> bool:
-    """Whether two database files are equal except for what SQLite's backup API rewrites in a copy."""
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    with one.open("rb") as first, other.open("rb") as second:
-        if without_rewritten(first.read(BLOCK)) != without_rewritten(second.read(BLOCK)):
-            return False
-        while block := first.read(BLOCK):
-            if block != second.read(BLOCK):
-                return False
-    return True
 
 
 def without_rewritten(beginning: Bytes) -> Bytes:

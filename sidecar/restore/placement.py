@@ -42,7 +42,7 @@ class Placement:
         self._store = store
         self._durable = durable
         self._entrust = entrust
-        self._alone = alone
+        self.alone = alone
 
     async def put(
         self, database: Database, lineage: Lineage, restored: Restored, staged: Path, reached: Origin | None = None
@@ -85,7 +85,7 @@ class Placement:
         """The path to which the local database is moved, after its WAL is folded into it; None if there is none."""
         if self._snapshotter.signature(database.path) is None:
             return None
-        if not self._alone:
+        if not self.alone:
             raise ConfigurationError(
                 f"{database.path} does not descend from the newest restore point, and another container may have it open",
                 "stop that one and run `sidecar restore --force`, or keep the local file with on_conflict=local",

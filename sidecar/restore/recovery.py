@@ -4,6 +4,7 @@ A damaged segment costs only what follows it, never the restore point. A result 
 only the restore point is staged.
 """
 
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from anyio import to_thread
 
 from sidecar.errors import DamagedDatabase, NoRoom
 from sidecar.host import aside, local_errors
-from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.model import Bytes, Database, RestorePoint, Timestamp
 from sidecar.progress import Progress
 from sidecar.repository import Catalog, Reader, Restored
 from sidecar.repository.catalog import Streamed
+from sidecar.repository.history import Path as History
 from sidecar.restore.ahead import stage_ahead
 from sidecar.restore.reached import Reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
@@ -80,6 +82,14 @@ class Recovery:
             restored, staged = await self._reader.stage(point, database, progress)
             return Recovered(RolledForward.without_tail(restored), staged, Rejected(None, reason))
         return Recovered(RolledForward.without_tail(restored), staged, Rejected(kept, reason))
+
+    async def stage_alone(self, point: RestorePoint, database: Database) -> Path:
+        """Stage a restore point without its stream. Raises `DamagedRestorePoint` and what the store raises."""
+        return (await self._reader.stage(point, database))[1]
+
+    def images(self, history: History) -> AsyncIterator[Mapping[int, Bytes]]:
+        """The pages that each commit of a history wrote, by their numbers. Raises `DamagedSegment`."""
+        return self._forward.images(history)
 
     async def contains(self, recovered: Recovered, damaged: RestorePoint) -> bool:
         """Whether a state has everything that was in this damaged restore point, if its metadata still shows that."""

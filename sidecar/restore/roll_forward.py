@@ -4,7 +4,7 @@ The result is a new state, so SQLite checks it again, whatever was checked befor
 `PointInTime` writes.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -123,6 +123,14 @@ class RollForward:
             return fetched.pop(info.key, None) or await self._fetch(info)
 
         return await PointInTime(fetch).apply(file, restored.point.database, history, until)
+
+    async def images(self, history: History) -> AsyncIterator[Mapping[int, Bytes]]:
+        """The pages that each commit of a history wrote, by their numbers, one segment after the other. Raises `DamagedSegment`."""
+        for leg in history.legs:
+            for info in leg.segments:
+                for commit in (await self._increments.read(info)).commits:
+                    if leg.after < commit.number <= leg.upto:
+                        yield commit.images
 
     async def _fetch(self, info: SegmentInfo) -> Bytes:
         return (await self._increments.store.get(info.key)).data

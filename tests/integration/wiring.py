@@ -13,7 +13,7 @@ from sidecar.backup.diverged import DivergedLine
 from sidecar.backup.history import Start
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.concurrency import ConcurrencyLimit
-from sidecar.database import Feed
+from sidecar.database import Feed, default_driver
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -79,6 +79,7 @@ class Machine:
         self.lease = Lease(self.store, self.store, clock, self.status.lease, me) if me else None
         fence, turn = self.lease or NoLease(self.store), ConcurrencyLimit(2)
         self.fence, self.turn, self.clock = fence, turn, clock
+        self.alone = True
         self.lineage = Lineage(path, store.url, durable=False)
         repository = Repository(self.catalog, publisher, self.reader)
         self.backup = build_backup(
@@ -105,9 +106,9 @@ class Machine:
 
     def booter(self, on_conflict: OnConflict = OnConflict.REMOTE, *, strict: bool = False) -> Boot:
         """What carries out the boot table."""
-        descent = DescentLook(self.catalog, self.forward(), Increments(self.catalog.store))
+        descent = DescentLook(self.catalog, self.forward(), Increments(self.catalog.store), default_driver())
         survey = Survey(self.catalog, self.snapshotter, OnEmptyStore.START, on_conflict, descent=descent)
-        placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=True)
+        placement = Placement(self.snapshotter, self.store, lambda _path: False, give_restored, alone=self.alone)
         return Boot(
             survey, self.recovery(), placement, self.snapshotter, self.fence, self.status, self.clock, strict=strict
         )
