@@ -130,17 +130,17 @@ class Boot:
         if newest is None:
             return kept
         try:
-            verdict = await self._comparison.compare(database, newest, found.marker, progress)
+            compared = await self._comparison.compare(database, newest, found.marker, progress)
         except DamagedRestorePoint as damage:
             report.skipped(damage)
             return replace(kept, publish="the newest restore point is damaged")
+        verdict = compared.verdict
         if verdict is Verdict.UNKNOWN and not self._placement.alone:  # the app goes on with it, whatever we do
             report.may_lack_its_tail(found.end)
             verdict = Verdict.WHOLE
         if verdict is Verdict.WHOLE:
             lineage.refresh()
-            rejected = recovered.rejected
-            return _beside_damage(kept, rejected.reason if rejected else recovered.reached.stopped, report)
+            return _beside_damage(kept, compared.damage, report)
         report.lost_its_tail()
         return await self._carry_out(self._survey.as_conflict(found), lineage, report, progress)
 

@@ -7,6 +7,7 @@ commits were lost is certain where a page is as it was before, in the restore po
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,7 @@ from sidecar.model import Bytes, Database, RestorePoint
 from sidecar.progress import Progress
 from sidecar.repository.history import Path as History
 from sidecar.restore.descent import without_rewritten
-from sidecar.restore.recovery import Recovery
+from sidecar.restore.recovery import Recovered, Recovery
 
 BLOCK = 1 << 20
 
@@ -31,6 +32,14 @@ class Verdict(Enum):
     WHOLE = "it has everything that the store has, or the store has not all that it should"
     UNKNOWN = "it is not known whether it only was written to since, or has lost commits, too"
     BEHIND = "it lacks commits that the store has"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison says. `damage` is what is wrong with the stream in the store, else it is empty."""
+
+    verdict: Verdict
+    damage: str = ""
 
 
 class Comparison:
@@ -44,27 +53,33 @@ class Comparison:
 
     async def compare(
         self, database: Database, newest: RestorePoint, marker: Marker | None, progress: Progress | None = None
-    ) -> Verdict:
+    ) -> Compared:
         """Compare a database with the newest restore point and its stream. Raises `DamagedRestorePoint`."""
         recovered = await self._recovery.stage(newest, database, progress)
         try:
             if recovered.wanting:
-                return Verdict.WHOLE
-            async with self._as_one_file(database.path) as local:
-                different = await to_thread.run_sync(different_pages, recovered.staged, local)
-                if different is None or await to_thread.run_sync(_is_cut_short, local):
-                    return Verdict.BEHIND
-                if not different:
-                    return Verdict.WHOLE
-                if self._alone:
-                    return Verdict.UNKNOWN
-                recovered.staged.unlink()
-                if marker is None or marker.kernel is None or marker.kernel != kernel_boot():
-                    return Verdict.BEHIND
-                behind = await self._is_behind(local, different, database, newest, recovered.rolled.history)
-                return Verdict.BEHIND if behind else Verdict.UNKNOWN
+                rejected = recovered.rejected
+                return Compared(Verdict.WHOLE, rejected.reason if rejected else recovered.reached.stopped)
+            return Compared(await self._verdict(database, newest, marker, recovered))
         finally:
             recovered.staged.unlink(missing_ok=True)
+
+    async def _verdict(
+        self, database: Database, newest: RestorePoint, marker: Marker | None, recovered: Recovered
+    ) -> Verdict:
+        async with self._as_one_file(database.path) as local:
+            different = await to_thread.run_sync(different_pages, recovered.staged, local)
+            if different is None or await to_thread.run_sync(_is_cut_short, local):
+                return Verdict.BEHIND
+            if not different:
+                return Verdict.WHOLE
+            if self._alone:
+                return Verdict.UNKNOWN
+            recovered.staged.unlink()
+            if marker is None or marker.kernel is None or marker.kernel != kernel_boot():
+                return Verdict.BEHIND
+            behind = await self._is_behind(local, different, database, newest, recovered.rolled.history)
+            return Verdict.BEHIND if behind else Verdict.UNKNOWN
 
     @asynccontextmanager
     async def _as_one_file(self, path: Path) -> AsyncIterator[Path]:
