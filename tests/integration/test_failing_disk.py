@@ -7,7 +7,6 @@ raises it there, with SQLite's own code.
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
@@ -128,24 +127,19 @@ def test_errors_of_the_operating_system_are_no_damage(tmp_path: Path, number: in
         raise OSError(number, os.strerror(number))
 
 
-@pytest.fixture
-def read_bytes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    def fail(number: int) -> None:
-        def read(path: Path) -> bytes:
-            raise OSError(number, os.strerror(number), str(path))
-
-        monkeypatch.setattr(Path, "read_bytes", read)
-
-    return fail
-
-
 def test_marker_that_the_disk_does_not_give_is_not_taken_for_missing(
-    tmp_path: Path, read_bytes: Callable[[int], None]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would make a conflict, in which the local database is moved aside for an older state."""
-    lineage = Lineage(tmp_path / "app.db", "file:///store", durable=False)
+    lineage, opened = Lineage(tmp_path / "app.db", "file:///store", durable=False), os.open
     lineage.require_readable()
-    read_bytes(errno.EIO)
+
+    def fail(path: Any, *arguments: Any, **named: Any) -> int:
+        if Path(path) == lineage.path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(LocalFailure, match=r"app\.db\.sidecar\.json"):
         lineage.require_readable()
 

@@ -2,9 +2,12 @@
 
 import json
 import re
+import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +70,7 @@ def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterat
     text = "\n".join(ELSEWHERE.values()) + "\n"
     with exporter(text) as elsewhere, serve(machine, settings) as process:
         targets = [(process.port, FLY), (elsewhere.port, {**FLY, "job": "platform"})]
-        with Prometheus(root, targets, RULES) as prometheus, Load(port_of(process), clients=1):
+        with Prometheus(root, targets, RULES) as prometheus, Load(port_of(process), clients=1), waiting(process):
             process.wait_metric("sidecar_backups_total", 3, outcome="published")
             process.wait_metric("sidecar_lease_renewals_total", 2, outcome="ok")
             process.wait_metric("sidecar_drills_total", 1, outcome="good")
@@ -76,6 +79,28 @@ def live(seaweed: "Seaweed", tmp_path_factory: pytest.TempPathFactory) -> Iterat
     machine.sweep_memory()
     seaweed.ensure()
     seaweed.s3.drop_bucket(bucket)
+
+
+@contextmanager
+def waiting(process: SidecarProcess) -> Iterator[None]:
+    """Somebody who waits until what was committed is stored, again and again."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            connection = HTTPConnection("127.0.0.1", process.port, timeout=30)
+            connection.request("POST", "/wait")
+            connection.getresponse().read()
+            connection.close()
+            over.wait(0.2)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def queries() -> Iterator[tuple[str, str]]:
