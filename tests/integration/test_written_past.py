@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause
-from sidecar.repository.retention import TIER_TAG, Tier
+from sidecar.database.wal import CutCause, StreamCut
 from sidecar.status.problems import Kind
 from tests.fakes import MemoryStore
 from tests.harness.sql_process import SqlProcess
@@ -59,23 +58,15 @@ def is_cut(machine: StreamingMachine) -> bool:
     return distrusted is not None and distrusted.cause is CutCause.REPLACED
 
 
-async def test_it_is_told_and_the_stream_is_cut(machine: StreamingMachine, app: SqlProcess) -> None:
-    """The restore point before is held; the new one has what was written, and is no suspicion for the next."""
-    before = await machine.newest()
+async def test_the_stream_is_cut_at_once(machine: StreamingMachine, app: SqlProcess) -> None:
+    """The next restore point has what was written."""
     overwrite(machine.database.path, (3 << 20) + 100)
-    assert await cycle(machine, app) == "published"
-    (told,) = suspicions(machine)
-    assert f"MiB 3 {PAST}" in told
-    assert (await machine.store.tags(before.key))[TIER_TAG] == Tier.HELD
-    assert is_cut(machine)
-    assert not machine.streams.protects
+    app.run("INSERT INTO u VALUES (randomblob(100))")
+    with pytest.raises(StreamCut, match="written past its log"):
+        await machine.publish_segments()
+    assert await machine.backup.cycle.run() == "published"
     await machine.reader.download(await machine.newest(), machine.database.path.with_name("copy.db"))
     assert b"past the log" in machine.database.path.with_name("copy.db").read_bytes()
-    await machine.cut()
-    assert await cycle(machine, app) == "published"
-    assert await cycle(machine, app) == "published"
-    assert len(suspicions(machine)) == 1
-    assert not is_cut(machine)
 
 
 @pytest.mark.parametrize(
