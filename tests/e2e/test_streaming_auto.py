@@ -188,6 +188,7 @@ def test_an_app_that_wants_its_database_for_itself_alone_later(local: Machine) -
     with streaming(local) as process, SqlProcess(local.database, wait=0) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         process.wait_for_log(STREAMING)
+        process.wait_metric("sidecar_backups_total", 1, outcome="published")  # a copy reads the database
         app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
         process.wait_for_log('"cause": "exclusive"')
         assert process.wait_metric("sidecar_stream_cuts_total", 1, cause="exclusive") == 1
