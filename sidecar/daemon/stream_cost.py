@@ -6,8 +6,11 @@ from sidecar.units import format_duration
 
 
 async def log_stream_cost(status: Status) -> None:
-    """Log the cost of a month in which the app never stops writing; nothing where nothing is streamed or paid."""
-    if status.stream_interval is None or status.stream_cost() is None:
+    """Log the cost of a month in which the app never stops writing, unless it was logged by the first one who streamed here.
+
+    Nothing is logged where nothing is streamed or paid.
+    """
+    if status.stream_interval is None or status.stream_cost() is None or status.lease.streamed:
         return
     log.info(
         "stream cost",

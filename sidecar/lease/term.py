@@ -52,6 +52,7 @@ class Term:
         self._acknowledged = False
         self._why_lost: LeaseLost | None = None
         self._writing = anyio.Lock()
+        status.streamed = bool(acquired.record.streams)
         self._accept(acquired)
         if acquired.record.handoff:
             events.asked.set()

@@ -5,7 +5,7 @@ One idea: `Status` is what is known of this daemon; its parts that stand alone a
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sidecar.errors import Reason
@@ -99,13 +99,17 @@ class DatabaseStatus:
 
 @dataclass(slots=True)
 class LeaseStatus:
-    """The state of the lease. `held` means that our term has not ended; `waiting_for` is another holder."""
+    """The state of the lease. `held` means that our term has not ended; `waiting_for` is another holder.
+
+    `streamed` tells that a holder before us has streamed to this store.
+    """
 
     enabled: bool = False
     holder: str = ""
     held: bool = False
     epoch: int = 0
     waiting_for: str | None = None
+    streamed: bool = False
     renewals: Counter[str] = field(default_factory=Counter)
 
 
@@ -291,10 +295,11 @@ class Status:
             sum(sum(tiers.values()) for tiers in self.stored.values()),
             self.drill_interval.total_seconds() if self.drill_interval else 0.0,
         )
-        return estimate(since, boot)
+        cost, stream = estimate(since, boot), self.stream_cost()
+        return replace(cost, storage=cost.storage + stream.storage) if stream else cost
 
     def stream_cost(self) -> StreamCost | None:
-        """The part of `cost` that is the streams', and keeping their segments; None where nothing is to be streamed or paid."""
+        """The part of `cost` that is the streams'; None where nothing is to be streamed or paid."""
         if not self._billable or self.stream_interval is None:
             return None
         streams = [each.stream for each in self.databases.values()]

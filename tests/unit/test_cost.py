@@ -133,6 +133,7 @@ def test_the_status_has_the_streams_of_all_databases_apart() -> None:
     shown = as_json(status)["cost"]
     assert isinstance(shown, dict)
     assert (shown["stream"]["segments"], shown["stream"]["requests"], shown["stream"]["egress"]) == (1000, 0.005, 0.02)
+    assert shown["storage"] == shown["stream"]["storage"] == round(0.023 * 35 / 30, 4), "segments are stored, too"
     free = status_of("file:///store", clock)
     free.stream_interval = timedelta(seconds=1)
     assert free.stream_cost() is None
