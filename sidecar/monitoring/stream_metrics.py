@@ -50,6 +50,7 @@ def stream_metrics(databases: Iterable[DatabaseStatus], now: datetime) -> Iterab
             if stream.active:
                 family.add_metric([name], gauge(stream, now))
         yield family
+    yield _oldest(wanted)
     for metric, text, counter in _COUNTERS:
         counted = CounterMetricFamily(metric, text, labels=["database"])
         for name, stream in wanted:
@@ -57,6 +58,18 @@ def stream_metrics(databases: Iterable[DatabaseStatus], now: datetime) -> Iterab
         yield counted
     yield _cuts(wanted)
     yield _waits(wanted)
+
+
+def _oldest(wanted: Sequence[tuple[str, StreamStatus]]) -> Metric:
+    oldest = GaugeMetricFamily(
+        "sidecar_stream_oldest_segment_timestamp_seconds",
+        "When the oldest segment in the store was written, as of the last daily look",
+        labels=["database"],
+    )
+    for name, stream in wanted:
+        if stream.oldest:
+            oldest.add_metric([name], stream.oldest.timestamp())
+    return oldest
 
 
 def _cuts(wanted: Sequence[tuple[str, StreamStatus]]) -> Metric:

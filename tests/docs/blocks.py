@@ -93,7 +93,7 @@ def _full_status() -> Status:
     status.restored("app.db", "restored", 1.0, 1, None)
     status.databases["app.db"].final_estimate = 1.0
     status.databases["app.db"].stream.setting, status.databases["app.db"].stream.active = "on", True
-    status.credentials_expiry = datetime.now(UTC)
+    status.databases["app.db"].stream.oldest = status.credentials_expiry = datetime.now(UTC)
     return status
 
 

@@ -55,6 +55,7 @@ DOCUMENTED = {
     "sidecar_stream_segments_total": "counter",
     "sidecar_stream_uploaded_bytes_total": "counter",
     "sidecar_stream_cuts_total": "counter",
+    "sidecar_stream_oldest_segment_timestamp_seconds": "gauge",
     "sidecar_wait_waiters": "gauge",
     "sidecar_wait_seconds": "histogram",
     "sidecar_wait_failures_total": "counter",
@@ -95,6 +96,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     stream.setting, stream.active, stream.pending_since = "on", True, START
     stream.commits, stream.segments, stream.uploaded, stream.wal_frames = 7, 3, 500, 40
     stream.cuts["reset"] += 2
+    stream.oldest = START
     stream.waits.waiting, stream.waits.failed = 4, 1
     stream.waits.seconds.observe(0.6)
     for phase in PHASES:
@@ -191,6 +193,8 @@ def test_streams_are_shown_where_they_are_asked_for() -> None:
     assert samples(families, "sidecar_wait_failures_total", database="app.db") == [1]
     assert samples(families, "sidecar_wait_seconds_bucket", database="app.db", le="0.5") == [0]
     assert samples(families, "sidecar_wait_seconds_bucket", database="app.db", le="1.0") == [1]
+    (oldest,) = samples(families, "sidecar_stream_oldest_segment_timestamp_seconds")
+    assert oldest == START.timestamp()
     status.databases["app.db"].stream.active = False
     assert samples(scraped(status), "sidecar_stream_active") == [0]
     assert samples(scraped(status), "sidecar_stream_lag_seconds") == []
