@@ -1,6 +1,6 @@
 """The restore points in a store: the newest one, those at a time or in a period, and the timestamp of the next one."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +10,7 @@ from sidecar.errors import (
     NotFound,
     NothingToRestore,
     UnsupportedLease,
+    UnsupportedRestorePoint,
 )
 from sidecar.lease import KEY as LEASE_KEY
 from sidecar.lease import Record, read_lease
@@ -18,7 +19,7 @@ from sidecar.model import ObjectInfo, Position, RestorePoint, Timestamp
 from sidecar.repository.format.index import position_of
 from sidecar.repository.history import StreamInfo, is_beyond_end, is_side_line
 from sidecar.repository.increments import WINDOWS, Increments
-from sidecar.repository.keys import folder_of, point_of
+from sidecar.repository.keys import folder_of, is_point_of_the_future, point_of
 from sidecar.storage import ObjectStore
 
 OTHERS = 5  # databases to list when the requested one does not exist
@@ -52,7 +53,7 @@ class Catalog:
         one is gone and no newer one exists, a restore point of zero size is returned, which every reader treats as damaged.
         Restore points of a fenced machine, by their epoch or by a position beyond the recorded end of a stream, are skipped.
 
-        Raises `UnsupportedLease`, and `ConfigurationError` if the lease names a key that only a newer version can have
+        Raises `UnsupportedLease` and `UnsupportedRestorePoint`, and `ConfigurationError` if the lease names a key that only a newer version can have
         written: such a store must never be taken for an empty one.
         """
         record = await self._record()
@@ -63,7 +64,7 @@ class Catalog:
         page = await self.store.list(folder_of(database), start_after=named)
         if page.more:  # the named one is old: a machine publishes without the lease (lease=off)
             return await self._newest_by_time(database)
-        for point in filter(None, map(point_of, reversed(page.objects))):
+        for point in _known(page.objects, database):
             info = await self._head(point.key)
             if info and _is_main_line(info, record, database):
                 return point_of(info)
@@ -81,14 +82,11 @@ class Catalog:
         return highest
 
     async def _newest_by_time(self, database: str) -> RestorePoint | None:
-        now = await self.store.now()
-        for window in WINDOWS:
-            after = f"{folder_of(database)}{Timestamp.of(now - window)}"
-            last = [point async for point in self._points(folder_of(database), after)][-1:]
-            if last:
-                return last[0]
-        last = [point async for point in self.points(database)][-1:]
-        return last[0] if last else None
+        folder, now = folder_of(database), await self.store.now()
+        for after in [*(f"{folder}{Timestamp.of(now - window)}" for window in WINDOWS), ""]:
+            if points := _known([info async for info in self._objects(folder, after)], database):
+                return points[0]
+        return None
 
     async def _record(self) -> Record | None:
         try:
@@ -206,14 +204,33 @@ class Catalog:
         return max(stamp, above.next()) if above else stamp
 
     async def _points(self, folder: str, after: str) -> AsyncIterator[RestorePoint]:
+        async for info in self._objects(folder, after):
+            if point := point_of(info):
+                yield point
+
+    async def _objects(self, folder: str, after: str) -> AsyncIterator[ObjectInfo]:
         while True:
             page = await self.store.list(folder, start_after=after)
             for info in page.objects:
-                if point := point_of(info):
-                    yield point
+                yield info
             if not page.more:
                 return
             after = page.objects[-1].key
+
+
+def _known(objects: Sequence[ObjectInfo], database: str) -> list[RestorePoint]:
+    """The restore points among these objects, newest first.
+
+    Raises `UnsupportedRestorePoint` if a newer version may have written one that is newer than all of them.
+    """
+    points = [point for point in map(point_of, reversed(objects)) if point]
+    for info in objects:
+        if is_point_of_the_future(info.key, database) and not (points and points[0].key > info.key):
+            raise UnsupportedRestorePoint(
+                f"{info.key} is no restore point of this version of sidecar",
+                "a newer version wrote here: use it, or one that is newer still; move the object if it is a copy of yours",
+            )
+    return points
 
 
 def _require_readable(key: str, database: str) -> None:

@@ -20,6 +20,8 @@ DIVERGED = "diverged"
 STREAM = "stream"
 RESERVED_NAMES = frozenset({DIVERGED, STREAM, LEASE_KEY, ".sidecar"})
 _SEGMENT = re.compile(r"(\d{16})-(\d{16})-(\d{13,})\.zst", re.ASCII)
+_LIKE_POINT = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.", re.ASCII)
+_LEFTOVERS = (".part", ".bak", ".tmp", ".old", ".orig", "~")  # what people and their tools leave behind
 _LIKE_SEGMENT = re.compile(r"\d{16}-\d{16}-\d+\.", re.ASCII)
 _LIKE_STREAM = re.compile(r"\d{8}T\d{6}\.\d{3}Z-", re.ASCII)
 _STREAM = re.compile(r"([^-]*)-(\d{10})-(.+)", re.ASCII)
@@ -62,6 +64,17 @@ def point_of(info: ObjectInfo) -> RestorePoint | None:
     if not database or info.key != ours:  # a foreign object: deeper folders, another encoding
         return None
     return RestorePoint(info.key, database, timestamp, info.size, info.etag, info.metadata, unquote(holder) or None)
+
+
+def is_point_of_the_future(key: str, database: str) -> bool:
+    """Whether a key in a database's folder may be that of a restore point in a form that a newer version gave it."""
+    name = key.removeprefix(folder_of(database))
+    return (
+        "/" not in name
+        and bool(_LIKE_POINT.match(name))
+        and not name.endswith(SUFFIX)
+        and not name.endswith(_LEFTOVERS)
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from sidecar.errors import ConfigurationError, NothingToRestore, UnsupportedLease
+from sidecar.errors import ConfigurationError, NothingToRestore, UnsupportedLease, UnsupportedRestorePoint
 from sidecar.lease.record import KEY as LEASE_KEY
 from sidecar.lease.record import Record, StreamRecord
 from sidecar.model import Position, Timestamp
@@ -224,6 +224,28 @@ async def test_the_highest_epoch_is_that_of_a_stream_where_no_restore_point_has_
     add_streams(store, 3, database="b.db", segments=3)
     assert await Catalog(store).highest_epoch(["app.db", "b.db"]) == 5
     assert await Catalog(store).highest_epoch(["b.db", "c.db"]) == 3
+
+
+@pytest.mark.parametrize("suffix", [".sqlite3.zst2", ".sqlite3.zst.age", ".sqlite3.br", ".v2"])
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("lease", [False, True])
+async def test_a_restore_point_of_the_future_is_never_left_out(
+    store: MemoryStore, suffix: str, others: int, lease: bool
+) -> None:
+    """An older one would take its place, or the app would start empty: with a lease and without."""
+    for each in range(others):
+        add(store, ago(hours=2 + each))
+    if lease:
+        latest = {"app.db": key_of("app.db", ago(hours=2))} if others else {}
+        store.add(LEASE_KEY, Record(1, "web", "boot", 60.0, latest=latest).to_bytes())
+    key = f"app.db/{ago(hours=1)}{suffix}"
+    store.add(key)
+    with pytest.raises(UnsupportedRestorePoint, match="no restore point of this version") as refused:
+        await newest(store)
+    assert key in refused.value.message
+    assert refused.value.exit_code == 78
+    add(store, ago(minutes=1))
+    assert await newest(store) == ago(minutes=1), "somebody went on with this version"
 
 
 async def test_a_lease_of_the_future_is_never_taken_for_none(store: MemoryStore) -> None:
