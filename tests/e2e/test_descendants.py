@@ -243,7 +243,8 @@ def test_what_is_written_after_the_final_backup_is_reported(status: int, app: Ap
 
 def test_without_following_only_the_process_group_ends(app: App) -> None:
     """follow_descendants=off: a launcher ends the run, and its daemon lives on."""
-    with app.machine.run("setsid", "--fork", "sleep", "60", follow_descendants="off") as process:
+    launcher = "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True)"  # returns after exec(3)
+    with app.machine.run(sys.executable, "-c", launcher, follow_descendants="off") as process:
         assert process.wait() == 0
         eventually(lambda: len(process.family()) == 1, 5, "the daemon lives")
 

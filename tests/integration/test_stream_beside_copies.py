@@ -143,9 +143,13 @@ async def test_a_stream_continues_nothing_where_another_container_may_have_writt
         monkeypatch.setattr(Boot, "boot", booted)
         await second.start(alone=False)
         monkeypatch.undo()
-        await write(second, "second")
-        assert not second.streams.protects
-        assert await restored(store, tmp_path / "third") == ["first"], "what protects nothing is not mixed in either"
-        await second.backup.cycle.run()
-        await write(second, "third")
+        with closing(open_database(second.database.path)) as app:
+            app.execute("SELECT text FROM notes").fetchall()
+            await write(second, "second")
+            assert not second.streams.protects
+            assert await restored(store, tmp_path / "third") == ["first"], (
+                "what protects nothing is not mixed in either"
+            )
+            await second.backup.cycle.run()
+            await write(second, "third")
         assert await restored(store, tmp_path / "fourth") == ["first", "second", "third"]
