@@ -18,6 +18,7 @@ from sidecar.backup import (
     Backup,
     DivergedLine,
     Gate,
+    ImageCache,
     Pace,
     Repository,
     SnapshotCheck,
@@ -38,7 +39,7 @@ from sidecar.database import (
     WalOrigins,
     default_driver,
 )
-from sidecar.database.staging import Staging
+from sidecar.database.staging import Staging, available_memory
 from sidecar.database.wal import Capture, unsuitable
 from sidecar.errors import ConfigurationError
 from sidecar.host import (
@@ -239,7 +240,9 @@ class Services:
         capture = Capture(self.driver)
         self.feeds.update((each.path, capture.feed(each.path)) for each in self.databases)
         pace = Pace(settings.stream_interval.total_seconds(), self.clock)
-        options = StreamOptions(self.holder, self.driver.version, settings.interval, pace)
+        options = StreamOptions(
+            self.holder, self.driver.version, settings.interval, pace, ImageCache.within(available_memory())
+        )
         increments, status, clock = Increments(self.catalog().store), self.status, self.clock
         always, never = settings.stream == "on", partial(unsuitable, driver=self.driver)
         gates = {

@@ -10,6 +10,7 @@ from sidecar.backup.loop import Backup
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.on_demand import OnDemand, shown_in
 from sidecar.backup.pace import Pace
+from sidecar.backup.previous_images import ImageCache
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
@@ -25,6 +26,7 @@ __all__ = [
     "FinalBackup",
     "Gate",
     "History",
+    "ImageCache",
     "MainLine",
     "OnDemand",
     "Pace",

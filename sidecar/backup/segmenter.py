@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sidecar.backup.previous_images import PreviousImages
 from sidecar.database.wal import Batch, Captured, CutCause, StreamCut, fold
 from sidecar.model import Commit, LogPosition, Origin
+from sidecar.repository.format.differences import Smaller, encode_smaller
 from sidecar.repository.format.folding import PART, Portion, split
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, encode, first_prev
 from sidecar.repository.keys import segment_key_of
@@ -68,7 +70,8 @@ class Outgoing:
     """A segment to be published, with its last commit and the time of that commit in microseconds.
 
     `since` is when its first commit was captured, in monotonic seconds. If it is not `whole`, its transaction continues in
-    the next segment, and cannot be restored before the store has the last one.
+    the next segment, and cannot be restored before the store has the last one. It would have `whole_pages` bytes with whole
+    page images; `mistake` is the reason if it has them because what changed was encoded wrongly.
     """
 
     key: str
@@ -77,6 +80,8 @@ class Outgoing:
     last: int
     time: int
     since: float
+    whole_pages: int
+    mistake: str = ""
     whole: bool = True
 
 
@@ -93,9 +98,15 @@ class _Waiting:
 class Segmenter:
     """Collects the captured commits of one stream and turns them into segments, each of which continues the previous one."""
 
-    def __init__(self, identity: StreamIdentity, time: StoreTime, part: int = PART) -> None:
-        """A transaction with more than `part` bytes of page images is split over several segments."""
+    def __init__(
+        self, identity: StreamIdentity, time: StoreTime, images: PreviousImages | None = None, part: int = PART
+    ) -> None:
+        """A transaction with more than `part` bytes of page images is split over several segments.
+
+        Without previous `images`, all pages are stored whole.
+        """
         self.time = time
+        self._images = images
         self._part = part
         self._identity = identity
         self._waiting: list[Captured] = []
@@ -159,12 +170,31 @@ class Segmenter:
             waiting.log,
             self._unsummed,
         )
-        encoded = encode(header, portion.commits)
+        smaller = self._smaller(header, portion)
+        encoded = smaller.encoded
         self._prev = encoded.digest  # `unsummed` stays set: SQLite cannot recover what follows such a frame either
         key = segment_key_of(identity.database, identity.name, portion.first, portion.last, portion.time)
         return Outgoing(
-            key, encoded.data, encoded.digest, portion.last, last.time, waiting.since, whole=not last.continued
+            key,
+            encoded.data,
+            encoded.digest,
+            portion.last,
+            last.time,
+            waiting.since,
+            smaller.whole,
+            smaller.mistake,
+            not last.continued,
         )
+
+    def _smaller(self, header: SegmentHeader, portion: Portion) -> Smaller:
+        if self._images is None:
+            encoded = encode(header, portion.commits)
+            return Smaller(encoded, len(encoded.data))
+        copies = self._images.copies
+        start = self._images.start(portion.first, portion.commits)
+        smaller = encode_smaller(header, portion.commits, start, self._images.find)
+        self._images.keep(portion.commits[start:], copies)
+        return smaller
 
     def _commits(self, waiting: Sequence[Captured]) -> list[Commit]:
         if len(waiting) > 1 and sum(each.size for each in waiting) > FOLDED_BEYOND:

@@ -135,11 +135,15 @@ class Source:
             async with AsyncExitStack() as own:
                 stack = own if keeper is None else keeper
                 snapshot = await stack.enter_async_context(self._snapshotter.snapshot(self.database.path))
+                if self.stream:
+                    self.stream.copies.place(snapshot.followed)
                 self._changes.end_copy(snapshot, self._clock.now())
                 self._notice_replaced(snapshot.signature.database.inode)
                 yield replace(snapshot, suspicion=self.stream.suspicion) if self.stream else snapshot
         finally:
             self._changes.discard_copy()
+            if self.stream:
+                self.stream.copies.place(None)
 
     def protected(self) -> None:
         """Record that a restore point has the last copy. Changes since the copy are not protected."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from sidecar.backup.confirmations import Confirmations
 from sidecar.backup.pace import LOOK_SECONDS, Cuts, until_next_look
+from sidecar.backup.previous_images import Copies
 from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
@@ -59,6 +60,7 @@ class Stream:
         self._ended: dict[int, str] = {}  # the names of previous streams, by the run of the feed
         self._distrusted: StreamCut | None = None
         self._looked = self._used = clock.monotonic()  # when the log was looked at; when something was taken from it
+        self.copies = Copies()
         self.confirmations = Confirmations(feed, fence, self._status)
 
     async def begin(self, origin: Origin | None, end: Origin | None, above: Timestamp | None) -> StreamRecord:
@@ -137,7 +139,11 @@ class Stream:
         return MIXED if self._mixed else ""
 
     def copying(self) -> None:
-        """Note that a copy for a restore point begins. If nothing is followed, no later stream continues what it contains."""
+        """Note that a copy for a restore point begins. If nothing is followed, no later stream continues what it contains.
+
+        Call `copies.place` once it is known where.
+        """
+        self.copies.begin()
         self.confirmations.copying()
         if self._writer is None:
             self._boot = None
@@ -200,6 +206,7 @@ class Stream:
         start, self._distrusted = self._start, None
         self._owed = False
         self._writer = self._write(StreamStart(start.term, start.above, after))
+        self.copies.follow(self._feed.run, self._writer.images)
         status = self._status
         status.active, status.reason, status.since = True, "", self._clock.now()
         status.name, status.protects, status.confirmed = None, after is not None, 0
@@ -222,6 +229,7 @@ class Stream:
         self._unsettled = self.unsettled
         if self._writer and self._writer.name:
             self._start = StreamStart(self._start.term, self._writer.name.start, None)
+        self.copies.leave()
         self._writer = None
         status = self._status
         if status.active or status.since is None:

@@ -1,12 +1,13 @@
 """Writes one stream to the store: names it, and publishes its segments one at a time and in order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import anyio
 from anyio import to_thread
 
 from sidecar.backup.pace import Pace
+from sidecar.backup.previous_images import ImageCache, PreviousImages
 from sidecar.backup.segmenter import Outgoing, Segmenter, StoreTime, StreamIdentity
 from sidecar.database import Lineage
 from sidecar.database.wal import Batch, CutCause, StreamCut
@@ -34,12 +35,13 @@ _REFUSALS = (AccessDenied, ConfigurationError, StoreMissing)  # a request that e
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """The holder, the version of SQLite that captures, how long to pause after repeated cuts, and the pace."""
+    """The holder, the version of SQLite that captures, how long to pause after repeated cuts, the pace, and memory for images."""
 
     holder: str
     sqlite: str
     rest: timedelta
     pace: Pace
+    cache: ImageCache = field(default_factory=ImageCache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class StreamWriter:
         clock: Clock,
     ) -> None:
         self.name: StreamName | None = None
+        self.images = PreviousImages(options.cache)
         self._database = database
         self._start = start
         self._increments = increments
@@ -94,7 +97,7 @@ class StreamWriter:
                 self.name = name = StreamName(start, self._fence.epoch, self._options.holder)
                 self._lineage.stream(str(name))
                 self._fence.streamed(self._database.name, StreamRecord(str(name), self._start.term))
-                self._segmenter = Segmenter(self._identity(str(name)), clock)
+                self._segmenter = Segmenter(self._identity(str(name)), clock, self.images)
                 self._status.name = str(name)
                 log.info(
                     "stream begun", database=self._database.name, stream=str(name), after=_named(self._start.after)
@@ -146,6 +149,7 @@ class StreamWriter:
         while self._outgoing or segmenter.oldest is not None:
             self._outgoing = self._outgoing or await to_thread.run_sync(segmenter.next)
             if self._outgoing:
+                self._report_mistake(self._outgoing)
                 self._confirm(self._outgoing, await self._until_known(self._outgoing), segmenter)
 
     def _identity(self, name: str) -> StreamIdentity:
@@ -202,11 +206,17 @@ class StreamWriter:
         if failures == 1 or (failures % 60 == 0 and not isinstance(error, Transient)):
             log.warning("segment not published", database=self._database.name, error=error.message, hint=error.hint)
 
+    def _report_mistake(self, outgoing: Outgoing) -> None:
+        if outgoing.mistake:
+            hint = "the segment has whole pages instead, so nothing is lost; please report this, and check the memory of the machine"
+            log.error("segment encoded wrongly", database=self._database.name, error=outgoing.mistake, hint=hint)
+
     def _confirm(self, outgoing: Outgoing, info: ObjectInfo, segmenter: Segmenter) -> None:
         """Record that the store has the segment and no machine had taken over. A transaction counts with its last segment."""
         status = self._status
         status.segments += 1
         status.uploaded += len(outgoing.data)
+        status.whole_pages += outgoing.whole_pages
         segmenter.time.correct(info.last_modified, self._clock.now(), self._clock.monotonic())
         if outgoing.whole:
             status.confirmed = outgoing.last

@@ -117,10 +117,8 @@ def _stream_lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         entered = "" if stream["protects"] else "; it protects nothing before the next restore point"
         yield "streaming since", f"{_format_instant(stream['since'])}{entered}"
         yield "stream is behind", f"{stream['lag_seconds']:.1f} s"
-        yield (
-            "streamed",
-            f"{stream['commits']} commits in {stream['segments']} segments, {format_size(stream['uploaded'])}",
-        )
+        sizes = f"{format_size(stream['uploaded'])} instead of {format_size(stream['whole_pages'])} with whole pages"
+        yield "streamed", f"{stream['commits']} commits in {stream['segments']} segments, {sizes}"
     else:
         yield "not streaming", stream["reason"]
     if any((waits := stream["waits"]).values()):

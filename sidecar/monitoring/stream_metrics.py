@@ -23,6 +23,11 @@ _COUNTERS: Sequence[tuple[str, str, Callable[[StreamStatus], int]]] = (
     ("sidecar_stream_segments", "Segments published", lambda stream: stream.segments),
     ("sidecar_stream_uploaded_bytes", "Bytes of the segments published", lambda stream: stream.uploaded),
     (
+        "sidecar_stream_whole_pages_bytes",
+        "Bytes that the segments published would have with whole pages instead of what changed in them",
+        lambda stream: stream.whole_pages,
+    ),
+    (
         "sidecar_wait_failures",
         "Waits that ended without an answer that all is stored: cut, not streamed, timed out or hung up",
         lambda stream: stream.waits.failed,

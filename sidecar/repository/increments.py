@@ -13,7 +13,8 @@ from sidecar.concurrency import gathered
 from sidecar.errors import DamagedSegment, NotFound, PreconditionFailed, UnsupportedSegment
 from sidecar.log import log
 from sidecar.model import AtRestorePoint, IfAbsent, IfMatch, ObjectInfo, Origin, Position, Timestamp
-from sidecar.repository.format.increment import Segment, damaged, decode
+from sidecar.repository.format.increment import Segment, decode
+from sidecar.repository.format.records import damaged
 from sidecar.repository.history import Path, SegmentInfo, StreamInfo, trace
 from sidecar.repository.keys import (
     StreamName,

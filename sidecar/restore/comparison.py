@@ -6,7 +6,7 @@ commits were lost is certain where a page is as it was before, in the restore po
 """
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -96,12 +96,15 @@ class Comparison:
         self, local: Path, different: set[int], database: Database, newest: RestorePoint, history: History
     ) -> bool:
         """Whether one of the pages that differ from the end of the history is as it was earlier in it."""
-        async for images in self._recovery.images(history):
-            if await to_thread.run_sync(_has_any, local, images, different):
-                return True
         base = await self._recovery.stage_alone(newest, database)
         try:
-            return await to_thread.run_sync(_has_any_of_file, local, base, different)
+            if await to_thread.run_sync(_has_any_of_file, local, base, different):
+                return True
+            async with aclosing(self._recovery.images(history, base)) as earlier:
+                async for images in earlier:
+                    if await to_thread.run_sync(_has_any, local, images, different):
+                        return True
+            return False
         finally:
             base.unlink(missing_ok=True)
 

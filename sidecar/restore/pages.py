@@ -56,6 +56,13 @@ class Pages:
             self.drop_parts()
         self._wait(commit.images)
 
+    def image(self, page: int) -> Bytes | None:
+        """The page after the last complete commit; None where the file ends before it. Raises OSError."""
+        if page in self._waiting:
+            return self._waiting[page]
+        found = os.pread(self._file, self.size, (page - 1) * self.size)
+        return found if len(found) == self.size else None
+
     def finish(self, count: int) -> None:
         """Write everything, and truncate or extend the file to this many pages. Raises OSError."""
         self._write()

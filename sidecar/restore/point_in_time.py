@@ -178,17 +178,18 @@ class _Replay:
     def _take(self, segment: Segment) -> None:
         """Apply the commits that are part of the history and not in the file yet. Raises `DamagedSegment`."""
         clock = segment.header.clock
-        for commit in segment.commits:
-            if commit.number <= self._commit:
+        for record in segment.records:
+            if record.number <= self._commit:
                 continue
-            if commit.number > self._require_leg().upto:
+            if record.number > self._require_leg().upto:
                 return
-            follows = commit.number in {self._commit + 1, self._begun}
-            if not follows and not (commit.folded and segment.header.first <= self._commit + 1):
+            follows = record.number in {self._commit + 1, self._begun}
+            if not follows and not (record.folded and segment.header.first <= self._commit + 1):
                 raise DamagedSegment(f"commit {self._commit + 1} of {segment.header.stream} is missing")
-            if self._until is not None and commit.time > self._until:
+            if self._until is not None and record.time > self._until:
                 self._stop(End.INSTANT, "")
                 return
+            commit = record.commit(self._pages.image)
             self._pages.add(commit)
             self._begun = commit.number if commit.continued else 0
             if not commit.continued:

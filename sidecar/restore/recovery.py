@@ -4,7 +4,7 @@ A damaged segment costs only what follows it, never the restore point. A result 
 only the restore point is staged.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +87,12 @@ class Recovery:
         """Stage a restore point without its stream. Raises `DamagedRestorePoint` and what the store raises."""
         return (await self._reader.stage(point, database))[1]
 
-    def images(self, history: History) -> AsyncIterator[Mapping[int, Bytes]]:
-        """The pages that each commit of a history wrote, by their numbers. Raises `DamagedSegment`."""
-        return self._forward.images(history)
+    def images(self, history: History, file: Path) -> AsyncGenerator[Mapping[int, Bytes], None]:
+        """The pages that each commit of a history wrote, by their numbers. Raises `DamagedSegment`.
+
+        `file` has the state with which the history starts, and is unusable afterwards.
+        """
+        return self._forward.images(history, file)
 
     async def contains(self, recovered: Recovered, damaged: RestorePoint) -> bool:
         """Whether a state has everything that was in this damaged restore point, if its metadata still shows that."""

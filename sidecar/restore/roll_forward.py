@@ -4,13 +4,16 @@ The result is a new state, so SQLite checks it again, whatever was checked befor
 `PointInTime` writes.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from anyio import to_thread
+
 from sidecar.database import IntegrityCheck, YieldToApp
 from sidecar.errors import DamagedDatabase
+from sidecar.host import local_errors
 from sidecar.model import AtRestorePoint, Bytes, Origin, Position, RestorePoint
 from sidecar.repository import Restored
 from sidecar.repository.format.index import position_of
@@ -18,6 +21,7 @@ from sidecar.repository.history import Path as History
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
 from sidecar.restore.ahead import Ahead
+from sidecar.restore.pages import opened_pages
 from sidecar.restore.point_in_time import AHEAD, PointInTime, batches, fetch_all
 from sidecar.restore.reached import Reached, format_reached
 
@@ -124,13 +128,19 @@ class RollForward:
 
         return await PointInTime(fetch).apply(file, restored.point.database, history, until)
 
-    async def images(self, history: History) -> AsyncIterator[Mapping[int, Bytes]]:
-        """The pages that each commit of a history wrote, by their numbers, one segment after the other. Raises `DamagedSegment`."""
-        for leg in history.legs:
-            for info in leg.segments:
-                for commit in (await self._increments.read(info)).commits:
-                    if leg.after < commit.number <= leg.upto:
-                        yield commit.images
+    async def images(self, history: History, file: Path) -> AsyncGenerator[Mapping[int, Bytes], None]:
+        """The pages that each commit of a history wrote, by their numbers, one segment after the other.
+
+        `file` has the state with which the history starts, and is unusable afterwards. Raises `DamagedSegment`, `NoRoom`.
+        """
+        with local_errors(file), opened_pages(file) as pages:
+            for leg in history.legs:
+                for info in leg.segments:
+                    for record in (await self._increments.read(info)).records:
+                        if leg.after < record.number <= leg.upto:
+                            commit = await to_thread.run_sync(record.commit, pages.image)
+                            yield commit.images
+                            await to_thread.run_sync(pages.add, commit)
 
     async def _fetch(self, info: SegmentInfo) -> Bytes:
         return (await self._increments.store.get(info.key)).data

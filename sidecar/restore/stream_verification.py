@@ -51,7 +51,7 @@ async def verify_stream(increments: Increments, database: str, stream: StreamInf
             segment = await increments.read(info)
         except (DamagedSegment, UnsupportedSegment) as error:
             return _Read(info, problem=error.message)
-        return _Read(info, segment.digest, segment.header.prev, segment.commits[-1].continued)
+        return _Read(info, segment.digest, segment.header.prev, segment.records[-1].continued)
 
     results = await gathered(infos, read, at_once=AT_ONCE)
     return VerifiedStream(database, stream.name, len(infos), tuple(_problems(stream.name, results)))

@@ -51,6 +51,7 @@ _STREAM = (
     "commits",
     "segments",
     "uploaded",
+    "whole_pages",
     "confirmed",
     "pending_since",
     "wal_frames",

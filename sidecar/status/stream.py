@@ -46,6 +46,7 @@ class StreamStatus:
     commits: int = 0
     segments: int = 0
     uploaded: int = 0
+    whole_pages: int = 0  # what `uploaded` would be if segments had whole pages
     confirmed: int = 0  # the last commit of the current stream that is in the store
     pending_since: datetime | None = None
     wal_frames: int = 0

@@ -185,9 +185,13 @@ STREAMS = (
     Panel(
         "timeseries",
         "Bytes of segments, per hour",
-        "What the stream sends to the store, compressed. Restore points are counted separately.",
+        "What the stream sends to the store, compressed, and what that would be with whole pages instead of what changed in them. "
+        "Restore points are counted separately.",
         "bytes",
-        ((hourly("sidecar_stream_uploaded_bytes_total", "database"), "{{database}}"),),
+        (
+            (hourly("sidecar_stream_uploaded_bytes_total", "database"), "{{database}}"),
+            (hourly("sidecar_stream_whole_pages_bytes_total", "database"), "{{database}} with whole pages"),
+        ),
         (8, 8),
     ),
     Panel(

@@ -14,11 +14,10 @@ from urllib.request import urlopen
 import pytest
 import zstandard
 
-from tests.docs import DOCS
-from tests.docs.markdown import Page
 from tests.e2e.browser import Visitor, chromium, keep, visit
 from tests.e2e.machine import CALM_APP, Machine, notes, python_app, write_note
 from tests.e2e.streaming import HOLDING
+from tests.harness.documented import documented_reader
 from tests.harness.environment import clean_environment
 from tests.harness.eventually import eventually
 from tests.harness.sidecar_process import SidecarProcess
@@ -135,13 +134,10 @@ def test_a_stream_is_read_without_sidecar_as_the_page_says(shown: Shown, tmp_pat
     name, after = stream_of(shown.process)["name"], int(found["Metadata"]["commit"])
     assert found["Metadata"]["stream"] == name
     segments = [key for key in s3.keys(bucket, f"stream/app.db/{name}/") if int(key.rpartition("/")[2][:16]) > after]
-    (fence,) = [each for each in Page(DOCS / "streaming.md").fences if each.language == "python"]
-    reader: dict[str, Any] = {}
-    exec(fence.text, reader)  # noqa: S102 - our own documentation
     restored = tmp_path / "restored.db"
     with restored.open("wb") as target:
         zstandard.ZstdDecompressor().copy_stream(io.BytesIO(s3.get(bucket, point)), target, read_size=1 << 20)
-    reader["apply"](restored, [s3.get(bucket, key) for key in segments], after)
+    documented_reader()["apply"](restored, [s3.get(bucket, key) for key in segments], after)
     assert notes(restored) == ["in the restore point", "streamed", "streamed too"]
 
 

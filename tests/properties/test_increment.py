@@ -1,11 +1,7 @@
 """Segments under random commits: read back as written, folded and split without a difference to the database."""
 
-import hashlib
-import json
-import struct
 from collections.abc import Sequence
 
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +9,8 @@ from sidecar.model import AtRestorePoint, Commit, LogPosition, Position
 from sidecar.repository.format.folding import bytes_of, fold, split
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, decode, encode
 from sidecar.repository.keys import segment_key_of
+from tests.harness.documented import documented_reader
+from tests.harness.segments import commits_in, commits_of
 
 SIZE = 512
 Database = dict[int, bytes]
@@ -79,36 +77,19 @@ def test_a_segment_is_read_back(data: st.DataObject, commits: list[Commit]) -> N
     header = data.draw(headers(commits))
     written = encode(header, commits)
     segment = decode(written.data, "s")
-    assert (segment.header, segment.commits, segment.digest) == (header, tuple(commits), written.digest)
-
-
-def documented(data: bytes, prev: str) -> tuple[list[tuple[int, float, int, int, Database]], str, int]:
-    """The reader of the documentation, which knows nothing of sidecar."""
-    raw = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    assert raw[:8] == b"SIDEINC1"
-    assert raw[-40:-32] == b"\xff" * 8
-    assert hashlib.sha256(raw[12:-40]).digest() == raw[-32:], "damaged"
-    (n,) = struct.unpack_from("<I", raw, 8)
-    head = json.loads(raw[12 : 12 + n])
-    assert head["format"] == 1
-    assert head["prev"] == prev, "a gap, or of another stream"
-    at, size, commits = 12 + n, head["page_size"], []
-    while at < len(raw) - 40:
-        count, pages, number, time, _, flags = struct.unpack_from("<IIQQBB6x", raw, at)
-        numbers = struct.unpack_from(f"<{count}I", raw, at + 32)
-        at += 32 + 4 * count
-        images = {p: raw[at + i * size : at + i * size + size] for i, p in enumerate(numbers)}
-        commits.append((number, time, pages, flags, images))
-        at += count * size
-    return commits, raw[-32:].hex(), size
+    assert (segment.header, commits_of(segment), segment.digest) == (header, tuple(commits), written.digest)
 
 
 @given(st.data(), histories())
 def test_the_documented_reader_reads_it(data: st.DataObject, commits: list[Commit]) -> None:
     header = data.draw(headers(commits))
     written = encode(header, commits)
-    expected = [(each.number, each.time, each.pages, 0, each.images) for each in commits]
-    assert documented(written.data, header.prev) == (expected, written.digest, SIZE)
+    reader = documented_reader()
+    found, digest, size = reader["segment"](written.data, header.prev)
+    assert (digest, size) == (written.digest, SIZE)
+    for (number, time, pages, flags, stored, check), commit in zip(found, commits, strict=True):
+        assert (number, time, pages, flags) == (commit.number, commit.time / 1e6, commit.pages, 0)
+        assert reader["whole"](stored, check, {}) == commit.images
 
 
 @given(histories())
@@ -141,7 +122,7 @@ def test_split_commits_make_the_same_database(commits: list[Commit], limit: int)
         expected = before.last + (not before.commits[-1].continued) if before else first
         assert portion.first == expected
         header = SegmentHeader("a", "b", portion.first, portion.last, SIZE, "", "", 1, "", ClockAnchor(1, 1))
-        assert decode(encode(header, portion.commits).data, "s").commits == portion.commits
+        assert commits_in(encode(header, portion.commits).data) == portion.commits
 
 
 @given(histories(), st.integers(SIZE, 8 * SIZE))

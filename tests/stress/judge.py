@@ -13,6 +13,7 @@ from sidecar.database import default_driver
 from sidecar.errors import SidecarError
 from sidecar.model import Commit
 from sidecar.repository.format.increment import decode, first_prev
+from tests.harness.segments import commits_of
 from tests.stress.plan import TOTAL
 from tests.stress.recorder import page_size_of
 
@@ -126,7 +127,9 @@ class Judge:
                 self._wrong(f"{folder.name}: {path.name} does not follow commit {number}")
                 return
             prev, number = segment.digest, segment.header.last
-            yield from (commit for commit in segment.commits if commit.number > begun)
+            for commit in commits_of(segment):
+                if commit.number > begun:
+                    yield commit
 
     def _cuts(self, streams: list[Path], *, calm: bool, old: bool) -> None:
         """Cuts must have a reason: SQLite recovers only after deaths of the app, and only a follower that was down misses a reset.

@@ -54,6 +54,7 @@ DOCUMENTED = {
     "sidecar_stream_commits_total": "counter",
     "sidecar_stream_segments_total": "counter",
     "sidecar_stream_uploaded_bytes_total": "counter",
+    "sidecar_stream_whole_pages_bytes_total": "counter",
     "sidecar_stream_cuts_total": "counter",
     "sidecar_stream_oldest_segment_timestamp_seconds": "gauge",
     "sidecar_wait_waiters": "gauge",
@@ -94,7 +95,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     database.unprotected_since = START
     stream = database.stream
     stream.setting, stream.active, stream.pending_since = "on", True, START
-    stream.commits, stream.segments, stream.uploaded, stream.wal_frames = 7, 3, 500, 40
+    stream.commits, stream.segments, stream.uploaded, stream.whole_pages, stream.wal_frames = 7, 3, 500, 1500, 40
     stream.cuts["reset"] += 2
     stream.oldest = START
     stream.waits.waiting, stream.waits.failed = 4, 1
@@ -185,6 +186,7 @@ def test_streams_are_shown_where_they_are_asked_for() -> None:
     assert samples(families, "sidecar_stream_commits_total", database="app.db") == [7]
     assert samples(families, "sidecar_stream_segments_total", database="app.db") == [3]
     assert samples(families, "sidecar_stream_uploaded_bytes_total", database="app.db") == [500]
+    assert samples(families, "sidecar_stream_whole_pages_bytes_total", database="app.db") == [1500]
     assert samples(families, "sidecar_wal_frames", database="app.db") == [40]
     assert samples(families, "sidecar_stream_cuts_total", database="app.db", cause="reset") == [2]
     assert len(samples(families, "sidecar_stream_cuts_total", database="app.db")) == len(CutCause)

@@ -21,6 +21,7 @@ from sidecar.restore.point_in_time import PointInTime
 from sidecar.restore.reached import End, Reached
 from tests.fakes import START as NOW
 from tests.harness.recorded import START, STEP, Recorder, recorded
+from tests.harness.segments import commits_of
 
 pytestmark = pytest.mark.anyio
 
@@ -233,7 +234,7 @@ def forge(changed: dict[str, object], bytes_of: Callable[[bytes], bytes] = lambd
         header = replace(segment.header, **changed)  # type: ignore[arg-type]
         commits = [
             replace(each, images={page: bytes_of(bytes(image)) for page, image in each.images.items()})
-            for each in segment.commits
+            for each in commits_of(segment)
         ]
         bucket.objects[key] = encode(header, commits).data
 

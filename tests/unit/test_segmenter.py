@@ -10,6 +10,7 @@ from sidecar.database.wal import Batch, Captured, StreamCut
 from sidecar.model import LogPosition, ObjectInfo, Position
 from sidecar.repository.format.increment import decode, first_prev
 from sidecar.repository.keys import segment_of
+from tests.harness.segments import commits_in, commits_of
 
 STORE = datetime(2026, 11, 20, 14, 55, 3, tzinfo=UTC)
 MACHINE = STORE + timedelta(hours=1)
@@ -37,7 +38,7 @@ def times(segmenter: Segmenter, *commits: Captured) -> Sequence[int]:
     segmenter.add(batch(*commits))
     outgoing = segmenter.next()
     assert outgoing
-    return [commit.time for commit in decode(outgoing.data, outgoing.key).commits]
+    return [commit.time for commit in commits_in(outgoing.data)]
 
 
 def test_a_segment_says_what_it_holds_and_continues_the_one_before() -> None:
@@ -55,7 +56,7 @@ def test_a_segment_says_what_it_holds_and_continues_the_one_before() -> None:
     assert (one.header.prev, two.header.prev) == (first_prev(NAME), one.digest)
     assert (one.header.first, one.header.last, two.header.first, two.header.last) == (1, 2, 3, 3)
     assert (one.header.after, one.header.log, one.header.page_size) == (Position("before", 3), END, 512)
-    assert [commit.time for commit in one.commits] == [
+    assert [commit.time for commit in commits_of(one)] == [
         round(STORE.timestamp() * 1e6) + each for each in (500_000, 1_000_000)
     ]
     known = segment_of(ObjectInfo(second.key, 1, "", STORE))
@@ -70,7 +71,7 @@ def test_a_segment_with_much_in_it_is_folded() -> None:
     segmenter.add(batch(*many))
     outgoing = segmenter.next()
     assert outgoing
-    (commit,) = decode(outgoing.data, outgoing.key).commits
+    (commit,) = commits_in(outgoing.data)
     assert (commit.folded, commit.number, len(commit.images)) == (True, len(many), 7)
     assert commit.images[many[-1].number % 7 or 7] is not None
     assert bytes(commit.images[(len(many) - 1) % 7 + 1]) == bytes(many[-1].images[(len(many) - 1) % 7 + 1])
@@ -82,7 +83,7 @@ def test_what_the_follower_folded_stays_folded() -> None:
     outgoing = segmenter.next()
     assert outgoing
     segment = decode(outgoing.data, outgoing.key)
-    assert (segment.header.first, segment.header.last, segment.commits[0].folded) == (1, 5, True)
+    assert (segment.header.first, segment.header.last, segment.records[0].folded) == (1, 5, True)
 
 
 def test_time_is_corrected_by_replies_and_never_goes_back() -> None:
@@ -125,7 +126,9 @@ def test_a_giant_transaction_goes_over_several_segments() -> None:
     assert [each.key for each in parts] == sorted({each.key for each in parts})
     digests = [first_prev(NAME), *(each.digest for each in segments)]
     assert [each.header.prev for each in segments] == digests[:-1]
-    pages = {number for each in segments for commit in each.commits if commit.number == 2 for number in commit.images}
+    pages = {
+        number for each in segments for commit in commits_of(each) if commit.number == 2 for number in commit.images
+    }
     assert pages == set(range(1, 11))
 
 

@@ -48,6 +48,7 @@ def stream_in(stream: StreamStatus) -> None:
     stream.setting, stream.reason, stream.active, stream.protects = "on", "", True, True
     stream.name, stream.since = "20261120T145505.000Z-0000000007-m1", AT + timedelta(seconds=2)
     stream.commits, stream.segments, stream.uploaded, stream.confirmed, stream.wal_frames = 12, 5, 900, 11, 40
+    stream.whole_pages = 2700
     stream.pending_since = AT + timedelta(minutes=9, seconds=59)
     stream.waits.waiting, stream.waits.failed = 2, 1
     stream.waits.seconds.observe(0.25)

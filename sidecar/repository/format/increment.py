@@ -4,26 +4,21 @@ One zstd frame, with content size and checksum, of:
 
     SIDEINC1 | u32 length | header, JSON of that length | one record for each commit | 8 bytes 0xff | SHA-256
 
-    record: u32 n | u32 pages of the database afterwards | u64 number | u64 microseconds since the epoch, store's clock
-            u8 encoding | u8 flags | 6 bytes 0 | n page numbers, u32, ascending | n page images
-
-All integers are little-endian. Flag 1 (continued): the transaction continues in the next segment, under the same number.
-Flag 2 (folded): the record stands for all commits after the previous record up to `number`. Encoding 0: raw page images.
-The SHA-256 covers header and records. `prev` in the header is that of the previous segment, in hex; in the first segment
+All integers are little-endian; `records` describes a record. The SHA-256 covers header and records. `prev` in the header is that of the previous segment, in hex; in the first segment
 it is the SHA-256 of the stream's name.
 """
 
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import zstandard
 
-from sidecar.errors import DamagedSegment, UnsupportedSegment
 from sidecar.lease import origin_in
 from sidecar.model import Commit, LogPosition, Origin
+from sidecar.repository.format.records import Record, damaged, decode_records, encode_record, unsupported, whole
 
 FORMAT_VERSION = 1
 LEVEL = 3
@@ -31,14 +26,11 @@ MAXIMUM = 64 << 20  # bytes of page images in a segment that a reader accepts; a
 
 _MAGIC = b"SIDEINC"
 _START = struct.Struct("<8sI")
-_RECORD = struct.Struct("<IIQQBB6s")
 _END = b"\xff" * 8
 _DIGEST_SIZE = 32
 _TRAILER = len(_END) + _DIGEST_SIZE
 _SMALLEST_PAGE, _LARGEST_PAGE = 512, 65536  # https://sqlite.org/fileformat2.html#page_size
 _LARGEST_RAW = 2 * MAXIMUM  # header, records and page numbers included
-_RAW_ENCODING = 0
-_CONTINUED, _FOLDED = 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,7 @@ class Segment:
     """A decoded segment. `digest` is its SHA-256 in hex."""
 
     header: SegmentHeader
-    commits: tuple[Commit, ...]
+    records: tuple[Record, ...]
     digest: str
 
 
@@ -97,15 +89,20 @@ def first_prev(stream: str) -> str:
 
 
 def encode(header: SegmentHeader, commits: Sequence[Commit], level: int = LEVEL) -> EncodedSegment:
+    """The bytes of a segment with whole images. Raises what `encode_records` raises."""
+    return encode_records(header, tuple(map(whole, commits)), level)
+
+
+def encode_records(header: SegmentHeader, records: Sequence[Record], level: int = LEVEL) -> EncodedSegment:
     """The bytes of a segment. Raises ValueError if the commits do not match the header or exceed `MAXIMUM`."""
-    if problem := _problem(header, commits):
+    if problem := _problem(header, records):
         raise ValueError(problem)
-    if (size := sum(len(each.images) for each in commits) * header.page_size) > MAXIMUM:
+    if (size := sum(each.count for each in records) * header.page_size) > MAXIMUM:
         raise ValueError(f"{size} bytes of pages are too many for one segment")
     if not _is_page_size(header.page_size):
         raise ValueError(f"{header.page_size} is not an SQLite page size")
     head = json.dumps(_encode_header(header), separators=(",", ":")).encode()
-    parts = [head, *(part for commit in commits for part in _encode_commit(commit, header.page_size))]
+    parts = [head, *(part for record in records for part in encode_record(record, header.page_size))]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -124,32 +121,20 @@ def decode(data: bytes, name: str) -> Segment:
     if magic[: len(_MAGIC)] != _MAGIC:
         raise damaged(name, "it is not a segment of sidecar")
     if magic != b"%s%d" % (_MAGIC, FORMAT_VERSION):
-        raise _unsupported(name, f"begins with {magic.decode('latin-1')!r}")
+        raise unsupported(name, f"begins with {magic.decode('latin-1')!r}")
     digest = hashlib.sha256(memoryview(raw)[_START.size : -_TRAILER]).digest()
     if raw[-_TRAILER:-_DIGEST_SIZE] != _END or digest != raw[-_DIGEST_SIZE:]:
         raise damaged(name, "its SHA-256 is not the one at its end")
     header = _decode_header(raw[_START.size : _START.size + length], name)
     if not _is_page_size(header.page_size):
         raise damaged(name, f"{header.page_size} is not an SQLite page size")
-    commits = tuple(_decode_commits(raw, _START.size + length, header.page_size, name))
-    if problem := _problem(header, commits):
+    records = tuple(decode_records(raw, _START.size + length, len(raw) - _TRAILER, header.page_size, name))
+    if problem := _problem(header, records):
         raise damaged(name, problem)
-    return Segment(header, commits, digest.hex())
+    return Segment(header, records, digest.hex())
 
 
-def damaged(name: str, reason: str) -> DamagedSegment:
-    """The error for a segment that differs from what was published, or is stored under the wrong key."""
-    return DamagedSegment(f"segment {name} is damaged: {reason}", "nothing after it in its stream can be restored")
-
-
-def _unsupported(name: str, what: str) -> UnsupportedSegment:
-    return UnsupportedSegment(
-        f"segment {name} {what}, but this sidecar reads format {FORMAT_VERSION}",
-        "a newer version of sidecar wrote it: use that version or a newer one",
-    )
-
-
-def _problem(header: SegmentHeader, commits: Sequence[Commit]) -> str:
+def _problem(header: SegmentHeader, commits: Sequence[Record]) -> str:
     """Why these commits do not match the header, or an empty string."""
     if not commits or not 1 <= header.first <= header.last or commits[-1].number != header.last:
         return f"it does not hold commits {header.first} to {header.last}"
@@ -195,7 +180,7 @@ def _decode_header(data: bytes, name: str) -> SegmentHeader:
         head = json.loads(data)
         version = int(head["format"])
         if version > FORMAT_VERSION:
-            raise _unsupported(name, f"has format {version}")
+            raise unsupported(name, f"has format {version}")
         log, clock = head["log"], head["clock"]
         return SegmentHeader(
             database=str(head["database"]),
@@ -220,38 +205,6 @@ def _decode_header(data: bytes, name: str) -> SegmentHeader:
 def _decode_log(value: dict[str, object]) -> LogPosition:
     first, second = map(int, list(value["checksum"]))  # type: ignore[call-overload]
     return LogPosition(bytes.fromhex(str(value["salts"])), int(str(value["frame"])), (first, second))
-
-
-def _encode_commit(commit: Commit, page_size: int) -> Iterator[bytes]:
-    numbers = sorted(commit.images)
-    flags = _CONTINUED * commit.continued | _FOLDED * commit.folded
-    yield _RECORD.pack(len(numbers), commit.pages, commit.number, commit.time, _RAW_ENCODING, flags, b"")
-    yield struct.pack(f"<{len(numbers)}I", *numbers)
-    for number in numbers:
-        image = commit.images[number]
-        if number < 1 or len(image) != page_size:
-            raise ValueError(f"page {number} of commit {commit.number} has {len(image)} bytes, not {page_size}")
-        yield bytes(image)
-
-
-def _decode_commits(raw: bytes, at: int, page_size: int, name: str) -> Iterator[Commit]:
-    end = len(raw) - _TRAILER
-    while at < end:
-        if end - at < _RECORD.size:
-            raise damaged(name, "a record is truncated")
-        count, pages, number, time, encoding, flags, rest = _RECORD.unpack_from(raw, at)
-        if encoding != _RAW_ENCODING or flags & ~(_CONTINUED | _FOLDED) or any(rest):
-            raise _unsupported(name, f"has a commit with encoding {encoding} and flags {flags}")
-        at += _RECORD.size
-        images = at + 4 * count
-        if end - images < count * page_size:
-            raise damaged(name, "a record is truncated")
-        numbers = struct.unpack_from(f"<{count}I", raw, at)
-        if any(low >= high for low, high in zip((0, *numbers), numbers, strict=False)):
-            raise damaged(name, f"the page numbers of commit {number} do not ascend")
-        at = images + count * page_size
-        found = {page: raw[images + i * page_size : images + (i + 1) * page_size] for i, page in enumerate(numbers)}
-        yield Commit(number, time, pages, found, folded=bool(flags & _FOLDED), continued=bool(flags & _CONTINUED))
 
 
 def _decompress(data: bytes, name: str) -> bytes:
