@@ -21,7 +21,7 @@ from sidecar.restore.point_in_time import PointInTime
 from sidecar.restore.reached import End, Reached
 from tests.fakes import START as NOW
 from tests.harness.recorded import START, STEP, Recorder, recorded
-from tests.harness.segments import commits_of
+from tests.harness.segments import commits_of, encoded_differences
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +32,10 @@ SECOND = str(StreamName(Timestamp("20261120T150000.000Z"), 8, "web 2"))
 
 
 class Bucket:
-    """Segments by key. `fetch` is what reads them; `held` is what it gets instead of an object."""
+    """Segments by key, on request with what changed in pages. `fetch` is what reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, differences: bool = False) -> None:
+        self._differences = differences
         self.objects: dict[str, bytes] = {}
         self.fetched: list[str] = []
 
@@ -57,16 +58,23 @@ class Bucket:
     ) -> StreamInfo:
         """Publish each group as a segment, or as several if it is large. The machine's clock is `ahead` microseconds."""
         prev, first, infos, continued = first_prev(name), groups[0][0].number, [], True
+        before, pending = dict[int, Bytes](), dict[int, Bytes]()
         for portion in [each for group in groups for each in split(group, 0, limit)]:
             begin = first + (not continued)
             first, continued = portion.last, portion.commits[-1].continued
             clock = ClockAnchor(START, START + ahead)
             header = SegmentHeader(NAME, name, begin, portion.last, page_size, prev, "web 1", 7, "3.53.4", clock, after)
-            encoded = encode(header, portion.commits)
-            prev = encoded.digest
+            data = encode(header, portion.commits).data
+            if self._differences:
+                data = encoded_differences(header, portion.commits, before)
+            for commit in portion.commits:
+                pending.update(commit.images)
+                if not commit.continued:
+                    before, pending = before | pending, {}
+            prev = decode(data, "s").digest
             key = segment_key_of(NAME, name, begin, portion.last, portion.time)
-            self.objects[key] = encoded.data
-            info = segment_of(ObjectInfo(key, len(encoded.data), "etag", NOW))
+            self.objects[key] = data
+            info = segment_of(ObjectInfo(key, len(data), "etag", NOW))
             assert info
             infos.append(info)
         parsed = StreamName.of(name)
@@ -121,15 +129,16 @@ def at(number: int) -> int:
 
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 @pytest.mark.parametrize("auto_vacuum", [0, 1, 2])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(4))
 async def test_every_instant_has_exactly_the_commits_until_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_size: int, auto_vacuum: int, seed: int
 ) -> None:
-    """Byte for byte, at the instant of each commit and just before it, however they are cut into segments and streams."""
+    """Byte for byte, at the instant of each commit and just before it, however they are cut into segments and streams, with
+    whole pages or what changed in them."""
     chance = random.Random(f"{page_size} {auto_vacuum} {seed}")
     monkeypatch.setattr(pages, "WINDOW", chance.choice([page_size, 40_000, 1 << 24]))
     monkeypatch.setattr(point_in_time, "AHEAD", chance.choice([1, 3000, 1 << 22]))
-    bucket, file = Bucket(), tmp_path / "restored.db"
+    bucket, file = Bucket(differences=seed % 2 == 0), tmp_path / "restored.db"
     with recorded(tmp_path / "live.db", page_size, auto_vacuum) as recorder:
         recorder.wander(chance, 24)
     cut, more = chance.randrange(1, 24), chance.randrange(0, 3)
