@@ -7,21 +7,23 @@ PART = 1 << 20  # bytes: what a restore point has a digest of
 
 
 class Changed:
-    """The number of the last commit that wrote each part of the file: eight bytes for each MiB.
+    """The number of the last commit that wrote each part of the file: eight bytes for each MiB, whatever is written.
 
     A commit also writes what it cuts off: that may belong to the database again later without being written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, part: int = PART) -> None:
+        """`part` is the size of a part in bytes."""
+        self._part = part
         self._last = array("Q")
         self._size = 0
         self._anything = 0
 
     def add(self, number: int, count: int, pages: Iterable[int], page_size: int) -> None:
         """Commit `number` wrote these pages, and left a database of `count` pages."""
-        parts, size = {(page - 1) * page_size // PART for page in pages}, count * page_size
+        parts, size = {(page - 1) * page_size // self._part for page in pages}, count * page_size
         if size < self._size:
-            parts.update(range(size // PART, -(-self._size // PART)))
+            parts.update(range(size // self._part, -(-self._size // self._part)))
         self._size = size
         missing = max(parts, default=-1) + 1 - len(self._last)
         if missing > 0:

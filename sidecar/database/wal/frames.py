@@ -18,6 +18,7 @@ FRAME_HEADER = 24
 _AT_ONCE = 1 << 20  # bytes
 _SALTS = slice(16, 24)
 _HEADER = struct.Struct(">II8sII")  # page, size of the database if it is a commit, salts, checksum
+_SALTS_IN_FRAME = slice(8, 16)
 NO_SUM = bytes(16)
 
 
@@ -75,6 +76,20 @@ def pages_of(file: int, index: WalIndex, after: int) -> set[int]:
     """The numbers of the pages in the frames after `after`, without reading the pages."""
     headers = (header_of(file, frame, index.page_size) for frame in range(after + 1, index.frame + 1))
     return {int.from_bytes(header[:4], "big") for header in headers}
+
+
+def newest(file: int, index: WalIndex, after: int) -> dict[int, int]:
+    """The last committed frame of each page in the frames after `after`, without reading the pages.
+
+    Raises `StreamCut` if they are not frames of the generation that `index` names.
+    """
+    found: dict[int, int] = {}
+    for frame in range(after + 1, index.frame + 1):
+        header = header_of(file, frame, index.page_size)
+        if len(header) != FRAME_HEADER or (header[_SALTS_IN_FRAME] != index.salts and header[8:] != NO_SUM):
+            raise StreamCut(CutCause.MISMATCH, f"frame {frame} of the log is of another generation")
+        found[int.from_bytes(header[:4], "big")] = frame
+    return found
 
 
 def read(file: int, index: WalIndex, after: int, *, fold: bool) -> Found:

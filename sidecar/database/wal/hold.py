@@ -102,6 +102,7 @@ class Hold:
         if _patiently(self.hands.index).salts != now.salts:
             raise StreamCut(CutCause.RESET, "the log was reset while it was read again")
         self._begin_at(now, log.frame, log.checksum)
+        self.changed.anything(self.commits)  # an earlier follower has captured those
         self.watch.require_files()
         self.keep(Mark(now, last), found)
 
