@@ -8,7 +8,7 @@ our descriptors of the removed log. From then on the file may be replaced, and m
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sidecar.database.wal import frames
@@ -20,6 +20,7 @@ from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.rest import is_same
 
 _RACY = 1.0  # seconds: a later write within the same tick of the file system's clock would leave the same stamps
+_LATER = 1.0  # seconds: far more than such a tick
 _COMPARED, _LATEST = 64, 1000  # pages, of so many frames
 
 
@@ -36,10 +37,19 @@ class Absence:
         try:
             if not is_same(path, self.stamps):
                 return False
+            if not self.pages:
+                return True
             with borrowed(path) as file:
                 return self.is_in(file)
         except OSError:
             return False
+
+    def settled(self, path: Path) -> "Absence":
+        """The same without the pages, if the file still has them and no later write can leave the same stamps."""
+        latest = max(self.stamps.written, self.stamps.changed) / 1e9
+        if not self.pages or time.time() - latest < _LATER or not self.is_same(path):
+            return self
+        return replace(self, pages={})
 
     def is_in(self, file: int) -> bool:
         """Whether a file has these pages. Raises OSError."""

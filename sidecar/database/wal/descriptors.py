@@ -13,16 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.database.driver import OPENING
-from sidecar.database.wal.locks import is_locked, is_locked_by_any, share_of_file, unlock_of_file
+from sidecar.database.wal.locks import asking, is_locked, is_locked_by_any, share_of_file, unlock_of_file
 from sidecar.database.wal.pin import Pin
 
-SUFFIXES = ("-wal", "-shm")
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
 _SHARED_FIRST, _SHARED_BYTES = 0x40000000, 512
 _READERS, _READERS_BYTES = 0x40000002, 510  # an exclusive lock takes the byte before them, too
 # Of -shm: who checkpoints, who copies, and who uses it at all (https://sqlite.org/walformat.html#wal_locks).
 _CHECKPOINTER, _BACKFILLER, _ATTACHED = 121, 123, 128
 Inode = tuple[int, int]  # device and number
+
+# Of a descriptor of a database, or of its -shm. These are asked all the time, of every database.
+is_wanted = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=True, alone=True)
+_is_open = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=True)
+_is_open_elsewhere = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=False)
+_is_checkpointed = asking(_CHECKPOINTER, 1, anybody=False)
 
 _own: set[int] = set()
 _kept: list[tuple[Inode | None, Sequence[int]]] = []  # the database, and descriptors of its files
@@ -45,7 +50,11 @@ class Stamps:
     @classmethod
     def of(cls, path: Path) -> "Stamps":
         """Raises OSError."""
-        status = os.stat(path)
+        return cls.in_status(os.stat(path))
+
+    @classmethod
+    def in_status(cls, status: os.stat_result) -> "Stamps":
+        """Those of a file whose stat(2) this is."""
         return cls((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -86,12 +95,18 @@ class Descriptors:
 
     def in_place(self, path: Path) -> Stamps | None:
         """The stamps of the database, if the three names still lead to these files."""
+        status = self.status(path)
+        return Stamps.in_status(status) if status else None
+
+    def status(self, path: Path) -> os.stat_result | None:
+        """The stat(2) of the database, if the three names still lead to these files."""
+        name = str(path)
         try:
-            stamps = Stamps.of(path)
-            others = tuple(_inode(f"{path}{suffix}") for suffix in SUFFIXES)
+            database, wal, shm = os.stat(name), os.stat(f"{name}-wal"), os.stat(f"{name}-shm")
         except OSError:
             return None
-        return stamps if (stamps.inode, *others) == self.inodes else None
+        found = ((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino), (shm.st_dev, shm.st_ino))
+        return database if found == self.inodes else None
 
     def others(self) -> bool:
         """Whether another process has a connection to the database."""
@@ -99,11 +114,11 @@ class Descriptors:
 
     def anybody(self) -> bool:
         """Whether anybody has, our own connections among them."""
-        return is_locked_by_any(self.database, _SHARED_FIRST, _SHARED_BYTES)
+        return _is_open(self.database)
 
     def checkpointing(self) -> bool:
         """Whether another process checkpoints, or waits in a checkpoint until readers have gone."""
-        return is_locked(self.shm, _CHECKPOINTER, 1)
+        return _is_checkpointed(self.shm)
 
     def backfilling(self) -> bool:
         """Whether another process copies the log into the database at this moment, with readers of that alone kept out."""
@@ -111,7 +126,7 @@ class Descriptors:
 
     def wanted(self) -> bool:
         """Whether another connection has locked the database exclusively, or waits to do so."""
-        return is_locked_by_any(self.database, _SHARED_FIRST, _SHARED_BYTES, alone=True)
+        return is_wanted(self.database)
 
     def attached(self) -> bool:
         """Whether anybody uses this very shared memory, whatever its name leads to by now."""
@@ -184,7 +199,7 @@ def opened(path: Path) -> Iterator[int]:
 
 def is_used_by_others(file: int) -> bool:
     """Whether another process has a connection to the database that this is a descriptor of."""
-    return is_locked(file, _SHARED_FIRST, _SHARED_BYTES)
+    return _is_open_elsewhere(file)
 
 
 def is_exclusive(file: int) -> bool:

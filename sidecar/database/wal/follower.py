@@ -8,6 +8,7 @@ from pathlib import Path
 from sidecar.database.driver import Driver
 from sidecar.database.wal.absence import Absence, depart, is_back, leave, require_unlocked
 from sidecar.database.wal.backlog import Backlog, Captured
+from sidecar.database.wal.calm import Calm, Closed, Parked
 from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Stamps
@@ -36,6 +37,7 @@ class Follower:
         self._hold: Hold | None = None
         self.away: Absence | None = None  # while we have it closed for want of others: the database as we left it
         self._alone_since: float | None = None
+        self._calm: Calm | None = None  # while there is nothing to do
         self.staying = 0  # how many need the database to be open
         self.failed = False
         self._seen, self._checked = b"", time.monotonic()
@@ -92,21 +94,19 @@ class Follower:
         return list(self.backlog.take().commits)
 
     def is_quiet(self, now: float) -> bool:
-        """Whether nothing can have happened that a look must see, at the monotonic time `now`; costs a system call.
+        """Whether nothing can have happened that a look must see, at the monotonic time `now`; costs two system calls.
 
         Who has the database open, and whether its files are in place, is looked at once a second, which costs six more.
         """
-        hold = self._hold
-        if hold is None or not hold.parked or self.away or self._alone_since is not None:
-            return False
-        if hold.hands.look() != self._seen or hold.hands.files.wanted():
+        calm = self._calm
+        if calm is None or calm.is_over():
             return False
         if now - self._checked < _BETWEEN_STATS:
             return True
-        if hold.watch.is_undisturbed and not self.is_alone():
-            self._checked = now
-            return True
-        return False
+        if self.away or not self.hold.watch.is_undisturbed or self.is_alone():
+            return False
+        self._checked = now
+        return True
 
     def look(self, *, thorough: bool = False) -> bool:
         """Capture what was committed, and tend the log; costs little when nothing happened. Raises `StreamCut`.
@@ -115,6 +115,7 @@ class Follower:
 
         A `thorough` look also sees at once, and not within a second, that a file was replaced.
         """
+        self._calm = None
         with _ending(self):
             try:
                 if self.away is None or self._return(self.away):
@@ -126,6 +127,7 @@ class Follower:
 
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
+        self._calm = None
         with _ending(self):
             if self.away is None or self._return(self.away):
                 self._attend(self.hold.hop)
@@ -147,7 +149,7 @@ class Follower:
 
     def close(self) -> None:
         """End, and close everything. After a cut nothing is written, nor deleted."""
-        self.away = None
+        self.away = self._calm = None
         if self._hold:
             self._hold.hands.close(tidy=not self.failed)
 
@@ -164,6 +166,7 @@ class Follower:
         if hold.parked and hold.hands.files.checkpointing():
             hold.hop()  # it may wait for us, who only believe to be in nobody's way
         elif hold.parked and raw == self._seen and self._alone_since is None:
+            self._calm = Parked.of(hold.hands.files, raw)
             return
         self._seen = raw
         if hold.aside:
@@ -187,6 +190,8 @@ class Follower:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
         with self.habit.noting():
             if not is_back(self.path, left) and not self.staying:
+                self.away, self._checked = left.settled(self.path), time.monotonic()
+                self._calm = Closed.of(self.path)
                 return False
             self._reopen(left)
         self.habit.returned()

@@ -63,8 +63,11 @@ class Watch:
     def is_undisturbed(self) -> bool:
         """Whether the files of a parked database are as they were when its read transaction began, and nobody checkpoints."""
         files, pinned = self._hands.files, self._pinned
-        stamps = files.in_place(self._hands.path)
-        return bool(stamps and pinned and stamps.essence == pinned.essence) and not files.checkpointing()
+        status = files.status(self._hands.path)
+        if status is None or pinned is None:
+            return False
+        now = files.inodes[0], status.st_size, status.st_mtime_ns
+        return now == pinned.essence and not files.checkpointing()
 
     def pin(self) -> None:
         """A read transaction was begun. Where it reads the database alone, nothing can be copied there before it ends."""

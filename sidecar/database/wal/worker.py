@@ -49,23 +49,35 @@ class Track:
         """Look once. A cut closes the database."""
 
         thorough, self.touched = thorough or self.touched, False
+        self.tried = now
+        if not thorough and self._is_quiet(now):
+            self.looked, self.due = now, _next(now, EVERY_EAGER if self._is_eager(now) else EVERY_PARKED)
+            return
 
         def look() -> None:  # neither at a cut nor while the database is locked, all that was committed is captured
-            if (not thorough and self.follower.is_quiet(now)) or self.follower.look(thorough=thorough):
+            if self.follower.look(thorough=thorough):
                 self.looked = now
 
-        self.tried = now
         with suppress(StreamCut):
             self.attempt(look)
             self._warn()
         every = EVERY_PARKED if self.follower.parked else EVERY
         if self.follower.hold.aside:
             every = EVERY_ASIDE
-        if self.looked < now or (self.follower.away and now < self.eager_until):
+        if self.looked < now or self._is_eager(now):
             every = EVERY_EAGER
-        self.due = (now // every + 1) * every  # at the same times for all databases, so that the thread wakes up rarely
+        self.due = _next(now, every)
         if self.has_news:
             self.on_news()
+
+    def _is_quiet(self, now: float) -> bool:
+        try:
+            return self.follower.is_quiet(now)
+        except Exception:  # noqa: BLE001 - the look that follows meets it as well, and ends the stream
+            return False
+
+    def _is_eager(self, now: float) -> bool:
+        return now < self.eager_until and self.follower.away is not None
 
     def attempt(self, work: Callable[[], object]) -> None:
         """Do something with the follower. Raises `NotNow`; any other failure is a cut, which ends the capture."""
@@ -94,6 +106,11 @@ class Track:
                 path=str(self.path),
                 hint="the app's SQLite writes a WAL that it cannot recover after a crash: 3.40 and older do after ROLLBACK TO; use a newer one",
             )
+
+
+def _next(now: float, every: float) -> float:
+    """The time of the next look: the same for all databases, so that the thread wakes up rarely."""
+    return (now // every + 1) * every
 
 
 class Worker:

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, Limits, absence
+from sidecar.database.wal import CutCause, Follower, Limits, Stamps, absence
+from sidecar.database.wal.absence import Absence
 from sidecar.database.wal.habit import Habit
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
@@ -85,6 +87,59 @@ def test_a_killed_app_is_as_good_as_a_closed_one(tmp_path: Path) -> None:
     commits += follower.poll()
     assert len(commits) == 2
     follower.close()
+
+
+def test_a_closed_database_is_looked_at_by_one_system_call_and_thoroughly_once_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = left(path, app)
+        now = time.monotonic()
+        assert follower.look()
+        assert follower.is_quiet(now)
+        assert not follower.is_quiet(now + 1.5), "another file may be in its place"
+        app.open()
+        app.run(INSERT)
+        assert not follower.is_quiet(now)
+        assert len(follower.poll()) == 1
+        follower.close()
+
+
+def test_looks_at_a_closed_database_do_not_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would wake the follower as an app's does, and so be the cause of the next one."""
+
+    def opened(path: Path) -> None:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(absence, "_LATER", 0.0)
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = left(path, app)
+        assert follower.look()
+        monkeypatch.setattr(absence, "borrowed", opened)
+        assert follower.look(thorough=True)
+        assert follower.away
+        monkeypatch.undo()
+        app.open()
+        app.run(INSERT)
+        assert len(follower.poll()) == 1
+        follower.close()
+
+
+def test_pages_are_compared_until_no_write_can_leave_the_same_stamps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "app.db"
+    path.write_bytes(b"1" * 4096)
+    same, other = (Absence(Stamps.of(path), {1: byte * 4096}) for byte in (b"1", b"2"))
+    assert same.settled(path) == same, "a write within the same tick of the clock"
+    assert same.is_same(path)
+    assert not other.is_same(path)
+    monkeypatch.setattr(absence, "_LATER", 0.0)
+    assert same.settled(path) == Absence(same.stamps, {}, same.since)
+    assert other.settled(path) == other
+    assert not other.is_same(path)
 
 
 def _rename(path: Path, other: Path) -> None:
