@@ -19,7 +19,10 @@ def until_next_look(now: float, used: float) -> float:
 
 
 class Pace:
-    """One turn per interval for all databases of a daemon, in the order of their requests."""
+    """One turn per interval for all databases of a daemon, in the order of their requests.
+
+    A turn that came late does not delay the next one: who committed just after it would wait for both.
+    """
 
     def __init__(self, interval: float, clock: Clock) -> None:
         """`interval` is in seconds."""
@@ -31,10 +34,12 @@ class Pace:
     async def turn(self) -> None:
         """Wait for a turn."""
         async with self._waiting:
-            wait = self._next - self._clock.monotonic()
-            if wait > 0:
-                await self._clock.sleep(wait)
-            self._next = self._clock.monotonic() + self._interval
+            now = self._clock.monotonic()
+            if self._next > now:
+                await self._clock.sleep(self._next - now)
+            elif now - self._next >= self._interval:
+                self._next = now  # nobody wanted a turn, or a request took long
+            self._next += self._interval
 
 
 class Cuts:

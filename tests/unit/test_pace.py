@@ -37,6 +37,24 @@ async def test_who_was_idle_does_not_wait() -> None:
     assert clock.monotonic() == before
 
 
+async def test_a_late_turn_does_not_delay_the_next_one() -> None:
+    """Else a commit just after it would wait for the delay and a whole interval."""
+    clock = FakeClock()
+    pace = Pace(1.0, clock)
+    await pace.turn()
+    clock.advance(1.3)
+    await pace.turn()
+    assert clock.monotonic() == 1.3
+    await pace.turn()
+    assert clock.monotonic() == 2.0
+    clock.advance(2.9)  # two turns were missed, and are not made up for
+    turns = []
+    for _ in range(3):
+        await pace.turn()
+        turns.append(round(clock.monotonic(), 6))
+    assert turns == [4.9, 5.9, 6.9]
+
+
 def test_new_streams_begin_at_most_once_a_minute() -> None:
     cuts = Cuts(300.0)
     cuts.began(0.0)
