@@ -16,7 +16,7 @@ from sidecar.repository.keys import segment_key_of
 FOLDED_BEYOND = (
     1 << 20
 )  # bytes of page images in a segment that are folded beyond this, which is still exact to the second
-DRIFT = 2_000_000  # microseconds; the store's clock has a resolution of a second
+DRIFT = 2_000_000  # microseconds by which the estimate may be ahead of a reply: its time is truncated to the second
 MICROSECONDS = 1_000_000
 
 
@@ -27,8 +27,9 @@ def _microseconds(instant: datetime) -> int:
 class StoreTime:
     """The store's clock between its replies, extrapolated with the monotonic clock. It never goes back.
 
-    If the machine was suspended or its monotonic clock drifts, the next reply that is off by more than two seconds corrects
-    it.
+    S3 truncates the time of a reply to the second, so at that moment the store's clock shows that time or up to a second
+    more. The latest of these lower bounds is the estimate, which every reply can only bring closer. If the machine was
+    suspended, or a clock was set, the next reply that is off by more than two seconds corrects it.
     """
 
     def __init__(self, store: datetime, machine: datetime, monotonic: float) -> None:
@@ -44,7 +45,8 @@ class StoreTime:
 
     def correct(self, store: datetime, machine: datetime, monotonic: float) -> None:
         """Take the time of a reply, by the three clocks, into account."""
-        if abs(_microseconds(store) - self._at(monotonic)) > DRIFT:
+        ahead = _microseconds(store) - self._at(monotonic)
+        if ahead > 0 or ahead < -DRIFT:
             self.anchor, self._monotonic = ClockAnchor(_microseconds(store), _microseconds(machine)), monotonic
 
     def _at(self, monotonic: float) -> int:

@@ -87,17 +87,23 @@ def test_what_the_follower_folded_stays_folded() -> None:
 
 
 def test_time_is_corrected_by_replies_and_never_goes_back() -> None:
-    """A machine that slept is put right by the next reply; a store whose clock is set back does not turn time around."""
+    """A machine that slept is put right by the next reply; a store whose clock is set back does not turn time around.
+
+    A reply is truncated to the second: a later one can prove that the store's clock is ahead of the estimate, never that it is
+    behind it.
+    """
     time = StoreTime(STORE, MACHINE, 0.0)
     segmenter = Segmenter(identity(), time)
     start = round(STORE.timestamp() * 1e6)
     assert times(segmenter, captured(1, 1.0, {1: page(b"a")})) == [start + 1_000_000]
-    time.correct(STORE + timedelta(seconds=3.5), MACHINE, 2.0)  # a resolution of a second: not a drift
-    assert times(segmenter, captured(2, 2.0, {1: page(b"a")})) == [start + 2_000_000]
+    time.correct(STORE + timedelta(seconds=2), MACHINE, 1.1)
+    assert times(segmenter, captured(2, 2.0, {1: page(b"a")})) == [start + 2_900_000]
+    time.correct(STORE + timedelta(seconds=2), MACHINE, 2.0)
+    assert times(segmenter, captured(3, 2.1, {1: page(b"a")})) == [start + 3_000_000]
     time.correct(STORE + timedelta(minutes=10), MACHINE, 3.0)
-    assert times(segmenter, captured(3, 4.0, {1: page(b"a")})) == [start + 601_000_000]
+    assert times(segmenter, captured(4, 4.0, {1: page(b"a")})) == [start + 601_000_000]
     time.correct(STORE, MACHINE, 5.0)
-    assert times(segmenter, captured(4, 6.0, {1: page(b"a")})) == [start + 601_000_000]
+    assert times(segmenter, captured(5, 6.0, {1: page(b"a")})) == [start + 601_000_000]
 
 
 def test_a_gap_between_captured_commits_is_a_cut() -> None:
