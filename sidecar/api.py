@@ -32,7 +32,7 @@ from sidecar.monitoring.events import Events
 from sidecar.monitoring.incident_store import close_incidents
 from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
-from sidecar.repository import OTHERS, Catalog, DatabaseHistory, History, describe
+from sidecar.repository import OTHERS, Catalog, DatabaseHistory, History, describe, with_lines
 from sidecar.repository.increments import Increments
 from sidecar.repository.streams import ListedStream, Streams
 from sidecar.restore import require_descent
@@ -167,7 +167,9 @@ class Sidecar:
         found = []
         for each in self.databases:
             points = [point async for point in catalog.points(each.name, diverged=diverged)]
-            found.append(DatabaseHistory(each.name, tuple(await describe(catalog, points))))
+            entries = await describe(catalog, points)
+            known = entries if diverged else await with_lines(catalog, each.name, entries)
+            found.append(DatabaseHistory(each.name, tuple(known)))
         now = await self._services.store.now()
         missing = not diverged and not all(each.restore_points for each in found)
         others = tuple(await catalog.names(OTHERS)) if missing else ()

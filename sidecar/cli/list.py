@@ -86,7 +86,7 @@ def _as_dict(history: History) -> dict[str, object]:
 
 
 def _table(history: History) -> Table:
-    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "KEY")
+    table = Table("DATABASE", "TIME", "AGE", "SIZE", "UPLOADED", "REUSED", "HOLDER", "TIER", "DRILL", "LINE", "KEY")
     for each in history.databases:
         for entry in each.restore_points:
             age = format_age(age_of(entry.point, history.at))
@@ -102,6 +102,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         entry.holder or UNKNOWN,
         entry.tier or UNKNOWN,
         entry.drilled.outcome.value if entry.drilled else UNKNOWN,
+        UNKNOWN if entry.main_line is None else "main" if entry.main_line else "side",
     )
 
 

@@ -5,7 +5,7 @@ from sidecar.repository.drill_tag import DRILL_TAG, Drilled, DrillOutcome, last_
 from sidecar.repository.existence import CHECK_EVERY, ExistenceCheck, ExistenceResult
 from sidecar.repository.expiry import Expiry, expiry_of
 from sidecar.repository.format.index import Index
-from sidecar.repository.inventory import DatabaseHistory, Entry, History, Inventory, age_of, describe
+from sidecar.repository.inventory import DatabaseHistory, Entry, History, Inventory, age_of, describe, with_lines
 from sidecar.repository.keys import diverged_key_of, folder_of, key_of, point_of, timestamp_of
 from sidecar.repository.reader import DownloadOptions, Reader, Restored
 from sidecar.repository.retention import tier_of
@@ -45,4 +45,5 @@ __all__ = [
     "point_of",
     "tier_of",
     "timestamp_of",
+    "with_lines",
 ]

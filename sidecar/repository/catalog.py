@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from sidecar.errors import (
     ConfigurationError,
@@ -17,10 +18,12 @@ from sidecar.lease import Record, read_lease
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Position, RestorePoint, Timestamp
 from sidecar.repository.format.index import position_of
-from sidecar.repository.history import StreamInfo, is_beyond_end, is_side_line
+from sidecar.repository.history import is_beyond_end
 from sidecar.repository.increments import WINDOWS, Increments
 from sidecar.repository.keys import folder_of, is_point_of_the_future, point_of
+from sidecar.repository.side_lines import SideLines, is_superseded
 from sidecar.storage import ObjectStore
+from sidecar.units import whole_number
 
 OTHERS = 5  # databases to list when the requested one does not exist
 
@@ -127,20 +130,27 @@ class Catalog:
         return record.ends if record else {}
 
     async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
-        """These restore points without those that a fenced machine made after the end of its stream, in order.
+        """These restore points of one database without those that a fenced machine made, in order.
 
         Takes a HEAD for each, and once, for the oldest of them, two requests for each later stream.
         """
-        ends, known = await self.ends(), ""
-        later: list[StreamInfo] = []
+        side_lines: SideLines | None = None
         for point in points:
-            position = await self.position(point)
-            if position and (not known or position.stream < known):
-                later, known = await Increments(self.store).streams(point.database, position.stream), position.stream
-            if position and is_side_line(position, (each for each in later if each.name > position.stream), ends):
+            side_lines = side_lines or await self.side_lines(point.database)
+            info = await self._head(point.key)
+            if info and await side_lines.has(point.key, info.metadata):
                 log.error("restore point of a fenced machine left out", key=point.key)
             else:
                 yield point
+
+    async def side_lines(self, database: str) -> SideLines:
+        """What tells which restore points of a database are off its main line."""
+
+        async def positions(key: str) -> AsyncIterator[tuple[str, Position | None]]:
+            async for point in self._points(folder_of(database), key):
+                yield point.key, await self.position(point)
+
+        return SideLines(database, await self._record(), partial(Increments(self.store).streams, database), positions)
 
     def points(
         self, database: str, *, diverged: bool = False, after: Timestamp | None = None
@@ -245,12 +255,10 @@ def _require_readable(key: str, database: str) -> None:
 
 def _is_main_line(info: ObjectInfo, record: Record, database: str) -> bool:
     """Whether the restore point is not from a fenced machine: its epoch is current, and it is not past its stream's end."""
-    epoch = _epoch_of(info)
-    fenced = epoch is not None and epoch < record.settled.get(database, 0)
+    fenced = is_superseded(_epoch_of(info), record, database)
     return not fenced and not is_beyond_end(position_of(info.metadata), record.ends)
 
 
 def _epoch_of(info: ObjectInfo) -> int | None:
     """The epoch in which a restore point was published, or None if it was copied here without its metadata."""
-    text = info.metadata.get("epoch", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return whole_number(info.metadata.get("epoch"))

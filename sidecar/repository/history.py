@@ -97,25 +97,37 @@ def is_side_line(position: Position, later: Iterable[StreamInfo], ends: Mapping[
     """
     if is_beyond_end(position, ends):
         return True
+    passing = passing_by(position.stream, later, ends)
+    if passing and isinstance(passing.after, Position) and passing.after.stream == position.stream:
+        return position.commit > passing.after.commit
+    return passing is not None
+
+
+def passing_by(place: str, later: Iterable[StreamInfo], ends: Mapping[str, int]) -> StreamInfo | None:
+    """The stream of the main line that began after `place` and continues something from there, or from before.
+
+    `place` is the name of a stream, or of a restore point's file; `later` are the streams whose names sort after it. None
+    if they do not show that there is one.
+    """
     waiting = {each.name: each for each in later if _agrees(each.after, ends)}
     while waiting:
         stream = max(waiting.values(), key=lambda each: (each.epoch, each.start))
         while stream.after is not None:
-            if isinstance(stream.after, Position) and stream.after.stream == position.stream:
-                return position.commit > stream.after.commit
-            began = _began(stream.after)
-            if began < position.stream or began >= stream.name:
-                return began < position.stream
+            began = began_of(stream.after)
+            if began <= place:
+                return stream
+            if began >= stream.name:
+                return None
             stream = waiting.get(began) or StreamInfo(began, stream.start, stream.epoch, "", None, ())
         waiting = {name: each for name, each in waiting.items() if name < stream.name}
-    return False
+    return None
 
 
 def _agrees(after: Origin | None, ends: Mapping[str, int]) -> bool:
     return not isinstance(after, Position) or ends.get(after.stream, after.commit) == after.commit
 
 
-def _began(origin: Origin) -> str:
+def began_of(origin: Origin) -> str:
     """What sorts before the names of all streams that began later."""
     return origin.stream if isinstance(origin, Position) else origin.key.rpartition("/")[2]
 
@@ -187,7 +199,7 @@ class _Route:
         for stream, _, upto in steps:
             if upto is not None and any(segment.last > upto for segment in stream.segments):
                 yield SideLine(stream, upto, f"the main line left this stream at commit {upto}")
-        began = _began(start)
+        began = began_of(start)
         for name in sorted(self._streams):
             if name > began and name not in names:
                 yield SideLine(self._streams[name], 0, self._reason(self._streams[name]))

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import unquote
 
@@ -23,6 +23,7 @@ UNTIERED = "none"
 class Entry:
     """A restore point as `list` shows it. None means unknown: an older version did not write it, or tags are not readable.
 
+    `main_line` is whether the history of the database went through it; None for a diverged one, too.
     `uploaded` and `reused` are parts of the object's size; `database_size` is the size of the database inside, and
     `database_live` how many bytes of it are in use.
     """
@@ -35,6 +36,7 @@ class Entry:
     epoch: int | None
     tier: str | None
     drilled: Drilled | None
+    main_line: bool | None = None
 
     @property
     def uploaded(self) -> int | None:
@@ -58,6 +60,7 @@ class Entry:
             "tier": self.tier,
             "drill": self.drilled and {"outcome": self.drilled.outcome, "at": self.drilled.at.instant.isoformat()},
             "diverged_holder": self.point.diverged_holder,
+            "main_line": self.main_line,
         }
 
 
@@ -85,7 +88,7 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
         except NotFound:
             return None
         return Entry(
-            point,
+            replace(point, metadata=metadata),
             whole_number(metadata.get("size")),
             whole_number(metadata.get("live")),
             whole_number(metadata.get("reused")),
@@ -96,6 +99,20 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
         )
 
     return [entry for entry in await gathered(points, read, at_once=AT_ONCE) if entry]
+
+
+async def with_lines(catalog: Catalog, database: str, entries: Sequence[Entry]) -> list[Entry]:
+    """These entries of one database, oldest first, each with its `main_line`. Two requests for each stream.
+
+    It stays unknown where streams may not be listed. Raises what the store raises.
+    """
+    try:
+        side_lines = await catalog.side_lines(database)
+        return [
+            replace(each, main_line=not await side_lines.has(each.point.key, each.point.metadata)) for each in entries
+        ]
+    except AccessDenied:
+        return list(entries)
 
 
 class Inventory:

@@ -56,13 +56,15 @@ class Streamed:
         self._publisher = Publisher(self.store, PublisherIdentity("web", "0"), part_size=5 << 20)
         self._source = directory.with_name("source.db")
 
-    async def point(self, commit: int, seconds: float, position: Position | None = None) -> RestorePoint:
+    async def point(
+        self, commit: int, seconds: float, position: Position | None = None, *, epoch: int = 1
+    ) -> RestorePoint:
         """Publish the state after a commit of the recorder as a restore point of that second."""
         self._source.write_bytes(self.recorder.states[commit])
         key, at = key_of(NAME, moment(seconds)), str(moment(seconds))
         async with self.machine.snapshotter.snapshot(self._source) as snapshot:
             index = await self._publisher.index(snapshot, NAME)
-            await self._publisher.publish(snapshot, replace(index, timestamp=at, position=position, epoch=1), key)
+            await self._publisher.publish(snapshot, replace(index, timestamp=at, position=position, epoch=epoch), key)
         (found,) = [each for each in await self.machine.points() if each.key == key]
         return found
 
@@ -95,10 +97,10 @@ class Streamed:
         data[len(data) // 2] ^= 1
         await self.store.put(key, bytes(data), condition=IfMatch(blob.info.etag), metadata=blob.info.metadata)
 
-    async def record_start(self, after: Position, newest: RestorePoint) -> None:
-        """Write the lease of a machine that went on from this position, above this restore point."""
-        streams = {NAME: StreamRecord(None, after)}
-        record = Record(2, "web 2", "boot", 60.0, latest={NAME: newest.key}, streams=streams)
+    async def record_start(self, after: Position | None, newest: RestorePoint) -> None:
+        """Write the lease of a machine that went on from this position, if there was one, above this restore point."""
+        streams = {NAME: StreamRecord(None, after)} if after else {}
+        record = Record(2, "web 2", "boot", 60.0, latest={NAME: newest.key}, settled={NAME: 2}, streams=streams)
         await self.store.put(KEY, record.to_bytes(), metadata=record.to_metadata())
 
     def holds(self, path: Path, commit: int) -> bool:

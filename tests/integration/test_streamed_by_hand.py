@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import sidecar
-from sidecar.cli.list import list_streams
+from sidecar.cli.list import list_points, list_streams
 from sidecar.cli.restore import restore
 from sidecar.cli.verify import verify
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, DamagedSegment, NothingToRestore, UsageError
@@ -302,6 +302,91 @@ async def test_an_earlier_fenced_machines_restore_point_is_left_out_too(
     result = await at(session, copy, 12)
     assert result.reached.position == Position(second, 6)
     assert scene.holds(copy, 12)
+
+
+async def test_a_late_restore_point_without_a_place_is_left_out_where_a_stream_went_past_it(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """The fenced machine's stream had ended when it began to publish; the successor went on from the stream."""
+    first, _ = await scene.stream(1, 10, None)
+    await scene.point(4, 4.5, Position(first, 4))
+    second, _ = await scene.stream(11, 20, Position(first, 10), began=10.9, epoch=2)
+    fenced = await scene.point(15, 10.5)
+    newest = await scene.point(14, 14.5, Position(second, 4), epoch=2)
+    assert await sides(session) == [fenced.key]
+    result = await at(session, copy, 13)
+    assert result.reached.position == Position(second, 3)
+    assert scene.holds(copy, 13)
+    await scene.damage(newest.key)
+    await scene.machine.boot()
+    assert scene.holds(scene.machine.database.path, 20)
+
+
+async def test_a_late_restore_point_is_left_out_where_a_stream_continues_an_older_one(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """Nothing was streamed before."""
+    await scene.point(2, 1.5)
+    before = await scene.point(4, 4.5)
+    fenced = await scene.point(7, 7.5)
+    await scene.stream(5, 10, AtRestorePoint(before.key), began=8, epoch=2)
+    assert await sides(session) == [fenced.key]
+    await at(session, copy, 9)
+    assert scene.holds(copy, 9)
+
+
+async def test_above_what_the_last_boot_started_from_an_older_epoch_is_left_out(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """Without any stream, and before that boot has published anything."""
+    before = await scene.point(4, 4.5)
+    fenced = await scene.point(7, 7.5)
+    await scene.record_start(None, before)
+    assert await sides(session) == [fenced.key]
+    await at(session, copy, 9)
+    assert scene.holds(copy, 4)
+
+
+async def test_a_restore_point_that_could_not_be_located_is_of_the_main_line(
+    scene: Streamed, session: sidecar.Sidecar, copy: Path
+) -> None:
+    """A later one of the same stream shows that the successor had it; nothing went past the one that a stream continues."""
+    first, _ = await scene.stream(1, 10, None)
+    await scene.point(4, 4.5)
+    await scene.point(8, 8.5, Position(first, 8))
+    await scene.stream(11, 12, Position(first, 10), epoch=2)
+    second = await scene.point(12, 12.5, epoch=2)
+    await scene.stream(13, 20, AtRestorePoint(second.key), epoch=3)
+    assert await sides(session) == []
+    await at(session, copy, 15)
+    assert scene.holds(copy, 15)
+
+
+async def test_a_stream_of_the_same_term_goes_past_no_restore_point(scene: Streamed, session: sidecar.Sidecar) -> None:
+    first, _ = await scene.stream(1, 10, None)
+    await scene.point(9, 9.5)
+    await scene.stream(11, 12, Position(first, 10), began=10.7)
+    assert await sides(session) == []
+
+
+async def test_the_line_of_a_restore_point_is_shown(
+    scene: Streamed, session: sidecar.Sidecar, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = await scene.point(4, 4.5)
+    fenced = await scene.point(7, 7.5)
+    await scene.stream(5, 10, AtRestorePoint(before.key), began=8, epoch=2)
+    chosen = configure({"databases": str(scene.machine.database.path), "store": f"file://{tmp_path}/store"})
+    assert await list_points(chosen, as_json=False, diverged=False) == 0
+    shown = {row[-1]: row[-2] for row in map(str.split, capsys.readouterr().out.splitlines()[1:])}
+    assert shown == {before.key: "main", fenced.key: "side"}
+    await list_points(chosen, as_json=True, diverged=False)
+    (found,) = json.loads(capsys.readouterr().out)["databases"]
+    assert [each["main_line"] for each in found["restore_points"]] == [True, False]
+
+
+async def sides(session: sidecar.Sidecar) -> list[str]:
+    """The restore points that `list` shows beside the main line."""
+    return [each.point.key for each in (await session.list()).restore_points if not each.main_line]
 
 
 async def test_an_unknown_stream_and_one_that_nothing_leads_into(
