@@ -59,7 +59,7 @@ class Catalog:
         Raises `UnsupportedLease` and `UnsupportedRestorePoint`, and `ConfigurationError` if the lease names a key that only a newer version can have
         written: such a store must never be taken for an empty one.
         """
-        record = await self._record()
+        record = await _record(self.store)
         named = record.latest.get(database) if record else None
         if record is None or named is None:
             return await self._newest_by_time(database)
@@ -91,16 +91,6 @@ class Catalog:
                 return points[0]
         return None
 
-    async def _record(self) -> Record | None:
-        try:
-            stored = await read_lease(self.store)
-        except UnsupportedLease:
-            raise
-        except DamagedLease as error:
-            log.warning("lease object ignored", error=error.message)
-            return None
-        return stored.record if stored else None
-
     async def _head(self, key: str) -> ObjectInfo | None:
         try:
             return await self.store.head(key)
@@ -118,7 +108,7 @@ class Catalog:
 
     async def streamed(self, database: str) -> Streamed | None:
         """The last commit that is known to be stored, according to the lease."""
-        record = await self._record()
+        record = await _record(self.store)
         stream = record.streams.get(database) if record else None
         if stream is None or stream.stream is None or not stream.commit:
             return None
@@ -126,7 +116,7 @@ class Catalog:
 
     async def ends(self) -> Mapping[str, int]:
         """The commit at which the main line left each stream, by stream name, according to the lease."""
-        record = await self._record()
+        record = await _record(self.store)
         return record.ends if record else {}
 
     async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
@@ -150,7 +140,9 @@ class Catalog:
             async for point in self._points(folder_of(database), key):
                 yield point.key, await self.position(point)
 
-        return SideLines(database, await self._record(), partial(Increments(self.store).streams, database), positions)
+        return SideLines(
+            database, await _record(self.store), partial(Increments(self.store).streams, database), positions
+        )
 
     def points(
         self, database: str, *, diverged: bool = False, after: Timestamp | None = None
@@ -226,6 +218,17 @@ class Catalog:
             if not page.more:
                 return
             after = page.objects[-1].key
+
+
+async def _record(store: ObjectStore) -> Record | None:
+    try:
+        stored = await read_lease(store)
+    except UnsupportedLease:
+        raise
+    except DamagedLease as error:
+        log.warning("lease object ignored", error=error.message)
+        return None
+    return stored.record if stored else None
 
 
 def _known(objects: Sequence[ObjectInfo], database: str) -> list[RestorePoint]:

@@ -356,7 +356,7 @@ async def test_a_restore_point_that_could_not_be_located_is_of_the_main_line(
     await scene.point(8, 8.5, Position(first, 8))
     await scene.stream(11, 12, Position(first, 10), epoch=2)
     second = await scene.point(12, 12.5, epoch=2)
-    await scene.stream(13, 20, AtRestorePoint(second.key), epoch=3)
+    await scene.stream(13, 20, AtRestorePoint(second.key), began=12.6, epoch=3)
     assert await sides(session) == []
     await at(session, copy, 15)
     assert scene.holds(copy, 15)
