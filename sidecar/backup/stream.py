@@ -12,7 +12,7 @@ from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
 from sidecar.database import Feed
 from sidecar.database.wal import CutCause, NotStreamable, Stamps, StreamCut
-from sidecar.errors import LeaseLost, SidecarError, UnsupportedSegment
+from sidecar.errors import LeaseLost, SidecarError, Transient, UnsupportedSegment
 from sidecar.host import Clock
 from sidecar.lease import Fence, StreamRecord
 from sidecar.log import log
@@ -107,7 +107,7 @@ class Stream:
             raise
 
     async def locate(self, snapshot: Snapshot) -> Position | None:
-        """The position of a snapshot in its stream, if any. Raises what asking the store raises.
+        """The position of a snapshot in its stream, if any. Raises the `Transient` family while the store is unreachable.
 
         If the stream was cut while the snapshot was copied, everything that it has after the snapshot is in the store.
         Raises `DatabaseBusy` if a caller of wait relies on commits that a restore from this snapshot alone would lack.
@@ -116,8 +116,7 @@ class Stream:
         if followed:
             name = self._ended.get(followed.run)
             if (writer := self._writer) and followed.run == self._feed.run:
-                await writer.named()
-                name = str(writer.name)
+                name = await _name_of(writer)
         if name and followed:
             return Position(name, followed.commit)
         self.confirmations.leave()
@@ -279,9 +278,10 @@ class Stream:
         hint = "a restore point and a new stream follow; no commit is lost unless this machine is lost first"
         if mixed:
             hint = f"{REPLACING}; {hint}"
-        tell = log.info if expected else log.warning
-        tell("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
         refused = cut.cause is CutCause.REFUSED
+        again = refused and self._status.refused == str(cut)
+        tell = log.debug if again else log.info if expected else log.warning
+        tell("stream cut", database=self.database.name, cause=str(cut.cause), error=str(cut), hint=hint)
         self._status.refused = str(cut) if refused else ""
         if self._writer:
             with suppress(StreamCut):
@@ -301,10 +301,11 @@ class Stream:
         if rest:
             self._owed = False
             demand(ENDED)
-            self._rest(rest)
+            self._rest(rest, again=again)
             await self._clock.sleep(rest)
 
-    def _rest(self, seconds: float) -> None:
+    def _rest(self, seconds: float, *, again: bool) -> None:
+        """Record a pause. `again`: the reason is known, and was logged."""
         until = self._clock.now() + timedelta(seconds=seconds)
         self._status.resting_until = until
         after = "after a refusal" if self._status.refused else "after repeated cuts"
@@ -317,7 +318,7 @@ class Stream:
         if asked_for:
             self._report.report(self.database.name, message, hint, Kind.NOTICE)
         error = self._status.last_cut
-        tell = log.warning if asked_for else log.info
+        tell = log.debug if again else log.warning if asked_for else log.info
         tell("streaming paused", database=self.database.name, seconds=round(seconds), error=error, hint=hint)
 
 
@@ -331,3 +332,14 @@ class _Boot:
 
 def _is_mixed(cut: StreamCut, frames: int) -> bool:
     return cut.cause is CutCause.REPLACED and frames > 0
+
+
+async def _name_of(writer: StreamWriter) -> str | None:
+    """None if the store refuses to let the stream begin: the restore point is still needed, and more than ever."""
+    try:
+        await writer.named()
+    except (LeaseLost, Transient):
+        raise
+    except SidecarError as error:
+        log.debug("stream not named", error=error.message)
+    return str(writer.name) if writer.name else None

@@ -20,6 +20,7 @@ from sidecar.errors import (
     SidecarError,
     StoreMissing,
     Transient,
+    UnsupportedSegment,
 )
 from sidecar.host import Clock
 from sidecar.lease import Fence, StreamRecord
@@ -105,13 +106,20 @@ class StreamWriter:
             return self._segmenter
 
     async def named_eventually(self) -> None:
-        """Name the stream, retrying while the store is unreachable; captured commits wait meanwhile. Raises `LeaseLost`."""
+        """Name the stream, retrying while the store is unreachable; captured commits wait meanwhile.
+
+        Raises `LeaseLost`, and `StreamCut` if the store refuses a request, or has what this version cannot read.
+        """
         delay = FIRST_RETRY
         while True:
             try:
                 await self.named()
             except LeaseLost:
                 raise
+            except _REFUSALS as error:
+                raise _refused(error) from error
+            except UnsupportedSegment as error:
+                raise StreamCut(CutCause.ERROR, str(error)) from error
             except SidecarError as error:
                 log.debug("stream not named yet", database=self._database.name, error=error.message)
                 await self._clock.sleep(delay * (0.5 + 0.5 * self._clock.random()))
@@ -143,7 +151,8 @@ class StreamWriter:
     async def publish(self) -> None:
         """Publish everything that is waiting.
 
-        Raises `LeaseLost`, and `StreamCut` if the store refuses a segment, or another object has its key.
+        Raises `LeaseLost`, `StreamCut` if the store refuses a segment or the lease, or another object has its key, and what
+        `named` raises.
         """
         segmenter = await self.named()
         while self._outgoing or segmenter.oldest is not None:
@@ -176,6 +185,8 @@ class StreamWriter:
                     await self._fence.ensure_held()
             except LeaseLost:
                 raise
+            except _REFUSALS as error:  # of the lease: an earlier attempt may have stored the segment
+                raise _refused(error) from error
             except DamagedSegment as error:
                 raise StreamCut(CutCause.ERROR, error.message) from error
             except SidecarError as error:
@@ -198,7 +209,7 @@ class StreamWriter:
             raise
         except _REFUSALS as error:
             self._uncertain = before
-            raise StreamCut(CutCause.REFUSED, f"the store refuses segments: {error}") from error
+            raise _refused(error) from error
 
     def _report_failure(self, error: SidecarError, failures: int) -> None:
         """Log a transient failure once, when it begins: the backup cycles report a lasting one, and the lag shows it."""
@@ -231,6 +242,10 @@ class StreamWriter:
             waiting.append(self._segmenter.oldest)
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._status.pending_since = now - timedelta(seconds=monotonic - min(waiting)) if waiting else None
+
+
+def _refused(error: SidecarError) -> StreamCut:
+    return StreamCut(CutCause.REFUSED, f"the store refuses what a stream needs: {error}")
 
 
 def _named(origin: Origin | None) -> str | None:

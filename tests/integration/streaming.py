@@ -34,8 +34,9 @@ class Streaming:
         holder: str = "web",
         limits: Limits | None = None,
         always: bool = True,
+        rest: timedelta = timedelta(minutes=1),
     ) -> None:
-        """`always` is `stream=on`, else `auto`."""
+        """`always` is `stream=on`, else `auto`; `rest` is how long a refusal, or repeated cuts, pause it."""
         clock, self.fence = SystemClock(), fence or NoLease(store)
         self.database = Database("app.db", path)
         self.report = Status((self.database,), "", "0", clock.now)
@@ -43,7 +44,7 @@ class Streaming:
         self.increments = Increments(store)
         self.capture = Capture(DRIVER, limits)
         self.feed = self.capture.feed(path)
-        self._options = StreamOptions(holder, DRIVER.version, timedelta(minutes=1), Pace(0.1, clock))
+        self._options = StreamOptions(holder, DRIVER.version, rest, Pace(0.1, clock))
         self._lineage = Lineage(path, "", durable=False)
         self._clock = clock
         gate = Gate(path, WalOrigins(), INTERVAL, clock, always=always)

@@ -1,14 +1,18 @@
-"""A store that refuses segments, does not answer when a stream begins, and a bug: none of them costs more than the stream."""
+"""A store that refuses segments or their listing, a refused lease, a store that does not answer when a stream begins, and a bug: none of them costs more than the stream."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
+from sidecar.database.snapshot import SqliteSnapshotter
+from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, StoreUnavailable
+from sidecar.lease.disabled import NoLease
 from sidecar.model import Position
 from sidecar.status.health import Level, _streaming
 from tests.fakes import MemoryStore
@@ -21,16 +25,29 @@ T = TypeVar("T")
 
 
 class Refusing(MemoryStore):
-    """It takes no segment, and while `silent` it does not answer at all."""
+    """It takes no segment, or does not list them; and while `silent` it does not answer at all."""
 
-    refuses = silent = False
+    refuses = hides = silent = False
 
     async def request(self, operation: str, key: str, work: Callable[[], T]) -> T:
         if self.silent:
             raise StoreUnavailable("scripted: the store is down")
         if self.refuses and operation == "put" and key.startswith("stream/"):
             raise AccessDenied("scripted: s3:PutObject")
+        if self.hides and operation == "list" and key.startswith("stream/"):
+            raise AccessDenied("scripted: s3:ListBucket")
         return await super().request(operation, key, work)
+
+
+class RefusedLease(NoLease):
+    """With `refuses`, its object cannot be written."""
+
+    refuses = False
+
+    async def ensure_held(self) -> datetime:
+        if self.refuses:
+            raise AccessDenied("scripted: lease.json")
+        return await super().ensure_held()
 
 
 async def until(reached: Callable[[], bool]) -> None:
@@ -64,6 +81,57 @@ async def test_a_refused_segment_ends_the_stream_and_nothing_is_unknown(store: R
             assert (found.level, "s3:PutObject" in found.reason) == (Level.ATTENTION, True)
             assert any("s3:PutObject" in each.message for each in streaming.report.problems)
             group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("what", ["listing", "lease"])
+async def test_a_stream_that_the_store_does_not_let_begin_is_told(store: Refusing, tmp_path: Path, what: str) -> None:
+    """Once, however often it is tried; and restore points are published as without a stream."""
+    with SqlProcess(tmp_path / "app.db") as app:
+        app.run("CREATE TABLE t(a)")
+        fence = RefusedLease(store)
+        streaming = Streaming(store, tmp_path / "app.db", fence=fence, rest=timedelta(seconds=0.01))
+        stream, status, demands = streaming.stream, streaming.status, list[str]()
+        store.hides, fence.refuses = what == "listing", what == "lease"
+        copies = SqliteSnapshotter(Staging(tmp_path), feeds={streaming.database.path: streaming.feed})
+        with capture_logs() as logs:
+            async with streaming.capture.running(), anyio.create_task_group() as group:
+                await stream.begin(None, None, None)
+                app.run("INSERT INTO t VALUES (1)")
+                async with copies.snapshot(streaming.database.path) as copy:
+                    assert copy.followed
+                    assert await stream.locate(copy) is None
+                group.start_soon(stream.run, demands.append, lambda _at: None)
+                await until(lambda: status.cuts["refused"] > 1)
+                assert "scripted" in status.refused
+                assert not stream.unsettled
+                assert demands, "a restore point protects what the stream does not"
+                with anyio.fail_after(20):
+                    await stream.finish()
+                group.cancel_scope.cancel()
+        assert [each["log_level"] for each in logs if each["event"] == "stream cut"][:2] == ["warning", "debug"]
+
+
+async def test_a_lease_that_is_refused_at_the_end_does_not_keep_the_final_backup(
+    store: Refusing, tmp_path: Path
+) -> None:
+    """A segment whose outcome is unknown stays so: the lease is left to its ttl."""
+    with SqlProcess(tmp_path / "app.db") as app:
+        app.run("CREATE TABLE t(a)")
+        fence = RefusedLease(store)
+        streaming = Streaming(store, tmp_path / "app.db", fence=fence)
+        async with streaming.capture.running():
+            await streaming.stream.begin(Position("before", 1), None, None)
+            app.run("INSERT INTO t VALUES (1)")
+            store.lose_reply("put")
+
+            def then_refused(operation: str, _key: str) -> None:
+                fence.refuses = fence.refuses or operation == "put"
+
+            store.hook = then_refused
+            with anyio.fail_after(20):
+                await streaming.stream.finish()
+                await streaming.stream.settle()
+            assert streaming.stream.unsettled
 
 
 async def test_a_segment_that_is_refused_at_the_end_leaves_nothing_unknown(store: Refusing, tmp_path: Path) -> None:

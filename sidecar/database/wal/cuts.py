@@ -16,7 +16,7 @@ class CutCause(StrEnum):
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed
     DAMAGED = "damaged"  # a drill found that segments in the store are damaged or missing
-    REFUSED = "refused"  # the store refuses its segments, for lack of a permission, say
+    REFUSED = "refused"  # the store refuses what it needs, for lack of a permission, say
     STOPPED = "stopped"  # it was asked to end
 
 
