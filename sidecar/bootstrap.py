@@ -275,7 +275,7 @@ class Services:
         repository = Repository(
             catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, check_every
         )
-        checker, mode = SqliteIntegrity(self.driver), self.configuration.settings.integrity_check
+        checker, mode = SqliteIntegrity(self.driver, self.feeds), self.configuration.settings.integrity_check
         return [
             build_backup(
                 each,

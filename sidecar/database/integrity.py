@@ -4,11 +4,13 @@ The file is one that nobody writes to: a snapshot, a restored database, a drill'
 a live database, in the way the app does.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from sidecar.database.base import YieldToApp
+from sidecar.database.base import Feed, YieldToApp
 from sidecar.database.driver import Driver, default_driver
 from sidecar.database.findings import KEPT, CheckReport, complaints_of, is_about_content, is_unreadable, not_read
+from sidecar.database.followed import followed
 from sidecar.database.queries import OpenDatabase, reading
 from sidecar.host import failed
 
@@ -18,8 +20,10 @@ _VIRTUAL_COLUMN = 2  # https://sqlite.org/pragma.html#pragma_table_xinfo: comput
 class SqliteIntegrity:
     """Implements `base.IntegrityCheck`."""
 
-    def __init__(self, driver: Driver | None = None) -> None:
+    def __init__(self, driver: Driver | None = None, feeds: Mapping[Path, Feed] | None = None) -> None:
+        """`feeds` are the databases that are followed, by path: a follower must know of our own connections."""
         self._driver = driver or default_driver()
+        self._feeds = feeds or {}
 
     async def check(self, path: Path, mode: str, yield_to_app: YieldToApp | None = None) -> CheckReport:
         """See `base.IntegrityCheck`."""
@@ -34,7 +38,8 @@ class SqliteIntegrity:
 
     async def unreadable_live(self, path: Path, yield_to_app: YieldToApp | None = None) -> str:
         """See `base.IntegrityCheck`."""
-        return await self._unreadable(path, live=True, yield_to_app=yield_to_app)
+        async with followed(self._feeds.get(path)):
+            return await self._unreadable(path, live=True, yield_to_app=yield_to_app)
 
     async def _complaints(self, path: Path, pragma: str, yield_to_app: YieldToApp | None) -> tuple[str, ...]:
         with self._driver.translated(path):

@@ -2,12 +2,14 @@
 
 close(2) of any descriptor of a database or its `-shm` drops all locks that this process has on that file, those of every
 connection (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_). So
-they are closed only when no connection of this process has the database open, and kept until then. The log has no locks.
+they are closed only when no connection of this process has the database open. Until then they are kept, for whoever opens it
+next: an app in this process may have it open through any number of streams. The log has no locks.
 """
 
+import fcntl
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +32,17 @@ _is_open_elsewhere = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=False)
 _is_checkpointed = asking(_CHECKPOINTER, 1, anybody=False)
 
 _own: set[int] = set()
-_kept: list[tuple[Inode | None, Sequence[int]]] = []  # the database, and descriptors of its files
+_kept: "list[_Kept]" = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A descriptor, what it is of, with which access, and the database that nobody in this process may have open when it is closed."""
+
+    file: int
+    inode: Inode
+    access: int
+    database: Inode
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,6 @@ class Descriptors:
     def __post_init__(self) -> None:
         self.pin = Pin(self.shm)
         self.inodes = tuple(_inode(each) for each in (self.database, self.wal, self.shm))
-        _own.update((self.database, self.wal, self.shm, *self.hands))
 
     @classmethod
     def open(cls, path: Path) -> "Descriptors":
@@ -86,9 +97,10 @@ class Descriptors:
                 ("-shm", os.O_RDWR),
                 ("", os.O_RDONLY),
             ):
-                opened.append(os.open(f"{path}{suffix}", access | os.O_CLOEXEC))
+                opened.append(_opened(f"{path}{suffix}", access))
         except OSError:
-            _keep(_inode(str(path)) if len(opened) > 1 else None, opened)
+            _close_log(*opened[:1])
+            _keep(opened[1:], path)
             raise
         wal, shm, one, two, database = opened
         return cls(database, wal, shm, (one, two))
@@ -162,23 +174,18 @@ class Descriptors:
     def close(self) -> None:
         """Close them as soon as no connection of this process is open."""
         self.pin.release()
-        _keep(self.inodes[0], (self.wal, self.database, self.shm, *self.hands))
+        _close_log(self.wal)
+        _keep((self.database, self.shm, *self.hands), self.database)
 
 
 @contextmanager
 def borrowed(path: Path) -> Iterator[int]:
     """A descriptor of a database for a moment, for reading without SQLite and without its locks. Raises OSError."""
-    with OPENING:  # nothing is closed meanwhile
-        inode = _inode(str(path))
-        kept = next((files[0] for database, files in _kept if database == inode and len(files) == 1), None)
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if kept is None else kept
-        _own.add(file)
-        try:
-            yield file
-        finally:
-            if kept is None:
-                _kept.append((_inode(file), (file,)))
-    close_kept()
+    file = _opened(str(path), os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        _keep((file,), file)
 
 
 @contextmanager
@@ -202,6 +209,11 @@ def is_used_by_others(file: int) -> bool:
     return _is_open_elsewhere(file)
 
 
+def is_open_here(path: Path) -> bool:
+    """Whether a connection of this process has the database open. Raises OSError."""
+    return _inode(path) in _in_use()
+
+
 def is_exclusive(file: int) -> bool:
     """Whether another process has locked that database exclusively."""
     return is_locked(file, _READERS, _READERS_BYTES, alone=True)
@@ -212,30 +224,59 @@ def close_kept() -> None:
     if not _kept:
         return
     with OPENING:
-        for database, files in list(_kept):
-            if database is None or not _is_used(database):
-                for each in files:
-                    _own.discard(each)
-                    os.close(each)
-                _kept.remove((database, files))
+        used = _in_use()
+        for each in list(_kept):
+            if each.database not in used:
+                _kept.remove(each)
+                _close(each.file)
 
 
-def _keep(database: Inode | None, files: Sequence[int]) -> None:
-    _own.update(files)
-    _kept.append((database, files))
+def _opened(path: str, access: int) -> int:
+    """A descriptor of a file; a kept one where there is one, or each stream would leave some behind. Raises OSError."""
+    with OPENING:  # nothing is closed meanwhile
+        inode = _inode(path)
+        for each in _kept:
+            if (each.inode, each.access) == (inode, access):
+                _kept.remove(each)
+                return each.file
+        file = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)
+        _own.add(file)
+        return file
+
+
+def _close_log(*files: int) -> None:
+    with OPENING:
+        for each in files:
+            _close(each)
+
+
+def _close(file: int) -> None:
+    _own.discard(file)  # before: another thread may get the number
+    os.close(file)
+
+
+def _keep(files: Iterable[int], database: int | Path) -> None:
+    """Keep descriptors of the files of a database, of which this is a descriptor or the path."""
+    with OPENING:
+        for file in files:
+            inode, access = _inode(file), fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+            try:
+                _kept.append(_Kept(file, inode, access, _inode(database)))
+            except OSError:  # the database is gone
+                _kept.append(_Kept(file, inode, access, inode))
     close_kept()
 
 
-def _inode(file: int | str) -> Inode:
+def _inode(file: int | str | Path) -> Inode:
     status = os.stat(file)
     return status.st_dev, status.st_ino
 
 
-def _is_used(inode: Inode) -> bool:
-    """Whether this process has a descriptor of a file that is not one of ours here: one of SQLite's."""
+def _in_use() -> set[Inode]:
+    """The files of which this process has a descriptor that is not one of ours here: SQLite's are among them."""
+    found: set[Inode] = set()
     for name in os.listdir("/dev/fd"):
         if int(name) not in _own:
             with suppress(OSError):
-                if _inode(int(name)) == inode:
-                    return True
-    return False
+                found.add(_inode(int(name)))
+    return found

@@ -1,7 +1,7 @@
 """Feeds: commits reach the event loop, and what ends a stream does after them."""
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from sidecar.database import standard_driver
+from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut, worker
 from sidecar.database.wal.wakeups import Wakeups
 from tests.harness.sql_process import NEW, SqlProcess
@@ -107,6 +108,25 @@ async def test_a_database_that_nobody_has_open_is_opened_for_a_snapshot(tmp_path
         with SqlProcess(path) as app:
             app.run(INSERT)
             assert len(await taken(feed, 1)) == 1
+
+
+async def test_tables_are_read_with_the_follower_knowing_of_that(tmp_path: Path) -> None:
+    """Else it would take our own connection for one of the app's, or not see it at all."""
+    path, staying = tmp_path / "app.db", set[int]()
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        app.run(
+            "WITH RECURSIVE n(a) AS (VALUES (1) UNION ALL SELECT a + 1 FROM n LIMIT 5000) INSERT INTO t SELECT a FROM n"
+        )
+        async with feeding(path) as feed:
+            track = feed._track
+            assert track
+
+            def note(_sleep: Callable[[float], bool]) -> None:
+                staying.add(track.follower.staying)
+
+            assert not await SqliteIntegrity(DRIVER, {path: feed}).unreadable_live(path, note)
+            assert (staying, track.follower.staying) == ({1}, 0)
 
 
 async def test_a_cut_comes_after_what_was_captured_before(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def locks_of(path: Path) -> set[tuple[str, int]]:
 
 def descriptors_of(path: Path) -> int:
     """How many descriptors this process has of a database and its companions."""
-    return sum(each.name.startswith(path.name) for each in map(Path, map(_target, os.listdir("/dev/fd"))))
+    return sum(_target(each).startswith(str(path)) for each in os.listdir("/dev/fd"))
 
 
 def _target(name: str) -> str:
@@ -106,6 +106,43 @@ def test_our_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
             assert descriptors_of(path) > alone  # kept: closing them would drop the locks of the one beside
         following(path).close()
         assert descriptors_of(path) == 0
+
+
+def test_any_number_of_streams_beside_an_open_connection_keeps_no_more_descriptors_than_one(tmp_path: Path) -> None:
+    """An app in this process, as with the library: its locks stay, and the log, which has none, is closed each time."""
+    path = tmp_path / "app.db"
+    with closing(DRIVER.connect(path, "rwc")) as app:
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("CREATE TABLE t(a)")
+        app.execute("BEGIN")
+        app.execute("SELECT count(*) FROM t").fetchall()
+        held, alone = locks_of(path), descriptors_of(path)
+        kept = set()
+        for _ in range(10):
+            follower = following(path)
+            follower.hop()
+            follower.failed = True  # as after a cut
+            follower.close()
+            glance(path)
+            kept.add(descriptors_of(path) - alone)
+            assert held <= locks_of(path)
+        assert len(kept) == 1
+        app.execute("ROLLBACK")
+    glance(path)
+    assert descriptors_of(path) == 0
+
+
+def test_a_kept_descriptor_of_a_removed_file_is_not_used_for_the_one_in_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(DRIVER.connect(path, "rwc")) as app:
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("CREATE TABLE t(a)")
+        following(path).close()
+        path.rename(tmp_path / "old.db")
+        path.write_bytes(b"another file")
+        seen = glance(path)
+        assert seen
+        assert (seen.is_wal, seen.stamps.inode) == (False, (os.stat(path).st_dev, os.stat(path).st_ino))
 
 
 def test_many_glances_beside_an_open_connection_keep_one_descriptor(tmp_path: Path) -> None:
