@@ -28,6 +28,11 @@ class Place:
         self._attempts = 0
         self.located: Followed | None = None
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether a follower takes care of the log."""
+        return self._feed is not None
+
     @contextmanager
     def noted(self) -> Iterator[Note]:
         """Surrounds the begin of the read transaction. To be ended and repeated unless the note is final."""

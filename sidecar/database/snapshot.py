@@ -24,6 +24,7 @@ from sidecar.database.locking import LockGuard, noticing_crash, require_abandone
 from sidecar.database.signature import signature_of
 from sidecar.database.staging import DESCRIPTORS, created, require_opened
 from sidecar.database.statistics import contents_of
+from sidecar.database.wal import leaving_no_log
 from sidecar.database.wal_origin import WalOrigins
 from sidecar.errors import DatabaseBusy, DatabaseMissing
 from sidecar.host import permissions_of
@@ -165,7 +166,8 @@ class SqliteSnapshotter:
         """Checkpoint and copy; `reserved` keeps the staged file, which outlives the connections."""
         started = time.monotonic()
         self._guard.require(path)
-        with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:
+        driver, tends = self._driver, self.may_checkpoint() and not place.is_followed
+        with driver.translated(path), leaving_no_log(path, driver, tends=tends) as (source, leftover):
             is_wal = self._is_wal(path)
             if is_wal or (self._switch_to_wal and self._may_switch(path)):
                 with closing(self._driver.connect(path, "rw")) as checkpointer:
@@ -177,6 +179,7 @@ class SqliteSnapshotter:
                 # could be the last one, and would lock everybody out to checkpoint and delete the WAL.
             else:
                 signature, checkpointed = self._begin(source, path, place)
+            leftover.begun()
             locked = None if is_wal else self.signature(path)  # nobody may write the file as long as we read it
             page_size, pages = pragma(source, "page_size"), pragma(source, "page_count")
             if signature is None or not pages:
@@ -211,9 +214,8 @@ class SqliteSnapshotter:
                 self._recover(path)
             elif is_busy(error):
                 raise
-            return (
-                self._driver.journal_mode(path, "rw") == "wal"
-            )  # of a damaged file, this one leaves no empty WAL behind
+            # Of a damaged file, this one leaves no empty WAL behind.
+            return self._driver.journal_mode(path, "rw") == "wal"
 
     def _recover(self, path: Path) -> None:
         """Roll back what a crashed process has left, unless a process still has that journal open."""

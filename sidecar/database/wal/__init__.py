@@ -8,6 +8,7 @@ from sidecar.database.wal.eligibility import require_streamable, unsuitable
 from sidecar.database.wal.follower import Follower
 from sidecar.database.wal.glance import Glance, glance
 from sidecar.database.wal.header import WalIndex
+from sidecar.database.wal.leftover import leaving_no_log
 from sidecar.database.wal.limits import Limits
 from sidecar.database.wal.reader import NotNow
 
@@ -30,6 +31,7 @@ __all__ = [
     "WalIndex",
     "fold",
     "glance",
+    "leaving_no_log",
     "require_streamable",
     "unsuitable",
 ]
