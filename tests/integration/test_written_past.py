@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, StreamCut
+from sidecar.database.wal import CutCause, Feed, StreamCut
+from sidecar.database.wal.worker import Worker
+from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.status.problems import Kind
 from tests.fakes import MemoryStore
 from tests.harness.sql_process import SqlProcess
@@ -49,6 +51,22 @@ def overwrite(path: Path, at: int) -> None:
         file.write(b"past the log")
 
 
+async def overwrite_beside_a_checkpoint(machine: StreamingMachine, app: SqlProcess, at: int) -> None:
+    """Between two looks of the follower, with a checkpoint of the app: that changes the file as well."""
+    feed = machine.feeds[machine.database.path]
+    assert isinstance(feed, Feed)
+    track = feed._track
+    assert track
+
+    def between_two_looks(_worker: Worker) -> None:
+        app.run("INSERT INTO u VALUES (randomblob(100))")
+        track.follower.hop()
+        overwrite(machine.database.path, at)
+        app.run("PRAGMA wal_checkpoint(PASSIVE)")
+
+    await feed._capture.call(between_two_looks)
+
+
 def suspicions(machine: StreamingMachine) -> list[str]:
     return [each.message for each in machine.status.problems if each.kind is Kind.SUSPICION]
 
@@ -67,6 +85,27 @@ async def test_the_stream_is_cut_at_once(machine: StreamingMachine, app: SqlProc
     assert await machine.backup.cycle.run() == "published"
     await machine.reader.download(await machine.newest(), machine.database.path.with_name("copy.db"))
     assert b"past the log" in machine.database.path.with_name("copy.db").read_bytes()
+
+
+async def test_what_the_follower_cannot_see_is_found_by_the_next_restore_point(
+    machine: StreamingMachine, app: SqlProcess
+) -> None:
+    """The restore point before is held; the new one has what was written, and is no suspicion for the next."""
+    before = await machine.newest()
+    await overwrite_beside_a_checkpoint(machine, app, (3 << 20) + 100)
+    assert await cycle(machine, app) == "published"
+    (told,) = suspicions(machine)
+    assert f"MiB 3 {PAST}" in told
+    assert (await machine.store.tags(before.key))[TIER_TAG] == Tier.HELD
+    assert is_cut(machine)
+    assert not machine.streams.protects
+    await machine.reader.download(await machine.newest(), machine.database.path.with_name("copy.db"))
+    assert b"past the log" in machine.database.path.with_name("copy.db").read_bytes()
+    await machine.cut()
+    assert await cycle(machine, app) == "published"
+    assert await cycle(machine, app) == "published"
+    assert len(suspicions(machine)) == 1
+    assert not is_cut(machine)
 
 
 @pytest.mark.parametrize(
