@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}\.\d{3}Z", re.ASCII)
-_TIMESTAMP_FORMAT = "%Y%m%dT%H%M%S.%f"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,7 +36,7 @@ class Timestamp:
     @property
     def instant(self) -> datetime:
         """The aware UTC datetime of this timestamp."""
-        return datetime.strptime(self.text[:-1], _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+        return datetime.fromisoformat(self.text)  # strptime takes many times as long
 
     def next(self) -> "Timestamp":
         """The smallest timestamp above this one."""

@@ -1,8 +1,8 @@
 """In-memory stand-ins for the ports: a virtual clock, and a store whose failures are scripted."""
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -159,6 +159,15 @@ class MemoryStore:
         self._cut_off = True
         self.lose_reply("put")
 
+    @contextmanager
+    def sound(self) -> Iterator[None]:
+        """Nothing fails meanwhile: what is scripted befalls later requests."""
+        scripted, self._failures = self._failures, defaultdict(deque)
+        try:
+            yield
+        finally:
+            self._failures = scripted
+
     @property
     def open_uploads(self) -> list[str]:
         """Keys of the uploads that were neither completed nor aborted."""
@@ -199,8 +208,9 @@ class MemoryStore:
         """See `base.ObjectStore`."""
 
         def page() -> Page:
-            keys = sorted(self.objects, key=str.encode)
-            found = [key for key in keys if key.startswith(prefix) and key.encode() > start_after.encode()]
+            after = start_after.encode()
+            inside = [key for key in self.objects if key.startswith(prefix) and key.encode() > after]
+            found = sorted(inside, key=str.encode)
             listed = (replace(self.objects[key].info, metadata={}) for key in found[:limit])
             return Page(tuple(listed), len(found) > limit)
 

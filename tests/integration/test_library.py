@@ -323,6 +323,7 @@ def test_every_public_name_is_there_and_no_other() -> None:
 def test_the_process_stays_as_it_is(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Signal handlers, the collector, the allocator, the loop's executor, factory and policy, and structlog."""
     told: list[str] = []
+    gc.unfreeze()  # what another test has frozen in this process would become less by itself
     monkeypatch.setattr(ctypes, "CDLL", lambda name: told.append(f"the C library {name} is asked for"))
 
     def seen() -> dict[str, object]:

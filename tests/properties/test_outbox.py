@@ -1,7 +1,5 @@
 """Once a receiver is reachable again, it learns the true state, whatever was lost before. In virtual time."""
 
-from math import lcm
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +8,7 @@ from sidecar.monitoring.outbox import QUEUE, Message, Outbox
 from sidecar.status.model import Event
 from sidecar.status.problems import Kind
 from tests.fakes import START
+from tests.properties.evenly import evenly
 
 ARRIVES, LOST, REPLY_LOST, REFUSED = "arrives", "lost", "reply lost", "refused"
 NAME = "app.db"
@@ -77,13 +76,7 @@ Step = tuple[object, ...]
 LANDINGS: list[list[Step]] = [[("land", fate)] for fate in (ARRIVES, ARRIVES, LOST, REPLY_LOST, REFUSED)]
 
 
-def evenly(*kinds: list[Step]) -> st.SearchStrategy[Step]:
-    """One of the kinds, each as likely as any other, and one of its steps: in a single draw, which is most of an example's time."""
-    each = lcm(*(len(kind) for kind in kinds))
-    return st.sampled_from([step for kind in kinds for step in kind for _ in range(each // len(kind))])
-
-
-STEPS = evenly(
+STEPS: st.SearchStrategy[Step] = evenly(
     [("cycle", reason) for reason in (Reason.UNAVAILABLE, Reason.ACCESS_DENIED, None, None)],
     [("take",)],
     *LANDINGS,

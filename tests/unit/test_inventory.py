@@ -50,6 +50,7 @@ async def test_metadata_and_tags_are_in_the_entry() -> None:
         "tier": "daily",
         "drill": {"outcome": "good", "at": "2026-11-20T13:00:00+00:00"},
         "diverged_holder": None,
+        "main_line": None,
     }
 
 
