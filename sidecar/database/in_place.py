@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sidecar.database.wal import StreamCut, WalIndex
 from sidecar.database.wal.changed import PART
-from sidecar.database.wal.descriptors import opened
+from sidecar.database.wal.descriptors import borrowed
 from sidecar.database.wal.frames import image_of, newest
 from sidecar.model import Followed
 
@@ -125,7 +125,7 @@ def live_parts(path: Path, inode: int, shown: Shown, version: tuple[int, ...], p
     was replaced meanwhile.
     """
     try:
-        with opened(path) as database:
+        with borrowed(path) as database:
             if os.fstat(database).st_ino != inode:
                 raise NotInPlace("its file was replaced before it was read")
             log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)

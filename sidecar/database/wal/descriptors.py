@@ -180,28 +180,12 @@ class Descriptors:
 
 @contextmanager
 def borrowed(path: Path) -> Iterator[int]:
-    """A descriptor of a database for a moment, for reading without SQLite and without its locks. Raises OSError."""
+    """A descriptor of a database for reading without SQLite and without its locks. Raises OSError."""
     file = _opened(str(path), os.O_RDONLY)
     try:
         yield file
     finally:
         _keep((file,), file)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """A descriptor of a database for longer, to read it beside a connection of this process. Raises OSError."""
-    with OPENING:
-        inode = _inode(str(path))
-        kept = next((each for each in _kept if each[0] == inode and len(each[1]) == 1), None)
-        if kept:
-            _kept.remove(kept)
-        file = kept[1][0] if kept else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        _own.add(file)
-    try:
-        yield file
-    finally:
-        _keep(_inode(file), (file,))
 
 
 def is_used_by_others(file: int) -> bool:
