@@ -10,7 +10,7 @@ from typing import Self
 
 from sidecar.model import Bytes, Commit, Followed
 
-LIMIT, MEMORY_SHARE = 12 << 20, 32
+LIMIT, MEMORY_SHARE = 8 << 20, 32
 OVERHEAD = 250  # bytes that Python needs for each image besides its content
 
 

@@ -55,18 +55,18 @@ def _known(commits: Sequence[Commit], previous: Previous) -> Mapping[int, Bytes]
 
 def _records(commits: Sequence[Commit], known: Mapping[int, Bytes]) -> Iterator[Record]:
     latest = dict(known)
+    trial = zstandard.ZstdCompressor(level=_TRIAL_LEVEL)
     for commit in commits:
         record = compared(commit, latest.get)
-        yield record if len(commits) == 1 or _is_smaller(record, commit) else whole(commit)
+        yield record if len(commits) == 1 or _is_smaller(record, commit, trial) else whole(commit)
         latest.update(commit.images)
 
 
-def _is_smaller(record: Record, commit: Commit) -> bool:
+def _is_smaller(record: Record, commit: Commit, trial: zstandard.ZstdCompressor) -> bool:
     if not record.differences:
         return False
-    compressor = zstandard.ZstdCompressor(level=_TRIAL_LEVEL)
     stored = b"".join((*record.differences.values(), *record.images.values()))
-    return len(compressor.compress(stored)) < len(compressor.compress(b"".join(commit.images.values())))
+    return len(trial.compress(stored)) < len(trial.compress(b"".join(commit.images.values())))
 
 
 def _mistake(encoded: EncodedSegment, commits: Sequence[Commit], start: int, known: Mapping[int, Bytes]) -> str:
