@@ -4,7 +4,8 @@ commits   how long a writer's commits take at 100 a second, alone and beside eac
           and full
 load      100 or 2,000 commits a second of a writer that does not wait for locks (busy_timeout 0): commits that were
           refused, CPU and resident memory of the daemon (the most that was seen), the busiest thread but the main
-          one, the largest log, requests and bytes; without the first seconds after the first publish
+          one, the largest log, requests and bytes, and what the segments would have with whole pages beside what they have;
+          without the first seconds after the first publish
 truncate  the app's own PRAGMA wal_checkpoint(TRUNCATE), every half second at 20 commits a second, with a busy_timeout of 5 s
 """
 
@@ -18,12 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from tests.benchmarks.measure import Values, memory, run
 from tests.benchmarks.publishing import Bench
 from tests.benchmarks.results import Sample
 from tests.benchmarks.running import cpu_used, quantile
-from tests.benchmarks.streamers import HOT, Streamed, Streamer, streamers, streaming
+from tests.benchmarks.streamers import HOT, SidecarStream, Streamed, Streamer, streamers, streaming
 from tests.benchmarks.writer import SCRIPT
 
 RATES = (100, 2000)
@@ -50,6 +52,8 @@ def load(bench: Bench, base: Path, size: int, turn: int, seconds: float) -> None
         for tool in streamers(bench, turn):
             with _protected(bench, base, f"load-{rate}-{turn}", tool) as (subject, pid):
                 values = _loaded(subject, pid, seconds, rate)
+                if tool.name == SidecarStream.name:
+                    values |= _ratio(subject)
             bench.record(Sample(size, f"load, {rate}", tool.name, turn, values))
 
 
@@ -117,6 +121,17 @@ def _loaded(subject: Streamed, pid: int, seconds: float, rate: int) -> Values:
         "requests_per_minute": meter["requests"] * 60 / took,
         "sent_per_minute": meter["sent"] * 60 / took,
     }
+
+
+def _ratio(subject: Streamed) -> Values:
+    """Bytes of the segments since the daemon's start with whole pages, by what they are."""
+    with urlopen(f"http://{subject.env['SIDECAR_LISTEN']}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    whole, sent = (
+        sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"sidecar_stream_{name}_bytes_total{{"))
+        for name in ("whole_pages", "uploaded")
+    )
+    return {"ratio": whole / sent}
 
 
 def _threads(pid: int) -> dict[int, float]:

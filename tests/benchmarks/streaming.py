@@ -1,15 +1,15 @@
-"""Streaming, measured: what each scenario is, is said in losses.py, loads.py and quiet.py; what it must hold, in bounds.py."""
+"""Streaming, measured: what each scenario is, is said in losses.py, loads.py, segments.py and quiet.py; what it must hold, in bounds.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import loads, losses, quiet
+from tests.benchmarks import loads, losses, quiet, segments
 from tests.benchmarks.bounds import SIZE
 from tests.benchmarks.publishing import Bench, make_base
 from tests.benchmarks.results import MIB
 from tests.benchmarks.streamers import make_streamed
 
-SCENARIOS = ("loss", "tail", "commits", "load", "truncate", "quiet", "parked")
+SCENARIOS = ("loss", "tail", "commits", "load", "segments", "truncate", "quiet", "parked")
 
 _SHARE = 1 / 3  # of `seconds`, for what is repeated in turns
 
@@ -37,6 +37,8 @@ def measure(bench: Bench, extent: Extent) -> None:
         _of_the_app(bench, base, turn, extent.seconds * _SHARE)
     if bench.wants("load"):
         loads.load(bench, base, SIZE, 0, extent.seconds)
+    if bench.wants("segments"):
+        segments.segments(bench, SIZE, extent.seconds)
     if bench.wants("quiet"):
         quiet.quiet(bench, base, SIZE, extent.seconds)
     base.unlink()

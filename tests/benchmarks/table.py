@@ -5,7 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.benchmarks.results import MIB, Figure, Results, show_size
 from tests.benchmarks.targets import Target
 
+SEGMENTS = {
+    "segments, guestbook, 1": "segments of the demo app, an entry a second",
+    "segments, guestbook, 20": "segments of the demo app, 20 entries a second",
+    "segments, hot, 20": "segments, 20 commits a second, each a row of 450 random bytes and one of 1,000 rows changed",
+    "segments, hot, 200": "the same, 200 commits a second",
+    "segments, hot, 2000": "the same, 2,000 commits a second",
+    "segments, anywhere, 200": "the same, 200 commits a second, with one of all rows changed",
+}
 TITLES = {
+    **SEGMENTS,
     "first": "first publish",
     "restore": "restore",
     "send": "the store alone receives the restore point, from rclone",
@@ -40,6 +49,7 @@ _WITHOUT_RATIO = {
     "segments",
     "refused_per_100000",
     "rate",
+    "ratio",
 }
 
 Column = tuple[str, str, Callable[[float], str]]
@@ -95,9 +105,21 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
             ("largest WAL MB", "log", show_megabytes),
             ("requests/min", "requests_per_minute", "{:.0f}".format),
             ("sent MB/min", "sent_per_minute", show_megabytes),
+            ("whole pages/sent", "ratio", "{:.2f}".format),
             ("refused of 100,000", "refused_per_100000", "{:.1f}".format),
             ("commits/s", "rate", "{:.0f}".format),
             *_LATENCY[:3],
+        ),
+    ),
+    **dict.fromkeys(
+        SEGMENTS,
+        (
+            ("whole KB/segment", "whole", lambda value: f"{value / 1e3:.1f}"),
+            ("sent KB/segment", "sent", lambda value: f"{value / 1e3:.1f}"),
+            ("ratio", "ratio", "{:.2f}".format),
+            ("CPU whole ms/s", "cpu_whole", lambda value: f"{value * 1e3:.1f}"),
+            ("CPU ms/s", "cpu", lambda value: f"{value * 1e3:.1f}"),
+            ("for s", "seconds", "{:.0f}".format),
         ),
     ),
     "truncate": (
