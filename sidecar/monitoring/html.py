@@ -103,6 +103,10 @@ def _stream(stream: StreamStatus, now: datetime) -> str:
         lag = stream.lag_seconds(now)
         line = f"Streaming since {stream.since:{AT}}; {f'{lag:.1f} s behind' if lag else 'nothing waits'}."
         line += "" if stream.protects else " It protects nothing before the next restore point."
+        if stream.uploaded:
+            line += (
+                f" {format_size(stream.uploaded)} sent instead of {format_size(stream.whole_pages)} with whole pages."
+            )
     waits = stream.waits
     if waits.waiting or waits.stored or waits.failed:
         mean = f" after {waits.mean_seconds:.2f} s on average" if waits.mean_seconds is not None else ""

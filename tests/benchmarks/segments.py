@@ -32,9 +32,30 @@ LOADS = (("guestbook", 1), ("guestbook", 20), ("hot", 20), ("hot", 200), ("hot",
 MOST = 20_000  # commits of one load
 
 _LOOKS = 20  # each second
-_WORDS = (
-    ["when", "we", "came", "here", "in", "spring", "all", "was", "quiet", "but", "for", "the", "birds", "and", "somebody", "who", "played", "music", "on", "an", "old", "piano"]
-)
+_WORDS = [
+    "when",
+    "we",
+    "came",
+    "here",
+    "in",
+    "spring",
+    "all",
+    "was",
+    "quiet",
+    "but",
+    "for",
+    "the",
+    "birds",
+    "and",
+    "somebody",
+    "who",
+    "played",
+    "music",
+    "on",
+    "an",
+    "old",
+    "piano",
+]
 _NOW = datetime(2026, 11, 20, 14, 55, 3, tzinfo=UTC)
 _STREAM = "20261120T145503.123Z-0000000007-web"
 

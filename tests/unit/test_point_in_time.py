@@ -179,6 +179,29 @@ async def test_a_restore_point_within_a_stream_is_entered_at_its_commit(
         assert reached.position == (Position(FIRST, 10) if after < 10 else POINT)
 
 
+async def test_what_changed_is_applied_to_no_other_page_than_the_one_it_was_made_from(file: Path) -> None:
+    """A restore point whose page differs from what the writer had, even in one byte: the restore stops before, and says so."""
+    before, bucket = file.read_bytes(), Bucket(differences=True)
+    pages = {1: before[:4096], 2: before[4096:8192]}
+    changed = [{1: pages[1], 2: pages[2][:100] + bytes([number]) * 9 + pages[2][109:]} for number in range(3)]
+    commits = [Commit(number + 1, at(number + 1), 2, images) for number, images in enumerate(changed)]
+    stream = bucket.stream(FIRST, alone(commits), 4096)
+    content = changed[0][1] + changed[0][2]
+    file.write_bytes(content)
+    reached = await apply(bucket, file, line(leg(stream, after=1)))
+    assert (file.read_bytes(), reached.end) == (changed[2][1] + changed[2][2], End.NEWEST)
+    for wrong in (4096 + 3000, 60):
+        file.write_bytes(content[:wrong] + b"?" + content[wrong + 1 :])
+        reached = await apply(bucket, file, line(leg(stream, after=1)))
+        assert (reached.commits, reached.end) == (0, End.BROKEN)
+        assert "commit 2 of segment" in reached.stopped
+        assert "does not fit what precedes it" in reached.stopped
+        assert file.read_bytes() == content[:wrong] + b"?" + content[wrong + 1 :]
+    file.write_bytes(content[:4096])
+    reached = await apply(bucket, file, line(leg(stream, after=1)))
+    assert "has only what changed in page 2, which nothing before it has" in reached.stopped
+
+
 async def test_folded_commits_are_all_applied_or_none(bucket: Bucket, file: Path, recorder: Recorder) -> None:
     commits = recorder.commits
     history = line(leg(bucket.stream(FIRST, [commits[:2], [fold(commits[2:6])], commits[6:]], 4096)))

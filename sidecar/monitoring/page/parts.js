@@ -121,7 +121,8 @@ function streaming(stream) {
   const missed = stream.setting === "on" && !stream.active;
   const now = stream.active
     ? ["Streaming ", age(stream.since, "since"), `; ${stream.lag_seconds ? `${duration(stream.lag_seconds)} behind` : "nothing waits"}.`,
-      stream.protects ? "" : " It protects nothing before the next restore point."]
+      stream.protects ? "" : " It protects nothing before the next restore point.",
+      stream.uploaded ? ` ${size(stream.uploaded)} sent instead of ${size(stream.whole_pages)} with whole pages.` : ""]
     : [`Not streaming: ${stream.reason}.`];
   const { waiting, stored, failed, mean_seconds: mean } = stream.waits;
   const waits = waiting || stored || failed
