@@ -81,7 +81,7 @@ class Record:
         if previous is None or len(previous) != len(difference):
             what = f"commit {self.number} of segment {self.segment} has only what changed in page {page}"
             raise DamagedSegment(f"{what}, which nothing before it has", HINT)
-        return xored(difference, previous)
+        return changed(previous, difference)
 
     def _commit(self, images: Mapping[int, Bytes]) -> Commit:
         return Commit(self.number, self.time, self.pages, images, folded=self.folded, continued=self.continued)
@@ -118,19 +118,27 @@ def check_of(images: Mapping[int, Bytes]) -> bytes:
 
 
 def xored(one: Bytes, other: Bytes) -> bytes:
-    """The XOR of two pages of the same size."""
+    """The XOR of two pages of the same size, of which most is the same."""
     result = bytearray(len(one))
     for start in range(0, len(one), _BLOCK):
-        end = start + _BLOCK
-        first, second = one[start:end], other[start:end]
-        if first == second:
-            continue
-        if first == _ZEROS:
-            result[start:end] = second
-        else:
-            number = int.from_bytes(first, "little") ^ int.from_bytes(second, "little")
-            result[start:end] = number.to_bytes(len(first), "little")
+        first, second = one[start : start + _BLOCK], other[start : start + _BLOCK]
+        if first != second:
+            result[start : start + _BLOCK] = _xored(first, second)
     return bytes(result)
+
+
+def changed(page: Bytes, difference: Bytes) -> bytes:
+    """The XOR of a page with a difference of the same size, of which most is zero."""
+    result = bytearray(page)
+    for start in range(0, len(difference), _BLOCK):
+        block = difference[start : start + _BLOCK]
+        if block != _ZEROS:
+            result[start : start + _BLOCK] = _xored(block, page[start : start + _BLOCK])
+    return bytes(result)
+
+
+def _xored(one: Bytes, other: Bytes) -> bytes:
+    return (int.from_bytes(one, "little") ^ int.from_bytes(other, "little")).to_bytes(len(one), "little")
 
 
 def encode_record(record: Record, page_size: int) -> Iterator[bytes]:
