@@ -57,7 +57,8 @@ class Confirmations:
             0  # who has heard that something is stored: until now, and until the last copy began
         )
         self._paused_until = 0.0
-        self._waiters: set[_Waiter] = set()
+        # In order: who asks again after each answer then waits as long as the others, and not for their answers, too.
+        self._waiters: dict[_Waiter, None] = {}
         self._look = Shared(self._captured)
         self._check = Shared(fence.ensure_held)
 
@@ -103,7 +104,7 @@ class Confirmations:
         for each in [each for each in self._waiters if self._has(each.commit)]:
             each.stored = self._confirm(each.commit)
             each.done.set()
-            self._waiters.discard(each)
+            self._waiters.pop(each, None)
 
     async def confirmed(self) -> Confirmed:
         """Return once everything that was committed before this call is in the store, under a lease that is ours.
@@ -137,11 +138,11 @@ class Confirmations:
         if self._has(commit):
             return self._confirm(commit)
         waiter = _Waiter(commit)
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await waiter.done.wait()
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
         if waiter.stored is None:
             self._require_run()
             raise NotDurable("the stream was cut meanwhile, and another one begins", CUT, retry_after=AGAIN_SECONDS)

@@ -3,10 +3,11 @@
 The client for the control socket is `host.control`.
 """
 
+import asyncio
 import json
 import math
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 
 import anyio
@@ -85,12 +86,9 @@ def add_wait(application: web.Application, wait: Wait) -> web.Application:
             timeout = wait_timeout(request.query.get("timeout", DEFAULT_WAIT))
         except UsageError as error:
             return _refused(400, error.message, error.hint)
-        reply = web.Response(status=503)  # for one who has gone
-        async with anyio.create_task_group() as group:
-            group.start_soon(_cancel_when_gone, request, group.cancel_scope)
-            reply = await _waited(wait, request.query.get("database"), timeout.total_seconds())
-            group.cancel_scope.cancel()
-        return reply
+        with anyio.CancelScope() as scope, _cancelling_when_gone(request, scope):
+            return await _waited(wait, request.query.get("database"), timeout.total_seconds())
+        return web.Response(status=503)  # for one who has gone
 
     application.router.add_post("/wait", on_wait)
     return application
@@ -108,11 +106,27 @@ async def _waited(wait: Wait, database: str | None, timeout: float) -> web.Respo
     return web.json_response(answer, status=503, headers=headers)
 
 
-async def _cancel_when_gone(request: web.Request, scope: anyio.CancelScope) -> None:
-    """Nobody waits for a client that has hung up. aiohttp would cancel every handler of such a client, or none."""
-    while request.transport is not None:
-        await anyio.sleep(GONE_SECONDS)
-    scope.cancel()
+@contextmanager
+def _cancelling_when_gone(request: web.Request, scope: anyio.CancelScope) -> Iterator[None]:
+    """Nobody waits for a client that has hung up. aiohttp would cancel every handler of such a client, or none.
+
+    It is a timer and not a task, whose start and end would take longer than everything else that an answer takes.
+    """
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        if request.transport is None:
+            scope.cancel()
+        else:
+            timer = loop.call_later(GONE_SECONDS, look)
+
+    timer = loop.call_later(GONE_SECONDS, look)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _refused(status: int, error: str, hint: str) -> web.Response:

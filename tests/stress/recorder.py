@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,17 @@ from sidecar.database.wal import (
     Limits,
     NotStreamable,
     StreamCut,
-    changed,
     worker,
 )
+from sidecar.database.wal import follower as following
+from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.hold import Hold
 from sidecar.model import Commit, LogPosition
 from sidecar.repository.format.folding import fold
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, decode, encode, first_prev
 from tests.stress import mutants
+
+PART = 1 << 16  # bytes: the databases are small
 
 resets = 0
 
@@ -220,7 +224,7 @@ class Recorder:
         before, self._last = self._last, (follower.commits, content)
         if before is None:
             return
-        size = changed.PART
+        size = PART
         for part in range(min(len(before[1]), len(content)) // size):
             span = slice(part * size, (part + 1) * size)
             if before[1][span] != content[span] and not follower.changed.wrote(part, before[0]):
@@ -265,7 +269,7 @@ async def main(path: str, folder: str) -> None:
     """Follow until SIGTERM."""
     plan = json.load(sys.stdin)
     worker.EVERY = plan["look_every"]
-    changed.PART = 1 << 16  # the databases are small
+    vars(following)["Changed"] = partial(Changed, PART)
     _count_resets()
     if plan["mutant"]:
         mutants.apply(plan["mutant"])

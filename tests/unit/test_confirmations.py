@@ -114,10 +114,11 @@ class Asked:
 
 @dataclass
 class Crowd:
-    """Starts waiters."""
+    """Starts waiters. `told` are those who were answered, in that order."""
 
     group: anyio.abc.TaskGroup
     streaming: Streaming
+    told: list[Asked] = field(default_factory=list)
 
     async def wait(self) -> Asked:
         """One that has come as far as it can."""
@@ -136,6 +137,7 @@ class Crowd:
             asked.answer = await self.streaming.confirmations.confirmed()
         except SidecarError as error:
             asked.error = error
+        self.told.append(asked)
 
 
 @pytest.fixture
@@ -330,6 +332,16 @@ async def test_many_share_one_look_at_the_lease(streaming: Streaming) -> None:
         assert all(each.answer for each in waiting)
     assert streaming.log.looks <= 2
     assert streaming.fence.asked <= 2
+
+
+async def test_who_asks_first_is_answered_first(streaming: Streaming) -> None:
+    """Else somebody who asks again at once, each time, also waits for the answers of the others."""
+    streaming.log.commits = 1
+    async with crowd(streaming) as waiters:
+        waiting = await waiters.many(100)
+        streaming.store(1)
+        await settled()
+        assert [id(each) for each in waiters.told] == [id(each) for each in waiting]
 
 
 async def test_without_leases_nobody_is_asked_for_one(streaming: Streaming) -> None:
