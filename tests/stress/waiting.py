@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
+from sidecar.status.histogram import SECONDS
 from tests.e2e.guestbook import APP, entries, port_of
 from tests.e2e.machine import Machine
 from tests.e2e.streaming import status_of
@@ -180,6 +181,12 @@ def measure(seconds: float) -> None:
                 after, took = status_of(process), time.monotonic() - began
                 put = process.metric("sidecar_store_request_duration_seconds_sum", operation="put") or 0.0
                 puts = process.metric("sidecar_store_request_duration_seconds_count", operation="put") or 1.0
+                slow = next(
+                    bound
+                    for bound in (*map(str, SECONDS), "+Inf")
+                    if process.metric("sidecar_store_request_duration_seconds_bucket", operation="put", le=bound)
+                    == puts
+                )
                 for each in threads:
                     each.join()
             waits.sort()
@@ -191,7 +198,7 @@ def measure(seconds: float) -> None:
             segments, commits = (after[name] - before[name] for name in ("segments", "commits"))
             print(
                 f"{waiters} waiters: {commits / took:.0f} commits/s, {segments / took:.3f} segments/s, "
-                f"a PUT takes {put / puts:.3f} s on average; {len(waits)} {shown}",
+                f"a PUT takes {put / puts:.3f} s on average and at most {slow} s; {len(waits)} {shown}",
                 flush=True,
             )
 

@@ -24,7 +24,7 @@ from sidecar.database.wal.tending import Situation, Step, Tending
 from sidecar.database.wal.watch import PATIENCE, Departed
 from sidecar.model import LogPosition
 
-_BETWEEN_STATS = 1.0  # seconds
+BETWEEN_STATS = 1.0  # seconds
 
 
 class Follower:
@@ -37,10 +37,10 @@ class Follower:
         self._hold: Hold | None = None
         self.away: Absence | None = None  # while we have it closed for want of others: the database as we left it
         self._alone_since: float | None = None
-        self._calm: Calm | None = None  # while there is nothing to do
+        self.calm: Calm | None = None  # while there is nothing to do
         self.staying = 0  # how many need the database to be open
         self.failed = False
-        self._seen, self._checked = b"", time.monotonic()
+        self._seen, self.checked = b"", time.monotonic()
 
     @property
     def hold(self) -> Hold:
@@ -98,14 +98,14 @@ class Follower:
 
         Who has the database open, and whether its files are in place, is looked at once a second, which costs six more.
         """
-        calm = self._calm
+        calm = self.calm
         if calm is None or calm.is_over():
             return False
-        if now - self._checked < _BETWEEN_STATS:
+        if now - self.checked < BETWEEN_STATS:
             return True
         if self.away or not self.hold.watch.is_undisturbed or self.is_alone():
             return False
-        self._checked = now
+        self.checked = now
         return True
 
     def look(self, *, thorough: bool = False) -> bool:
@@ -115,7 +115,7 @@ class Follower:
 
         A `thorough` look also sees at once, and not within a second, that a file was replaced.
         """
-        self._calm = None
+        self.calm = None
         with _ending(self):
             try:
                 if self.away is None or self._return(self.away):
@@ -127,7 +127,7 @@ class Follower:
 
     def hop(self) -> None:
         """Capture all that is committed by now. Raises `StreamCut`, and `NotNow` where somebody has a lock."""
-        self._calm = None
+        self.calm = None
         with _ending(self):
             if self.away is None or self._return(self.away):
                 self._attend(self.hold.hop)
@@ -149,7 +149,7 @@ class Follower:
 
     def close(self) -> None:
         """End, and close everything. After a cut nothing is written, nor deleted."""
-        self.away = self._calm = None
+        self.away = self.calm = None
         if self._hold:
             self._hold.hands.close(tidy=not self.failed)
 
@@ -159,14 +159,14 @@ class Follower:
             self.habit.returned()
         self._alone_since = (self._alone_since or now) if alone and not self.staying else None
         hold.settle(keep=self.habit.keeps)
-        if thorough or now - self._checked >= _BETWEEN_STATS:
-            self._checked = now
+        if thorough or now - self.checked >= BETWEEN_STATS:
+            self.checked = now
             hold.watch.require_files()
         hold.watch.require_welcome()
         if hold.parked and hold.hands.files.checkpointing():
             hold.hop()  # it may wait for us, who only believe to be in nobody's way
         elif hold.parked and raw == self._seen and self._alone_since is None:
-            self._calm = Parked.of(hold.hands.files, raw)
+            self.calm = Parked.of(hold.hands.files, raw)
             return
         self._seen = raw
         if hold.aside:
@@ -190,8 +190,8 @@ class Follower:
         """Open the database again if anybody has; whether it is open. Raises `StreamCut` unless nothing was missed."""
         with self.habit.noting():
             if not is_back(self.path, left) and not self.staying:
-                self.away, self._checked = left.settled(self.path), time.monotonic()
-                self._calm = Closed.of(self.path)
+                self.away, self.checked = left.settled(self.path), time.monotonic()
+                self.calm = Closed.of(self.path)
                 return False
             self._reopen(left)
         self.habit.returned()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import close_kept
-from sidecar.database.wal.follower import Follower
+from sidecar.database.wal.follower import BETWEEN_STATS, Follower
 from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.wakeups import Wakeups
 from sidecar.log import log
@@ -44,6 +44,21 @@ class Track:
     def has_news(self) -> bool:
         """Whether something is waiting to be taken."""
         return self.cut is not None or not self.follower.backlog.empty
+
+    def rests(self, now: float, due: float) -> bool:
+        """Whether nothing has happened, so that the next look comes at `due`. Nearly all looks at idle databases end here."""
+        follower = self.follower
+        calm = follower.calm
+        if calm is None or self.touched or now < self.eager_until or now - follower.checked >= BETWEEN_STATS:
+            return False
+        try:
+            if calm.is_over():
+                return False
+        except OSError:  # the look that follows meets it as well, and ends the stream
+            return False
+        self.tried = self.looked = now
+        self.due = due
+        return True
 
     def look(self, now: float, *, thorough: bool = False) -> None:
         """Look once. A cut closes the database."""
@@ -156,8 +171,9 @@ class Worker:
             while not self._stopping:
                 self._obey()
                 now = time.monotonic()
+                due = _next(now, EVERY_PARKED)
                 for track in list(self._tracks.values()):
-                    if track.due <= now and track.cut is None:
+                    if track.due <= now and track.cut is None and not track.rests(now, due):
                         track.look(now)
                 close_kept()
                 self._wait()
