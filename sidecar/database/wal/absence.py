@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sidecar.database.wal import frames
+from sidecar.database.wal.births import Births
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Descriptors, Stamps, borrowed, is_exclusive
 from sidecar.database.wal.header import WalIndex
@@ -26,16 +27,20 @@ _COMPARED, _LATEST = 64, 1000  # pages, of so many frames
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A database as it was left: what stat(2) said, some of the pages that were written last, by number from 1, and when."""
+    """A database as it was left: what stat(2) said, some of the pages that were written last, by number from 1, and when.
+
+    `births`, of its log, where a program that came and went since would not have changed the stamps.
+    """
 
     stamps: Stamps
     pages: Mapping[int, bytes]
+    births: Births | None = None
     since: float = field(default_factory=time.monotonic)
 
     def is_same(self, path: Path) -> bool:
         """Whether the file is as it was left, so that the log beside it is the first one since then."""
         try:
-            if not is_same(path, self.stamps):
+            if not is_same(path, self.stamps) or _has_come_and_gone(self.births):
                 return False
             if not self.pages:
                 return True
@@ -106,7 +111,8 @@ def depart(hold: Hold) -> Absence:
     if index.behind or not _is_end(files, index, hold.written):
         raise StreamCut(CutCause.MISMATCH, f"the log of {hands.path} was removed, and is not what was copied from it")
     try:
-        left = Absence(Stamps.of(hands.path), _latest(files.wal, index))
+        stamps = Stamps.of(hands.path)
+        left = Absence(stamps, _latest(files.wal, index), hands.births if stamps.changed == files.removed() else None)
         same = left.stamps.inode == files.inodes[0] and _is_since(left, files, untouched=untouched)
     except OSError:
         same = False
@@ -142,9 +148,9 @@ def require_unlocked(path: Path) -> None:
 def _is_since(left: Absence, files: Descriptors, *, untouched: bool | None) -> bool:
     """Whether the file is what the log was copied into, and was not written after the log had been removed.
 
-    Both times are of the same clock. Within one tick of it the pages decide.
+    Both times are of the same clock. Within one tick of it the pages decide, and whether another program has come and gone.
     """
-    if untouched is False or not left.is_in(files.database):
+    if untouched is False or not left.is_in(files.database) or _has_come_and_gone(left.births):
         return False
     removed = files.removed()
     if removed is None or left.stamps.changed > removed:
@@ -152,16 +158,25 @@ def _is_since(left: Absence, files: Descriptors, *, untouched: bool | None) -> b
     return bool(left.stamps.changed < removed or untouched or left.pages)
 
 
+def _has_come_and_gone(births: Births | None) -> bool:
+    """Whether anybody may have opened the database, and closed it again: whoever comes next makes the log once more."""
+    if births is None:
+        return False
+    count = births.count()
+    return count is None or count > 1
+
+
 def _is_end(files: Descriptors, index: WalIndex, written: bytes) -> bool:
-    """Whether nothing was written into the log that the wal-index does not know, as with `locking_mode=EXCLUSIVE`.
+    """Whether nothing was committed in the log that the wal-index does not know, as with `locking_mode=EXCLUSIVE`.
+
+    A transaction that is rolled back may have left frames behind the last commit.
 
     `written`: the salts of the last generation that had a frame.
     """
     salts = frames.salts_of(files.wal)
-    if not index.frame:
-        return not salts or salts == written
-    beyond = frames.header_of(files.wal, index.frame + 1, index.page_size)
-    return salts == index.salts and beyond[8:16] != salts
+    if not index.frame and (not salts or salts == written):
+        return True
+    return (not index.frame or salts == index.salts) and not frames.has_commit(files.wal, index.frame)
 
 
 def _latest(wal: int, index: WalIndex) -> dict[int, bytes]:

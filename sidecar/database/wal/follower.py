@@ -201,7 +201,7 @@ class Follower:
         try:
             require_unlocked(self.path)
             self.open(self.commits)
-            self.hold.start_at_first_frame(lambda: left.is_same(self.path))
+            self.hold.start_at_first_frame(lambda: left.is_same(self.path), counted=left.births is not None)
         except NotNow:
             if time.monotonic() - left.since > PATIENCE:
                 raise StreamCut(CutCause.EXCLUSIVE, f"a program has locked {self.path} exclusively") from None

@@ -72,6 +72,17 @@ def image_of(file: int, frame: int, page_size: int) -> bytes:
     return os.pread(file, page_size, _offset(frame, page_size) + FRAME_HEADER)
 
 
+def has_commit(file: int, after: int) -> bool:
+    """Whether a frame after `after` is a commit, of those that the generation has which the log begins with."""
+    head = os.pread(file, LOG_HEADER, 0)
+    page_size = int.from_bytes(head[8:12], "big")
+    while (header := header_of(file, after + 1, page_size))[8:16] == head[_SALTS]:
+        if header[4:8] != bytes(4):
+            return True
+        after += 1
+    return False
+
+
 def pages_of(file: int, index: WalIndex, after: int) -> set[int]:
     """The numbers of the pages in the frames after `after`, without reading the pages."""
     headers = (header_of(file, frame, index.page_size) for frame in range(after + 1, index.frame + 1))

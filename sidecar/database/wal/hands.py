@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sidecar.database.driver import Driver
 from sidecar.database.errors import is_busy
+from sidecar.database.wal.births import Births
 from sidecar.database.wal.connections import Connections
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Descriptors, Stamps
@@ -35,6 +36,7 @@ class Hands:
         """
         self.path, self.driver = path, driver
         self.connections = Connections(path, driver)
+        self.births = Births(Path(f"{path}-wal"))
         self.guard: Callable[[], object] = lambda: None
         self._files: Descriptors | None = None
         self._last: tuple[bytes, WalIndex | None] = (b"", None)
@@ -45,6 +47,7 @@ class Hands:
             inode = Stamps.of(path).inode
             self.connections.open(first=True)
             self._files = Descriptors.open(path)
+            self.births.begin()
         except driver.error as error:
             self.close(tidy=False)
             if is_busy(error):

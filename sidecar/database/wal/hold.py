@@ -72,8 +72,11 @@ class Hold:
         self.watch.require_files()
         self.keep(Mark(now, self._header(now, now.frame)), Found())
 
-    def start_at_first_frame(self, is_first: Callable[[], bool]) -> None:
-        """Begin at the first frame of a log; `is_first` proves, once a read transaction is held, that it is the first log."""
+    def start_at_first_frame(self, is_first: Callable[[], bool], *, counted: bool = False) -> None:
+        """Begin at the first frame of a log; `is_first` proves, once a read transaction is held, that it is the first log.
+
+        With `counted`, the log must have all commits since its shared memory was made.
+        """
         now = _patiently(self._hold_exactly)
         self.watch.pin()
         if not is_first():
@@ -81,6 +84,8 @@ class Hold:
         found = self._read(now, 0)
         if found.ends:
             proof.require_end(now, found)
+        if counted and len(found.ends) < now.change:
+            raise StreamCut(CutCause.RESET, f"the log of {self.hands.path} was reset before it could be followed again")
         self._begin_at(now, 0, (0, 0))
         self.watch.require_files()
         self.keep(Mark(now, found.last), found)

@@ -273,3 +273,27 @@ def test_an_app_that_opens_and_closes_all_the_time_is_followed_after_three_cuts(
         assert cut_of(follower).cause is CutCause.REPLACED
         follower.close()
         assert app.run("PRAGMA integrity_check") == [["ok"]]
+
+
+@pytest.mark.parametrize("library", [OLD, NEW])
+@pytest.mark.parametrize("first", [False, True], ids=["behind a commit", "alone in the log"])
+def test_what_was_rolled_back_before_the_last_close_is_no_commit(tmp_path: Path, library: str, first: bool) -> None:
+    """Its pages did not fit into the cache, so they are in the log."""
+    path, some = make(tmp_path / "app.db"), "INSERT INTO t VALUES (randomblob(50000))"
+    with SqlProcess(path, library) as app:
+        app.run("SELECT * FROM t")
+        follower = following(path)
+        base = copy_of(follower, tmp_path / "base.db")
+        if not first:
+            app.run(INSERT)
+        size = os.path.getsize(f"{path}-wal")
+        app.script("PRAGMA cache_size=5", "BEGIN", some, some, "ROLLBACK")
+        assert os.path.getsize(f"{path}-wal") > size
+        app.close()
+        commits = settled(follower, lambda: follower.away is not None)
+        assert len(commits) == (0 if first else 1)
+        app.open()
+        app.run(INSERT)
+        commits += follower.poll()
+        assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
