@@ -174,6 +174,7 @@ class Recorder:
             return await self._publish(stream)
         except StreamCut as cut:
             stream.end(cut, "following")
+            self._count()
             return False
 
     async def _publish(self, stream: Stream) -> bool:

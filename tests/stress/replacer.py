@@ -118,12 +118,14 @@ def main() -> None:
     for part in range(plan["parts"]):
         insert(connection, "old", plan["before"] + part * plan["part"], plan["part"])
         time.sleep(plan["pause"])
+    closing_since = time.monotonic()
     connection.close()
+    closed = time.monotonic()
     time.sleep(plan["delay"])
     replace(sqlite, path, plan)
     time.sleep(plan["wait"])
     connection, found = go_on(sqlite, path, plan)
-    print(json.dumps(found), flush=True)
+    print(json.dumps(found | {"closed": [closing_since, closed]}), flush=True)
     sys.stdin.readline()
     connection.close()
 

@@ -281,6 +281,8 @@ class Feed:
     async def _stay(self, track: Track, change: int) -> None:
         def stay(_worker: Worker) -> None:
             track.follower.staying += change
+            if not track.follower.staying:  # who closed the database meanwhile was not the last one
+                track.touched, track.due = True, 0.0
 
         await self._capture.call(stay)
 

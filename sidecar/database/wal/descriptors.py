@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sidecar.database.driver import OPENING
-from sidecar.database.wal.locks import asking, is_locked, is_locked_by_any, share_of_file, unlock_of_file
+from sidecar.database.wal.locks import asking, is_locked, is_locked_by_any, lock_of_file, share_of_file, unlock_of_file
 from sidecar.database.wal.pin import Pin
 
 # https://sqlite.org/src/file/src/os.h: every connection has a lock in these bytes, in WAL mode for as long as it is open.
@@ -120,6 +120,13 @@ class Descriptors:
         found = ((database.st_dev, database.st_ino), (wal.st_dev, wal.st_ino), (shm.st_dev, shm.st_ino))
         return database if found == self.inodes else None
 
+    def has_log(self, path: Path) -> bool:
+        """Whether the names of the log and of the shared memory still lead to these files."""
+        try:
+            return (_inode(f"{path}-wal"), _inode(f"{path}-shm")) == self.inodes[1:]
+        except OSError:
+            return False
+
     def others(self) -> bool:
         """Whether another process has a connection to the database."""
         return is_used_by_others(self.database)
@@ -157,6 +164,21 @@ class Descriptors:
         finally:
             if locked:
                 unlock_of_file(self.shm, _ATTACHED)
+
+    def empty_log(self, path: Path) -> None:
+        """Empty the log, if nobody uses its shared memory: whoever comes next makes that anew. Raises OSError."""
+        lock = self.hands[0]
+        if not lock_of_file(lock, _ATTACHED):
+            return
+        try:
+            file = os.open(f"{path}-wal", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                if _inode(file) == self.inodes[1]:
+                    os.ftruncate(file, 0)
+            finally:
+                os.close(file)
+        finally:
+            unlock_of_file(lock, _ATTACHED)
 
     def removed(self) -> int | None:
         """When the log and the shared memory lost their names, in nanoseconds since 1970; None if they have not."""

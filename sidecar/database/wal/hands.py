@@ -123,19 +123,20 @@ class Hands:
     @contextmanager
     def connected(self) -> Iterator[Connections]:
         """The connections are open, and the guard has let us in. Raises `NotNow` while the database is locked exclusively."""
-        kept = self.connections.are_open
+        kept, done = self.connections.are_open, False
         try:
             if not kept:
                 self._connect()
             self.guard()
             yield self.connections
+            done = True
         except self.driver.error as error:
             if is_busy(error):
                 raise NotNow from error
             raise
         finally:
             if not kept:
-                self.disconnect()
+                self._leave(done=done)
 
     def disconnect(self) -> None:
         """Close the connections, and leave all files as they are."""
@@ -175,6 +176,26 @@ class Hands:
             files, self._files = self._files, None
         if files:
             files.close()
+
+    def _leave(self, *, done: bool) -> None:
+        """Close the connections. If everybody else has closed the database meanwhile, do what their close has left to us.
+
+        SQLite does so, unless another file has taken the database's name. Then the log is emptied: whoever opens that file would
+        read it as that file's own. Raises `StreamCut`.
+        """
+        files = self.files
+        if not done or self._inside or files.others() or not files.has_log(self.path):
+            self.disconnect()
+        elif files.in_place(self.path):
+            files.sync()
+            self.connections.close(tidy=True)
+        else:
+            self.end()
+            copied = self.connections.checkpoint("PASSIVE", synced=True) and not self.index().behind
+            self.disconnect()
+            if copied:
+                files.empty_log(self.path)
+            raise StreamCut(CutCause.REPLACED, f"{self.path} was replaced while its log was copied into it")
 
     def _may_tidy(self) -> bool:
         try:

@@ -2,7 +2,7 @@
 
 import errno
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -10,7 +10,18 @@ import pytest
 
 from sidecar.database import standard_driver
 from sidecar.database.integrity import SqliteIntegrity
-from sidecar.database.wal import Capture, Captured, CutCause, Feed, FeedState, Limits, NotStreamable, StreamCut, worker
+from sidecar.database.wal import (
+    Capture,
+    Captured,
+    CutCause,
+    Feed,
+    FeedState,
+    Limits,
+    NotStreamable,
+    StreamCut,
+    follower,
+    worker,
+)
 from sidecar.database.wal.wakeups import Wakeups
 from tests.harness.sql_process import NEW, SqlProcess
 from tests.integration.wal.replica import DRIVER
@@ -165,6 +176,30 @@ async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path, monkeypatch: 
             with anyio.fail_after(20):
                 while feed.status.wal_frames:
                     await anyio.sleep(0.001)
+
+
+async def test_a_log_that_an_app_left_during_a_copy_is_emptied_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not at the next look at who has the database open, which never comes here."""
+    monkeypatch.setattr(follower, "_BETWEEN_STATS", 3600.0)
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path, Limits(idle_seconds=0.05)) as feed:
+            async with feed.present():
+                with closing(DRIVER.connect(path, "ro")) as copying:
+                    copying.execute("SELECT * FROM t").fetchall()
+                    app.run(INSERT)
+                    await taken(feed, 1)
+                    app.close()
+                    with anyio.fail_after(20):
+                        while feed.status.state is not FeedState.PARKED:
+                            await anyio.sleep(0.01)
+                assert Path(f"{path}-wal").stat().st_size
+            with anyio.fail_after(20):
+                while Path(f"{path}-wal").stat().st_size:
+                    await anyio.sleep(0.01)
 
 
 async def test_a_stream_is_resumed_by_its_place_in_the_log(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sidecar.database.wal import CutCause, Follower, StreamCut
+from sidecar.database.wal.connections import Connections
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, cut_of, following
 from tests.stress import replacer, replacing
@@ -186,4 +187,54 @@ def test_a_session_that_nobody_saw_is_not_taken_for_one_of_the_same_database(pat
             follower.look(thorough=True)
         assert cut.value.cause is CutCause.REPLACED
         assert not follower.backlog.take().commits
+        follower.close()
+
+
+@pytest.mark.parametrize("library", [OLD, NEW])
+@pytest.mark.parametrize("moved", [False, True], ids=["closed", "replaced"])
+def test_an_app_that_closes_while_we_checkpoint_leaves_nothing_behind(
+    path: Path, other: Path, library: str, moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its close is not the last one, but ours is: nobody reads the log over a file that took the database's place meanwhile."""
+    checkpoint, closed = Connections.checkpoint, list[str]()
+    with SqlProcess(path, library) as app:
+        app.script("CREATE TABLE t(origin, n, pad)", OWN)
+        follower = following(path, soft_frames=1)
+        app.run(OWN)
+
+        def meanwhile(self: Connections, mode: str, *, synced: bool) -> bool:
+            if not closed:
+                closed.append(mode)
+                app.close()
+                if moved:
+                    os.rename(other, path)
+            return checkpoint(self, mode, synced=synced)
+
+        monkeypatch.setattr(Connections, "checkpoint", meanwhile)
+        if moved:
+            assert cut_of(follower).cause is CutCause.REPLACED
+            assert os.path.getsize(f"{path}-wal") == 0
+        else:
+            assert len(follower.poll()) == 1
+            assert follower.counters.departures == 1, "SQLite has deleted the log as with the close of an app"
+            assert os.path.getsize(f"{path}-wal") == 0
+        assert closed == ["PASSIVE"]
+        app.open()
+        assert [row[0] for row in app.run(ROWS)] == (["new"] * 300 if moved else ["own"] * 2)
+        assert app.run("PRAGMA integrity_check") == [["ok"]]
+        follower.close()
+
+
+def test_an_app_that_is_killed_and_started_again_at_once_is_followed(path: Path) -> None:
+    """Nothing of the log that we have emptied meanwhile is taken for one that SQLite had to recover."""
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(origin, n, pad)", OWN)
+        follower = following(path)
+        app.run(OWN)
+    commits = list(follower.poll())
+    assert follower.away is None
+    with SqlProcess(path) as app:
+        app.run(OWN)
+        commits += follower.poll()
+        assert len(commits) == 2
         follower.close()
