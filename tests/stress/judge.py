@@ -86,7 +86,7 @@ class Judge:
             end = self._stream(stream, old=old)
         self.verdict.streams = len(streams)
         self._count()
-        self._cuts(streams, calm=calm, old=old)
+        self._cuts(streams, calm=calm)
         if end is None:
             self.verdict.wrong.append("there is no stream")
         else:
@@ -131,14 +131,15 @@ class Judge:
                 if commit.number > begun:
                     yield commit
 
-    def _cuts(self, streams: list[Path], *, calm: bool, old: bool) -> None:
+    def _cuts(self, streams: list[Path], *, calm: bool) -> None:
         """Cuts must have a reason: SQLite recovers only after deaths of the app, and only a follower that was down misses a reset.
 
         A recovery that lost frames without checksums may have been followed by as many commits as it removed, so that only
-        the frames themselves differ. A follower that has closed a database that no process had open cannot tell a checkpoint
-        of an app that came back from a file that replaced it.
+        the frames themselves differ. A writer that is killed may leave a complete transaction in the log that never counted. A
+        follower that has closed a database that no process had open cannot tell a checkpoint of an app that came back from a
+        file that replaced it.
         """
-        following = set() if calm else {"recovered", "mismatch"} if old else {"recovered"}
+        following = set() if calm else {"recovered", "mismatch"}
         following |= {"replaced"} if self.verdict.counters["departures"] else set()
         for stream in streams:
             if not (path := stream / "cut.json").exists():

@@ -193,6 +193,8 @@ class Recorder:
                 if not await self._resume(stream):
                     return False
         await self._feed.flush()
+        await self._copy(stream.folder, "sample")  # opened by SQLite, what killed writers have left may count at last
+        await self._feed.flush()
         stream.add(await self._feed.take(0))
         self._count()
         return True

@@ -108,7 +108,7 @@ def depart(hold: Hold) -> Absence:
         raise StreamCut(CutCause.UNREADABLE, f"the wal-index of {hands.path} was left half written") from None
     found = rest[1].frames > 0
     hold.forget()
-    if index.behind or not _is_end(files, index, hold.written):
+    if index.behind or hold.has_more(index):
         raise StreamCut(CutCause.MISMATCH, f"the log of {hands.path} was removed, and is not what was copied from it")
     try:
         stamps = Stamps.of(hands.path)
@@ -164,19 +164,6 @@ def _has_come_and_gone(births: Births | None) -> bool:
         return False
     count = births.count()
     return count is None or count > 1
-
-
-def _is_end(files: Descriptors, index: WalIndex, written: bytes) -> bool:
-    """Whether nothing was committed in the log that the wal-index does not know, as with `locking_mode=EXCLUSIVE`.
-
-    A transaction that is rolled back may have left frames behind the last commit.
-
-    `written`: the salts of the last generation that had a frame.
-    """
-    salts = frames.salts_of(files.wal)
-    if not index.frame and (not salts or salts == written):
-        return True
-    return (not index.frame or salts == index.salts) and not frames.has_commit(files.wal, index.frame)
 
 
 def _latest(wal: int, index: WalIndex) -> dict[int, bytes]:

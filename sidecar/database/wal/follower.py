@@ -201,7 +201,8 @@ class Follower:
         try:
             require_unlocked(self.path)
             self.open(self.commits)
-            self.hold.start_at_first_frame(lambda: left.is_same(self.path), counted=left.births is not None)
+            with self._closing_unless_begun():
+                self.hold.start_at_first_frame(lambda: left.is_same(self.path), counted=left.births is not None)
         except NotNow:
             if time.monotonic() - left.since > PATIENCE:
                 raise StreamCut(CutCause.EXCLUSIVE, f"a program has locked {self.path} exclusively") from None
@@ -213,6 +214,15 @@ class Follower:
         self.away = self._alone_since = None
         self.hold.settle(keep=self.habit.keeps)
 
+    @contextmanager
+    def _closing_unless_begun(self) -> Iterator[None]:
+        """Another attempt opens the database again: what this one holds would keep the log from being reset for ever."""
+        try:
+            yield
+        except BaseException:
+            self.hold.hands.close(tidy=False)
+            raise
+
     def _attend(self, work: Callable[[], None]) -> None:
         """Do something with the open database; if whoever else had it open has closed it, catch up, and open it again."""
         try:
@@ -223,8 +233,8 @@ class Follower:
                 raise
         except Departed:
             with self.habit.noting():
-                left = self.away = depart(self.hold)
                 self.counters.departures += 1
+                left = self.away = depart(self.hold)
                 self._reopen(left)
 
 

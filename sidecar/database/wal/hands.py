@@ -25,7 +25,8 @@ _LOOKS = 20
 class Hands:
     """A database in WAL mode. `held` has a place among the readers whenever the follower is between two steps.
 
-    `guard` is called before the database's file is written to, and raises what keeps us from it.
+    `guard` is called before the database's file is written to, and raises what keeps us from it; `has_more` says whether the
+    log has transactions that the wal-index does not know.
     """
 
     def __init__(self, path: Path, driver: Driver) -> None:
@@ -38,6 +39,7 @@ class Hands:
         self.connections = Connections(path, driver)
         self.births = Births(Path(f"{path}-wal"))
         self.guard: Callable[[], object] = lambda: None
+        self.has_more: Callable[[WalIndex], bool] = lambda _index: False
         self._files: Descriptors | None = None
         self._last: tuple[bytes, WalIndex | None] = (b"", None)
         self._inside = False  # whether a program was seen to have it open in this very process, where we cannot tell its locks from ours
@@ -199,6 +201,10 @@ class Hands:
 
     def _may_tidy(self) -> bool:
         try:
+            if self.has_more(
+                self.index()
+            ):  # it would get into the database now, after all that was committed is captured
+                return False
             if not self.connections.are_open:
                 self._connect()
             self.guard()
@@ -207,8 +213,11 @@ class Hands:
         return True
 
     def _connect(self) -> None:
-        """Without a recovery if nobody has it open: frames without checksums do not survive one (SQLite 3.40 writes such)."""
-        with self.files.unbroken() if self.index().frame else nullcontext():
+        """Without a recovery if nobody has it open: frames without checksums do not survive one (SQLite 3.40 writes such).
+
+        But what the wal-index does not know must be recovered, or it would be lost with the log.
+        """
+        with nullcontext() if self.has_more(self.index()) else self.files.unbroken():
             self.connections.open()
 
     def _parsed(self, raw: bytes) -> WalIndex | None:

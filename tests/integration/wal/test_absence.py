@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, Limits, Stamps, absence
+from sidecar.database.wal import CutCause, Follower, Limits, NotNow, Stamps, absence
 from sidecar.database.wal.absence import Absence
 from sidecar.database.wal.habit import Habit
+from sidecar.database.wal.hold import Hold
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, applied, comparable, copy_of, cut_of, following, settled
 
@@ -72,6 +73,30 @@ def test_the_stream_goes_on_when_the_app_comes_back(tmp_path: Path, library: str
         commits += follower.poll()
         assert [each.number for each in commits] == list(range(1, 10))
         assert comparable(applied(base, commits)) == comparable(copy_of(follower, tmp_path / "now.db"))
+        follower.close()
+
+
+def test_what_is_opened_in_vain_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place among the readers that nobody gives up would keep the log from being reset."""
+    path, begin, failed = tmp_path / "app.db", Hold.start_at_first_frame, list[bool]()
+    with SqlProcess(path) as app:
+        app.run("CREATE TABLE t(a)")
+        follower = left(path, app)
+
+        def late(self: Hold, is_first: Callable[[], bool], *, counted: bool = False) -> None:
+            begin(self, is_first, counted=counted)
+            if len(failed) < 3:
+                failed.append(True)
+                raise NotNow
+
+        monkeypatch.setattr(Hold, "start_at_first_frame", late)
+        app.open()
+        app.run(INSERT)
+        assert len(settled(follower, lambda: not follower.away)) >= 1
+        descriptors = [
+            os.readlink(f"/dev/fd/{each}") for each in os.listdir("/dev/fd") if os.path.exists(f"/dev/fd/{each}")
+        ]
+        assert descriptors.count(f"{path}-shm") == 3
         follower.close()
 
 

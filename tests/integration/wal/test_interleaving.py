@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,67 @@ def test_a_commit_whose_writer_died_before_it_was_in_the_header(path: Path) -> N
         assert current.is_right
         assert current.follower.commits == 2
         current.follower.close()
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_such_a_commit_does_not_count_by_our_close(path: Path, empty: bool) -> None:
+    """All writers are dead, and what we have captured is all that anybody has seen. Who opens the database next may have it."""
+    with SqlProcess(path) as app:
+        current = _uncounted(path, app, empty=empty)
+    current.follower.close()
+    if empty:
+        assert comparable(path.read_bytes()) == comparable(applied(current.base, current.commits))
+    with SqlProcess(path) as app:
+        assert app.run("SELECT count(*) FROM t") == [[3]]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_such_a_commit_is_captured_if_we_let_it_count(path: Path, empty: bool) -> None:
+    """Nobody has the database open any more, so its log is copied into it, and all of that is captured."""
+    with SqlProcess(path) as app:
+        current = _uncounted(path, app, empty=empty)
+    current.commits += settled(current.follower, lambda: current.follower.commits == 2)
+    with SqlProcess(path) as app:
+        assert current.is_right
+        app.run(INSERT)
+        current.poll()
+        assert current.is_right
+        assert current.follower.commits == 3
+    current.follower.close()
+
+
+def _uncounted(path: Path, app: SqlProcess, *, empty: bool) -> Following:
+    """Three commits, the last one whole in the log, and not in the header; with `empty` it is the only one there."""
+    current = started(path, app, parked=False)
+    if empty:
+        app.say("sql", "PRAGMA wal_checkpoint(TRUNCATE)", [])
+        assert app.answer(lambda: current.commits.extend(current.follower.poll()), every=0.02)[0][0] == 0
+        current.poll()
+    before = _headers(path)
+    app.run(INSERT)
+    _write_headers(path, before)
+    return current
+
+
+def test_what_a_killed_program_committed_that_had_the_database_alone_is_not_lost(path: Path) -> None:
+    """Its commits are in no shared memory. Before it is known to be there for long, it is killed, and the log is emptied."""
+    with SqlProcess(path) as app:
+        current = started(path, app, parked=False)
+        app.close()
+        app.open()
+        app.run(INSERT)
+        current.poll()
+        with SqlProcess(path) as other:  # keeps the log
+            other.run("SELECT * FROM t")
+            app.close()
+        app.open()
+        app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT, INSERT)
+    with suppress(StreamCut):
+        for _ in range(5):
+            current.poll()
+    current.follower.close()
+    with SqlProcess(path) as app:
+        assert app.run("SELECT count(*) FROM t") == [[5]]
 
 
 def test_a_recovery_that_loses_frames_without_checksums_is_a_cut(path: Path) -> None:
