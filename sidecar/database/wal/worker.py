@@ -95,7 +95,12 @@ class Track:
         return now < self.eager_until and self.follower.away is not None
 
     def attempt(self, work: Callable[[], object]) -> None:
-        """Do something with the follower. Raises `NotNow`; any other failure is a cut, which ends the capture."""
+        """Do something with the follower. Raises `NotNow`; any other failure is a cut, which ends the capture.
+
+        After a cut, which may have come since this was ordered, it raises that one again.
+        """
+        if self.cut:
+            raise StreamCut(self.cut.cause, str(self.cut)) from self.cut
         try:
             work()
         except NotNow:

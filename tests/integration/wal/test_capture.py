@@ -162,6 +162,28 @@ async def test_a_cut_comes_after_what_was_captured_before(tmp_path: Path) -> Non
             assert [each.number for each in await taken(feed, 1)] == [1]
 
 
+async def test_what_is_ordered_before_a_cut_does_not_hide_its_cause(tmp_path: Path) -> None:
+    """A restore point that is due looks at the log when the thread has just ended the stream, and told nobody yet."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.run(CREATE)
+        async with feeding(path) as feed:
+            track = feed._require_track()
+            app.run("PRAGMA journal_mode=DELETE")
+
+            def look_and_hop(_worker: worker.Worker) -> None:
+                while track.cut is None:
+                    track.look(0.0, thorough=True)
+                feed._hop(track, lambda _follower: None)
+
+            with pytest.raises(StreamCut) as cut:
+                await feed._capture.call(look_and_hop)
+            with pytest.raises(StreamCut) as again:
+                await feed.take(5)
+            assert cut.value.cause is again.value.cause
+            assert cut.value.cause in {CutCause.MODE, CutCause.REPLACED}
+
+
 async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has committed is captured at once, not at the next look."""
     for name in ("EVERY", "EVERY_PARKED"):
