@@ -162,7 +162,7 @@ def test_pages_are_compared_until_no_write_can_leave_the_same_stamps(
     assert same.is_same(path)
     assert not other.is_same(path)
     monkeypatch.setattr(absence, "_LATER", 0.0)
-    assert same.settled(path) == Absence(same.stamps, {}, same.since)
+    assert same.settled(path) == Absence(same.stamps, {}, since=same.since)
     assert other.settled(path) == other
     assert not other.is_same(path)
 
