@@ -16,7 +16,7 @@ from sidecar.database.wal.births import Births
 from sidecar.database.wal.cuts import CutCause, StreamCut
 from sidecar.database.wal.descriptors import Descriptors, Stamps, borrowed, is_exclusive
 from sidecar.database.wal.header import WalIndex
-from sidecar.database.wal.hold import Hold
+from sidecar.database.wal.hold import Hold, has_more
 from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.rest import is_same
 
@@ -108,7 +108,7 @@ def depart(hold: Hold) -> Absence:
         raise StreamCut(CutCause.UNREADABLE, f"the wal-index of {hands.path} was left half written") from None
     found = rest[1].frames > 0
     hold.forget()
-    if index.behind or hold.has_more(index):
+    if index.behind or has_more(hold, index):
         raise StreamCut(CutCause.MISMATCH, f"the log of {hands.path} was removed, and is not what was copied from it")
     try:
         stamps = Stamps.of(hands.path)

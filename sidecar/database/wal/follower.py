@@ -201,7 +201,7 @@ class Follower:
         try:
             require_unlocked(self.path)
             self.open(self.commits)
-            with self._closing_unless_begun():
+            with _closed_unless_begun(self.hold):
                 self.hold.start_at_first_frame(lambda: left.is_same(self.path), counted=left.births is not None)
         except NotNow:
             if time.monotonic() - left.since > PATIENCE:
@@ -213,15 +213,6 @@ class Follower:
             raise StreamCut(CutCause.REPLACED, f"{self.path} was replaced while nobody had it open: {error}") from error
         self.away = self._alone_since = None
         self.hold.settle(keep=self.habit.keeps)
-
-    @contextmanager
-    def _closing_unless_begun(self) -> Iterator[None]:
-        """Another attempt opens the database again: what this one holds would keep the log from being reset for ever."""
-        try:
-            yield
-        except BaseException:
-            self.hold.hands.close(tidy=False)
-            raise
 
     def _attend(self, work: Callable[[], None]) -> None:
         """Do something with the open database; if whoever else had it open has closed it, catch up, and open it again."""
@@ -236,6 +227,16 @@ class Follower:
                 self.counters.departures += 1
                 left = self.away = depart(self.hold)
                 self._reopen(left)
+
+
+@contextmanager
+def _closed_unless_begun(hold: Hold) -> Iterator[None]:
+    """Another attempt opens the database again: what this one holds would keep the log from being reset for ever."""
+    try:
+        yield
+    except BaseException:
+        hold.hands.close(tidy=False)
+        raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from sidecar.database.wal import frames, proof
 from sidecar.database.wal.backlog import Backlog, Captured
@@ -62,7 +63,7 @@ class Hold:
         self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
         self.watch = Watch(hands)
-        hands.guard, hands.has_more = self.watch.require_files, self.has_more
+        hands.guard, hands.has_more = self.watch.require_files, partial(has_more, self)
         self.written = b""  # the salts of the last generation of the log that had a frame
 
     def start(self) -> None:
@@ -188,18 +189,6 @@ class Hold:
         """Whether this generation of the log has frames that SQLite cannot recover after a crash."""
         return self._unsummed == self.mark.index.salts
 
-    def has_more(self, index: WalIndex) -> bool:
-        """Whether a transaction is in the log that the wal-index does not know.
-
-        A program that has the database alone (`locking_mode=EXCLUSIVE`) commits so; or a writer was killed before it counted.
-        What is rolled back may have left frames, too, but no commit.
-        """
-        wal = self.hands.files.wal
-        salts = frames.salts_of(wal)
-        if not index.frame and (not salts or salts == self.written):
-            return False
-        return (index.frame > 0 and salts != index.salts) or frames.has_commit(wal, index.frame)
-
     def read_to(self, now: WalIndex) -> tuple[Mark, Found]:
         """What was committed up to `now` and is not captured yet, proved to be all of it. Raises `StreamCut`."""
         mark = self.mark
@@ -279,6 +268,19 @@ class Hold:
             raise NotNow
         self.exact = True
         return now
+
+
+def has_more(hold: Hold, index: WalIndex) -> bool:
+    """Whether a transaction is in the log that the wal-index does not know.
+
+    A program that has the database alone (`locking_mode=EXCLUSIVE`) commits so; or a writer was killed before it counted.
+    What is rolled back may have left frames, too, but no commit.
+    """
+    wal = hold.hands.files.wal
+    salts = frames.salts_of(wal)
+    if not index.frame and (not salts or salts == hold.written):
+        return False
+    return (index.frame > 0 and salts != index.salts) or frames.has_commit(wal, index.frame)
 
 
 def _patiently(attempt: Callable[[], WalIndex]) -> WalIndex:
