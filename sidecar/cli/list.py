@@ -39,7 +39,7 @@ async def list_points(configuration: Configuration, *, as_json: bool, diverged: 
 
 
 async def list_streams(configuration: Configuration, *, as_json: bool) -> int:
-    """List every stream of every database, oldest first."""
+    """List what is left of every stream of every database, oldest first."""
     async with attended(configuration) as services:
         session = Sidecar(services)
         streams, place, now = await session.streams(), session.place, await services.store.now()
@@ -53,12 +53,17 @@ async def list_streams(configuration: Configuration, *, as_json: bool) -> int:
     for name, found in streams.items():
         for each in found:
             age = format_age(max(0.0, (now - each.end).total_seconds()))
-            ends = (each.stream.start.instant.strftime(_TIME), each.end.strftime(_TIME), age)
+            ends = (each.begin.strftime(_TIME), each.end.strftime(_TIME), age)
             stream, size = each.stream, format_size(each.size)
-            cells = (str(each.commits), size, stream.holder, str(stream.epoch), _line(each), _continues(stream.after))
+            cells = (_commits(each), size, stream.holder, str(stream.epoch), _line(each), _continues(stream.after))
             table.add(name, *ends, *cells, stream.name)
     table.show(empty=f"no streams of {', '.join(streams)} in {place}")
     return ExitCode.OK
+
+
+def _commits(stream: ListedStream) -> str:
+    """How many there are, or which are left."""
+    return str(stream.commits) if stream.first == 1 else f"{stream.first}-{stream.commits}"
 
 
 def _line(stream: ListedStream) -> str:

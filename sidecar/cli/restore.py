@@ -52,8 +52,10 @@ def _report(result: RestoreResult, at: datetime | None) -> None:
     if reached.unknown:
         say(f"NOTE: {reached.unknown}")
     elif at and reached.end is End.NEWEST and not reached.stopped and reached.commits:
-        say(f"nothing follows before {at:%Y-%m-%dT%H:%M:%S.%fZ}: the stream ended, or this is the newest state")
-    with_stream = f", with its stream up to {format_reached(reached)}," if reached.commits else ""
+        say(
+            f"note: the store has no later commit before {at:%Y-%m-%dT%H:%M:%S.%fZ}: the stream ended, or this is the newest state"
+        )
+    with_stream = f" and the commits streamed after it, up to {format_reached(reached)}," if reached.commits else ""
     say(f"{result.point.key}{with_stream} restored to {result.path}")
 
 

@@ -22,13 +22,18 @@ LATE = timedelta(hours=6)  # a restore point may be published long after its sna
 
 @dataclass(frozen=True, slots=True)
 class ListedStream:
-    """A stream with all its segments. `end` is the time of its last commit, by the store's clock.
+    """A stream with the segments that are left of it. `end` is the time of its last commit, by the store's clock.
+
+    `first` is the number of the first commit that is left, 1 until segments expire, and `begin` its time. Where segments have
+    expired, `begin` is that of the last commit in the first segment left: names of segments have no other.
 
     `main_line`: the database's history went through it. `left_at` is the commit at which the next stream continued, after
     which everything is a side line; None means that no stream is known to have continued it.
     """
 
     stream: StreamInfo
+    first: int
+    begin: datetime
     end: datetime
     commits: int
     size: int
@@ -42,6 +47,8 @@ class ListedStream:
             "name": stream.name,
             "start": stream.start.instant.isoformat(),
             "end": self.end.isoformat(),
+            "first": self.first,
+            "first_at": self.begin.isoformat(),
             "commits": self.commits,
             "segments": len(stream.segments),
             "size": self.size,
@@ -167,8 +174,10 @@ def _main_line(streams: Iterable[StreamInfo], named: Iterable[Position]) -> Mapp
 
 def _listed(stream: StreamInfo, main: Mapping[str, int | None]) -> ListedStream:
     size = sum(each.size for each in stream.segments)
-    last = stream.segments[-1]
-    return ListedStream(stream, _instant(last.time), last.last, size, stream.name in main, main.get(stream.name))
+    first, last = stream.segments[0], stream.segments[-1]
+    begin = stream.start.instant if first.first == 1 else _instant(first.time)
+    main_line, left_at = stream.name in main, main.get(stream.name)
+    return ListedStream(stream, first.first, begin, _instant(last.time), last.last, size, main_line, left_at)
 
 
 def _instant(milliseconds: int) -> datetime:

@@ -180,5 +180,6 @@ def _unmarked(_file: Path) -> None:
 def _require_force(path: Path, *, force: bool) -> None:
     if not force:
         raise UsageError(
-            f"{path} exists", "`force` replaces it and keeps the old one beside it; `output` writes elsewhere"
+            f"{path} exists",
+            "`sidecar restore --force` replaces it and keeps the old one beside it, `sidecar restore --output` writes elsewhere",
         )

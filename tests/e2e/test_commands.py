@@ -245,7 +245,7 @@ def test_history_by_hand(local: Machine) -> None:
     assert notes(copy) == ["first"]
     exists = local.cli("restore", "--output", str(copy))
     assert exists.returncode == 64
-    assert "`force` replaces it" in complaint(exists.stderr)
+    assert "`sidecar restore --force` replaces it" in complaint(exists.stderr)
     assert notes(copy) == ["first"]
     at = first.partition("/")[2].partition(".sqlite3")[0]
     assert local.cli("restore", "--at", at, "--output", str(copy), "--force").returncode == 0

@@ -469,3 +469,21 @@ async def test_the_commands_say_how_far_they_got(
     assert shown["streams"][1]["after"] == {"stream": first, "commit": 10}
     assert await verify(configuration, every=True) == 0
     assert f"stream {first} of app.db, 10 segments: good" in capsys.readouterr().out
+
+
+async def test_the_list_shows_what_is_left_of_a_stream(
+    scene: Streamed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The segments of commits 1 to 5 have expired: not the stream's start is shown, but the first commit that is left."""
+    _, made = await scene.stream(1, 20, None)
+    await scene.point(10, 10.5)
+    configuration = configure({"databases": [scene.machine.database.path], "store": f"file://{tmp_path}/store"})
+    assert await list_streams(configuration, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:5:3] == ["2026-11-18T12:00:00Z", "20"]
+    await expire(scene, made[:5])
+    assert await list_streams(configuration, as_json=False) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[1:5:3] == ["2026-11-18T12:00:06Z", "6-20"]
+    assert await list_streams(configuration, as_json=True) == 0
+    ((stream,),) = [each["streams"] for each in json.loads(capsys.readouterr().out)["databases"]]
+    assert (stream["start"], stream["first"]) == ("2026-11-18T12:00:00.500000+00:00", 6)
+    assert stream["first_at"] == "2026-11-18T12:00:06+00:00"
