@@ -15,9 +15,9 @@ import zstandard
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from sidecar.backup.previous_images import ImageCache, PreviousImages
+from sidecar.backup.previous_images import Copies, ImageCache, PreviousImages
 from sidecar.errors import DamagedSegment, UnsupportedSegment
-from sidecar.model import Bytes, Commit
+from sidecar.model import Bytes, Commit, Followed
 from sidecar.repository.format.differences import encode_smaller
 from sidecar.repository.format.folding import fold, split
 from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, decode, first_prev
@@ -226,6 +226,23 @@ def test_a_copy_that_begins_while_a_segment_is_encoded_leaves_no_image_behind() 
     assert images.find(1) is None
     assert images.start(2, [replace(commit, number=2)]) == 0
     assert images.start(1, [replace(commit, number=3, folded=True)]) == 1
+
+
+def test_a_stream_that_begins_during_a_copy_knows_of_it() -> None:
+    """The copy may begin in its middle. A copy of another run of the feed says nothing about its commits."""
+    copies, images = Copies(), PreviousImages(ImageCache())
+    commits = [Commit(number, number, 1, {1: b"a" * SIZE}) for number in (1, 2, 3)]
+    copies.place(None)
+    copies.begin()
+    copies.follow(7, images)
+    assert images.start(1, commits) == 3
+    copies.place(Followed(7, 2, lambda _part, _after: False))
+    assert images.start(1, commits) == 2
+    copies.begin()
+    copies.place(Followed(6, 3, lambda _part, _after: False))
+    assert images.start(1, commits) == 2
+    copies.leave()
+    assert images.start(1, commits) == 3
 
 
 def test_a_stream_that_ended_keeps_no_memory() -> None:

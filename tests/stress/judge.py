@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sidecar.database import default_driver
 from sidecar.errors import SidecarError
-from sidecar.model import Commit
+from sidecar.model import Bytes, Commit
 from sidecar.repository.format.increment import decode, first_prev
 from tests.harness.segments import commits_of
 from tests.stress.plan import TOTAL
@@ -116,10 +116,11 @@ class Judge:
 
     def _commits(self, folder: Path, begun: int) -> Iterator[Commit]:
         """The commits after `begun`. A damaged segment, a gap or a broken chain is a violation."""
-        prev, number = first_prev(folder.name), 0
+        prev, number, images = first_prev(folder.name), 0, dict[int, Bytes]()
         for path in sorted(folder.glob("[0-9]*.zst")):
             try:
                 segment = decode(path.read_bytes(), path.name)
+                commits = commits_of(segment, images)
             except SidecarError as error:
                 self._wrong(f"{folder.name}: {error}")
                 return
@@ -127,7 +128,8 @@ class Judge:
                 self._wrong(f"{folder.name}: {path.name} does not follow commit {number}")
                 return
             prev, number = segment.digest, segment.header.last
-            for commit in commits_of(segment):
+            for commit in commits:
+                images.update(commit.images)
                 if commit.number > begun:
                     yield commit
 

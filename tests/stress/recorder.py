@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,10 @@ from sidecar.database.wal import (
 from sidecar.database.wal import follower as following
 from sidecar.database.wal.changed import Changed
 from sidecar.database.wal.hold import Hold
-from sidecar.model import Commit, LogPosition
+from sidecar.model import Bytes, Commit, LogPosition
+from sidecar.repository.format.differences import encode_smaller
 from sidecar.repository.format.folding import fold
-from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, decode, encode, first_prev
+from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, decode, first_prev
 from tests.stress import mutants
 
 PART = 1 << 16  # bytes: the databases are small
@@ -49,13 +50,17 @@ resets = 0
 
 @dataclass(slots=True)
 class Stream:
-    """The part of a stream that is in its folder. `log` is the position in the log where that ends."""
+    """The part of a stream that is in its folder. `log` is the position in the log where that ends.
+
+    `images` are the last images of pages that this process has written, from which only what changed is written.
+    """
 
     folder: Path
     page_size: int
     log: LogPosition
     commits: int
     prev: str
+    images: dict[int, Bytes] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "Stream | None":
@@ -92,7 +97,11 @@ class Stream:
             log=batch.end,
             unsummed=batch.unsummed,
         )
-        segment = encode(header, commits, level=1)
+        smaller = encode_smaller(header, commits, 0, self.images.get)
+        assert not smaller.mistake, smaller.mistake
+        for commit in commits:
+            self.images.update(commit.images)
+        segment = smaller.encoded
         write(self.folder / f"{header.last:016}-{header.first:016}.zst", segment.data)
         self.log, self.commits, self.prev = batch.end, header.last, segment.digest
 
