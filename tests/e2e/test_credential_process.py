@@ -1,24 +1,20 @@
 """A command that the SDK runs for its credentials, `credential_process`, is our own child, not something of the app's."""
 
-import sys
 from pathlib import Path
 
 from tests.e2e.machine import Machine, notes, write_note
 from tests.harness.eventually import eventually
 
 # Takes a moment, during which the app and its orphans come and go, and ends well; what it gives is to be refreshed at once.
+# A shell, because one runs before nearly every request.
 HELPER = """
-import datetime, json, os, signal, sys, time
-def note(what):
-    with open(sys.argv[1], "a") as file:
-        file.write(what + "\\n")
-signal.signal(signal.SIGTERM, lambda *_: note("signalled"))
-note("began")
-time.sleep(0.5)
-until = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(minutes=5)
-keys = {"AccessKeyId": sys.argv[2], "SecretAccessKey": sys.argv[3]}
-print(json.dumps({"Version": 1, "SessionToken": "", "Expiration": until.isoformat(), **keys}))
-note("ended")
+calls=$1
+trap 'echo signalled >> "$calls"' TERM
+echo began >> "$calls"
+sleep 0.5
+end=$(date -u -d '+5 minutes' +%Y-%m-%dT%H:%M:%SZ)
+printf '{"Version": 1, "SessionToken": "", "Expiration": "%s", "AccessKeyId": "%s", "SecretAccessKey": "%s"}' "$end" "$2" "$3"
+echo ended >> "$calls"
 """
 # Orphans end all the time; one that is left keeps the database's machine busy for a moment after SIGTERM.
 APP = "trap 'exit 3' TERM; echo app started; while :; do (setsid sh -c 'exit 9' &); sleep 0.02; done"
@@ -31,9 +27,9 @@ def test_credentials_that_a_command_gives_last_to_the_final_backup(machine: Mach
     Result: no request fails, and the app's status. Each helper that began has ended, and none was signalled.
     """
     calls = tmp_path / "calls"
-    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "helper.sh").write_text(HELPER)
     keys = [machine.env["AWS_ACCESS_KEY_ID"], machine.env["AWS_SECRET_ACCESS_KEY"]]
-    command = " ".join((sys.executable, str(tmp_path / "helper.py"), str(calls), *keys))
+    command = " ".join(("sh", str(tmp_path / "helper.sh"), str(calls), *keys))
     (tmp_path / "config").write_text(f"[profile helped]\ncredential_process = {command}\n")
     without = {name: value for name, value in machine.env.items() if name not in _KEYS}
     helped = Machine(

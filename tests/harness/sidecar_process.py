@@ -108,8 +108,8 @@ class SidecarProcess:
         """The ids of the process and of all living descendants, orphans included (needs /proc)."""
         return marked(self.child.mark)
 
-    def http(self, path: str, timeout: float = 5.0) -> tuple[int, str]:
-        """Status and body of a GET; OSError while nothing listens."""
+    def http(self, path: str, timeout: float = 30.0) -> tuple[int, str]:
+        """Status and body of a GET; OSError while nothing listens. A busy machine may take seconds for it."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=timeout)
         try:
             connection.request("GET", path)

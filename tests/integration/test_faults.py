@@ -278,10 +278,11 @@ async def test_every_fault_at_every_request(name: str, lanes: list[Lane]) -> Non
 
 async def run(case: Case, operation: Operation, lane: Lane) -> None:
     """The operation with a fault, what it leaves behind, and what comes after."""
-    hits, failure = await under_fault(case, operation, lane)
-    if not hits and failure and case.place is None:  # a busy machine: it gave up before it came that far
-        await ready_again(lane)
-        hits, failure = await under_fault(case, operation, lane)
+    for patience in (GIVES_UP, 4 * GIVES_UP, 16 * GIVES_UP):
+        hits, failure = await under_fault(case, operation, lane, patience)
+        if hits or failure is None or case.place is not None:
+            break
+        await ready_again(lane)  # a busy machine: it gave up before it came that far
     assert hits, failure
     if failure:
         assert case.place is None, f"a single fault is not healed: {failure}"
@@ -295,11 +296,11 @@ async def run(case: Case, operation: Operation, lane: Lane) -> None:
     await ready_again(lane)
 
 
-async def under_fault(case: Case, operation: Operation, lane: Lane) -> tuple[int, SidecarError | None]:
-    """The operation with a fault: how often that befell it, and how it failed."""
+async def under_fault(case: Case, operation: Operation, lane: Lane, gives_up: float) -> tuple[int, SidecarError | None]:
+    """The operation with a fault: how often that befell it, and how it failed. One that lasts is endured for so long."""
     patience = lane.machine.store._policy
     if case.place is None:
-        lane.machine.store._policy = replace(patience, give_up_after=GIVES_UP)
+        lane.machine.store._policy = replace(patience, give_up_after=gives_up)
     lane.proxy.clear()
     rule = case.arm(lane.proxy)
     failure: SidecarError | None = None

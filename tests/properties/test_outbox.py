@@ -1,6 +1,6 @@
 """Once a receiver is reachable again, it learns the true state, whatever was lost before. In virtual time."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.errors import Reason
@@ -85,8 +85,16 @@ STEPS: st.SearchStrategy[Step] = evenly(
 )
 
 
-@settings(max_examples=4000)
+DOWN, DENIED = ("cycle", Reason.UNAVAILABLE), ("cycle", Reason.ACCESS_DENIED)
+WELL, ARRIVED = ("cycle", None), [("take",), ("land", ARRIVES)]
+
+
+# Each is found by chance once in some thousand examples.
+@settings(max_examples=1000)
 @given(st.lists(STEPS, min_size=6, max_size=18))
+@example([DOWN, ("take",), ("land", REFUSED), WELL, DOWN])
+@example([DOWN, ("take",), WELL, ("land", ARRIVES), ("take",), ("land", LOST), DOWN])
+@example([DOWN, *ARRIVED, DENIED, *ARRIVED, WELL, *ARRIVED, DOWN, *ARRIVED, DENIED])
 def test_once_it_works_again_a_receiver_believes_what_is_true(steps: list[Step]) -> None:
     """The state of each database, and all single events. A failure that persists is reported again."""
     world = World()

@@ -148,15 +148,16 @@ class Writer:
 def main(
     library: str, path: str, number: str, first: str, seconds: str, seed: str, acknowledged: str, *busy: str
 ) -> None:
-    """Write until the time is up."""
+    """Write until the time is up, but one commit at least."""
     writer = Writer(library, path, int(number), seed, (float(busy[0]), float(busy[1])) if busy else None)
     file = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    until, own = time.monotonic() + float(seconds), int(first)
-    while time.monotonic() < until:
+    until, own, committed = time.monotonic() + float(seconds), int(first), False
+    while time.monotonic() < until or not committed:
         own += 1
         try:
             if writer.step(own):
                 os.write(file, f"{number} {own}\n".encode())
+                committed = True
                 writer.rest()
         except writer.sqlite.OperationalError:
             writer.recover()

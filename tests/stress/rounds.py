@@ -43,6 +43,7 @@ class Round:
             self._await_ready()
             for number in range(WRITERS):
                 self._write(number)
+            self._await_first_commit()
             self._disturb()
             self._end_writers()
             self._stop_follower()
@@ -65,6 +66,14 @@ class Round:
                 f"WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT {ACCOUNTS}) INSERT INTO account SELECT i, {BALANCE}, randomblob(30) FROM n",
             ):
                 connection.execute(statement).fetchall()
+
+    def _await_first_commit(self) -> None:
+        """On a busy machine the round would be over before a writer has begun."""
+        until = time.monotonic() + _LONGEST_WAIT
+        while not (self._acknowledged.exists() and self._acknowledged.stat().st_size):
+            if time.monotonic() > until:
+                raise AssertionError(f"nothing is committed: {(self._folder / 'stderr').read_text()[-2000:]}")
+            time.sleep(0.01)
 
     def _disturb(self) -> None:
         until = time.monotonic() + self._plan.seconds
