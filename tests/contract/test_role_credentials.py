@@ -17,7 +17,7 @@ from sidecar.model import Token
 from sidecar.storage.base import TokenSource
 from sidecar.storage.retry import Retrying, RetryPolicy
 from sidecar.storage.s3.client import S3Location
-from sidecar.storage.s3.credentials import EARLY, LAST_MOMENT, Role, RoleCredentials
+from sidecar.storage.s3.credentials import EARLY, JUST_NOW, LAST_MOMENT, Role, RoleCredentials
 from sidecar.storage.s3.store import S3Store
 from sidecar.storage.s3.tokens import MachineApi, TokenFile
 from tests.harness.fly_machine import APP, FlyMachine
@@ -196,13 +196,12 @@ async def test_a_session_that_the_store_ends_is_replaced(short_sessions: TokenSe
     with `TokenUnavailable`, which is tried again, and the next one succeeds with a new session.
     """
     with FlyMachine(short_sessions.issuer) as fly:
-        clock = _Lagging()
+        clock = _Set()
         role = credentials(short_sessions, MachineApi(fly.socket), clock=clock)
         async with opened(short_sessions, role) as store:
-            began = anyio.current_time()
             await store.put("key", b"data")
             await anyio.sleep(SHORT + 1)
-            clock.lag = anyio.current_time() - began  # however long that was on a busy machine
+            clock.time += 2 * JUST_NOW
             with pytest.raises(TokenUnavailable):
                 await store.put("key", b"data")
             await store.put("key", b"data")
@@ -294,16 +293,6 @@ async def test_a_lost_reply_is_asked_for_again(token_service: TokenService) -> N
         role = credentials(token_service, MachineApi(fly.socket), proxy.endpoint)
         await refusal(role)
         await role.fresh()
-
-
-class _Lagging(SystemClock):
-    """A monotonic clock that did not go on for `lag` seconds."""
-
-    lag = 0.0
-
-    def monotonic(self) -> float:
-        """See `ports.Clock`."""
-        return super().monotonic() - self.lag
 
 
 class _Set(SystemClock):

@@ -123,7 +123,9 @@ async def test_a_restore_point_without_a_place_in_the_stream_ends_its_protection
     monkeypatch.undo()
     await machine.backup.cycle.run()
     assert machine.streams.protects
-    await machine.publish_segments()  # the follower may have touched the files since, which looks like a change at first
+    await (
+        machine.publish_segments()
+    )  # the follower may have touched the files since, which looks like a change at first
     assert protection(machine) == (True, True)
 
 
