@@ -51,7 +51,8 @@ class Round:
             self._sweep()
         plan = self._plan
         judge = Judge(self._database, self._recorded, self._acknowledged, seed=plan.seed)
-        return judge.judge(calm=plan.calm, old=any(each != NEW for each in plan.libraries))
+        calm = plan.calm and not self.kills  # in the end writers may be killed in calm rounds, too
+        return judge.judge(calm=calm, old=any(each != NEW for each in plan.libraries))
 
     def _make_database(self) -> None:
         self._database.touch()
