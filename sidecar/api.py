@@ -264,7 +264,7 @@ class Sidecar:
             raise UsageError("there are several databases", f"name one of {', '.join(self._names)}")
         found = next((each for each in self.databases if name in {None, each.name}), None)
         if found is None:
-            raise UsageError(f"{name} is not one of the databases", f"they are {', '.join(self._names)}")
+            raise UsageError(f"{name} is not one of the databases", f"the databases are: {', '.join(self._names)}")
         return found
 
     @property

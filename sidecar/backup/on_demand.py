@@ -93,7 +93,7 @@ class OnDemand:
         chosen = [each for each in self._backups if name in {None, each.database.name}]
         if not chosen:
             names = ", ".join(each.database.name for each in self._backups)
-            raise UsageError(f"{name} is not one of the databases", f"they are {names}")
+            raise UsageError(f"{name} is not one of the databases", f"the databases are: {names}")
         return chosen
 
     def cancel(self) -> None:

@@ -275,7 +275,7 @@ class Stream:
             self._gate.refuse(str(cut))
         self._status.cuts[cut.cause] += 1
         self._status.last_cut, self._status.last_cut_at = f"{cut.cause}: {cut}", self._clock.now()
-        hint = "a restore point and a new stream follow; no commit is lost unless this machine is lost first"
+        hint = "a restore point follows within a minute, then a new stream; no commit is lost unless this machine is lost first"
         if mixed:
             hint = f"{REPLACING}; {hint}"
         refused = cut.cause is CutCause.REFUSED
