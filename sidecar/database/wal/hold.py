@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from sidecar.database.wal import frames, proof
 from sidecar.database.wal.backlog import Backlog, Captured
@@ -63,7 +62,9 @@ class Hold:
         self._limits, self.counters = limits, counters
         self._unsummed: bytes | None = None
         self.watch = Watch(hands)
-        hands.guard, hands.has_more = self.watch.require_files, partial(has_more, self)
+        hands.guard = self.watch.require_files
+        # A recovery would lose the frames without checksums, and all that is behind them.
+        hands.has_more = lambda index: not self.unsummed and has_more(self, index)
         self.written = b""  # the salts of the last generation of the log that had a frame
 
     def start(self) -> None:
