@@ -285,7 +285,7 @@ class Stream:
         self._status.refused = str(cut) if refused else ""
         if self._writer:
             with suppress(StreamCut):
-                if not refused:
+                if not refused and self._writer.name:  # a stream that was not let begin has no segments
                     await self._writer.publish()
             self.confirmations.news()
             if self._writer.name and cut.cause is not CutCause.REPLACED:  # otherwise a snapshot may be of another file

@@ -211,3 +211,25 @@ async def test_a_store_that_does_not_answer_when_a_stream_begins_does_not_end_th
             (found,) = await streaming.published()
             assert found.after == Position("before", 1)
             group.cancel_scope.cancel()
+
+
+async def test_a_stream_that_meets_what_a_newer_version_wrote_is_cut_and_nothing_else(
+    store: Refusing, tmp_path: Path
+) -> None:
+    """It may come at any time with `lease=off`; restore points are still published, and the daemon goes on."""
+    with SqlProcess(tmp_path / "app.db") as app:
+        app.run("CREATE TABLE t(a)")
+        streaming = Streaming(store, tmp_path / "app.db")
+        stream, status, demands = streaming.stream, streaming.status, list[str]()
+        store.hides = True
+        async with streaming.capture.running(), anyio.create_task_group() as group:
+            await stream.begin(None, None, None)
+            app.run("INSERT INTO t VALUES (1)")
+            store.hides = False
+            of_a_newer_version = "29991231T235959.000Z-0000000001-web/0000000000000001-0000000000000001-1.zst2"
+            await store.put(f"stream/app.db/{of_a_newer_version}", b"")
+            group.start_soon(stream.run, demands.append, lambda _at: None)
+            await until(lambda: status.cuts["error"] > 0 and not status.active)
+            assert "newer version" in str(status.last_cut)
+            assert status.reason.startswith("cut: ")
+            group.cancel_scope.cancel()
