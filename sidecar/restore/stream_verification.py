@@ -1,11 +1,21 @@
-"""Verifies streams: reads every segment, checks its digest, and checks that it continues the previous one."""
+"""Verifies streams: reads every segment, checks its digest, that it continues the previous one, and what changed in its pages.
 
+Pages are kept in an unnamed file, which takes as much room as the pages that a stream has written.
+"""
+
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from anyio import to_thread
 
 from sidecar.concurrency import gathered
 from sidecar.errors import DamagedSegment, UnsupportedSegment
-from sidecar.repository.format.increment import first_prev
+from sidecar.host import local_errors
+from sidecar.model import Bytes
+from sidecar.repository.format.increment import Segment, first_prev
 from sidecar.repository.history import SegmentInfo, StreamInfo
 from sidecar.repository.increments import Increments
 
@@ -36,25 +46,75 @@ class _Read:
     problem: str = ""
 
 
-async def verify_streams(increments: Increments, database: str) -> tuple[VerifiedStream, ...]:
-    """Verify all streams of a database, oldest first."""
+async def verify_streams(increments: Increments, database: str, directory: Path) -> tuple[VerifiedStream, ...]:
+    """Verify all streams of a database, oldest first. Raises `NoRoom` if the directory has too little of it."""
     streams = await increments.streams(database)
-    return tuple([await verify_stream(increments, database, stream) for stream in streams])
+    return tuple([await verify_stream(increments, database, stream, directory) for stream in streams])
 
 
-async def verify_stream(increments: Increments, database: str, stream: StreamInfo) -> VerifiedStream:
+async def verify_stream(increments: Increments, database: str, stream: StreamInfo, directory: Path) -> VerifiedStream:
     """Verify all segments of a stream. Expired ones at its beginning do not count as missing."""
     infos = await increments.segments(database, stream.name)
 
-    async def read(info: SegmentInfo) -> _Read:
+    async def read(info: SegmentInfo) -> Segment | str:
         try:
-            segment = await increments.read(info)
+            return await increments.read(info)
         except (DamagedSegment, UnsupportedSegment) as error:
-            return _Read(info, problem=error.message)
-        return _Read(info, segment.digest, segment.header.prev, segment.records[-1].continued)
+            return error.message
 
-    results = await gathered(infos, read, at_once=AT_ONCE)
+    results: list[_Read] = []
+    with local_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
+        pages = _Pages(file.fileno())
+        for start in range(0, len(infos), AT_ONCE):
+            some = infos[start : start + AT_ONCE]
+            for info, found in zip(some, await gathered(some, read, at_once=AT_ONCE), strict=True):
+                results.append(await to_thread.run_sync(_look, info, found, results, pages))
     return VerifiedStream(database, stream.name, len(infos), tuple(_problems(stream.name, results)))
+
+
+def _look(info: SegmentInfo, found: Segment | str, before: list[_Read], pages: "_Pages") -> _Read:
+    """Apply a segment to the pages. Raises OSError."""
+    if isinstance(found, str):
+        pages.forget()
+        return _Read(info, problem=found)
+    result = _Read(info, found.digest, found.header.prev, found.records[-1].continued)
+    if found.header.prev != (before[-1].digest if before else first_prev(found.header.stream)):
+        pages.forget()  # the ones before have expired, or are missing
+    return replace(result, problem=pages.apply(found))
+
+
+class _Pages:
+    """The last images of a stream's pages, in a file. `complete`: nothing is missing from the beginning of the stream on."""
+
+    def __init__(self, file: int) -> None:
+        self.complete = True
+        self._file = file
+        self._known: set[int] = set()
+        self._size = 0
+
+    def forget(self) -> None:
+        """Note that something is missing."""
+        self.complete = False
+        self._known.clear()
+
+    def apply(self, segment: Segment) -> str:
+        """Apply a segment, as far as what precedes it is known. What is wrong with it, or an empty string. Raises OSError."""
+        self._size, problem = segment.header.page_size, ""
+        for record in segment.records:
+            images = record.images
+            if self.complete or record.differences.keys() <= self._known:
+                try:
+                    images = record.commit(self._image).images
+                except DamagedSegment as damage:
+                    self.complete, problem = False, problem or damage.message
+            self._known -= record.differences.keys()
+            for page, image in images.items():
+                os.pwrite(self._file, image, (page - 1) * self._size)
+            self._known |= images.keys()
+        return problem
+
+    def _image(self, page: int) -> Bytes | None:
+        return os.pread(self._file, self._size, (page - 1) * self._size) if page in self._known else None
 
 
 def _problems(stream: str, results: Iterable[_Read]) -> Iterator[str]:

@@ -142,7 +142,7 @@ class Verification:
                     found += await self._down_to_a_good_one(found[0].point, database, progress)
             results += found
             if every and self._increments:
-                streams += await verify_streams(self._increments, database.name)
+                streams += await verify_streams(self._increments, database.name, _beside(database))
         if not results:
             url = self._catalog.store.url
             others = format_others(await self._catalog.names(OTHERS))
@@ -188,8 +188,7 @@ class _Batch:
         self._at_once = max(1, min(AT_ONCE, len(points), concurrency))
         self._progress = combined(progress, [point.size for point in points])
         self._alone = anyio.Lock()
-        beside = database.path if database.path.parent.is_dir() else Path(gettempdir(), database.name)
-        scratch = replace(database, path=beside)
+        scratch = replace(database, path=_beside(database) / database.path.name)
         each = max(1, concurrency // self._at_once)
         self._free = [provers(scratch, f"verify-{number}", self._at_once, each) for number in range(self._at_once)]
         self._whole = provers(scratch, "verify", 1, each)
@@ -232,3 +231,8 @@ class _Batch:
         except NotFound:
             return False
         return True
+
+
+def _beside(database: Database) -> Path:
+    """Where scratch files go: beside the database, if there is such a directory."""
+    return database.path.parent if database.path.parent.is_dir() else Path(gettempdir())
