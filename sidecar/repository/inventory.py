@@ -7,7 +7,7 @@ from datetime import datetime
 from urllib.parse import unquote
 
 from sidecar.concurrency import gathered
-from sidecar.errors import AccessDenied, ConfigurationError, NotFound
+from sidecar.errors import AccessDenied, ConfigurationError, NotFound, UnsupportedLease, UnsupportedSegment
 from sidecar.model import RestorePoint
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
@@ -104,14 +104,15 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
 async def with_lines(catalog: Catalog, database: str, entries: Sequence[Entry]) -> list[Entry]:
     """These entries of one database, oldest first, each with its `main_line`. Two requests for each stream.
 
-    It stays unknown where streams may not be listed. Raises what the store raises.
+    It stays unknown where streams may not be listed, and where only a newer version could tell: a list is needed then above
+    all. Raises what the store raises.
     """
     try:
         side_lines = await catalog.side_lines(database)
         return [
             replace(each, main_line=not await side_lines.has(each.point.key, each.point.metadata)) for each in entries
         ]
-    except AccessDenied:
+    except (AccessDenied, UnsupportedLease, UnsupportedSegment):
         return list(entries)
 
 

@@ -7,10 +7,11 @@ import anyio
 import pytest
 
 from sidecar.errors import AccessDenied
+from sidecar.lease import KEY as LEASE_KEY
 from sidecar.model import RestorePoint, Timestamp
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import last_drill
-from sidecar.repository.inventory import AT_ONCE, describe, stored_by_tier
+from sidecar.repository.inventory import AT_ONCE, describe, stored_by_tier, with_lines
 from sidecar.repository.keys import diverged_key_of, key_of
 from tests.fakes import START, MemoryStore
 
@@ -121,3 +122,19 @@ async def test_bytes_by_tier_add_up_and_the_newest_is_apart() -> None:
         store.add(key_of(NAME, at(text)), b"x" * 10**number)
     assert stored_by_tier(await points(store)) == {"daily": 1, "recent": 10 + 1000, "hourly": 100, "newest": 10000}
     assert stored_by_tier([]) == {}
+
+
+FUTURE = {
+    "lease": (LEASE_KEY, b'{"format": 1000}'),
+    "segment": ("stream/app.db/20261120T130000.000Z-0000000001-web/0000000000000001-0000000000000001-1.zst2", b""),
+}
+
+
+@pytest.mark.parametrize("what", FUTURE)
+async def test_what_a_newer_version_wrote_leaves_the_line_unknown_and_the_list_whole(what: str) -> None:
+    store = MemoryStore()
+    store.add(key_of(NAME, at("20T1200")), b"x", FULL)
+    store.add(*FUTURE[what])
+    catalog = Catalog(store)
+    (entry,) = await with_lines(catalog, NAME, await describe(catalog, await points(store)))
+    assert (entry.main_line, entry.holder) == (None, "machine 1")
