@@ -1,4 +1,7 @@
-"""Values that all packages share. No I/O, no clock, no dependency."""
+"""Values that all packages share. No I/O, no clock, no dependency.
+
+One file, so that every package knows where they are.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -140,6 +143,9 @@ class Snapshot:
     is the copy's descriptor, open for as long as the snapshot exists. `posix_locks`: a program was seen to use them. `followed`
     is its place in what is streamed, if it is. `wal_by` is None unless the live database is in WAL mode. `suspicion` is
     why the content may be wrong although it is consistent, or empty.
+
+    `read` are the MiB of the file, from 0 on, that the copy has; None: all, else it is no database. `compared` others were
+    compared with what was known of them. `written_past` are those that differed although no commit wrote there.
     """
 
     path: Path
@@ -159,6 +165,9 @@ class Snapshot:
     followed: Followed | None = None
     wal_by: WalBy | None = None
     suspicion: str = ""
+    read: frozenset[int] | None = None
+    compared: int = 0
+    written_past: tuple[int, ...] = ()
 
     @property
     def content(self) -> Path:

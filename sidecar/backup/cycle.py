@@ -8,12 +8,13 @@ import anyio
 
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.history import History, Start
+from sidecar.backup.in_place import Offer, compare_all, count_chunks, seconds_to_compare
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.snapshot_check import Unchecked
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import CheckReport
-from sidecar.errors import DatabaseMissing, SidecarError
+from sidecar.errors import DatabaseMissing, ReuseFailed, SidecarError
 from sidecar.host import Clock
 from sidecar.lease import Fence
 from sidecar.log import log
@@ -203,30 +204,54 @@ class Cycle:
         return CycleOutcome("unchanged", reason)
 
     async def _snapshot_and_publish(self, reason: str, *, last: bool, later: Unchecked | None) -> CycleOutcome:
+        stream = self.source.stream
+        offer = self._main_line.offer(self._clock.monotonic()) if stream and not stream.suspicion else None
+        differing: tuple[int, ...] = ()
+        if offer and last:  # nobody can compare it later
+            differing = await compare_all(offer, self.database.path, self.source.snapshotter)
+            offer = offer if offer.compared_all and not differing else None
+        try:
+            return await self._publish(reason, offer, differing, last=last, later=later)
+        except ReuseFailed as error:
+            if offer is None:
+                raise
+            log.info("restore point begun again with a whole copy", database=self.database.name, reason=error.message)
+            return await self._publish(reason, None, (), last=last, later=later)
+
+    async def _publish(
+        self, reason: str, offer: Offer | None, differing: tuple[int, ...], *, last: bool, later: Unchecked | None
+    ) -> CycleOutcome:
         timing = Timing(self._clock.monotonic)
         self.coverage.begin()
-        async with self.source.copy(later.stack if later else None) as snapshot:
+        async with self.source.copy(later.stack if later else None, offer.choose if offer else None) as snapshot:
+            plan = offer.plan if offer and snapshot.read is not None else None
             checking = Timing(self._clock.monotonic)
             known = await self.source.check(snapshot, last=last, later=later)
             checked = checking.elapsed()
             position = await self.source.position(snapshot)
-            index = replace(await self._main_line.index(snapshot), check=known, position=position)
+            if plan:
+                plan.require_same_stream(position)
+            index = replace(await self._main_line.index(snapshot, plan), check=known, position=position)
             if index.root == self._history.root:
                 if await self.coverage.is_held(last=last):
                     self.source.protected()
                     self.source.observe()
                     return self._unchanged("content unchanged since the last restore point")
                 reason = self.coverage.missing
+            if differing:
+                snapshot = replace(snapshot, written_past=differing)
             past = self.source.written_past(snapshot, self._history.base, index)
             uploading = Timing(self._clock.monotonic)
-            published = await self._main_line.publish(replace(snapshot, suspicion=past or snapshot.suspicion), index)
+            suspected = replace(snapshot, suspicion=past or snapshot.suspicion)
+            published = await self._main_line.publish(suspected, index, self._clock.monotonic(), plan)
             if later and later.snapshot:
                 later.point = point_of(published.info)
             self.coverage.satisfy()
             self.source.entered(position)
             if past:
                 self.source.distrust(past)
-            self._status.final_estimate = timing.elapsed() - checked  # a final backup makes no long check
+            # A final backup makes no long check, but compares what is not read.
+            self._status.final_estimate = timing.elapsed() - checked + seconds_to_compare(snapshot)
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())
             self.source.protected()
             self._report.succeeded(self.database.name, "published")
@@ -239,6 +264,8 @@ class Cycle:
             self._status.phases[phase].observe(value)
         info, name = published.info, self.database.name
         self._report.published(name, info.key, info.size, published.uploaded, published.reused, snapshot.size, seconds)
+        chunks = count_chunks(snapshot)
+        self._status.chunks.update(chunks)
         log.info(
             "restore point published",
             database=name,
@@ -248,6 +275,8 @@ class Cycle:
             uploaded_bytes=published.uploaded,
             reused_bytes=published.reused,
             staged_on_tmpfs=snapshot.on_tmpfs,
+            chunks_read=chunks["read"],
+            chunks_taken_over=chunks["taken_over"],
             **{f"{phase}_seconds": round(value, 3) for phase, value in seconds.items()},
             seconds=round(total, 3),
         )

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 from sidecar.backup.history import History
+from sidecar.backup.in_place import InPlace, Offer
 from sidecar.backup.late_segments import LateSegments
 from sidecar.database import Lineage
 from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
 from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.model import Origin, RestorePoint, Snapshot
-from sidecar.repository import Catalog, Expiry, Index, Parent, Published, Publisher, Reader, key_of
+from sidecar.repository import Catalog, Expiry, Index, Parent, Published, Publisher, Reader, TakeOver, key_of
 from sidecar.repository.increments import Increments
 from sidecar.status import Status
 
@@ -36,18 +37,26 @@ class MainLine:
         self._expiry = expiry
         self._fence = fence
         self._status = status
+        self.in_place = InPlace(publisher.limits)
         self._late = LateSegments(history.database, Increments(catalog.store), lineage, fence, status)
 
     def start_from(self, end: Origin | None) -> None:
         """The boot has read the streams up to `end`, which this term continues."""
         self._late.start_from(end)
 
-    async def index(self, snapshot: Snapshot) -> Index:
-        """Hash a snapshot."""
-        return await self._publisher.index(snapshot, self._history.database)
+    def offer(self, now: float) -> Offer | None:
+        """What the next restore point may take over unread; None if everything must be copied. `now` is in monotonic seconds."""
+        return self.in_place.offer(self._history.base, now, self._status.drill_interval)
 
-    async def publish(self, snapshot: Snapshot, index: Index) -> Published:
-        """Publish a snapshot as the newest restore point. Raises `SidecarError`, after which it may be unknown whether it exists."""
+    async def index(self, snapshot: Snapshot, plan: TakeOver | None = None) -> Index:
+        """Hash a snapshot, or what it has, by a plan."""
+        return await self._publisher.index(snapshot, self._history.database, plan)
+
+    async def publish(self, snapshot: Snapshot, index: Index, now: float, plan: TakeOver | None = None) -> Published:
+        """Publish a snapshot as the newest restore point. Raises `SidecarError`, after which it may be unknown whether it exists.
+
+        `now` is in monotonic seconds. Raises `ReuseFailed` if that is not possible by the plan.
+        """
         history, fence = self._history, self._fence
         await self._expiry.hold_before(snapshot)
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
@@ -57,11 +66,12 @@ class MainLine:
         named = replace(index, timestamp=str(timestamp), parent=history.parent, epoch=fence.epoch)
         try:
             base = await self._reusable()
-            published = await self._publisher.publish(snapshot, named, key, base, fence.ensure_held)
+            published = await self._publisher.publish(snapshot, named, key, base, fence.ensure_held, plan)
         except PreconditionFailed as error:
             history.stamp(None)
             raise StoreUnavailable(f"{key} already exists: another machine publishes to this store") from error
         history.base = published.as_parent
+        self.in_place.published(published.as_parent, snapshot, now)
         await fence.confirm(history.database, key)  # until then it may be off the main line and protects nothing
         self._lineage.descends(key, named.root)
         self._expiry.add(published.info, snapshot)

@@ -68,6 +68,8 @@ class SnapshotCheck:
         With `later`, the first check may be left to `check_later`; if so, the snapshot is in `later` afterwards.
         Raises `SidecarError` if the snapshot differs from the database and must not be published.
         """
+        if snapshot.read is not None:  # not a database: the next whole copy is checked
+            return self._known_findings()
         if later and self._may_wait(snapshot):
             later.snapshot = snapshot
         elif self._is_due(snapshot, last=last) and (report := await self._checked(snapshot, last=last)):
@@ -75,7 +77,7 @@ class SnapshotCheck:
                 raise difference
             self._learn(report)
             return report
-        return replace(self._known, mode="none") if self._known and self._known.findings else None
+        return self._known_findings()
 
     async def check_later(self, snapshot: Snapshot) -> SidecarError | None:
         """Check a snapshot that is already published. Returns an error if it differs from the database.
@@ -91,6 +93,9 @@ class SnapshotCheck:
         if report and not difference:
             self._learn(report)
         return difference
+
+    def _known_findings(self) -> CheckReport | None:
+        return replace(self._known, mode="none") if self._known and self._known.findings else None
 
     def _learn(self, report: CheckReport) -> None:
         self._known, self._first_is_later, name = report, True, self._database.name

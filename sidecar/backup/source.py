@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sidecar.backup.snapshot_check import SnapshotCheck, Unchecked
 from sidecar.backup.stream import Stream
 from sidecar.backup.unexplained import unexplained
-from sidecar.database import ChangeTracker, CheckReport, Snapshotter, describe_links
+from sidecar.database import ChangeTracker, CheckReport, Choose, Snapshotter, describe_links
 from sidecar.database.wal import CutCause
 from sidecar.errors import SidecarError
 from sidecar.host import Clock
@@ -34,7 +34,7 @@ class Source:
         self.stream = stream
         self.database = database
         self._check = check
-        self._snapshotter = snapshotter
+        self.snapshotter = snapshotter
         self._report = status
         self._status = status.databases[database.name]
         self._clock = clock
@@ -43,7 +43,7 @@ class Source:
 
     def signature(self) -> Signature | None:
         """The stat signature of the files; None if there is no database, or an empty file."""
-        return self._snapshotter.signature(self.database.path)
+        return self.snapshotter.signature(self.database.path)
 
     def observe(self) -> None:
         """Record, by stat alone, whether the database has changes that are in no restore point, and since when."""
@@ -92,9 +92,10 @@ class Source:
         """What differs in a copy from a restore point although no commit wrote it, if that is known; else empty."""
         if snapshot.followed is None or not isinstance(before, Parent):
             return ""
-        chunks = unexplained(before.contents.index, now, snapshot.followed.wrote)
+        chunks = unexplained(before.contents.index, now, snapshot.followed.wrote) or snapshot.written_past
         if not chunks:
             return ""
+        self._status.written_past += len(chunks)
         more = f" and {len(chunks) - 1} more" if len(chunks) > 1 else ""
         return f"MiB {chunks[0]}{more} of the file changed although no commit wrote there: was another file copied over it?"
 
@@ -123,10 +124,10 @@ class Source:
             self._changes.mark_held(signature, self._clock.now())
 
     @asynccontextmanager
-    async def copy(self, keeper: AsyncExitStack | None = None) -> AsyncIterator[Snapshot]:
+    async def copy(self, keeper: AsyncExitStack | None = None, choose: Choose | None = None) -> AsyncIterator[Snapshot]:
         """Take a snapshot for a restore point; call `protected` once it is stored. Raises what `Snapshotter.snapshot` raises.
 
-        It is removed at the end of the block, or if `keeper` is given, when that is closed.
+        `choose` may leave out what it knows. It is removed at the end of the block, or if `keeper` is given, when that is closed.
         """
         self._changes.begin_copy()
         if self.stream:
@@ -134,7 +135,7 @@ class Source:
         try:
             async with AsyncExitStack() as own:
                 stack = own if keeper is None else keeper
-                snapshot = await stack.enter_async_context(self._snapshotter.snapshot(self.database.path))
+                snapshot = await stack.enter_async_context(self.snapshotter.snapshot(self.database.path, choose))
                 if self.stream:
                     self.stream.copies.place(snapshot.followed)
                 self._changes.end_copy(snapshot, self._clock.now())

@@ -4,6 +4,7 @@ from sidecar.database.base import Feed, IntegrityCheck, Snapshotter, YieldToApp
 from sidecar.database.changes import ChangeTracker
 from sidecar.database.driver import Driver, default_driver, standard_driver
 from sidecar.database.findings import CheckReport
+from sidecar.database.in_place import Choice, Choose
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage, Marker, StorePlace
 from sidecar.database.locking import require_posix_locks
@@ -14,6 +15,8 @@ from sidecar.database.wal_origin import WalOrigins
 __all__ = [
     "ChangeTracker",
     "CheckReport",
+    "Choice",
+    "Choose",
     "Driver",
     "Feed",
     "IntegrityCheck",

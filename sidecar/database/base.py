@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sidecar.database.findings import CheckReport
+from sidecar.database.in_place import Choose
 from sidecar.database.wal.backlog import Batch
 from sidecar.database.wal.capture import FeedStatus
 from sidecar.database.wal.changed import Changed
@@ -50,10 +51,19 @@ class Snapshotter(Protocol):
         """
         ...
 
-    def snapshot(self, path: Path) -> AbstractAsyncContextManager[Snapshot]:
+    def snapshot(self, path: Path, choose: Choose | None = None) -> AbstractAsyncContextManager[Snapshot]:
         """A consistent copy in staging, even while others write; it is removed at the end of the block.
 
+        `choose` may leave out parts of a followed database, which it knows.
+
         Raises `DamagedDatabase`, `DatabaseBusy`, `NoRoom`, `DatabaseMissing`.
+        """
+        ...
+
+    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
+        """The parts of a followed database that differ from what `choose` knows of them; None if that is not possible now.
+
+        It is asked again until it knows no more. Raises as `snapshot`.
         """
         ...
 

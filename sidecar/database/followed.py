@@ -33,6 +33,11 @@ class Place:
         """Whether a follower takes care of the log."""
         return self._feed is not None
 
+    @property
+    def index(self) -> WalIndex | None:
+        """The wal-index when the read transaction had begun; None where that is not known."""
+        return self._index
+
     @contextmanager
     def noted(self) -> Iterator[Note]:
         """Surrounds the begin of the read transaction. To be ended and repeated unless the note is final."""

@@ -9,17 +9,22 @@ Every part has the bytes that SQLite's backup of the same transaction would have
 digest whichever way it was copied.
 """
 
+import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anyio import from_thread
+
 from sidecar.database.wal import StreamCut, WalIndex
 from sidecar.database.wal.changed import PART
 from sidecar.database.wal.descriptors import borrowed
 from sidecar.database.wal.frames import image_of, newest
+from sidecar.host import write_all
 from sidecar.model import Followed
 
 _LOCK_BYTE = 0x40000000  # its page has no content, and backup does not copy it (https://sqlite.org/fileformat2.html#the_lock_byte_page)
@@ -82,6 +87,11 @@ class LiveParts:
         for page, frame in frames.items():
             self._frames[(page - 1) * shown.page_size // part].append((page, frame))
 
+    @property
+    def size(self) -> int:
+        """Bytes of the database."""
+        return self._shown.size
+
     def read(self, number: int) -> memoryview:
         """One part, in memory that the next call reuses. Raises `NotInPlace`, OSError."""
         first = number * self._part
@@ -141,3 +151,41 @@ def live_parts(path: Path, inode: int, shown: Shown, version: tuple[int, ...], p
 
 def _is_at(file: int, path: Path | str) -> bool:
     return os.path.samestat(os.fstat(file), os.stat(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The parts that were copied into a sparse file, and how many others were compared; `differing` are those that differ."""
+
+    copied: frozenset[int]
+    compared: int
+    differing: tuple[int, ...]
+
+
+def copy_parts(parts: LiveParts, choice: Choice, target: int, until: float) -> Partial:
+    """Copy and compare what was chosen, until the monotonic time `until` at the latest.
+
+    `target` is the descriptor of an empty file. Raises `NotInPlace` when there is not enough time, OSError, and what
+    cancels this thread's work.
+    """
+    for number in choice.copy:
+        _require_time(until)
+        write_all(target, parts.read(number), number * PART)
+    os.ftruncate(target, parts.size)
+    return Partial(frozenset(choice.copy), len(choice.compare), compare_parts(parts, choice.compare, until))
+
+
+def compare_parts(parts: LiveParts, known: Mapping[int, bytes], until: float) -> tuple[int, ...]:
+    """The parts whose SHA-256 is not what is known of them. Raises as `copy_parts`."""
+    differing = []
+    for number, digest in known.items():
+        _require_time(until)
+        if hashlib.sha256(parts.read(number)).digest() != digest:
+            differing.append(number)
+    return tuple(differing)
+
+
+def _require_time(until: float) -> None:
+    from_thread.check_cancelled()
+    if time.monotonic() > until:
+        raise NotInPlace("reading takes so long that the log could not be reset meanwhile")

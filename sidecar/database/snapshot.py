@@ -1,9 +1,11 @@
-"""Snapshots: consistent copies of a live database, made with SQLite's backup API.
+"""Snapshots: consistent copies of a live database, made with SQLite's backup API, or of the parts that are not known yet.
+
+One idea, because all of them need the same locks, in the same order.
 
 All work on a live database is done in one worker thread, not through aiosqlite. aiosqlite's own backup crashes the
 interpreter when it is cancelled; here the thread that copies notices the cancellation itself. And the two connections
 must be closed in a fixed order: closing a descriptor of the database too early drops the POSIX locks of the process.
-The live file is never opened except through SQLite.
+Where the live file is opened without SQLite, its descriptor is kept until that is harmless (see `wal.descriptors`).
 """
 
 import time
@@ -20,9 +22,11 @@ from sidecar.database.base import Feed, Staging
 from sidecar.database.driver import Driver, default_driver, pragma, touch
 from sidecar.database.errors import is_busy
 from sidecar.database.followed import Place, followed
+from sidecar.database.in_place import Choose, Shown
 from sidecar.database.locking import LockGuard, noticing_crash, require_abandoned, written_while_locked
+from sidecar.database.partial import Known, Live, PartialCopies, Staged
 from sidecar.database.signature import signature_of
-from sidecar.database.staging import DESCRIPTORS, created, require_opened
+from sidecar.database.staging import DESCRIPTORS, require_opened
 from sidecar.database.statistics import contents_of
 from sidecar.database.wal import leaving_no_log
 from sidecar.database.wal_origin import WalOrigins
@@ -42,17 +46,16 @@ WAL_ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A finished copy in staging. `file` is its descriptor; `started` and `checkpointed` are monotonic times."""
+    """A finished copy in staging, perhaps only of what is not `known`; `started` and `checkpointed` are monotonic times."""
 
-    path: Path
-    file: int
-    on_tmpfs: bool
+    staged: Staged
     pages: int
     page_size: int
     signature: Signature
     started: float
     checkpointed: float
     is_wal: bool
+    known: Known | None
 
 
 class SqliteSnapshotter:
@@ -73,8 +76,8 @@ class SqliteSnapshotter:
         """
         self._origins = origins or WalOrigins()
         self._feeds = feeds if feeds is not None else {}
-        self._staging = staging
         self._driver = driver or default_driver()
+        self._copies = PartialCopies(self._driver, staging)
         self._switch_to_wal = switch_to_wal
         self._guard = LockGuard()
         self._logged: set[tuple[str, str]] = set()
@@ -93,28 +96,40 @@ class SqliteSnapshotter:
 
     async def prepare(self, path: Path) -> None:
         """See `base.Snapshotter`."""
-        await to_thread.run_sync(self._prepare, path)
+        await to_thread.run_sync(_prepare, self._driver, self._guard, path)
 
     async def settle(self, path: Path) -> None:
         """See `base.Snapshotter`."""
-        await to_thread.run_sync(self._settle, path)
+        await to_thread.run_sync(_settle, self._driver, self._guard, path)
 
     @asynccontextmanager
-    async def snapshot(self, path: Path) -> AsyncIterator[Snapshot]:
+    async def snapshot(self, path: Path, choose: Choose | None = None) -> AsyncIterator[Snapshot]:
         """See `base.Snapshotter`."""
         if self.signature(path) is None:
             raise DatabaseMissing(f"there is no database at {path} yet")
         with ExitStack() as reserved:
             async with followed(self._feeds.get(path)) as place:
-                copy = await to_thread.run_sync(self._copy_live, path, reserved, place)
+                copy = await to_thread.run_sync(self._copy_live, path, reserved, place, choose)
             yield replace(await self._described(path, copy), followed=place.located)
 
+    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
+        """See `base.Snapshotter`."""
+        if self.signature(path) is None:
+            return None
+        async with followed(self._feeds.get(path)) as place:
+            return await to_thread.run_sync(self._compare_live, path, place, choose)
+
     async def _described(self, path: Path, copy: _Copy) -> Snapshot:
-        with self._driver.translated(path):  # reading the schema also proves that the copy is a database
-            contents = await contents_of(self._driver, copy.path, copy.file)
+        staged, known = copy.staged, copy.known
+        is_partial = known is not None and known.staged is not None
+        if known and is_partial:
+            contents = known.contents
+        else:
+            with self._driver.translated(path):  # reading the schema also proves that the copy is a database
+                contents = await contents_of(self._driver, staged.path, staged.file)
         page_size = copy.page_size
         return Snapshot(
-            path=copy.path,
+            path=staged.path,
             size=page_size * copy.pages,
             live=page_size * max(0, copy.pages - contents.unused),
             page_size=page_size,
@@ -123,46 +138,21 @@ class SqliteSnapshotter:
             rows=contents.rows,
             signature=copy.signature,
             sqlite_version=self.sqlite_version(),
-            on_tmpfs=copy.on_tmpfs,
+            on_tmpfs=staged.on_tmpfs,
             seconds={
                 "checkpoint": copy.checkpointed - copy.started,
                 "snapshot": time.monotonic() - copy.checkpointed,
             },
-            file=copy.file if DESCRIPTORS.is_dir() else None,
+            file=staged.file if DESCRIPTORS.is_dir() else None,
             permissions=permissions_of(path),
             posix_locks=self._guard.uses_posix_locks(path),
             wal_by=self._origins.found_wal(path) if copy.is_wal else None,
+            read=known.found.copied if known and is_partial else None,
+            compared=known.found.compared if known else 0,
+            written_past=known.found.differing if known else (),
         )
 
-    def _prepare(self, path: Path) -> None:
-        """Recover the database after a crash. Not switched to WAL yet: the app may not use the locks that WAL requires."""
-        present = self.signature(path) is not None
-        self._guard.require(path)
-        if present:
-            with self._driver.translated(path), closing(self._driver.connect(path, "rw")) as connection:
-                self._driver.load_schema(connection)
-                touch(connection)
-            self._guard.wrote(path)
-
-    def _settle(self, path: Path) -> None:
-        self._guard.require(path)
-        driver = self._driver
-        with driver.translated(path), closing(driver.connect(path, "ro&immutable=1")) as connection:
-            # Opened for writing, SQLite would delete the WAL of a file that it cannot read as a database.
-            connection.text_factory = bytes
-            driver.load_schema(connection)
-            connection.execute("SELECT * FROM sqlite_schema").fetchall()
-        with driver.translated(path), closing(driver.connect(path, "rw")) as connection:
-            driver.load_schema(connection)
-            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-            if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-                busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                if busy:
-                    raise DatabaseBusy(f"{path} is in use by another process", "stop it first")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("ROLLBACK")
-
-    def _copy_live(self, path: Path, reserved: ExitStack, place: Place) -> _Copy:
+    def _copy_live(self, path: Path, reserved: ExitStack, place: Place, choose: Choose | None) -> _Copy:
         """Checkpoint and copy; `reserved` keeps the staged file, which outlives the connections."""
         started = time.monotonic()
         self._guard.require(path)
@@ -184,11 +174,29 @@ class SqliteSnapshotter:
             page_size, pages = pragma(source, "page_size"), pragma(source, "page_count")
             if signature is None or not pages:
                 raise DatabaseMissing(f"there is no database at {path} yet")
-            target, on_tmpfs = reserved.enter_context(self._staging.reserve(path, page_size * pages))
-            file = reserved.enter_context(created(target))
-            self._backup(source, target, file, page_size)
+            known = None
+            if is_wal and choose and place.index and place.located:
+                shown, inode = Shown(place.index, page_size, pages), signature.database.inode
+                live = Live(source, path, inode, shown, place.located, checkpointed)
+                known = self._copies.copied(live, choose, reserved)
+            if (staged := known.staged if known else None) is None:
+                staged = self._copies.stage(path, page_size * pages, reserved)
+                self._backup(source, staged.path, staged.file, page_size)
             self._require_still(path, locked)
-        return _Copy(target, file, on_tmpfs, pages, page_size, signature, started, checkpointed, is_wal)
+        return _Copy(staged, pages, page_size, signature, started, checkpointed, is_wal, known)
+
+    def _compare_live(self, path: Path, place: Place, choose: Choose) -> tuple[int, ...] | None:
+        began = time.monotonic()
+        self._guard.require(path)
+        with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:
+            if not self._is_wal(path):
+                return None
+            signature, _ = self._begin(source, path, place)
+            if signature is None or place.index is None or place.located is None:
+                return None
+            shown = Shown(place.index, pragma(source, "page_size"), pragma(source, "page_count"))
+            live = Live(source, path, signature.database.inode, shown, place.located, began)
+            return self._copies.compared(live, choose)
 
     def _begin(self, source: "sqlite3.Connection", path: Path, place: Place) -> tuple[Signature | None, float]:
         """Begin to read; the files as they were just before, and when."""
@@ -292,6 +300,35 @@ class SqliteSnapshotter:
         if (event, details["path"]) not in self._logged:
             self._logged.add((event, details["path"]))
             write(event, **details)
+
+
+def _prepare(driver: Driver, guard: LockGuard, path: Path) -> None:
+    """Recover the database after a crash. Not switched to WAL yet: the app may not use the locks that WAL requires."""
+    present = signature_of(path) is not None
+    guard.require(path)
+    if present:
+        with driver.translated(path), closing(driver.connect(path, "rw")) as connection:
+            driver.load_schema(connection)
+            touch(connection)
+        guard.wrote(path)
+
+
+def _settle(driver: Driver, guard: LockGuard, path: Path) -> None:
+    guard.require(path)
+    with driver.translated(path), closing(driver.connect(path, "ro&immutable=1")) as connection:
+        # Opened for writing, SQLite would delete the WAL of a file that it cannot read as a database.
+        connection.text_factory = bytes
+        driver.load_schema(connection)
+        connection.execute("SELECT * FROM sqlite_schema").fetchall()
+    with driver.translated(path), closing(driver.connect(path, "rw")) as connection:
+        driver.load_schema(connection)
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise DatabaseBusy(f"{path} is in use by another process", "stop it first")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("ROLLBACK")
 
 
 def _on_progress(limit: float, _status: int, _remaining: int, _total: int) -> None:

@@ -3,22 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sidecar.database.driver import Driver
+from sidecar.database.driver import Driver, pragma
 from sidecar.database.findings import is_about_content
 from sidecar.database.queries import OpenDatabase, reading
 
+if TYPE_CHECKING:
+    import sqlite3
+
 ROWS_COUNTED = 4 << 20  # bytes in use, up to which counting rows takes a few milliseconds
+_TABLES = "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
+_ROOTS = "SELECT count(*) FROM sqlite_schema WHERE rootpage > 0"
 _AT_ONCE = 100  # tables whose rows one statement counts; SQLite allows 500 terms
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`roots` counts the pages that tables and indexes have without a row, `unused` those on the freelist."""
+    """`roots` counts the pages that tables and indexes have without a row, `unused` those on the freelist, `used` the others.
+
+    `rows` are counted in small databases only.
+    """
 
     tables: int
     roots: int
     unused: int
+    used: int
     rows: int | None
 
 
@@ -32,16 +42,23 @@ async def contents_of(driver: Driver, path: Path, file: int | None = None) -> Co
     """
     async with reading(driver, path, file=file) as database:
         await database.load_schema()
-        tables = await database.rows(
-            "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
-        )
-        roots = await database.value("SELECT count(*) FROM sqlite_schema WHERE rootpage > 0")
+        tables = await database.rows(_TABLES)
+        roots = await database.value(_ROOTS)
         unused = await database.value("PRAGMA freelist_count")
         used = await database.value("PRAGMA page_count") - unused
         rows = None
         if used * await database.value("PRAGMA page_size") <= ROWS_COUNTED:
             rows = await _rows(database, driver, [name for name, root in tables if root])  # virtual tables have none
-    return Contents(len(tables), roots + 1, unused, rows)
+    return Contents(len(tables), roots + 1, unused, used, rows)
+
+
+def contents_in(connection: "sqlite3.Connection", pages: int) -> Contents:
+    """The same, but for the rows, of a live database of so many pages in a transaction. Raises SQLite's errors."""
+    connection.text_factory = bytes
+    tables = connection.execute(_TABLES).fetchall()
+    roots = connection.execute(_ROOTS).fetchone()[0]
+    unused = pragma(connection, "freelist_count")
+    return Contents(len(tables), roots + 1, unused, pages - unused, None)
 
 
 async def _rows(database: OpenDatabase, driver: Driver, tables: Sequence[bytes]) -> int | None:

@@ -14,6 +14,7 @@ from sidecar.monitoring.histograms import add_histogram
 from sidecar.monitoring.stream_metrics import stream_metrics
 from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Status, open_incidents
 
+CHUNKS = ("read", "taken_over", "compared")
 OUTCOMES = ("published", "unchanged", "failed")
 RENEWALS = ("ok", "failed", "lost")
 RESTORE_OUTCOMES = ("restored", "started_empty", "kept_local", "fell_back", "damaged")
@@ -41,6 +42,7 @@ class Metrics:
         yield from stream_metrics(self._databases(), self._status.now())
         yield from self._drills()
         yield from self._bytes()
+        yield from self._chunks()
         yield from self._requests()
         yield from self._cost()
 
@@ -218,6 +220,23 @@ class Metrics:
             reused.add_metric([database.name], database.reused)
             suspicious.add_metric([database.name], database.suspicious)
         yield from (uploaded, reused, suspicious, findings)
+
+    def _chunks(self) -> Iterable[Metric]:
+        chunks = CounterMetricFamily(
+            "sidecar_chunks",
+            "MiB of published databases that were read, or taken over unread from the restore point before; and that were only compared",
+            labels=["database", "how"],
+        )
+        past = CounterMetricFamily(
+            "sidecar_written_past_chunks",
+            "MiB of databases that changed although no commit wrote there",
+            labels=["database"],
+        )
+        for database in self._databases():
+            for how in CHUNKS:
+                chunks.add_metric([database.name, how], database.chunks[how])
+            past.add_metric([database.name], database.written_past)
+        yield from (chunks, past)
 
     def _requests(self) -> Iterable[Metric]:
         requests = CounterMetricFamily(

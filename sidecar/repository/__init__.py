@@ -10,6 +10,7 @@ from sidecar.repository.keys import diverged_key_of, folder_of, key_of, point_of
 from sidecar.repository.reader import DownloadOptions, Reader, Restored
 from sidecar.repository.retention import tier_of
 from sidecar.repository.reuse import Parent
+from sidecar.repository.taking_over import TakeOver, take_over
 from sidecar.repository.writer import Published, Publisher, PublisherIdentity
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "PublisherIdentity",
     "Reader",
     "Restored",
+    "TakeOver",
     "age_of",
     "describe",
     "diverged_key_of",
@@ -43,6 +45,7 @@ __all__ = [
     "key_of",
     "last_drill",
     "point_of",
+    "take_over",
     "tier_of",
     "timestamp_of",
     "with_lines",

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from sidecar.concurrency import Pool, ordered
 from sidecar.model import Snapshot
 from sidecar.progress import Progress
 from sidecar.repository.format.chunks import Encoder
-from sidecar.repository.format.index import CHUNK_SIZE, Index
+from sidecar.repository.format.index import CHUNK_SIZE, DIGEST_SIZE, Index
 from sidecar.repository.format.tail import encode_tail
 from sidecar.repository.parts import PartAssembler
 from sidecar.repository.reuse import ChunkRun, NewChunks, Parent
@@ -32,6 +32,23 @@ async def hash_chunks(snapshot: Snapshot) -> bytes:
     chunks = -(-snapshot.size // CHUNK_SIZE)
     await ordered(_batches(range(chunks), HASHED), partial(_digests, snapshot.content), emit, threads=THREADS)
     return bytes(digests)
+
+
+async def hash_some(snapshot: Snapshot, chunks: Collection[int]) -> dict[int, bytes]:
+    """The SHA-256 digests of these chunks."""
+    found: dict[int, bytes] = {}
+    numbers = sorted(chunks)
+
+    async def emit(some: tuple[Sequence[int], bytes]) -> None:
+        batch, digests = some
+        for place, number in enumerate(batch):
+            found[number] = digests[place * DIGEST_SIZE : (place + 1) * DIGEST_SIZE]
+
+    def work(batch: Sequence[int]) -> tuple[Sequence[int], bytes]:
+        return batch, _digests(snapshot.content, batch)
+
+    await ordered(_batches(numbers, HASHED), work, emit, threads=THREADS)
+    return found
 
 
 class SnapshotFrames:
@@ -83,18 +100,18 @@ class _Compressor:
         self.buffer = memoryview(bytearray(CHUNK_SIZE))
 
 
-def _batches(chunks: range, size: int) -> Iterator[range]:
+def _batches(chunks: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (chunks[start : start + size] for start in range(0, len(chunks), size))
 
 
-def _digests(path: Path, chunks: range) -> bytes:
+def _digests(path: Path, chunks: Sequence[int]) -> bytes:
     from_thread.check_cancelled()
     with path.open("rb", buffering=0) as file:
         buffer = memoryview(bytearray(CHUNK_SIZE))
         return b"".join(hashlib.sha256(chunk).digest() for chunk in _read(file.fileno(), chunks, buffer))
 
 
-def _encode(path: Path, compressors: Pool[_Compressor], chunks: range) -> list[bytes]:
+def _encode(path: Path, compressors: Pool[_Compressor], chunks: Sequence[int]) -> list[bytes]:
     compressor = compressors.take()
     with path.open("rb", buffering=0) as file:
         frames = [compressor.encoder.frame(chunk) for chunk in _read(file.fileno(), chunks, compressor.buffer)]
@@ -102,7 +119,7 @@ def _encode(path: Path, compressors: Pool[_Compressor], chunks: range) -> list[b
     return frames
 
 
-def _read(file: int, chunks: range, buffer: memoryview) -> Iterator[memoryview]:
+def _read(file: int, chunks: Sequence[int], buffer: memoryview) -> Iterator[memoryview]:
     """The chunks one by one, in one buffer: each overwrites the previous one."""
     for number in chunks:
         filled = 0

@@ -6,6 +6,8 @@ A chunk keeps its digest unread only if the store copies its frame: what is uplo
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from sidecar.errors import ReuseFailed
+from sidecar.model import Position
 from sidecar.repository.format.index import CHUNK_SIZE, DIGEST_SIZE, Index
 from sidecar.repository.reuse import ChunkRun, NewChunks, Parent, PartLimits, plan_reuse
 
@@ -51,6 +53,12 @@ class TakeOver:
         index = self.parent.contents.index
         return b"".join(read[each] if each in self.read else index.digest(each) for each in range(self.chunks))
 
+    def require_same_stream(self, position: Position | None) -> None:
+        """Raise `ReuseFailed` unless a copy is of a place in the stream that the parent is in, at or after it."""
+        before = self.parent.contents.index.position
+        if before is None or position is None or position.stream != before.stream or position.commit < before.commit:
+            raise ReuseFailed("the stream was cut while the database was read")
+
     def runs_of(self, index: Index, limits: PartLimits) -> list[ChunkRun]:
         """The plan with the digests of what was read, some of which may be those of the parent; it uploads no more than that."""
         runs = plan_reuse(index, self.parent.contents, limits)
@@ -73,6 +81,12 @@ def take_over(
     runs = plan_reuse(Index("", "", page_size, size, digests), parent.contents, limits)
     read = uploaded(runs)
     return TakeOver(parent, size, tuple(runs), read) if len(read) < len(chunks) else None
+
+
+def require_read(read: frozenset[int] | None, runs: Iterable[ChunkRun]) -> None:
+    """Raise RuntimeError if a chunk is to be uploaded that the copy does not have; None: it has all."""
+    if read is not None and (missing := uploaded(runs) - read):
+        raise RuntimeError(f"chunk {min(missing)} would be uploaded without having been read")
 
 
 def uploaded(runs: Iterable[ChunkRun]) -> frozenset[int]:

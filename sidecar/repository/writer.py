@@ -15,12 +15,13 @@ from sidecar.errors import ReuseFailed
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.progress import Show, no_progress
-from sidecar.repository.encoding import SnapshotFrames, hash_chunks
+from sidecar.repository.encoding import SnapshotFrames, hash_chunks, hash_some
 from sidecar.repository.format.index import FORMAT_VERSION, Index, position_metadata, wal_metadata
 from sidecar.repository.format.tail import Contents
 from sidecar.repository.parts import Part, PartAssembler, PartSizes, limits_of, part_size_for
-from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, plan_reuse
+from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, PartLimits, plan_reuse
 from sidecar.repository.suspicion import Extent
+from sidecar.repository.taking_over import TakeOver, require_read
 from sidecar.repository.upload import ObjectUpload, Permit, always
 from sidecar.storage import ObjectStore
 
@@ -69,14 +70,19 @@ class Publisher:
         self._level = level
         self._show = show
 
-    async def index(self, snapshot: Snapshot, database: str) -> Index:
-        """Hash a snapshot. The index has no timestamp and no epoch yet."""
+    def limits(self, size: int) -> PartLimits:
+        """The limits of the store for a database of `size` bytes."""
+        return limits_of(self._store, size)
+
+    async def index(self, snapshot: Snapshot, database: str, plan: TakeOver | None = None) -> Index:
+        """Hash a snapshot; what it does not have is known by the plan. The index has no timestamp and no epoch yet."""
+        digests = plan.digests(await hash_some(snapshot, plan.read)) if plan else await hash_chunks(snapshot)
         return Index(
             database=database,
             timestamp="",
             page_size=snapshot.page_size,
             database_size=snapshot.size,
-            digests=await hash_chunks(snapshot),
+            digests=digests,
             sqlite_version=snapshot.sqlite_version,
             sidecar_version=self._identity.sidecar_version,
             holder=self._identity.holder,
@@ -86,12 +92,21 @@ class Publisher:
         )
 
     async def publish(
-        self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None = None, permit: Permit = always
+        self,
+        snapshot: Snapshot,
+        index: Index,
+        key: str,
+        parent: Parent | None = None,
+        permit: Permit = always,
+        plan: TakeOver | None = None,
     ) -> Published:
         """Publish a snapshot under a key that must not exist yet, reusing the parent's bytes where they are equal.
 
-        Raises what `ObjectUpload.run` raises, except `ReuseFailed`: in that case everything is uploaded.
+        Raises what `ObjectUpload.run` raises; instead of `ReuseFailed`, everything is uploaded, unless there is a plan, by
+        which the snapshot does not have all.
         """
+        if plan is not None:
+            return await self._publish(snapshot, index, key, plan.parent, permit, plan)
         if parent is not None:
             try:
                 return await self._publish(snapshot, index, key, parent, permit)
@@ -100,10 +115,17 @@ class Publisher:
         return await self._publish(snapshot, index, key, None, permit)
 
     async def _publish(
-        self, snapshot: Snapshot, index: Index, key: str, parent: Parent | None, permit: Permit
+        self,
+        snapshot: Snapshot,
+        index: Index,
+        key: str,
+        parent: Parent | None,
+        permit: Permit,
+        plan: TakeOver | None = None,
     ) -> Published:
-        limits = limits_of(self._store, snapshot.size)
-        runs = plan_reuse(index, parent.contents if parent else None, limits)
+        limits = self.limits(snapshot.size)
+        runs = plan.runs_of(index, limits) if plan else plan_reuse(index, parent.contents if parent else None, limits)
+        require_read(snapshot.read, runs)
         copies = any(isinstance(run, CopiedChunks) for run in runs)
         part_size = part_size_for(self._store, self._part_size, snapshot.size, copies=copies)
         metadata = _metadata(snapshot, index, runs)

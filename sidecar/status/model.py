@@ -73,6 +73,8 @@ class DatabaseStatus:
     changed_since: datetime | None = None  # the oldest change that no restore point holds; a stream may have it
     uploaded: int = 0
     reused: int = 0
+    chunks: Counter[str] = field(default_factory=Counter)  # of restore points: read, or taken_over unread; and compared
+    written_past: int = 0  # chunks that differed although no commit had written there
     suspicious: int = 0
     findings: tuple[str, ...] = ()  # of SQLite's last checks
     quick_findings: tuple[str, ...] = ()  # those among them that every check looks for

@@ -64,17 +64,17 @@ async def test_pages_are_whole_while_nobody_knows_where_a_copy_begins(
     """The place is known before the copy is published."""
     machine, _, _ = scene
     seen: list[bool] = []
-    snapshots, ended = machine.backup.cycle.source._snapshotter.snapshot, machine.stream.copies.place
+    snapshots, ended = machine.backup.cycle.source.snapshotter.snapshot, machine.stream.copies.place
     assert [await commit(scene) for _ in range(2)] == [False, True]
 
-    def snapshot(path: Path) -> Any:
-        return _Before(snapshots(path), scene, seen)
+    def snapshot(path: Path, choose: Any = None) -> Any:
+        return _Before(snapshots(path, choose), scene, seen)
 
     def place(found: Any) -> None:
         ended(found)
         seen.append(found is not None)
 
-    monkeypatch.setattr(machine.backup.cycle.source._snapshotter, "snapshot", snapshot)
+    monkeypatch.setattr(machine.backup.cycle.source.snapshotter, "snapshot", snapshot)
     monkeypatch.setattr(machine.stream.copies, "place", place)
     await machine.backup.cycle.run()
     assert seen[:3] == [False, False, True]
@@ -100,11 +100,11 @@ class _Before:
 async def test_a_copy_that_fails_leaves_differences_possible(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, _, _ = scene
 
-    def snapshot(_path: Path) -> Any:
+    def snapshot(_path: Path, _choose: Any = None) -> Any:
         raise OSError("no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(machine.backup.cycle.source._snapshotter, "snapshot", snapshot)
+        patched.setattr(machine.backup.cycle.source.snapshotter, "snapshot", snapshot)
         with pytest.raises(OSError, match="no"):
             async with machine.backup.cycle.source.copy():
                 pass

@@ -182,9 +182,9 @@ async def test_a_demand_during_a_cycle_is_met_by_the_next_one(machine: Streaming
     write(app, "one")
     index = machine.backup.cycle._main_line.index
 
-    async def demanded(snapshot: Any) -> Any:
+    async def demanded(snapshot: Any, plan: Any = None) -> Any:
         machine.backup.demand("a stream has begun")
-        return await index(snapshot)
+        return await index(snapshot, plan)
 
     machine.backup.cycle._main_line.index = demanded  # type: ignore[method-assign]
     assert await machine.backup.cycle.run() == "published"

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from sidecar.backup import segmenter
+from sidecar.backup import in_place, segmenter
 from sidecar.backup.stream import BEGUN
+from sidecar.database import partial
 from sidecar.model import Database
 from sidecar.repository import DownloadOptions
 from sidecar.restore.descent import without_rewritten
@@ -191,6 +192,8 @@ async def live(page_size: int, folds: bool, steps: list[str]) -> int:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         if folds:
             patch.setattr(segmenter, "FOLDED_BEYOND", 0)
+        patch.setattr(in_place, "SMALL", 0)  # so that these small databases are read in place, too
+        patch.setattr(partial, "ROWS_COUNTED", 0)
         directory, store = Path(name), MemoryStore()
         with closing(App(directory / "app.db", page_size)) as app:
             async with streaming(store, directory / "app.db") as machine:
@@ -203,6 +206,9 @@ async def live(page_size: int, folds: bool, steps: list[str]) -> int:
 
 @settings(
     max_examples=int(WANTED or 12), derandomize=not WANTED, deadline=None, suppress_health_check=list(HealthCheck)
+)
+@example(
+    4096, False, ["large", "large", "point", "few", "point unknown", "update", "point", "delete", "vacuum", "point"]
 )
 @example(
     4096,

@@ -18,6 +18,7 @@ from sidecar.backup import Repository, build_backup
 from sidecar.backup.history import Start
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.findings import CheckReport
+from sidecar.database.in_place import Choose
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
@@ -159,8 +160,12 @@ class World:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
+    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
+        """Nothing is followed."""
+        return None
+
     @asynccontextmanager
-    async def snapshot(self, path: Path) -> AsyncIterator[Snapshot]:
+    async def snapshot(self, path: Path, choose: Choose | None = None) -> AsyncIterator[Snapshot]:
         """A checkpoint touches the database's file; the copy has the commits so far, whatever comes while it is made."""
         self.pass_time(Meanwhile(2, self.meanwhile.commits[:1]))  # a checkpoint of much takes a while
         if self.wal:

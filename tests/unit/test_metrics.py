@@ -37,6 +37,8 @@ DOCUMENTED = {
     "sidecar_restore_point_size_bytes": "gauge",
     "sidecar_uploaded_bytes_total": "counter",
     "sidecar_reused_bytes_total": "counter",
+    "sidecar_chunks_total": "counter",
+    "sidecar_written_past_chunks_total": "counter",
     "sidecar_store_requests_total": "counter",
     "sidecar_store_request_duration_seconds": "histogram",
     "sidecar_final_backup_estimate_seconds": "gauge",

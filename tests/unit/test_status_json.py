@@ -68,4 +68,12 @@ def test_a_new_field_of_the_read_model_is_not_shown_by_itself() -> None:
     databases = as_json(populated())["databases"]
     assert isinstance(databases, list)
     known = {field.name for field in fields(DatabaseStatus)}
-    assert known - set(databases[0]) == {"phases", "failures", "quick_findings", "checked", "changed_since"}
+    assert known - set(databases[0]) == {
+        "phases",
+        "failures",
+        "quick_findings",
+        "checked",
+        "changed_since",
+        "chunks",
+        "written_past",
+    }

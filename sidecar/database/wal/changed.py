@@ -18,10 +18,16 @@ class Changed:
         self._last = array("Q")
         self._size = 0
         self._anything = 0
+        self._first, self._end = (
+            0,
+            0,
+        )  # the first commit, and where the database ended then: it may have cut it off there
 
     def add(self, number: int, count: int, pages: Iterable[int], page_size: int) -> None:
         """Commit `number` wrote these pages, and left a database of `count` pages."""
         parts, size = {(page - 1) * page_size // self._part for page in pages}, count * page_size
+        if not self._size:
+            self._first, self._end = number, size // self._part
         if size < self._size:
             parts.update(range(size // self._part, -(-self._size // self._part)))
         self._size = size
@@ -37,4 +43,6 @@ class Changed:
 
     def wrote(self, part: int, after: int) -> bool:
         """Whether a commit after `after` wrote this part. From any thread."""
-        return self._anything > after or (part < len(self._last) and self._last[part] > after)
+        if self._anything > after or (part >= self._end and self._first > after):
+            return True
+        return part < len(self._last) and self._last[part] > after

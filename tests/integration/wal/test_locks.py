@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.database.driver import pragma
+from sidecar.database.in_place import Shown, live_parts
 from sidecar.database.wal import Follower, glance
 from sidecar.database.wal.room import empty, force_reset
 from tests.harness.sql_process import SqlProcess
@@ -59,8 +61,21 @@ def steps(follower: Follower, app: SqlProcess) -> Iterator[tuple[str, Callable[[
     yield "empty", lambda: empty(follower.hold)
     yield "index", follower.index
     yield "glance", lambda: glance(follower.path)
+    yield "in place", lambda: read_in_place(follower)
     yield "resume", lambda: follower.resume(follower.position)
     yield "close", follower.close
+
+
+def read_in_place(follower: Follower) -> None:
+    size = pragma_of(follower.path, "page_size")
+    shown = Shown(follower.index(), size, pragma_of(follower.path, "page_count"))
+    with live_parts(follower.path, follower.path.stat().st_ino, shown, DRIVER.version_info) as parts:
+        parts.read(0)
+
+
+def pragma_of(path: Path, name: str) -> int:
+    with closing(DRIVER.connect(path, "ro")) as connection:
+        return pragma(connection, name)
 
 
 def test_no_step_drops_the_locks_of_a_transaction_beside_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from sidecar.repository.format.index import CHUNK_SIZE
 
 PAGE = 4096
 PAGES = PART // PAGE
+BEYOND = range(5, 10)  # the database ends before it
 
 
 def written(changed: Changed, after: int) -> list[int]:
@@ -19,7 +20,15 @@ def test_what_each_commit_wrote() -> None:
     changed = Changed()
     changed.add(1, 5 * PAGES, [1, PAGES, 3 * PAGES + 1], PAGE)
     changed.add(2, 5 * PAGES, [PAGES + 1], PAGE)
-    assert [written(changed, after) for after in (0, 1, 2)] == [[0, 1, 3], [1], []]
+    assert [written(changed, after) for after in (0, 1, 2)] == [[0, 1, 3, *BEYOND], [1], []]
+
+
+def test_the_first_commit_may_have_cut_something_off() -> None:
+    """The size before it is not known."""
+    changed = Changed()
+    changed.add(1, 2 * PAGES, [1], PAGE)
+    changed.add(2, 10 * PAGES, [1], PAGE)
+    assert written(changed, 0) == [0, *range(2, 10)]
 
 
 def test_what_was_cut_off_counts_as_written() -> None:

@@ -1,0 +1,245 @@
+"""Restore points of a streamed database of which only what has changed is read."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.backup import in_place
+from sidecar.database.wal import CutCause, Stamps
+from sidecar.errors import ConfigurationError
+from sidecar.model import Snapshot
+from sidecar.repository.format.index import CHUNK_SIZE
+from sidecar.status.problems import Kind
+from tests.fakes import MemoryStore
+from tests.harness.sql_process import SqlProcess
+from tests.integration.streaming_machine import StreamingMachine, streaming
+from tests.integration.wiring import NAME
+
+pytestmark = pytest.mark.anyio
+
+MIB = 24
+ROWS = MIB * 4  # of a quarter of a MiB
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[SqlProcess]:
+    with SqlProcess(tmp_path / NAME) as app:
+        app.script("CREATE TABLE t (id INTEGER PRIMARY KEY, a)")
+        for _ in range(ROWS):
+            app.run("INSERT INTO t (a) VALUES (randomblob(260000))")
+        app.script("PRAGMA wal_checkpoint(TRUNCATE)", "CREATE TABLE u (a)")
+        yield app
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+async def machine(app: SqlProcess, store: MemoryStore, tmp_path: Path) -> AsyncIterator[StreamingMachine]:
+    """It streams, and has a restore point."""
+    async with streaming(store, tmp_path / NAME, "a") as machine:
+        await machine.start()
+        assert await cycle(machine, app) == "published"
+        yield machine
+
+
+@pytest.fixture
+def read(machine: StreamingMachine) -> list[Snapshot]:
+    """The snapshots that are published."""
+    found: list[Snapshot] = []
+    publish = machine.backup.cycle._main_line.publish
+
+    async def recorded(snapshot: Snapshot, *more: Any) -> Any:
+        found.append(snapshot)
+        return await publish(snapshot, *more)
+
+    machine.backup.cycle._main_line.publish = recorded  # type: ignore[method-assign, assignment]
+    return found
+
+
+async def cycle(machine: StreamingMachine, app: SqlProcess, *, last: bool = False) -> str:
+    app.run("INSERT INTO u VALUES (randomblob(100))")
+    await machine.publish_segments()
+    return await machine.backup.cycle.run(last=last)
+
+
+async def require_true_copy(machine: StreamingMachine) -> None:
+    """The newest restore point is what SQLite's backup copies."""
+    target = machine.database.path.with_name("restored.db")
+    await machine.reader.download(await machine.newest(), target)
+    async with machine.snapshotter.snapshot(machine.database.path) as full:
+        assert target.read_bytes() == full.content.read_bytes()
+    target.unlink()
+
+
+def suspicions(machine: StreamingMachine) -> list[str]:
+    return [each.message for each in machine.status.problems if each.kind is Kind.SUSPICION]
+
+
+async def test_only_what_changed_is_read(machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]) -> None:
+    app.run(f"UPDATE t SET a = randomblob(260000) WHERE id = {ROWS // 2}")
+    assert await cycle(machine, app) == "published"
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [False, False]
+    assert [len(each.read or ()) for each in read] < [7, 5]
+    assert suspicions(machine) == []
+    await require_true_copy(machine)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DELETE FROM t WHERE id % 3 = 0", "VACUUM"],
+        [
+            "DELETE FROM t WHERE id > 20",
+            "VACUUM",
+            "INSERT INTO t (a) VALUES (randomblob(9000000)), (randomblob(9000000))",
+        ],
+        [
+            "PRAGMA auto_vacuum = 1",
+            "VACUUM",
+            "DELETE FROM t WHERE id < 20",
+            "INSERT INTO t (a) VALUES (randomblob(99))",
+        ],
+        ["PRAGMA wal_checkpoint(TRUNCATE)", "UPDATE t SET a = zeroblob(260000) WHERE id % 10 = 3"],
+        ["BEGIN", "DELETE FROM t", "ROLLBACK", "INSERT INTO u VALUES (randomblob(3000000))"],
+    ],
+)
+async def test_whatever_the_app_does_is_in_it(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], statements: list[str]
+) -> None:
+    for _ in range(2):
+        app.script(*statements)
+        assert await cycle(machine, app) == "published"
+        await require_true_copy(machine)
+    assert await cycle(machine, app) == "published"
+    await require_true_copy(machine)
+    assert read[-1].read is not None
+    assert suspicions(machine) == []
+
+
+async def test_what_is_only_in_the_log_is_in_it(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """A reader of the app's keeps checkpoints from copying it into the file."""
+    with SqlProcess(machine.database.path) as reader:
+        reader.script("BEGIN", "SELECT count(*) FROM u")
+        app.run(f"UPDATE t SET a = randomblob(260000) WHERE id = {ROWS // 2}")
+        assert await cycle(machine, app) == "published"
+        await require_true_copy(machine)
+        app.run(f"UPDATE t SET a = randomblob(260000) WHERE id = {ROWS // 2}")
+        assert await cycle(machine, app) == "published"
+        await require_true_copy(machine)
+    assert [each.read is None for each in read] == [False, False]
+
+
+async def test_a_refused_restore_point_is_no_parent(
+    machine: StreamingMachine, store: MemoryStore, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """What changed before it counts for the next one, too; the same if it is there, but nobody knows."""
+    for row, broken in enumerate([store.fail, store.lose_reply]):
+        app.run(f"UPDATE t SET a = randomblob(260000) WHERE id = {10 + 30 * row}")
+        app.run("INSERT INTO u VALUES (1)")
+        await machine.publish_segments()
+        broken("complete_upload", ConfigurationError("by the test"))
+        with pytest.raises(ConfigurationError):
+            await machine.backup.cycle.run()
+        store._failures.clear()
+        assert await cycle(machine, app) == "published"
+        assert read[-1].read is not None
+        await require_true_copy(machine)
+
+
+async def test_without_its_parent_everything_is_copied(
+    machine: StreamingMachine, store: MemoryStore, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """In the same cycle."""
+    del store.objects[(await machine.newest()).key]
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [False, True]
+    await require_true_copy(machine)
+
+
+async def test_after_a_cut_everything_is_copied(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    await machine.cut()
+    assert await cycle(machine, app) == "published"
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [True, False]
+    await require_true_copy(machine)
+
+
+@pytest.fixture
+def unseen(machine: StreamingMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The follower does not see by the times of the file that somebody has written it."""
+    monkeypatch.setattr(Stamps, "essence", property(lambda stamps: (stamps.inode, stamps.size)))
+
+
+def write_past(path: Path, mib: int) -> None:
+    """As `dd conv=notrunc` does."""
+    with path.open("r+b") as file:
+        file.seek(mib * CHUNK_SIZE + CHUNK_SIZE // 2)
+        file.write(b"past the log")
+
+
+def is_cut(machine: StreamingMachine) -> bool:
+    distrusted = machine.stream._distrusted
+    return distrusted is not None and distrusted.cause is CutCause.REPLACED
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_a_write_past_the_log_is_found_by_the_rolling_comparison(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, the stream is cut, and it is in the restore point, of which everything was copied."""
+    monkeypatch.setattr(in_place, "TURNS", MIB)
+    write_past(machine.database.path, 9)
+    for _ in range(MIB):
+        assert await cycle(machine, app) == "published"
+        if is_cut(machine):
+            break
+    assert any("MiB 9 of the file changed although no commit wrote there" in each for each in suspicions(machine))
+    assert read[-1].read is None
+    await require_true_copy(machine)
+    assert b"past the log" in machine.database.path.read_bytes()
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_the_last_restore_point_compares_everything(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    write_past(machine.database.path, 17)
+    assert await cycle(machine, app, last=True) == "published"
+    assert any("MiB 17 of the file changed" in each for each in suspicions(machine))
+    await require_true_copy(machine)
+
+
+async def test_the_last_restore_point_is_read_in_place(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    assert await cycle(machine, app, last=True) == "published"
+    assert [each.read is None for each in read] == [False]
+    await require_true_copy(machine)
+
+
+async def test_everything_is_copied_now_and_then(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.backup.cycle._main_line.in_place._whole_at -= in_place.DAY.total_seconds()
+    assert await cycle(machine, app) == "published"
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [True, False]
+
+
+async def test_what_takes_too_long_is_copied_by_sqlite(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.database.partial.SECONDS", -1.0)
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [True]
+    await require_true_copy(machine)
