@@ -80,6 +80,8 @@ class App:
         self._path = path
         self._connection = self._open(f"PRAGMA page_size = {page_size}")
         self._connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB)")
+        self._connection.execute("CREATE TABLE untouched (b)")  # some MiB that a restore point takes over unread
+        self._connection.execute("INSERT INTO untouched VALUES (randomblob(2500000)), (randomblob(2500000))")
 
     def do(self, step: str) -> None:
         """A write is one transaction."""
