@@ -192,7 +192,8 @@ class Feed:
     async def present(self) -> AsyncIterator[None]:
         """Keep the database open, even if no other process has it open. Raises `StreamCut`."""
         track = self._require_track()
-        await self._stay(track, 1)
+        with anyio.CancelScope(shield=True):  # the thread does it whether or not somebody still waits for that
+            await self._stay(track, 1)
         try:
             await self.flush()
             yield

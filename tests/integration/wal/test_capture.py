@@ -204,7 +204,8 @@ async def test_a_log_that_an_app_left_during_a_copy_is_emptied_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, and not at the next look at who has the database open, which never comes here."""
-    monkeypatch.setattr(follower, "_BETWEEN_STATS", 3600.0)
+    for module in (follower, worker):
+        monkeypatch.setattr(module, "BETWEEN_STATS", 3600.0)
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
         app.run(CREATE)
@@ -283,3 +284,19 @@ async def test_an_app_that_locks_the_database_exclusively_is_not_followed(tmp_pa
             with pytest.raises(NotStreamable, match="locked"):
                 await capture.feed(path).begin()
         app.run(INSERT)
+
+
+async def test_who_is_cancelled_on_the_way_in_does_not_keep_the_database_open(tmp_path: Path) -> None:
+    """A cycle is, by the end of the daemon; a log that is never left would meet a file that is put in its place."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        app.script(CREATE, INSERT)
+    async with feeding(path, Limits(lone_seconds=0.0)) as feed:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with feed.present():
+                pytest.fail("it was cancelled before")
+        await feed.flush()
+        with anyio.fail_after(20):
+            while path.with_name("app.db-shm").exists():
+                await anyio.sleep(0.01)
