@@ -205,7 +205,8 @@ class Cycle:
 
     async def _snapshot_and_publish(self, reason: str, *, last: bool, later: Unchecked | None) -> CycleOutcome:
         stream = self.source.stream
-        offer = self._main_line.offer(self._clock.monotonic()) if stream and not stream.suspicion else None
+        trusted = stream and self._status.stream.protects and not stream.suspicion  # it may be about to be cut
+        offer = self._main_line.offer(self._clock.monotonic()) if trusted else None
         differing: tuple[int, ...] = ()
         if offer and last:  # nobody can compare it later
             differing = await compare_all(offer, self.database.path, self.source.snapshotter)
@@ -241,6 +242,8 @@ class Cycle:
             if differing:
                 snapshot = replace(snapshot, written_past=differing)
             past = self.source.written_past(snapshot, self._history.base, index)
+            if past and plan:  # what is taken over may have been written, too
+                raise ReuseFailed(past)
             uploading = Timing(self._clock.monotonic)
             suspected = replace(snapshot, suspicion=past or snapshot.suspicion)
             published = await self._main_line.publish(suspected, index, self._clock.monotonic(), plan)

@@ -56,7 +56,7 @@ class Offer:
         self.plan = self._planned(place, size, page_size)
         if self.plan is None:
             return None
-        known = [each for each in self.plan.untouched if each % TURNS == self._turn]
+        known = [each for each in self.plan.untouched if self._is_due(each, place)]
         return Choice(sorted(self.plan.read), self._digests(known))
 
     def choose_some(self, place: Followed, size: int, page_size: int) -> Choice | None:
@@ -66,6 +66,11 @@ class Offer:
         self._compared.update(known)
         self.compared_all = plan is not None and not known
         return Choice((), self._digests(known)) if known else None
+
+    def _is_due(self, chunk: int, place: Followed) -> bool:
+        """Without a commit since the parent, nothing explains why the files have changed: then all chunks are compared."""
+        idle = place.commit == self._since.commit
+        return chunk not in self._compared and (idle or chunk % TURNS == self._turn)
 
     def _planned(self, place: Followed, size: int, page_size: int) -> TakeOver | None:
         since = self._since

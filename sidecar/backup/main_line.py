@@ -6,7 +6,13 @@ from sidecar.backup.history import History
 from sidecar.backup.in_place import InPlace, Offer
 from sidecar.backup.late_segments import LateSegments
 from sidecar.database import Lineage
-from sidecar.errors import DamagedRestorePoint, PreconditionFailed, StoreUnavailable, UnsupportedRestorePoint
+from sidecar.errors import (
+    DamagedRestorePoint,
+    PreconditionFailed,
+    ReuseFailed,
+    StoreUnavailable,
+    UnsupportedRestorePoint,
+)
 from sidecar.lease import Fence
 from sidecar.log import log
 from sidecar.model import Origin, RestorePoint, Snapshot
@@ -66,6 +72,8 @@ class MainLine:
         named = replace(index, timestamp=str(timestamp), parent=history.parent, epoch=fence.epoch)
         try:
             base = await self._reusable()
+            if plan and plan.parent is not base:
+                raise ReuseFailed("the restore point before it turned out to be damaged or gone")
             published = await self._publisher.publish(snapshot, named, key, base, fence.ensure_held, plan)
         except PreconditionFailed as error:
             history.stamp(None)

@@ -95,7 +95,8 @@ class Source:
         chunks = unexplained(before.contents.index, now, snapshot.followed.wrote) or snapshot.written_past
         if not chunks:
             return ""
-        self._status.written_past += len(chunks)
+        if snapshot.read is None:  # else everything is copied now
+            self._status.written_past += len(chunks)
         more = f" and {len(chunks) - 1} more" if len(chunks) > 1 else ""
         return f"MiB {chunks[0]}{more} of the file changed although no commit wrote there: was another file copied over it?"
 

@@ -180,11 +180,12 @@ def unseen(machine: StreamingMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stamps, "essence", property(lambda stamps: (stamps.inode, stamps.size)))
 
 
-def write_past(path: Path, mib: int) -> None:
+def write_past(path: Path, *mib: int) -> None:
     """As `dd conv=notrunc` does."""
     with path.open("r+b") as file:
-        file.seek(mib * CHUNK_SIZE + CHUNK_SIZE // 2)
-        file.write(b"past the log")
+        for each in mib:
+            file.seek(each * CHUNK_SIZE + CHUNK_SIZE // 2 + 100)  # inside of a page of a long value
+            file.write(b"past the log")
 
 
 def is_cut(machine: StreamingMachine) -> bool:
@@ -242,4 +243,62 @@ async def test_what_takes_too_long_is_copied_by_sqlite(
     monkeypatch.setattr("sidecar.database.partial.SECONDS", -1.0)
     assert await cycle(machine, app) == "published"
     assert [each.read is None for each in read] == [True]
+    await require_true_copy(machine)
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_what_was_written_past_the_log_is_never_mixed_with_what_was_there_before(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """Where it is seen in what is read, what is not read may have been written, too: everything is copied at once."""
+    write_past(machine.database.path, 0, 9)
+    assert await cycle(machine, app) == "published"
+    assert is_cut(machine)
+    assert [each.read is None for each in read] == [True]
+    assert machine.status.databases[NAME].written_past == 2
+    await require_true_copy(machine)
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_files_that_changed_without_a_commit_are_compared(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """Nobody may commit again, and then no other restore point would compare the rest."""
+    write_past(machine.database.path, 9)
+    with SqlProcess(machine.database.path) as reader:  # so that there is something to copy into the file later
+        reader.script("BEGIN", "SELECT count(*) FROM u")
+        assert await cycle(machine, app) == "published"
+    app.run("PRAGMA wal_checkpoint")
+    assert await machine.backup.cycle.run() == "published"
+    assert [each.read is None for each in read] == [False, True]
+    assert is_cut(machine)
+    await require_true_copy(machine)
+
+
+async def test_a_stream_that_is_doubted_decides_nothing(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """What it has missed would be taken over."""
+    machine.stream.distrust("by the test")
+    assert await cycle(machine, app) == "published"
+    assert [each.read is None for each in read] == [True]
+    await require_true_copy(machine)
+
+
+async def test_nothing_is_copied_from_what_turned_out_to_be_damaged_meanwhile(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, newest = machine.backup.cycle, await machine.newest()
+
+    async def look_and_hash(*some: Any) -> Any:
+        if run._history.base is not None:
+            run.coverage.distrust(newest)
+        return await hashed(*some)
+
+    hashed = run._main_line.index
+    monkeypatch.setattr(run._main_line, "index", look_and_hash)
+    reused = machine.status.databases[NAME].reused
+    assert await cycle(machine, app) == "published"
+    assert read[-1].read is None
+    assert machine.status.databases[NAME].reused == reused
     await require_true_copy(machine)
