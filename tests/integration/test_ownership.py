@@ -305,7 +305,7 @@ async def test_a_snapshot_is_never_made_of_or_in_another_file(
 
     snapshotter = SqliteSnapshotter(Staging(data))
     if when == "created":
-        monkeypatch.setattr("sidecar.database.snapshot.created", planted)
+        monkeypatch.setattr("sidecar.database.partial.created", planted)
         with pytest.raises(SidecarError, match="replaced by another process"):
             async with snapshotter.snapshot(data / "app.db"):
                 pass
