@@ -235,7 +235,7 @@ def live(page_size: int, multiple: int, limits: dict[str, Any], steps: list[tupl
 
 
 @settings(
-    max_examples=int(WANTED or 150), derandomize=not WANTED, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(WANTED or 100), derandomize=not WANTED, deadline=None, suppress_health_check=list(HealthCheck)
 )
 @example(4096, 1, {}, told("many point delete-all vacuum look grow-and-free grow-and-free"))
 @example(4096, 16, {}, told("point grow-and-free"))

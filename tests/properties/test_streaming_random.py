@@ -215,9 +215,7 @@ async def live(page_size: int, folds: bool, steps: list[str]) -> int:
                 return story.compared
 
 
-@settings(
-    max_examples=int(WANTED or 12), derandomize=not WANTED, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=int(WANTED or 8), derandomize=not WANTED, deadline=None, suppress_health_check=list(HealthCheck))
 @example(
     4096, False, ["large", "large", "point", "few", "point unknown", "update", "point", "delete", "vacuum", "point"]
 )
