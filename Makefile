@@ -13,7 +13,7 @@ help: ## list the targets
 demo: $(READY) ## see it work in a minute: write, lose the machine, boot again, every row is back
 	@$(BIN)/sidecar demo
 
-quick: $(READY) ## unit and property tests, in under a minute
+quick: $(READY) ## unit and property tests, in about a minute
 	@$(BIN)/python -m pytest --quiet --numprocesses auto --dist worksteal tests/unit tests/properties
 
 test: $(READY) ## the whole suite, against a real S3 server

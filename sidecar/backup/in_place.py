@@ -16,9 +16,7 @@ from sidecar.repository import Parent, TakeOver, take_over
 from sidecar.repository.format.index import CHUNK_SIZE
 from sidecar.repository.reuse import PartLimits
 
-SMALL = (
-    16 << 20
-)  # bytes of a database that is copied in a few milliseconds, and then also checked, and its rows counted
+SMALL = 16 << 20  # bytes of a database that is always copied whole: it takes milliseconds, and the copy can be checked
 TURNS = 64
 AT_ONCE = 256  # chunks that are compared in one read transaction, in a fraction of a second
 DAY = timedelta(days=1)
@@ -111,10 +109,6 @@ class InPlace:
             self._whole_at = now
         else:
             self._turn = (self._turn + 1) % TURNS
-
-    def forget(self) -> None:
-        """Copy everything the next time."""
-        self._since = None
 
 
 async def compare_all(offer: Offer, database: Path, snapshotter: Snapshotter) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ async def cost(
     app.run(f"UPDATE rows SET noise = randomblob(length(noise)) WHERE id IN ({', '.join(map(str, ids))})")
     await machine.publish_segments()
     if whole:
-        machine.backup.cycle._main_line.in_place.forget()
+        machine.backup.cycle._main_line.in_place._since = None
     before = machine.status.databases[NAME].chunks["read"]
     started, used = time.monotonic(), time.process_time()
     assert await machine.backup.cycle.run() == "published"

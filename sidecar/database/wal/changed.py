@@ -18,10 +18,8 @@ class Changed:
         self._last = array("Q")
         self._size = 0
         self._anything = 0
-        self._first, self._end = (
-            0,
-            0,
-        )  # the first commit, and where the database ended then: it may have cut it off there
+        # The first commit, and the part where the database ended after it: it may have cut off what was beyond.
+        self._first = self._end = 0
 
     def add(self, number: int, count: int, pages: Iterable[int], page_size: int) -> None:
         """Commit `number` wrote these pages, and left a database of `count` pages."""
