@@ -54,7 +54,7 @@ class Settings(BaseModel):
     )
     interval: PositiveDuration = Field(default=timedelta(minutes=5), description="time between restore points")
     stream: Literal["auto", "on", "off"] = Field(
-        default="off",
+        default="auto",
         description="stream commits between restore points: `auto` (where it does not affect the app), `on` or `off`",
     )
     stream_interval: PositiveDuration = Field(

@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert shown == {
         "store": "file://./sidecar-store",
         "interval": "0:05:00",
-        "stream": "off",
+        "stream": "auto",
         "stream_interval": "0:00:01",
         "restore_timeout": "0:02:00",
         "shutdown_grace": "0:00:10",
