@@ -124,6 +124,7 @@ def test_an_app_that_opens_its_database_late_and_leaves_wal_mode(local: Machine,
     with streaming(local) as process:
         process.wait_ready()
         process.wait_for_log("streaming begins once the app has opened the database")
+        process.wait_metric("sidecar_backups_total", 1, outcome="unchanged")  # it may lock the database for a moment
         with SqlProcess(local.database, library, wait=0, rollback=True) as app:
             for mode in ("delete", "wal", "truncate", "wal"):
                 assert app.run(f"PRAGMA journal_mode={mode}") == [[mode]]
