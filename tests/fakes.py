@@ -12,9 +12,11 @@ import anyio.lowlevel
 from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Upload
+from sidecar.storage.traits import Traits
 
 T = TypeVar("T")
 
+MEMORY = Traits("memory", minimum_part=1)
 START = datetime(2026, 11, 20, 14, 55, 3, 123456, UTC)
 
 
@@ -105,12 +107,12 @@ class MemoryUpload:
         self._require_open()
         numbers = sorted(self.parts)
         assert numbers == list(range(1, len(numbers) + 1)), f"gaps between part numbers: {numbers}"
-        assert 0 < len(numbers) <= self.store.maximum_parts, f"{len(numbers)} parts"
+        assert 0 < len(numbers) <= self.store.traits.maximum_parts, f"{len(numbers)} parts"
         whole = b""
         for number in numbers:
             offset, data = self.parts[number]
             assert offset == len(whole), f"part {number} claims offset {offset}, it is at {len(whole)}"
-            assert number == numbers[-1] or len(data) >= self.store.minimum_part, f"part {number} is too small"
+            assert number == numbers[-1] or len(data) >= self.store.traits.minimum_part, f"part {number} is too small"
             whole += data
         info = self.store.write(self.key, whole, IfAbsent(), self.metadata)
         self.store.part_sizes[self.key] = [len(self.parts[number][1]) for number in numbers]
@@ -129,10 +131,9 @@ class MemoryStore:
     as in `sidecar.store`. `hook`, when set, is called with both before each request does anything.
     """
 
-    def __init__(self, *, minimum_part: int = 1, maximum_parts: int = 10_000, time: datetime = START) -> None:
+    def __init__(self, *, traits: Traits = MEMORY, time: datetime = START) -> None:
         self.url = "memory://test"
-        self.minimum_part = minimum_part
-        self.maximum_parts = maximum_parts
+        self.traits = traits
         self.time = time
         self.objects: dict[str, Stored] = {}
         self.requests: list[tuple[str, str]] = []

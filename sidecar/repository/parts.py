@@ -51,7 +51,7 @@ class PartSizes:
 
 def limits_of(store: ObjectStore, database_size: int) -> PartLimits:
     """The store's limits for copies. In very large objects, small copies would use up the allowed number of parts."""
-    return PartLimits(max(store.minimum_part, int(database_size * MARGIN) // (store.maximum_parts // 8)))
+    return PartLimits(max(store.traits.minimum_part, int(database_size * MARGIN) // (store.traits.maximum_parts // 8)))
 
 
 def part_size_for(store: ObjectStore, part_size: int, database_size: int, *, copies: bool = False) -> int:
@@ -59,8 +59,8 @@ def part_size_for(store: ObjectStore, part_size: int, database_size: int, *, cop
 
     With `copies`, half of the allowed number is reserved for them.
     """
-    parts = store.maximum_parts // 2 if copies else store.maximum_parts
-    return max(part_size, store.minimum_part, int(database_size * MARGIN) // parts + 1)
+    parts = store.traits.maximum_parts // 2 if copies else store.traits.maximum_parts
+    return max(part_size, store.traits.minimum_part, int(database_size * MARGIN) // parts + 1)
 
 
 class PartAssembler:

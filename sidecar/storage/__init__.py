@@ -15,6 +15,7 @@ from sidecar.storage.base import (
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location, removal_command
 from sidecar.storage.retry import Retrying, RetryPolicy
+from sidecar.storage.traits import PartCopy, Traits
 from sidecar.storage.urls import is_http, without_password
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "Metered",
     "Neighbours",
     "ObjectStore",
+    "PartCopy",
     "Probe",
     "Prunable",
     "RetryPolicy",
     "Retrying",
     "StoreAccess",
     "StoreLocation",
+    "Traits",
     "Upload",
     "is_http",
     "parse_location",

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from sidecar.host import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
+from sidecar.storage.traits import Traits
 
 FIRST_BYTE_TIMEOUT = 20.0  # seconds within which a store over the network must begin its reply
 
@@ -17,7 +18,8 @@ class Upload(Protocol):
     """An object being assembled from numbered parts; nothing is visible under its key before `complete` returns.
 
     Parts are numbered from 1 without gaps and may be sent in any order and concurrently. `offset` is the part's place in
-    the finished object. Every part except the last has at least `ObjectStore.minimum_part` bytes.
+    the finished object. Every part except the last has at least `Traits.minimum_part` bytes;
+    with `Traits.equal_parts` they have one size, and the last is not larger.
     """
 
     async def put_part(self, number: int, offset: int, data: Bytes) -> None:
@@ -53,13 +55,8 @@ class ObjectStore(Protocol):
         ...
 
     @property
-    def minimum_part(self) -> int:
-        """The smallest allowed part of an upload, in bytes; the last part may be smaller."""
-        ...
-
-    @property
-    def maximum_parts(self) -> int:
-        """The largest number of parts that an upload may have."""
+    def traits(self) -> Traits:
+        """What the store can do, as far as is known. A refused request may correct it at any time."""
         ...
 
     async def now(self) -> datetime:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span
 from sidecar.storage.base import ObjectStore, Upload
+from sidecar.storage.traits import Traits
 
 T = TypeVar("T")
 
@@ -17,8 +18,11 @@ class Decorated:
     def __init__(self, inner: ObjectStore) -> None:
         self._inner = inner
         self.url = inner.url
-        self.minimum_part = inner.minimum_part
-        self.maximum_parts = inner.maximum_parts
+
+    @property
+    def traits(self) -> Traits:
+        """See `base.ObjectStore`."""
+        return self._inner.traits
 
     async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """Make a request by awaiting `attempt`, once or several times."""

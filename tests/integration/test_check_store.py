@@ -14,7 +14,7 @@ from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
 from sidecar.settings.load import load
 from sidecar.storage.open import parse_location
-from tests.fakes import MemoryStore
+from tests.fakes import MEMORY, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ class Forgetful(MemoryStore):
     """Ignores one kind of condition, as some stores do, or returns other bytes than it was given."""
 
     def __init__(self, ignored: type[IfAbsent | IfMatch] | None = None, *, garbled: bool = False) -> None:
-        super().__init__(minimum_part=5 << 20, time=datetime.now(UTC))
+        super().__init__(traits=replace(MEMORY, minimum_part=5 << 20), time=datetime.now(UTC))
         self._ignored = ignored
         self._garbled = garbled
 

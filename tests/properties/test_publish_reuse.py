@@ -14,7 +14,7 @@ from sidecar.repository import encoding as publishing
 from sidecar.repository.format import index as restore_point_format
 from sidecar.repository.format.tail import decode_tail
 from sidecar.repository.writer import Published, Publisher, PublisherIdentity
-from tests.fakes import MemoryStore
+from tests.fakes import MEMORY, MemoryStore
 from tests.properties.restore_points import SMALL_CHUNK, decode
 
 MINIMUM = 300
@@ -63,7 +63,7 @@ def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history
     old, new = history
 
     async def both() -> None:
-        store = MemoryStore(minimum_part=MINIMUM)
+        store = MemoryStore(traits=replace(MEMORY, minimum_part=MINIMUM))
         first = await publish(store, old, "1", None)
         second = await publish(store, new, "2", first)
         third = await publish(store, old, "3", second)

@@ -1,5 +1,7 @@
 """Metering: every attempt is counted and timed, whatever comes of it."""
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -8,7 +10,7 @@ from sidecar.model import IfAbsent
 from sidecar.status.model import Status
 from sidecar.storage.metering import Metered
 from sidecar.storage.retry import Retrying, RetryPolicy
-from tests.fakes import FakeClock, MemoryStore
+from tests.fakes import MEMORY, FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,8 @@ async def test_a_cancelled_request_is_counted_as_such(memory: MemoryStore, meter
 
 
 async def test_decorators_tell_what_the_store_behind_them_can_do(clock: FakeClock, status: Status) -> None:
-    inner = MemoryStore(minimum_part=5, maximum_parts=7)
+    inner = MemoryStore(traits=replace(MEMORY, minimum_part=5, maximum_parts=7))
     outer = Retrying(Metered(inner, clock, status), clock, RetryPolicy(1.0))
-    assert (outer.url, outer.minimum_part, outer.maximum_parts) == ("memory://test", 5, 7)
+    assert (outer.url, outer.traits) == ("memory://test", inner.traits)
+    inner.traits = replace(inner.traits, tags=False)  # a refused request has corrected it
+    assert not outer.traits.tags

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -24,7 +25,7 @@ from sidecar.repository.upload import ObjectUpload
 from sidecar.repository.writer import write_through
 from sidecar.storage.base import ObjectStore
 from sidecar.storage.retry import Retrying, RetryPolicy
-from tests.fakes import FakeClock, MemoryStore
+from tests.fakes import MEMORY, FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +61,7 @@ def failing(whole: bytes, error: BaseException) -> Produce:
 
 @pytest.fixture
 def store() -> MemoryStore:
-    return MemoryStore(minimum_part=PART)
+    return MemoryStore(traits=replace(MEMORY, minimum_part=PART))
 
 
 def was_not_asked_to_publish(store: MemoryStore) -> bool:
@@ -262,7 +263,7 @@ async def test_cancellation_while_the_producer_waits_publishes_nothing(store: Me
 @pytest.mark.parametrize("size", [1, 10_000, 1 << 30, 50 << 30, 1 << 40, 5 << 40])
 def test_an_object_of_any_size_fits_into_the_parts_that_a_store_allows(size: int) -> None:
     """Even when it does not compress at all: frames, index and seek table are below the margin."""
-    part_size = part_size_for(MemoryStore(minimum_part=5 << 20), 8 << 20, size)
+    part_size = part_size_for(MemoryStore(traits=replace(MEMORY, minimum_part=5 << 20)), 8 << 20, size)
     incompressible = size + size // 100 + 4096
     assert -(-incompressible // part_size) <= 10_000
     assert part_size >= 8 << 20
@@ -274,7 +275,7 @@ def test_parts_grow_only_when_there_would_be_too_many() -> None:
 
 
 def test_parts_are_never_smaller_than_the_store_allows() -> None:
-    assert part_size_for(MemoryStore(minimum_part=5 << 20), 1 << 20, 1) == 5 << 20
+    assert part_size_for(MemoryStore(traits=replace(MEMORY, minimum_part=5 << 20)), 1 << 20, 1) == 5 << 20
 
 
 PARENT = "app.db/20261120T145003.123Z.sqlite3.zst"

@@ -168,7 +168,9 @@ class StoreTrial:
     async def _copy(self) -> Finding:
         """Copy a part into an upload, and abort the upload."""
         sources = [
-            point for point in self.newest.values() if point.size > max(SMALLEST_SOURCE, self._store.minimum_part)
+            point
+            for point in self.newest.values()
+            if point.size > max(SMALLEST_SOURCE, self._store.traits.minimum_part)
         ]
         if not sources:
             return Finding("no restore point is larger than 5 MiB yet, and only those are copied from", "skipped")

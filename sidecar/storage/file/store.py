@@ -15,6 +15,7 @@ from sidecar.model import Blob, Bytes, Condition, IfAbsent, ObjectInfo, Page, Sp
 from sidecar.storage.base import Upload
 from sidecar.storage.file.objects import Objects
 from sidecar.storage.file.root import Root
+from sidecar.storage.traits import DIRECTORY
 
 
 class FileStore:
@@ -23,8 +24,7 @@ class FileStore:
     Every method works in a thread, and raises `StoreMissing` if the directory, or the parent of a new store, does not exist.
     """
 
-    minimum_part = 1
-    maximum_parts = 10_000
+    traits = DIRECTORY
 
     def __init__(self, directory: Path) -> None:
         self._root = Root(directory)

@@ -20,29 +20,33 @@ from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
+from sidecar.storage.s3.known import traits_of
 from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_transformation, whole_size
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
+from sidecar.storage.traits import MIB, Traits
 
-MIB = 1 << 20
 TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire everything in the folder `stream/`"
 
 
 class S3Store:
     """Implements `base.ObjectStore`. An async context manager."""
 
-    minimum_part = 5 * MIB
-    maximum_parts = 10_000
-
     def __init__(self, location: S3Location, *, connections: int = 10, credentials: Credentials | None = None) -> None:
         """Without `credentials`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
         self.client = S3Client(location, connections=connections, credentials=credentials)
         self._location = location
+        self._traits = traits_of(location.endpoint)
         self._refuses_tags = False
 
     @property
     def url(self) -> str:
         """See `base.ObjectStore`."""
         return self._location.url
+
+    @property
+    def traits(self) -> Traits:
+        """See `base.ObjectStore`."""
+        return self._traits
 
     async def __aenter__(self) -> Self:
         return self
