@@ -24,7 +24,7 @@ from sidecar.repository.taking_over import must_read
 from tests.harness.writers import open_database
 from tests.properties.test_streaming_random import ALONE, PAGE_SIZES, WRITES, require_same
 
-WANTED = os.environ.get("IN_PLACE_HISTORIES")  # `make stress` wants ten thousand
+WANTED = os.environ.get("IN_PLACE_HISTORIES")  # `make stress` wants ten thousand, others every time
 DRIVER = default_driver()
 UNWRITTEN = {  # pages that become part of the database, and are free before anything is written to them
     "grow and free": [
