@@ -25,6 +25,7 @@ BEGUN = "a stream has begun, which needs a restore point as its entry"
 BUG = "a bug has stopped streaming until the next start; the log has the details"
 ENDED = "a stream was cut, and the next one has not begun yet"
 _UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does something that conflicts with our open database
+_DOUBTFUL = {CutCause.REPLACED, CutCause.MODE}  # a snapshot may be of another file, whose journal mode was another one
 MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
 
 
@@ -288,7 +289,7 @@ class Stream:
                 if not refused and self._writer.name:  # a stream that was not let begin has no segments
                     await self._writer.publish()
             self.confirmations.news()
-            if self._writer.name and cut.cause is not CutCause.REPLACED:  # otherwise a snapshot may be of another file
+            if self._writer.name and cut.cause not in _DOUBTFUL:
                 self._ended = dict([*self._ended.items(), (self._feed.run, str(self._writer.name))][-ENDED_KEPT:])
         wait, rest = self._cuts.pause(self._clock.monotonic())
         if refused:

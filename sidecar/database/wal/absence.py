@@ -14,7 +14,8 @@ from pathlib import Path
 from sidecar.database.wal import frames
 from sidecar.database.wal.births import Births
 from sidecar.database.wal.cuts import CutCause, StreamCut
-from sidecar.database.wal.descriptors import Descriptors, Stamps, borrowed, is_exclusive
+from sidecar.database.wal.descriptors import Descriptors, Inode, Stamps, borrowed, is_exclusive
+from sidecar.database.wal.glance import glance
 from sidecar.database.wal.header import WalIndex
 from sidecar.database.wal.hold import Hold, has_more
 from sidecar.database.wal.reader import NotNow
@@ -116,9 +117,12 @@ def depart(hold: Hold) -> Absence:
         same = left.stamps.inode == files.inodes[0] and _is_since(left, files, untouched=untouched)
     except OSError:
         same = False
-    if not same or (found and not hold.watch.used):
+    if not same:
+        doubt = "was changed or replaced before or after a program had it open"
+        raise altered(hands.path, files.inodes[0], doubt)
+    if found and not hold.watch.used:
         raise StreamCut(
-            CutCause.REPLACED, f"{hands.path} was changed or replaced before or after a program had it open"
+            CutCause.REPLACED, f"{hands.path} was changed or replaced before a program was seen to have it open"
         )
     hold.keep(*rest)
     hold.forget()
@@ -128,11 +132,27 @@ def depart(hold: Hold) -> Absence:
 
 def is_back(path: Path, left: Absence) -> bool:
     """Whether somebody has opened the database since. Raises `StreamCut` if they have closed it already."""
+    came = left.births is not None and left.births.count() != 0  # before: who comes after this is still there
     if any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm")):
         return True
-    if left.is_same(path):
+    if left.is_same(path) and not came:
         return False
-    raise StreamCut(CutCause.REPLACED, f"{path} was changed, and closed or replaced, before it could be followed again")
+    raise altered(path, left.stamps.inode, "was changed, and closed or replaced, before it could be followed again")
+
+
+def altered(path: Path, inode: Inode, doubt: str) -> StreamCut:
+    """The cut of a database that is not as it was, with what its file tells of the reason, or else a doubt."""
+    try:
+        seen = glance(path)
+        if seen is None:
+            doubt = "was truncated to nothing" if path.exists() else "was removed"
+        elif seen.stamps.inode != inode:
+            doubt = "was replaced: another file has its name"
+        elif not seen.is_wal:
+            return StreamCut(CutCause.MODE, f"{path} is no longer in WAL mode: a program has set another journal mode")
+    except OSError:
+        pass
+    return StreamCut(CutCause.REPLACED, f"{path} {doubt}")
 
 
 def require_unlocked(path: Path) -> None:

@@ -11,7 +11,7 @@ class CutCause(StrEnum):
     RECOVERED = "recovered"  # SQLite recovered the log and changed what had been committed
     MISMATCH = "mismatch"  # the frames contradict the wal-index
     BACKLOG = "backlog"  # more changes than memory may hold
-    MODE = "mode"  # no longer in WAL mode, or locked exclusively
+    MODE = "mode"  # no longer in WAL mode
     EXCLUSIVE = "exclusive"  # a program has locked the database exclusively
     UNREADABLE = "unreadable"  # the wal-index cannot be read
     ERROR = "error"  # SQLite or the system failed

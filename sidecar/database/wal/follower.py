@@ -1,12 +1,13 @@
 """Follows the commits of one database in one thread: from a start, through looks, to an end or a cut."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sidecar.database.driver import Driver
-from sidecar.database.wal.absence import Absence, depart, is_back, leave, require_unlocked
+from sidecar.database.wal.absence import Absence, altered, depart, is_back, leave, require_unlocked
 from sidecar.database.wal.backlog import Backlog, Captured
 from sidecar.database.wal.calm import Calm, Closed, Parked
 from sidecar.database.wal.changed import Changed
@@ -208,7 +209,10 @@ class Follower:
                 raise StreamCut(CutCause.EXCLUSIVE, f"a program has locked {self.path} exclusively") from None
             raise
         except (StreamCut, self.driver.error) as error:
-            if (isinstance(error, StreamCut) and error.cause is not CutCause.ERROR) or left.is_same(self.path):
+            cause = error.cause if isinstance(error, StreamCut) else CutCause.ERROR
+            if cause is CutCause.MODE:  # or there is another file, or none, and SQLite tells of that one
+                raise altered(self.path, left.stamps.inode, "was replaced while nobody had it open") from error
+            if cause is not CutCause.ERROR or left.is_same(self.path):
                 raise
             raise StreamCut(CutCause.REPLACED, f"{self.path} was replaced while nobody had it open: {error}") from error
         self.away = self._alone_since = None
@@ -252,4 +256,5 @@ def _ending(follower: Follower) -> Iterator[None]:
         raise StreamCut(CutCause.REPLACED, f"the files of {follower.path} were removed while it was opened") from None
     except (OSError, follower.driver.error) as error:
         follower.failed = True
-        raise StreamCut(CutCause.ERROR, f"{follower.path}: {error}") from error
+        cause = CutCause.ERROR if os.path.lexists(follower.path) else CutCause.REPLACED
+        raise StreamCut(cause, f"{follower.path}: {error}") from error

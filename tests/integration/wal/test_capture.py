@@ -181,7 +181,7 @@ async def test_what_is_ordered_before_a_cut_does_not_hide_its_cause(tmp_path: Pa
             with pytest.raises(StreamCut) as again:
                 await feed.take(5)
             assert cut.value.cause is again.value.cause
-            assert cut.value.cause in {CutCause.MODE, CutCause.REPLACED}
+            assert cut.value.cause is CutCause.MODE
 
 
 async def test_an_app_that_closes_wakes_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

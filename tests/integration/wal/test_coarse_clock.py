@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.database.wal import CutCause, Follower, births, descriptors
+from sidecar.database.wal import CutCause, Follower, StreamCut, births, descriptors
+from sidecar.database.wal.absence import Absence, depart
+from sidecar.database.wal.hold import Hold
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import applied, comparable, copy_of, cut_of, following, settled
 
@@ -62,6 +64,32 @@ def test_a_program_that_comes_and_goes_before_the_end_was_seen_is_a_cut(tmp_path
         app.run("UPDATE b SET n = 1")
         app.close()
         assert cut_of(follower).cause is CutCause.REPLACED
+        follower.close()
+
+
+def test_one_that_kept_us_from_opening_it_and_has_gone_is_a_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has opened the database after the end was seen, and locks it, as its close does, when we want to open it, too."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path) as app:
+        follower = followed(path, app)
+        app.run("UPDATE a SET n = 1")
+        app.close()
+
+        def departing(hold: Hold) -> Absence:
+            left = depart(hold)
+            app.open()
+            app.script("PRAGMA locking_mode=EXCLUSIVE", "UPDATE b SET n = 1")
+            return left
+
+        monkeypatch.setattr("sidecar.database.wal.follower.depart", departing)
+        assert not follower.look(thorough=True), "it is locked"
+        app.close()
+        assert follower.commits == 1
+        with pytest.raises(StreamCut) as cut:
+            follower.look(thorough=True)
+        assert cut.value.cause is CutCause.REPLACED
         follower.close()
 
 

@@ -102,6 +102,22 @@ def test_a_log_that_is_emptied_while_its_last_frame_is_looked_for(path: Path) ->
         current.follower.close()
 
 
+def test_a_database_that_is_removed_in_a_hop(path: Path) -> None:
+    """The cause is what was done to it, and not the error that we meet because of that."""
+    with SqlProcess(path) as app:
+        current = started(path, app, parked=True)
+
+        def act() -> None:
+            app.close()
+            path.unlink()
+
+        before(current.follower.hold.watch, "pin", act)
+        with pytest.raises(StreamCut) as cut:
+            current.follower.hop()
+        assert cut.value.cause is CutCause.REPLACED, cut.value
+        current.follower.close()
+
+
 @pytest.mark.parametrize("library", [OLD, NEW])
 def test_salts_that_jump(path: Path, library: str) -> None:
     """A connection that has not reset the log before draws both salts anew; resets of an empty log change them, too."""
