@@ -102,6 +102,22 @@ def test_a_log_that_is_emptied_while_its_last_frame_is_looked_for(path: Path) ->
         current.follower.close()
 
 
+def test_a_log_that_is_reset_while_a_successor_reads_it_is_a_cut(path: Path) -> None:
+    """Frames without salts, as SQLite 3.40 writes them, would not show that they are of the next generation."""
+    with SqlProcess(path) as app:
+        current = started(path, app, parked=False)
+        log, commits = current.follower.position, current.follower.commits
+        current.follower.close()
+        app.run("PRAGMA wal_checkpoint(PASSIVE)")
+        successor = Follower(path, DRIVER)
+        successor.open(commits)
+        before(successor.hold, "_read", lambda: app.script(INSERT))
+        with pytest.raises(StreamCut, match="reset while it was read again") as cut:
+            successor.resume(log)
+        assert cut.value.cause is CutCause.RESET
+        successor.close()
+
+
 def test_a_database_that_is_removed_in_a_hop(path: Path) -> None:
     """The cause is what was done to it, and not the error that we meet because of that."""
     with SqlProcess(path) as app:
