@@ -75,7 +75,9 @@ def require_complete(mark: Mark, now: WalIndex, found: Found) -> None:
         raise StreamCut(CutCause.MISMATCH, "the last frame of the log changed without a commit")
     committed = growth(mark.index, now)
     if committed >= 0 and not committed <= len(found.ends) <= committed + found.repeated:
-        raise StreamCut(CutCause.MISMATCH, f"{committed} commits happened, but {len(found.ends)} were found")
+        lost = ": a program that has the database exclusively resets the log in spite of readers"
+        hint = lost if committed > len(found.ends) else ""
+        raise StreamCut(CutCause.MISMATCH, f"{committed} commits happened, but {len(found.ends)} were found{hint}")
 
 
 def require_end(now: WalIndex, found: Found) -> None:

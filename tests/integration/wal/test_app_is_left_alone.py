@@ -72,6 +72,27 @@ def test_who_wants_the_database_alone_has_it(
         assert len(app.run("SELECT * FROM t")) > 2
 
 
+@pytest.mark.parametrize("library", [OLD, NEW])
+def test_who_has_the_database_alone_for_a_moment_is_followed_or_it_is_a_cut(tmp_path: Path, library: str) -> None:
+    """It asks for no lock on the log then, so ours keep no commit there. The counter of commits tells that some are gone."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, library, wait=0) as app:
+        app.script("CREATE TABLE t(a)", INSERT)
+        follower = following(path)
+        app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
+        with pytest.raises(NotNow):
+            follower.hop()
+        app.script(INSERT, "PRAGMA locking_mode=NORMAL", INSERT)
+        assert len(settled(follower, lambda: follower.commits == 3)) == 3
+        app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT, "PRAGMA wal_checkpoint(TRUNCATE)", INSERT)
+        app.script("PRAGMA locking_mode=NORMAL", INSERT)
+        cut = cut_of(follower)
+        assert cut.cause is CutCause.MISMATCH
+        assert "3 commits happened, but 2 were found: a program that has the database exclusively" in str(cut)
+        follower.close()
+        assert app.run("SELECT count(*) FROM t") == [[7]]
+
+
 def test_what_is_committed_by_a_program_that_has_the_database_alone_is_not_missed(tmp_path: Path) -> None:
     """It does not use the shared memory, so nothing of it can be seen there."""
     path = tmp_path / "app.db"
