@@ -85,6 +85,7 @@ class FileStamp:
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int = field(default=0, compare=False)  # also changes with rights and names, but nobody can set it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,11 @@ class Signature:
     racy: bool
 
     def proves_unchanged_since(self, earlier: "Signature | None") -> bool:
-        """Whether certainly nothing was written between the two."""
+        """Whether certainly nothing was written between the two, not even by a program that sets the time of the last write."""
         if earlier is None or earlier.racy:
             return False
-        return (self.database, self.wal) == (earlier.database, earlier.wal)
+        same = (self.database, self.wal) == (earlier.database, earlier.wal)
+        return same and self.database.ctime_ns == earlier.database.ctime_ns
 
 
 class WalBy(StrEnum):
@@ -144,8 +146,8 @@ class Snapshot:
     is its place in what is streamed, if it is. `wal_by` is None unless the live database is in WAL mode. `suspicion` is
     why the content may be wrong although it is consistent, or empty.
 
-    `read` are the MiB of the file, from 0 on, that the copy has; None: all, else it is no database. `compared` others were
-    compared with what was known of them. `written_past` are those that differed although no commit wrote there.
+    `read` are the MiB of the file, from 0 on, that the copy has; None: all, else it is no database. The others in `compared`
+    were compared with what was known of them. `written_past` are those that differed although no commit wrote there.
     """
 
     path: Path
@@ -166,7 +168,7 @@ class Snapshot:
     wal_by: WalBy | None = None
     suspicion: str = ""
     read: frozenset[int] | None = None
-    compared: int = 0
+    compared: frozenset[int] = frozenset()
     written_past: tuple[int, ...] = ()
 
     @property

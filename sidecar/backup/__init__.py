@@ -6,6 +6,7 @@ from sidecar.backup.cycle import Cycle
 from sidecar.backup.diverged import Diverged, DivergedLine
 from sidecar.backup.final import FinalBackup
 from sidecar.backup.history import History, Start
+from sidecar.backup.in_place import may_be_in_place
 from sidecar.backup.loop import Backup
 from sidecar.backup.main_line import MainLine
 from sidecar.backup.on_demand import OnDemand, shown_in
@@ -39,6 +40,7 @@ __all__ = [
     "StreamWriter",
     "build_backup",
     "build_stream",
+    "may_be_in_place",
     "settling",
     "shown_in",
 ]

@@ -1,15 +1,16 @@
 """One backup cycle of one database: decide whether to publish, copy the database, publish the copy."""
 
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
+from sidecar.backup.comparing import Comparing
 from sidecar.backup.coverage import Coverage
 from sidecar.backup.history import History, Start
-from sidecar.backup.in_place import Offer, compare_all, count_chunks, seconds_to_compare
+from sidecar.backup.in_place import Offer, count_chunks, seconds_to_compare
 from sidecar.backup.main_line import MainLine
+from sidecar.backup.outcome import CycleOutcome, Timing
 from sidecar.backup.snapshot_check import Unchecked
 from sidecar.backup.source import Source
 from sidecar.concurrency import ConcurrencyLimit
@@ -23,28 +24,6 @@ from sidecar.repository import Parent, Published, point_of
 from sidecar.status import Status
 
 PROTECTED = ("published", "unchanged")
-
-
-@dataclass(slots=True)
-class Timing:
-    """A stopwatch: the seconds since its creation."""
-
-    clock: Callable[[], float]
-    started: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
-
-    def elapsed(self) -> float:
-        return self.clock() - self.started
-
-
-@dataclass(slots=True)
-class CycleOutcome:
-    """How a cycle ended, and which check decided that."""
-
-    name: str = "cancelled"
-    reason: str = ""
 
 
 class Cycle:
@@ -71,6 +50,7 @@ class Cycle:
         self._status = status.databases[source.database.name]
         self._clock = clock
         self._alone = anyio.Lock()
+        self._comparing = Comparing(source, status)
 
     @property
     def database(self) -> Database:
@@ -175,12 +155,39 @@ class Cycle:
         signature = self.source.signature()
         if signature is None:
             return self._without_database()
-        reason = "files changed since the last restore point"
+        reason, offer = "files changed since the last restore point", self._offer(last=last)
         if not self.source.changed_since(signature):
-            if await self.coverage.is_held(last=last):
+            if not await self.coverage.is_held(last=last):
+                reason = self.coverage.missing
+            elif await self._agrees(offer, last=last):
                 return self._unchanged("files unchanged since the last restore point")
-            reason = self.coverage.missing
-        return await self._snapshot_and_publish(reason, last=last, later=later)
+            else:
+                reason, offer = "what was taken over unread must be copied", None
+        try:
+            return await self._publish(reason, offer, last=last, later=later)
+        except ReuseFailed as error:
+            if offer is None:
+                raise
+            log.info("restore point begun again with a whole copy", database=self.database.name, reason=error.message)
+            return await self._publish(reason, None, offer.differing, last=last, later=later)
+
+    def _offer(self, *, last: bool) -> Offer | None:
+        stream = self.source.stream
+        trusted = stream and self._status.stream.protects and not stream.suspicion  # it may be about to be cut
+        return self._main_line.offer(self._clock.monotonic(), last=last) if trusted else None
+
+    async def _agrees(self, offer: Offer | None, *, last: bool) -> bool:
+        """Whether nothing that the newest restore point took over unread is known to differ from the database.
+
+        The last cycle also wants to know that of all of it, as far as there is time.
+        """
+        if not self._main_line.in_place.left:
+            return True
+        if offer is None:
+            return not last
+        await self._comparing.go_on(offer, last=last)
+        self._main_line.in_place.learn(offer)
+        return not offer.differing and (not last or not offer.left or offer.late)
 
     async def has_more(self) -> bool:
         """Whether the database has changes that its newest restore point does not. Raises `SidecarError`.
@@ -203,29 +210,19 @@ class Cycle:
             self._report.succeeded(self.database.name, "unchanged")
         return CycleOutcome("unchanged", reason)
 
-    async def _snapshot_and_publish(self, reason: str, *, last: bool, later: Unchecked | None) -> CycleOutcome:
-        stream = self.source.stream
-        trusted = stream and self._status.stream.protects and not stream.suspicion  # it may be about to be cut
-        offer = self._main_line.offer(self._clock.monotonic()) if trusted else None
-        differing: tuple[int, ...] = ()
-        if offer and last:  # nobody can compare it later
-            differing = await compare_all(offer, self.database.path, self.source.snapshotter)
-            offer = offer if offer.compared_all and not differing else None
-        try:
-            return await self._publish(reason, offer, differing, last=last, later=later)
-        except ReuseFailed as error:
-            if offer is None:
-                raise
-            log.info("restore point begun again with a whole copy", database=self.database.name, reason=error.message)
-            return await self._publish(reason, None, (), last=last, later=later)
-
     async def _publish(
-        self, reason: str, offer: Offer | None, differing: tuple[int, ...], *, last: bool, later: Unchecked | None
+        self, reason: str, offer: Offer | None, past: tuple[int, ...] = (), *, last: bool, later: Unchecked | None
     ) -> CycleOutcome:
+        """`past` are chunks of which it is known that they were written past the log. Raises `ReuseFailed` with an offer only."""
         timing = Timing(self._clock.monotonic)
         self.coverage.begin()
         async with self.source.copy(later.stack if later else None, offer.choose if offer else None) as snapshot:
-            plan = offer.plan if offer and snapshot.read is not None else None
+            if offer:
+                self._comparing.learn(offer, snapshot)
+                offer = offer if snapshot.read is not None else None
+            if offer and last:  # nobody can compare it later
+                await self._comparing.finish(offer)
+            plan = offer.plan if offer else None
             checking = Timing(self._clock.monotonic)
             known = await self.source.check(snapshot, last=last, later=later)
             checked = checking.elapsed()
@@ -235,26 +232,28 @@ class Cycle:
             index = replace(await self._main_line.index(snapshot, plan), check=known, position=position)
             if index.root == self._history.root:
                 if await self.coverage.is_held(last=last):
+                    self._main_line.in_place.agrees(offer, self._clock.monotonic())
                     self.source.protected()
                     self.source.observe()
                     return self._unchanged("content unchanged since the last restore point")
                 reason = self.coverage.missing
-            if differing:
-                snapshot = replace(snapshot, written_past=differing)
-            past = self.source.written_past(snapshot, self._history.base, index)
-            if past and plan:  # what is taken over may have been written, too
-                raise ReuseFailed(past)
+            snapshot = replace(snapshot, written_past=past or snapshot.written_past)
+            found = self.source.written_past(snapshot, self._history.base, index)
+            if found and offer:  # what is taken over may have been written, too
+                raise ReuseFailed(found)
             uploading = Timing(self._clock.monotonic)
-            suspected = replace(snapshot, suspicion=past or snapshot.suspicion)
-            published = await self._main_line.publish(suspected, index, self._clock.monotonic(), plan)
+            suspected = replace(snapshot, suspicion=found or snapshot.suspicion)
+            published = await self._main_line.publish(suspected, index, self._clock.monotonic(), offer)
             if later and later.snapshot:
                 later.point = point_of(published.info)
             self.coverage.satisfy()
             self.source.entered(position)
-            if past:
-                self.source.distrust(past)
+            if found:
+                self.source.distrust(found)
             # A final backup makes no long check, but compares what is not read.
-            self._status.final_estimate = timing.elapsed() - checked + seconds_to_compare(snapshot)
+            seconds = timing.elapsed() - checked + seconds_to_compare(snapshot)
+            self._status.final.took(seconds, snapshot.size, in_place=offer is not None)
+            self._status.takes_over = self._main_line.in_place.takes_over(snapshot.size)
             self._log_published(snapshot, published, uploading.elapsed(), timing.elapsed())
             self.source.protected()
             self._report.succeeded(self.database.name, "published")

@@ -7,7 +7,8 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from sidecar.backup.cycle import Cycle, Timing
+from sidecar.backup.cycle import Cycle
+from sidecar.backup.outcome import Timing
 from sidecar.backup.snapshot_check import Unchecked
 from sidecar.errors import DatabaseMissing, LeaseLost, SidecarError, Transient
 from sidecar.host import Clock

@@ -50,20 +50,21 @@ class MainLine:
         """The boot has read the streams up to `end`, which this term continues."""
         self._late.start_from(end)
 
-    def offer(self, now: float) -> Offer | None:
+    def offer(self, now: float, *, last: bool = False) -> Offer | None:
         """What the next restore point may take over unread; None if everything must be copied. `now` is in monotonic seconds."""
-        return self.in_place.offer(self._history.base, now, self._status.drill_interval)
+        return self.in_place.offer(self._history.base, now, self._status.drill_interval, last=last)
 
     async def index(self, snapshot: Snapshot, plan: TakeOver | None = None) -> Index:
         """Hash a snapshot, or what it has, by a plan."""
         return await self._publisher.index(snapshot, self._history.database, plan)
 
-    async def publish(self, snapshot: Snapshot, index: Index, now: float, plan: TakeOver | None = None) -> Published:
+    async def publish(self, snapshot: Snapshot, index: Index, now: float, offer: Offer | None = None) -> Published:
         """Publish a snapshot as the newest restore point. Raises `SidecarError`, after which it may be unknown whether it exists.
 
-        `now` is in monotonic seconds. Raises `ReuseFailed` if that is not possible by the plan.
+        `now` is in monotonic seconds. With an `offer`, the rest is taken over by its plan; raises `ReuseFailed` if that is not
+        possible.
         """
-        history, fence = self._history, self._fence
+        history, fence, plan = self._history, self._fence, offer.plan if offer else None
         await self._expiry.hold_before(snapshot)
         timestamp = await self._catalog.stamp(history.database, await fence.ensure_held(), history.newest)
         key = key_of(history.database, timestamp)
@@ -79,7 +80,7 @@ class MainLine:
             history.stamp(None)
             raise StoreUnavailable(f"{key} already exists: another machine publishes to this store") from error
         history.base = published.as_parent
-        self.in_place.published(published.as_parent, snapshot, now)
+        self.in_place.published(published.as_parent, snapshot, offer, now)
         await fence.confirm(history.database, key)  # until then it may be off the main line and protects nothing
         self._lineage.descends(key, named.root)
         self._expiry.add(published.info, snapshot)

@@ -90,9 +90,10 @@ class Source:
 
     def written_past(self, snapshot: Snapshot, before: Parent | RestorePoint | None, now: Index) -> str:
         """What differs in a copy from a restore point although no commit wrote it, if that is known; else empty."""
-        if snapshot.followed is None or not isinstance(before, Parent):
-            return ""
-        chunks = unexplained(before.contents.index, now, snapshot.followed.wrote) or snapshot.written_past
+        followed, chunks = snapshot.followed, list[int]()
+        if followed and isinstance(before, Parent):
+            chunks = unexplained(before.contents.index, now, followed.wrote)
+        chunks = chunks or list(snapshot.written_past)
         if not chunks:
             return ""
         if snapshot.read is None:  # else everything is copied now

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sidecar.database.findings import CheckReport
-from sidecar.database.in_place import Choose
+from sidecar.database.in_place import Choose, Comparison
 from sidecar.database.wal.backlog import Batch
 from sidecar.database.wal.capture import FeedStatus
 from sidecar.database.wal.changed import Changed
@@ -60,10 +60,10 @@ class Snapshotter(Protocol):
         """
         ...
 
-    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
-        """The parts of a followed database that differ from what `choose` knows of them; None if that is not possible now.
+    async def compare(self, path: Path, choose: Choose) -> Comparison | None:
+        """Compare parts of a followed database with what `choose` knows of them; None if that is not possible now.
 
-        It is asked again until it knows no more. Raises as `snapshot`.
+        It takes a second or so, and compares at least one part. Raises as `snapshot`.
         """
         ...
 

@@ -38,7 +38,10 @@ class NotInPlace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which MiB of the file, from 0 on, are read: those to `copy`, and others, to `compare` with their SHA-256 of before."""
+    """Which MiB of the file, from 0 on, are read: those to `copy`, and others, to `compare` with their SHA-256 of before.
+
+    What is to be compared is, in this order, as far as there is time.
+    """
 
     copy: Sequence[int]
     compare: Mapping[int, bytes] = field(default_factory=dict)
@@ -154,38 +157,38 @@ def _is_at(file: int, path: Path | str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
-    """The parts that were copied into a sparse file, and how many others were compared; `differing` are those that differ."""
+class Comparison:
+    """The parts that were compared with what was known of them, and those that differed."""
 
-    copied: frozenset[int]
-    compared: int
+    compared: frozenset[int]
     differing: tuple[int, ...]
 
 
-def copy_parts(parts: LiveParts, choice: Choice, target: int, until: float) -> Partial:
-    """Copy and compare what was chosen, until the monotonic time `until` at the latest.
+def copy_parts(parts: LiveParts, copy: Sequence[int], target: int, until: float) -> None:
+    """Copy these parts into a sparse file, until the monotonic time `until` at the latest.
 
     `target` is the descriptor of an empty file. Raises `NotInPlace` when there is not enough time, OSError, and what
     cancels this thread's work.
     """
-    for number in choice.copy:
-        _require_time(until)
+    for number in copy:
+        from_thread.check_cancelled()
+        if time.monotonic() > until:
+            raise NotInPlace("reading takes so long that the log could not be reset meanwhile")
         write_all(target, parts.read(number), number * PART)
     os.ftruncate(target, parts.size)
-    return Partial(frozenset(choice.copy), len(choice.compare), compare_parts(parts, choice.compare, until))
 
 
-def compare_parts(parts: LiveParts, known: Mapping[int, bytes], until: float) -> tuple[int, ...]:
-    """The parts whose SHA-256 is not what is known of them. Raises as `copy_parts`."""
-    differing = []
+def compare_parts(parts: LiveParts, known: Mapping[int, bytes], until: float) -> Comparison:
+    """Compare parts with their SHA-256, in this order, as many as there is time for, and one in any case.
+
+    Raises `NotInPlace`, OSError, and what cancels this thread's work.
+    """
+    compared, differing = set[int](), []
     for number, digest in known.items():
-        _require_time(until)
+        from_thread.check_cancelled()
+        if compared and time.monotonic() > until:
+            break
         if hashlib.sha256(parts.read(number)).digest() != digest:
             differing.append(number)
-    return tuple(differing)
-
-
-def _require_time(until: float) -> None:
-    from_thread.check_cancelled()
-    if time.monotonic() > until:
-        raise NotInPlace("reading takes so long that the log could not be reset meanwhile")
+        compared.add(number)
+    return Comparison(frozenset(compared), tuple(differing))

@@ -10,8 +10,8 @@ from sidecar.database.driver import Driver
 from sidecar.database.in_place import (
     Choice,
     Choose,
+    Comparison,
     NotInPlace,
-    Partial,
     Shown,
     compare_parts,
     copy_parts,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 SECONDS = 2.0  # in which the log cannot be reset; SQLite's backup is the better known way to take longer
+COMPARING = 1.0  # after these seconds, what is left is compared another time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Live:
 class Known:
     """What was read in place. `staged` is None if the copy is worth nothing, because something differs that must not."""
 
-    found: Partial
+    copied: frozenset[int]
+    found: Comparison
     contents: Contents
     staged: Staged | None
 
@@ -80,14 +82,14 @@ class PartialCopies:
             log.info("database not read in place", path=str(live.path), reason=str(reason))
             return None
 
-    def compared(self, live: Live, choose: Choose) -> tuple[int, ...] | None:
+    def compared(self, live: Live, choose: Choose) -> Comparison | None:
         """Compare what `choose` knows; see `base.Snapshotter`."""
         choice = choose(live.place, live.shown.size, live.shown.page_size)
         if choice is None:
             return None
         try:
             with live_parts(live.path, live.inode, live.shown, self._driver.version_info) as parts:
-                return compare_parts(parts, choice.compare, _until(live))
+                return compare_parts(parts, choice.compare, live.began + COMPARING)
         except NotInPlace as reason:
             log.info("database not compared in place", path=str(live.path), reason=str(reason))
             return None
@@ -101,12 +103,10 @@ class PartialCopies:
         with ExitStack() as own:
             staged = self.stage(live.path, len(choice.copy) * PART, own)
             with live_parts(live.path, live.inode, live.shown, self._driver.version_info) as parts:
-                found = copy_parts(parts, choice, staged.file, _until(live))
+                copy_parts(parts, choice.copy, staged.file, live.began + SECONDS)
+                found = compare_parts(parts, choice.compare, live.began + COMPARING)
+            copied = frozenset(choice.copy)
             if found.differing:
-                return Known(found, contents, None)
+                return Known(copied, found, contents, None)
             reserved.push(own.pop_all())
-            return Known(found, contents, staged)
-
-
-def _until(live: Live) -> float:
-    return live.began + SECONDS
+            return Known(copied, found, contents, staged)

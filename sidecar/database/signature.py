@@ -49,4 +49,4 @@ def _stat_or_none(path: Path) -> os.stat_result | None:
 
 
 def _stamp(of: os.stat_result) -> FileStamp:
-    return FileStamp(of.st_ino, of.st_size, of.st_mtime_ns)
+    return FileStamp(of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)

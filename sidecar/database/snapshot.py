@@ -22,7 +22,7 @@ from sidecar.database.base import Feed, Staging
 from sidecar.database.driver import Driver, default_driver, pragma, touch
 from sidecar.database.errors import is_busy
 from sidecar.database.followed import Place, followed
-from sidecar.database.in_place import Choose, Shown
+from sidecar.database.in_place import Choose, Comparison, Shown
 from sidecar.database.locking import LockGuard, noticing_crash, require_abandoned, written_while_locked
 from sidecar.database.partial import Known, Live, PartialCopies, Staged
 from sidecar.database.signature import signature_of
@@ -112,7 +112,7 @@ class SqliteSnapshotter:
                 copy = await to_thread.run_sync(self._copy_live, path, reserved, place, choose)
             yield replace(await self._described(path, copy), followed=place.located)
 
-    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
+    async def compare(self, path: Path, choose: Choose) -> Comparison | None:
         """See `base.Snapshotter`."""
         if self.signature(path) is None:
             return None
@@ -147,8 +147,8 @@ class SqliteSnapshotter:
             permissions=permissions_of(path),
             posix_locks=self._guard.uses_posix_locks(path),
             wal_by=self._origins.found_wal(path) if copy.is_wal else None,
-            read=known.found.copied if known and is_partial else None,
-            compared=known.found.compared if known else 0,
+            read=known.copied if known and is_partial else None,
+            compared=known.found.compared if known else frozenset(),
             written_past=known.found.differing if known else (),
         )
 
@@ -185,7 +185,7 @@ class SqliteSnapshotter:
             self._require_still(path, locked)
         return _Copy(staged, pages, page_size, signature, started, checkpointed, is_wal, known)
 
-    def _compare_live(self, path: Path, place: Place, choose: Choose) -> tuple[int, ...] | None:
+    def _compare_live(self, path: Path, place: Place, choose: Choose) -> Comparison | None:
         began = time.monotonic()
         self._guard.require(path)
         with self._driver.translated(path), closing(self._driver.connect(path, "ro")) as source:

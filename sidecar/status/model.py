@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.status.cost import Cost, Measured, StreamCost, Streamed, estimate, estimate_stream
+from sidecar.status.final import FinalEstimate
 from sidecar.status.histogram import Histogram
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem, Problems
@@ -19,6 +20,7 @@ from sidecar.status.stream import StreamStatus
 PHASES = ("checkpoint", "snapshot", "upload")
 COSTS = ("requests", "storage", "egress")
 DRILLS = ("good", "damaged", "failed")
+CHUNKS = ("read", "taken_over", "compared")  # how a restore point got what it has, or what it took over was proved
 HISTORY = 50
 
 
@@ -80,7 +82,10 @@ class DatabaseStatus:
     quick_findings: tuple[str, ...] = ()  # those among them that every check looks for
     checked: str = ""  # the most thorough check of this process: none yet, quick or full
     untagged: int = 0
-    final_estimate: float | None = None
+    final: FinalEstimate = field(default_factory=FinalEstimate)
+    takes_over: bool = (
+        False  # whether the newest restore point is one from which the next may take over, while it is streamed
+    )
     last_drill: datetime | None = None
     proven: str | None = None  # the restore point that a drill of any machine last found good, at `last_drill`
     next_drill: datetime | None = None
@@ -93,6 +98,16 @@ class DatabaseStatus:
     phases: dict[str, Histogram] = field(default_factory=lambda: {phase: Histogram() for phase in PHASES})
     stream: StreamStatus = field(default_factory=StreamStatus)
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    @property
+    def final_in_place(self) -> bool:
+        """Whether a final backup would read in place what has changed, and compare the rest, instead of copying everything."""
+        return self.takes_over and self.stream.active and self.stream.protects
+
+    @property
+    def final_estimate(self) -> float | None:
+        """Seconds that a final backup would take now, or None before the first publish."""
+        return self.final.seconds(self.size, in_place=self.final_in_place)
 
     def unprotected_seconds(self, now: datetime) -> float:
         """The age of the oldest change that neither a restore point nor a stream holds."""

@@ -91,7 +91,7 @@ def _full_status() -> Status:
     status.succeeded("app.db", "published")
     status.drilled("app.db", "good", "key", 1.0)
     status.restored("app.db", "restored", 1.0, 1, None)
-    status.databases["app.db"].final_estimate = 1.0
+    status.databases["app.db"].final.whole = 1.0
     status.databases["app.db"].stream.setting, status.databases["app.db"].stream.active = "on", True
     status.databases["app.db"].stream.oldest = status.credentials_expiry = datetime.now(UTC)
     return status

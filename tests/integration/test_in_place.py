@@ -1,6 +1,9 @@
 """Restore points of a streamed database of which only what has changed is read."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -220,12 +223,111 @@ async def test_the_last_restore_point_compares_everything(
     await require_true_copy(machine)
 
 
+@pytest.mark.usefixtures("unseen")
+@pytest.mark.parametrize("last", [True, False])
+async def test_what_an_earlier_restore_point_took_over_is_compared_although_nothing_changed_since(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], last: bool
+) -> None:
+    """The earlier one has what was there before the write, and no other would follow."""
+    write_past(machine.database.path, 9)
+    assert await cycle(machine, app) == "published"
+    settled(machine)
+    assert await machine.backup.cycle.run(last=last) == "published"
+    assert [each.read is None for each in read] == [False, True]
+    assert is_cut(machine)
+    assert any("MiB 9 of the file changed" in each for each in suspicions(machine))
+    await require_true_copy(machine)
+
+
+async def test_what_agrees_is_compared_once(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cycles without changes go on with it, and then there is nothing to compare until the next restore point."""
+    monkeypatch.setattr(in_place, "AT_ONCE", MIB // 2)
+    chunks = machine.status.databases[NAME].chunks
+    assert await cycle(machine, app) == "published"
+    settled(machine)
+    counts = []
+    for last in [False, False, False, True]:
+        assert await machine.backup.cycle.run(last=last) == "unchanged"
+        counts.append(chunks["compared"])
+    taken_over = chunks["taken_over"]
+    assert counts[0] < taken_over
+    assert counts[1:] == [taken_over] * 3
+
+
+def settled(machine: StreamingMachine) -> None:
+    """The files are so old that a look at their times tells that they are unchanged."""
+    tracker = machine.backup.cycle.source._changes
+    assert tracker._held is not None
+    tracker._held = replace(tracker._held, racy=False)
+
+
+async def test_a_write_that_keeps_the_time_of_the_last_write_is_found(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """As `cp --preserve=timestamps` and `touch -r` do, after the last commit of all."""
+    assert await cycle(machine, app) == "published"
+    settled(machine)
+    path = machine.database.path
+    times = path.stat()
+    write_past(path, 9)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert await machine.backup.cycle.run(last=True) == "published"
+    assert any("MiB 9 of the file changed" in each for each in suspicions(machine))
+    await require_true_copy(machine)
+
+
+async def test_what_cannot_be_compared_in_time_is_left_for_the_next_restore_point(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large the database and slow the disk, one MiB is compared each time, and the last one has it all."""
+    monkeypatch.setattr("sidecar.database.partial.COMPARING", -1.0)
+    monkeypatch.setattr(in_place, "TURNS", 2)
+    for _ in range(2):
+        assert await cycle(machine, app) == "published"
+    assert [(each.read is None, len(each.compared)) for each in read] == [(False, 1), (False, 1)]
+    assert read[0].compared != read[1].compared
+    assert await cycle(machine, app, last=True) == "published"
+    assert read[-1].read is not None
+    assert machine.backup.cycle._main_line.in_place.left == []
+
+
+async def test_what_commits_have_written_is_published_even_if_there_is_no_time_to_compare_the_rest(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    machine.status.final_backup_timeout = timedelta(microseconds=1)
+    assert await cycle(machine, app, last=True) == "published"
+    assert [each.read is None for each in read] == [False]
+    assert machine.backup.cycle._main_line.in_place.left
+    await require_true_copy(machine)
+
+
 async def test_the_last_restore_point_is_read_in_place(
     machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
 ) -> None:
+    """Even if everything would be copied now: it compares all of the rest instead."""
+    machine.backup.cycle._main_line.in_place._whole_at -= in_place.DAY.total_seconds()
     assert await cycle(machine, app, last=True) == "published"
     assert [each.read is None for each in read] == [False]
+    chunks = machine.status.databases[NAME].chunks
+    assert chunks["compared"] == chunks["taken_over"] > 0
     await require_true_copy(machine)
+
+
+async def test_the_estimate_of_a_final_backup_knows_how_it_would_be_made(
+    machine: StreamingMachine, app: SqlProcess
+) -> None:
+    status = machine.status.databases[NAME]
+    known = [(status.final_in_place, status.final_estimate)]
+    assert await cycle(machine, app) == "published"
+    known.append((status.final_in_place, status.final_estimate))
+    machine.stream.distrust("by the test")
+    known.append((status.final_in_place, status.final_estimate))
+    whole, in_place = status.final.whole, status.final.in_place
+    assert whole is not None
+    assert in_place is not None
+    assert known == [(True, whole), (True, in_place), (False, whole)]
 
 
 async def test_everything_is_copied_now_and_then(

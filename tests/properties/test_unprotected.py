@@ -18,7 +18,7 @@ from sidecar.backup import Repository, build_backup
 from sidecar.backup.history import Start
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database.findings import CheckReport
-from sidecar.database.in_place import Choose
+from sidecar.database.in_place import Choose, Comparison
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
@@ -160,7 +160,7 @@ class World:
     async def settle(self, path: Path) -> None:
         raise NotImplementedError
 
-    async def compare(self, path: Path, choose: Choose) -> tuple[int, ...] | None:
+    async def compare(self, path: Path, choose: Choose) -> Comparison | None:
         """Nothing is followed."""
         return None
 

@@ -90,7 +90,7 @@ def a_busy_status(name: str = "app.db") -> Status:
     status.count_request("put", "failed", 7.0)
     status.count_request("list", "ok", 0.001)
     database = status.databases[name]
-    database.size, database.wal_size, database.final_estimate = 4096, 32, 2.5
+    database.size, database.wal_size, database.final.whole = 4096, 32, 2.5
     database.suspicious = 1
     status.drilled(name, "good", "key", 2.0)
     status.drilled(name, "damaged", "key2", 2.0)

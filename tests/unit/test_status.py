@@ -100,9 +100,9 @@ def test_a_clock_that_goes_back_makes_no_negative_age(status: Status, clock: Fak
 def test_the_final_backups_estimate_is_that_of_all_databases(status: Status) -> None:
     """They share one turn: their times add up."""
     assert status.final_estimate() is None
-    status.databases["app.db"].final_estimate = 2.0
+    status.databases["app.db"].final.whole = 2.0
     assert status.final_estimate() == 2.0
-    status.databases["other.db"].final_estimate = 3.5
+    status.databases["other.db"].final.whole = 3.5
     assert status.final_estimate() == 5.5
 
 
