@@ -9,6 +9,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
+from sidecar.cli.check.final_backup import final_backup
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
 from sidecar.cli.check.shutdown import shutdown_budget
@@ -77,6 +78,7 @@ def _steps(services: Services, fly_toml: str | None) -> list[_Step]:
         ),
         *(_Step(f"database {each.name}", partial(_database, services, trial, each)) for each in services.databases),
         *(_Step(f"stream {each.name}", partial(stream, services, each)) for each in services.databases),
+        *(_Step(f"final backup {each.name}", partial(final_backup, services, each)) for each in services.databases),
         *(_Step(f"owner {each.name}", partial(_owner, services, trial, each)) for each in services.databases),
     ]
 

@@ -18,12 +18,28 @@ from sidecar.units import format_duration
 
 
 async def stream(services: Services, database: Database) -> Finding:
-    """Look at the settings, SQLite, the file system and the journal mode. A warning only where `stream=on` is not met."""
+    """Whether it would be streamed. A warning only where `stream=on` is not met."""
+    settings = services.configuration.settings
+    if holder_of(database) and not settings.why_not_streamed:
+        return Finding("a sidecar runs here; `sidecar status` says whether it streams")
+    mode = await journal_mode(services, database)
+    if isinstance(mode, Finding):
+        return mode
+    every = f"a segment every {format_duration(settings.stream_interval)} at most"
+    if mode == "wal":
+        return Finding(f"would be streamed, {every}{_wait(settings, wal_by_recorded(database.path))}")
+    switched = f", once the first backup has switched it from journal mode {mode} to WAL"
+    return Finding(f"would be streamed, {every}{switched}{_wait(settings, WalBy.SIDECAR)}")
+
+
+async def journal_mode(services: Services, database: Database) -> Finding | str:
+    """The journal mode of a database that would be streamed, else why it would not be.
+
+    By the settings, SQLite, the file system and the mode.
+    """
     settings = services.configuration.settings
     if reason := settings.why_not_streamed:
         return Finding(f"not streamed: {reason}")
-    if holder_of(database):
-        return Finding("a sidecar runs here; `sidecar status` says whether it streams")
     missed = "warning" if settings.stream == "on" else "ok"
     try:
         await to_thread.run_sync(require_streamable, database.path, services.driver)
@@ -33,14 +49,10 @@ async def stream(services: Services, database: Database) -> Finding:
         mode = await to_thread.run_sync(_journal_mode, services.driver, database.path)
     except SidecarError as error:
         return Finding(f"not known: {error.message}", missed)
-    every = f"a segment every {format_duration(settings.stream_interval)} at most"
-    if mode == "wal":
-        return Finding(f"would be streamed, {every}{_wait(settings, wal_by_recorded(database.path))}")
-    if settings.journal_mode == "keep":
+    if mode != "wal" and settings.journal_mode == "keep":
         hint = "run PRAGMA journal_mode=WAL in the app"
         return Finding(f"not streamed: it is in journal mode {mode}, and journal_mode=keep: {hint}", missed)
-    switched = f", once the first backup has switched it from journal mode {mode} to WAL"
-    return Finding(f"would be streamed, {every}{switched}{_wait(settings, WalBy.SIDECAR)}")
+    return mode
 
 
 def _wait(settings: Settings, chosen: WalBy | None) -> str:
