@@ -14,6 +14,7 @@ from sidecar.errors import DatabaseBusy, ExitCode, SidecarError, StoreUnavailabl
 from sidecar.host import holder_of, process_age
 from sidecar.model import Database
 from sidecar.settings import Configuration
+from sidecar.status import CHUNKS
 from sidecar.units import format_size
 
 # Whatever the store does, the command answers within 5 s of its start: imports and leaving count, also on a busy machine.
@@ -107,9 +108,24 @@ def _database_lines(database: Mapping[str, Any]) -> Iterator[str]:
         value = database.get(name)
         if value is not None and not (value == 0 and name in _OMITTED_ZEROS):
             yield f"  {label:<22}{form(value)}"
+    for label, text in _chunk_lines(database):
+        yield f"  {label:<22}{text}"
     if (stream := database.get("stream")) and stream["setting"] != "off":
         for label, text in _stream_lines(stream):
             yield f"  {label:<22}{text}"
+
+
+def _chunk_lines(database: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How restore points are made, of a daemon that knows what they take over, and how the final one would be."""
+    chunks, estimate = database.get("chunks"), database.get("final_estimate")
+    if chunks and (chunks["taken_over"] or chunks["written_past"]):
+        read, over, compared = (format_size(chunks[how] << 20) for how in CHUNKS)
+        yield "for restore points", f"{read} read; {over} taken over unread, {compared} of it compared"
+    if chunks and chunks["written_past"]:
+        yield "written past the log", format_size(chunks["written_past"] << 20)
+    if estimate is not None:
+        how = "reads what has changed, compares the rest" if database.get("final_in_place") else "copies everything"
+        yield "final backup", f"about {estimate:.1f} s; it {how}"
 
 
 def _stream_lines(stream: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

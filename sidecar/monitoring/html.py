@@ -6,6 +6,7 @@ from pathlib import Path
 from string import Template
 
 from sidecar.status import (
+    CHUNKS,
     DatabaseStatus,
     Kind,
     Listing,
@@ -26,7 +27,7 @@ AT = "%Y-%m-%d %H:%M:%S UTC"
 _DATABASE = Template("""<section class="card">
 <div class="head"><h2>$name</h2><span class="badge" data-level="$level">$title</span></div>
 <p class="path">$path</p>
-$stream<h3>Restore points in the store</h3>
+$stream$chunks<h3>Restore points in the store</h3>
 $listing
 </section>
 """)
@@ -86,6 +87,7 @@ def _database(status: Status, database: DatabaseStatus) -> str:
             if listing
             else '<p class="note">The store is not listed yet.</p>',
             "stream": _stream(database.stream, status.now()),
+            "chunks": _chunks(database),
         },
         name=database.name,
         level=verdict.level.value,
@@ -114,6 +116,17 @@ def _stream(stream: StreamStatus, now: datetime) -> str:
     if stream.last_cut and stream.last_cut_at:
         line += f" Last cut {format_age(stream.last_cut_at, now)} ago: {stream.last_cut}."
     return _filled(_STREAM, {}, ink="look-ink" if stream.setting == "on" and not stream.active else "", line=line)
+
+
+def _chunks(database: DatabaseStatus) -> str:
+    """One line on what restore points took over unread; nothing where none did."""
+    past = database.written_past
+    read, taken_over, compared = (format_size(database.chunks[how] << 20) for how in CHUNKS)
+    if not database.chunks["taken_over"] and not past:
+        return ""
+    line = f"For restore points {read} was read, and {taken_over} taken over unread; {compared} of that was compared."
+    line += f" {format_size(past << 20)} was written past the log." if past else ""
+    return _filled(_STREAM, {}, ink="look-ink" if past else "", line=line)
 
 
 def _problems(status: Status) -> str:

@@ -12,9 +12,8 @@ from sidecar.errors import Reason
 from sidecar.host import dropped_lines
 from sidecar.monitoring.histograms import add_histogram
 from sidecar.monitoring.stream_metrics import stream_metrics
-from sidecar.status import COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Status, open_incidents
+from sidecar.status import CHUNKS, COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Status, open_incidents
 
-CHUNKS = ("read", "taken_over", "compared")
 OUTCOMES = ("published", "unchanged", "failed")
 RENEWALS = ("ok", "failed", "lost")
 RESTORE_OUTCOMES = ("restored", "started_empty", "kept_local", "fell_back", "damaged")
@@ -224,7 +223,7 @@ class Metrics:
     def _chunks(self) -> Iterable[Metric]:
         chunks = CounterMetricFamily(
             "sidecar_chunks",
-            "MiB of published databases that were read, or taken over unread from the restore point before; and that were only compared",
+            "MiB of published databases that were read, or taken over unread from the restore point before; and that were compared with the live database later",
             labels=["database", "how"],
         )
         past = CounterMetricFamily(

@@ -24,12 +24,13 @@ from sidecar.status.health import (
 )
 from sidecar.status.histogram import Histogram
 from sidecar.status.listing import Listing, StoredPoint
-from sidecar.status.model import COSTS, DRILLS, PHASES, DatabaseStatus, Event, LeaseStatus, Status
+from sidecar.status.model import CHUNKS, COSTS, DRILLS, PHASES, DatabaseStatus, Event, LeaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 from sidecar.status.serialize import as_json
 from sidecar.status.stream import StreamStatus
 
 __all__ = [
+    "CHUNKS",
     "COSTS",
     "DRILLS",
     "HINT",

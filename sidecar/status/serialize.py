@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from sidecar.status.health import acknowledge_command, of_database, open_incidents, overall
-from sidecar.status.model import COSTS, DRILLS, DatabaseStatus, Status
+from sidecar.status.model import CHUNKS, COSTS, DRILLS, DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 from sidecar.status.stream import StreamStatus
 
@@ -34,6 +34,7 @@ _DATABASE = (
     "findings",
     "untagged",
     "final_estimate",
+    "final_in_place",
     "last_drill",
     "proven",
     "next_drill",
@@ -135,6 +136,7 @@ def _database(status: Status, database: DatabaseStatus) -> dict[str, object]:
         "backups": {outcome: database.backups[outcome] for outcome in _BACKUPS},
         "drills": {outcome: database.drills[outcome] for outcome in DRILLS},
         "history": [_shown(each, _PUBLICATION) for each in database.history],
+        "chunks": {**{how: database.chunks[how] for how in CHUNKS}, "written_past": database.written_past},
         "listing": listing.as_dict() if (listing := status.listings.get(database.name)) else None,
         "stream": _stream(database.stream, status.now()),
         "verdict": of_database(status, database).as_dict(),

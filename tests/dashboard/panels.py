@@ -221,6 +221,23 @@ STREAMS = (
         ),
         (12, 8),
     ),
+    Panel(
+        "timeseries",
+        "MiB read and taken over for restore points, per hour",
+        "A restore point of a streamed database reads what commits have written, and takes over the rest from the one before. "
+        "What it took over is compared with the database bit by bit.",
+        "none",
+        ((hourly("sidecar_chunks_total", "database, how"), "{{database}} {{how}}"),),
+        (12, 8),
+    ),
+    Panel(
+        "timeseries",
+        "MiB written past the log",
+        "What changed in the database's file although no commit wrote there: a program copied something over it. It stays at zero.",
+        "none",
+        ((f"sum by (database) (sidecar_written_past_chunks_total{EVERY})", "{{database}}"),),
+        (12, 8),
+    ),
 )
 
 DURATIONS = (

@@ -38,7 +38,9 @@ def populated() -> Status:
     database.unprotected_since = AT + timedelta(minutes=9)
     database.next_backup = AT + timedelta(minutes=15)
     database.next_drill = AT + timedelta(hours=24)
-    database.final_estimate = 3.5
+    database.final.whole = 3.5
+    database.chunks.update(read=30, taken_over=170, compared=5)
+    database.written_past = 2
     stream_in(database.stream)
     return status
 
@@ -74,6 +76,7 @@ def test_a_new_field_of_the_read_model_is_not_shown_by_itself() -> None:
         "quick_findings",
         "checked",
         "changed_since",
-        "chunks",
         "written_past",
+        "takes_over",
+        "final",
     }

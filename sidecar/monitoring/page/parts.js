@@ -107,6 +107,7 @@ export function database(each, running) {
     make("p", { class: "path" }, each.path),
     figures,
     streaming(each.stream),
+    chunks(each.chunks),
     make("h3", {}, "Restore points in the store"),
     ...stored(each.name, each.listing),
     ...timeline(each.name, each.history || []),
@@ -129,6 +130,15 @@ function streaming(stream) {
     ? [` Waits: ${waiting} now, ${stored} stored${stored ? ` after ${mean.toFixed(2)} s on average` : ""}, ${failed} not confirmed.`] : [];
   const cut = stream.last_cut ? [" Last cut ", age(stream.last_cut_at, "ago"), `: ${stream.last_cut}.`] : [];
   return make("p", { class: missed ? "note stream look-ink" : "note stream" }, ...now, ...waits, ...cut);
+}
+
+// One line on what restore points took over unread; nothing where none did.
+function chunks(counted) {
+  if (!counted || (!counted.taken_over && !counted.written_past)) return null;
+  const [read, over, compared, past] = ["read", "taken_over", "compared", "written_past"].map((how) => size(counted[how] * 2 ** 20));
+  return make("p", { class: counted.written_past ? "note stream look-ink" : "note stream" },
+    `For restore points ${read} was read, and ${over} taken over unread; ${compared} of that was compared.`,
+    counted.written_past ? ` ${past} was written past the log.` : "");
 }
 
 // The store's restore points: the newest ones, the oldest, and for each the command that restores it.
