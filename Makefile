@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BUNDLING := build/venv-bundle
 MEASURED := build/venv-bench
+# Many images set it; but then each worker of the tests compiles the program and all tests again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo quick test chaos stress apps check bench docs generate bundle format clean
 help: ## list the targets

@@ -1,5 +1,6 @@
 """Fixtures for every test: a real S3 server, a bucket of one's own, a faulty network, and a clean environment."""
 
+import gc
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _S3_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.s3)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: to look through it for garbage is a fifth of the time of fast tests."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -133,8 +133,8 @@ def at(number: int) -> int:
 async def test_every_instant_has_exactly_the_commits_until_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page_size: int, auto_vacuum: int, seed: int
 ) -> None:
-    """Byte for byte, at the instant of each commit and just before it, however they are cut into segments and streams, with
-    whole pages or what changed in them."""
+    """Byte for byte, at the instant of each commit and just before the next, however they are cut into segments and streams,
+    with whole pages or what changed in them. Each seed looks at a quarter of the commits, at both ends, and at the cut."""
     chance = random.Random(f"{page_size} {auto_vacuum} {seed}")
     monkeypatch.setattr(pages, "WINDOW", chance.choice([page_size, 40_000, 1 << 24]))
     monkeypatch.setattr(point_in_time, "AHEAD", chance.choice([1, 3000, 1 << 22]))
@@ -147,7 +147,7 @@ async def test_every_instant_has_exactly_the_commits_until_then(
     rest = [replace(each, number=each.number - cut) for each in recorder.commits[cut:]]
     second = bucket.stream(SECOND, list(groups(chance, rest)), page_size, Position(FIRST, cut), limit=limit)
     history = line(leg(first, upto=cut), leg(second))
-    for number in range(25):
+    for number in sorted({*range(seed, 25, 4), 0, cut, cut + 1, 24}):
         for until in (at(number), at(number + 1) - 1):
             file.write_bytes(recorder.states[0])
             reached = await apply(bucket, file, history, until)
