@@ -72,11 +72,11 @@ variable "create_fly_oidc_provider" {
 }
 
 variable "retention_days" {
-  description = "Days after which restore points of each tier and segments of streams (object tag `sidecar-tier`) expire, counted from their creation. The newest restore point has no tag and never expires; neither does one that is tagged `held`."
+  description = "Days after which restore points of each tier and segments of streams (object tag `sidecar-tier`) expire, counted from their creation. The newest restore point has no tag and never expires; neither does one that is tagged `held`. sidecar's setting `retention_days` must be the same."
   type = object({
-    recent = optional(number, 2)
-    hourly = optional(number, 14)
-    daily  = optional(number, 90)
+    recent = optional(number, 1)
+    hourly = optional(number, 7)
+    daily  = optional(number, 35)
     stream = optional(number, 35)
   })
   default = {}
@@ -93,10 +93,10 @@ variable "retention_days" {
     error_message = "retention_days must satisfy recent <= hourly <= daily."
   }
 
-  # A segment is useless without a restore point before it.
+  # A segment is useless without a restore point before it. After a crash, only segments have the last commits until the next boot.
   validation {
-    condition     = var.retention_days.stream <= var.retention_days.daily
-    error_message = "retention_days.stream must not be longer than retention_days.daily."
+    condition     = var.retention_days.stream >= 7 && var.retention_days.stream <= var.retention_days.daily
+    error_message = "retention_days.stream must be at least 7, and not longer than retention_days.daily."
   }
 }
 

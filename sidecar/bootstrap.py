@@ -58,6 +58,7 @@ from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
 from sidecar.log import log
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
+from sidecar.policies import RetentionDays
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
 from sidecar.repository.increments import Increments
@@ -132,6 +133,11 @@ class Services:
     def holder(self) -> str:
         """Our identity in the store."""
         return self.configuration.environment.holder
+
+    @property
+    def keep(self) -> RetentionDays:
+        """How long restore points and segments are kept."""
+        return self.configuration.settings.retention_days
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -273,7 +279,7 @@ class Services:
         # A directory is looked at by every cycle: that costs nothing.
         check_every = CHECK_EVERY if self.prunable is None else 0.0
         repository = Repository(
-            catalog, self.publisher(catalog, show), self.reader(catalog), self.prunable, check_every
+            catalog, self.publisher(catalog, show), self.reader(catalog), self.keep, self.prunable, check_every
         )
         checker, mode = SqliteIntegrity(self.driver, self.feeds), self.configuration.settings.integrity_check
         return [
@@ -303,7 +309,7 @@ class Services:
         catalog, database, share = self.catalog(), backup.database, 3  # scratch, a snapshot, and room for the app
         prover = self.prover(catalog, database, "drill", share)
         forward, reader = build_roll_forward(self, catalog), self.reader(catalog, integrity="none", concurrency=1)
-        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share)
+        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share, self.keep)
         throttle, mark = Throttle(self.turn, self.clock, alone), backup.cycle.mark
         return Drill(database.name, catalog, prover, throttle, self.status, self.clock, backup, mark)
 
@@ -360,7 +366,7 @@ def build_listing(services: Services, catalog: Catalog | None = None) -> StoreLi
     options = ["--store", store] if sources["store"] == "flag" else []
     named = len(databases) > 1 or sources["databases"] == "flag"
     each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in databases}
-    return StoreListing(catalog or services.catalog(), services.status, services.holder, each)
+    return StoreListing(catalog or services.catalog(), services.status, services.holder, each, services.keep)
 
 
 @asynccontextmanager
@@ -385,7 +391,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
     snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds, origins=origins)
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
-    status.drill_interval = settings.drill_interval
+    status.drill_interval, status.keep = settings.drill_interval, settings.retention_days
     async with location.open(_access(configuration, clock, status)) as found:
         metered, turn = Metered(found.store, clock, status), ConcurrencyLimit(AT_ONCE)
         services = Services(

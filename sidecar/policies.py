@@ -1,9 +1,12 @@
 """Choices that settings offer, as values that any package may use."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from sidecar.units import format_size
+
+LONGEST_DAYS = 36_500
+SHORTEST_STREAM_DAYS = 7  # a machine that crashed before a weekend or a holiday is started again after it
 
 
 class OnEmptyStore(StrEnum):
@@ -57,3 +60,36 @@ class Growth:
         if self.factor is not None and before:
             return size > before * (1.0 + self.factor)
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionDays:
+    """The `retention_days` setting: after how many days superseded restore points of each tier, and segments, expire.
+
+    Raises ValueError for days that would leave restore points without what they need.
+    """
+
+    recent: int = 1
+    hourly: int = 7
+    daily: int = 35
+    stream: int = 35
+
+    def __post_init__(self) -> None:
+        for tier, days in asdict(self).items():
+            if type(days) is not int or not 1 <= days <= LONGEST_DAYS:
+                raise ValueError(f"{tier}={days} is not a whole number of days from 1 to {LONGEST_DAYS}")
+        if not self.recent <= self.hourly <= self.daily:
+            raise ValueError(f"{self}: a longer-lived tier comes first; recent <= hourly <= daily is needed")
+        if self.stream > self.daily:
+            raise ValueError(
+                f"{self}: stream is longer than daily, and segments are useless without a restore point before them"
+            )
+        if self.stream < SHORTEST_STREAM_DAYS:
+            raise ValueError(
+                f"{self}: stream is shorter than {SHORTEST_STREAM_DAYS} days; after a crash only segments have the last "
+                "commits, until the next boot"
+            )
+
+    def __str__(self) -> str:
+        """The text that the setting is written as."""
+        return ",".join(f"{tier}={days}" for tier, days in asdict(self).items())

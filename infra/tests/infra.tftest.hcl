@@ -306,7 +306,17 @@ run "streams_expire_before_daily_restore_points" {
   command = plan
 
   variables {
-    retention_days = { stream = 91 }
+    retention_days = { stream = 36 }
+  }
+
+  expect_failures = [var.retention_days]
+}
+
+run "streams_outlast_a_crash" {
+  command = plan
+
+  variables {
+    retention_days = { stream = 6 }
   }
 
   expect_failures = [var.retention_days]

@@ -17,6 +17,7 @@ from sidecar.database import Feed, Lineage, Snapshotter
 from sidecar.host import Clock
 from sidecar.lease import Fence
 from sidecar.model import Database
+from sidecar.policies import RetentionDays
 from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, Reader, expiry_of
 from sidecar.repository.increments import Increments
 from sidecar.status import Status
@@ -27,13 +28,14 @@ from sidecar.storage import Prunable
 class Repository:
     """The restore points of one store, with what writes, reads and expires them.
 
-    `prunable` is the same store if sidecar itself deletes expired restore points. A confirmed existence of the newest
+    `prunable` is the same store if sidecar itself deletes expired restore points; they expire after the days in `keep`. A confirmed existence of the newest
     restore point is trusted for `check_every` seconds.
     """
 
     catalog: Catalog
     publisher: Publisher
     reader: Reader
+    keep: RetentionDays
     prunable: Prunable | None = None
     check_every: float = CHECK_EVERY
 
@@ -84,7 +86,7 @@ def build_backup(
     existence = ExistenceCheck(
         name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
     )
-    expiry = expiry_of(name, catalog, status, clock, repository.prunable)
+    expiry = expiry_of(name, catalog, status, clock, repository.keep, repository.prunable)
     coverage = Coverage(history, source, existence, expiry, status)
     main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
     return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)

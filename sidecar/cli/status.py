@@ -73,7 +73,7 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
         yield f"cost      ${cost['total']:.2f} a month, estimated: {kinds}; ${cost['boot']:.2f} for each start"
         if stream := cost.get("stream"):
             yield f"          of it the stream: {stream['segments']:,} PUTs ${stream['requests']:.2f}, egress ${stream['egress']:.2f}"
-            yield f"          segments of 35 days add ${stream['storage']:.2f}; with stream_interval=5s the PUTs would be ${stream['with_5s']:.2f}"
+            yield f"          keeping segments until they expire adds ${stream['storage']:.2f}; with stream_interval=5s the PUTs would be ${stream['with_5s']:.2f}"
     for each in shown["databases"]:
         yield from _database_lines(each)
     acknowledge = {(each["kind"], each["message"]): each["acknowledge"] for each in shown.get("incidents", [])}

@@ -10,6 +10,7 @@ import anyio
 from sidecar.errors import SidecarError
 from sidecar.log import log
 from sidecar.model import RestorePoint, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository import Catalog, Entry, Inventory, describe, tier_of, timestamp_of
 from sidecar.repository.increments import Increments
 from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint
@@ -37,12 +38,20 @@ class _Mark:
 class StoreListing:
     """Keeps `Status.listings` and `Status.stored` up to date: by a listing every hour, and in between by each publish."""
 
-    def __init__(self, catalog: Catalog, status: Status, holder: str, options: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        status: Status,
+        holder: str,
+        options: Mapping[str, Sequence[str]],
+        keep: RetentionDays,
+    ) -> None:
         """`holder` is this machine; `options` are those that `sidecar restore` needs to find each database."""
         self._catalog = catalog
         self._status = status
         self._holder = holder
         self._options = options
+        self._keep = keep
         self._marks: dict[str, _Mark] = {}
         self._looked: dict[str, datetime] = {}
 
@@ -84,7 +93,7 @@ class StoreListing:
 
     async def read(self, name: str, shown: int = SHOWN) -> tuple[Listing, dict[str, int]]:
         """List one database now: as many of its newest restore points as `shown`, and bytes by tier. Raises `SidecarError`."""
-        inventory = Inventory(shown)
+        inventory = Inventory(self._keep, shown)
         async for point in self._catalog.points(name):
             inventory.add(point)
         newest = [*reversed(inventory.newest)]
@@ -136,7 +145,7 @@ class StoreListing:
             timestamp = timestamp_of(publication.key)
             command = self._command(name, publication.key, timestamp)
             point = StoredPoint(publication.key, timestamp.instant, publication.size, self._holder, None, command)
-            tier = tier_of(Timestamp.of(last.time), timestamp) if last and not database.untagged else None
+            tier = tier_of(Timestamp.of(last.time), timestamp, self._keep) if last and not database.untagged else None
             listing = listing.with_newest(point, previous_tier=tier, limit=SHOWN)
         self._status.listings[name] = listing
 

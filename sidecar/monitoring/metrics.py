@@ -59,6 +59,11 @@ class Metrics:
             "sidecar_log_lines_dropped", "Log lines dropped because nobody read standard error", value=dropped_lines()
         )
         yield from _setting("sidecar_backup_interval_seconds", "The setting `interval`", self._status.interval)
+        yield from _setting(
+            "sidecar_stream_retention_seconds",
+            "The setting `retention_days` for segments",
+            timedelta(days=self._status.keep.stream),
+        )
         if self._status.lease.enabled:
             yield from self._lease()
         yield from _setting(

@@ -1,7 +1,7 @@
 """Restore points that are the only entry to a stream: without them its segments are useless, however long they are kept.
 
-A stream whose start is not proved is entered through a restore point that names it. Most restore points expire after two
-days, segments after 35. So the first restore point that names such a stream is kept longer: all of the stream can be
+A stream whose start is not proved is entered through a restore point that names it. Most restore points expire soon,
+segments late. So the first restore point that names such a stream is kept longer: all of the stream can be
 reached from it.
 """
 

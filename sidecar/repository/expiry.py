@@ -9,6 +9,7 @@ from sidecar.errors import NotFound, SidecarError, StoreUnavailable
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.guard import SuspicionGuard
 from sidecar.repository.keys import point_of
@@ -98,7 +99,12 @@ class Expiry:
 
 
 def expiry_of(
-    database: str, catalog: Catalog, status: Status, clock: Clock, prunable: Prunable | None = None
+    database: str,
+    catalog: Catalog,
+    status: Status,
+    clock: Clock,
+    keep: RetentionDays,
+    prunable: Prunable | None = None,
 ) -> Expiry:
     """The expiry of a database in this catalog; `prunable` is its store, if sidecar itself deletes expired restore points."""
     tags = RestorePointTags(database, catalog.store)
@@ -106,8 +112,8 @@ def expiry_of(
         database,
         newest=NewestPoint(database, catalog),
         guard=SuspicionGuard(database, tags, status, clock),
-        tiers=Tiers(database, catalog, tags, status),
+        tiers=Tiers(database, catalog, tags, status, keep),
         tags=tags,
-        pruning=Pruning(database, catalog, prunable, clock) if prunable else None,
+        pruning=Pruning(database, catalog, prunable, clock, keep) if prunable else None,
         status=status,
     )

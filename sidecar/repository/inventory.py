@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from sidecar.concurrency import gathered
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, UnsupportedLease, UnsupportedSegment
 from sidecar.model import RestorePoint
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
 from sidecar.repository.retention import TIER_TAG, tier_of
@@ -119,8 +120,9 @@ async def with_lines(catalog: Catalog, database: str, entries: Sequence[Entry]) 
 class Inventory:
     """Count, oldest and newest of one database's restore points. Memory does not grow with the length of the history."""
 
-    def __init__(self, newest: int = 1) -> None:
+    def __init__(self, keep: RetentionDays, newest: int = 1) -> None:
         """`newest` is how many of the newest restore points to keep."""
+        self._keep = keep
         self.count = 0
         self.oldest: RestorePoint | None = None
         self.newest: deque[RestorePoint] = deque(maxlen=newest)  # oldest first
@@ -130,7 +132,7 @@ class Inventory:
         """Count the next restore point; call it oldest first."""
         if self.newest:
             previous = self.newest[-1]
-            tier = tier_of(previous.timestamp, point.timestamp)
+            tier = tier_of(previous.timestamp, point.timestamp, self._keep)
             self._superseded[tier.value if tier else UNTIERED] += previous.size
         self.oldest = self.oldest or point
         self.newest.append(point)
@@ -143,9 +145,9 @@ class Inventory:
         return {**self._superseded, **newest}
 
 
-def stored_by_tier(points: Iterable[RestorePoint]) -> dict[str, int]:
+def stored_by_tier(points: Iterable[RestorePoint], keep: RetentionDays) -> dict[str, int]:
     """Bytes in the store by tier, as `Inventory` computes them, for restore points that come oldest first."""
-    inventory = Inventory()
+    inventory = Inventory(keep)
     for point in points:
         inventory.add(point)
     return inventory.by_tier

@@ -6,6 +6,7 @@ from itertools import takewhile
 from sidecar.errors import NotFound
 from sidecar.host import Clock
 from sidecar.log import log
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.format.index import position_of
 from sidecar.repository.increments import Increments
@@ -20,13 +21,14 @@ STEADY = 600.0  # seconds by which the store's clock and ours may drift apart be
 class Pruning:
     """Prunes one database's restore points and segments once an hour, as long as the store's clock can be trusted."""
 
-    def __init__(self, database: str, catalog: Catalog, prunable: Prunable, clock: Clock) -> None:
+    def __init__(self, database: str, catalog: Catalog, prunable: Prunable, clock: Clock, keep: RetentionDays) -> None:
         """`prunable` is the same store as the catalog's."""
         self._database = database
         self._catalog = catalog
         self._increments = Increments(catalog.store)
         self._prunable = prunable
         self._clock = clock
+        self._keep = keep
         self._last: tuple[datetime, float] | None = None
 
     async def run(self) -> None:
@@ -42,10 +44,10 @@ class Pruning:
             Tagged(point.key, point.timestamp, _tier(tags.get(point.key, {})))
             async for point in self._catalog.points(self._database)
         ]
-        pruned = await self._prunable.prune({key: tags[key] for key in plan_prune(points, now)})
+        pruned = await self._prunable.prune({key: tags[key] for key in plan_prune(points, now, self._keep)})
         if pruned:
             log.info("expired restore points deleted", database=self._database, count=len(pruned), keys=pruned[:20])
-        if trusts([point.timestamp for point in points], now):
+        if trusts([point.timestamp for point in points], now, self._keep):
             await self._prune_segments(now)
 
     async def _prune_segments(self, now: datetime) -> None:
@@ -64,7 +66,7 @@ class Pruning:
     async def _expired_in(self, stream: str, newest: NewestKnown, now: datetime) -> list[str]:
         """The expired segments of a stream, oldest first, at most a thousand."""
         first = await self._increments.first_segments(self._database, stream)
-        return [each.key for each in takewhile(lambda each: is_expired(each, stream, newest, now), first)]
+        return [each.key for each in takewhile(lambda each: is_expired(each, stream, newest, now, self._keep), first)]
 
     async def _newest(self) -> NewestKnown | None:
         """The newest restore point; None if there is none or it is gone."""

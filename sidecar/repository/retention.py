@@ -14,6 +14,7 @@ from itertools import pairwise
 from math import inf
 
 from sidecar.model import Position, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository.history import SegmentInfo
 
 TIER_TAG = "sidecar-tier"
@@ -29,39 +30,51 @@ class Tier(StrEnum):
     STREAM = "stream"  # for segments, which get it when they are written
 
 
-KEEP = {
-    Tier.RECENT: timedelta(days=2),
-    Tier.HOURLY: timedelta(days=14),
-    Tier.DAILY: timedelta(days=90),
-    Tier.STREAM: timedelta(days=35),
-}
-"""The ages at which restore points and segments expire; the bucket's lifecycle rules must match them."""
+EXPIRING = frozenset({Tier.RECENT, Tier.HOURLY, Tier.DAILY, Tier.STREAM})
 
 GRACE = timedelta(days=14)
-"""A superseded restore point gets a tier only if that leaves it at least this long."""
+"""A superseded restore point gets a tier only if that leaves it at least this long, or half of the tier's days if those are
+fewer: it holds all that was published while it was the newest, and somebody must have the time to want it back."""
 
 SPARED = 2
 """Pruning keeps this many restore points in addition to the newest one."""
 
 SILENCE = timedelta(days=14)
-"""After a gap this long in the history, the clock is not trusted at first: the app may have slept, or the clock is wrong."""
+"""After a gap this long in the history, or as long as the hourly tier if that is shorter, the clock is not trusted at first:
+the app may have slept, or the clock is wrong. A smaller jump leaves hourly and daily restore points at least."""
 
 PROOF = timedelta(days=1)
 """How long the history must continue after such a gap before the clock is trusted and anything is pruned."""
 
 
-def tier_of(superseded: Timestamp, successor: Timestamp) -> Tier | None:
+def lifetime(tier: Tier, keep: RetentionDays) -> timedelta:
+    """The age at which objects of this tier expire; the bucket's lifecycle rules must match. Not for `HELD`."""
+    return timedelta(days=getattr(keep, tier))
+
+
+def tier_of(superseded: Timestamp, successor: Timestamp, keep: RetentionDays) -> Tier | None:
     """The tier of a restore point that `successor` superseded.
 
-    It is daily for the last one of a UTC day, hourly for the last one of an hour, else recent.
+    It is daily for the last one of a UTC day, hourly for the last one of an hour, else recent. Rules count the age of an
+    object from its creation, not from when it was superseded: one that was the newest for so long that its tier would leave
+    it less than the grace gets the next longer tier, and None if none leaves that much. When an app wakes up after months,
+    its first publish must not expire the only earlier restore point.
 
-    None for a restore point that was the newest for so long that its tier's rule would expire it almost at once: when
-    an app wakes up after months, its first publish must not expire the only earlier restore point.
+    The successor counts by the beginning of its day, or its hour. So any later restore point of that period gives the same
+    tier, and a store without tags, in which the successor itself may have expired, still shows it.
     """
     if _day(superseded) != _day(successor):
-        newest_for = successor.instant - superseded.instant
-        return Tier.DAILY if newest_for <= KEEP[Tier.DAILY] - GRACE else None
-    return Tier.RECENT if _hour(superseded) == _hour(successor) else Tier.HOURLY
+        natural, since = Tier.DAILY, successor.instant.replace(hour=0, minute=0, second=0, microsecond=0)
+    elif _hour(superseded) != _hour(successor):
+        natural, since = Tier.HOURLY, successor.instant.replace(minute=0, second=0, microsecond=0)
+    else:
+        return Tier.RECENT
+    newest_for = since - superseded.instant
+    for tier in (Tier.HOURLY, Tier.DAILY)[natural is Tier.DAILY :]:
+        life = lifetime(tier, keep)
+        if newest_for <= life - min(GRACE, life / 2):
+            return tier
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +86,17 @@ class Tagged:
     tier: Tier | None
 
 
-def plan_prune(points: Sequence[Tagged], now: datetime) -> list[str]:
+def plan_prune(points: Sequence[Tagged], now: datetime, keep: RetentionDays) -> list[str]:
     """Keys of the restore points of one database that have expired, oldest first, by the store's clock.
 
     The newest one, held ones and those without a tier never expire, and `SPARED` others are always kept. Nothing expires
     while the clock cannot be trusted: it is behind the newest restore point, or has jumped ahead.
     """
     ordered = sorted(points, key=lambda point: point.timestamp)
-    if not ordered or not _trusted([point.timestamp.instant for point in ordered], now):
+    if not trusts([point.timestamp for point in ordered], now, keep):
         return []
     others = ordered[:-1]
-    expired = [point for point in others if _expired(point, now)]
+    expired = [point for point in others if _expired(point, now, keep)]
     return [point.key for point in expired[: max(0, len(others) - SPARED)]]
 
 
@@ -95,12 +108,20 @@ class NewestKnown:
     position: Position | None
 
 
-def trusts(points: Sequence[Timestamp], now: datetime) -> bool:
-    """Whether the store's clock is plausible given these restore points, so that ages can be computed from it."""
-    return bool(points) and _trusted(sorted(point.instant for point in points), now)
+def trusts(points: Sequence[Timestamp], now: datetime, keep: RetentionDays) -> bool:
+    """Whether the store's clock is plausible given these restore points, so that ages can be computed from it.
+
+    It is if it has made no step back, and no jump within the last day.
+    """
+    history = sorted(point.instant for point in points)
+    if not history or now < history[-1]:
+        return False
+    silence = min(SILENCE, lifetime(Tier.HOURLY, keep))
+    jumps = [after for before, after in pairwise([*history, now]) if after - before > silence]
+    return not jumps or now - jumps[-1] >= PROOF
 
 
-def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: datetime) -> bool:
+def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: datetime, keep: RetentionDays) -> bool:
     """Whether a segment is old enough to be deleted and not needed by the history of the newest restore point.
 
     Call it only while `trusts` is true.
@@ -108,7 +129,7 @@ def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: date
     if needed_from(newest, stream) <= segment.last:
         return False
     written = datetime.fromtimestamp(segment.time / 1000, UTC)
-    return written < newest.timestamp.instant and now - written > KEEP[Tier.STREAM]
+    return written < newest.timestamp.instant and now - written > lifetime(Tier.STREAM, keep)
 
 
 def needed_from(newest: NewestKnown, stream: str) -> float:
@@ -122,16 +143,10 @@ def needed_from(newest: NewestKnown, stream: str) -> float:
     return 1 if stream > (position.stream if position else newest.timestamp.text) else inf
 
 
-def _expired(point: Tagged, now: datetime) -> bool:
-    return point.tier in KEEP and now - point.timestamp.instant > KEEP[point.tier]
-
-
-def _trusted(history: list[datetime], now: datetime) -> bool:
-    """Whether `now` is plausible given the history, oldest first: no step back, and no jump within the last day."""
-    if now < history[-1]:
+def _expired(point: Tagged, now: datetime, keep: RetentionDays) -> bool:
+    if point.tier is None or point.tier not in EXPIRING:
         return False
-    jumps = [after for before, after in pairwise([*history, now]) if after - before > SILENCE]
-    return not jumps or now - jumps[-1] >= PROOF
+    return now - point.timestamp.instant > lifetime(point.tier, keep)
 
 
 def _day(timestamp: Timestamp) -> str:

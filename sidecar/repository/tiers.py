@@ -7,10 +7,11 @@ from itertools import pairwise
 from sidecar.errors import ConfigurationError, NotFound
 from sidecar.log import log
 from sidecar.model import RestorePoint
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.entries import Entries
 from sidecar.repository.newest import KnownPoint, Superseded
-from sidecar.repository.retention import KEEP, TIER_TAG, Tier, tier_of
+from sidecar.repository.retention import EXPIRING, TIER_TAG, Tier, tier_of
 from sidecar.repository.tags import RestorePointTags
 from sidecar.status import Status
 
@@ -25,11 +26,14 @@ GONE_HINT = (
 class Tiers:
     """The superseded restore points of one database that have no tier yet."""
 
-    def __init__(self, database: str, catalog: Catalog, tags: RestorePointTags, status: Status) -> None:
+    def __init__(
+        self, database: str, catalog: Catalog, tags: RestorePointTags, status: Status, keep: RetentionDays
+    ) -> None:
         self._database = database
         self._catalog = catalog
         self._tags = tags
         self._status = status
+        self._keep = keep
         self._entries = Entries(database, catalog)
         self._pending: deque[Superseded] = deque(maxlen=PENDING)
         self._caught_up = False
@@ -69,7 +73,7 @@ class Tiers:
             self._tags.discard(superseded.key)
 
     async def _tag(self, superseded: Superseded) -> None:
-        tier = tier_of(superseded.timestamp, superseded.successor)
+        tier = tier_of(superseded.timestamp, superseded.successor, self._keep)
         if await self._entries.is_first(superseded) and tier is Tier.RECENT:
             tier = Tier.HOURLY
         if tier is not None and not self._tags.is_held(superseded.key):
@@ -95,7 +99,7 @@ class Tiers:
             return
         key = newest.point.key
         tags = await self._tags.read(key)
-        if tags and tags.get(TIER_TAG) in KEEP:
+        if tags and tags.get(TIER_TAG) in EXPIRING:
             await self._tags.remove_tier(key, tags)
             log.warning("tier removed from the newest restore point", key=key, tags=tags, cause="it would have expired")
 

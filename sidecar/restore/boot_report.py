@@ -182,7 +182,7 @@ class BootReport:
         self._decide(
             f"the store once had commit {last.position.commit} of stream {last.position.stream} ({format_instant(last.time)}), but "
             "no longer has it: what was written until then is missing from this database",
-            "segments expire after 35 days, or a person deleted them; a bucket with versioning may still have them",
+            "segments have expired (`retention_days`), or a person deleted them; a bucket with versioning may still have them",
             Kind.DAMAGED,
         )
 

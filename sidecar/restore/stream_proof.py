@@ -17,14 +17,15 @@ from sidecar.database.base import Staging
 from sidecar.errors import DamagedRestorePoint, DamagedSegment
 from sidecar.log import log
 from sidecar.model import Origin, Position, RestorePoint
+from sidecar.policies import RetentionDays
 from sidecar.repository import Catalog, DownloadOptions, Reader, Restored
 from sidecar.repository.format.index import CHUNK_SIZE
 from sidecar.repository.history import Path as History
-from sidecar.repository.retention import KEEP, Tier
+from sidecar.repository.retention import Tier, lifetime
 from sidecar.restore.descent import without_rewritten
 from sidecar.restore.roll_forward import RollForward
 
-SURELY_THERE = KEEP[Tier.STREAM] - timedelta(days=1)
+EARLY = timedelta(days=1)  # by how much a rule may expire a segment before its time at most: its clock is another one
 HINT = "every restore point is good; times between these two cannot be restored. Please report this with the log"
 
 
@@ -32,7 +33,14 @@ class StreamProof:
     """Proves the stream that leads to the newest restore point of one database."""
 
     def __init__(
-        self, catalog: Catalog, reader: Reader, forward: RollForward, staging: Staging, path: Path, share: int
+        self,
+        catalog: Catalog,
+        reader: Reader,
+        forward: RollForward,
+        staging: Staging,
+        path: Path,
+        share: int,
+        keep: RetentionDays,
     ) -> None:
         """`path` is that of the database; `reader` need not check what it downloads. `share` times its size must be free."""
         self._catalog = catalog
@@ -41,6 +49,7 @@ class StreamProof:
         self._staging = staging
         self._scratch = path.with_name(f"{path.name}.stream-drill")
         self._share = share
+        self._surely_there = lifetime(Tier.STREAM, keep) - EARLY
 
     async def prove(self, newest: Restored, options: DownloadOptions) -> None:
         """Raises `DamagedSegment` or `DamagedDatabase` for the stream; other errors if the proof was not possible.
@@ -68,7 +77,7 @@ class StreamProof:
 
     async def _is_recent(self, before: RestorePoint) -> bool:
         """Whether no segment after `before` can have expired."""
-        return await self._catalog.store.now() - before.timestamp.instant < SURELY_THERE
+        return await self._catalog.store.now() - before.timestamp.instant < self._surely_there
 
     async def _compare(
         self, before: RestorePoint, history: History, newest: Restored, options: DownloadOptions

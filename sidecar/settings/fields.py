@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sidecar.errors import ConfigurationError
 from sidecar.model import Database
-from sidecar.policies import Durability, OnConflict, OnEmptyStore, OnLeaseLost
+from sidecar.policies import Durability, OnConflict, OnEmptyStore, OnLeaseLost, RetentionDays
 from sidecar.repository.keys import RESERVED_NAMES
 from sidecar.settings.kinds import (
     Address,
@@ -25,6 +25,7 @@ from sidecar.settings.kinds import (
     PathOrWord,
     Paths,
     PositiveDuration,
+    Retention,
     SecretUrl,
     SecretUrls,
     Size,
@@ -130,6 +131,10 @@ class Settings(BaseModel):
     drill_interval: Duration = Field(
         default=timedelta(hours=24),
         description="time between drills, which prove that the newest restore point can be restored; 0 disables them",
+    )
+    retention_days: Retention = Field(
+        default=RetentionDays(),
+        description="days after which restore points of each tier, and segments, expire; a bucket's lifecycle rules must match",
     )
     concurrency: Number = Field(default=4, ge=1, le=64, description="number of parts in flight at once, 1 to 64")
     durability: Durability = Field(

@@ -1,7 +1,7 @@
 """The kinds of values that settings have: how each is read, validated, named on the command line and shown."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 
-from sidecar.policies import Growth
+from sidecar.policies import Growth, RetentionDays
 from sidecar.storage.urls import is_http, without_password
 from sidecar.units import format_duration, format_size, parse_duration, parse_size
 
@@ -109,6 +109,33 @@ def _parse_growth(value: object) -> object:
     return Growth(limit=size)
 
 
+def _parse_retention(value: object) -> object:
+    """Days by tier: text like `recent=1,daily=35`, or a table in TOML. Tiers that are not named keep their default."""
+    if isinstance(value, RetentionDays):
+        return value
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        given: dict[str, object] = {name.strip(): _days(name, text) for name, _, text in pairs}
+        if len(given) < len(pairs):
+            raise ValueError("names a tier twice")
+    elif isinstance(value, dict):
+        given = value
+    else:
+        raise ValueError("not days by tier, like recent=1,hourly=7,daily=35,stream=35")  # noqa: TRY004 - as above
+    tiers = [each.name for each in fields(RetentionDays)]
+    if unknown := next((name for name in given if name not in tiers), None):
+        raise ValueError(f"{unknown!r} is not a tier: they are {', '.join(tiers)}")
+    return RetentionDays(**given)  # type: ignore[arg-type] # it checks them itself
+
+
+def _days(tier: str, text: str) -> int:
+    if not text.strip():
+        raise ValueError(f"{tier.strip()!r} is not days by tier, like recent=1,hourly=7")
+    if not re.fullmatch(r"\s*-?[0-9]+\s*", text):
+        raise ValueError(f"{tier.strip()}={text.strip()} is not a whole number of days")
+    return int(text)
+
+
 _Hook = Annotated[SecretStr, AfterValidator(_require_url)]
 
 StoreUrl = Annotated[str, Kind("URL")]
@@ -124,3 +151,4 @@ MetricsUrl = Annotated[Annotated[str, AfterValidator(_require_metrics_url)] | No
 SecretUrl = Annotated[_Hook | None, Kind("URL", secret=True)]
 SecretUrls = Annotated[tuple[_Hook, ...], BeforeValidator(_split), Kind("URL", secret=True, repeatable=True)]
 GrowthLimit = Annotated[Growth | None, BeforeValidator(_parse_growth), Kind("SIZE|PERCENT")]
+Retention = Annotated[RetentionDays, BeforeValidator(_parse_retention), Kind("DAYS")]

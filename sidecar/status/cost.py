@@ -9,7 +9,7 @@ from dataclasses import dataclass
 MONTH = 30 * 24 * 3600.0
 SHORTEST = 3600.0
 SLOWER = 5.0  # the `stream_interval` that a stream's cost is compared with, in seconds
-KEPT = 35 * 24 * 3600.0  # for how long segments are kept, in seconds
+DAY = 24 * 3600.0
 GB = 1e9
 
 
@@ -53,17 +53,21 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """Segments, each of one PUT, and their bytes in a number of `seconds`, with this `stream_interval` in seconds."""
+    """Segments, each of one PUT, and their bytes in a number of `seconds`, with this `stream_interval` in seconds.
+
+    Segments expire after `days`.
+    """
 
     seconds: float
     interval: float
     segments: int
     sent: int
+    days: int
 
 
 @dataclass(frozen=True, slots=True)
 class StreamCost:
-    """US dollars per month of the segments: their PUTs, sending them, and keeping them for 35 days.
+    """US dollars per month of the segments: their PUTs, sending them, and keeping them until they expire.
 
     `segments` and `sent` are those of a month. `slower` is what the PUTs would cost with `stream_interval=5s`.
     """
@@ -124,14 +128,14 @@ def estimate_stream(streamed: Streamed, prices: Prices = PRICES) -> StreamCost:
         sent=sent,
         requests=segments * prices.write,
         egress=sent / GB * prices.sent,
-        storage=sent * KEPT / MONTH / GB * prices.stored,
+        storage=sent * streamed.days * DAY / MONTH / GB * prices.stored,
         slower=MONTH / apart * prices.write if segments else 0.0,
     )
 
 
 def busiest(interval: float) -> float:
     """US dollars of PUTs in a month in which a segment is written every `interval` seconds."""
-    return estimate_stream(Streamed(MONTH, interval, round(MONTH / interval), 0)).requests
+    return estimate_stream(Streamed(MONTH, interval, round(MONTH / interval), 0, days=1)).requests
 
 
 def _once(measured: Measured, prices: Prices) -> float:

@@ -155,7 +155,7 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     elif stream.is_missing(now, interval):
         hint = f"restore points are published as ever; set stream=off if that is meant; see {documentation.STREAMING}"
         yield Health(Level.ATTENTION, title, stream.since, f"stream=on, but nothing is streamed: {stream.reason}", hint)
-    if not stream.expires(now):
+    if not stream.expires(now, status.keep.stream):
         reason = f"nothing expires the segments of streams: the oldest is of {stream.oldest:%Y-%m-%d}"
         yield Health(Level.ATTENTION, title, stream.oldest, reason, _NO_RULE)
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from sidecar.errors import Reason
 from sidecar.model import Database
+from sidecar.policies import RetentionDays
 from sidecar.status.cost import Cost, Measured, StreamCost, Streamed, estimate, estimate_stream
 from sidecar.status.final import FinalEstimate
 from sidecar.status.histogram import Histogram
@@ -155,6 +156,7 @@ class Status:
         self.stream_interval: timedelta | None = None  # None where nothing is to be streamed
         self.final_backup_timeout: timedelta | None = None
         self.drill_interval: timedelta | None = None
+        self.keep = RetentionDays()
         self.listener: Callable[[Event], None] = _nobody
         self.notifications: Counter[str] = Counter()
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
@@ -322,7 +324,9 @@ class Status:
         streams = [each.stream for each in self.databases.values()]
         seconds = self._measured().seconds - (self.boot.seconds if self.boot else 0.0)
         segments, sent = sum(each.segments for each in streams), sum(each.uploaded for each in streams)
-        return estimate_stream(Streamed(seconds, self.stream_interval.total_seconds(), segments, sent))
+        return estimate_stream(
+            Streamed(seconds, self.stream_interval.total_seconds(), segments, sent, self.keep.stream)
+        )
 
     def _measured(self) -> Measured:
         """Everything since the start."""

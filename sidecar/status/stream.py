@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sidecar.status.histogram import Histogram
 
-LONGEST_KEPT = timedelta(days=37)  # segments expire after 35 days, and a bucket takes a day or two to delete them
+OVERDUE = timedelta(days=2)  # how long a bucket may take to delete what has expired
 
 
 @dataclass(slots=True)
@@ -71,9 +71,9 @@ class StreamStatus:
         """Whether streaming pauses after repeated cuts."""
         return not self.active and self.resting_until is not None and now < self.resting_until
 
-    def expires(self, now: datetime) -> bool:
-        """Whether no segment is older than a rule of the bucket would leave it."""
-        return self.oldest is None or now - self.oldest <= LONGEST_KEPT
+    def expires(self, now: datetime, days: int) -> bool:
+        """Whether no segment is older than a rule of the bucket would leave it that expires them after so many days."""
+        return self.oldest is None or now - self.oldest <= timedelta(days=days) + OVERDUE
 
     def is_missing(self, now: datetime, longest: timedelta) -> bool:
         """Whether `stream=on` asks for a stream, and there has been none for longer than that."""

@@ -35,12 +35,12 @@ def test_expired_restore_points_of_a_directory_go(local: Machine) -> None:
     stay = [
         old_point(store, None, days=13),
         old_point(store, "held", days=12),
-        old_point(store, "hourly", days=10),
+        old_point(store, "hourly", days=6, hours=23),
         old_point(store, "daily", days=5),
     ]
     old_point(store, "recent", days=4)
-    old_point(store, "recent", days=2, minutes=1)
-    stay += [old_point(store, "recent", days=1, hours=23), *(path.name for path in local.points()[-1:])]
+    old_point(store, "recent", days=1, minutes=1)
+    stay += [old_point(store, "recent", hours=23), *(path.name for path in local.points()[-1:])]
     write_note(local.database, "two")
     done = local.cli("backup")
     assert done.returncode == 0, done.stderr

@@ -126,11 +126,11 @@ async def test_segments_that_may_have_expired_are_not_missed(
     first, made = await scene.stream(1, 12, None)
     await scene.point(4, 4.5, Position(first, 4))
     await scene.point(8, 8.5, Position(first, 8))
-    monkeypatch.setattr("sidecar.restore.stream_proof.SURELY_THERE", timedelta(0))
+    monkeypatch.setattr("sidecar.restore.stream_proof.EARLY", timedelta(days=36500))
     for each in made[4:6]:
         (tmp_path / "store" / path_of(each.key)).unlink()
     assert await drilled(scene) is DrillOutcome.GOOD
-    monkeypatch.setattr("sidecar.restore.stream_proof.SURELY_THERE", timedelta(days=36500))
+    monkeypatch.setattr("sidecar.restore.stream_proof.EARLY", timedelta(days=1))
     assert await scene.machine.drill().drill() is DrillOutcome.DAMAGED
     assert "commits 5 to 6" in told(scene)
 

@@ -24,7 +24,7 @@ from sidecar.lease.disabled import NoLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.rules import Identity
 from sidecar.model import Database, RestorePoint
-from sidecar.policies import OnConflict, OnEmptyStore
+from sidecar.policies import OnConflict, OnEmptyStore, RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.increments import Increments
 from sidecar.repository.reader import Reader
@@ -81,7 +81,7 @@ class Machine:
         self.fence, self.turn, self.clock = fence, turn, clock
         self.alone = True
         self.lineage = Lineage(path, store.url, durable=False)
-        repository = Repository(self.catalog, publisher, self.reader)
+        repository = Repository(self.catalog, publisher, self.reader, RetentionDays())
         self.backup = build_backup(
             self.database,
             self.lineage,
@@ -125,7 +125,9 @@ class Machine:
         """What proves its newest restore point."""
         prover = self.prover(self.database, "drill")
         reader = Reader(self.store, self.checker, part_size=5 << 20, integrity="none")
-        prover.stream = StreamProof(self.catalog, reader, self.forward(), self.staging, self.database.path, 1)
+        prover.stream = StreamProof(
+            self.catalog, reader, self.forward(), self.staging, self.database.path, 1, RetentionDays()
+        )
         throttle = Throttle(self.turn, self.clock, anyio.Lock())
         backup, mark = self.backup, self.backup.cycle.mark
         return Drill(self.database.name, self.catalog, prover, throttle, self.status, self.clock, backup, mark)

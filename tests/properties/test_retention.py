@@ -10,19 +10,30 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
-from sidecar.repository.retention import GRACE, KEEP, PROOF, SILENCE, SPARED, Tagged, Tier, plan_prune, tier_of
+from sidecar.policies import RetentionDays
+from sidecar.repository.retention import EXPIRING, GRACE, PROOF, SPARED, Tagged, Tier, lifetime, plan_prune, tier_of
 from sidecar.repository.suspicion import SIGNIFICANT_BYTES, SIGNIFICANT_ROWS, Extent, loss
 from tests.fakes import START
 
 DAY = timedelta(days=1)
+KEEP = RetentionDays()
 instants = st.integers(0, 200 * 86_400_000).map(lambda milliseconds: START + timedelta(milliseconds=milliseconds))
 tiers = st.sampled_from([None, *Tier])
 gaps = st.one_of(
     st.integers(1, 600),
     st.integers(600, 86_400),
     st.integers(86_400, 5 * 86_400),
-    st.sampled_from([1, 59 * 60, 3600, 86_399, 86_400, 14 * 86_400, 80 * 86_400]),
+    st.sampled_from([1, 59 * 60, 3600, 86_399, 86_400, 14 * 86_400, 21 * 86_400, 80 * 86_400]),
 )
+
+
+@st.composite
+def keeps(draw: st.DrawFn) -> RetentionDays:
+    """Any days that the setting allows, often short ones."""
+    days = st.one_of(st.just(1), st.integers(1, 40))
+    recent, hourly, daily = sorted(draw(st.tuples(days, days, days)))
+    daily = max(daily, 7)
+    return RetentionDays(recent, min(hourly, daily), daily, draw(st.integers(7, daily)))
 
 
 @st.composite
@@ -37,7 +48,7 @@ def histories(draw: st.DrawFn) -> list[datetime]:
 @st.composite
 def stores(draw: st.DrawFn) -> list[Tagged]:
     """Restore points in any order, with any tiers, over months: mostly without a gap that would make us distrustful."""
-    steps = draw(st.lists(st.integers(1, 8 * 86_400), max_size=40))
+    steps = draw(st.lists(st.integers(1, 7 * 86_400), max_size=40))
     if draw(st.integers(0, 4)) == 0:
         steps.append(20 * 86_400)
     times = [Timestamp.of(START + timedelta(seconds=sum(steps[:count]))) for count in range(1, len(steps) + 1)]
@@ -46,19 +57,17 @@ def stores(draw: st.DrawFn) -> list[Tagged]:
 
 @st.composite
 def looks(draw: st.DrawFn) -> tuple[list[Tagged], datetime]:
-    """Restore points, and a clock that is often right: at most two weeks after the newest, or before it."""
+    """Restore points, and a clock that is often right: at most a week after the newest, or before it."""
     points = draw(stores())
     newest = max((point.timestamp.instant for point in points), default=START)
-    return points, newest + timedelta(
-        seconds=draw(st.integers(0, 14 * 86_400) | st.integers(-90 * 86_400, 90 * 86_400))
-    )
+    return points, newest + timedelta(seconds=draw(st.integers(0, 7 * 86_400) | st.integers(-90 * 86_400, 90 * 86_400)))
 
 
-def superseded(history: Iterable[datetime]) -> list[Tagged]:
+def superseded(history: Iterable[datetime], keep: RetentionDays = KEEP) -> list[Tagged]:
     """What a daemon makes of a history: each gets its tier by the next one, the newest none."""
     times = [Timestamp.of(instant) for instant in history]
     return [
-        *(Tagged(str(older), older, tier_of(older, newer)) for older, newer in pairwise(times)),
+        *(Tagged(str(older), older, tier_of(older, newer, keep)) for older, newer in pairwise(times)),
         Tagged(str(times[-1]), times[-1], None),
     ]
 
@@ -66,33 +75,41 @@ def superseded(history: Iterable[datetime]) -> list[Tagged]:
 @given(instants, gaps)
 def test_the_tier_says_what_the_restore_point_is_the_last_of(instant: datetime, gap: int) -> None:
     older, newer = Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap))
-    tier = tier_of(older, newer)
+    tier = tier_of(older, newer, KEEP)
     if older.instant.date() != newer.instant.date():
-        assert tier is (Tier.DAILY if gap <= 76 * 86_400 else None)
+        midnight = newer.instant.replace(hour=0, minute=0, second=0, microsecond=0)
+        assert tier is (Tier.DAILY if midnight - older.instant <= 21 * DAY else None)
     elif older.instant.hour != newer.instant.hour:
         assert tier is Tier.HOURLY
     else:
         assert tier is Tier.RECENT
 
 
-@given(instants, gaps, gaps)
-def test_an_earlier_successor_never_gives_a_longer_life(instant: datetime, one: int, other: int) -> None:
+@given(instants, gaps, gaps, keeps())
+def test_an_earlier_successor_never_gives_a_longer_life(
+    instant: datetime, one: int, other: int, keep: RetentionDays
+) -> None:
     """The longer a restore point was the newest, the more data only it holds."""
 
     def life(gap: int) -> timedelta:
-        tier = tier_of(Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap)))
-        return KEEP[tier] if tier else timedelta.max
+        tier = tier_of(Timestamp.of(instant), Timestamp.of(instant + timedelta(seconds=gap)), keep)
+        return lifetime(tier, keep) if tier else timedelta.max
 
     assert life(min(one, other)) <= life(max(one, other))
 
 
-@given(instants, st.integers(1, 400 * 86_400))
-def test_nothing_expires_at_the_moment_it_is_superseded(instant: datetime, gap: int) -> None:
+@given(instants, st.integers(1, 50 * 86_400), keeps())
+@settings(max_examples=300)
+def test_nothing_expires_at_the_moment_it_is_superseded(instant: datetime, gap: int, keep: RetentionDays) -> None:
     """An app that slept for months and publishes garbage must not take the good one with it."""
     newer = Timestamp.of(instant + timedelta(seconds=gap))
-    tier = tier_of(Timestamp.of(instant), newer)
+    tier = tier_of(Timestamp.of(instant), newer, keep)
     if tier:
-        assert KEEP[tier] - (newer.instant - instant) >= min(GRACE, timedelta(days=1))
+        life, within = lifetime(tier, keep), {Tier.RECENT: timedelta(0), Tier.HOURLY: timedelta(hours=1)}.get(tier, DAY)
+        superseded_for = newer.instant - instant
+        left = life - superseded_for
+        assert left >= timedelta(hours=11)
+        assert left + within >= min(GRACE, life / 2) or tier is Tier.RECENT
 
 
 @given(looks())
@@ -100,13 +117,13 @@ def test_nothing_expires_at_the_moment_it_is_superseded(instant: datetime, gap: 
 def test_pruning_takes_only_what_has_expired(look: tuple[list[Tagged], datetime]) -> None:
     """Never the newest, a held one or one without a tier, whatever the tags say; and some always stay."""
     points, now = look
-    expired = plan_prune(points, now)
+    expired = plan_prune(points, now, KEEP)
     by_key = {point.key: point for point in points}
     assert len(set(expired)) == len(expired)
     for key in expired:
         point = by_key[key]
-        assert point.tier in KEEP
-        assert now - point.timestamp.instant > KEEP[point.tier]
+        assert point.tier in EXPIRING
+        assert now - point.timestamp.instant > lifetime(point.tier, KEEP)
     if points:
         assert max(by_key) not in expired
     assert not expired or len(points) - len(expired) >= SPARED + 1
@@ -120,30 +137,30 @@ def test_the_tier_of_the_newest_does_not_matter(look: tuple[list[Tagged], dateti
     newest = max(points, key=lambda point: point.timestamp)
     for tier in (None, *Tier):
         changed = [Tagged(p.key, p.timestamp, tier) if p == newest else p for p in points]
-        assert newest.key not in plan_prune(changed, now)
-        assert plan_prune(changed, now) == plan_prune(points, now)
+        assert newest.key not in plan_prune(changed, now, KEEP)
+        assert plan_prune(changed, now, KEEP) == plan_prune(points, now, KEEP)
 
 
 @given(stores(), st.integers(1, 200 * 86_400))
 def test_a_clock_behind_the_newest_prunes_nothing(points: list[Tagged], behind: int) -> None:
     assume(points)
     now = max(point.timestamp for point in points).instant - timedelta(seconds=behind)
-    assert plan_prune(points, now) == []
+    assert plan_prune(points, now, KEEP) == []
 
 
-@given(histories(), st.integers(15, 40_000), st.lists(st.integers(1, 86_399), max_size=20))
+@given(histories(), st.integers(8, 40_000), st.lists(st.integers(1, 86_399), max_size=20))
 def test_a_clock_that_leapt_ahead_prunes_nothing_for_a_day(history: list[datetime], days: int, more: list[int]) -> None:
     """Nor after it has stamped restore points of its own: its history must last a day first."""
     leapt = history[-1] + days * DAY
     assume(leapt.year < 9000)
-    assert plan_prune(superseded(history), leapt) == []
+    assert plan_prune(superseded(history), leapt, KEEP) == []
     after = [leapt + timedelta(seconds=seconds) for seconds in sorted(set(more))]
-    assert plan_prune(superseded([*history, leapt, *after]), leapt + PROOF - timedelta(seconds=1)) == []
+    assert plan_prune(superseded([*history, leapt, *after]), leapt + PROOF - timedelta(seconds=1), KEEP) == []
 
 
 @given(histories(), st.booleans())
 @settings(max_examples=150)
-def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list[datetime], crashing: bool) -> None:
+def test_every_day_of_the_last_35_keeps_its_last_restore_point(history: list[datetime], crashing: bool) -> None:
     """Through a whole life of publishing and pruning, also when every other tag is forgotten in a crash."""
     there: list[Tagged] = []
     for number, instant in enumerate(history):
@@ -151,17 +168,17 @@ def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list
         if crashing and number % 2 and there:
             tagged[0] = there[-1]
         there = [*there[:-1], *tagged]
-        expired = set(plan_prune(there, instant + timedelta(milliseconds=1)))
+        expired = set(plan_prune(there, instant + timedelta(milliseconds=1), KEEP))
         there = [point for point in there if point.key not in expired]
         kept = {point.key for point in there}
         last_of_day = {Timestamp.of(each).text[:8]: Timestamp.of(each) for each in history[: number + 1]}
         for last in last_of_day.values():
-            if instant - last.instant < KEEP[Tier.DAILY]:
+            if instant - last.instant < lifetime(Tier.DAILY, KEEP):
                 assert str(last) in kept
         assert str(Timestamp.of(instant)) in kept
         last_of_hour = {Timestamp.of(each).text[:11]: Timestamp.of(each) for each in history[: number + 1]}
         for last in last_of_hour.values():
-            if instant - last.instant < KEEP[Tier.HOURLY]:
+            if instant - last.instant < lifetime(Tier.HOURLY, KEEP):
                 assert str(last) in kept
 
 
@@ -169,9 +186,9 @@ def test_every_day_of_the_last_ninety_keeps_its_last_restore_point(history: list
 def test_pruning_twice_is_pruning_once(look: tuple[list[Tagged], datetime]) -> None:
     """A restore point that was kept once is not deleted in the next run, when the history is shorter."""
     points, now = look
-    expired = set(plan_prune(points, now))
+    expired = set(plan_prune(points, now, KEEP))
     rest = [point for point in points if point.key not in expired]
-    assert plan_prune(rest, now) == []
+    assert plan_prune(rest, now, KEEP) == []
 
 
 def test_what_has_expired_is_taken() -> None:
@@ -179,24 +196,23 @@ def test_what_has_expired_is_taken() -> None:
     days = [Timestamp.of(START + number * DAY) for number in range(365)]
     for tier in (None, *Tier):
         points = [Tagged(str(day), day, tier) for day in days]
-        kept = KEEP[tier].days if tier in KEEP else 364
-        assert plan_prune(points, days[-1].instant) == [str(day) for day in days[: 364 - kept]]
+        kept = lifetime(tier, KEEP).days if tier in EXPIRING else 364
+        assert plan_prune(points, days[-1].instant, KEEP) == [str(day) for day in days[: 364 - max(kept, SPARED)]]
 
 
 def test_a_busy_directory_comes_to_rest_at_a_bounded_number() -> None:
-    """Every five minutes for half a year: two days of these, two weeks of hours, three months of days."""
-    times = [START + number * timedelta(minutes=5) for number in range(180 * 288)]
+    """Every five minutes for three months: a day of these, a week of hours, five weeks of days."""
+    times = [START + number * timedelta(minutes=5) for number in range(90 * 288)]
     points = superseded(times)
-    expired = plan_prune(points, times[-1])
-    assert len(points) - len(expired) <= 2 * 288 + 14 * 24 + 90 + 3
+    expired = plan_prune(points, times[-1], KEEP)
+    assert len(points) - len(expired) <= 288 + 7 * 24 + 35 + 3
 
 
-@pytest.mark.parametrize("days", [1, 13, 14])
+@pytest.mark.parametrize("days", [1, 6, 7])
 def test_an_ordinary_pause_does_not_stop_pruning(days: int) -> None:
     old = [START, START + timedelta(minutes=1), START + timedelta(minutes=2), START + timedelta(minutes=3)]
     pauses = [START + number * days * DAY for number in range(1, 8)]
-    assert plan_prune(superseded([*old, *pauses]), pauses[-1] + timedelta(minutes=1))
-    assert days * DAY <= SILENCE
+    assert plan_prune(superseded([*old, *pauses]), pauses[-1] + timedelta(minutes=1), KEEP)
 
 
 @st.composite

@@ -22,6 +22,7 @@ from sidecar.backup.stream import BEGUN
 from sidecar.database import partial
 from sidecar.database.wal import StreamCut
 from sidecar.model import Database
+from sidecar.policies import RetentionDays
 from sidecar.repository import DownloadOptions
 from sidecar.restore.descent import without_rewritten
 from sidecar.restore.stream_proof import StreamProof
@@ -111,7 +112,13 @@ class Story:
         self._scratch = Database(machine.database.name, directory / "scratch" / "app.db")
         self._scratch.path.parent.mkdir()
         self._proof = StreamProof(
-            machine.catalog, machine.reader, machine.forward(), machine.staging, machine.database.path, 1
+            machine.catalog,
+            machine.reader,
+            machine.forward(),
+            machine.staging,
+            machine.database.path,
+            1,
+            RetentionDays(),
         )
         self.compared = 0
         self._reopened = False

@@ -24,6 +24,7 @@ from sidecar.database.lineage import Lineage
 from sidecar.errors import StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, FileStamp, ObjectInfo, Signature, Snapshot, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository import reader
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.format.index import Index
@@ -100,7 +101,10 @@ class World:
         catalog = Catalog(self.store)
         self.status = Status((Database(NAME, self.path),), "", "0", self.clock.now)
         repository = Repository(
-            catalog, Publisher(self.store, PublisherIdentity("holder", "0")), Reader(self.store, SqliteIntegrity())
+            catalog,
+            Publisher(self.store, PublisherIdentity("holder", "0")),
+            Reader(self.store, SqliteIntegrity()),
+            RetentionDays(),
         )
         self.backup = build_backup(
             Database(NAME, self.path),

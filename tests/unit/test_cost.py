@@ -107,7 +107,7 @@ def test_a_directory_costs_nothing_to_anybody() -> None:
 
 def test_a_month_of_writing_every_second_is_thirteen_dollars_of_puts() -> None:
     """2,592,000 PUTs at $5 for a million; a fifth of it with an interval of 5 s."""
-    cost = estimate_stream(Streamed(MONTH, 1.0, 2_592_000, 10**9))
+    cost = estimate_stream(Streamed(MONTH, 1.0, 2_592_000, 10**9, 35))
     assert cost.requests == pytest.approx(12.96) == busiest(1.0)
     assert cost.slower == pytest.approx(2.592) == busiest(5.0)
     assert (cost.egress, cost.storage) == pytest.approx((0.02, 0.023 * 35 / 30))
@@ -116,9 +116,9 @@ def test_a_month_of_writing_every_second_is_thirteen_dollars_of_puts() -> None:
 
 def test_a_longer_interval_saves_nothing_where_commits_are_rare() -> None:
     """One a minute: the next segment is 64 s after the one before instead of 60 s."""
-    cost = estimate_stream(Streamed(MONTH, 1.0, 43_200, 0))
+    cost = estimate_stream(Streamed(MONTH, 1.0, 43_200, 0, 35))
     assert cost.slower == pytest.approx(cost.requests * 60 / 64)
-    idle = estimate_stream(Streamed(MONTH, 1.0, 0, 0))
+    idle = estimate_stream(Streamed(MONTH, 1.0, 0, 0, 35))
     assert (idle.requests, idle.slower) == (0, 0)
 
 

@@ -19,6 +19,7 @@ from sidecar.database.staging import Staging
 from sidecar.errors import AccessDenied, StoreUnavailable
 from sidecar.lease.disabled import NoLease
 from sidecar.model import Database, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, DrillOutcome, drilled_of, last_drill
 from sidecar.repository.keys import key_of
@@ -71,7 +72,7 @@ class Scene:
         self.backup = build_backup(
             database,
             Lineage(database.path, "", durable=False),
-            Repository(self.catalog, publisher, reader),
+            Repository(self.catalog, publisher, reader, RetentionDays()),
             SqliteSnapshotter(Staging(directory)),  # there is no database to copy
             self.status,
             self.clock,

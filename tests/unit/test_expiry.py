@@ -9,6 +9,7 @@ import pytest
 from sidecar.errors import AccessDenied, ConfigurationError, StoreUnavailable
 from sidecar.lease.record import KEY, Record
 from sidecar.model import Database, FileStamp, Signature, Snapshot, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.expiry import expiry_of
 from sidecar.repository.keys import key_of
@@ -56,7 +57,7 @@ class Scene:
     def restart(self) -> None:
         """Forget everything that is not in the store."""
         prunable = self.store if isinstance(self.store, Pruning) else None
-        self.expiry = expiry_of(NAME, self.catalog, self.status, self.clock, prunable)
+        self.expiry = expiry_of(NAME, self.catalog, self.status, self.clock, RetentionDays(), prunable)
 
     def at(self, text: str) -> None:
         """Set the store's clock: `21T15:05` is of November 2026."""
@@ -522,7 +523,7 @@ async def test_clock_that_jumps_prunes_nothing(pruning: Scene) -> None:
     for minute in range(51, 56):
         await pruning.publish(f"01T14:{minute}")
     pruning.clock.advance(2 * PRUNE_EVERY)
-    await pruning.publish("10T14:50")  # nine days by the store's clock
+    await pruning.publish("06T14:50")  # five days by the store's clock
     assert len(pruning.store.objects) == 7
     pruning.clock.advance(2 * PRUNE_EVERY)
     pruning.store.time += timedelta(seconds=2 * PRUNE_EVERY)

@@ -2,11 +2,12 @@
 
 import fnmatch
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from sidecar.repository.retention import KEEP
+from sidecar.policies import RetentionDays
 from tests.harness.environment import ROOT
 from tests.harness.provisioned import BOOTSTRAP_POLICIES, POLICIES, actions, fly_trust_policy, policy, writer_policy
 
@@ -103,7 +104,7 @@ def test_only_the_tiers_expire() -> None:
     assert tag.split() == ["key", "=", '"sidecar-tier"', "value", "=", "tier.key"]
     (retention,) = _blocks((ROOT / "infra" / "variables.tf").read_text(), r'variable "retention_days"')
     defaults = {tier: int(days) for tier, days in re.findall(r"(\w+)\s*=\s*optional\(number, (\d+)\)", retention)}
-    assert defaults == {tier.value: age.days for tier, age in KEEP.items()}, "what pruning a directory does, too"
+    assert defaults == asdict(RetentionDays()), "what pruning does, too"
 
 
 def test_incomplete_uploads_are_aborted_whatever_they_are() -> None:

@@ -9,6 +9,7 @@ import pytest
 from sidecar.errors import AccessDenied
 from sidecar.lease import KEY as LEASE_KEY
 from sidecar.model import RestorePoint, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import last_drill
 from sidecar.repository.inventory import AT_ONCE, describe, stored_by_tier, with_lines
@@ -120,8 +121,13 @@ async def test_bytes_by_tier_add_up_and_the_newest_is_apart() -> None:
     store = MemoryStore()
     for number, text in enumerate(("18T1200", "20T1200", "20T1205", "20T1300", "20T1301")):
         store.add(key_of(NAME, at(text)), b"x" * 10**number)
-    assert stored_by_tier(await points(store)) == {"daily": 1, "recent": 10 + 1000, "hourly": 100, "newest": 10000}
-    assert stored_by_tier([]) == {}
+    assert stored_by_tier(await points(store), RetentionDays()) == {
+        "daily": 1,
+        "recent": 10 + 1000,
+        "hourly": 100,
+        "newest": 10000,
+    }
+    assert stored_by_tier([], RetentionDays()) == {}
 
 
 FUTURE = {

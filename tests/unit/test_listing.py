@@ -11,6 +11,7 @@ import pytest
 from sidecar.errors import AccessDenied
 from sidecar.model import Database, Timestamp
 from sidecar.monitoring.listing import SHOWN, StoreListing
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import StreamName, key_of
 from sidecar.status.health import Level, overall
@@ -43,7 +44,7 @@ def status() -> Status:
 
 @pytest.fixture
 def listing(store: MemoryStore, status: Status) -> StoreListing:
-    return StoreListing(Catalog(store), status, "m2", {NAME: ()})
+    return StoreListing(Catalog(store), status, "m2", {NAME: ()}, RetentionDays())
 
 
 def listed(status: Status) -> Listing:
@@ -192,7 +193,7 @@ async def test_the_store_is_listed_again_when_a_restore_point_was_held_or_lost(
 async def test_the_command_is_one_line_for_a_shell(
     store: MemoryStore, status: Status, options: tuple[str, ...], start: str
 ) -> None:
-    listing = StoreListing(Catalog(store), status, "m2", {NAME: options})
+    listing = StoreListing(Catalog(store), status, "m2", {NAME: options}, RetentionDays())
     store.add(key(0))
     await listing.refresh(NAME)
     status.published(NAME, key(1), 7, 7, 0)
@@ -215,7 +216,7 @@ async def test_segments_that_nothing_expires_need_attention(
         store.add(made.key, made.data)
     await listing.refresh(NAME)
     before_it_is_wanted = stream.oldest
-    assert stream.expires(START)
+    assert stream.expires(START, 35)
     stream.setting = "auto"
     before = store.count("list")
     await listing.refresh(NAME)
@@ -224,8 +225,8 @@ async def test_segments_that_nothing_expires_need_attention(
     assert before_it_is_wanted is None
     assert stream.oldest
     assert (START - stream.oldest).days in {37, 38}
-    assert not stream.expires(START)
-    assert stream.expires(START - timedelta(days=2))
+    assert not stream.expires(START, 35)
+    assert stream.expires(START - timedelta(days=2), 35)
     status.restored(NAME, "restored", 1.0, 1, "key")
     status.enter("running", ready=True)
     found = overall(status)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.model import Position, Timestamp
+from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
+KEEP = RetentionDays()
 
 
 def ago(days: float) -> Timestamp:
@@ -54,22 +56,23 @@ POINT = NewestKnown(ago(1), None)
 )
 def test_what_the_newest_restore_point_s_history_needs_stays(newest: NewestKnown, expired: bool) -> None:
     """Commit 7 of a stream that began 50 days ago, in a segment that is 40 days old."""
-    assert is_expired(segment(7, days=40), stream(50), newest, NOW) is expired
+    assert is_expired(segment(7, days=40), stream(50), newest, NOW, KEEP) is expired
 
 
 def test_a_segment_expires_after_35_days() -> None:
-    assert is_expired(segment(7, days=35.1), stream(50), POINT, NOW)
-    assert not is_expired(segment(7, days=34.9), stream(50), POINT, NOW)
+    assert is_expired(segment(7, days=35.1), stream(50), POINT, NOW, KEEP)
+    assert not is_expired(segment(7, days=34.9), stream(50), POINT, NOW, KEEP)
+    assert not is_expired(segment(7, days=89.9), stream(95), POINT, NOW, RetentionDays(daily=90, stream=90))
 
 
 @pytest.mark.parametrize(
     ("points", "trusted"),
-    [([], False), ([40, 1], True), ([1, -1], False), ([20, 0.5], False), ([15], False), ([10], True)],
+    [([], False), ([20, 1], True), ([1, -1], False), ([10, 0.5], False), ([8], False), ([6], True)],
 )
 def test_the_clock_is_distrusted_as_for_restore_points(points: list[float], trusted: bool) -> None:
-    """It is behind the newest one, or a gap of two weeks ended less than a day ago."""
-    history = [ago(days) for days in ([30, 20, 10, *points] if points == [40, 1] else points)]
-    assert trusts(history, NOW) is trusted
+    """It is behind the newest one, or a gap of more than a week ended less than a day ago."""
+    history = [ago(days) for days in ([14, 9, 4, *points] if points == [20, 1] else points)]
+    assert trusts(history, NOW, KEEP) is trusted
 
 
 class Store:
@@ -79,7 +82,7 @@ class Store:
         self.root = root
         self.files = FileStore(root)
         self.clock = FakeClock()
-        self.pruning = Pruning("app.db", Catalog(self.files), self.files, self.clock)
+        self.pruning = Pruning("app.db", Catalog(self.files), self.files, self.clock, KEEP)
         self.increments = Increments(self.files)
 
     async def add_points(self, *days: float, position: Position | None = None) -> None:
@@ -105,7 +108,7 @@ async def test_expired_segments_of_a_directory_are_deleted(tmp_path: Path) -> No
     store = Store(tmp_path)
     old, long = store.add_stream(60, hours=48), store.add_stream(40, hours=40 * 24)
     other = store.add_stream(60, hours=2, database="other.db")
-    await store.add_points(30, 20, 10, 1, position=Position(long, 40 * 24 - 1))
+    await store.add_points(20, 14, 8, 2, 1, position=Position(long, 40 * 24 - 1))
     await store.pruning.run()
     assert await store.left(old) == []
     assert await store.left(long) == list(range(5 * 24 + 1, 40 * 24 + 1))
@@ -119,7 +122,7 @@ async def test_the_tail_of_the_newest_restore_point_does_not_expire(tmp_path: Pa
     store = Store(tmp_path)
     name = store.add_stream(40, hours=100)
     later = store.add_stream(39, hours=5)
-    await store.add_points(30, 20, 10, 1, position=Position(name, 20))
+    await store.add_points(20, 14, 8, 2, 1, position=Position(name, 20))
     await store.pruning.run()
     assert await store.left(name) == list(range(21, 101))
     assert await store.left(later) == [1, 2, 3, 4, 5]

@@ -7,8 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from sidecar.errors import ConfigurationError, ExitCode
+from sidecar.policies import RetentionDays
 from sidecar.settings.configuration import Configuration
 from sidecar.settings.fields import Settings
 from sidecar.settings.load import load
@@ -60,6 +62,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "compression_level": "1",
         "part_size": str(8 << 20),
         "drill_interval": "1 day, 0:00:00",
+        "retention_days": "recent=1,hourly=7,daily=35,stream=35",
         "concurrency": "4",
         "durability": "auto",
         "fly_api_socket": "/.fly/api",
@@ -227,6 +230,22 @@ def test_a_table_as_a_value_is_not_merged_with_other_sources() -> None:
     Path("sidecar.toml").write_text('databases = ["app.db"]\ninterval = {minutes = 1}')
     assert "interval: \"{'minutes': 1}\": not a duration" in refused({})
     assert load({}, {"SIDECAR_INTERVAL": "2m"}).settings.interval == timedelta(minutes=2)
+
+
+def test_days_of_retention_are_written_alike_everywhere() -> None:
+    """Tiers that are not named keep their default; of several sources the strongest has all."""
+    expected = RetentionDays(daily=90, stream=60)
+    text = "daily=90, stream=60"
+    assert load({"retention_days": text}, DATABASE).settings.retention_days == expected
+    assert load({}, environment(retention_days=text)).settings.retention_days == expected
+    assert Settings(databases=(Path("app.db"),), retention_days=expected).retention_days == expected
+    for wrong in (1.5, True, "1"):
+        with pytest.raises(ValidationError, match=f"recent={wrong} is not a whole number of days"):
+            Settings(databases=(Path("app.db"),), retention_days={"recent": wrong})  # type: ignore[arg-type]
+    for line in (f'retention_days = "{text}"', "retention_days = {daily = 90, stream = 60}"):
+        Path("sidecar.toml").write_text(line)
+        assert load({}, DATABASE).settings.retention_days == expected
+        assert load({}, environment(retention_days="recent=2")).settings.retention_days == RetentionDays(recent=2)
 
 
 def test_settings_made_by_a_program_read_nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
