@@ -61,6 +61,7 @@ from sidecar.monitoring import StoreListing
 from sidecar.policies import RetentionDays
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
+from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
 from sidecar.restore import (
     Boot,
@@ -277,10 +278,11 @@ class Services:
         """The backup of each database, with its stream; `show` displays the progress of a publish."""
         catalog = self.catalog()
         # A directory is looked at by every cycle: that costs nothing.
-        check_every = CHECK_EVERY if self.prunable is None else 0.0
-        repository = Repository(
-            catalog, self.publisher(catalog, show), self.reader(catalog), self.keep, self.prunable, check_every
-        )
+        check_every = 0.0 if self.file_backed else CHECK_EVERY
+        prunable = self.prunable if self.file_backed else None  # elsewhere a task of its own prunes, if anybody does
+        holds = None if self.file_backed else Holds(catalog.store)
+        publisher, reader = self.publisher(catalog, show), self.reader(catalog)
+        repository = Repository(catalog, publisher, reader, self.keep, prunable, holds, check_every)
         checker, mode = SqliteIntegrity(self.driver, self.feeds), self.configuration.settings.integrity_check
         return [
             build_backup(

@@ -19,6 +19,7 @@ from sidecar.lease import Fence
 from sidecar.model import Database
 from sidecar.policies import RetentionDays
 from sidecar.repository import CHECK_EVERY, Catalog, ExistenceCheck, Publisher, Reader, expiry_of
+from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
 from sidecar.status import Status
 from sidecar.storage import Prunable
@@ -28,7 +29,8 @@ from sidecar.storage import Prunable
 class Repository:
     """The restore points of one store, with what writes, reads and expires them.
 
-    `prunable` is the same store if sidecar itself deletes expired restore points; they expire after the days in `keep`. A confirmed existence of the newest
+    `prunable` is the same store if each cycle prunes it; restore points expire after the days in `keep`. `holds` marks those
+    that are held, where objects may have no tags. A confirmed existence of the newest
     restore point is trusted for `check_every` seconds.
     """
 
@@ -37,6 +39,7 @@ class Repository:
     reader: Reader
     keep: RetentionDays
     prunable: Prunable | None = None
+    holds: Holds | None = None
     check_every: float = CHECK_EVERY
 
 
@@ -86,7 +89,7 @@ def build_backup(
     existence = ExistenceCheck(
         name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
     )
-    expiry = expiry_of(name, catalog, status, clock, repository.keep, repository.prunable)
+    expiry = expiry_of(name, catalog, status, clock, repository.keep, repository.prunable, repository.holds)
     coverage = Coverage(history, source, existence, expiry, status)
     main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
     return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)

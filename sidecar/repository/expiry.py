@@ -12,9 +12,11 @@ from sidecar.model import ObjectInfo, Snapshot
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.guard import SuspicionGuard
+from sidecar.repository.holds import Holds
 from sidecar.repository.keys import point_of
 from sidecar.repository.newest import KnownPoint, NewestPoint
-from sidecar.repository.pruning import Pruning
+from sidecar.repository.prune_plan import PrunePlanner
+from sidecar.repository.pruning import Pruner, Pruning
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
 from sidecar.repository.tiers import Tiers
@@ -105,15 +107,23 @@ def expiry_of(
     clock: Clock,
     keep: RetentionDays,
     prunable: Prunable | None = None,
+    holds: Holds | None = None,
 ) -> Expiry:
-    """The expiry of a database in this catalog; `prunable` is its store, if sidecar itself deletes expired restore points."""
-    tags = RestorePointTags(database, catalog.store)
+    """The expiry of a database in this catalog; `prunable` is its store, if each cycle is to prune it.
+
+    `holds` marks what is held beside the tag, where objects may have no tags.
+    """
+    tags = RestorePointTags(database, catalog.store, holds)
     return Expiry(
         database,
         newest=NewestPoint(database, catalog),
         guard=SuspicionGuard(database, tags, status, clock),
         tiers=Tiers(database, catalog, tags, status, keep),
         tags=tags,
-        pruning=Pruning(database, catalog, prunable, clock, keep) if prunable else None,
+        pruning=Pruning(database, catalog.store, _pruner(catalog, keep, prunable), clock) if prunable else None,
         status=status,
     )
+
+
+def _pruner(catalog: Catalog, keep: RetentionDays, prunable: Prunable) -> Pruner:
+    return Pruner(catalog.store, PrunePlanner(catalog, keep, tags=True), prunable)

@@ -91,6 +91,12 @@ class Increments:
         page = await self.store.list(stream_folder_of(database, stream), limit=limit)
         return [segment for segment in map(require_known, page.objects) if segment]
 
+    async def page(self, database: str, stream: str, after_commit: int) -> list[SegmentInfo]:
+        """The segments of a stream with commits after `after_commit`, in order, at most a thousand. One request."""
+        folder, after = stream_folder_of(database, stream), segments_after(database, stream, after_commit)
+        found = await self.store.list(folder, start_after=after)
+        return [segment for segment in map(require_known, found.objects) if segment]
+
     async def oldest(self, database: str) -> SegmentInfo | None:
         """The first segment of the oldest stream. One request."""
         page = await self.store.list(stream_folder_of(database), limit=1)

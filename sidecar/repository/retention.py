@@ -108,17 +108,32 @@ class NewestKnown:
     position: Position | None
 
 
-def trusts(points: Sequence[Timestamp], now: datetime, keep: RetentionDays) -> bool:
-    """Whether the store's clock is plausible given these restore points, so that ages can be computed from it.
+def derive(points: Sequence[Timestamp], keep: RetentionDays) -> list[Tier | None]:
+    """The tiers of restore points of the main line, oldest first, in a store without tags: as tags would have them.
 
-    It is if it has made no step back, and no jump within the last day.
+    Only those that are left are needed: the last one of a day or an hour stays longer than what it superseded.
     """
+    return [*(tier_of(older, newer, keep) for older, newer in pairwise(points)), *([None] if points else [])]
+
+
+def trusts(points: Sequence[Timestamp], now: datetime, keep: RetentionDays) -> bool:
+    """Whether the store's clock is plausible given these restore points, so that ages can be computed from it."""
+    return bool(points) and not distrust(points, now, keep)
+
+
+def distrust(points: Sequence[Timestamp], now: datetime, keep: RetentionDays) -> str:
+    """Why the store's clock is not trusted given these restore points: a step back, or a jump within the last day."""
     history = sorted(point.instant for point in points)
-    if not history or now < history[-1]:
-        return False
+    if history and now < history[-1]:
+        return f"the store's clock, {now:%Y-%m-%d %H:%M} UTC, is behind the newest restore point"
     silence = min(SILENCE, lifetime(Tier.HOURLY, keep))
     jumps = [after for before, after in pairwise([*history, now]) if after - before > silence]
-    return not jumps or now - jumps[-1] >= PROOF
+    if jumps and now - jumps[-1] < PROOF:
+        return (
+            f"nothing was published for {silence.days} days before {jumps[-1]:%Y-%m-%d %H:%M} UTC: the store's clock counts "
+            "again once restore points have been published for a day"
+        )
+    return ""
 
 
 def is_expired(segment: SegmentInfo, stream: str, newest: NewestKnown, now: datetime, keep: RetentionDays) -> bool:

@@ -2,6 +2,7 @@
 
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.log import log
+from sidecar.repository.holds import Holds
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.storage import ObjectStore
 
@@ -9,9 +10,11 @@ from sidecar.storage import ObjectStore
 class RestorePointTags:
     """Reads and writes tags. A store that does not support tags, or does not let us read them, is reported once."""
 
-    def __init__(self, database: str, store: ObjectStore) -> None:
+    def __init__(self, database: str, store: ObjectStore, holds: Holds | None = None) -> None:
+        """`holds` marks what is held in addition, for a store that has no tags or loses them."""
         self._database = database
         self._store = store
+        self._holds = holds
         self._held: set[str] = set()
         self._warned: set[str] = set()
 
@@ -46,15 +49,33 @@ class RestorePointTags:
     async def hold(self, key: str) -> None:
         """Tag a restore point so that it never expires. Raises `NotFound`, and `AccessDenied` if it cannot be held."""
         try:
+            tagged = await self._tag_as_held(key)
+            if self._holds:
+                await self._mark(key, self._holds, needed=not tagged)
+        except AccessDenied as error:
+            message = f"a suspicious snapshot is not published, because {key} cannot be held: {error.message}"
+            raise AccessDenied(message, "allow s3:PutObjectTagging, and s3:PutObject below .sidecar/held/") from error
+        self._held.add(key)
+
+    async def _tag_as_held(self, key: str) -> bool:
+        """False in a store without tags, which has no rules that go by them."""
+        try:
             tags = await self.read(key) or {}
             if tags.get(TIER_TAG) != Tier.HELD:
                 await self._store.tag(key, {**tags, TIER_TAG: Tier.HELD.value})
-        except AccessDenied as error:
-            message = f"a suspicious snapshot is not published, because {key} cannot be held: {error.message}"
-            raise AccessDenied(message, "allow s3:PutObjectTagging") from error
-        except ConfigurationError as error:  # a store without tags has no rules that go by tags
+        except ConfigurationError as error:
             self.warn_once("tags not written", error)
-        self._held.add(key)
+            return False
+        return True
+
+    async def _mark(self, key: str, holds: Holds, *, needed: bool) -> None:
+        """Mark it as held as well; only a store without tags needs that."""
+        try:
+            await holds.mark(key)
+        except AccessDenied as error:
+            if needed:
+                raise
+            self.warn_once("hold not marked", error)
 
     def is_held(self, key: str) -> bool:
         """Whether this process held the restore point, and has not called `discard` since."""

@@ -3,6 +3,7 @@
 from sidecar.storage.base import (
     FIRST_BYTE_TIMEOUT,
     Credentials,
+    Expired,
     FileBacked,
     Neighbours,
     ObjectStore,
@@ -21,6 +22,7 @@ from sidecar.storage.urls import is_http, without_password
 __all__ = [
     "FIRST_BYTE_TIMEOUT",
     "Credentials",
+    "Expired",
     "FileBacked",
     "Metered",
     "Neighbours",

@@ -121,20 +121,25 @@ class ObjectStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """An object to delete: what it was when that was decided. `tags` is None where no tags decided it."""
+
+    key: str
+    etag: str
+    tags: Mapping[str, str] | None = None
+
+
 @runtime_checkable
 class Prunable(Protocol):
-    """A store without lifecycle rules of its own: objects expire only when they are pruned."""
+    """What only pruning may do to a store, with credentials that may delete. `ObjectStore` has no such method."""
 
-    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
-        """The tags of all objects that have any and whose keys start with `prefix`."""
-        ...
+    async def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
+        """Delete the objects that are still exactly as given, in this order as far as possible. Returns the deleted keys.
 
-    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """Delete the objects whose tags are still exactly the given ones. Returns the deleted keys."""
-        ...
-
-    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
-        """Delete segments of streams, which have no tags in such a store. Other keys are ignored. Returns the deleted keys."""
+        One that has changed, has other tags or is gone is left out. Safe to repeat. Raises what a request raises; some may be
+        deleted then. A store that cannot compare and delete in one request compares first.
+        """
         ...
 
 

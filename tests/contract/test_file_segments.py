@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.model import IfAbsent, Timestamp
 from sidecar.repository.keys import StreamName, segment_key_of, stream_folder_of
+from sidecar.storage import Expired
 from sidecar.storage.file.layout import path_of
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
@@ -65,7 +66,7 @@ async def test_a_segment_that_was_copied_from_another_store_is_found(tmp_path: P
     flat.write_bytes(b"copied")
     assert bytes((await store.get(key(2, FIRST + HOUR))).data) == b"copied"
     assert await listed(store, stream_folder_of("my notes.db")) == [key(1, FIRST), key(2, FIRST + HOUR)]
-    assert await store.remove([key(2, FIRST + HOUR)]) == (key(2, FIRST + HOUR),)
+    assert await store.prune([await expired(store, key(2, FIRST + HOUR))]) == (key(2, FIRST + HOUR),)
     assert not flat.exists()
 
 
@@ -124,13 +125,17 @@ async def test_a_listing_opens_few_folders_of_a_long_stream(tmp_path: Path, monk
     assert len(opened) == 1, "what is before is not opened"
 
 
-async def test_removing_takes_segments_and_nothing_else(tmp_path: Path) -> None:
+async def expired(store: FileStore, key: str) -> Expired:
+    return Expired(key, (await store.head(key)).etag)
+
+
+async def test_pruned_segments_leave_no_folder_behind(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     for each in (key(1, FIRST), key(2, FIRST), "app.db/20261120T145503.123Z.sqlite3.zst"):
         await store.put(each, b"x")
-    removed = await store.remove([key(1, FIRST), key(5, FIRST), "app.db/20261120T145503.123Z.sqlite3.zst"])
-    assert removed == (key(1, FIRST),)
+    pruned = await store.prune([await expired(store, key(1, FIRST)), Expired(key(5, FIRST), "gone")])
+    assert pruned == (key(1, FIRST),)
     assert await listed(store, "stream/") == [key(2, FIRST)]
     assert len((await store.list("app.db/")).objects) == 1
-    await store.remove([key(2, FIRST)])
+    await store.prune([await expired(store, key(2, FIRST))])
     assert list((tmp_path / stream_folder_of("my notes.db", stream())).iterdir()) == [], "no empty folder of an hour"

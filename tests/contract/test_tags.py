@@ -18,7 +18,7 @@ from sidecar.errors import (
     Throttled,
 )
 from sidecar.model import IfAbsent, Span
-from sidecar.storage.base import ObjectStore
+from sidecar.storage.base import Expired, ObjectStore
 from sidecar.storage.file import attributes
 from sidecar.storage.file.root import PRIVATE
 from sidecar.storage.file.store import FileStore
@@ -188,7 +188,6 @@ async def test_damaged_tags_are_no_tags(tmp_path: Path) -> None:
     await store.tag(KEY, RECENT)
     (tmp_path / PRIVATE / "tags" / f"{KEY}.json").write_text('{"sidecar-t')
     assert await store.tags(KEY) == {}
-    assert await store.tagged("") == {}
 
 
 async def test_pruning_deletes_what_is_tagged_as_we_think_and_nothing_else(tmp_path: Path) -> None:
@@ -199,9 +198,9 @@ async def test_pruning_deletes_what_is_tagged_as_we_think_and_nothing_else(tmp_p
     await store.tag(KEY, RECENT)
     await store.tag(NEW, RECENT)
     await store.tag("other", RECENT)
-    assert await store.tagged("app.db/") == {KEY: RECENT, NEW: RECENT}
+    planned = [Expired(key, (await store.head(key)).etag, RECENT) for key in (KEY, NEW, "app.db/untagged")]
     await store.tag(NEW, HELD)
-    pruned = await store.prune({KEY: RECENT, NEW: RECENT, "app.db/untagged": {}, "app.db/missing": RECENT})
+    pruned = await store.prune([*planned, Expired("app.db/missing", "gone", RECENT)])
     assert pruned == (KEY,)
     assert [info.key for info in (await store.list("")).objects] == [NEW, "app.db/untagged", "other"]
     assert [path for path in (tmp_path / PRIVATE).rglob("*") if KEY in str(path)] == []

@@ -1,6 +1,6 @@
 """The restore points before the newest: tagged oldest first, held when a snapshot is suspicious, also after failures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sidecar.repository.expiry import expiry_of
 from sidecar.repository.keys import key_of
 from sidecar.repository.pruning import PRUNE_EVERY
 from sidecar.status.model import Status
+from sidecar.storage import Expired
 from tests.fakes import START, FakeClock, MemoryStore
 
 pytestmark = pytest.mark.anyio
@@ -29,19 +30,9 @@ STAMP = Signature(FileStamp(1, 1, 1), None, racy=False)
 class Pruning(MemoryStore):
     """A store whose expired objects are ours to delete."""
 
-    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+    async def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
         """See `base.Prunable`."""
-        return {key: dict(tags) for key, tags in self.marks.items() if key.startswith(prefix) and tags}
-
-    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        for key in expired:
-            del self.objects[key]
-        return tuple(expired)
-
-    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        return tuple(key for key in segments if self.objects.pop(key, None))
+        return tuple(each.key for each in expired if self.objects.pop(each.key, None))
 
 
 class Scene:
@@ -504,18 +495,10 @@ async def test_expired_restore_points_of_a_directory_are_deleted(pruning: Scene)
 
 async def test_directory_is_pruned_once_an_hour(pruning: Scene) -> None:
     """Pruning reads every file."""
-    looks = 0
-
-    async def tagged(_prefix: str) -> dict[str, dict[str, str]]:
-        nonlocal looks
-        looks += 1
-        return {}
-
-    pruning.store.tagged = tagged  # type: ignore[attr-defined]
     for minutes in range(0, 130, 10):
         await pruning.publish(f"20T{10 + minutes // 60}:{minutes % 60:02}")
         pruning.clock.advance(600)
-    assert looks == 3, "at 10, 11 and 12 o'clock"
+    assert pruning.store.requests.count(("list", "stream/app.db/")) == 3, "at 10, 11 and 12 o'clock"
 
 
 async def test_clock_that_jumps_prunes_nothing(pruning: Scene) -> None:

@@ -12,7 +12,8 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
 from sidecar.repository.keys import StreamName, key_of, segment_key_of
-from sidecar.repository.pruning import Pruning
+from sidecar.repository.prune_plan import PrunePlanner
+from sidecar.repository.pruning import Pruner, Pruning
 from sidecar.repository.retention import NewestKnown, is_expired, trusts
 from sidecar.storage.file.store import FileStore
 from tests.fakes import FakeClock
@@ -82,7 +83,8 @@ class Store:
         self.root = root
         self.files = FileStore(root)
         self.clock = FakeClock()
-        self.pruning = Pruning("app.db", Catalog(self.files), self.files, self.clock, KEEP)
+        pruner = Pruner(self.files, PrunePlanner(Catalog(self.files), KEEP, tags=True), self.files)
+        self.pruning = Pruning("app.db", self.files, pruner, self.clock)
         self.increments = Increments(self.files)
 
     async def add_points(self, *days: float, position: Position | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sidecar.errors import PreconditionFailed
 from sidecar.host import sync, write_all
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.storage.base import Expired
 from sidecar.storage.file.attributes import Attributes
 from sidecar.storage.file.layout import is_segment, path_of
 from sidecar.storage.file.listing import keys
@@ -144,35 +145,29 @@ class Objects:
         with translated(self._root.path):
             return self._attributes.tags(key)
 
-    def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+    def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
         """See `base.Prunable`."""
-        with self._reading():
-            found = {key: self._attributes.tags(key) for key in keys(self._root.path, prefix)}
-            return {key: tags for key, tags in found.items() if tags}
-
-    def prune(self, expired: dict[str, dict[str, str]]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        pruned = []
         with translated(self._root.path), self._root.locked():
-            for key, tags in expired.items():
-                if tags and self._attributes.tags(key) == tags:
-                    self._path(key).unlink(missing_ok=True)
-                    self._attributes.remove(key)
-                    pruned.append(key)
-        return tuple(pruned)
+            return tuple(each.key for each in expired if self._remove(each))
 
-    def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        removed = []
-        with translated(self._root.path), self._root.locked():
-            for key in filter(is_segment, segments):
-                path = self._path(key)
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                    removed.append(key)
-                with suppress(OSError):  # it is not empty yet
-                    path.parent.rmdir()
-        return tuple(removed)
+    def _remove(self, expired: Expired) -> bool:
+        key = expired.key
+        path = self._path(key)
+        try:
+            if etag_of(os.stat(path)) != expired.etag:
+                return False
+        except FileNotFoundError:
+            return False
+        if not is_segment(key):
+            if expired.tags is not None and self._attributes.tags(key) != expired.tags:
+                return False
+            path.unlink()
+            self._attributes.remove(key)
+            return True
+        path.unlink()
+        with suppress(OSError):  # the folder of its hour is not empty yet
+            path.parent.rmdir()
+        return True
 
     def _path(self, key: str) -> Path:
         path = self._root.path / path_of(key)

@@ -12,7 +12,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, ObjectInfo, Page, Span
-from sidecar.storage.base import Upload
+from sidecar.storage.base import Expired, Upload
 from sidecar.storage.file.objects import Objects
 from sidecar.storage.file.root import Root
 from sidecar.storage.traits import DIRECTORY
@@ -96,17 +96,9 @@ class FileStore:
         """See `base.ObjectStore`."""
         return await to_thread.run_sync(self._objects.tags, key)
 
-    async def tagged(self, prefix: str) -> dict[str, dict[str, str]]:
+    async def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
         """See `base.Prunable`."""
-        return await to_thread.run_sync(self._objects.tagged, prefix)
-
-    async def prune(self, expired: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        return await to_thread.run_sync(self._objects.prune, {key: dict(tags) for key, tags in expired.items()})
-
-    async def remove(self, segments: Sequence[str]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        return await to_thread.run_sync(self._objects.remove, tuple(segments))
+        return await to_thread.run_sync(self._objects.prune, tuple(expired))
 
 
 class _FileUpload:

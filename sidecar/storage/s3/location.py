@@ -45,6 +45,7 @@ class BucketLocation:
         from sidecar.storage.s3.configuration import configured_endpoint
         from sidecar.storage.s3.neighbours import PrefixNeighbours
         from sidecar.storage.s3.probe import S3Probe
+        from sidecar.storage.s3.pruning import S3Pruning
         from sidecar.storage.s3.store import S3Store
 
         credentials = _credentials(access)
@@ -53,6 +54,7 @@ class BucketLocation:
         async with S3Store(location, connections=access.connections, credentials=credentials) as store:
             yield OpenStore(
                 store,
+                prunable=S3Pruning(store),
                 probe=S3Probe(store.client),
                 credentials=credentials,
                 endpoint=server(endpoint),

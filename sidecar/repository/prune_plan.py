@@ -1,0 +1,192 @@
+"""What has expired in a store, for whoever may delete it. Nothing is deleted here.
+
+Every store has the same decisions. Where objects have tags, the tags are asked, as a bucket's rules would. Where they have
+none, the tiers follow from the names that are left, and marks show which restore points are held (see `retention.derive`
+and `holds`).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+
+from sidecar.concurrency import gathered
+from sidecar.errors import ConfigurationError, NotFound
+from sidecar.model import AtRestorePoint, ObjectInfo, Origin, RestorePoint
+from sidecar.policies import RetentionDays
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.format.index import position_of
+from sidecar.repository.history import SegmentInfo
+from sidecar.repository.holds import Holds
+from sidecar.repository.increments import Increments
+from sidecar.repository.retention import (
+    TIER_TAG,
+    NewestKnown,
+    Tagged,
+    Tier,
+    derive,
+    distrust,
+    is_expired,
+    lifetime,
+    plan_prune,
+)
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Doomed:
+    """A restore point that has expired, with its tier; `tags` are all its tags, None in a store without them."""
+
+    point: RestorePoint
+    tier: Tier
+    tags: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """What has expired of one database, at an instant of the store's clock: restore points oldest first.
+
+    `kept` is how many restore points stay, `held` how many of those are held. `newest` says which segments are needed; None
+    if none may be deleted. `distrust` is why nothing may be deleted, or empty.
+    """
+
+    database: str
+    at: datetime
+    points: tuple[Doomed, ...]
+    kept: int
+    held: int
+    newest: NewestKnown | None
+    distrust: str = ""
+
+
+class PrunePlanner:
+    """Plans what to prune of any database of one store."""
+
+    def __init__(self, catalog: Catalog, keep: RetentionDays, *, tags: bool) -> None:
+        """`tags`: the store's objects can have tags."""
+        self._catalog = catalog
+        self._store = catalog.store
+        self._increments = Increments(catalog.store)
+        self._holds = Holds(catalog.store)
+        self._keep = keep
+        self._tags = tags
+
+    async def plan(self, database: str) -> PrunePlan:
+        """What has expired of a database. Raises `SidecarError`, also where only a newer version can tell what is needed."""
+        now = await self._store.now()
+        points = [point async for point in self._catalog.points(database)]
+        newest = await self._catalog.newest(database)
+        if newest is None or not points:
+            return PrunePlan(database, now, (), len(points), 0, None)
+        if reason := distrust([point.timestamp for point in points], now, self._keep):
+            return PrunePlan(database, now, (), len(points), 0, None, reason)
+        # Those of a fenced machine may be later than the newest one of the main line. Neither they nor that one expire.
+        older = [point for point in points if point.timestamp < newest.timestamp]
+        if newest.gone:  # the one before it is the newest one that is left
+            older = older[:-1]
+        old = [each for each in older if now - each.timestamp.instant > lifetime(Tier.RECENT, self._keep)]
+        look = self._tagged if self._tags else self._derived
+        known = await look(database, old, older[len(old) :], newest)
+        tagged = [
+            Tagged(each.key, each.timestamp, known[each.key].tier if each.key in known else None) for each in points
+        ]
+        expired = set(plan_prune(tagged, now, self._keep))
+        doomed = tuple(known[point.key] for point in points if point.key in expired)
+        held = sum(each.tier is Tier.HELD for each in tagged)
+        return PrunePlan(database, now, doomed, len(points) - len(doomed), held, await self._needs(newest))
+
+    async def expired_segments(self, plan: PrunePlan) -> AsyncIterator[list[SegmentInfo]]:
+        """The expired segments of each stream, oldest first, at most a thousand at a time. They may be deleted meanwhile."""
+        newest = plan.newest
+        if newest is None:
+            return
+        for stream in await self._increments.names(plan.database):
+            after = 0
+            while True:
+                page = await self._increments.page(plan.database, stream, after)
+                expired = [*takewhile(lambda each: is_expired(each, stream, newest, plan.at, self._keep), page)]  # noqa: B023  consumed at once
+                if expired:
+                    yield expired
+                if not expired or len(expired) < len(page):
+                    break
+                after = expired[-1].last
+
+    async def _needs(self, newest: RestorePoint) -> NewestKnown | None:
+        """The newest restore point for the question which segments its history needs; None if it is gone."""
+        try:
+            info = await self._store.head(newest.key)
+        except NotFound:
+            return None
+        return NewestKnown(newest.timestamp, position_of(info.metadata))
+
+    async def _tagged(
+        self, _database: str, old: Sequence[RestorePoint], _young: Sequence[RestorePoint], _newest: RestorePoint
+    ) -> dict[str, Doomed]:
+        """Those with a tier as a tag. Raises `AccessDenied` if tags may not be read: then nobody knows which are held."""
+
+        async def read(point: RestorePoint) -> Doomed | None:
+            try:
+                tags = await self._store.tags(point.key)
+            except NotFound:
+                return None
+            except ConfigurationError as error:
+                raise ConfigurationError(
+                    f"the tags of {point.key} cannot be read, so nobody knows whether it is held: {error.message}",
+                    "nothing was deleted; if this store has no tags, see `sidecar check`",
+                ) from error
+            return Doomed(point, Tier(tags[TIER_TAG]), tags) if tags.get(TIER_TAG) in set(Tier) else None
+
+        found = await gathered(old, read, at_once=AT_ONCE)
+        return {each.point.key: each for each in found if each}
+
+    async def _derived(
+        self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
+    ) -> dict[str, Doomed]:
+        """The tiers that the names show, of restore points of the main line: those of a fenced machine never expire.
+
+        Takes a HEAD for each, and two requests for each stream.
+        """
+        line = await self._main_line(database, old, young, newest)
+        tiers = derive([point.timestamp for point, _ in line], self._keep)
+        held, entered, found = await self._holds.of(database), set[str](), dict[str, Doomed]()
+        for (point, info), tier in zip(line, tiers, strict=True):
+            if tier is Tier.RECENT and await self._is_entry(database, info, entered):
+                tier = Tier.HOURLY
+            if point.key in held:
+                tier = Tier.HELD
+            if tier:
+                found[point.key] = Doomed(point, tier, None)
+        return found
+
+    async def _main_line(
+        self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
+    ) -> list[tuple[RestorePoint, ObjectInfo]]:
+        """The old restore points of the main line, and the one that superseded the last of them."""
+
+        async def head(point: RestorePoint) -> ObjectInfo | None:
+            try:
+                return await self._store.head(point.key)
+            except NotFound:  # a second prune was here
+                return None
+
+        side_lines = await self._catalog.side_lines(database)
+        line: list[tuple[RestorePoint, ObjectInfo]] = []
+        for point, info in zip(old, await gathered(old, head, at_once=AT_ONCE), strict=True):
+            if info and not await side_lines.has(point.key, info.metadata):
+                line.append((point, info))
+        for point in [*young, newest]:
+            info = await head(point)
+            if info and not await side_lines.has(point.key, info.metadata):
+                return [*line, (point, info)]
+        return line  # the newest is gone: the last one that is left has no successor
+
+    async def _is_entry(self, database: str, info: ObjectInfo, entered: set[str]) -> bool:
+        """Whether a restore point is the first one left that leads into a stream which continues no other; see `entries`."""
+        position = position_of(info.metadata)
+        if position is None or position.stream in entered:
+            return False
+        entered.add(position.stream)
+        first = await self._increments.first_of(database, position.stream)
+        after: Origin | None = await self._increments.after_of(first) if first else None
+        return first is not None and (after is None or isinstance(after, AtRestorePoint))
