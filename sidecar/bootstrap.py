@@ -58,7 +58,6 @@ from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
 from sidecar.log import log
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
-from sidecar.policies import RetentionDays
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
 from sidecar.repository.holds import Holds
@@ -88,6 +87,7 @@ from sidecar.storage import (
     Probe,
     Prunable,
     Retrying,
+    RetryingPrunable,
     RetryPolicy,
     StoreAccess,
     StoreLocation,
@@ -121,7 +121,7 @@ class Services:
     staging: Staging
     turn: ConcurrencyLimit
     location: StoreLocation
-    prunable: Prunable | None
+    prunable: Prunable
     file_backed: FileBacked | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
@@ -134,11 +134,6 @@ class Services:
     def holder(self) -> str:
         """Our identity in the store."""
         return self.configuration.environment.holder
-
-    @property
-    def keep(self) -> RetentionDays:
-        """How long restore points and segments are kept."""
-        return self.configuration.settings.retention_days
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -282,7 +277,8 @@ class Services:
         prunable = self.prunable if self.file_backed else None  # elsewhere a task of its own prunes, if anybody does
         holds = None if self.file_backed else Holds(catalog.store)
         publisher, reader = self.publisher(catalog, show), self.reader(catalog)
-        repository = Repository(catalog, publisher, reader, self.keep, prunable, holds, check_every)
+        keep = self.configuration.settings.retention_days
+        repository = Repository(catalog, publisher, reader, keep, prunable, holds, check_every)
         checker, mode = SqliteIntegrity(self.driver, self.feeds), self.configuration.settings.integrity_check
         return [
             build_backup(
@@ -311,7 +307,8 @@ class Services:
         catalog, database, share = self.catalog(), backup.database, 3  # scratch, a snapshot, and room for the app
         prover = self.prover(catalog, database, "drill", share)
         forward, reader = build_roll_forward(self, catalog), self.reader(catalog, integrity="none", concurrency=1)
-        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share, self.keep)
+        keep = self.configuration.settings.retention_days
+        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share, keep)
         throttle, mark = Throttle(self.turn, self.clock, alone), backup.cycle.mark
         return Drill(database.name, catalog, prover, throttle, self.status, self.clock, backup, mark)
 
@@ -368,7 +365,9 @@ def build_listing(services: Services, catalog: Catalog | None = None) -> StoreLi
     options = ["--store", store] if sources["store"] == "flag" else []
     named = len(databases) > 1 or sources["databases"] == "flag"
     each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in databases}
-    return StoreListing(catalog or services.catalog(), services.status, services.holder, each, services.keep)
+    return StoreListing(
+        catalog or services.catalog(), services.status, services.holder, each, configuration.settings.retention_days
+    )
 
 
 @asynccontextmanager
@@ -407,7 +406,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             staging,
             turn,
             location,
-            found.prunable,
+            RetryingPrunable(found.prunable, clock, RetryPolicy(CYCLE_PATIENCE), status),
             found.file_backed,
             found.credentials,
             found.probe,

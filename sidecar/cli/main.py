@@ -231,6 +231,23 @@ def wait(flags: Mapping[str, object], timeout: str) -> int:
     return _command(flags, wait, timeout=timeout)
 
 
+@cli.command(
+    cls=SettingsCommand,
+    examples=["sidecar prune --dry-run", "sidecar prune --database app.db --store s3://my-bucket/app"],
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, and delete nothing.")
+def prune(flags: Mapping[str, object], dry_run: bool) -> int:
+    """Delete restore points and segments that have expired.
+
+    For a store whose lifecycle rules do not do it, with a key of its own that may list, read and delete. The newest restore
+    point, held ones and what the newest one's history needs always stay. Safe beside a running daemon. The database need not
+    exist on this machine: its name is enough.
+    """
+    from sidecar.cli.prune import prune
+
+    return _command(flags, prune, dry_run=dry_run)
+
+
 @cli.command(cls=SettingsCommand, examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml"])
 @click.option(
     "--fly-toml",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import timedelta
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -59,11 +60,10 @@ class Metrics:
             "sidecar_log_lines_dropped", "Log lines dropped because nobody read standard error", value=dropped_lines()
         )
         yield from _setting("sidecar_backup_interval_seconds", "The setting `interval`", self._status.interval)
-        yield from _setting(
-            "sidecar_stream_retention_seconds",
-            "The setting `retention_days` for segments",
-            timedelta(days=self._status.keep.stream),
-        )
+        kept = GaugeMetricFamily("sidecar_retention_seconds", "The setting `retention_days`", labels=["tier"])
+        for tier, days in asdict(self._status.keep).items():
+            kept.add_metric([tier], timedelta(days=days).total_seconds())
+        yield kept
         if self._status.lease.enabled:
             yield from self._lease()
         yield from _setting(

@@ -15,8 +15,7 @@ from sidecar.repository.guard import SuspicionGuard
 from sidecar.repository.holds import Holds
 from sidecar.repository.keys import point_of
 from sidecar.repository.newest import KnownPoint, NewestPoint
-from sidecar.repository.prune_plan import PrunePlanner
-from sidecar.repository.pruning import Pruner, Pruning
+from sidecar.repository.pruning import Pruning, pruner_of
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
 from sidecar.repository.tiers import Tiers
@@ -120,10 +119,6 @@ def expiry_of(
         guard=SuspicionGuard(database, tags, status, clock),
         tiers=Tiers(database, catalog, tags, status, keep),
         tags=tags,
-        pruning=Pruning(database, catalog.store, _pruner(catalog, keep, prunable), clock) if prunable else None,
+        pruning=Pruning(database, catalog.store, pruner_of(catalog, prunable, keep), clock) if prunable else None,
         status=status,
     )
-
-
-def _pruner(catalog: Catalog, keep: RetentionDays, prunable: Prunable) -> Pruner:
-    return Pruner(catalog.store, PrunePlanner(catalog, keep, tags=True), prunable)

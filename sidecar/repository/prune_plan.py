@@ -7,11 +7,12 @@ and `holds`).
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import takewhile
 
 from sidecar.concurrency import gathered
 from sidecar.errors import ConfigurationError, NotFound
+from sidecar.host import Clock
 from sidecar.model import AtRestorePoint, ObjectInfo, Origin, RestorePoint
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
@@ -32,6 +33,7 @@ from sidecar.repository.retention import (
 )
 
 AT_ONCE = 8
+DISAGREEMENT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +65,19 @@ class PrunePlan:
 class PrunePlanner:
     """Plans what to prune of any database of one store."""
 
-    def __init__(self, catalog: Catalog, keep: RetentionDays, *, tags: bool) -> None:
-        """`tags`: the store's objects can have tags."""
+    def __init__(self, catalog: Catalog, keep: RetentionDays, clock: Clock | None = None) -> None:
+        """`clock` is that of this machine: where it disagrees with the store's, one of them is wrong, and nothing expires."""
         self._catalog = catalog
         self._store = catalog.store
         self._increments = Increments(catalog.store)
         self._holds = Holds(catalog.store)
         self._keep = keep
-        self._tags = tags
+        self._clock = clock
 
     async def plan(self, database: str) -> PrunePlan:
         """What has expired of a database. Raises `SidecarError`, also where only a newer version can tell what is needed."""
         now = await self._store.now()
+        self._require_agreement(now)
         points = [point async for point in self._catalog.points(database)]
         newest = await self._catalog.newest(database)
         if newest is None or not points:
@@ -86,7 +89,7 @@ class PrunePlanner:
         if newest.gone:  # the one before it is the newest one that is left
             older = older[:-1]
         old = [each for each in older if now - each.timestamp.instant > lifetime(Tier.RECENT, self._keep)]
-        look = self._tagged if self._tags else self._derived
+        look = self._tagged if self._store.traits.tags else self._derived
         known = await look(database, old, older[len(old) :], newest)
         tagged = [
             Tagged(each.key, each.timestamp, known[each.key].tier if each.key in known else None) for each in points
@@ -111,6 +114,16 @@ class PrunePlanner:
                 if not expired or len(expired) < len(page):
                     break
                 after = expired[-1].last
+
+    def _require_agreement(self, now: datetime) -> None:
+        """Raise `ConfigurationError` if a proxy, or a server of one's own, has the time so wrong that things expire early."""
+        here = self._clock.now() if self._clock else now
+        if abs(here - now) > DISAGREEMENT:
+            raise ConfigurationError(
+                f"nothing is pruned: the store says that it is {now:%Y-%m-%d %H:%M} UTC, and this machine "
+                f"{here:%Y-%m-%d %H:%M} UTC",
+                "set the clock that is wrong",
+            )
 
     async def _needs(self, newest: RestorePoint) -> NewestKnown | None:
         """The newest restore point for the question which segments its history needs; None if it is gone."""

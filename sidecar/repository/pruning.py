@@ -6,6 +6,8 @@ from datetime import datetime
 
 from sidecar.host import Clock
 from sidecar.log import log
+from sidecar.policies import RetentionDays
+from sidecar.repository.catalog import Catalog
 from sidecar.repository.holds import Holds
 from sidecar.repository.prune_plan import Doomed, PrunePlan, PrunePlanner
 from sidecar.storage import Expired, ObjectStore, Prunable
@@ -24,6 +26,15 @@ class Pruned:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A plan, with the number of segments that it deletes, and the bytes of restore points and segments."""
+
+    plan: PrunePlan
+    segments: int
+    size: int
+
+
 class Pruner:
     """Carries out plans. Any number of them may do that at once: each deletes only what is still as it was planned."""
 
@@ -32,6 +43,14 @@ class Pruner:
         self._holds = Holds(store)
         self.planner = planner
         self._prunable = prunable
+
+    async def prospect(self, database: str) -> Prospect:
+        """Plan, and count everything that is to be deleted: one request for each thousand segments. Raises `SidecarError`."""
+        plan = await self.planner.plan(database)
+        segments, size = 0, sum(each.point.size for each in plan.points)
+        async for page in self.planner.expired_segments(plan):
+            segments, size = segments + len(page), size + sum(each.size for each in page)
+        return Prospect(plan, segments, size)
 
     async def carry_out(self, plan: PrunePlan) -> Pruned:
         """Delete what a plan says, oldest first. Raises `SidecarError`; the next plan has what is left then."""
@@ -51,6 +70,11 @@ class Pruner:
             held = await self._holds.of(database)
             doomed = [each for each in doomed if each.point.key not in held]
         return await self._prunable.prune([Expired(each.point.key, each.point.etag, each.tags) for each in doomed])
+
+
+def pruner_of(catalog: Catalog, prunable: Prunable, keep: RetentionDays, clock: Clock | None = None) -> Pruner:
+    """The pruner of a catalog's store; `prunable` is the same store. See `PrunePlanner` for `clock`."""
+    return Pruner(catalog.store, PrunePlanner(catalog, keep, clock), prunable)
 
 
 class Pruning:

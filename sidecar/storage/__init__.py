@@ -15,6 +15,7 @@ from sidecar.storage.base import (
 )
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location, removal_command
+from sidecar.storage.pruning import RetryingPrunable
 from sidecar.storage.retry import Retrying, RetryPolicy
 from sidecar.storage.traits import PartCopy, Traits
 from sidecar.storage.urls import is_http, without_password
@@ -32,6 +33,7 @@ __all__ = [
     "Prunable",
     "RetryPolicy",
     "Retrying",
+    "RetryingPrunable",
     "StoreAccess",
     "StoreLocation",
     "Traits",

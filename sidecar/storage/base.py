@@ -235,7 +235,7 @@ class OpenStore:
     """
 
     store: ObjectStore
-    prunable: Prunable | None = None
+    prunable: Prunable
     file_backed: FileBacked | None = None
     probe: Probe | None = None
     credentials: Credentials | None = None

@@ -10,6 +10,7 @@ import pytest
 import sidecar
 from sidecar import errors
 from sidecar.errors import ExitCode, SidecarError
+from sidecar.policies import RetentionDays
 from sidecar.settings.fields import Settings
 from sidecar.settings.load import CONFIG_VARIABLE, PREFIX, load
 from tests.docs import EVERY_PAGE
@@ -28,7 +29,7 @@ OTHER_NAMES = {
     "first_start",  # a kind of incident
     "busy_timeout",  # SQLite
 }
-OTHER_VALUES = {"nolock=1"}  # SQLite's URI parameters
+OTHER_VALUES = {"nolock=1", str(RetentionDays())}  # SQLite's URI parameters; the value of a setting
 # What the loader (255) and an app without a handler for SIGTERM (143) exit with.
 OTHER_CODES = {143, 255}
 

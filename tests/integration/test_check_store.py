@@ -9,9 +9,10 @@ import pytest
 
 from sidecar.bootstrap import Services, open_services
 from sidecar.cli.check.finding import Finding
-from sidecar.cli.check.store import KEY, StoreTrial
+from sidecar.cli.check.store import StoreTrial
 from sidecar.errors import AccessDenied, ConfigurationError, SidecarError
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Span
+from sidecar.repository.rights import KEY
 from sidecar.settings.load import load
 from sidecar.storage.open import parse_location
 from tests.fakes import MEMORY, MemoryStore

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
 from sidecar.policies import RetentionDays
-from sidecar.repository.retention import EXPIRING, GRACE, PROOF, SPARED, Tagged, Tier, lifetime, plan_prune, tier_of
+from sidecar.repository.retention import (
+    EXPIRING,
+    GRACE,
+    PROOF,
+    SPARED,
+    Tagged,
+    Tier,
+    derive,
+    lifetime,
+    plan_prune,
+    tier_of,
+)
 from sidecar.repository.suspicion import SIGNIFICANT_BYTES, SIGNIFICANT_ROWS, Extent, loss
 from tests.fakes import START
 
@@ -287,3 +298,23 @@ def test_an_older_sidecar_s_restore_point_is_compared_by_size_alone(now: Extent,
     """A restore point whose unused pages are unknown."""
     before = Extent(now.size, now.tables or 1)
     assert loss(before, Extent(now.size, 1, min(live, now.size))) is None
+
+
+@given(histories(), keeps(), st.integers(0, 3 * 86_400))
+@settings(max_examples=300)
+def test_names_alone_lead_to_the_same_decisions_as_tags(
+    history: list[datetime], keep: RetentionDays, later: int
+) -> None:
+    """Through a whole life of publishing and pruning: what was superseded by something that is gone by now, too."""
+    tagged: list[Tagged] = []
+    named: list[Timestamp] = []
+    for instant in history:
+        tagged = [*tagged[:-1], *superseded([*(each.timestamp.instant for each in tagged[-1:]), instant], keep)]
+        named = [*named, Timestamp.of(instant)]
+        for now in (instant + timedelta(milliseconds=1), instant + timedelta(seconds=later)):
+            expired = set(plan_prune(tagged, now, keep))
+            tagged = [each for each in tagged if each.key not in expired]
+            derived = [Tagged(str(one), one, tier) for one, tier in zip(named, derive(named, keep), strict=True)]
+            gone = set(plan_prune(derived, now, keep))
+            named = [each for each in named if str(each) not in gone]
+            assert [str(each) for each in named] == [each.key for each in tagged]

@@ -21,6 +21,7 @@ DOCUMENTED = {
     "sidecar_log_lines_dropped_total": "counter",
     "sidecar_backup_interval_seconds": "gauge",
     "sidecar_drill_interval_seconds": "gauge",
+    "sidecar_retention_seconds": "gauge",
     "sidecar_final_backup_timeout_seconds": "gauge",
     "sidecar_restore_duration_seconds": "gauge",
     "sidecar_restore_bytes": "gauge",
@@ -173,6 +174,7 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
     assert samples(families, "sidecar_backup_interval_seconds") == [300]
     assert samples(families, "sidecar_final_backup_timeout_seconds") == [90]
     assert samples(families, "sidecar_drill_interval_seconds") == [0]
+    assert samples(families, "sidecar_retention_seconds", tier="daily") == [35 * 86_400]
     assert samples(families, "sidecar_start_timestamp_seconds") == [START.timestamp()]
     assert samples(families, "sidecar_backup_failures_total", database="app.db", reason="no_room") == [1]
     (success,) = samples(families, "sidecar_last_backup_success_timestamp_seconds")

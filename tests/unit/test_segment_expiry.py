@@ -83,7 +83,7 @@ class Store:
         self.root = root
         self.files = FileStore(root)
         self.clock = FakeClock()
-        pruner = Pruner(self.files, PrunePlanner(Catalog(self.files), KEEP, tags=True), self.files)
+        pruner = Pruner(self.files, PrunePlanner(Catalog(self.files), KEEP), self.files)
         self.pruning = Pruning("app.db", self.files, pruner, self.clock)
         self.increments = Increments(self.files)
 

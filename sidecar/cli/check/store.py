@@ -15,10 +15,9 @@ from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease import read_lease
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.repository.retention import TIER_TAG, Tier
+from sidecar.repository.rights import CONTENT, KEY, NOBODYS_ETAG
 from sidecar.storage import Credentials, Probe
 
-KEY = ".sidecar/check"
-CONTENT = b"written by sidecar check\n"
 COPY_KEY = ".sidecar/check-copy"
 TAGS = {TIER_TAG: Tier.RECENT.value}
 SMALLEST_SOURCE = 5 << 20  # a range is copied only from a larger object (API_UploadPartCopy)
@@ -143,7 +142,7 @@ class StoreTrial:
             there = await self._store.head(KEY)
         there = await self._store.put(KEY, CONTENT, condition=IfMatch(there.etag))
         await self._require_refusal(IfAbsent(), "If-None-Match")
-        await self._require_refusal(IfMatch('"00000000000000000000000000000000"'), "If-Match")
+        await self._require_refusal(IfMatch(NOBODYS_ETAG), "If-Match")
         return Finding(f"{there.key} was written; If-None-Match and If-Match are obeyed")
 
     async def _require_refusal(self, condition: IfAbsent | IfMatch, name: str) -> None:
