@@ -4,7 +4,10 @@ They are written beside the tag as well, because a store may lose its tags: behi
 it is copied to another store. Where a restore point has a tier, that one decides, so a person can release it by its tag.
 """
 
-from sidecar.errors import NotFound
+from contextlib import suppress
+
+from sidecar.errors import PreconditionFailed
+from sidecar.model import IfAbsent
 from sidecar.repository.keys import folder_of
 from sidecar.storage import ObjectStore
 
@@ -21,15 +24,8 @@ class Holds:
     async def mark(self, key: str) -> None:
         """Mark a restore point as held. Raises `NotFound` if it is gone, and what a PUT raises."""
         await self._store.head(key)
-        await self._store.put(f"{FOLDER}{key}", CONTENT)
-
-    async def has(self, key: str) -> bool:
-        """Whether a restore point is marked."""
-        try:
-            await self._store.head(f"{FOLDER}{key}")
-        except NotFound:
-            return False
-        return True
+        with suppress(PreconditionFailed):  # it has its mark
+            await self._store.put(f"{FOLDER}{key}", CONTENT, condition=IfAbsent())
 
     async def of(self, database: str) -> frozenset[str]:
         """The keys of a database's marked restore points. One request, and one for each thousand of them."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from sidecar.model import Timestamp
@@ -26,7 +26,7 @@ from sidecar.repository.retention import (
 from sidecar.repository.suspicion import SIGNIFICANT_BYTES, SIGNIFICANT_ROWS, Extent, loss
 from tests.fakes import START
 
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 KEEP = RetentionDays()
 instants = st.integers(0, 200 * 86_400_000).map(lambda milliseconds: START + timedelta(milliseconds=milliseconds))
 tiers = st.sampled_from([None, *Tier])
@@ -301,6 +301,9 @@ def test_an_older_sidecar_s_restore_point_is_compared_by_size_alone(now: Extent,
 
 
 @given(histories(), keeps(), st.integers(0, 3 * 86_400))
+@example(  # its successor expires weeks before it does, and another one of that day takes its place
+    [START, START + 20 * DAY + 20 * HOUR, *(START + 21 * DAY + HOUR + number * DAY for number in range(16))], KEEP, 0
+)
 @settings(max_examples=300)
 def test_names_alone_lead_to_the_same_decisions_as_tags(
     history: list[datetime], keep: RetentionDays, later: int
