@@ -34,8 +34,6 @@ from sidecar.monitoring.store_status import StoreReader
 from sidecar.progress import Show, no_progress
 from sidecar.repository import OTHERS, Catalog, DatabaseHistory, History, describe, with_lines
 from sidecar.repository.increments import Increments
-from sidecar.repository.pruning import Prospect, Pruned, Pruner, pruner_of
-from sidecar.repository.rights import may_write
 from sidecar.repository.streams import ListedStream, Streams
 from sidecar.restore import require_descent
 from sidecar.restore.by_hand import RestoreByHand, RestoreResult
@@ -243,25 +241,6 @@ class Sidecar:
         catalog, now = self._services.catalog(), self._services.clock.now()
         return await acknowledge_all(catalog, self._names, kinds, note, now)
 
-    @in_own_task
-    async def expired(self) -> tuple[Prospect, ...]:
-        """What `prune` would delete of every database. Nothing is changed. Raises `SidecarError`, for any of them."""
-        return tuple([await self._pruner().prospect(name) for name in self._names])
-
-    @in_own_task
-    async def prune(self, expired: Prospect) -> Pruned:
-        """Delete what has expired of a database, which needs credentials that may delete.
-
-        Never the newest restore point, a held one, or a segment that the newest one's history needs. Safe beside a daemon and
-        another prune. Raises `SidecarError`; what was not deleted then is found again.
-        """
-        return await self._pruner().carry_out(expired.plan)
-
-    @in_own_task
-    async def may_write(self) -> bool:
-        """Whether these credentials may also write to the store. Nothing is written to a store that obeys conditions."""
-        return self._services.location.uses_credentials and await may_write(self._services.catalog().store)
-
     def events(self) -> Events:
         """Iterate over the events of this session from now on, until it ends: publishes, failures and findings.
 
@@ -291,12 +270,6 @@ class Sidecar:
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(each.name for each in self.databases)
-
-    def _pruner(self) -> Pruner:
-        services = self._services
-        return pruner_of(
-            services.catalog(), services.prunable, services.configuration.settings.retention_days, services.clock
-        )
 
     async def _backup_here(self) -> BackupResult:
         """Become the holder for the time of one publish of each database."""

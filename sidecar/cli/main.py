@@ -1,4 +1,7 @@
-"""The command line, and the only place that maps errors to exit codes."""
+"""The command line, and the only place that maps errors to exit codes.
+
+One file, so that all commands and their help can be read in one place.
+"""
 
 import os
 import sys

@@ -1,12 +1,13 @@
 """`sidecar prune`: delete what has expired, with credentials that may delete."""
 
 from collections import Counter
+from collections.abc import Sequence
 
-from sidecar.api import Sidecar
 from sidecar.cli.output import Table, complain, format_age, say
 from sidecar.cli.session import attended
 from sidecar.errors import ExitCode
-from sidecar.repository.pruning import Prospect, Pruned
+from sidecar.repository.pruning import Prospect, Pruned, pruner_of
+from sidecar.repository.rights import may_write
 from sidecar.settings import Configuration
 from sidecar.units import format_size
 
@@ -14,13 +15,14 @@ from sidecar.units import format_size
 async def prune(configuration: Configuration, *, dry_run: bool) -> int:
     """Say what has expired of every database, then delete it, unless this is a dry run."""
     async with attended(configuration) as services:
-        session = Sidecar(services)
-        found, place = await session.expired(), session.place
+        keep, store = configuration.settings.retention_days, services.status.store
+        pruner = pruner_of(services.catalog(), services.prunable, keep, services.clock)
+        found = [await pruner.prospect(each.name) for each in services.databases]
         if dry_run:
             _list(found)
         for each in found:
             say(_format(each, dry_run=dry_run))
-        if await session.may_write():
+        if services.location.uses_credentials and await may_write(services.catalog().store):
             complain(
                 "these credentials may write to the store as well: give `sidecar prune` a key of its own that may only "
                 "list, read and delete"
@@ -28,11 +30,11 @@ async def prune(configuration: Configuration, *, dry_run: bool) -> int:
         if dry_run:
             return ExitCode.OK
         for each in found:
-            say(_format_done(each, await session.prune(each), place))
+            say(_format_done(each, await pruner.carry_out(each.plan), store))
     return ExitCode.OK
 
 
-def _list(found: tuple[Prospect, ...]) -> None:
+def _list(found: Sequence[Prospect]) -> None:
     """Every restore point that has expired; segments are too many for that."""
     table = Table("TIER", "AGE", "SIZE", "KEY")
     for prospect in found:

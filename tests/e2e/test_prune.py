@@ -39,8 +39,7 @@ def test_prune_beside_a_daemon_deletes_what_has_expired(machine: Machine, bucket
     with machine.run(*CALM_APP, on_conflict="local", stream="off") as process:
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         before = seaweed.s3.keys(bucket, "shop/app.db/")
-        operator = {"databases": "app.db", "lease": "on"}
-        dry = machine.cli("prune", "--dry-run", **operator)
+        dry = machine.cli("prune", "--dry-run", databases="app.db")
         assert dry.returncode == 0, dry.stderr
         assert [line.split()[-1] for line in dry.stdout.splitlines()[1:4]] == [
             f"app.db/{name}" for name in sorted(gone)
@@ -49,7 +48,7 @@ def test_prune_beside_a_daemon_deletes_what_has_expired(machine: Machine, bucket
         assert "9 restore points stay, 1 of them held" in dry.stdout
         assert "may write to the store as well" in dry.stderr
         assert seaweed.s3.keys(bucket, "shop/app.db/") == before
-        done = machine.cli("prune", **operator)
+        done = machine.cli("prune", databases="app.db")
         assert done.returncode == 0, done.stderr
         assert f"app.db: deleted 3 restore points and 0 segments, 2.9 KiB, from s3://{bucket}/shop" in done.stdout
         left = seaweed.s3.keys(bucket, "shop/app.db/")
