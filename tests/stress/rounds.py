@@ -47,12 +47,25 @@ class Round:
             self._disturb()
             self._end_writers()
             self._stop_follower()
+        except AssertionError:
+            if not self._is_damaged_by_old():
+                raise
         finally:
             self._sweep()
         plan = self._plan
         judge = Judge(self._database, self._recorded, self._acknowledged, seed=plan.seed)
         calm = plan.calm and not self.kills  # in the end writers may be killed in calm rounds, too
         return judge.judge(calm=calm, old=any(each != NEW for each in plan.libraries))
+
+    def _is_damaged_by_old(self) -> bool:
+        """Whether an old SQLite has written, and the database is malformed, so that nobody can follow it."""
+        if all(each == NEW for each in self._plan.libraries):
+            return False
+        try:
+            with closing(default_driver().connect(self._database, "rw")) as connection:
+                return bool(connection.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok")
+        except default_driver().error:
+            return True
 
     def _make_database(self) -> None:
         self._database.touch()
