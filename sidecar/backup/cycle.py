@@ -173,7 +173,7 @@ class Cycle:
 
     def _offer(self, *, last: bool) -> Offer | None:
         stream = self.source.stream
-        trusted = stream and self._status.stream.protects and not stream.suspicion  # it may be about to be cut
+        trusted = stream and self._status.stream.protects and not stream.mixing.suspicion  # it may be about to be cut
         return self._main_line.offer(self._clock.monotonic(), last=last) if trusted else None
 
     async def _agrees(self, offer: Offer | None, *, last: bool) -> bool:

@@ -142,7 +142,7 @@ class Source:
                     self.stream.copies.place(snapshot.followed)
                 self._changes.end_copy(snapshot, self._clock.now())
                 self._notice_replaced(snapshot.signature.database.inode)
-                yield replace(snapshot, suspicion=self.stream.suspicion) if self.stream else snapshot
+                yield replace(snapshot, suspicion=self.stream.mixing.suspect()) if self.stream else snapshot
         finally:
             self._changes.discard_copy()
             if self.stream:
@@ -152,7 +152,7 @@ class Source:
         """Record that a restore point has the last copy. Changes since the copy are not protected."""
         self._changes.mark_copy_held()
         if self.stream:
-            self.stream.copied()
+            self.stream.mixing.copied()
 
     def held_at(self, instant: datetime) -> None:
         """Record that there is a restore point from this time, from which the database may descend."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sidecar.backup.confirmations import Confirmations
+from sidecar.backup.mixing import Mixing
 from sidecar.backup.pace import LOOK_SECONDS, Cuts, until_next_look
 from sidecar.backup.previous_images import Copies
 from sidecar.backup.stream_gate import Gate
@@ -26,7 +27,6 @@ BUG = "a bug has stopped streaming until the next start; the log has the details
 ENDED = "a stream was cut, and the next one has not begun yet"
 _UNWELCOME = {CutCause.EXCLUSIVE, CutCause.MODE}  # the app does something that conflicts with our open database
 _DOUBTFUL = {CutCause.REPLACED, CutCause.MODE}  # a snapshot may be of another file, whose journal mode was another one
-MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
 
 
 class Stream:
@@ -47,7 +47,8 @@ class Stream:
         self.database = database
         self._gate = gate
         self._unsettled = False  # whether a previous stream ended while the outcome of a segment was unknown
-        self._owed = self._mixed = False  # a restore point is due after a cut; a file was replaced under its log
+        self._owed = False  # a restore point is due after a cut
+        self.mixing = Mixing(feed)
         self._feed = feed
         self._write = write
         self._options = options
@@ -131,13 +132,6 @@ class Stream:
             self._status.protects = True
             self.confirmations.news()
 
-    @property
-    def suspicion(self) -> str:
-        """Why a copy that is taken now may have wrong content, or empty. See `copied`."""
-        found = self._feed.status
-        self._mixed = self._mixed or (found.cut is not None and _is_mixed(found.cut, found.wal_frames))
-        return MIXED if self._mixed else ""
-
     def copying(self) -> None:
         """Note that a copy for a restore point begins. If nothing is followed, no later stream continues what it contains.
 
@@ -147,10 +141,6 @@ class Stream:
         self.confirmations.copying()
         if self._writer is None:
             self._boot = None
-
-    def copied(self) -> None:
-        """Note that a restore point has that copy."""
-        self._mixed = False
 
     def distrust(self, reason: str, cause: CutCause = CutCause.DAMAGED) -> None:
         """Cut the stream, because it or what it continues differs from the database: it protects nothing any more."""
@@ -270,7 +260,7 @@ class Stream:
 
     async def _cut(self, cut: StreamCut, demand: Callable[[str], None]) -> None:
         """Publish what was captured before the cut, and pause. The next stream needs a restore point as its entry."""
-        mixed = bool(self.suspicion)
+        mixed = bool(self.mixing.suspicion)
         expected = self._status.setting != "on" and cut.cause in _UNWELCOME
         if cut.cause in _UNWELCOME:
             self._gate.refuse(str(cut))
@@ -329,10 +319,6 @@ class _Boot:
 
     origin: Origin
     stamps: Stamps
-
-
-def _is_mixed(cut: StreamCut, frames: int) -> bool:
-    return cut.cause is CutCause.REPLACED and frames > 0
 
 
 async def _name_of(writer: StreamWriter) -> str | None:

@@ -266,9 +266,11 @@ def settled(machine: StreamingMachine) -> None:
 async def test_a_write_that_keeps_the_time_of_the_last_write_is_found(
     machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
 ) -> None:
-    """As `cp --preserve=timestamps` and `touch -r` do, after the last commit of all."""
+    """As `cp --preserve=timestamps` and `touch -r` do, after the last commit of all, and when all was compared before."""
     assert await cycle(machine, app) == "published"
     settled(machine)
+    assert await machine.backup.cycle.run() == "unchanged"
+    assert machine.backup.cycle._main_line.in_place.left == []
     path = machine.database.path
     times = path.stat()
     write_past(path, 9)

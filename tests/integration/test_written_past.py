@@ -87,6 +87,25 @@ async def test_the_stream_is_cut_at_once(machine: StreamingMachine, app: SqlProc
     assert b"past the log" in machine.database.path.with_name("copy.db").read_bytes()
 
 
+async def test_a_file_that_was_written_under_its_log_is_suspected_once(
+    machine: StreamingMachine, app: SqlProcess
+) -> None:
+    """Until the next stream begins, more restore points may follow; but what is written meanwhile is suspected, too."""
+    told = []
+    for at in [3 << 20, None, None]:
+        app.run("INSERT INTO u VALUES (randomblob(100))")
+        if at:
+            with SqlProcess(machine.database.path) as reader:
+                reader.script("BEGIN", "SELECT count(*) FROM u")  # so that the log has something that the file lacks
+                app.run("INSERT INTO u VALUES (randomblob(100))")
+                overwrite(machine.database.path, at + 100)
+                with pytest.raises(StreamCut, match="written past its log"):
+                    await machine.publish_segments()
+        assert await machine.backup.cycle.run() == "published"
+        told.append(len(suspicions(machine)))
+    assert told == [1, 1, 1]
+
+
 async def test_what_the_follower_cannot_see_is_found_by_the_next_restore_point(
     machine: StreamingMachine, app: SqlProcess
 ) -> None:
