@@ -288,7 +288,7 @@ class Sidecar:
                         services.backups(fence, self._show),
                         fence,
                         self._find_start,
-                        partial(close_incidents, services.catalog().store),
+                        partial(close_incidents, services.catalog().lease_store),
                     )
             finally:
                 await fence.release()

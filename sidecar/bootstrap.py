@@ -7,7 +7,6 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +53,8 @@ from sidecar.host import (
     mount_of,
     to_become,
 )
-from sidecar.lease import Fence, Identity, Lease, NoLease, WriterLease
+from sidecar.lease import Fence, FormerLease, Identity, Lease, NoLease, WriterLease, read_lease
+from sidecar.lease.site import LeaseSite, Place, open_site
 from sidecar.log import log
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
@@ -77,6 +77,7 @@ from sidecar.restore import (
 )
 from sidecar.restore.point_in_time import AT_ONCE as SEGMENTS_AT_ONCE
 from sidecar.settings import Configuration
+from sidecar.settings.access import lease_access, store_access
 from sidecar.status import Status
 from sidecar.storage import (
     Credentials,
@@ -89,7 +90,6 @@ from sidecar.storage import (
     Retrying,
     RetryingPrunable,
     RetryPolicy,
-    StoreAccess,
     StoreLocation,
     parse_location,
     without_password,
@@ -129,6 +129,7 @@ class Services:
     neighbours: Neighbours | None = None
     feeds: dict[Path, Feed] = field(default_factory=dict)  # of the databases that are followed, by path
     origins: WalOrigins = field(default_factory=WalOrigins)
+    lease_site: LeaseSite | None = None  # None: the lease is in the store itself
 
     @property
     def holder(self) -> str:
@@ -142,20 +143,23 @@ class Services:
 
     def catalog(self, policy: RetryPolicy | None = None) -> Catalog:
         """The store's restore points, its requests retried by this policy, by default a cycle's."""
-        return Catalog(Retrying(self.store, self.clock, policy or self.retry_policy))
+        policy, site = policy or self.retry_policy, self.lease_site
+        store = Retrying(self.store, self.clock, policy)
+        return Catalog(store, Retrying(site.store, self.clock, policy), site.of) if site else Catalog(store)
 
     def fence(self, *, returning: bool = True) -> WriterLease:
         """The lease that makes us the only writer, acquired with the retry policy of a boot; see `Identity.returning`."""
-        settings = self.configuration.settings
-        store = Retrying(self.store, self.clock, RetryPolicy(settings.lease_ttl.total_seconds() / 6))
+        settings, site = self.configuration.settings, self.lease_site
+        catalog = self.catalog(self.boot_retry_policy)
         if settings.lease == "off":
-            return NoLease(self.catalog(self.boot_retry_policy).store)
-        boot_store = Retrying(self.store, self.clock, self.boot_retry_policy)
+            return NoLease(catalog.store, partial(read_lease, catalog.lease_store, catalog.name))
+        policy = RetryPolicy(settings.lease_ttl.total_seconds() / 6)
+        store = Retrying(site.store if site else self.store, self.clock, policy)
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
-        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning)
-        names = [database.name for database in self.databases]
-        highest_epoch = partial(self.catalog(self.boot_retry_policy).highest_epoch, names)
-        return Lease(store, boot_store, self.clock, self.status.lease, me, highest_epoch)
+        me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning, site.of if site else "")
+        highest_epoch = partial(catalog.highest_epoch, [database.name for database in self.databases])
+        former = FormerLease(catalog.store, site.name) if site else None
+        return Lease(store, catalog.lease_store, self.clock, self.status.lease, me, highest_epoch, former)
 
     @property
     def boot_retry_policy(self) -> RetryPolicy:
@@ -382,25 +386,31 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
     databases = settings.database_list()
     location, shown = parse_location(settings.store), without_password(settings.store)
     status = Status(databases, shown, __version__, clock.now, billable=location.billable)
-    if settings.staging_dir != "auto" and not Path(settings.staging_dir).is_dir():
-        raise ConfigurationError(
-            f"staging_dir: {settings.staging_dir} is not a directory", "create it, or leave staging_dir out"
-        )
-    staging = Staging(None if settings.staging_dir == "auto" else Path(settings.staging_dir))
+    staging = _staging(settings.staging_dir)
     feeds: dict[Path, Feed] = {}
     switch_to_wal, origins = settings.journal_mode == "wal", WalOrigins()
     snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds, origins=origins)
     status.sqlite_version = snapshotter.sqlite_version()
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval, status.keep = settings.drill_interval, settings.retention_days
-    async with location.open(_access(configuration, clock, status)) as found:
-        metered, turn = Metered(found.store, clock, status), ConcurrencyLimit(AT_ONCE)
+    connections = 2 * settings.concurrency + 2 + SEGMENTS_AT_ONCE
+    access = store_access(configuration, clock, partial(setattr, status, "credentials_expiry"), connections)
+    metered, turn = partial(Metered, clock=clock, status=status), ConcurrencyLimit(AT_ONCE)
+    async with (
+        location.open(access) as found,
+        open_site(
+            settings.lease_store,
+            lease_access(configuration, clock),
+            Place(location, found.endpoint, found.store),
+            metered,
+        ) as site,
+    ):
         services = Services(
             configuration,
             databases,
             clock,
             status,
-            metered,
+            metered(found.store),
             driver,
             snapshotter,
             staging,
@@ -414,9 +424,18 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.neighbours,
             feeds,
             origins,
+            site,
         )
         origins.keep_in((each.path, services.lineage(each)) for each in databases)
         yield services
+
+
+def _staging(directory: str) -> Staging:
+    if directory == "auto":
+        return Staging(None)
+    if not Path(directory).is_dir():
+        raise ConfigurationError(f"staging_dir: {directory} is not a directory", "create it, or leave staging_dir out")
+    return Staging(Path(directory))
 
 
 def _place_of(store: FileBacked | None) -> StorePlace | None:
@@ -424,24 +443,3 @@ def _place_of(store: FileBacked | None) -> StorePlace | None:
         return None
     mount = mount_of(store.directory)
     return StorePlace(store.identity, *(mount or ()))
-
-
-def _access(configuration: Configuration, clock: Clock, status: Status) -> StoreAccess:
-    environment, settings = configuration.environment, configuration.settings
-
-    def renewed(expires: datetime) -> None:
-        status.credentials_expiry = expires
-
-    return StoreAccess(
-        clock,
-        renewed,
-        endpoint=environment.endpoint,
-        region=environment.region,
-        connections=2 * settings.concurrency + 2 + SEGMENTS_AT_ONCE,
-        role_arn=environment.role_arn,
-        session_name=environment.session_name,
-        sts_endpoint=environment.sts_endpoint,
-        token_file=Path(environment.token_file) if environment.token_file else None,
-        machine_api=Path(settings.fly_api_socket),
-        machine_api_expected=environment.on_fly or configuration.sources["fly_api_socket"] != "default",
-    )

@@ -133,6 +133,14 @@ class UnsupportedLease(DamagedLease):
     reason = Reason.CONFIGURATION
 
 
+class LeaseMoved(UnsupportedLease):
+    """The lease of this store is kept in another one, which is named by `lease_store`."""
+
+    def __init__(self, message: str, hint: str, lease_store: str) -> None:
+        super().__init__(message, hint)
+        self.lease_store = lease_store
+
+
 class LeaseHeld(SidecarError):
     """Another machine held the lease for as long as this one would wait."""
 

@@ -172,17 +172,15 @@ class StreamWriter:
         above = max((each for each in (beyond, self._start.above) if each), default=None)
         return max(stamp, above.next()) if above else stamp
 
-    async def _until_known(self, outgoing: Outgoing) -> ObjectInfo:
-        """Publish a segment, retrying with the same key and bytes until its outcome is known."""
+    async def _until_known(self, outgoing: Outgoing) -> datetime:
+        """Publish a segment, retrying with the same key and bytes until its outcome is known. Returns when it was written."""
         delay, failures = FIRST_RETRY, 0
         while True:
             try:
                 await self._fence.ensure_held()
                 info = await self._attempt(outgoing)
-                if not self._fence.covers(
-                    info.last_modified
-                ):  # the machine was suspended meanwhile: another one may have taken over
-                    await self._fence.ensure_held()
+                # If the machine was suspended meanwhile, another one may have taken over.
+                at = await self._fence.require_covered(info.last_modified)
             except LeaseLost:
                 raise
             except _REFUSALS as error:  # of the lease: an earlier attempt may have stored the segment
@@ -195,7 +193,7 @@ class StreamWriter:
                 await self._clock.sleep(delay * (0.5 + 0.5 * self._clock.random()))
                 delay = min(LONGEST_RETRY, 2 * delay)
             else:
-                return info
+                return at
 
     async def _attempt(self, outgoing: Outgoing) -> ObjectInfo:
         """Publish a segment. Raises `StreamCut` if the store refuses it, so that this attempt certainly had no effect."""
@@ -222,13 +220,13 @@ class StreamWriter:
             hint = "the segment has whole pages instead, so nothing is lost; please report this, and check the memory of the machine"
             log.error("segment encoded wrongly", database=self._database.name, error=outgoing.mistake, hint=hint)
 
-    def _confirm(self, outgoing: Outgoing, info: ObjectInfo, segmenter: Segmenter) -> None:
+    def _confirm(self, outgoing: Outgoing, at: datetime, segmenter: Segmenter) -> None:
         """Record that the store has the segment and no machine had taken over. A transaction counts with its last segment."""
         status = self._status
         status.segments += 1
         status.uploaded += len(outgoing.data)
         status.whole_pages += outgoing.whole_pages
-        segmenter.time.correct(info.last_modified, self._clock.now(), self._clock.monotonic())
+        segmenter.time.correct(at, self._clock.now(), self._clock.monotonic())
         if outgoing.whole:
             status.confirmed = outgoing.last
             record = StreamRecord(str(self.name), self._start.term, outgoing.last, outgoing.time)

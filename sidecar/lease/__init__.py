@@ -3,6 +3,7 @@
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.document import read_lease
 from sidecar.lease.fence import Fence, WriterLease
+from sidecar.lease.former import FormerLease
 from sidecar.lease.lease import Lease
 from sidecar.lease.record import KEY, Record, StreamRecord, origin_in
 from sidecar.lease.rules import Identity
@@ -10,6 +11,7 @@ from sidecar.lease.rules import Identity
 __all__ = [
     "KEY",
     "Fence",
+    "FormerLease",
     "Identity",
     "Lease",
     "NoLease",

@@ -10,6 +10,7 @@ import anyio
 from sidecar.errors import LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
 from sidecar.host import Clock
 from sidecar.lease.document import read_lease, write_lease
+from sidecar.lease.former import FormerLease
 from sidecar.lease.record import Record, StoredLease, WrittenLease
 from sidecar.lease.rules import Identity, Take, Wait, judge, may_ask
 from sidecar.log import log
@@ -34,9 +35,11 @@ class Acquisition:
         status: LeaseStatus,
         me: Identity,
         highest_epoch: Callable[[], Awaitable[int]],
+        former: FormerLease | None = None,
     ) -> None:
         """`highest_epoch` returns that of the restore points; it is called if the lease object is missing.
 
+        `former` is the lease object beside the restore points, if the lease is kept in another store.
         `previous` is the holder before us, once the lease is taken.
         """
         self._store = store
@@ -44,6 +47,7 @@ class Acquisition:
         self._status = status
         self._me = me
         self._highest_epoch = highest_epoch
+        self._former = former
         self.previous: str | None = None
         self._last_logged = -LOG_EVERY_SECONDS
         self._refused = 0
@@ -54,8 +58,8 @@ class Acquisition:
         deadline = self._clock.monotonic() + patience.total_seconds()
         try:
             while True:
-                stored = await read_lease(self._store)
-                verdict = judge(stored, self._me, 0 if stored else await self._highest_epoch())
+                stored = await read_lease(self._store, self._me.store)
+                verdict = await self._judge(stored)
                 if isinstance(verdict, Take):
                     if taken := await self._take(verdict):
                         self.previous = stored.record.holder if stored else None
@@ -65,6 +69,18 @@ class Acquisition:
                 await self._wait(verdict, stored, deadline, ask=ask)
         finally:
             await self._withdraw_request()
+
+    async def _judge(self, stored: StoredLease | None) -> Take | Wait:
+        former = await self._former.read() if self._former else None
+        if former:
+            before = judge(former, self._me)
+            if isinstance(before, Wait):
+                return before
+            if stored is None:  # what the lease says of the restore points moves with it
+                return Take(before.record, IfAbsent())
+        if stored is None and self._former:
+            self._former.require_absent()
+        return judge(stored, self._me, 0 if stored else await self._highest_epoch())
 
     async def _take(self, verdict: Take) -> WrittenLease | None:
         """Write our record; None if another machine was faster."""
@@ -112,7 +128,7 @@ class Acquisition:
         if not self._has_asked:
             return
         with anyio.move_on_after(WITHDRAW_SECONDS, shield=True), suppress(SidecarError):
-            stored = await read_lease(self._store)
+            stored = await read_lease(self._store, self._me.store)
             if stored and stored.record.handoff == self._me.holder and not stored.record.released:
                 without = replace(stored.record, handoff=None, aged=stored.unrenewed)
                 await write_lease(self._store, without, IfMatch(stored.etag))

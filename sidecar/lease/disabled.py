@@ -1,14 +1,15 @@
 """The lease with `lease=off`: the user guarantees that no other machine writes."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 
 from sidecar.errors import DamagedLease, UnsupportedLease
 from sidecar.lease.document import read_lease
-from sidecar.lease.record import StreamRecord
+from sidecar.lease.record import StoredLease, StreamRecord
 from sidecar.storage import ObjectStore
 
 
@@ -20,8 +21,10 @@ class NoLease:
     asked_by = None
     handed_over = False
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, lease: Callable[[], Awaitable[StoredLease | None]] | None = None) -> None:
+        """`lease` reads the lease object of an earlier run; by default that in `store`."""
         self._store = store
+        self._lease = lease or partial(read_lease, store)
         self.epoch = 0
         self.lost = self.asked = anyio.Event()  # never set
         self.retain = False
@@ -33,7 +36,7 @@ class NoLease:
         Raises `UnsupportedLease`.
         """
         try:
-            stored = await read_lease(self._store)
+            stored = await self._lease()
         except UnsupportedLease:
             raise
         except DamagedLease:  # it fences nobody
@@ -60,9 +63,9 @@ class NoLease:
     def streamed(self, database: str, record: StreamRecord) -> None:
         """There is nothing to record."""
 
-    def covers(self, _instant: datetime) -> bool:
+    async def require_covered(self, instant: datetime) -> datetime:
         """There is no term that could have ended."""
-        return True
+        return instant
 
     async def confirm(self, database: str, key: str) -> None:
         """There is nothing to record."""

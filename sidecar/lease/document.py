@@ -2,21 +2,26 @@
 
 from datetime import timedelta
 
-from sidecar.errors import DamagedLease, NotFound, UnsupportedLease
-from sidecar.lease.record import KEY, FutureFormat, Record, StoredLease, WrittenLease, copy_in, parse
+from sidecar.errors import ConfigurationError, DamagedLease, LeaseMoved, NotFound, UnsupportedLease
+from sidecar.lease.record import KEY, FutureFormat, Moved, Record, StoredLease, WrittenLease, copy_in, parse
 from sidecar.log import log
 from sidecar.model import Blob, IfAbsent, IfMatch
 from sidecar.storage import ObjectStore, removal_command
 
 
-async def read_lease(store: ObjectStore) -> StoredLease | None:
-    """The lease object, or None if there is none. Raises `DamagedLease` and `UnsupportedLease`."""
+async def read_lease(store: ObjectStore, of: str = "") -> StoredLease | None:
+    """The lease object, or None if there is none.
+
+    `of` names the store whose restore points the lease is about; it is empty if that is `store` itself. Raises
+    `DamagedLease`, `UnsupportedLease`, and `ConfigurationError` if it is the lease of another store.
+    """
     try:
         blob = await store.get(KEY)
     except NotFound:
         return None
     now = await store.now()
     record = _record_in(blob, store.url)
+    _require_lease_of(record, of, store.url)
     return StoredLease(record, blob.info.etag, max(timedelta(0), now - blob.info.last_modified))
 
 
@@ -29,8 +34,10 @@ def _record_in(blob: Blob, url: str) -> Record:
         raise
     except DamagedLease:
         try:
-            record = parse(copy_in(blob.info.metadata))
-        except ValueError:
+            record = parse_lease(copy_in(blob.info.metadata), url)
+        except UnsupportedLease:
+            raise
+        except DamagedLease:
             record = None
         if record is None:
             raise
@@ -50,6 +57,13 @@ def parse_lease(data: bytes | bytearray, url: str) -> Record:
     """
     try:
         return parse(data)
+    except Moved as moved:
+        raise LeaseMoved(
+            f"the lease of {url} is kept in {moved}",
+            "set lease_store to that store; to keep the lease in the store itself again, stop every machine that uses it, "
+            f"then `{removal_command(url, KEY)}`",
+            str(moved),
+        ) from moved
     except FutureFormat as error:
         raise UnsupportedLease(
             f"{url}/{KEY} was written by a newer version of sidecar: {error}",
@@ -61,6 +75,18 @@ def parse_lease(data: bytes | bytearray, url: str) -> Record:
             f"unless a newer version wrote it: stop every machine that uses this store, then `{removal_command(url, KEY)}`; "
             "the next start continues from the epoch of the newest restore points",
         ) from error
+
+
+def _require_lease_of(record: Record, of: str, url: str) -> None:
+    """Refuse the lease of another app: two apps with one lease would fence each other, and miss each other's latest keys."""
+    if record.store == of:
+        return
+    raise ConfigurationError(
+        f"{url}/{KEY} is the lease of {record.store or 'the restore points beside it'}, "
+        f"not of {of or 'the restore points beside it'}",
+        "give each app a lease_store of its own, such as another prefix; if the restore points were moved: stop every machine, "
+        f"then `{removal_command(url, KEY)}`",
+    )
 
 
 async def write_lease(store: ObjectStore, record: Record, condition: IfAbsent | IfMatch) -> WrittenLease:

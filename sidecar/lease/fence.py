@@ -54,8 +54,12 @@ class Fence(Protocol):
         """Have the next renewal record how far a stream has got."""
         ...
 
-    def covers(self, instant: datetime) -> bool:
-        """Whether this instant, by the store's clock, is within our term as far as it is known. Sends no request."""
+    async def require_covered(self, instant: datetime) -> datetime:
+        """Ensure that what was written at this instant, by the clock of the store with the restore points, was within our term.
+
+        Sends a request only if that is not known. Returns the same instant by the clock of timestamps, see `ensure_held`.
+        Raises what `ensure_held` raises.
+        """
         ...
 
     async def confirm(self, database: str, key: str) -> None:

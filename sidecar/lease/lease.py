@@ -6,6 +6,19 @@ A holder gives restore points timestamps only within its term: from the time of 
 ttl less a margin. Another machine takes over only after the whole ttl, and its timestamps begin there. So terms are
 disjoint, and since keys are timestamps, the newest key belongs to the newest holder. A restore point that a fenced machine
 completes late is recognised by its epoch (`Record.settled`).
+
+With `lease_store` the lease is in one store and the restore points in another, and each has a clock. Why that is safe:
+- Keys are stamped by the lease's clock alone, and terms are disjoint by that clock. What the other clock shows does not
+  matter for the order of keys; a key that is ahead of the lease's clock is exceeded, as with one store.
+- Times in replies of the store with the restore points are never compared with the end of a term, only with an earlier
+  time of the same clock (`Term.require_covered`). That both clocks run equally fast is assumed, not that they agree.
+- A machine that reaches only one of the stores publishes nothing that counts. Without the lease's store its term ends, and
+  nothing gets a timestamp; without the other one it keeps the lease, because its database has what is not stored yet, and
+  no machine could restore anything meanwhile.
+- If the store with the restore points has no conditional writes, a key cannot be protected from a second writer by the
+  store. It does not have to be: keys of different terms differ, because they are stamped within them. The exception is a
+  machine that stamps above a key from the future, is suspended between looking the key up and writing it, and is fenced
+  meanwhile: its restore point may replace one with the same key. Its epoch then shows that it is not on the main line.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -17,6 +30,7 @@ import anyio
 from sidecar.errors import LeaseLost, SidecarError
 from sidecar.host import Clock
 from sidecar.lease.acquisition import Acquisition, require_conditions
+from sidecar.lease.former import FormerLease
 from sidecar.lease.record import StreamRecord
 from sidecar.lease.renewal import Renewal
 from sidecar.lease.rules import Identity
@@ -48,14 +62,19 @@ class Lease:
         status: LeaseStatus,
         me: Identity,
         highest_epoch: Callable[[], Awaitable[int]] = _no_restore_points,
+        former: FormerLease | None = None,
     ) -> None:
-        """`highest_epoch` returns that of the restore points; it is called if the lease object is missing."""
+        """`highest_epoch` returns that of the restore points; it is called if the lease object is missing.
+
+        `former` is the lease object beside the restore points, if the lease is kept in another store.
+        """
         self._store = store
         self._boot_store = boot_store
         self._clock = clock
         self._status = status
         self._me = me
         self._highest_epoch = highest_epoch
+        self._former = former
         self._events = LeaseEvents()
         self._term: Term | None = None
         self.retain = False
@@ -100,11 +119,15 @@ class Lease:
 
     async def acquire(self, patience: timedelta, *, ask: bool = False) -> None:
         """See `WriterLease`."""
-        acquisition = Acquisition(self._boot_store, self._clock, self._status, self._me, self._highest_epoch)
+        acquisition = Acquisition(
+            self._boot_store, self._clock, self._status, self._me, self._highest_epoch, self._former
+        )
         acquired = await acquisition.run(patience, ask=ask)
         # It is held from here on, so that it is released if anything below fails or is cancelled.
         self._term = Term(self._store, self._status, self._me, self._events, acquired)
         await require_conditions(self._boot_store, acquired.record)
+        if self._former:
+            await self._former.redirect()
         self._status.waiting_for = None
         log.info("lease acquired", epoch=self.epoch, before=acquisition.previous)
 
@@ -126,9 +149,9 @@ class Lease:
         """See `Fence`."""
         self.term.streamed(database, record)
 
-    def covers(self, instant: datetime) -> bool:
+    async def require_covered(self, instant: datetime) -> datetime:
         """See `Fence`."""
-        return self.term.covers(instant)
+        return await self.term.require_covered(instant)
 
     async def confirm(self, database: str, key: str) -> None:
         """See `Fence`."""

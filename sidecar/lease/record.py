@@ -20,6 +20,7 @@ METADATA_COPY = "sidecar-lease"
 LARGEST_COPY = 1900  # S3 allows 2 KiB of metadata, names included, and the retrying store adds 31 bytes
 FORMAT = 1
 FORMAT_WITH_STREAMS = 2  # an older version, which ignores streams, must refuse it
+FORMAT_MOVED = 3  # only says where the lease is kept: see `moved_to`
 RESOLUTION = timedelta(seconds=1)  # of the Date and Last-Modified headers
 LONGEST = 1e8  # seconds, three years
 
@@ -52,6 +53,7 @@ class Record:
     - `streams` has, by database, what this holder started from and what it streams. If it is not empty, the format is 2.
     - `running`: an app was started in this term. `unfinished` is the last machine that ran an app and did not release its
       lease, until another machine has started its app and reported that.
+    - `store` names the store whose restore points this lease is about, if that is another one than the lease's.
     """
 
     epoch: int
@@ -67,12 +69,14 @@ class Record:
     running: bool = False
     unfinished: str | None = None
     streams: Mapping[str, StreamRecord] = field(default_factory=dict)
+    store: str = ""
 
     def to_bytes(self) -> bytes:
         """The record as JSON, indented for people."""
         values = {"format": FORMAT_WITH_STREAMS if self.streams else FORMAT, **asdict(self)}
-        if not self.streams:
-            del values["streams"]
+        for name in ("streams", "store"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, indent=1).encode()
 
     @property
@@ -83,8 +87,7 @@ class Record:
 
     def to_metadata(self) -> dict[str, str]:
         """The record as object metadata; empty if it is too large for a header."""
-        text = urlsafe_b64encode(zlib.compress(self.to_bytes(), 9)).decode()
-        return {METADATA_COPY: text} if len(text) <= LARGEST_COPY else {}
+        return _as_metadata(self.to_bytes())
 
     def is_of(self, other: "Record") -> bool:
         """Whether both were written in the same term of the same process."""
@@ -125,11 +128,31 @@ class FutureFormat(ValueError):
     """The record has a format that only a newer version writes."""
 
 
+class Moved(ValueError):
+    """The object only says where the lease is kept; `args[0]` is the name of that store."""
+
+
+def moved_to(lease_store: str) -> tuple[bytes, dict[str, str]]:
+    """What the lease object of a store contains whose lease is kept in another one, and its metadata.
+
+    A version that does not know `lease_store` refuses this format, so it cannot take a lease that nobody else looks at.
+    """
+    data = json.dumps({"format": FORMAT_MOVED, "lease_store": lease_store}, indent=1).encode()
+    return data, _as_metadata(data)
+
+
+def _as_metadata(data: bytes) -> dict[str, str]:
+    text = urlsafe_b64encode(zlib.compress(data, 9)).decode()
+    return {METADATA_COPY: text} if len(text) <= LARGEST_COPY else {}
+
+
 def parse(data: bytes | bytearray) -> Record:
-    """Parse the content of a lease object. Raises ValueError if it is not one, and `FutureFormat` for a newer format."""
+    """Parse the content of a lease object. Raises ValueError if it is not one, `Moved`, and `FutureFormat` for a newer format."""
     try:
         values = json.loads(data)
         if type(version := values["format"]) is int and version > FORMAT_WITH_STREAMS:
+            if version == FORMAT_MOVED and isinstance(named := values.get("lease_store"), str):
+                raise Moved(named)
             raise FutureFormat(f"its format is {version}")
         known = {each.name: values[each.name] for each in fields(Record) if each.name in values}
         # An older version did not write `running`: if it did not release its lease, it may have been killed.
@@ -177,6 +200,7 @@ def _require_sound(version: object, record: Record) -> None:
         *record.retired,
         record.handoff or "",
         "" if record.unfinished is None else record.unfinished,
+        record.store,
         *record.settled,
     ]
     texts += [*record.latest, *record.latest.values()]

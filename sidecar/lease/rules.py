@@ -16,12 +16,14 @@ class Identity:
     """Who we are: the machine, the process on it, and the ttl of the leases that we write.
 
     `returning`: a holder with our name can only be an earlier run of ours. A command beside a daemon cannot assume that.
+    `store` is that of `Record`.
     """
 
     holder: str
     boot: str
     ttl: timedelta
     returning: bool = True
+    store: str = ""
 
     @property
     def valid_for(self) -> timedelta:
@@ -54,7 +56,7 @@ def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wa
     """
     ttl = me.ttl.total_seconds()
     if stored is None:
-        return Take(Record(known + 1, me.holder, me.boot, ttl), IfAbsent())
+        return Take(Record(known + 1, me.holder, me.boot, ttl, store=me.store), IfAbsent())
     record = stored.record
     mine = record.holder == me.holder and me.returning
     promised = record.handoff if record.released else None
@@ -75,6 +77,7 @@ def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wa
             handoff=asked if mine else None,
             retired=tuple(name for name in record.retired if name != me.holder),
             unfinished=record.holder if record.running and not record.released else record.unfinished,
+            store=me.store,
         ),
         IfMatch(stored.etag),
     )
@@ -111,7 +114,7 @@ def adopted(found: Record, ours: Record) -> Record:
 
     An older version that requests a handoff drops the fields that it does not know.
     """
-    return replace(found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams)
+    return replace(found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams, store=ours.store)
 
 
 def retired_with(record: Record, holder: str) -> tuple[str, ...]:

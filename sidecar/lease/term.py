@@ -1,12 +1,12 @@
 """A lease that we hold: its record in the store, how long it is valid, its renewal, and how it is lost."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio
 
-from sidecar.errors import LeaseLost, NotFound, PreconditionFailed, StoreUnavailable
+from sidecar.errors import LeaseLost, LeaseMoved, NotFound, PreconditionFailed, StoreUnavailable
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.record import Record, StoredLease, StreamRecord, WrittenLease
 from sidecar.lease.rules import Identity, adopted, released, renewed, started_from
@@ -52,6 +52,8 @@ class Term:
         self._acknowledged = False
         self._why_lost: LeaseLost | None = None
         self._writing = anyio.Lock()
+        self._seen: datetime | None = None  # the last time that the store with the restore points has shown
+        self._before: datetime | None = None  # the last such time before our term
         status.streamed = bool(acquired.record.streams)
         self._accept(acquired)
         if acquired.record.handoff:
@@ -109,9 +111,21 @@ class Term:
         """See `Fence.streamed`."""
         self._streams[database] = record
 
-    def covers(self, instant: datetime) -> bool:
-        """See `Fence.covers`."""
-        return self.held and instant <= self._ends
+    async def require_covered(self, instant: datetime) -> datetime:
+        """See `Fence.require_covered`.
+
+        If the restore points are in another store, its clock shows how long before `instant` the term was still to begin:
+        that is at least as long as the term has lasted. A successful renewal proves that nobody has taken over before it.
+        """
+        self.require_held()
+        before, self._seen = self._before, instant
+        if not self._me.store:
+            covered = instant <= self._ends
+        else:
+            covered = before is not None and timedelta(0) <= instant - before <= self._me.valid_for
+        if not covered:
+            await self.renew()
+        return max(await self._store.now(), self._began) if self._me.store else instant
 
     def acknowledge_unfinished(self) -> None:
         """See `WriterLease.acknowledge_unfinished`."""
@@ -130,13 +144,14 @@ class Term:
 
     async def is_handoff_abandoned(self) -> bool:
         """See `WriterLease.is_handoff_abandoned`. Raises what reading the lease object raises."""
-        stored = await read_lease(self._store)
+        stored = await read_lease(self._store, self._me.store)
         return stored is not None and stored.record.is_of(self._record) and stored.has_expired(self._me.ttl)
 
     async def _update(self, change: Callable[[Record], Record]) -> None:
         """Write the changed record, again if another machine wrote its request into ours meanwhile."""
         async with self._writing:
             self.require_held()
+            before = self._seen
             for attempt in range(UPDATES):
                 record = change(renewed(self._record, self._latest, self._streams, acknowledged=self._acknowledged))
                 try:
@@ -146,6 +161,7 @@ class Term:
                     if attempt == UPDATES - 1:
                         raise StoreUnavailable("the lease object changes faster than it can be written") from None
                 else:
+                    self._before = before
                     break
         self._status.renewals["ok"] += 1
         if self._record.handoff and not self._record.released:
@@ -159,25 +175,28 @@ class Term:
 
     async def _adopt(self) -> None:
         """After a refused write: continue from the stored record if it is still ours. Raises `LeaseLost`."""
-        stored = await read_lease(self._store)
+        try:
+            stored = await read_lease(self._store, self._me.store)
+        except LeaseMoved as moved:  # to a store that this machine does not know
+            raise self._lose(None, moved.message) from moved
         if stored is None:  # it was deleted, and perhaps not alone
             log.error("lease object rewritten", cause="it was gone from the store", epoch=self._record.epoch)
             self._events.doubt()
             try:
                 self._accept(await write_lease(self._store, self._record, IfAbsent()))
             except (PreconditionFailed, NotFound):
-                stored = await read_lease(self._store)
+                stored = await read_lease(self._store, self._me.store)
             else:
                 return
         if stored is None or not stored.record.is_of(self._record):
             raise self._lose(stored)
         self._record, self._etag = adopted(stored.record, self._record), stored.etag
 
-    def _lose(self, stored: StoredLease | None) -> LeaseLost:
+    def _lose(self, stored: StoredLease | None, why: str = "") -> LeaseLost:
         by = f"{stored.record.holder} (epoch {stored.record.epoch})" if stored else "nobody"
         what = f"was taken over by {by}" if stored else "is lost: its object is gone from the store"
         self._why_lost = LeaseLost(
-            f"the lease of {self._store.url} {what}",
+            why or f"the lease of {self._store.url} {what}",
             "this machine no longer publishes; what it has written since is published under diverged/",
         )
         self._status.held = False

@@ -58,12 +58,12 @@ async def acknowledge(
         rest = tuple(each for each in found if each not in chosen)
         if not chosen:
             return Acknowledged((), rest)
-        at = max(await catalog.store.now(), *(each.at for each in chosen))
+        at = max(await catalog.lease_store.now(), *(each.at for each in chosen))
         added = tuple(Acknowledgement.of(each, at, note[:NOTE_LENGTH]) for each in chosen)
         left = tuple(each for each in stored.incidents if each not in chosen)
         try:
             new = replace(stored, incidents=left, acknowledged=(*stored.acknowledged, *added))
-            await write_incidents(catalog.store, database, new)
+            await write_incidents(catalog.lease_store, database, new)
         except PreconditionFailed:  # a daemon has stored something meanwhile
             continue
         return Acknowledged(chosen, rest)

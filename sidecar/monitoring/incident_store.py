@@ -165,8 +165,8 @@ async def read_open(
 
     `now` is this machine's clock. Raises what the store raises.
     """
-    stored = await read_incidents(catalog.store, database, now, ahead=ahead)
-    diverged = await diverged_since(catalog, database, stored.open_since(await catalog.store.now()))
+    stored = await read_incidents(catalog.lease_store, database, now, ahead=ahead)
+    diverged = await diverged_since(catalog, database, stored.open_since(await catalog.lease_store.now()))
     unseen = tuple(each for each in diverged if not stored.acknowledgement(each))
     return stored, (*unseen, *stored.incidents)
 

@@ -49,7 +49,7 @@ class Incidents:
 
     def __init__(self, catalog: Catalog, status: Status, fence: Fence) -> None:
         self._catalog = catalog
-        self._store = catalog.store
+        self._store = catalog.lease_store
         self._status = status
         self._fence = fence
         self._stored: dict[str, StoredIncidents] = {}  # by database, once read

@@ -86,7 +86,7 @@ class StoreReader:
 
     async def _holder(self) -> LastHolder | None:
         with suppress(DamagedLease):
-            if seen := await read_lease(self._catalog.store):
+            if seen := await read_lease(self._catalog.lease_store, self._catalog.name):
                 record, age = seen.record, seen.age.total_seconds()
                 return LastHolder(record.holder, record.epoch, record.released, age, record.ttl)
         return None

@@ -45,8 +45,11 @@ class Streamed:
 class Catalog:
     """The restore points in an object store."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, lease_store: ObjectStore | None = None, name: str = "") -> None:
+        """If the lease and the notices are in a `lease_store`, the lease there names our store by its `name`."""
         self.store = store
+        self.lease_store = lease_store or store
+        self.name = name
 
     async def newest(self, database: str) -> RestorePoint | None:
         """The newest restore point of the main line, in few requests however long the history is.
@@ -59,7 +62,7 @@ class Catalog:
         Raises `UnsupportedLease` and `UnsupportedRestorePoint`, and `ConfigurationError` if the lease names a key that only a newer version can have
         written: such a store must never be taken for an empty one.
         """
-        record = await _record(self.store)
+        record = await _record(self)
         named = record.latest.get(database) if record else None
         if record is None or named is None:
             return await self._newest_by_time(database)
@@ -108,7 +111,7 @@ class Catalog:
 
     async def streamed(self, database: str) -> Streamed | None:
         """The last commit that is known to be stored, according to the lease."""
-        record = await _record(self.store)
+        record = await _record(self)
         stream = record.streams.get(database) if record else None
         if stream is None or stream.stream is None or not stream.commit:
             return None
@@ -116,7 +119,7 @@ class Catalog:
 
     async def ends(self) -> Mapping[str, int]:
         """The commit at which the main line left each stream, by stream name, according to the lease."""
-        record = await _record(self.store)
+        record = await _record(self)
         return record.ends if record else {}
 
     async def main_line(self, points: Iterable[RestorePoint]) -> AsyncIterator[RestorePoint]:
@@ -140,9 +143,7 @@ class Catalog:
             async for point in self._points(folder_of(database), key):
                 yield point.key, await self.position(point)
 
-        return SideLines(
-            database, await _record(self.store), partial(Increments(self.store).streams, database), positions
-        )
+        return SideLines(database, await _record(self), partial(Increments(self.store).streams, database), positions)
 
     def points(
         self, database: str, *, diverged: bool = False, after: Timestamp | None = None
@@ -220,9 +221,9 @@ class Catalog:
             after = page.objects[-1].key
 
 
-async def _record(store: ObjectStore) -> Record | None:
+async def _record(catalog: Catalog) -> Record | None:
     try:
-        stored = await read_lease(store)
+        stored = await read_lease(catalog.lease_store, catalog.name)
     except UnsupportedLease:
         raise
     except DamagedLease as error:

@@ -171,10 +171,13 @@ def _require_header_value(name: str, value: str) -> None:
         )
 
 
+_LEASE_CREDENTIALS = tuple(f"SIDECAR_LEASE_{name}" for name in CREDENTIAL_VARIABLES)
+
+
 def app_environment(*, withhold: bool, environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The app's environment: ours, without the credential variables if `withhold` is set."""
     environ = os.environ if environ is None else environ
-    withheld = CREDENTIAL_VARIABLES if withhold else ()
+    withheld = (*CREDENTIAL_VARIABLES, *_LEASE_CREDENTIALS) if withhold else ()
     return {name: value for name, value in environ.items() if name not in withheld}
 
 

@@ -22,6 +22,7 @@ from sidecar.settings.kinds import (
     GrowthLimit,
     MetricsUrl,
     Number,
+    OtherStoreUrl,
     PathOrWord,
     Paths,
     PositiveDuration,
@@ -94,6 +95,10 @@ class Settings(BaseModel):
     )
     lease: Literal["on", "off"] = Field(
         default="on", description="`on`: one writer at a time; `off`: only if there is never a second machine"
+    )
+    lease_store: OtherStoreUrl = Field(
+        default=None,
+        description="where the lease is kept if `store` has no conditional writes: `s3://bucket/prefix` or `file:///dir`",
     )
     lease_ttl: PositiveDuration = Field(
         default=timedelta(minutes=2), description="time without a renewal after which another machine may take over"
@@ -176,6 +181,8 @@ class Settings(BaseModel):
     def _check(self) -> "Settings":
         _require_names(self.databases)
         parse_location(self.store)
+        if self.lease_store is not None:
+            parse_location(self.lease_store, "lease_store")
         listen_address(self.listen)
         for name in ("staging_dir", "fly_api_socket", "control_socket"):
             if not getattr(self, name):

@@ -7,12 +7,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from sidecar.errors import ConfigurationError
+from sidecar.settings.access import read_environments
 from sidecar.settings.configuration import Configuration
-from sidecar.settings.environment import read_environment, require_credentials
 from sidecar.settings.fields import Settings
 from sidecar.settings.kinds import kind_of
 from sidecar.settings.messages import explain
-from sidecar.storage.open import parse_location
 from sidecar.storage.urls import without_password
 
 SOURCE = "argument"
@@ -22,12 +21,10 @@ def configure(given: Settings | Mapping[str, Any], environ: Mapping[str, str] | 
     """The configuration with these settings; credentials come from the `AWS_*` variables. Raises `ConfigurationError`."""
     environ = os.environ if environ is None else environ
     settings = given if isinstance(given, Settings) else _validate(given)
-    environment = read_environment(environ)
-    if parse_location(settings.store).uses_credentials:
-        require_credentials(environment, environ)
+    environments = read_environments(settings, environ)
     names = Settings.model_fields
     sources = {name: SOURCE if name in settings.model_fields_set else "default" for name in names}
-    return Configuration(settings, sources, environment)
+    return Configuration(settings, sources, *environments)
 
 
 def _validate(values: Mapping[str, Any]) -> Settings:

@@ -139,6 +139,7 @@ def _days(tier: str, text: str) -> int:
 _Hook = Annotated[SecretStr, AfterValidator(_require_url)]
 
 StoreUrl = Annotated[str, Kind("URL")]
+OtherStoreUrl = Annotated[str | None, Kind("URL")]
 Address = Annotated[str, Kind("HOST:PORT")]
 PathOrWord = Annotated[str, Kind("PATH")]
 User = Annotated[str | None, Kind("USER")]

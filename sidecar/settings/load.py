@@ -23,12 +23,12 @@ from pydantic_settings import (
 )
 
 from sidecar.errors import ConfigurationError
+from sidecar.settings.access import LEASE_VARIABLES, read_environments
 from sidecar.settings.configuration import Configuration
-from sidecar.settings.environment import read_environment, read_variable, require_credentials
+from sidecar.settings.environment import read_variable
 from sidecar.settings.fields import Settings
 from sidecar.settings.kinds import kind_of
 from sidecar.settings.messages import explain
-from sidecar.storage.open import parse_location
 from sidecar.storage.urls import without_password
 
 PREFIX = "SIDECAR_"
@@ -79,9 +79,10 @@ class _Variables(EnvSettingsSource):
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(LoadedSettings)
         known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-        given = [name for name in environ if name.startswith(PREFIX) and name != CONFIG_VARIABLE]
+        others = {CONFIG_VARIABLE, *LEASE_VARIABLES}
+        given = [name for name in environ if name.startswith(PREFIX) and name not in others]
         for name in given:
-            _require_known(name, name, known)
+            _require_known(name, name, known | others)
         self.env_vars = {name.lower(): read_variable(environ, name) for name in given}
 
 
@@ -99,11 +100,9 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) 
         settings = LoadedSettings(*sources)
     except ValidationError as error:
         raise _explained(error, given) from error
-    environment = read_environment(environ)
-    if parse_location(settings.store).uses_credentials:
-        require_credentials(environment, environ)
+    environments = read_environments(settings, environ)
     origins = {name: given[name].source if name in given else "default" for name in Settings.model_fields}
-    return Configuration(settings, origins, environment, _in_lower_case(environ))
+    return Configuration(settings, origins, *environments, _in_lower_case(environ))
 
 
 def _in_lower_case(environ: Mapping[str, str]) -> tuple[str, ...]:

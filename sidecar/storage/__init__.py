@@ -1,5 +1,6 @@
 """Objects with conditional writes: the contract, retries and metering, one folder for each kind of store; `open` lists them."""
 
+from sidecar.storage.access import StaticKeys, StoreAccess
 from sidecar.storage.base import (
     FIRST_BYTE_TIMEOUT,
     Credentials,
@@ -9,7 +10,6 @@ from sidecar.storage.base import (
     ObjectStore,
     Probe,
     Prunable,
-    StoreAccess,
     StoreLocation,
     Upload,
 )
@@ -34,6 +34,7 @@ __all__ = [
     "RetryPolicy",
     "Retrying",
     "RetryingPrunable",
+    "StaticKeys",
     "StoreAccess",
     "StoreLocation",
     "Traits",

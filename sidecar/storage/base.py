@@ -1,14 +1,14 @@
 """The contract of a store: objects with conditional writes. One test suite runs against all implementations."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from sidecar.host import Clock
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, Span, Token
+from sidecar.storage.access import StoreAccess
 from sidecar.storage.traits import Traits
 
 FIRST_BYTE_TIMEOUT = 20.0  # seconds within which a store over the network must begin its reply
@@ -243,27 +243,6 @@ class OpenStore:
     neighbours: Neighbours | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StoreAccess:
-    """Settings and environment for accessing a store over a network; a store on this machine needs none of them.
-
-    If `endpoint` or `sts_endpoint` is None, it is the provider's default. `machine_api` is the socket that issues tokens;
-    unless it is expected, it is used only if it exists. `renewed` is called with the expiry of each new session.
-    """
-
-    clock: Clock
-    renewed: Callable[[datetime], None]
-    endpoint: str | None = None
-    region: str | None = None
-    connections: int = 10
-    role_arn: str | None = None
-    session_name: str = "sidecar"
-    sts_endpoint: str | None = None
-    token_file: Path | None = None
-    machine_api: Path | None = None
-    machine_api_expected: bool = False
-
-
 class StoreLocation(Protocol):
     """The location of a store according to its URL, and properties of its kind. No request was made to the store."""
 
@@ -285,6 +264,11 @@ class StoreLocation(Protocol):
     @property
     def directory(self) -> Path | None:
         """The directory of the store on this machine; None for a store over the network."""
+        ...
+
+    @property
+    def container(self) -> str:
+        """The bucket or directory, which is alike in all that it holds."""
         ...
 
     def removal_command(self, key: str) -> str:

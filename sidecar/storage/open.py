@@ -17,11 +17,11 @@ KINDS: dict[str, Callable[[str], StoreLocation | None]] = {
 }
 
 
-def parse_location(url: str) -> StoreLocation:
-    """The location of a store. Raises a ValueError that shows the forms of a store's URL."""
+def parse_location(url: str, setting: str = "store") -> StoreLocation:
+    """The location of a store. Raises a ValueError that shows the forms of a store's URL, and names the setting."""
     if location := _parsed(url):
         return location
-    raise ValueError(f"store: {without_password(url)!r} is neither {' nor '.join(KINDS)}")
+    raise ValueError(f"{setting}: {without_password(url)!r} is neither {' nor '.join(KINDS)}")
 
 
 def removal_command(url: str, key: str) -> str:

@@ -47,8 +47,8 @@ class Fence:
 
     def streamed(self, database: str, record: StreamRecord) -> None: ...
 
-    def covers(self, instant: datetime) -> bool:
-        return True
+    async def require_covered(self, instant: datetime) -> datetime:
+        return instant
 
     async def confirm(self, database: str, key: str) -> None: ...
 

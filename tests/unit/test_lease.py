@@ -253,11 +253,14 @@ async def test_renewals_repeat_how_far_streams_have_got(store: MemoryStore) -> N
 async def test_an_instant_is_covered_while_the_term_lasts(store: MemoryStore) -> None:
     lease = lease_of(store, "a")
     await lease.acquire(AT_ONCE)
-    ends = lease.term.ends
-    assert lease.covers(ends)
-    assert not lease.covers(ends + timedelta(milliseconds=1))
+    ends, writes = lease.term.ends, store.count("put")
+    assert await lease.require_covered(ends) == ends
+    assert store.count("put") == writes
+    assert await lease.require_covered(ends + timedelta(milliseconds=1)) > ends
+    assert store.count("put") == writes + 1
     await lease.term.release()
-    assert not lease.covers(ends)
+    with pytest.raises(LeaseLost):
+        await lease.require_covered(ends)
 
 
 async def test_a_release_is_a_tombstone_that_keeps_what_is_known(store: MemoryStore) -> None:

@@ -51,6 +51,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "on_conflict": "remote",
         "on_lease_lost": "stop",
         "lease": "on",
+        "lease_store": "None",
         "lease_ttl": "0:02:00",
         "lease_wait": "0:05:00",
         "lease_handoff": "wait",

@@ -16,7 +16,7 @@ from sidecar.lease import read_lease
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.repository.rights import CONTENT, KEY, NOBODYS_ETAG
-from sidecar.storage import Credentials, Probe
+from sidecar.storage import Credentials, ObjectStore, Probe
 
 COPY_KEY = ".sidecar/check-copy"
 TAGS = {TIER_TAG: Tier.RECENT.value}
@@ -52,8 +52,9 @@ class StoreTrial:
             ("store", self._list),
             *([("place", partial(self._place, directory))] if directory else []),
             ("clock", self._clock),
+            *([("lease store", self._lease_store)] if self._services.lease_site else []),
             *([("lease", self._lease)] if self._services.configuration.settings.lease == "on" else []),
-            ("conditional write", partial(self._unless_new, self._write)),
+            ("conditional write", partial(self._unless_new, partial(self._write, self._store))),
             ("read", partial(self._unless_new, self._read)),
             ("part copy", self._copy),
             ("tag", partial(self._unless_new, self._tag)),
@@ -120,7 +121,7 @@ class StoreTrial:
 
     async def _lease(self) -> Finding:
         """Who holds the lease, and whether a start here would wait for that machine."""
-        seen = await read_lease(self._store)
+        seen = await read_lease(self._catalog.lease_store, self._catalog.name)
         if seen is None or seen.record.released:
             return Finding(f"free; {seen.record.holder} had it last" if seen else "free; no machine has held it yet")
         holder, age = seen.record.holder, seen.age.total_seconds()
@@ -134,25 +135,36 @@ class StoreTrial:
         self.other = holder
         return Finding(f"{holder} holds it: a start waits until it stops, or for {left:.0f} s if it is gone", "warning")
 
-    async def _write(self) -> Finding:
+    async def _lease_store(self) -> Finding:
+        """Write to the lease's store as a holder does, and compare its clock, by which keys are stamped, with the store's."""
+        lease = self._catalog.lease_store
+        await self._write(lease)
+        apart = abs(await lease.now() - await self._store.now())
+        words = f"{lease.url} obeys If-None-Match and If-Match"
+        if apart > SKEW_NOTED:
+            return Finding(
+                f"{words}; its clock and that of the store differ by {apart.total_seconds():.0f} s", "warning"
+            )
+        return Finding(words)
+
+    async def _write(self, store: ObjectStore) -> Finding:
         """Write under If-None-Match and If-Match: both must be obeyed, when they hold and when they do not."""
         try:
-            there = await self._store.put(KEY, CONTENT, condition=IfAbsent())
+            there = await store.put(KEY, CONTENT, condition=IfAbsent())
         except PreconditionFailed:
-            there = await self._store.head(KEY)
-        there = await self._store.put(KEY, CONTENT, condition=IfMatch(there.etag))
-        await self._require_refusal(IfAbsent(), "If-None-Match")
-        await self._require_refusal(IfMatch(NOBODYS_ETAG), "If-Match")
+            there = await store.head(KEY)
+        there = await store.put(KEY, CONTENT, condition=IfMatch(there.etag))
+        await self._require_refusal(store, IfAbsent(), "If-None-Match")
+        await self._require_refusal(store, IfMatch(NOBODYS_ETAG), "If-Match")
         return Finding(f"{there.key} was written; If-None-Match and If-Match are obeyed")
 
-    async def _require_refusal(self, condition: IfAbsent | IfMatch, name: str) -> None:
+    async def _require_refusal(self, store: ObjectStore, condition: IfAbsent | IfMatch, name: str) -> None:
         try:
-            await self._store.put(KEY, CONTENT, condition=condition)
+            await store.put(KEY, CONTENT, condition=condition)
         except PreconditionFailed:
             return
         raise ConfigurationError(
-            f"{self._services.store.url} ignores {name}: writers could overwrite each other",
-            "use a store that obeys it",
+            f"{store.url} ignores {name}: writers could overwrite each other", "use a store that obeys it"
         )
 
     async def _read(self) -> Finding:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from sidecar.storage.base import OpenStore, StoreAccess
+from sidecar.storage.access import StoreAccess
+from sidecar.storage.base import OpenStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class DirectoryLocation:
         """The location for a URL of this form, else None. `file://data/store` is refused as a typo of `file:///data/store`."""
         directory = url.removeprefix("file://")
         return cls(Path(directory)) if directory != url and directory.startswith(("/", "./", "../")) else None
+
+    @property
+    def container(self) -> str:
+        """See `base.StoreLocation`."""
+        return str(self.directory.resolve())
 
     def removal_command(self, key: str) -> str:
         """See `base.StoreLocation`."""

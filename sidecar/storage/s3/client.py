@@ -23,6 +23,7 @@ from botocore.handlers import add_expect_header
 
 from sidecar.errors import ConfigurationError, SidecarError, StoreMissing, StoreUnavailable, TokenUnavailable
 from sidecar.model import Bytes
+from sidecar.storage.access import StaticKeys
 from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import Body
@@ -54,8 +55,10 @@ class S3Location:
 class S3Client:
     """Makes requests to one bucket. The first one creates the SDK's client, so the store may be down at start."""
 
-    def __init__(self, location: S3Location, *, connections: int, credentials: Credentials | None) -> None:
-        """Without `credentials`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
+    def __init__(
+        self, location: S3Location, *, connections: int, credentials: Credentials | None, keys: StaticKeys | None = None
+    ) -> None:
+        """Without `credentials` and `keys`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
         if not location.region and not location.endpoint:
             raise ConfigurationError(
                 f"no region is set for s3://{location.bucket}",
@@ -64,6 +67,7 @@ class S3Client:
         self.location = location
         self._connections = connections
         self._credentials = credentials
+        self._keys = {} if keys is None else _named(keys)
         self._stack = AsyncExitStack()
         self._client: Any = None
         self._clients: dict[str, Any] = {}
@@ -191,7 +195,9 @@ class S3Client:
             session = aioboto3.Session(botocore_session=found)
             config = self._configuration(addressing, found)
             client = await self._stack.enter_async_context(
-                session.client("s3", config=config, region_name=region, endpoint_url=self.location.endpoint)
+                session.client(
+                    "s3", config=config, region_name=region, endpoint_url=self.location.endpoint, **self._keys
+                )
             )
         require_proxy(client.meta.endpoint_url)
         if client.meta.config.request_checksum_calculation == "when_supported":
@@ -233,6 +239,14 @@ class _OneAttempt(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no ty
         session._retry_connection = False  # noqa: SLF001 - there is no public API
         session._auto_decompress = True  # noqa: SLF001 - a proxy may compress although we request identity
         return session
+
+
+def _named(keys: StaticKeys) -> dict[str, str | None]:
+    return {
+        "aws_access_key_id": keys.key,
+        "aws_secret_access_key": keys.secret,
+        "aws_session_token": keys.token,
+    }
 
 
 def _is_address(endpoint: str) -> bool:

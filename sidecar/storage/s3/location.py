@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 from sidecar.host import OWN, canonical
-from sidecar.storage.base import Credentials, OpenStore, StoreAccess, TokenSource
+from sidecar.storage.access import StoreAccess
+from sidecar.storage.base import Credentials, OpenStore, TokenSource
 
 FALLBACK_REGION = "us-east-1"  # for a token service other than AWS's, which has no regions
 _PORTS = {"http": 80, "https": 443}
@@ -33,6 +34,11 @@ class BucketLocation:
         match = _URL.fullmatch(url)
         return cls(match[1], (match[2] or "").strip("/")) if match else None
 
+    @property
+    def container(self) -> str:
+        """See `base.StoreLocation`."""
+        return self.bucket
+
     def removal_command(self, key: str) -> str:
         """See `base.StoreLocation`."""
         return f"aws s3 rm s3://{'/'.join(filter(None, (self.bucket, self.prefix, key)))}"
@@ -51,7 +57,9 @@ class BucketLocation:
         credentials = _credentials(access)
         endpoint = access.endpoint or configured_endpoint()
         location = S3Location(self.bucket, self.prefix, endpoint, access.region)
-        async with S3Store(location, connections=access.connections, credentials=credentials) as store:
+        async with S3Store(
+            location, connections=access.connections, credentials=credentials, keys=access.keys
+        ) as store:
             yield OpenStore(
                 store,
                 prunable=S3Pruning(store),

@@ -16,6 +16,7 @@ import anyio
 from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
 from sidecar.log import log
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
+from sidecar.storage.access import StaticKeys
 from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import read_body
@@ -31,9 +32,16 @@ TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire everythin
 class S3Store:
     """Implements `base.ObjectStore`. An async context manager."""
 
-    def __init__(self, location: S3Location, *, connections: int = 10, credentials: Credentials | None = None) -> None:
-        """Without `credentials`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
-        self.client = S3Client(location, connections=connections, credentials=credentials)
+    def __init__(
+        self,
+        location: S3Location,
+        *,
+        connections: int = 10,
+        credentials: Credentials | None = None,
+        keys: StaticKeys | None = None,
+    ) -> None:
+        """Without `credentials` and `keys`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
+        self.client = S3Client(location, connections=connections, credentials=credentials, keys=keys)
         self._location = location
         self._traits = traits_of(location.endpoint)
         self._refuses_tags = False

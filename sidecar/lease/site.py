@@ -1,0 +1,68 @@
+"""Where the lease is kept, if that is not the store with the restore points, and which places are refused."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sidecar.errors import ConfigurationError
+from sidecar.storage import ObjectStore, StoreAccess, StoreLocation, parse_location
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A store as it was opened. `endpoint` is the server's URL; it is empty for a store on this machine."""
+
+    location: StoreLocation
+    endpoint: str
+    store: ObjectStore
+
+    @property
+    def name(self) -> str:
+        """Its name for other machines: servers may have buckets of the same name."""
+        return f"{self.store.url} at {self.endpoint}" if self.endpoint else self.store.url
+
+    @property
+    def container(self) -> tuple[str, str]:
+        """Its server, and its bucket or directory there."""
+        return self.endpoint, self.location.container
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSite:
+    """The store for the lease and the notices; `name` is its own, and `of` that of the store with the restore points."""
+
+    store: ObjectStore
+    name: str
+    of: str
+
+
+@asynccontextmanager
+async def open_site(
+    url: str | None, access: StoreAccess, data: Place, decorate: Callable[[ObjectStore], ObjectStore]
+) -> AsyncIterator[LeaseSite | None]:
+    """Open the store for the lease without a request; None without a URL. Raises `ConfigurationError`, see `require_separate`."""
+    if url is None:
+        yield None
+        return
+    location = parse_location(url, "lease_store")
+    async with location.open(access) as found:
+        place = Place(location, found.endpoint, found.store)
+        require_separate(place, data)
+        yield LeaseSite(decorate(found.store), place.name, data.name)
+
+
+def require_separate(lease: Place, data: Place) -> None:
+    """Raise `ConfigurationError` unless this place adds something to that of the restore points. Sends no request."""
+    if lease.name == data.name:
+        raise ConfigurationError(
+            f"lease_store is the store itself, {lease.store.url}",
+            "leave lease_store out, or name another one: the lease is kept in the store unless lease_store is set",
+        )
+    if lease.store.traits.conditional_put:
+        return
+    same = lease.container == data.container
+    why = "in the same bucket as the store" if same else f"in {lease.store.traits.store}"
+    raise ConfigurationError(
+        f"lease_store={lease.store.url} is {why}, which has no conditional writes: two machines could both take the lease",
+        "name a bucket of a store that has them, such as AWS S3, Cloudflare R2 or Tigris, or a directory that all machines share",
+    )
