@@ -158,7 +158,7 @@ class Services:
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning, site.of if site else "")
         highest_epoch = partial(catalog.highest_epoch, [database.name for database in self.databases])
-        former = FormerLease(catalog.store, site.name) if site else None
+        former = FormerLease(catalog.store, site.store.url) if site else None
         return Lease(store, catalog.lease_store, self.clock, self.status.lease, me, highest_epoch, former)
 
     @property

@@ -78,8 +78,8 @@ class Acquisition:
                 return before
             if stored is None:  # what the lease says of the restore points moves with it
                 return Take(before.record, IfAbsent())
-        if stored is None and self._former:
-            self._former.require_absent()
+        if self._former:
+            self._former.require_pair(stored)
         return judge(stored, self._me, 0 if stored else await self._highest_epoch())
 
     async def _take(self, verdict: Take) -> WrittenLease | None:

@@ -12,7 +12,7 @@ from sidecar.storage import ObjectStore, removal_command
 async def read_lease(store: ObjectStore, of: str = "") -> StoredLease | None:
     """The lease object, or None if there is none.
 
-    `of` names the store whose restore points the lease is about; it is empty if that is `store` itself. Raises
+    `of` is the URL of the store whose restore points the lease is about; it is empty if that is `store` itself. Raises
     `DamagedLease`, `UnsupportedLease`, and `ConfigurationError` if it is the lease of another store.
     """
     try:
@@ -58,11 +58,13 @@ def parse_lease(data: bytes | bytearray, url: str) -> Record:
     try:
         return parse(data)
     except Moved as moved:
+        lease_store, pair = moved.args
         raise LeaseMoved(
-            f"the lease of {url} is kept in {moved}",
+            f"the lease of {url} is kept in {lease_store}",
             "set lease_store to that store; to keep the lease in the store itself again, stop every machine that uses it, "
             f"then `{removal_command(url, KEY)}`",
-            str(moved),
+            lease_store,
+            pair,
         ) from moved
     except FutureFormat as error:
         raise UnsupportedLease(

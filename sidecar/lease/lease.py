@@ -127,7 +127,7 @@ class Lease:
         self._term = Term(self._store, self._status, self._me, self._events, acquired)
         await require_conditions(self._boot_store, acquired.record)
         if self._former:
-            await self._former.redirect()
+            self._term.paired(await self._former.redirect())
         self._status.waiting_for = None
         log.info("lease acquired", epoch=self.epoch, before=acquisition.previous)
 

@@ -53,7 +53,9 @@ class Record:
     - `streams` has, by database, what this holder started from and what it streams. If it is not empty, the format is 2.
     - `running`: an app was started in this term. `unfinished` is the last machine that ran an app and did not release its
       lease, until another machine has started its app and reported that.
-    - `store` names the store whose restore points this lease is about, if that is another one than the lease's.
+    - `store` is the URL of the store whose restore points this lease is about, if that is another one than the lease's.
+      `pair` is a random word that both stores have from the first term on: servers may have buckets of the same name, and
+      one server several names.
     """
 
     epoch: int
@@ -70,11 +72,12 @@ class Record:
     unfinished: str | None = None
     streams: Mapping[str, StreamRecord] = field(default_factory=dict)
     store: str = ""
+    pair: str = ""
 
     def to_bytes(self) -> bytes:
         """The record as JSON, indented for people."""
         values = {"format": FORMAT_WITH_STREAMS if self.streams else FORMAT, **asdict(self)}
-        for name in ("streams", "store"):
+        for name in ("streams", "store", "pair"):
             if not values[name]:
                 del values[name]
         return json.dumps(values, indent=1).encode()
@@ -129,15 +132,15 @@ class FutureFormat(ValueError):
 
 
 class Moved(ValueError):
-    """The object only says where the lease is kept; `args[0]` is the name of that store."""
+    """The object only says where the lease is kept: `args` are the URL of that store and the `pair` of the lease there."""
 
 
-def moved_to(lease_store: str) -> tuple[bytes, dict[str, str]]:
+def moved_to(lease_store: str, pair: str) -> tuple[bytes, dict[str, str]]:
     """What the lease object of a store contains whose lease is kept in another one, and its metadata.
 
     A version that does not know `lease_store` refuses this format, so it cannot take a lease that nobody else looks at.
     """
-    data = json.dumps({"format": FORMAT_MOVED, "lease_store": lease_store}, indent=1).encode()
+    data = json.dumps({"format": FORMAT_MOVED, "lease_store": lease_store, "pair": pair}, indent=1).encode()
     return data, _as_metadata(data)
 
 
@@ -152,7 +155,7 @@ def parse(data: bytes | bytearray) -> Record:
         values = json.loads(data)
         if type(version := values["format"]) is int and version > FORMAT_WITH_STREAMS:
             if version == FORMAT_MOVED and isinstance(named := values.get("lease_store"), str):
-                raise Moved(named)
+                raise Moved(named, str(values.get("pair")))
             raise FutureFormat(f"its format is {version}")
         known = {each.name: values[each.name] for each in fields(Record) if each.name in values}
         # An older version did not write `running`: if it did not release its lease, it may have been killed.
@@ -201,6 +204,7 @@ def _require_sound(version: object, record: Record) -> None:
         record.handoff or "",
         "" if record.unfinished is None else record.unfinished,
         record.store,
+        record.pair,
         *record.settled,
     ]
     texts += [*record.latest, *record.latest.values()]

@@ -78,6 +78,7 @@ def judge(stored: StoredLease | None, me: Identity, known: int = 0) -> Take | Wa
             retired=tuple(name for name in record.retired if name != me.holder),
             unfinished=record.holder if record.running and not record.released else record.unfinished,
             store=me.store,
+            pair=record.pair,
         ),
         IfMatch(stored.etag),
     )
@@ -114,7 +115,9 @@ def adopted(found: Record, ours: Record) -> Record:
 
     An older version that requests a handoff drops the fields that it does not know.
     """
-    return replace(found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams, store=ours.store)
+    return replace(
+        found, running=ours.running, unfinished=ours.unfinished, streams=ours.streams, store=ours.store, pair=ours.pair
+    )
 
 
 def retired_with(record: Record, holder: str) -> tuple[str, ...]:

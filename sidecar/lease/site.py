@@ -17,11 +17,6 @@ class Place:
     store: ObjectStore
 
     @property
-    def name(self) -> str:
-        """Its name for other machines: servers may have buckets of the same name."""
-        return f"{self.store.url} at {self.endpoint}" if self.endpoint else self.store.url
-
-    @property
     def container(self) -> tuple[str, str]:
         """Its server, and its bucket or directory there."""
         return self.endpoint, self.location.container
@@ -29,10 +24,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LeaseSite:
-    """The store for the lease and the notices; `name` is its own, and `of` that of the store with the restore points."""
+    """The store for the lease and the notices. `of` is the URL of the store with the restore points."""
 
     store: ObjectStore
-    name: str
     of: str
 
 
@@ -48,12 +42,12 @@ async def open_site(
     async with location.open(access) as found:
         place = Place(location, found.endpoint, found.store)
         require_separate(place, data)
-        yield LeaseSite(decorate(found.store), place.name, data.name)
+        yield LeaseSite(decorate(found.store), data.store.url)
 
 
 def require_separate(lease: Place, data: Place) -> None:
     """Raise `ConfigurationError` unless this place adds something to that of the restore points. Sends no request."""
-    if lease.name == data.name:
+    if (lease.endpoint, lease.store.url) == (data.endpoint, data.store.url):
         raise ConfigurationError(
             f"lease_store is the store itself, {lease.store.url}",
             "leave lease_store out, or name another one: the lease is kept in the store unless lease_store is set",

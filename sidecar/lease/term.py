@@ -1,6 +1,7 @@
 """A lease that we hold: its record in the store, how long it is valid, its renewal, and how it is lost."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -46,7 +47,7 @@ class Term:
         self._status = status
         self._me = me
         self._events = events
-        self._began = acquired.since
+        self._record, self._began = acquired.record, acquired.since
         self._latest = dict(acquired.record.latest)
         self._streams = dict(acquired.record.streams)
         self._acknowledged = False
@@ -110,6 +111,10 @@ class Term:
     def streamed(self, database: str, record: StreamRecord) -> None:
         """See `Fence.streamed`."""
         self._streams[database] = record
+
+    def paired(self, pair: str) -> None:
+        """Have the next renewal record the word that the store with the restore points has, too: see `Record`."""
+        self._record = replace(self._record, pair=pair)
 
     async def require_covered(self, instant: datetime) -> datetime:
         """See `Fence.require_covered`.

@@ -46,7 +46,7 @@ class Catalog:
     """The restore points in an object store."""
 
     def __init__(self, store: ObjectStore, lease_store: ObjectStore | None = None, name: str = "") -> None:
-        """If the lease and the notices are in a `lease_store`, the lease there names our store by its `name`."""
+        """If the lease and the notices are in a `lease_store`, `name` is the URL by which the lease there names our store."""
         self.store = store
         self.lease_store = lease_store or store
         self.name = name

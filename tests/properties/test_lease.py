@@ -5,6 +5,8 @@ The history of the store is a tree of restore points. Invariants, after every st
 2. From the moment a holder has settled on a restore point, whatever is newest descends from it: what a fenced machine
    completes late never becomes the newest, and nothing of the main line is left out.
 3. Every key is above all that were there when it was stamped, wherever the machines' clocks are.
+
+The same with the lease in another store than the restore points (`lease_store`), with a clock of its own.
 """
 
 from contextlib import suppress
@@ -21,7 +23,7 @@ from sidecar.model import IfAbsent, Timestamp
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.keys import key_of
 from tests.fakes import MemoryStore
-from tests.leases import SharedClock, lease_of
+from tests.leases import DATA, Beside, SharedClock, lease_of
 from tests.properties.evenly import evenly
 
 NAMES = "abc"
@@ -41,7 +43,8 @@ class _Process:
 
 @dataclass(slots=True)
 class _World:
-    store: MemoryStore = field(default_factory=MemoryStore)
+    store: MemoryStore = field(default_factory=MemoryStore)  # with the lease
+    data: MemoryStore | None = None  # with the restore points, if that is another one
     processes: dict[str, _Process] = field(default_factory=dict)
     zombies: list[_Process] = field(default_factory=list)
     parents: dict[str, str | None] = field(default_factory=dict)
@@ -50,11 +53,26 @@ class _World:
     settled: int = 0
     epoch: int = 0
 
+    @property
+    def points(self) -> MemoryStore:
+        """The store with the restore points."""
+        return self.data or self.store
+
+    @property
+    def catalog(self) -> Catalog:
+        """What a machine sees of both stores."""
+        return Catalog(self.points, self.store, DATA if self.data else "")
+
+    def lose(self, operation: str, *, late: bool) -> None:
+        """The next such request fails, in each store; it is carried out if that is `late`."""
+        for store in {self.store, self.points}:
+            (store.lose_reply if late else store.fail)(operation)
+
     async def boot(self, name: str, *, ask: bool) -> None:
         """The machine (re)starts; its predecessor, if it had one, lives on as a zombie that only finishes its upload."""
         if name in self.processes:
             self.zombies.append(self.processes.pop(name))
-        lease = lease_of(self.store, name, clock=SharedClock(self.store, SKEWS[name]), patience=1.0)
+        lease = lease_of(self.store, name, clock=SharedClock(self.store, SKEWS[name]), patience=1.0, data=self.data)
         with suppress(LeaseHeld, Transient):
             await lease.acquire(timedelta(seconds=3), ask=ask)
         if not lease.epoch or not lease.term.held:
@@ -63,7 +81,7 @@ class _World:
         self.epoch = lease.epoch
         process = _Process(lease)
         with suppress(Transient, LeaseLost):
-            newest = await Catalog(self.store).newest(DATABASE)
+            newest = await self.catalog.newest(DATABASE)
             process.base = newest.key if newest else None
             await lease.record_start({DATABASE: process.base} if process.base else {})
             process.settled = True
@@ -76,10 +94,10 @@ class _World:
         with suppress(LeaseLost, Transient):
             now = await process.lease.ensure_held()
             above = Timestamp(process.base.split("/")[1].removesuffix(".sqlite3.zst")) if process.base else None
-            stamp = await Catalog(self.store).stamp(DATABASE, now, above)
+            stamp = await self.catalog.stamp(DATABASE, now, above)
             key = key_of(DATABASE, stamp)
             if process.lease.epoch == self.epoch:
-                assert all(key > other for other in self.parents if other in self.store.objects)
+                assert all(key > other for other in self.parents if other in self.points.objects)
             process.upload = (key, process.lease.epoch)
 
     async def finish(self, process: _Process, *, asking: bool) -> None:
@@ -92,7 +110,7 @@ class _World:
             if asking:
                 await process.lease.ensure_held()
             self.parents[key], self.terms[key] = process.base, epoch
-            await self.store.put(key, b"x", condition=IfAbsent(), metadata={"epoch": str(epoch)})
+            await self.points.put(key, b"x", condition=IfAbsent(), metadata={"epoch": str(epoch)})
             process.base = key
             await process.lease.confirm(DATABASE, key)
 
@@ -104,8 +122,8 @@ class _World:
         }
         assert len(inside) <= 1, inside
         if self.trunk:
-            with self.store.sound():
-                newest = await Catalog(self.store).newest(DATABASE)
+            with self.store.sound(), self.points.sound():
+                newest = await self.catalog.newest(DATABASE)
             assert newest, "the main line was left out"
             assert self.descends(newest.key), f"{newest.key} does not descend from {self.trunk}"
             late = newest.key != self.trunk and self.terms[newest.key] < self.settled
@@ -145,7 +163,7 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
     elif what == "wait":
         world.store.time += timedelta(seconds=int(which))
     elif what == "lose":
-        (world.store.lose_reply if flag else world.store.fail)(str(which))
+        world.lose(str(which), late=flag)
     elif what == "cut off":
         world.store.cut_off()
     elif what == "zombie":
@@ -162,13 +180,17 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
                 await (process.lease.term.renew() if what == "renew" else process.lease.term.release(handing_over=flag))
 
 
-@given(st.lists(EVENTS, min_size=8, max_size=40))
+@given(st.lists(EVENTS, min_size=8, max_size=40), st.sampled_from([None, *SKEWS.values()]))
 @settings(max_examples=200, deadline=None)
-@example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)])
-@example([("begin", "a", False), ("boot", "a", False), ("zombie", "a", False), ("begin", "a", False)])
-def test_the_newest_restore_point_belongs_to_the_newest_holder(events: list[Event]) -> None:
+@example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)], None)
+@example([("begin", "a", False), ("boot", "a", False), ("zombie", "a", False), ("begin", "a", False)], None)
+@example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)], SKEWS["c"])
+def test_the_newest_restore_point_belongs_to_the_newest_holder(events: list[Event], skew: timedelta | None) -> None:
+    """`skew`: how far the clock of the store with the restore points is ahead of the lease's; None for a single store."""
+
     async def run() -> None:
         world = _World()
+        world.data = None if skew is None else Beside(world.store, skew)
         for what, which, flag in [*PROLOGUE, *events]:
             world.store.time += timedelta(milliseconds=300)
             await play(world, what, which, flag)
