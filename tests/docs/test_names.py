@@ -11,6 +11,7 @@ import sidecar
 from sidecar import errors
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.policies import RetentionDays
+from sidecar.settings.access import LEASE_VARIABLES
 from sidecar.settings.fields import Settings
 from sidecar.settings.load import CONFIG_VARIABLE, PREFIX, load
 from tests.docs import EVERY_PAGE
@@ -19,7 +20,7 @@ from tests.docs.json_fields import documented
 from tests.docs.markdown import Page
 from tests.harness.environment import ROOT
 
-VARIABLES = {CONFIG_VARIABLE, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)}
+VARIABLES = {CONFIG_VARIABLE, *LEASE_VARIABLES, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)}
 # Names in the text that are neither settings, metrics nor fields of the JSON.
 OTHER_NAMES = {
     *("kill_timeout", "kill_signal", "wait_timeout"),  # fly.toml
@@ -38,7 +39,7 @@ for_every_page = pytest.mark.parametrize("path", EVERY_PAGE, ids=lambda path: pa
 
 @for_every_page
 def test_every_variable_exists(path: Path) -> None:
-    assert set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]", path.read_text())) - VARIABLES == set()
+    assert set(re.findall(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]", path.read_text())) - VARIABLES == set()
 
 
 @for_every_page
