@@ -82,6 +82,8 @@ from sidecar.status import Status
 from sidecar.storage import (
     Credentials,
     FileBacked,
+    Learner,
+    LookedUp,
     Metered,
     Neighbours,
     ObjectStore,
@@ -127,6 +129,7 @@ class Services:
     probe: Probe | None = None
     endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
     neighbours: Neighbours | None = None
+    learner: Learner | None = None  # None: a store on this machine, of which all is known
     feeds: dict[Path, Feed] = field(default_factory=dict)  # of the databases that are followed, by path
     origins: WalOrigins = field(default_factory=WalOrigins)
     lease_site: LeaseSite | None = None  # None: the lease is in the store itself
@@ -144,7 +147,7 @@ class Services:
     def catalog(self, policy: RetryPolicy | None = None) -> Catalog:
         """The store's restore points, its requests retried by this policy, by default a cycle's."""
         policy, site = policy or self.retry_policy, self.lease_site
-        store = Retrying(self.store, self.clock, policy)
+        store = Retrying(LookedUp(self.store), self.clock, policy)
         return Catalog(store, Retrying(site.store, self.clock, policy), site.of) if site else Catalog(store)
 
     def fence(self, *, returning: bool = True) -> WriterLease:
@@ -422,6 +425,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.probe,
             found.endpoint,
             found.neighbours,
+            found.learner,
             feeds,
             origins,
             site,

@@ -157,7 +157,7 @@ class LeaseLost(SidecarError):
 
 
 class StoreUnsuitable(SidecarError):
-    """The store ignores conditional writes."""
+    """The store cannot do what cannot be done without: obey conditions of the lease, list in order, tell the time."""
 
     exit_code = ExitCode.CONFIGURATION
     reason = Reason.CONFIGURATION

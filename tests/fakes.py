@@ -12,7 +12,7 @@ import anyio.lowlevel
 from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Upload
-from sidecar.storage.traits import Traits
+from sidecar.storage.traits import PartCopy, Traits
 
 T = TypeVar("T")
 
@@ -88,6 +88,8 @@ class MemoryUpload:
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """See `base.Upload`."""
 
+        assert self.store.traits.part_copy is not PartCopy.NO, "a copy of a part"
+
         def copy() -> None:
             found = self.store.stored(source.key, if_match=source.etag)
             self._keep(number, offset, cut(found.data, span))
@@ -113,6 +115,9 @@ class MemoryUpload:
             offset, data = self.parts[number]
             assert offset == len(whole), f"part {number} claims offset {offset}, it is at {len(whole)}"
             assert number == numbers[-1] or len(data) >= self.store.traits.minimum_part, f"part {number} is too small"
+            if self.store.traits.equal_parts:
+                first = len(self.parts[1][1])
+                assert len(data) == first or (number == numbers[-1] and len(data) < first), f"part {number} is unequal"
             whole += data
         info = self.store.write(self.key, whole, IfAbsent(), self.metadata)
         self.store.part_sizes[self.key] = [len(self.parts[number][1]) for number in numbers]

@@ -15,6 +15,7 @@ from sidecar.bootstrap import Services, build_listing
 from sidecar.daemon.app import AppRunner
 from sidecar.daemon.background import Background
 from sidecar.daemon.booting import BootSequence
+from sidecar.daemon.learning import keep_learning
 from sidecar.daemon.lease_watch import LeaseWatch
 from sidecar.daemon.leftovers import Leftovers
 from sidecar.daemon.scopes import Daemon, Holder
@@ -69,6 +70,8 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         final.publish_diverged,
         *_drills(services, backups),
     ]
+    if services.learner and not services.learner.known:
+        others.append(partial(keep_learning, services.learner, services.clock))
     if settings.on_lease_lost is OnLeaseLost.CONTINUE:
         others.append(partial(final.keep_saving_fenced, settings.interval.total_seconds()))
     lease = _lease_watch(services, fence, signals, owns_app=app.is_ours)

@@ -1,5 +1,6 @@
 """One writer: who may publish, for how long, and how that right is lost."""
 
+from sidecar.lease.acquisition import unsuitable
 from sidecar.lease.disabled import NoLease
 from sidecar.lease.document import read_lease
 from sidecar.lease.fence import Fence, WriterLease
@@ -20,4 +21,5 @@ __all__ = [
     "WriterLease",
     "origin_in",
     "read_lease",
+    "unsuitable",
 ]

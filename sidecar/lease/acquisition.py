@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import anyio
 
-from sidecar.errors import LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
+from sidecar.errors import ConfigurationError, LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
 from sidecar.host import Clock
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.former import FormerLease
@@ -55,6 +55,8 @@ class Acquisition:
 
     async def run(self, patience: timedelta, *, ask: bool) -> WrittenLease:
         """Wait until the lease is free, and take it. Raises what `WriterLease.acquire` raises."""
+        if not self._store.traits.conditional_put:
+            raise unsuitable(self._store)
         deadline = self._clock.monotonic() + patience.total_seconds()
         try:
             while True:
@@ -89,6 +91,10 @@ class Acquisition:
         except (PreconditionFailed, NotFound):
             self._refused += 1
             return None
+        except ConfigurationError as refusal:
+            if self._store.traits.conditional_put:
+                raise
+            raise unsuitable(self._store) from refusal
 
     def _after_refusal(self, stored: StoredLease | None) -> Wait:
         again_at_once = self._refused <= REFUSALS_RETRIED_AT_ONCE
@@ -144,10 +150,16 @@ async def require_conditions(store: ObjectStore, held: Record) -> None:
             await write_lease(store, held, condition)
         except (PreconditionFailed, NotFound):
             continue
-        raise StoreUnsuitable(
-            f"{store.url} ignores conditional writes: two machines could overwrite each other",
-            "use a store that honours If-None-Match and If-Match, or lease=off and never more than one machine",
-        )
+        raise unsuitable(store)
+
+
+def unsuitable(store: ObjectStore) -> StoreUnsuitable:
+    """The error for a store that cannot have a lease."""
+    return StoreUnsuitable(
+        f"{store.url} ({store.traits.store}) does not obey conditional writes: two machines could overwrite each other",
+        "set lease_store to a store that does, or to a directory that all machines share, for the lease alone; "
+        "or set lease=off and never run more than one machine",
+    )
 
 
 def _held(url: str, wait: Wait) -> LeaseHeld:

@@ -97,7 +97,7 @@ class WriterLease(Fence, Protocol):
     async def acquire(self, patience: timedelta, *, ask: bool = False) -> None:
         """Become the holder, waiting at most `patience`. With `ask`, request a handoff from the current holder.
 
-        Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` if the store ignores conditions.
+        Raises `LeaseHeld`, naming the holder; `StoreUnsuitable` if the store does not obey conditions.
         """
         ...
 

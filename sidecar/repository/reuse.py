@@ -8,6 +8,7 @@ The compressed size of a changed chunk is not known in advance. To be certain th
 5 MiB, it takes unchanged chunks from its neighbours, whose compressed sizes are in the previous one's seek table.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,10 +29,18 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class PartLimits:
-    """The smallest part that the store allows, and the largest copy that we make, in bytes."""
+    """The smallest part that the store allows, and the largest copy that we make, in bytes.
+
+    `any_upload`: what is uploaded between two copies can have any size, because whoever cuts it into parts fills them up.
+    """
 
     minimum_part: int
     copy_limit: int = 256 << 20
+    any_upload: bool = False
+
+
+NO_COPIES = PartLimits(sys.maxsize)
+"""Of a store that copies no parts: no restore point is large enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ def _enlarged(runs: list[_Run], parent: Contents, limits: PartLimits) -> list[_R
     for run in runs:
         last = enlarged[-1] if enlarged else None
         if last and last.source is None:
-            _feed(last, run, parent, int(limits.minimum_part * SAFETY))
+            _feed(last, run, parent, 0 if limits.any_upload else int(limits.minimum_part * SAFETY))
         if run.start == run.stop:
             continue
         if _copied_bytes(run, parent) < limits.minimum_part:

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import anyio
 
 from sidecar.concurrency import run_all
-from sidecar.errors import ReuseFailed
+from sidecar.errors import ConfigurationError, ReuseFailed
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
 from sidecar.progress import Show, no_progress
 from sidecar.repository.encoding import SnapshotFrames, hash_chunks, hash_some
 from sidecar.repository.format.index import FORMAT_VERSION, Index, position_metadata, wal_metadata
 from sidecar.repository.format.tail import Contents
-from sidecar.repository.parts import Part, PartAssembler, PartSizes, limits_of, part_size_for
-from sidecar.repository.reuse import ChunkRun, CopiedChunks, Parent, PartLimits, plan_reuse
+from sidecar.repository.parts import Fetch, Part, PartAssembler, PartSizes, fetch_from, limits_of, sizes_of
+from sidecar.repository.reuse import NO_COPIES, ChunkRun, CopiedChunks, Parent, PartLimits, plan_reuse
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.taking_over import TakeOver, require_read
 from sidecar.repository.upload import ObjectUpload, Permit, always
@@ -69,10 +69,11 @@ class Publisher:
         self._concurrency = concurrency
         self._level = level
         self._show = show
+        self._logged_no_copies = False
 
     def limits(self, size: int) -> PartLimits:
         """The limits of the store for a database of `size` bytes."""
-        return limits_of(self._store, size)
+        return limits_of(self._store, self._part_size, size)
 
     async def index(self, snapshot: Snapshot, database: str, plan: TakeOver | None = None) -> Index:
         """Hash a snapshot; what it does not have is known by the plan. The index has no timestamp and no epoch yet."""
@@ -103,15 +104,20 @@ class Publisher:
         """Publish a snapshot under a key that must not exist yet, reusing the parent's bytes where they are equal.
 
         Raises what `ObjectUpload.run` raises; instead of `ReuseFailed`, everything is uploaded, unless there is a plan, by
-        which the snapshot does not have all.
+        which the snapshot does not have all. So it is if the store turned out to be able to do less than was known.
         """
-        if plan is not None:
-            return await self._publish(snapshot, index, key, plan.parent, permit, plan)
-        if parent is not None:
-            try:
-                return await self._publish(snapshot, index, key, parent, permit)
-            except ReuseFailed as error:
-                log.warning("previous restore point not reused", reason=error.message)
+        known = self._store.traits
+        try:
+            return await self._publish(snapshot, index, key, plan.parent if plan else parent, permit, plan)
+        except ReuseFailed as error:
+            if plan:
+                raise
+            log.warning("previous restore point not reused", reason=error.message)
+        except ConfigurationError as error:
+            if self._store.traits == known:
+                raise
+            if plan:
+                raise ReuseFailed(error.message) from error
         return await self._publish(snapshot, index, key, None, permit)
 
     async def _publish(
@@ -124,19 +130,24 @@ class Publisher:
         plan: TakeOver | None = None,
     ) -> Published:
         limits = self.limits(snapshot.size)
+        if parent and limits == NO_COPIES:
+            self._log_no_copies()
         runs = plan.runs_of(index, limits) if plan else plan_reuse(index, parent.contents if parent else None, limits)
         require_read(snapshot.read, runs)
         copies = any(isinstance(run, CopiedChunks) for run in runs)
-        part_size = part_size_for(self._store, self._part_size, snapshot.size, copies=copies)
-        metadata = _metadata(snapshot, index, runs)
+        sizes = sizes_of(self._store, self._part_size, snapshot.size, copies=copies)
+        metadata = _metadata(snapshot, index, runs, sizes)
         upload = ObjectUpload(self._store, key, metadata, concurrency=self._concurrency, permit=permit)
         with self._show(f"publish {key}") as progress:
             frames = SnapshotFrames(snapshot.content, index, runs, parent, self._level, progress)
-            written = await write_through(
-                frames.write_to, PartSizes(part_size, limits.minimum_part if copies else 0), upload
-            )
+            written = await write_through(frames.write_to, sizes, upload, fetch_from(self._store))
         contents = Contents(index, tuple(accumulate(frames.sizes, initial=0)), written.info.size)
         return Published(written.info, contents, written.uploaded, written.reused)
+
+    def _log_no_copies(self) -> None:
+        if not self._logged_no_copies:
+            log.info("restore points uploaded whole", cause=f"{self._store.traits.store} copies no parts")
+        self._logged_no_copies = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +160,14 @@ class Written:
 
 
 async def write_through(
-    produce: Callable[[PartAssembler], Awaitable[None]], sizes: PartSizes, upload: ObjectUpload
+    produce: Callable[[PartAssembler], Awaitable[None]],
+    sizes: PartSizes,
+    upload: ObjectUpload,
+    fetch: Fetch | None = None,
 ) -> Written:
-    """Run `produce` and the upload concurrently in bounded memory: the slower one sets the pace."""
+    """Run `produce` and the upload concurrently in bounded memory: the slower one sets the pace. `fetch`: see `PartAssembler`."""
     send, receive = anyio.create_memory_object_stream[Part](0)
-    assembler = PartAssembler(send, sizes)
+    assembler = PartAssembler(send, sizes, fetch)
     published: list[ObjectInfo] = []
 
     async def feed() -> None:
@@ -170,8 +184,9 @@ async def write_through(
     return Written(published[0], assembler.uploaded, assembler.reused)
 
 
-def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun]) -> dict[str, str]:
+def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun], sizes: PartSizes) -> dict[str, str]:
     spans = [run.span for run in runs if isinstance(run, CopiedChunks)]
+    around = 2 * sizes.part if sizes.equal else 0  # at most so many bytes of a copy are uploaded
     return {
         **Extent.of(snapshot).to_metadata(),
         "root": index.root,
@@ -181,5 +196,5 @@ def _metadata(snapshot: Snapshot, index: Index, runs: list[ChunkRun]) -> dict[st
         **position_metadata(index.position),
         **wal_metadata(index.wal_by),
         # Metadata is sent before the object's size is known; its other bytes are uploaded.
-        "reused": str(sum((span.end or 0) - span.start for span in spans)),
+        "reused": str(sum((span.end or 0) - span.start - around for span in spans)),
     }

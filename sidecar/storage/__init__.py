@@ -1,11 +1,13 @@
 """Objects with conditional writes: the contract, retries and metering, one folder for each kind of store; `open` lists them."""
 
+from sidecar.storage.abilities import Ability, abilities
 from sidecar.storage.access import StaticKeys, StoreAccess
 from sidecar.storage.base import (
     FIRST_BYTE_TIMEOUT,
     Credentials,
     Expired,
     FileBacked,
+    Learner,
     Neighbours,
     ObjectStore,
     Probe,
@@ -13,6 +15,7 @@ from sidecar.storage.base import (
     StoreLocation,
     Upload,
 )
+from sidecar.storage.looked_up import LookedUp
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location, removal_command
 from sidecar.storage.pruning import RetryingPrunable
@@ -22,9 +25,12 @@ from sidecar.storage.urls import is_http, without_password
 
 __all__ = [
     "FIRST_BYTE_TIMEOUT",
+    "Ability",
     "Credentials",
     "Expired",
     "FileBacked",
+    "Learner",
+    "LookedUp",
     "Metered",
     "Neighbours",
     "ObjectStore",
@@ -39,6 +45,7 @@ __all__ = [
     "StoreLocation",
     "Traits",
     "Upload",
+    "abilities",
     "is_http",
     "parse_location",
     "removal_command",

@@ -1,4 +1,7 @@
-"""The contract of a store: objects with conditional writes. One test suite runs against all implementations."""
+"""The contract of a store: objects with conditional writes. One test suite runs against all implementations.
+
+One file, so that whoever adds a kind of store finds everything that it may offer in one place.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -29,14 +32,16 @@ class Upload(Protocol):
     async def copy_part(self, number: int, offset: int, source: ObjectInfo, span: Span) -> None:
         """Let the store copy bytes of another object as a part.
 
-        Raises `PreconditionFailed` if the source has changed and `NotFound` if it is gone.
+        Raises `PreconditionFailed` if the source has changed, `NotFound` if it is gone, and `ConfigurationError` if the store
+        does not copy parts.
         """
         ...
 
     async def complete(self) -> ObjectInfo:
         """Make the object visible, only if its key does not exist yet.
 
-        Raises `PreconditionFailed` if the key exists.
+        Raises `PreconditionFailed` if the key exists, and `ReuseFailed` if a source was replaced while it was copied, or if the
+        store turns out to want parts of one size.
         """
         ...
 
@@ -226,12 +231,41 @@ class Probe(Protocol):
         ...
 
 
+class Learner(Protocol):
+    """Finds out what a store can do, and remembers it in the store. Every method but the last raises what requests raise."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the store is known by its endpoint, so that nothing need be found out."""
+        ...
+
+    async def recall(self) -> bool:
+        """Believe what was remembered, with one request. False if there is nothing, or it is about another store, or old."""
+        ...
+
+    async def probe(self) -> Traits:
+        """Try it, with small writes of fixed keys below `.sidecar/probe/`, and believe the result."""
+        ...
+
+    async def qualify(self) -> Traits:
+        """Try all of it, also what takes uploads of 10 MiB, and believe the result."""
+        ...
+
+    async def remember(self) -> None:
+        """Write what is believed to the store."""
+        ...
+
+    async def until_corrected(self) -> None:
+        """Wait until a refused request shows that the store can do less. Can be called again for the next time."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class OpenStore:
     """An open store, and what its kind offers besides `ObjectStore`.
 
     `credentials` is None if the SDK finds its own or none are needed. `endpoint` is the server's URL in canonical form
-    without a password; it is empty for a store on this machine.
+    without a password; it is empty for a store on this machine. `learner` is None for a store on this machine.
     """
 
     store: ObjectStore
@@ -241,6 +275,7 @@ class OpenStore:
     credentials: Credentials | None = None
     endpoint: str = ""
     neighbours: Neighbours | None = None
+    learner: Learner | None = None
 
 
 class StoreLocation(Protocol):

@@ -11,7 +11,20 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
 
-from tests.harness.faults import Answer, Compress, Cut, DropReply, Fault, Pass, Refuse, Strip, aim, hold_head, shape
+from tests.harness.faults import (
+    Answer,
+    Compress,
+    Cut,
+    DropReply,
+    Fault,
+    Pass,
+    Refuse,
+    Strip,
+    StripReply,
+    aim,
+    hold_head,
+    shape,
+)
 from tests.harness.http1 import Head, read_body, read_head, reply_framing, request_framing
 
 
@@ -153,6 +166,8 @@ class Exchange:
         self._seen.status = head.status  # before the client gets it: a test may check at once
         if isinstance(self._fault, Compress) and framing:
             return await self._pass_compressed(head, body, self._fault)
+        if isinstance(self._fault, StripReply):
+            head = head.without(self._fault.headers)
         await self._client.send(head.raw)
         async for piece in shape(body, self._fault, "reply", self._client.gone):
             await self._client.send(piece)

@@ -92,6 +92,13 @@ class Strip:
 
 
 @dataclass(frozen=True, slots=True)
+class StripReply:
+    """Pass the reply without these headers (names in lower case)."""
+
+    headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Insist:
     """Refuse each PUT without `Content-MD5` or `x-amz-checksum-*`, as a bucket with Object Lock does.
 
@@ -140,6 +147,7 @@ Fault: TypeAlias = (
     | TruncateReply
     | DropReply
     | Strip
+    | StripReply
     | Insist
     | RefuseTags
     | Compress

@@ -27,11 +27,13 @@ from tests.harness.faults import (
     ResetMidBody,
     Stall,
     Strip,
+    StripReply,
     Throttle,
     TruncateReply,
     s3_error,
 )
 from tests.harness.http1 import Head, read_head
+from tests.harness.imitations import Imitation
 from tests.harness.ports import LOOPBACK, free_port
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Seen",
     "Stall",
     "Strip",
+    "StripReply",
     "Throttle",
     "TruncateReply",
     "s3_error",
@@ -95,8 +98,10 @@ class Rule:
 class FaultProxy:
     """Listens on a free loopback port (`endpoint`) and passes requests to `upstream_port`. A context manager."""
 
-    def __init__(self, upstream_port: int) -> None:
+    def __init__(self, upstream_port: int, imitation: Imitation | None = None) -> None:
+        """Where no rule applies, the proxy does what the store does that it imitates."""
         self.port = free_port()
+        self.imitation = imitation
         self._upstream = (LOOPBACK, upstream_port)
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
@@ -248,6 +253,8 @@ class FaultProxy:
         with self._lock:
             self._log.append(seen)
             seen.fault = next((rule.fault for rule in self._rules if rule.takes(seen)), Pass())
+            if self.imitation and seen.fault == Pass():
+                seen.fault = self.imitation.fault(seen)
         if isinstance(seen.fault, Insist | RefuseTags):
             seen.fault = seen.fault.answer(seen.method, seen.headers) or Pass()
         return seen

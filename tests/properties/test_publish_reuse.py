@@ -6,6 +6,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from sidecar.repository import encoding as publishing
 from sidecar.repository.format import index as restore_point_format
 from sidecar.repository.format.tail import decode_tail
 from sidecar.repository.writer import Published, Publisher, PublisherIdentity
+from sidecar.storage.traits import PartCopy
 from tests.fakes import MEMORY, MemoryStore
 from tests.properties.restore_points import SMALL_CHUNK, decode
 
@@ -56,14 +58,25 @@ async def publish(store: MemoryStore, database: bytes, key: str, parent: Publish
         return await publisher.publish(snapshot, index, key, parent.as_parent if parent else None)
 
 
-@given(histories())
+TRAITS = {
+    "any part": replace(MEMORY, minimum_part=MINIMUM),
+    "equal parts": replace(MEMORY, minimum_part=MINIMUM // 4, equal_parts=True),
+    "few parts": replace(MEMORY, minimum_part=MINIMUM // 4, maximum_parts=16),
+    "few equal parts": replace(MEMORY, minimum_part=MINIMUM // 4, maximum_parts=16, equal_parts=True),
+    "no copies": replace(MEMORY, minimum_part=MINIMUM, part_copy=PartCopy.NO),
+}
+
+
+@given(histories(), st.sampled_from(sorted(TRAITS)))
 @settings(max_examples=60, deadline=None)
-def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history: tuple[bytes, bytes]) -> None:
-    """The store refuses parts that are too small; the bytes decode to the second database; the contents are true."""
+def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(
+    history: tuple[bytes, bytes], traits: str
+) -> None:
+    """The store refuses parts that it would not take; the bytes decode to the second database; the contents are true."""
     old, new = history
 
     async def both() -> None:
-        store = MemoryStore(traits=replace(MEMORY, minimum_part=MINIMUM))
+        store = MemoryStore(traits=TRAITS[traits])
         first = await publish(store, old, "1", None)
         second = await publish(store, new, "2", first)
         third = await publish(store, old, "3", second)
@@ -71,9 +84,51 @@ def test_whatever_became_of_a_database_its_restore_point_is_the_next_one(history
             data = store.objects[key].data
             assert decode(data) == database
             assert published.uploaded + published.reused == len(data) == published.info.size
-            assert store.objects[key].info.metadata["reused"] == str(published.reused), "written before it was known"
+            told = int(store.objects[key].info.metadata["reused"])  # written before it was known
+            assert told <= published.reused if store.traits.equal_parts else told == published.reused
             assert decode_tail(data, len(data), key).offsets == published.contents.offsets
         assert store.open_uploads == []
+
+    with (
+        patch.object(restore_point_format, "CHUNK_SIZE", SMALL_CHUNK),
+        patch.object(publishing, "CHUNK_SIZE", SMALL_CHUNK),
+    ):
+        anyio.run(both)
+
+
+@pytest.mark.parametrize(("traits", "least"), [("equal parts", 0.5), ("any part", 0.9), ("no copies", 0.0)])
+def test_what_is_unchanged_is_copied_where_the_store_can(traits: str, least: float) -> None:
+    """With equal parts copies begin anywhere in the source, and what does not fill a part is uploaded."""
+    chunks = [number | 1 for number in range(120)]
+    old, new = database_of(chunks, 0), database_of([*chunks[:60], 255, 254, *chunks[62:]], 0)
+
+    async def both() -> tuple[Published, list[int]]:
+        store = MemoryStore(traits=TRAITS[traits])
+        second = await publish(store, new, "2", await publish(store, old, "1", None))
+        assert decode(store.objects["2"].data) == new
+        return second, store.part_sizes["2"]
+
+    with (
+        patch.object(restore_point_format, "CHUNK_SIZE", SMALL_CHUNK),
+        patch.object(publishing, "CHUNK_SIZE", SMALL_CHUNK),
+    ):
+        second, sizes = anyio.run(both)
+    assert least <= second.reused / second.info.size <= (1 if least else 0)
+    assert (len({*sizes[:-1]}) == 1) == (traits != "any part")
+
+
+def test_a_source_that_is_replaced_is_not_spliced_in() -> None:
+    """Equal parts read what is around a copy: of the version that the plan is about, or everything is uploaded."""
+    chunks = [number | 1 for number in range(120)]
+    old, new = database_of(chunks, 0), database_of([*chunks[:60], 255, 254, *chunks[62:]], 0)
+
+    async def both() -> None:
+        store = MemoryStore(traits=TRAITS["equal parts"])
+        first = await publish(store, old, "1", None)
+        store.add("1", bytes(first.info.size))
+        second = await publish(store, new, "2", first)
+        assert second.reused == 0
+        assert decode(store.objects["2"].data) == new
 
     with (
         patch.object(restore_point_format, "CHUNK_SIZE", SMALL_CHUNK),

@@ -167,7 +167,7 @@ async def test_a_store_that_ignores_conditions_is_refused(store: MemoryStore, ig
         return honest(key, data, None if type(condition).__name__ == ignored else condition, metadata)
 
     store.write = write  # type: ignore[method-assign]
-    with pytest.raises(StoreUnsuitable, match="ignores conditional writes"):
+    with pytest.raises(StoreUnsuitable, match="does not obey conditional writes"):
         await lease_of(store, "a").acquire(AT_ONCE)
 
 

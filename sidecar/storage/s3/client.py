@@ -21,7 +21,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from anyio import to_thread
 from botocore.handlers import add_expect_header
 
-from sidecar.errors import ConfigurationError, SidecarError, StoreMissing, StoreUnavailable, TokenUnavailable
+from sidecar.errors import ConfigurationError, SidecarError, StoreMissing, StoreUnsuitable, TokenUnavailable, Transient
 from sidecar.model import Bytes
 from sidecar.storage.access import StaticKeys
 from sidecar.storage.base import FIRST_BYTE_TIMEOUT, Credentials
@@ -31,6 +31,9 @@ from sidecar.storage.s3.checksums import Checksums, md5_of
 from sidecar.storage.s3.configuration import is_configured, require_proxy
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.session import new_session
+
+DATE_HINT = "let the proxy in front of the store pass the Date header, or reach the store without it"
+LONGEST_WITHOUT_DATE = 600.0  # seconds; every renewal of the lease makes requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +153,35 @@ class S3Client:
             raise ours from error
 
     async def now(self) -> datetime:
-        """The `Date` of the last reply, advanced by this machine's monotonic clock; accurate to a second."""
+        """The `Date` of the last reply, advanced by this machine's monotonic clock; accurate to a second.
+
+        Raises `StoreUnsuitable` if replies have no `Date` (RFC 9110, 6.6.1 demands it), or none any more: neither the age of a
+        lease nor the time of a restore point would be known, and this machine's clock may be wrong.
+        """
+        if self._seen is None or time.monotonic() - self._seen[1] > LONGEST_WITHOUT_DATE:
+            await self._look_at_clock()
         if self._seen is None:
-            await self.call("list_objects_v2", "", Prefix=self.location.key(""), MaxKeys=1)
-        if self._seen is None:
-            raise StoreUnavailable(f"{self.location.url} answers without a Date header")
+            raise StoreUnsuitable(
+                f"{self.location.url} answers without a Date header: its clock is not known", DATE_HINT
+            )
         date, at = self._seen
         return date + timedelta(seconds=time.monotonic() - at)
 
+    async def _look_at_clock(self) -> None:
+        """Make a request for its `Date`. A store that does not answer is believed to keep the time that was seen last."""
+        try:
+            reply = await self.call("list_objects_v2", "", Prefix=self.location.key(""), MaxKeys=1)
+        except Transient:
+            if self._seen is None:
+                raise
+            return
+        if _date_of(reply) is None:
+            self._seen = None
+
     def observe(self, reply: Any) -> datetime:
         """Record a reply's `Date`, and return it; if it has none, the last known time."""
-        with suppress(KeyError, ValueError, TypeError):
-            date = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
-            self._seen = (date.astimezone(UTC), time.monotonic())
+        if date := _date_of(reply):
+            self._seen = (date, time.monotonic())
         return self._seen[0] if self._seen else datetime.now(UTC)
 
     async def _find_addressing(self) -> Any:
@@ -247,6 +266,12 @@ def _named(keys: StaticKeys) -> dict[str, str | None]:
         "aws_secret_access_key": keys.secret,
         "aws_session_token": keys.token,
     }
+
+
+def _date_of(reply: Any) -> datetime | None:
+    with suppress(KeyError, ValueError, TypeError):
+        return parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    return None
 
 
 def _is_address(endpoint: str) -> bool:

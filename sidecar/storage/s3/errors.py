@@ -33,6 +33,8 @@ _THROTTLES = {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExce
 _TIMEOUTS = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "IncompleteBody", "BadDigest"}
 _STALE_TOKENS = {"ExpiredToken", "ExpiredTokenException", "InvalidIdentityToken", "TokenRefreshRequired"}
 _REDIRECTS = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "UnsupportedOperation"}
+_UNSUPPORTED_STATUS = {405, 501}
 _UNKNOWN_TO_STORE = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure", "NotSignedUp"}
 
 
@@ -61,6 +63,27 @@ def doubts_session(error: BaseException) -> bool:
     """Whether the error may mean that temporary credentials have expired, for which not all stores reply ExpiredToken."""
     code = error.response.get("Error", {}).get("Code") if isinstance(error, boto.ClientError) else None
     return code in _STALE_TOKENS or code in {"InvalidAccessKeyId", "InvalidToken"}
+
+
+def is_unsupported(error: SidecarError) -> bool:
+    """Whether the store refused a request because it does not support the operation, or one of its headers."""
+    cause = error.__cause__
+    if not isinstance(cause, boto.ClientError):
+        return False
+    code, status = cause.response.get("Error", {}).get("Code"), _status_of(cause)
+    return status in _UNSUPPORTED_STATUS or code in _UNSUPPORTED
+
+
+def is_invalid(error: SidecarError) -> bool:
+    """Whether the store refused a request because of what is in it, and not because a part is too small."""
+    cause = error.__cause__
+    if not isinstance(cause, boto.ClientError):
+        return False
+    return _status_of(cause) == 400 and cause.response.get("Error", {}).get("Code") != "EntityTooSmall"
+
+
+def _status_of(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _was_not_sent(error: BaseException) -> bool:
@@ -110,7 +133,7 @@ def _denied_or_down(code: str, status: int, message: str, bucket: str, where: st
         )
     if status == 501 or code == "NotImplemented":
         return ConfigurationError(
-            f"{where} does not support {operation}: {message}", "use a store with conditional writes"
+            f"{where} does not support {operation}: {message}", "`sidecar check` shows what the store can do"
         )
     if status >= 500 or not status:
         return StoreUnavailable(f"{where} answers {operation} with {status} {code}: {message}")

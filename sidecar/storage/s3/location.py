@@ -49,6 +49,7 @@ class BucketLocation:
         # Imported only when needed: the SDK costs a third of a second and 40 MB.
         from sidecar.storage.s3.client import S3Location
         from sidecar.storage.s3.configuration import configured_endpoint
+        from sidecar.storage.s3.learner import S3Learner
         from sidecar.storage.s3.neighbours import PrefixNeighbours
         from sidecar.storage.s3.probe import S3Probe
         from sidecar.storage.s3.pruning import S3Pruning
@@ -67,6 +68,7 @@ class BucketLocation:
                 credentials=credentials,
                 endpoint=server(endpoint),
                 neighbours=PrefixNeighbours(store.client),
+                learner=S3Learner(store, server(endpoint)),
             )
 
 

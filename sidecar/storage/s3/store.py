@@ -4,16 +4,25 @@ The SDK's transfer functions are not used: they buffer without bound, leave orph
 cancelled, and do not support conditional writes.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import anyio
 
-from sidecar.errors import AccessDenied, ConfigurationError, NotFound, SidecarError, StoreMissing, StoreUnavailable
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NotFound,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 from sidecar.log import log
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.access import StaticKeys
@@ -21,11 +30,14 @@ from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
+from sidecar.storage.s3.errors import is_unsupported
 from sidecar.storage.s3.known import traits_of
+from sidecar.storage.s3.learning import Learning
 from sidecar.storage.s3.replies import body_length, encodings_of, info_of, note_transformation, whole_size
 from sidecar.storage.s3.upload import S3Upload, etag_of, unless_hurried
 from sidecar.storage.traits import MIB, Traits
 
+NO_TAGS_HINT = "`sidecar check` shows what the store can do"
 TAGS_HINT = "allow s3:PutObjectTagging, or let a lifecycle rule expire everything in the folder `stream/`"
 
 
@@ -43,8 +55,8 @@ class S3Store:
         """Without `credentials` and `keys`, the SDK finds its own. Raises `ConfigurationError` if there is neither a region nor an endpoint."""
         self.client = S3Client(location, connections=connections, credentials=credentials, keys=keys)
         self._location = location
-        self._traits = traits_of(location.endpoint)
-        self._refuses_tags = False
+        self.learning = Learning(traits_of(location.endpoint), location.url)
+        self._denies_tags = False
 
     @property
     def url(self) -> str:
@@ -54,7 +66,7 @@ class S3Store:
     @property
     def traits(self) -> Traits:
         """See `base.ObjectStore`."""
-        return self._traits
+        return self.learning.traits
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,12 +124,23 @@ class S3Store:
                 "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
             )
         skip = len(self._location.key(""))
-        return Page(
-            tuple(
-                ObjectInfo(entry["Key"][skip:], entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
-                for entry in reply.get("Contents", [])
-            ),
-            bool(reply.get("IsTruncated")),
+        found = tuple(
+            ObjectInfo(entry["Key"][skip:], entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
+            for entry in reply.get("Contents", [])
+        )
+        self._require_order([start_after, *(info.key for info in found)], prefix)
+        return Page(found, bool(reply.get("IsTruncated")))
+
+    def _require_order(self, keys: Sequence[str], prefix: str) -> None:
+        """Raise `StoreUnsuitable` unless the keys of a listing ascend: what is newest would not be known."""
+        encoded = [key.encode() for key in keys]
+        ascending = all(before < after for before, after in pairwise(encoded))
+        if ascending and all(key.startswith(prefix) for key in keys[1:]):
+            return
+        self.learning.correct("a listing was out of order", ordered=False)
+        raise StoreUnsuitable(
+            f"{self.url} lists objects out of order: the newest restore point cannot be told from older ones",
+            "use a store that lists keys in order, or reach it without the proxy in front of it",
         )
 
     async def put(
@@ -135,26 +158,38 @@ class S3Store:
         """
         given = dict(metadata or {})
         parameters: dict[str, Any] = {"Metadata": given, **_conditional(condition)}
-        if not tags or self._refuses_tags:
+        if not tags or self._denies_tags or not self.traits.tags:
             return await self._put(key, data, parameters)
         try:
             return await self._put(key, data, {**parameters, "Tagging": urlencode(tags)})
         except (ConfigurationError, AccessDenied) as refusal:
             info = await self._put(key, data, parameters)  # this is refused as well unless the tags were the reason
-            self._refuses_tags = True
+            self._go_without_tags(refusal)
             log.warning("tags not written", store=self.url, error=refusal.message, hint=TAGS_HINT)
             return info
+
+    def _go_without_tags(self, refusal: SidecarError) -> None:
+        """A right may be granted later, so only a store that cannot have tags is remembered as such."""
+        self._denies_tags = True
+        if is_unsupported(refusal):
+            self.learning.correct(refusal.message, tags=False)
 
     async def _put(self, key: str, data: Bytes, parameters: dict[str, Any]) -> ObjectInfo:
         deadline = deadlines.of_transfer(len(data))
         write = partial(self.client.write, "put_object", key, data, deadline=deadline, **parameters)
-        reply = await unless_hurried(write)
+        try:
+            reply = await unless_hurried(write)
+        except ConfigurationError as refusal:
+            conditional = bool({"IfNoneMatch", "IfMatch"} & parameters.keys())
+            if conditional and "Tagging" not in parameters and is_unsupported(refusal):
+                self.learning.correct(refusal.message, conditional_put=False)
+            raise
         return ObjectInfo(key, len(data), etag_of(reply), self.client.observe(reply), parameters["Metadata"])
 
     @asynccontextmanager
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `base.ObjectStore`."""
-        upload = S3Upload(self.client, key, dict(metadata))
+        upload = S3Upload(self.client, self.learning, key, dict(metadata))
         try:
             await unless_hurried(upload.begin)
             yield upload
@@ -166,12 +201,22 @@ class S3Store:
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""
         pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
-        await self.client.call("put_object_tagging", key, Tagging={"TagSet": pairs})
+        await self._call_about_tags("put_object_tagging", key, Tagging={"TagSet": pairs})
 
     async def tags(self, key: str) -> dict[str, str]:
         """See `base.ObjectStore`."""
-        reply = await self.client.call("get_object_tagging", key)
+        reply = await self._call_about_tags("get_object_tagging", key)
         return {pair["Key"]: pair["Value"] for pair in reply["TagSet"]}
+
+    async def _call_about_tags(self, operation: str, key: str, **parameters: Any) -> Any:
+        if not self.traits.tags:
+            raise ConfigurationError(f"{self.traits.store} has no object tags", NO_TAGS_HINT)
+        try:
+            return await self.client.call(operation, key, **parameters)
+        except ConfigurationError as refusal:
+            if is_unsupported(refusal):
+                self.learning.correct(refusal.message, tags=False)
+            raise
 
 
 def _range(span: Span) -> str:
