@@ -157,12 +157,13 @@ class Services:
         if settings.lease == "off":
             return NoLease(catalog.store, partial(read_lease, catalog.lease_store, catalog.name))
         policy = RetryPolicy(settings.lease_ttl.total_seconds() / 6)
-        store = Retrying(site.store if site else self.store, self.clock, policy)
+        plain = site.store if site else self.store  # never one that looks up first instead of a condition
+        store, boot_store = (Retrying(plain, self.clock, each) for each in (policy, self.boot_retry_policy))
         self.status.lease.enabled, self.status.lease.holder = True, self.holder
         me = Identity(self.holder, secrets.token_hex(8), settings.lease_ttl, returning, site.of if site else "")
         highest_epoch = partial(catalog.highest_epoch, [database.name for database in self.databases])
         former = FormerLease(catalog.store, site.store.url) if site else None
-        return Lease(store, catalog.lease_store, self.clock, self.status.lease, me, highest_epoch, former)
+        return Lease(store, boot_store, self.clock, self.status.lease, me, highest_epoch, former)
 
     @property
     def boot_retry_policy(self) -> RetryPolicy:

@@ -151,6 +151,8 @@ async def require_conditions(store: ObjectStore, held: Record) -> None:
         except (PreconditionFailed, NotFound):
             continue
         raise unsuitable(store)
+    if not store.traits.conditional_put:  # learned meanwhile, behind something that looks up first instead
+        raise unsuitable(store)
 
 
 def unsuitable(store: ObjectStore) -> StoreUnsuitable:
