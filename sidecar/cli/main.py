@@ -251,13 +251,21 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
     return _command(flags, prune, dry_run=dry_run)
 
 
-@cli.command(cls=SettingsCommand, examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml"])
+@cli.command(
+    cls=SettingsCommand,
+    examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml", "sidecar check --qualify"],
+)
 @click.option(
     "--fly-toml",
     metavar="PATH",
     help="Compare the time that a shutdown needs with kill_timeout in this file.  [default: ./fly.toml]",
 )
-def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
+@click.option(
+    "--qualify",
+    is_flag=True,
+    help="Try all that differs between stores too, with uploads of 10 MiB, and show the cost.",
+)
+def check(flags: Mapping[str, object], fly_toml: str | None, qualify: bool) -> int:
     """Show every setting and its source, and try what a daemon needs.
 
     Tries the credentials, the store, the port and the databases, and says what the next boot would do. The exit code is
@@ -265,7 +273,7 @@ def check(flags: Mapping[str, object], fly_toml: str | None) -> int:
     """
     from sidecar.cli.check.command import check
 
-    return _command(flags, check, fly_toml=fly_toml)
+    return _command(flags, check, fly_toml=fly_toml, qualifies=qualify)
 
 
 @cli.command(cls=Command, examples=["sidecar demo"])

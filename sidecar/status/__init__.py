@@ -1,6 +1,6 @@
 """The read-model of the daemon and its judgement; pure."""
 
-from sidecar.status.cost import busiest
+from sidecar.status.cost import Load, busiest, forecast
 from sidecar.status.findings import (
     HINT,
     covers,
@@ -46,6 +46,7 @@ __all__ = [
     "LeaseStatus",
     "Level",
     "Listing",
+    "Load",
     "Problem",
     "Status",
     "StoredPoint",
@@ -55,6 +56,7 @@ __all__ = [
     "busiest",
     "covers",
     "digests_of",
+    "forecast",
     "format_findings",
     "is_open",
     "is_resolved",

@@ -133,6 +133,58 @@ def estimate_stream(streamed: Streamed, prices: Prices = PRICES) -> StreamCost:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is known before the first month: `size` bytes of a restore point, in parts of `part` bytes; times in seconds.
+
+    `whole`: the store copies nothing. `equal_parts`: each copy is cut, and parts around it are uploaded. `looked_up`: a
+    conditional write takes a HEAD as well. None means no stream, or no lease.
+    """
+
+    size: int
+    interval: float
+    part: int
+    stream_interval: float | None
+    lease_ttl: float | None
+    whole: bool = False
+    equal_parts: bool = False
+    looked_up: bool = False
+
+
+CHANGED = 0.1  # of a restore point, between one and the next
+AROUND_PUBLISH = Measured(
+    0.0, {"create_upload": 1, "complete_upload": 1, "tag": 1, "list": 1, "put": 1, "head": 3, "tags": 2}
+)
+
+
+def forecast(load: Load, *, idle: bool = False, prices: Prices = PRICES) -> Cost:
+    """US dollars per month of requests and traffic, without what is stored, if the app writes all the time or never."""
+    renewals = 3 * MONTH / load.lease_ttl if load.lease_ttl else 0.0
+    writes = renewals * prices.write
+    if idle:
+        return Cost(requests=writes, storage=0.0, egress=0.0)
+    publishes = MONTH / load.interval
+    copies, uploaded = _parts(load)
+    segments = MONTH / load.stream_interval if load.stream_interval else 0.0
+    looks = (segments if load.looked_up else 0.0) * prices.read
+    each = _requests(AROUND_PUBLISH, prices) + (copies + uploaded / load.part) * prices.write
+    return Cost(
+        requests=writes + looks + segments * prices.write + publishes * each,
+        storage=0.0,
+        egress=publishes * uploaded / GB * prices.sent,
+    )
+
+
+def _parts(load: Load) -> tuple[float, float]:
+    """How many parts of a restore point are copied, and how many bytes are uploaded."""
+    if load.whole:
+        return 0.0, float(load.size)
+    if not load.equal_parts:
+        return 2.0, load.size * CHANGED
+    uploaded = min(float(load.size), load.size * CHANGED + 2 * load.part)
+    return (load.size - uploaded) / load.part, uploaded
+
+
 def busiest(interval: float) -> float:
     """US dollars of PUTs in a month in which a segment is written every `interval` seconds."""
     return estimate_stream(Streamed(MONTH, interval, round(MONTH / interval), 0, days=1)).requests

@@ -9,6 +9,8 @@ It takes about half a minute: every store gets databases of tens of megabytes, b
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -33,6 +35,7 @@ from sidecar.storage.s3.learner import S3Learner
 from sidecar.storage.s3.probing import KEY as PROBED
 from sidecar.storage.s3.store import S3Store
 from tests.harness import imitations
+from tests.harness.environment import clean_environment
 from tests.harness.imitations import STORES, Imitation
 from tests.harness.proxy import Answer, FaultProxy, StripReply, s3_error
 from tests.harness.seaweed import Seaweed
@@ -392,3 +395,50 @@ async def test_without_a_date_nothing_is_dated(server: Seaweed, monkeypatch: pyt
             assert await seen.now() >= before
             place.proxy.rule(s3_error(503, "SlowDown"))
             assert await seen.now() >= before, "a store that does not answer has kept its time"
+
+
+def check(place: Place, folder: Path, *options: str, **variables: str) -> tuple[int, str]:
+    """`sidecar check` as a person runs it: its exit code, and what it prints."""
+    environment = clean_environment(folder) | place.variables | variables
+    arguments = ["--database", str(folder / "app.db"), "--store", place.url, "--listen", "off", *options]
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "check", *arguments],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_check_says_what_the_store_cannot_do_and_what_is_done_instead(
+    server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is tried, and the table has what was found out."""
+    with imitated(imitations.r2(), server, monkeypatch) as place:
+        code, text = check(place, tmp_path, "--qualify")
+        assert code == 0, text
+        assert "ok      traits: an unknown S3 store, tried just now: no conditional copies (" in text
+        assert "warning tag: an unknown S3 store has no object tags" in text
+        rows = [line.split("  ") for line in text[text.index("ABILITY") :].splitlines()]
+        works = {row[0]: next(cell.strip() for cell in row[1:] if cell) for row in rows if len(row) > 1}
+        assert works["conditional writes"] == works["copied parts"] == works["10,000 parts"] == "yes"
+        assert works["conditional copies"] == works["parts of any size"] == works["object tags"] == "no"
+        assert "a month of an app that writes all the time" in text
+
+
+def test_check_refuses_a_store_without_conditional_writes_only_for_the_lease(
+    server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by its refusal; with lease=off that is a warning, and everything else is still tried."""
+    with imitated(imitations.b2(), server, monkeypatch) as place:
+        code, text = check(place, tmp_path)
+        assert code == ExitCode.CONFIGURATION
+        assert "FAILED  conditional write" in text
+        assert "lease_store" in text
+        code, text = check(place, tmp_path, "--lease", "off")
+        assert code == 0, text
+        assert "warning conditional write: If-None-Match and If-Match are not obeyed" in text
+        assert "ok      no deletes: refused" in text

@@ -1,12 +1,25 @@
 """What a month costs: arithmetic that can be checked by hand, and nothing but measured counts in it."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from sidecar.model import Database
-from sidecar.status.cost import MONTH, PRICES, READS, WRITES, Measured, Streamed, busiest, estimate, estimate_stream
+from sidecar.status.cost import (
+    MONTH,
+    PRICES,
+    READS,
+    WRITES,
+    Load,
+    Measured,
+    Streamed,
+    busiest,
+    estimate,
+    estimate_stream,
+    forecast,
+)
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
 from sidecar.storage.open import parse_location
@@ -137,3 +150,30 @@ def test_the_status_has_the_streams_of_all_databases_apart() -> None:
     free = status_of("file:///store", clock)
     free.stream_interval = timedelta(seconds=1)
     assert free.stream_cost() is None
+
+
+LOAD = Load(size=448 << 20, interval=300.0, part=8 << 20, stream_interval=1.0, lease_ttl=120.0)
+
+
+def test_a_store_that_copies_nothing_costs_the_traffic_of_whole_restore_points() -> None:
+    """8,640 restore points of 448 MiB leave the machine in a month."""
+    whole = forecast(replace(LOAD, whole=True))
+    assert whole.egress == pytest.approx(8640 * (448 << 20) / 1e9 * 0.02)
+    assert forecast(LOAD).egress == pytest.approx(whole.egress / 10)
+
+
+def test_equal_parts_cost_requests_for_what_is_copied() -> None:
+    """Each copied part is a request; otherwise a copy of any length is one."""
+    equal, any_size = forecast(replace(LOAD, equal_parts=True)), forecast(LOAD)
+    assert equal.requests > any_size.requests
+    assert any_size.egress < equal.egress < forecast(replace(LOAD, whole=True)).egress
+
+
+def test_an_idle_app_costs_the_renewals_of_its_lease() -> None:
+    assert forecast(LOAD, idle=True).requests == pytest.approx(64_800 * 0.005 / 1000)
+    assert forecast(replace(LOAD, lease_ttl=None), idle=True).total == 0.0
+
+
+def test_a_look_before_each_write_costs_a_read() -> None:
+    dearer = forecast(replace(LOAD, looked_up=True)).requests - forecast(LOAD).requests
+    assert dearer == pytest.approx(30 * 24 * 3600 * 0.0004 / 1000)

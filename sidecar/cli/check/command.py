@@ -12,6 +12,7 @@ from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.cli.check.final_backup import final_backup
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
+from sidecar.cli.check.qualify import qualify
 from sidecar.cli.check.shutdown import shutdown_budget
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.check.stream import stream
@@ -35,12 +36,13 @@ class _Step:
     chained: bool = False
 
 
-async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
+async def check(configuration: Configuration, *, fly_toml: str | None, qualifies: bool = False) -> int:
     """Print settings and findings. The exit code is that of the first step that failed."""
     _show_settings(configuration)
     worst, broken = ExitCode.OK, False
     async with attended(configuration) as services:
-        for step in _steps(services, fly_toml):
+        trial = StoreTrial(services)
+        for step in _steps(services, trial, fly_toml):
             if step.chained and broken:
                 say(f"skipped {step.title}: it needs a step that failed above")
                 continue
@@ -50,7 +52,18 @@ async def check(configuration: Configuration, *, fly_toml: str | None) -> int:
             except SidecarError as error:
                 say(f"FAILED  {step.title}: {error}")
                 worst, broken = worst or error.exit_code, broken or step.chained
+        if qualifies and not broken:
+            worst = worst or await _qualified(services, trial)
     return worst
+
+
+async def _qualified(services: Services, trial: StoreTrial) -> ExitCode:
+    try:
+        await qualify(services, trial)
+    except SidecarError as error:
+        say(f"FAILED  qualify: {error}")
+        return error.exit_code
+    return ExitCode.OK
 
 
 def _show_settings(configuration: Configuration) -> None:
@@ -64,8 +77,8 @@ def _show_settings(configuration: Configuration) -> None:
     say("")
 
 
-def _steps(services: Services, fly_toml: str | None) -> list[_Step]:
-    settings, trial = services.configuration.settings, StoreTrial(services)
+def _steps(services: Services, trial: StoreTrial, fly_toml: str | None) -> list[_Step]:
+    settings = services.configuration.settings
     return [
         _Step("sqlite", lambda: _sqlite(services)),
         _Step("listen", lambda: _listen(services)),

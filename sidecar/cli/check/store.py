@@ -12,11 +12,11 @@ from pathlib import Path
 from sidecar.bootstrap import Services
 from sidecar.cli.check.finding import Finding
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
-from sidecar.lease import read_lease
+from sidecar.lease import read_lease, unsuitable
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.repository.rights import CONTENT, KEY, NOBODYS_ETAG
-from sidecar.storage import Credentials, ObjectStore, Probe
+from sidecar.storage import Credentials, Learner, ObjectStore, PartCopy, Probe, Retrying, abilities
 
 COPY_KEY = ".sidecar/check-copy"
 TAGS = {TIER_TAG: Tier.RECENT.value}
@@ -52,9 +52,10 @@ class StoreTrial:
             ("store", self._list),
             *([("place", partial(self._place, directory))] if directory else []),
             ("clock", self._clock),
+            *([("traits", partial(self._traits, self._services.learner))] if self._services.learner else []),
             *([("lease store", self._lease_store)] if self._services.lease_site else []),
             *([("lease", self._lease)] if self._services.configuration.settings.lease == "on" else []),
-            ("conditional write", partial(self._unless_new, partial(self._write, self._store))),
+            ("conditional write", partial(self._unless_new, self._conditions)),
             ("read", partial(self._unless_new, self._read)),
             ("part copy", self._copy),
             ("tag", partial(self._unless_new, self._tag)),
@@ -147,6 +148,36 @@ class StoreTrial:
             )
         return Finding(words)
 
+    async def _traits(self, learner: Learner) -> Finding:
+        """What the store can do; one that is not known by its endpoint is asked."""
+        how = "known by its endpoint"
+        if not learner.known:
+            try:
+                await learner.probe()
+                await learner.remember()
+                how = "tried just now"
+            except AccessDenied as denied:
+                return Finding(f"not tried: {denied.message}; what is refused later is done in another way", "warning")
+        traits = self._store.traits
+        missing = [f"no {each.name} ({each.instead})" for each in abilities(traits) if not each.works]
+        return Finding(f"{traits.store}, {how}: {'; '.join(missing) or 'nothing is missing'}")
+
+    async def _conditions(self) -> Finding:
+        """Whether conditions are obeyed. They must be where the lease is."""
+        services = self._services
+        plain = Retrying(services.store, services.clock, services.retry_policy)  # one that looks up nothing itself
+        if services.configuration.settings.lease == "on" and not services.lease_site:
+            try:
+                return await self._write(plain)
+            except ConfigurationError as refusal:
+                raise ConfigurationError(refusal.message, unsuitable(plain).hint) from refusal
+        try:
+            return await self._write(plain)
+        except ConfigurationError:
+            await self._store.put(KEY, CONTENT)
+            text = "If-None-Match and If-Match are not obeyed: an object is looked up before it is written"
+            return Finding(text, "warning" if services.lease_site is None else "ok")
+
     async def _write(self, store: ObjectStore) -> Finding:
         """Write under If-None-Match and If-Match: both must be obeyed, when they hold and when they do not."""
         try:
@@ -187,12 +218,22 @@ class StoreTrial:
             return Finding("no restore point is larger than 5 MiB yet, and only those are copied from", "skipped")
         point = sources[0]
         source = ObjectInfo(point.key, point.size, point.etag, point.timestamp.instant)
-        async with self._store.upload(COPY_KEY, metadata={}) as upload:
-            await upload.copy_part(1, 0, source, Span(0, SMALLEST_SOURCE))
+        try:
+            async with self._store.upload(COPY_KEY, metadata={}) as upload:
+                await upload.copy_part(1, 0, source, Span(0, SMALLEST_SOURCE))
+        except ConfigurationError:
+            if self._store.traits.part_copy is not PartCopy.NO:
+                raise
+            return Finding("the store copies no parts: every restore point is uploaded whole", "warning")
         return Finding(f"the store copied 5 MiB of {point.key} itself; the upload was aborted")
 
     async def _tag(self) -> Finding:
-        await self._store.tag(KEY, TAGS)
+        try:
+            await self._store.tag(KEY, TAGS)
+        except ConfigurationError as refusal:
+            if self._store.traits.tags:
+                raise
+            return Finding(f"{refusal.message}: no lifecycle rule by tag can select restore points", "warning")
         return Finding("; ".join(f"{name}={value}" for name, value in TAGS.items()))
 
     async def _delete(self, probe: Probe) -> Finding:
