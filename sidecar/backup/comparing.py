@@ -1,5 +1,7 @@
 """Compares with the live database what restore points have taken over unread, so that a write past the log is found."""
 
+from math import inf
+
 import anyio
 
 from sidecar.backup.in_place import Offer
@@ -25,20 +27,20 @@ class Comparing:
         self._learn(offer, snapshot.compared, snapshot.written_past)
 
     async def go_on(self, offer: Offer, *, last: bool) -> None:
-        """Compare some more of what is left; at the `last` time all of it, in a share of the time for the final backup.
+        """Compare some more of what is left; at the `last` time all of it, in a share of the time that all final backups have.
 
         Raises as `Snapshotter.compare`.
         """
-        source, timeout = self._source, self._report.final_backup_timeout
-        with anyio.move_on_after(timeout.total_seconds() * SHARE if timeout and last else None) as scope:
-            while offer.left and not offer.differing:
+        source, until = self._source, self._until() if last else inf
+        with anyio.CancelScope(deadline=until):
+            while offer.left and not offer.differing and anyio.current_time() < until:
                 found = await source.snapshotter.compare(source.database.path, offer.choose_some)
                 if found is None:
                     return
                 self._learn(offer, found.compared, found.differing)
                 if not last:
                     return
-        if scope.cancelled_caught:
+        if offer.left and not offer.differing:
             offer.late = True
             hint = "no commit is missing; a write past the log would be. Raise final_backup_timeout"
             log.warning("database compared in part", database=source.database.name, mib_left=len(offer.left), hint=hint)
@@ -50,6 +52,11 @@ class Comparing:
             raise ReuseFailed(f"MiB {offer.differing[0]} was written past the log")
         if offer.left and not offer.late:
             raise ReuseFailed("what it would take over cannot be compared with the database now")
+
+    def _until(self) -> float:
+        """When comparing for the final backup ends, for all databases and all its attempts."""
+        timeout, began = self._report.final_backup_timeout, self._report.final_began
+        return (anyio.current_time() if began is None else began) + timeout.total_seconds() * SHARE if timeout else inf
 
     def _learn(self, offer: Offer, compared: frozenset[int], differing: tuple[int, ...]) -> None:
         self._status.chunks["compared"] += len(compared)

@@ -45,6 +45,7 @@ class FinalBackup:
 
         If the lease is lost, the state is published under `diverged/` instead.
         """
+        self._status.final_began = anyio.current_time()
         protected: list[bool] = []
         failed: list[Backup] = []
 

@@ -155,6 +155,7 @@ class Status:
         self.interval: timedelta | None = None
         self.stream_interval: timedelta | None = None  # None where nothing is to be streamed
         self.final_backup_timeout: timedelta | None = None
+        self.final_began: float | None = None  # when the final backups began, in the event loop's seconds
         self.drill_interval: timedelta | None = None
         self.keep = RetentionDays()
         self.listener: Callable[[Event], None] = _nobody

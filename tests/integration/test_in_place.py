@@ -7,11 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from sidecar.backup import in_place
+from sidecar.backup import FinalBackup, in_place
 from sidecar.database.wal import CutCause, Stamps
-from sidecar.errors import ConfigurationError
+from sidecar.errors import ConfigurationError, StoreUnavailable
 from sidecar.model import Snapshot
 from sidecar.repository.format.index import CHUNK_SIZE
 from sidecar.status.problems import Kind
@@ -406,3 +407,30 @@ async def test_nothing_is_copied_from_what_turned_out_to_be_damaged_meanwhile(
     assert read[-1].read is None
     assert machine.status.databases[NAME].reused == reused
     await require_true_copy(machine)
+
+
+async def test_all_attempts_of_a_final_backup_share_the_time_for_comparing(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow disk and a store that fails once: what commits have written would not be published in the time that is left."""
+    compared = 0
+
+    async def compare(*_: Any) -> None:
+        nonlocal compared
+        compared += 1
+        await anyio.sleep_forever()
+
+    published = machine.backup.cycle._main_line.publish
+
+    async def fail_once(*some: Any) -> Any:
+        machine.backup.cycle._main_line.publish = published  # type: ignore[method-assign]
+        raise StoreUnavailable("by the test")
+
+    monkeypatch.setattr(machine.snapshotter, "compare", compare)
+    monkeypatch.setattr(machine.backup.cycle._main_line, "publish", fail_once)
+    app.run("INSERT INTO u VALUES (randomblob(100))")
+    machine.status.final_backup_timeout = timedelta(seconds=1)
+    final = FinalBackup([machine.backup], machine.diverged_line, machine.fence, machine.status)
+    assert await final.run(60.0)
+    assert [each.read is None for each in read] == [False]
+    assert compared <= 1  # none if the copy alone took that long
