@@ -395,6 +395,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
     switch_to_wal, origins = settings.journal_mode == "wal", WalOrigins()
     snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds, origins=origins)
     status.sqlite_version = snapshotter.sqlite_version()
+    status.by_need = settings.restore_points == "auto"
     status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
     status.drill_interval, status.keep = settings.drill_interval, settings.retention_days
     connections = 2 * settings.concurrency + 2 + SEGMENTS_AT_ONCE

@@ -6,6 +6,8 @@ from enum import StrEnum
 from sidecar.units import format_size
 
 LONGEST_DAYS = 36_500
+SMALL_OBJECT = 16 << 20  # bytes of a restore point that `restore_points=auto` publishes every interval
+LONGEST_WAIT = 3600.0  # seconds between two of them: every hour has one, which the tier `hourly` keeps
 SHORTEST_STREAM_DAYS = 7  # a machine that crashed before a weekend or a holiday is started again after it
 
 

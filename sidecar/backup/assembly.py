@@ -7,6 +7,7 @@ from sidecar.backup.cycle import Cycle
 from sidecar.backup.history import History
 from sidecar.backup.loop import Backup
 from sidecar.backup.main_line import MainLine
+from sidecar.backup.need import Spacing
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
@@ -23,6 +24,8 @@ from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
 from sidecar.status import Status
 from sidecar.storage import Prunable
+
+LONGEST_LAG = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,13 @@ def build_backup(
         name, catalog, status, clock, exclusive=fence.exclusive, check_every=repository.check_every
     )
     expiry = expiry_of(name, catalog, status, clock, repository.keep, repository.prunable, repository.holds)
-    coverage = Coverage(history, source, existence, expiry, status)
+    coverage = Coverage(history, source, existence, expiry, status, _spacing(name, status, clock) if stream else None)
     main_line = MainLine(history, lineage, catalog, repository.publisher, repository.reader, expiry, fence, status)
     return Backup(Cycle(source, history, coverage, main_line, fence, turn, status, clock), status, clock)
+
+
+def _spacing(name: str, status: Status, clock: Clock) -> Spacing | None:
+    if not status.by_need or status.interval is None:
+        return None
+    interval = status.interval.total_seconds()
+    return Spacing(status.databases[name], clock, interval, min(interval, LONGEST_LAG))

@@ -1,6 +1,10 @@
-"""Determines whether the newest restore point still covers an unchanged database: it exists, is intact and is in the store."""
+"""Determines whether the newest restore point still covers a database: it exists, is intact and is in the store.
+
+A database that did not change needs nothing else; one that changed needs a stream that has the changes, and `Spacing`.
+"""
 
 from sidecar.backup.history import History
+from sidecar.backup.need import Spacing
 from sidecar.backup.source import Source
 from sidecar.errors import SidecarError, Transient
 from sidecar.model import RestorePoint
@@ -14,8 +18,16 @@ class Coverage:
     """Decides whether a database must be published although it did not change. `missing` is the reason if `is_held` is False."""
 
     def __init__(
-        self, history: History, source: Source, existence: ExistenceCheck, expiry: Expiry, status: Status
+        self,
+        history: History,
+        source: Source,
+        existence: ExistenceCheck,
+        expiry: Expiry,
+        status: Status,
+        spacing: Spacing | None = None,
     ) -> None:
+        """Without `spacing`, every change needs a restore point."""
+        self._spacing = spacing
         self.missing = ""
         self._history = history
         self._source = source
@@ -44,6 +56,8 @@ class Coverage:
     def begin(self) -> None:
         """Note that a copy is about to be made: its restore point satisfies earlier demands."""
         self._demanded_late = False
+        if self._spacing:
+            self._spacing.begin()
 
     def doubt(self) -> None:
         """Make the next cycle ask the store whether the newest restore point still exists."""
@@ -56,8 +70,20 @@ class Coverage:
     def satisfy(self) -> None:
         """Note that a restore point of the database was published."""
         self._existence.confirm()
+        if self._spacing:
+            self._spacing.published()
         if not self._demanded_late:
             self._demand = ""
+
+    async def may_wait(self) -> bool:
+        """Whether changes need no restore point yet: a stream has them, and what it continues is in the store.
+
+        Raises what `is_held` raises.
+        """
+        stream = self._source.stream
+        if self._spacing is None or stream is None or stream.mixing.suspicion or not self._spacing.may_wait():
+            return False
+        return await self.is_held()
 
     def distrust(self, damaged: RestorePoint) -> None:
         """Make the next cycle publish, copying nothing from this restore point or those that copied from it."""

@@ -23,7 +23,7 @@ from sidecar.model import Database, RestorePoint, Snapshot
 from sidecar.repository import Parent, Published, point_of
 from sidecar.status import Status
 
-PROTECTED = ("published", "unchanged")
+PROTECTED = ("published", "unchanged", "streamed")
 
 
 class Cycle:
@@ -117,14 +117,12 @@ class Cycle:
         async with self._alone:
             await self._main_line.settle()
 
-    async def run(self, *, last: bool = False, later: Unchecked | None = None) -> str:
-        """Publish a restore point unless nothing has changed.
+    async def run(self, *, last: bool = False, later: Unchecked | None = None, patient: bool = False) -> str:
+        """Publish a restore point unless nothing has changed, or it is `patient` and the stream has what has changed.
 
-        Returns `published`, `unchanged`, or `waiting` if the app has not created the database yet. The `last` cycle leaves
-        tagging to the next boot, because a shutdown has no time for it. With `later`, the first check of a snapshot may be
-        left to the caller, who must close its stack.
-
-        Raises `SidecarError` of any kind; the database is then as protected as before.
+        Returns the outcome: one of `PROTECTED`, or `waiting` if the app has not created the database yet. The `last` cycle
+        leaves tagging to the next boot, because a shutdown has no time for it. With `later`, the first check of a snapshot may
+        be left to the caller, who must close its stack. Raises `SidecarError` of any kind; nothing is less protected then.
         """
         ended, timing = CycleOutcome(), Timing(self._clock.monotonic)
         try:
@@ -132,7 +130,7 @@ class Cycle:
                 if last:  # before the turn, so that all databases do so concurrently
                     await self.coverage.look_last()
                 async with self._turn:
-                    ended = await self._run(last=last, later=later)
+                    ended = await self._run(last=last, later=later, patient=patient)
                 if ended.name in PROTECTED and not last:
                     await self._main_line.settle()
         except Exception as error:
@@ -149,7 +147,7 @@ class Cycle:
             )
         return ended.name
 
-    async def _run(self, *, last: bool, later: Unchecked | None) -> CycleOutcome:
+    async def _run(self, *, last: bool, later: Unchecked | None, patient: bool) -> CycleOutcome:
         self._fence.require_held()
         self.source.observe()
         signature = self.source.signature()
@@ -163,6 +161,9 @@ class Cycle:
                 return self._unchanged("files unchanged since the last restore point")
             else:
                 reason, offer = "what was taken over unread must be copied", None
+        elif patient and await self.coverage.may_wait():
+            self._report.succeeded(self.database.name, "streamed")
+            return CycleOutcome("streamed", "the stream has all changes, and a restore point is not worth it yet")
         try:
             return await self._publish(reason, offer, last=last, later=later)
         except ReuseFailed as error:

@@ -66,7 +66,7 @@ class Backup:
             self._status.next_backup = self._clock.now() + timedelta(seconds=delay)
             await self._sleep(delay)
             timing = Timing(self._clock.monotonic)
-            if await self.attempt() is None:
+            if await self.attempt(patient=True) is None:
                 failures = 0
                 delay = max(interval.total_seconds() - timing.elapsed(), interval.total_seconds() / 10)
             else:
@@ -150,13 +150,13 @@ class Backup:
         self.cycle.coverage.demand("the stream is damaged")
         await self.attempt()
 
-    async def attempt(self, *, last: bool = False) -> Exception | None:
-        """Run a cycle. A failure is logged, counted and returned instead of raised; None means success."""
+    async def attempt(self, *, last: bool = False, patient: bool = False) -> Exception | None:
+        """Run a cycle, see `Cycle.run`. A failure is logged, counted and returned instead of raised; None means success."""
         if last or self._beside is None:
-            return await self._tried(partial(self.cycle.run, last=last))
+            return await self._tried(partial(self.cycle.run, last=last, patient=patient))
         later = Unchecked()
         self._unchecked.append(later)
-        failure = await self._tried(partial(self.cycle.run, later=later))
+        failure = await self._tried(partial(self.cycle.run, later=later, patient=patient))
         if later.snapshot and failure is None and self._beside:
             self._beside.start_soon(self._check_later, later)
         else:

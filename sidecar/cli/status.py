@@ -74,6 +74,8 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
         if stream := cost.get("stream"):
             yield f"          of it the stream: {stream['segments']:,} PUTs ${stream['requests']:.2f}, egress ${stream['egress']:.2f}"
             yield f"          keeping segments until they expire adds ${stream['storage']:.2f}; with stream_interval=5s the PUTs would be ${stream['with_5s']:.2f}"
+        if (saved := cost.get("auto_saves", 0.0)) > 1.0:
+            yield f"          restore_points=auto would save ${saved:.2f} of storage"
     for each in shown["databases"]:
         yield from _database_lines(each)
     acknowledge = {(each["kind"], each["message"]): each["acknowledge"] for each in shown.get("incidents", [])}

@@ -15,7 +15,7 @@ from sidecar.monitoring.histograms import add_histogram
 from sidecar.monitoring.stream_metrics import stream_metrics
 from sidecar.status import CHUNKS, COSTS, DRILLS, PHASES, STORED, DatabaseStatus, Status, open_incidents
 
-OUTCOMES = ("published", "unchanged", "failed")
+OUTCOMES = ("published", "unchanged", "streamed", "failed")
 RENEWALS = ("ok", "failed", "lost")
 RESTORE_OUTCOMES = ("restored", "started_empty", "kept_local", "fell_back", "damaged")
 

@@ -62,6 +62,11 @@ class Settings(BaseModel):
     stream_interval: PositiveDuration = Field(
         default=timedelta(seconds=1), description="time between segments while there are commits, 100ms to 1m"
     )
+    restore_points: Literal["always", "auto"] = Field(
+        default="always",
+        description="`always`: one every `interval`; `auto`: with a healthy stream, only when it is worth its bytes, at least "
+        "every hour",
+    )
     restore_timeout: PositiveDuration = Field(
         default=timedelta(minutes=2), description="how long a boot retries an unreachable store before it exits with 75"
     )

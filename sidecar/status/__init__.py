@@ -1,6 +1,6 @@
 """The read-model of the daemon and its judgement; pure."""
 
-from sidecar.status.cost import Load, busiest, forecast
+from sidecar.status.cost import Load, busiest, forecast, saved_by_need
 from sidecar.status.findings import (
     HINT,
     covers,
@@ -64,5 +64,6 @@ __all__ = [
     "open_incidents",
     "overall",
     "record_findings",
+    "saved_by_need",
     "single_finding",
 ]

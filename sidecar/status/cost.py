@@ -6,6 +6,8 @@ An estimate, not a bill: list prices, without free tiers, of one store and one m
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sidecar.policies import LONGEST_WAIT, SMALL_OBJECT
+
 MONTH = 30 * 24 * 3600.0
 SHORTEST = 3600.0
 SLOWER = 5.0  # the `stream_interval` that a stream's cost is compared with, in seconds
@@ -183,6 +185,18 @@ def _parts(load: Load) -> tuple[float, float]:
         return 2.0, load.size * CHANGED
     uploaded = min(float(load.size), load.size * CHANGED + 2 * load.part)
     return (load.size - uploaded) / load.part, uploaded
+
+
+def saved_by_need(size: int, interval: float, recent_days: int, prices: Prices = PRICES) -> float:
+    """US dollars of storage in a month that `restore_points=auto` saves at most, for an app that always changes something.
+
+    `size` is that of a restore point. With `always` there is one every `interval`, in seconds, for as long as the tier
+    `recent` keeps it; with `auto` one an hour, which the tier `hourly` keeps in both cases.
+    """
+    if size <= SMALL_OBJECT or interval >= LONGEST_WAIT:
+        return 0.0
+    fewer = recent_days * DAY * (1 / interval - 1 / LONGEST_WAIT)
+    return fewer * size / GB * prices.stored
 
 
 def busiest(interval: float) -> float:

@@ -142,7 +142,8 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     stream, now, title = database.stream, status.now(), "Protected – needs attention"
     interval = status.interval or timedelta(0)
     changed = database.changed_since
-    if stream.active and changed and now - changed > max(OVERDUE * interval, ALONE):
+    longest = ALONE + OVERDUE * interval if status.by_need else max(OVERDUE * interval, ALONE)
+    if stream.active and changed and now - changed > longest:
         reason = f"only the stream has the changes since {changed:%Y-%m-%d %H:%M} UTC, and {_NO_SUBSTITUTE}"
         yield Health(Level.ATTENTION, title, changed, reason, _SLOW)
     if stream.refused and not stream.active:

@@ -153,6 +153,7 @@ class Status:
         self.ready = False
         self.sqlite_version = ""
         self.interval: timedelta | None = None
+        self.by_need = False  # whether restore points may be up to an hour apart while a stream is healthy
         self.stream_interval: timedelta | None = None  # None where nothing is to be streamed
         self.final_backup_timeout: timedelta | None = None
         self.final_began: float | None = None  # when the final backups began, in the event loop's seconds
@@ -221,7 +222,7 @@ class Status:
         self.tell(Kind.PUBLISHED, name)
 
     def succeeded(self, name: str, outcome: str) -> None:
-        """Record a cycle that left the database protected: `published` or `unchanged`."""
+        """Record a cycle that left the database protected: `published`, `unchanged` or `streamed`."""
         database = self.databases[name]
         database.backups[outcome] += 1
         database.last_outcome, database.last_success = outcome, self._now()

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from sidecar.status.cost import SHORTEST, saved_by_need
 from sidecar.status.health import acknowledge_command, of_database, open_incidents, overall
 from sidecar.status.model import CHUNKS, COSTS, DRILLS, DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
@@ -62,7 +63,7 @@ _STREAM = (
 _LEASE = ("enabled", "holder", "held", "epoch", "waiting_for")
 _PUBLICATION = ("at", "key", "size", "uploaded", "reused", "database_size", "seconds")
 _PROBLEM = ("at", "database", "message", "hint", "kind")
-_BACKUPS = ("published", "unchanged", "failed")
+_BACKUPS = ("published", "unchanged", "streamed", "failed")
 
 
 def as_json(status: Status) -> dict[str, object]:
@@ -110,7 +111,24 @@ def _cost(status: Status) -> dict[str, object] | None:
         "received_bytes": status.received,
         "stored_bytes": status.stored,
         "stream": _stream_cost(status),
+        "auto_saves": round(_saved_by_need(status), 4),
     }
+
+
+def _saved_by_need(status: Status) -> float:
+    """Dollars of storage a month that `restore_points=auto` would save, where restore points are as frequent as until now."""
+    if status.by_need or status.interval is None:
+        return 0.0
+    running = max(SHORTEST, (status.now() - status.started).total_seconds())
+    return sum(
+        saved_by_need(
+            each.restore_point_size,
+            max(status.interval.total_seconds(), running / max(1, each.backups["published"])),
+            status.keep.recent,
+        )
+        for each in status.databases.values()
+        if each.stream.active
+    )
 
 
 def _stream_cost(status: Status) -> dict[str, float] | None:

@@ -105,7 +105,7 @@ POINTS = (
     Panel(
         "timeseries",
         "Timeline of restore points",
-        "Backup cycles by outcome. published: a new restore point. unchanged: none was needed. failed: the cycle is retried.",
+        "Backup cycles by outcome. published: a new restore point. unchanged: none was needed. streamed: the stream has what changed (restore_points=auto). failed: the cycle is retried.",
         "none",
         ((f"sum by (outcome) (increase(sidecar_backups_total{EVERY}[$__rate_interval]))", "{{outcome}}"),),
         bars=True,

@@ -8,16 +8,19 @@ import pytest
 
 from sidecar.bootstrap import open_services
 from sidecar.cli.check.stream import stream
+from sidecar.model import RestorePoint, Timestamp
 from sidecar.settings.load import load
 from tests.e2e.machine import write_note
 
 pytestmark = pytest.mark.anyio
 
 
-async def said(path: Path, **settings: str) -> str:
+async def said(path: Path, newest: int | None = None, **settings: str) -> str:
+    """`newest` is the size of the newest restore point."""
     flags = {"databases": (str(path),), "store": f"file://{path.parent}/store", **settings}
-    async with open_services(load(flags, {})) as services:
-        found = await stream(services, services.databases[0])
+    point = None if newest is None else RestorePoint("k", "app.db", Timestamp("20261120T145503.123Z"), newest, "", {})
+    async with open_services(load(flags, {"AWS_REGION": "us-east-1"})) as services:
+        found = await stream(services, services.databases[0], point)
     return f"{found.kind}: {found.text}"
 
 
@@ -40,3 +43,20 @@ async def test_whether_a_database_would_be_streamed(tmp_path: Path) -> None:
     assert kept.startswith("warning: not streamed: it is in journal mode delete, and journal_mode=keep")
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+async def test_what_restore_points_by_need_would_save_is_said_where_it_is_more_than_a_dollar(tmp_path: Path) -> None:
+    path, bucket = tmp_path / "app.db", "s3://bucket/app"
+    write_note(path, "one")
+    assert (await said(path, 10**9, store=bucket)).endswith(
+        "restore_points=auto would save up to $6.07 a month of storage"
+    )
+    for quiet in (
+        await said(path, 10**8, store=bucket),
+        await said(path, None, store=bucket),
+        await said(path, 10**9),
+        await said(path, 10**9, store=bucket, restore_points="auto"),
+        await said(path, 10**9, store=bucket, interval="1h"),
+        await said(path, 10**9, store=bucket, stream="off"),
+    ):
+        assert "restore_points" not in quiet

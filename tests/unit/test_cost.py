@@ -19,6 +19,7 @@ from sidecar.status.cost import (
     estimate,
     estimate_stream,
     forecast,
+    saved_by_need,
 )
 from sidecar.status.model import Status
 from sidecar.status.serialize import as_json
@@ -177,3 +178,19 @@ def test_an_idle_app_costs_the_renewals_of_its_lease() -> None:
 def test_a_look_before_each_write_costs_a_read() -> None:
     dearer = forecast(replace(LOAD, looked_up=True)).requests - forecast(LOAD).requests
     assert dearer == pytest.approx(30 * 24 * 3600 * 0.0004 / 1000)
+
+
+@pytest.mark.parametrize(
+    ("size", "interval", "days", "saved"),
+    [
+        (10**9, 300.0, 1, 264 * 0.023),
+        (10**9, 300.0, 2, 2 * 264 * 0.023),
+        (16 << 20, 300.0, 1, 0),
+        (10**9, 3600.0, 1, 0),
+    ],
+)
+def test_restore_points_by_need_leave_out_all_but_one_an_hour(
+    size: int, interval: float, days: int, saved: float
+) -> None:
+    """A gigabyte every 5 minutes: 288 restore points of the last day become 24."""
+    assert saved_by_need(size, interval, days) == pytest.approx(saved)

@@ -42,6 +42,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "interval": "0:05:00",
         "stream": "auto",
         "stream_interval": "0:00:01",
+        "restore_points": "always",
         "restore_timeout": "0:02:00",
         "shutdown_grace": "0:00:10",
         "final_backup_timeout": "0:02:00",

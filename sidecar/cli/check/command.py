@@ -90,7 +90,7 @@ def _steps(services: Services, trial: StoreTrial, fly_toml: str | None) -> list[
             for each in services.databases
         ),
         *(_Step(f"database {each.name}", partial(_database, services, trial, each)) for each in services.databases),
-        *(_Step(f"stream {each.name}", partial(stream, services, each)) for each in services.databases),
+        *(_Step(f"stream {each.name}", partial(_stream, services, trial, each)) for each in services.databases),
         *(_Step(f"final backup {each.name}", partial(final_backup, services, each)) for each in services.databases),
         *(_Step(f"owner {each.name}", partial(_owner, services, trial, each)) for each in services.databases),
     ]
@@ -130,6 +130,10 @@ async def _app_user(setting: str | None) -> Finding:
     if account is None:
         return Finding("is the user that sidecar runs as")
     return Finding(f"uid {account.uid}, gid {account.gid}, groups {list(account.groups)}")
+
+
+async def _stream(services: Services, trial: StoreTrial, database: Database) -> Finding:
+    return await stream(services, database, trial.newest.get(database.name))
 
 
 async def _owner(services: Services, trial: StoreTrial, database: Database) -> Finding:

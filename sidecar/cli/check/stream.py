@@ -1,5 +1,6 @@
 """Whether the commits of a database would be streamed between restore points, and why not. Nothing is changed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
@@ -12,13 +13,30 @@ from sidecar.database.lineage import wal_by_recorded
 from sidecar.database.wal import NotStreamable, require_streamable
 from sidecar.errors import SidecarError
 from sidecar.host import holder_of
-from sidecar.model import Database, WalBy
+from sidecar.model import Database, RestorePoint, WalBy
 from sidecar.settings import Settings
+from sidecar.status import saved_by_need
 from sidecar.units import format_duration
 
+WORTH_MENTIONING = 1.0  # US dollars a month
 
-async def stream(services: Services, database: Database) -> Finding:
-    """Whether it would be streamed. A warning only where `stream=on` is not met."""
+
+async def stream(services: Services, database: Database, newest: RestorePoint | None) -> Finding:
+    """Whether it would be streamed. A warning only where `stream=on` is not met.
+
+    Says what `restore_points=auto` would save with restore points of the size of the newest one, if it is worth mentioning.
+    """
+    found = await _stream(services, database)
+    settings, billable = services.configuration.settings, services.location.billable
+    if newest is None or not billable or settings.restore_points == "auto" or settings.why_not_streamed:
+        return found
+    saved = saved_by_need(newest.size, settings.interval.total_seconds(), settings.retention_days.recent)
+    if saved <= WORTH_MENTIONING:
+        return found
+    return replace(found, text=f"{found.text}; restore_points=auto would save up to ${saved:.2f} a month of storage")
+
+
+async def _stream(services: Services, database: Database) -> Finding:
     settings = services.configuration.settings
     if holder_of(database) and not settings.why_not_streamed:
         return Finding("a sidecar runs here; `sidecar status` says whether it streams")

@@ -309,6 +309,7 @@ export function extras(status) {
 function costOf(cost) {
   if (typeof cost.total !== "number") return null;
   const parts = ["requests", "storage", "egress"].map((name) => `${name} $${cost[name].toFixed(2)}`);
+  if (cost.auto_saves > 1) parts.push(`restore_points=auto would save $${cost.auto_saves.toFixed(2)} of storage`);
   if (cost.stream) parts.push(`of it the stream: $${(cost.stream.requests + cost.stream.egress).toFixed(2)}; with stream_interval=5s its PUTs would be $${cost.stream.with_5s.toFixed(2)} instead of $${cost.stream.requests.toFixed(2)}`);
   if (cost.boot >= 0.005) parts.push(`$${cost.boot.toFixed(2)} for each start`);
   return { total: cost.total, parts };
