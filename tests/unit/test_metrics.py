@@ -212,7 +212,7 @@ def test_streams_are_shown_where_they_are_asked_for() -> None:
 
 def test_outcomes_that_have_not_happened_are_zero_not_absent(families: dict[str, Metric]) -> None:
     """An alert on an increase needs the series to exist before."""
-    assert samples(families, "sidecar_backups_total", database="new.db") == [0, 0, 0]
+    assert samples(families, "sidecar_backups_total", database="new.db") == [0, 0, 0, 0]
     assert samples(families, "sidecar_restores_total", outcome="damaged") == [0]
     assert samples(families, "sidecar_backup_failures_total", database="new.db") == [0] * len(Reason)
     assert samples(families, "sidecar_drills_total", database="new.db") == [0, 0, 0]

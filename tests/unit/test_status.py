@@ -116,7 +116,7 @@ def test_the_status_is_json_with_dates_and_ages(status: Status, clock: FakeClock
     assert (shown["phase"], shown["ready"], shown["uptime_seconds"]) == ("running", True, 12.346)
     one, other = shown["databases"]
     assert (one["name"], one["last_success"]) == ("app.db", "2026-11-20T14:55:03.123456+00:00")
-    assert one["backups"] == {"published": 1, "unchanged": 0, "failed": 0}
+    assert one["backups"] == {"published": 1, "unchanged": 0, "streamed": 0, "failed": 0}
     assert (other["unprotected_seconds"], other["failing_since"]) == (12.346, START.isoformat())
     assert shown["problems"] == [
         {"at": START.isoformat(), "database": "other.db", "message": "no", "hint": "try again", "kind": "failure"}
