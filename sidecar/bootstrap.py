@@ -395,20 +395,17 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
     switch_to_wal, origins = settings.journal_mode == "wal", WalOrigins()
     snapshotter = SqliteSnapshotter(staging, driver=driver, switch_to_wal=switch_to_wal, feeds=feeds, origins=origins)
     status.sqlite_version = snapshotter.sqlite_version()
-    status.by_need = settings.restore_points == "auto"
-    status.interval, status.final_backup_timeout = settings.interval, settings.final_backup_timeout
+    status.by_need, status.interval = settings.restore_points == "auto", settings.interval
+    status.final_backup_timeout = settings.final_backup_timeout
+    status.final_backup_timeout = settings.final_backup_timeout
     status.drill_interval, status.keep = settings.drill_interval, settings.retention_days
     connections = 2 * settings.concurrency + 2 + SEGMENTS_AT_ONCE
     access = store_access(configuration, clock, partial(setattr, status, "credentials_expiry"), connections)
     metered, turn = partial(Metered, clock=clock, status=status), ConcurrencyLimit(AT_ONCE)
+    leases = settings.lease_store, lease_access(configuration, clock)
     async with (
         location.open(access) as found,
-        open_site(
-            settings.lease_store,
-            lease_access(configuration, clock),
-            Place(location, found.endpoint, found.store),
-            metered,
-        ) as site,
+        open_site(*leases, Place(location, found.endpoint, found.store), metered) as site,
     ):
         services = Services(
             configuration,
