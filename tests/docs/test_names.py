@@ -29,6 +29,7 @@ OTHER_NAMES = {
     *("left_out", "heartbeat_failed"),  # notifications
     "first_start",  # a kind of incident
     "busy_timeout",  # SQLite
+    "noncurrent_days",  # a variable of infra/
 }
 OTHER_VALUES = {"nolock=1", str(RetentionDays())}  # SQLite's URI parameters; the value of a setting
 # What the loader (255) and an app without a handler for SIGTERM (143) exit with.
