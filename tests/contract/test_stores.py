@@ -276,6 +276,22 @@ async def r2(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             yield store
 
 
+@pytest.mark.parametrize("store", [imitations.b2, imitations.garage, imitations.aws], ids=lambda each: each.__name__)
+async def test_an_upload_never_replaces_an_object(
+    store: Callable[[], Imitation], server: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the store refuses the condition, ignores it, which is known once it was tried, or obeys it."""
+    with imitated(store(), server, monkeypatch) as place:
+        async with opened(place) as s3:
+            await S3Learner(s3, "").probe()
+            await s3.put("object", b"there before")
+            with pytest.raises(PreconditionFailed):
+                async with s3.upload("object", metadata={}) as upload:
+                    await upload.put_part(1, 0, b"another")
+                    await upload.complete()
+            assert bytes((await s3.get("object")).data) == b"there before"
+
+
 @pytest.mark.parametrize("when", ["before", "while it is copied"])
 async def test_a_source_that_is_replaced_is_never_part_of_an_object(r2: S3Store, when: str) -> None:
     """The store does not compare the source's ETag, so it is looked up before the first copy and after the last one."""

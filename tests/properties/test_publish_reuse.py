@@ -115,23 +115,3 @@ def test_what_is_unchanged_is_copied_where_the_store_can(traits: str, least: flo
         second, sizes = anyio.run(both)
     assert least <= second.reused / second.info.size <= (1 if least else 0)
     assert (len({*sizes[:-1]}) == 1) == (traits != "any part")
-
-
-def test_a_source_that_is_replaced_is_not_spliced_in() -> None:
-    """Equal parts read what is around a copy: of the version that the plan is about, or everything is uploaded."""
-    chunks = [number | 1 for number in range(120)]
-    old, new = database_of(chunks, 0), database_of([*chunks[:60], 255, 254, *chunks[62:]], 0)
-
-    async def both() -> None:
-        store = MemoryStore(traits=TRAITS["equal parts"])
-        first = await publish(store, old, "1", None)
-        store.add("1", bytes(first.info.size))
-        second = await publish(store, new, "2", first)
-        assert second.reused == 0
-        assert decode(store.objects["2"].data) == new
-
-    with (
-        patch.object(restore_point_format, "CHUNK_SIZE", SMALL_CHUNK),
-        patch.object(publishing, "CHUNK_SIZE", SMALL_CHUNK),
-    ):
-        anyio.run(both)

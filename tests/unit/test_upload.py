@@ -20,7 +20,7 @@ from sidecar.errors import (
     StoreUnavailable,
 )
 from sidecar.model import ObjectInfo, Span
-from sidecar.repository.parts import PartAssembler, PartSizes, part_size_for
+from sidecar.repository.parts import PartAssembler, PartSizes, fetch_from, part_size_for
 from sidecar.repository.upload import ObjectUpload
 from sidecar.repository.writer import write_through
 from sidecar.storage.base import ObjectStore
@@ -336,3 +336,15 @@ async def test_a_source_that_cannot_be_copied_publishes_nothing(store: MemorySto
         await reusing(store, [("copy", 300), ("write", 300), ("copy", 300), ("write", 9)])
     assert KEY not in store.objects
     assert store.open_uploads == []
+
+
+async def test_what_is_around_a_copy_is_read_from_the_version_that_was_planned_with(store: MemoryStore) -> None:
+    """Bytes of another object in its place would be spliced into the restore point."""
+    source = store.add("source", bytes(100))
+    fetch = fetch_from(store)
+    assert bytes(await fetch(source, Span(10, 20))) == bytes(10)
+    with pytest.raises(ReuseFailed, match="shorter"):
+        await fetch(source, Span(90, 110))
+    store.add("source", b"x" * 100)
+    with pytest.raises(ReuseFailed):
+        await fetch(source, Span(10, 20))
