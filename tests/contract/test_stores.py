@@ -22,7 +22,15 @@ from typing import Any
 import pytest
 
 import sidecar
-from sidecar.errors import ConfigurationError, ExitCode, NotFound, PreconditionFailed, ReuseFailed, StoreUnsuitable
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    ExitCode,
+    NotFound,
+    PreconditionFailed,
+    ReuseFailed,
+    StoreUnsuitable,
+)
 from sidecar.model import IfAbsent, IfMatch, Span
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.increments import Increments
@@ -165,6 +173,37 @@ async def test_what_a_store_can_do_is_found_out_by_trying(place: Place) -> None:
         assert await S3Learner(again, "https://one.example.com").recall()
         assert again.traits == found
         assert not await S3Learner(again, "https://another.example.com").recall()
+
+
+async def test_without_a_right_to_tag_the_rest_is_found_out(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is denied today may be granted tomorrow, so it is not remembered as something that the store cannot do."""
+    with imitated(imitations.garage(), server, monkeypatch) as place:
+        assert place.proxy
+        place.proxy.rule(s3_error(403, "AccessDenied"), query_contains="tagging")
+        async with opened(place) as store:
+            found = await S3Learner(store, "").probe()
+            assert (found.conditional_put, found.part_copy, found.tags) == (False, PartCopy.CONDITIONAL, True)
+            place.proxy.rule(s3_error(403, "AccessDenied"), method="PUT")
+            with pytest.raises(AccessDenied):
+                await S3Learner(store, "").probe()
+            assert store.traits == found
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"format": 2}', b'{"format": 1, "endpoint": "e", "traits": {}}', b"\xff\xfe"],
+    ids=range(6),
+)
+async def test_what_cannot_be_read_is_not_remembered(
+    server: Seaweed, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    """Neither a newer version's traits nor somebody's file there may decide anything."""
+    with imitated(imitations.aws(), server, monkeypatch) as place:
+        async with opened(place) as store:
+            before = store.traits
+            await store.put(REMEMBERED, content)
+            assert not await S3Learner(store, "e").recall()
+            assert store.traits == before
 
 
 async def published(session: sidecar.Sidecar, database: Path, number: int) -> Entry:
