@@ -128,7 +128,7 @@ class Stream:
         """Record that a restore point names this position, so that what follows in the stream can be restored; None if it names none."""
         if position is None:
             self._status.protects = False
-        elif self._writer and position.stream == str(self._writer.name):
+        elif self._writer and position.stream == str(self._writer.name) and self._distrusted is None:
             self._status.protects = True
             self.confirmations.news()
 

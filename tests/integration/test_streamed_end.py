@@ -191,3 +191,22 @@ async def test_a_demand_during_a_cycle_is_met_by_the_next_one(machine: Streaming
     machine.backup.cycle._main_line.index = index  # type: ignore[method-assign]
     assert await machine.backup.cycle.run() == "published"
     assert await machine.backup.cycle.run() == "unchanged"
+
+
+async def test_a_restore_point_that_was_under_way_does_not_renew_the_trust_in_a_stream(
+    machine: StreamingMachine, app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drill has found the stream damaged meanwhile: until it is cut, nobody is told that a commit is stored."""
+    line = machine.backup.cycle._main_line
+    publish = line.publish
+
+    async def doubted(*some: Any) -> Any:
+        published = await publish(*some)
+        machine.stream.distrust("by the test")
+        return published
+
+    monkeypatch.setattr(line, "publish", doubted)
+    write(app, "one")
+    await machine.publish_segments()
+    assert await machine.backup.cycle.run() == "published"
+    assert not machine.streams.protects
