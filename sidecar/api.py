@@ -305,7 +305,9 @@ class Sidecar:
         services = self._services
         catalog = services.catalog(STATUS_PATIENCE)
         drills = services.configuration.settings.drill_interval
-        reader = StoreReader(catalog, services.reader(catalog), build_listing(services, catalog), drills)
+        reader = StoreReader(
+            catalog, services.reader(catalog), build_listing(services, catalog), drills, services.status
+        )
         return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
 
 

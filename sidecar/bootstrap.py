@@ -60,6 +60,7 @@ from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
 from sidecar.progress import Show, progress_log
 from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
+from sidecar.repository.expiry import what_expires
 from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
 from sidecar.restore import (
@@ -83,6 +84,7 @@ from sidecar.storage import (
     Credentials,
     FileBacked,
     Learner,
+    Lifecycle,
     LookedUp,
     Metered,
     Neighbours,
@@ -127,6 +129,7 @@ class Services:
     file_backed: FileBacked | None = None
     credentials: Credentials | None = None  # None: the SDK finds its own, or the store needs none
     probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     endpoint: str = ""  # the store's server, without a password; empty for a store on this machine
     neighbours: Neighbours | None = None
     learner: Learner | None = None  # None: a store on this machine, of which all is known
@@ -284,10 +287,9 @@ class Services:
         check_every = 0.0 if self.file_backed else CHECK_EVERY
         prunable = self.prunable if self.file_backed else None  # elsewhere a task of its own prunes, if anybody does
         holds = None if self.file_backed else Holds(catalog.store)
-        publisher, reader = self.publisher(catalog, show), self.reader(catalog)
-        keep = self.configuration.settings.retention_days
-        repository = Repository(catalog, publisher, reader, keep, prunable, holds, check_every)
-        checker, mode = SqliteIntegrity(self.driver, self.feeds), self.configuration.settings.integrity_check
+        publisher, reader, settings = self.publisher(catalog, show), self.reader(catalog), self.configuration.settings
+        repository = Repository(catalog, publisher, reader, settings.retention_days, prunable, holds, check_every)
+        checker, mode = SqliteIntegrity(self.driver, self.feeds), settings.integrity_check
         return [
             build_backup(
                 each,
@@ -315,8 +317,7 @@ class Services:
         catalog, database, share = self.catalog(), backup.database, 3  # scratch, a snapshot, and room for the app
         prover = self.prover(catalog, database, "drill", share)
         forward, reader = build_roll_forward(self, catalog), self.reader(catalog, integrity="none", concurrency=1)
-        keep = self.configuration.settings.retention_days
-        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share, keep)
+        prover.stream = StreamProof(catalog, reader, forward, self.staging, database.path, share, self.status.keep)
         throttle, mark = Throttle(self.turn, self.clock, alone), backup.cycle.mark
         return Drill(database.name, catalog, prover, throttle, self.status, self.clock, backup, mark)
 
@@ -407,6 +408,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
         location.open(access) as found,
         open_site(*leases, Place(location, found.endpoint, found.store), metered) as site,
     ):
+        status.expires = what_expires(found.store.traits, prunes=bool(found.file_backed) or settings.prune == "on")
         services = Services(
             configuration,
             databases,
@@ -422,6 +424,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
             found.file_backed,
             found.credentials,
             found.probe,
+            found.lifecycle,
             found.endpoint,
             found.neighbours,
             found.learner,

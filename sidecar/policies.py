@@ -33,6 +33,15 @@ class OnLeaseLost(StrEnum):
     CONTINUE = "continue"
 
 
+class Expires(StrEnum):
+    """What deletes expired restore points from a store."""
+
+    TAGS = "tags"  # lifecycle rules of the bucket that select objects by tag
+    PREFIXES = "prefixes"  # lifecycle rules that select objects by prefix
+    PRUNE = "prune"  # this daemon
+    NOTHING = "nothing"  # neither; somebody may run `sidecar prune`
+
+
 class Durability(StrEnum):
     """When to fsync; `auto` does where the file system outlives the machine."""
 

@@ -13,6 +13,7 @@ from sidecar.cli.session import attended
 from sidecar.errors import DatabaseBusy, ExitCode, SidecarError, StoreUnavailable, Transient
 from sidecar.host import holder_of, process_age
 from sidecar.model import Database
+from sidecar.policies import Expires
 from sidecar.settings import Configuration
 from sidecar.status import CHUNKS
 from sidecar.units import format_size
@@ -68,14 +69,7 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
     yield f"verdict   {verdict['title']}{since}"
     for line in filter(None, (verdict["reason"], verdict["hint"])):
         yield f"          {line}"
-    if cost := shown.get("cost"):
-        kinds = ", ".join(f"{kind} ${cost[kind]:.2f}" for kind in ("requests", "storage", "egress"))
-        yield f"cost      ${cost['total']:.2f} a month, estimated: {kinds}; ${cost['boot']:.2f} for each start"
-        if stream := cost.get("stream"):
-            yield f"          of it the stream: {stream['segments']:,} PUTs ${stream['requests']:.2f}, egress ${stream['egress']:.2f}"
-            yield f"          keeping segments until they expire adds ${stream['storage']:.2f}; with stream_interval=5s the PUTs would be ${stream['with_5s']:.2f}"
-        if (saved := cost.get("auto_saves", 0.0)) > 1.0:
-            yield f"          restore_points=auto would save ${saved:.2f} of storage"
+    yield from _keeping_lines(shown)
     for each in shown["databases"]:
         yield from _database_lines(each)
     acknowledge = {(each["kind"], each["message"]): each["acknowledge"] for each in shown.get("incidents", [])}
@@ -85,6 +79,30 @@ def _lines(shown: Mapping[str, Any], silent: str) -> Iterator[str]:
         command = acknowledge.get((problem["kind"], problem["message"]), "")
         if command not in problem["hint"]:
             yield f"  `{command}` acknowledges it"
+
+
+_EXPIRY = {
+    Expires.TAGS: "by the bucket's lifecycle rules, which select objects by tag",
+    Expires.PREFIXES: "by the bucket's lifecycle rules, which select objects by prefix",
+    Expires.PRUNE: "sidecar itself deletes what has expired",
+    Expires.NOTHING: "neither rules nor sidecar delete what has expired; somebody may run `sidecar prune`",
+}
+
+
+def _keeping_lines(shown: Mapping[str, Any]) -> Iterator[str]:
+    """What deletes what has expired, and the bill."""
+    if expires := shown.get("expires"):
+        yield f"expiry    {_EXPIRY[expires]}"
+    if cost := shown.get("cost"):
+        kinds = ", ".join(f"{kind} ${cost[kind]:.2f}" for kind in ("requests", "storage", "egress"))
+        yield f"cost      ${cost['total']:.2f} a month, estimated: {kinds}; ${cost['boot']:.2f} for each start"
+        if stream := cost.get("stream"):
+            yield f"          of it the stream: {stream['segments']:,} PUTs ${stream['requests']:.2f}, egress ${stream['egress']:.2f}"
+            yield f"          keeping segments until they expire adds ${stream['storage']:.2f}; with stream_interval=5s the PUTs would be ${stream['with_5s']:.2f}"
+        if (saved := cost.get("auto_saves", 0.0)) > 1.0:
+            yield f"          restore_points=auto would save ${saved:.2f} of storage"
+        if full := cost.get("full"):
+            yield f"          once the history is full: ${full['total']:.2f}, of it storage of {format_size(full['stored'])} ${full['storage']:.2f}"
 
 
 def _problems(shown: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from sidecar.daemon.booting import BootSequence
 from sidecar.daemon.learning import keep_learning
 from sidecar.daemon.lease_watch import LeaseWatch
 from sidecar.daemon.leftovers import Leftovers
+from sidecar.daemon.pruning import PRUNE_EVERY, keep_pruning
 from sidecar.daemon.scopes import Daemon, Holder
 from sidecar.daemon.server import Server
 from sidecar.daemon.shutdown import Shutdown
@@ -32,7 +33,8 @@ from sidecar.lease import WriterLease
 from sidecar.log import log
 from sidecar.monitoring import Incidents, Notifier
 from sidecar.monitoring.receiver import Receiver
-from sidecar.policies import OnLeaseLost
+from sidecar.policies import Expires, OnLeaseLost
+from sidecar.repository.pruning import Pruning, pruner_of
 from sidecar.settings import app_environment, listen_address
 from sidecar.status import Status
 
@@ -69,6 +71,7 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         partial(log_stream_cost, status),
         final.publish_diverged,
         *_drills(services, backups),
+        *_prunings(services),
     ]
     if services.learner and not services.learner.known:
         others.append(partial(keep_learning, services.learner, services.clock))
@@ -86,6 +89,15 @@ def compose(services: Services, command: Sequence[str]) -> Daemon:
         Holder(signals, lease, boots, app, workers, shutdown, status, streams.following),
         status,
     )
+
+
+def _prunings(services: Services) -> list[Work]:
+    if services.file_backed or services.status.expires is not Expires.PRUNE:
+        return []
+    catalog, clock = services.catalog(), services.clock
+    pruner = pruner_of(catalog, services.prunable, services.configuration.settings.retention_days, clock)
+    prunings = [Pruning(each.name, catalog.store, pruner, clock, PRUNE_EVERY) for each in services.databases]
+    return [partial(keep_pruning, prunings)]
 
 
 def _app_runner(services: Services, command: Sequence[str], signals: Signals) -> AppRunner:

@@ -19,6 +19,7 @@ from sidecar.status import (
     of_database,
     overall,
 )
+from sidecar.status.bill import Bill, bill_of
 from sidecar.units import format_size
 
 PAGE = Path(__file__).parent / "page"
@@ -83,7 +84,7 @@ def _database(status: Status, database: DatabaseStatus) -> str:
     return _filled(
         _DATABASE,
         {
-            "listing": _listing(listing, status.now())
+            "listing": _listing(listing, bill_of(status) if len(status.databases) == 1 else None, status.now())
             if listing
             else '<p class="note">The store is not listed yet.</p>',
             "stream": _stream(database.stream, status.now()),
@@ -146,7 +147,12 @@ def _problem(status: Status, problem: Problem) -> str:
     )
 
 
-def _listing(listing: Listing, now: datetime) -> str:
+def _format_bill(bill: Bill) -> str:
+    kept = f"{bill.objects} of them, {format_size(bill.stored)}"
+    return f"A full history has {kept}: about ${bill.storage:.2f} a month of storage, ${bill.total:.2f} in all."
+
+
+def _listing(listing: Listing, bill: Bill | None, now: datetime) -> str:
     shown = [_point(each, now, newest=number == 0) for number, each in enumerate(listing.newest)]
     oldest = listing.oldest
     if oldest and all(each.key != oldest.key for each in listing.newest):
@@ -154,6 +160,8 @@ def _listing(listing: Listing, now: datetime) -> str:
     since = f", the oldest from {oldest.time:%Y-%m-%d}" if oldest else ""
     points = f"{listing.count} restore points" if listing.count != 1 else "1 restore point"
     summary = f"{points}{since}. The store was listed {format_age(listing.at, now)} ago."
+    summary += f" {listing.overdue} of them should have been deleted." if listing.overdue else ""
+    summary += f" {_format_bill(bill)}" if bill else ""
     if shown:
         summary += " Open one for the command that restores it to a new file; it changes nothing else."
     return _filled(_LISTING, {"points": "\n".join(shown)}, summary=summary)

@@ -93,7 +93,7 @@ class StoreListing:
 
     async def read(self, name: str, shown: int = SHOWN) -> tuple[Listing, dict[str, int]]:
         """List one database now: as many of its newest restore points as `shown`, and bytes by tier. Raises `SidecarError`."""
-        inventory = Inventory(self._keep, shown)
+        inventory = Inventory(self._keep, shown, self._status.now())
         async for point in self._catalog.points(name):
             inventory.add(point)
         newest = [*reversed(inventory.newest)]
@@ -104,6 +104,7 @@ class StoreListing:
             inventory.count,
             tuple(known[each.key] for each in newest if each.key in known),
             next((known[each.key] for each in oldest if each.key in known), None),
+            inventory.overdue,
         )
         return listing, inventory.by_tier
 

@@ -1,5 +1,6 @@
 """Reads from the store what `sidecar status` shows if no daemon runs."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -16,14 +17,19 @@ from sidecar.model import RestorePoint
 from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
 from sidecar.repository import OTHERS, Catalog, DrillOutcome, Reader, age_of, format_others, last_drill
-from sidecar.status import Problem
+from sidecar.status import Health, Level, Problem, Status
+from sidecar.status.expiring import attention
 from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
 
 
 class StoreReader:
     """Reads the state of databases from a store. Read permission is enough."""
 
-    def __init__(self, catalog: Catalog, reader: Reader, listing: StoreListing, drill_interval: timedelta) -> None:
+    def __init__(
+        self, catalog: Catalog, reader: Reader, listing: StoreListing, drill_interval: timedelta, status: Status
+    ) -> None:
+        """`status` says what deletes expired restore points, and whether bytes cost money."""
+        self._status = status
         self._catalog = catalog
         self._listing = listing
         self._reader = reader
@@ -41,7 +47,22 @@ class StoreReader:
         missing = any(each.restore_point is None for each in databases)
         others = format_others(await self._catalog.names(OTHERS)) if missing else ""
         health = judge(databases, holder, incidents, place=f"{place}{others}")
-        return StoreStatus(store, tuple(databases), holder, health, tuple(incidents))
+        health = self._with_expiry(health, databases, now)
+        return StoreStatus(store, tuple(databases), holder, health, tuple(incidents), self._status.expires)
+
+    def _with_expiry(self, health: Health, databases: Sequence[StoredDatabase], now: datetime) -> Health:
+        """The verdict, or what is wrong with the expiry of restore points if nothing worse is."""
+        expires, billable = self._status.expires, self._status.billable
+        if health.level is not Level.WAIT:
+            return health
+        for each in databases:
+            if found := attention(expires, each.listing, each.stored_bytes or {}, now, billable=billable):
+                reason, hint = (
+                    f"{health.reason}; {each.name}: {found[0]}",
+                    "; ".join(filter(None, (found[1], health.hint))),
+                )
+                return Health(Level.ATTENTION, "Needs attention", None, reason, hint)
+        return health
 
     async def _database(self, name: str) -> StoredDatabase:
         newest = await self._catalog.newest(name)

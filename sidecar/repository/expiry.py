@@ -9,7 +9,7 @@ from sidecar.errors import NotFound, SidecarError, StoreUnavailable
 from sidecar.host import Clock
 from sidecar.log import log
 from sidecar.model import ObjectInfo, Snapshot
-from sidecar.policies import RetentionDays
+from sidecar.policies import Expires, RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.guard import SuspicionGuard
 from sidecar.repository.holds import Holds
@@ -20,7 +20,7 @@ from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
 from sidecar.repository.tiers import Tiers
 from sidecar.status import Status
-from sidecar.storage import Prunable
+from sidecar.storage import Prunable, Traits
 
 TIME_LIMIT = 30.0  # seconds; what is left over is done after the next cycle
 
@@ -97,6 +97,16 @@ class Expiry:
 
     def _log_postponed(self, error: SidecarError) -> None:
         log.warning("tagging and pruning postponed", database=self._database, error=error.message, hint=error.hint)
+
+
+def what_expires(traits: Traits, *, prunes: bool) -> Expires:
+    """What deletes expired restore points from a store with these traits; `prunes`: this daemon does.
+
+    Rules that select by prefix do not yet: restore points that may expire would have to be placed where such a rule reaches.
+    """
+    if prunes:
+        return Expires.PRUNE
+    return Expires.TAGS if traits.tags and traits.tag_rules else Expires.NOTHING
 
 
 def expiry_of(

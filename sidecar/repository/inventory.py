@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import unquote
 
 from sidecar.concurrency import gathered
@@ -12,12 +12,13 @@ from sidecar.model import RestorePoint
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
-from sidecar.repository.retention import TIER_TAG, tier_of
+from sidecar.repository.retention import TIER_TAG, lifetime, tier_of
 from sidecar.units import whole_number
 
 AT_ONCE = 8
 NEWEST = "newest"
 UNTIERED = "none"
+SLOW = timedelta(days=2)  # how long a bucket may take to delete what has expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,10 @@ async def with_lines(catalog: Catalog, database: str, entries: Sequence[Entry]) 
 class Inventory:
     """Count, oldest and newest of one database's restore points. Memory does not grow with the length of the history."""
 
-    def __init__(self, keep: RetentionDays, newest: int = 1) -> None:
-        """`newest` is how many of the newest restore points to keep."""
+    def __init__(self, keep: RetentionDays, newest: int = 1, now: datetime | None = None) -> None:
+        """`newest` is how many of the newest restore points to keep. With `now`, those that should be gone are counted."""
+        self._now = now
+        self.overdue = 0
         self._keep = keep
         self.count = 0
         self.oldest: RestorePoint | None = None
@@ -134,6 +137,8 @@ class Inventory:
             previous = self.newest[-1]
             tier = tier_of(previous.timestamp, point.timestamp, self._keep)
             self._superseded[tier.value if tier else UNTIERED] += previous.size
+            if tier and self._now and self._now - previous.timestamp.instant > lifetime(tier, self._keep) + SLOW:
+                self.overdue += 1
         self.oldest = self.oldest or point
         self.newest.append(point)
         self.count += 1

@@ -146,6 +146,11 @@ class Settings(BaseModel):
         default=RetentionDays(),
         description="days after which restore points of each tier, and segments, expire; a bucket's lifecycle rules must match",
     )
+    prune: Literal["off", "on"] = Field(
+        default="off",
+        description="`on`: the daemon itself deletes what has expired, with its own credentials; `off`: the bucket's rules do, "
+        "or `sidecar prune`",
+    )
     concurrency: Number = Field(default=4, ge=1, le=64, description="number of parts in flight at once, 1 to 64")
     durability: Durability = Field(
         default=Durability.AUTO,

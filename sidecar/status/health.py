@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sidecar.status import documentation
+from sidecar.status.expiring import attention
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 
@@ -156,9 +157,17 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
     elif stream.is_missing(now, interval):
         hint = f"restore points are published as ever; set stream=off if that is meant; see {documentation.STREAMING}"
         yield Health(Level.ATTENTION, title, stream.since, f"stream=on, but nothing is streamed: {stream.reason}", hint)
+    if found := expiry_attention(status, database.name):
+        yield Health(Level.ATTENTION, title, database.protected_since, *found)
     if not stream.expires(now, status.keep.stream):
         reason = f"nothing expires the segments of streams: the oldest is of {stream.oldest:%Y-%m-%d}"
         yield Health(Level.ATTENTION, title, stream.oldest, reason, _NO_RULE)
+
+
+def expiry_attention(status: Status, name: str) -> tuple[str, str] | None:
+    """What is wrong with the expiry of a database's restore points, and what to do."""
+    stored = status.stored.get(name, {})
+    return attention(status.expires, status.listings.get(name), stored, status.now(), billable=status.billable)
 
 
 def _to_decide(status: Status, database: DatabaseStatus) -> Iterator[Health]:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sidecar.errors import Reason
 from sidecar.model import Database
-from sidecar.policies import RetentionDays
+from sidecar.policies import Expires, RetentionDays
 from sidecar.status.cost import Cost, Measured, StreamCost, Streamed, estimate, estimate_stream
 from sidecar.status.final import FinalEstimate
 from sidecar.status.histogram import Histogram
@@ -145,7 +145,7 @@ class Status:
     ) -> None:
         """`store` as it may be shown; `billable` means that its requests and bytes are paid for."""
         self._now = now
-        self._billable = billable
+        self.billable = billable
         self.store = store
         self.version = version
         self.started = now()
@@ -159,6 +159,7 @@ class Status:
         self.final_began: float | None = None  # when the final backups began, in the event loop's seconds
         self.drill_interval: timedelta | None = None
         self.keep = RetentionDays()
+        self.expires: Expires | None = None  # what deletes expired restore points; None: not known
         self.listener: Callable[[Event], None] = _nobody
         self.notifications: Counter[str] = Counter()
         self.databases = {each.name: DatabaseStatus(each.name, str(each.path)) for each in databases}
@@ -304,7 +305,7 @@ class Status:
 
     def cost(self) -> Cost | None:
         """The cost of a month like the time since the boot; None for a store that costs nothing."""
-        if not self._billable:
+        if not self.billable:
             return None
         now = self._measured()
         boot = self.boot or now
@@ -321,7 +322,7 @@ class Status:
 
     def stream_cost(self) -> StreamCost | None:
         """The part of `cost` that is the streams'; None where nothing is to be streamed or paid."""
-        if not self._billable or self.stream_interval is None:
+        if not self.billable or self.stream_interval is None:
             return None
         streams = [each.stream for each in self.databases.values()]
         seconds = self._measured().seconds - (self.boot.seconds if self.boot else 0.0)

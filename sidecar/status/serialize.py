@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from sidecar.status.bill import bill_of
 from sidecar.status.cost import SHORTEST, saved_by_need
 from sidecar.status.health import acknowledge_command, of_database, open_incidents, overall
 from sidecar.status.model import CHUNKS, COSTS, DRILLS, DatabaseStatus, Status
@@ -84,6 +85,7 @@ def as_json(status: Status) -> dict[str, object]:
         "credentials_expiry": status.credentials_expiry.isoformat() if status.credentials_expiry else None,
         "notifications": dict(status.notifications),
         "lease": {**_shown(status.lease, _LEASE), "renewals": dict(status.lease.renewals)},
+        "expires": status.expires,
         "cost": _cost(status),
         "databases": [_database(status, each) for each in status.databases.values()],
         "problems": [_shown(each, _PROBLEM) for each in status.problems if each.kind is not Kind.FIRST_START],
@@ -112,7 +114,16 @@ def _cost(status: Status) -> dict[str, object] | None:
         "stored_bytes": status.stored,
         "stream": _stream_cost(status),
         "auto_saves": round(_saved_by_need(status), 4),
+        "full": _full_bill(status),
     }
+
+
+def _full_bill(status: Status) -> dict[str, float] | None:
+    bill = bill_of(status)
+    if bill is None:
+        return None
+    dollars = {name: round(getattr(bill, name), 4) for name in (*COSTS, "total")}
+    return {**dollars, "objects": bill.objects, "stored": bill.stored}
 
 
 def _saved_by_need(status: Status) -> float:

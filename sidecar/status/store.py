@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sidecar.policies import Expires
 from sidecar.status.health import TO_DECIDE, Health, Level, advice
 from sidecar.status.listing import Listing
 from sidecar.status.problems import Kind, Problem
@@ -74,12 +75,14 @@ class StoreStatus:
     holder: LastHolder | None
     health: Health
     incidents: tuple[Problem, ...] = ()
+    expires: Expires | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The JSON of `status --json`."""
         return {
             "source": "store",
             "store": self.store,
+            "expires": self.expires,
             "lease": self.holder.as_dict() if self.holder else None,
             "databases": [each.as_dict() for each in self.databases],
             "incidents": [incident_as_dict(each) for each in self.incidents],

@@ -261,6 +261,28 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleRule:
+    """A rule of the bucket that deletes current objects by itself.
+
+    It is about keys of this store that begin with `prefix`, and objects that have all of the `tags`. They are deleted after
+    `days`; 0 stands for a fixed date.
+    """
+
+    name: str
+    prefix: str
+    tags: Mapping[str, str]
+    days: int
+
+
+class Lifecycle(Protocol):
+    """The rules of a bucket."""
+
+    async def rules(self) -> tuple[LifecycleRule, ...]:
+        """The active rules that delete current objects of this store. Raises what a request raises, `AccessDenied` above all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class OpenStore:
     """An open store, and what its kind offers besides `ObjectStore`.
 
@@ -272,6 +294,7 @@ class OpenStore:
     prunable: Prunable
     file_backed: FileBacked | None = None
     probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     credentials: Credentials | None = None
     endpoint: str = ""
     neighbours: Neighbours | None = None

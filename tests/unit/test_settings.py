@@ -65,6 +65,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "part_size": str(8 << 20),
         "drill_interval": "1 day, 0:00:00",
         "retention_days": "recent=1,hourly=7,daily=35,stream=35",
+        "prune": "off",
         "concurrency": "4",
         "durability": "auto",
         "fly_api_socket": "/.fly/api",

@@ -9,6 +9,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
+from sidecar.cli.check.expiry import bill, expiry
 from sidecar.cli.check.final_backup import final_backup
 from sidecar.cli.check.finding import Finding
 from sidecar.cli.check.owner import owner
@@ -89,6 +90,8 @@ def _steps(services: Services, trial: StoreTrial, fly_toml: str | None) -> list[
             _Step(f"next boot, {each.name}", partial(_boot, services, trial, each), chained=True)
             for each in services.databases
         ),
+        *(_Step(f"expiry {each.name}", partial(expiry, services, each), chained=True) for each in services.databases),
+        *(_Step(f"bill {each.name}", partial(_bill, services, trial, each)) for each in _billed(services)),
         *(_Step(f"database {each.name}", partial(_database, services, trial, each)) for each in services.databases),
         *(_Step(f"stream {each.name}", partial(_stream, services, trial, each)) for each in services.databases),
         *(_Step(f"final backup {each.name}", partial(final_backup, services, each)) for each in services.databases),
@@ -134,6 +137,14 @@ async def _app_user(setting: str | None) -> Finding:
 
 async def _stream(services: Services, trial: StoreTrial, database: Database) -> Finding:
     return await stream(services, database, trial.newest.get(database.name))
+
+
+def _billed(services: Services) -> tuple[Database, ...]:
+    return services.databases if services.location.billable else ()
+
+
+async def _bill(services: Services, trial: StoreTrial, database: Database) -> Finding:
+    return await bill(services, database, trial.newest.get(database.name))
 
 
 async def _owner(services: Services, trial: StoreTrial, database: Database) -> Finding:

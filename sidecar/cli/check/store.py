@@ -238,10 +238,19 @@ class StoreTrial:
 
     async def _delete(self, probe: Probe) -> Finding:
         """Try to delete our own object, which should be refused; if it is not, the object is gone at least."""
+        prunes = self._services.configuration.settings.prune == "on"
         try:
             await probe.delete(KEY)
-        except AccessDenied:
+        except AccessDenied as error:
+            if prunes:
+                raise AccessDenied(
+                    f"prune=on, but {error.message}", "allow s3:DeleteObject, or set prune=off"
+                ) from error
             return Finding("refused, as it should be")
+        if prunes:
+            return Finding(
+                "allowed, which prune=on needs: whoever gets hold of these credentials can delete restore points"
+            )
         return Finding(
             "these credentials may delete objects: anybody who gets hold of them can delete every restore point",
             "warning",

@@ -50,6 +50,7 @@ class BucketLocation:
         from sidecar.storage.s3.client import S3Location
         from sidecar.storage.s3.configuration import configured_endpoint
         from sidecar.storage.s3.learner import S3Learner
+        from sidecar.storage.s3.lifecycle import S3Lifecycle
         from sidecar.storage.s3.neighbours import PrefixNeighbours
         from sidecar.storage.s3.probe import S3Probe
         from sidecar.storage.s3.pruning import S3Pruning
@@ -65,6 +66,7 @@ class BucketLocation:
                 store,
                 prunable=S3Pruning(store),
                 probe=S3Probe(store.client),
+                lifecycle=S3Lifecycle(store.client),
                 credentials=credentials,
                 endpoint=server(endpoint),
                 neighbours=PrefixNeighbours(store.client),

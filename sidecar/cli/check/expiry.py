@@ -1,0 +1,95 @@
+"""What deletes expired restore points from the store, what the bucket's rules do, and the bill once the history is full."""
+
+from sidecar.bootstrap import Services
+from sidecar.cli.check.finding import Finding
+from sidecar.errors import AccessDenied, ConfigurationError, StoreMissing
+from sidecar.model import Database, RestorePoint
+from sidecar.policies import Expires
+from sidecar.repository.bucket_rules import RulesReport, judge_rules
+from sidecar.status import documentation
+from sidecar.status.bill import Load, full_bill
+from sidecar.units import format_duration, format_size
+
+RATIO = 0.45  # of a restore point's size to its database's, where there is none yet; measured on mixed data
+
+
+async def expiry(services: Services, database: Database) -> Finding:
+    """What deletes expired restore points. Raises `ConfigurationError` if a rule of the bucket would delete the newest one."""
+    expires, keep = services.status.expires, services.configuration.settings.retention_days
+    report = await _read_rules(services, database)
+    if isinstance(report, RulesReport):
+        _require_safe(report, database)
+    match expires:
+        case Expires.PRUNE:
+            return Finding(f"sidecar itself deletes what has expired: {keep}")
+        case Expires.NOTHING:
+            return Finding(
+                f"nothing deletes old restore points: {services.store.traits.store} has no rules that select by tag; run "
+                f"`sidecar prune` every day with a key of its own, or set prune=on: {documentation.PRUNE}",
+                "warning",
+            )
+    if isinstance(report, str):
+        return Finding(f"by the bucket's rules, {report}; `retention_days` says {keep}", "skipped")
+    return _judge(report, str(keep))
+
+
+async def _read_rules(services: Services, database: Database) -> RulesReport | str:
+    """What the rules mean, or why they could not be read."""
+    if services.lifecycle is None:
+        return "which it does not have"
+    try:
+        rules = await services.lifecycle.rules()
+    except AccessDenied:
+        return "which may not be read: allow s3:GetLifecycleConfiguration to have them checked"
+    except (ConfigurationError, StoreMissing) as error:
+        return f"which cannot be read: {error.message}"
+    return judge_rules(rules, database.name, services.configuration.settings.retention_days)
+
+
+def _require_safe(report: RulesReport, database: Database) -> None:
+    if report.fatal:
+        rule = report.fatal[0]
+        when = f"after {rule.days} days" if rule.days else "at a fixed date"
+        raise ConfigurationError(
+            f"the bucket's rule {rule.name!r} deletes objects below {rule.prefix!r} {when}, whatever their tags: the newest "
+            f"restore point of {database.name}, too, when the app writes nothing for so long",
+            f"give it a filter for the tag sidecar-tier, or another prefix: {documentation.RULES}",
+        )
+
+
+def _judge(report: RulesReport, keep: str) -> Finding:
+    shown = ", ".join(f"{tier} after {days} days" for tier, days in report.days.items())
+    problems = [
+        *([f"no rule deletes {', '.join(report.missing)}: they are kept for ever"] if report.missing else []),
+        *([f"`retention_days` says {keep}"] if report.different else []),
+        *([f"the rule {report.held[0].name!r} deletes held restore points"] if report.held else []),
+    ]
+    text = f"by the bucket's rules: {shown}" if shown else "by the bucket's rules"
+    return Finding("; ".join([text, *problems]), "warning" if problems else "ok")
+
+
+async def bill(services: Services, database: Database, newest: RestorePoint | None) -> Finding:
+    """What a month costs once the history is full, if the app writes all the time."""
+    settings = services.configuration.settings
+    signature = services.snapshotter.signature(database.path)
+    if newest and newest.size:
+        size, how = newest.size, f"restore points of {format_size(newest.size)}"
+    elif signature:
+        size = round(RATIO * signature.database.size)
+        how = f"restore points of about {format_size(size)}"
+    else:
+        return Finding("there is neither a restore point nor a database to estimate it from", "skipped")
+    interval = settings.interval.total_seconds()
+    most = full_bill(Load(size, size, interval, part_size=settings.part_size), settings.retention_days)
+    kept = (
+        f"{most.objects} {how}, {format_size(most.stored)}" if services.status.expires is not Expires.NOTHING else how
+    )
+    storage = (
+        f"${most.storage:.2f} of storage"
+        if services.status.expires is not Expires.NOTHING
+        else "storage that grows for ever"
+    )
+    return Finding(
+        f"at most {kept} if the app writes all the time and every {format_duration(settings.interval)} is published: "
+        f"{storage}, ${most.requests:.2f} of requests and up to ${most.egress:.2f} of egress a month"
+    )
