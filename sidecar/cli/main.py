@@ -61,7 +61,6 @@ def _fail(message: str, hint: str, code: int) -> int:
     context_settings=HELP_OPTIONS,
     examples=[
         "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
-        "sidecar COMMAND --help",
     ],
 )
 @click.version_option(__version__, prog_name="sidecar")
