@@ -283,9 +283,8 @@ class Services:
     ) -> list[Backup]:
         """The backup of each database, with its stream; `show` displays the progress of a publish."""
         catalog = self.catalog()
-        # A directory is looked at by every cycle: that costs nothing.
-        check_every = 0.0 if self.file_backed else CHECK_EVERY
-        prunable = self.prunable if self.file_backed else None  # elsewhere a task of its own prunes, if anybody does
+        # A directory is looked at and pruned by every cycle: that costs nothing. Elsewhere a task of its own prunes, if any.
+        check_every, prunable = (0.0, self.prunable) if self.file_backed else (CHECK_EVERY, None)
         holds = None if self.file_backed else Holds(catalog.store)
         publisher, reader, settings = self.publisher(catalog, show), self.reader(catalog), self.configuration.settings
         repository = Repository(catalog, publisher, reader, settings.retention_days, prunable, holds, check_every)
@@ -374,9 +373,8 @@ def build_listing(services: Services, catalog: Catalog | None = None) -> StoreLi
     options = ["--store", store] if sources["store"] == "flag" else []
     named = len(databases) > 1 or sources["databases"] == "flag"
     each = {one.name: [*options, *(["--database", str(one.path)] if named else [])] for one in databases}
-    return StoreListing(
-        catalog or services.catalog(), services.status, services.holder, each, configuration.settings.retention_days
-    )
+    keep, catalog = configuration.settings.retention_days, catalog or services.catalog()
+    return StoreListing(catalog, services.status, services.holder, each, keep)
 
 
 @asynccontextmanager
@@ -385,9 +383,7 @@ async def open_services(configuration: Configuration, driver: Driver | None = No
 
     `driver` is the SQLite library that this process uses for the databases already, if it does (see `database.driver`).
     """
-    driver = driver or default_driver()
-    settings = configuration.settings
-    clock = SystemClock()
+    driver, settings, clock = driver or default_driver(), configuration.settings, SystemClock()
     databases = settings.database_list()
     location, shown = parse_location(settings.store), without_password(settings.store)
     status = Status(databases, shown, __version__, clock.now, billable=location.billable)

@@ -10,8 +10,9 @@ import anyio
 from sidecar.errors import SidecarError
 from sidecar.log import log
 from sidecar.model import RestorePoint, Timestamp
-from sidecar.policies import RetentionDays
+from sidecar.policies import Expires, RetentionDays
 from sidecar.repository import Catalog, Entry, Inventory, describe, tier_of, timestamp_of
+from sidecar.repository.expiry import what_expires
 from sidecar.repository.increments import Increments
 from sidecar.status import DatabaseStatus, Listing, Status, StoredPoint
 
@@ -68,6 +69,9 @@ class StoreListing:
         Returns False when there is none, or when the store did not answer; the backup cycles report why.
         """
         self._marks[name] = _Mark.of(self._status.databases[name])
+        if self._status.expires:  # what the store can do may have been learned meanwhile
+            prunes = self._status.expires is Expires.PRUNE
+            self._status.expires = what_expires(self._catalog.store.traits, prunes=prunes)
         try:
             listing, self._status.stored[name] = await self.read(name)
             await self._look_at_segments(name)

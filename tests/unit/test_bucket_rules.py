@@ -16,9 +16,10 @@ from sidecar.repository.bucket_rules import judge_rules
 from sidecar.repository.expiry import what_expires
 from sidecar.settings.load import load
 from sidecar.storage import LifecycleRule
-from sidecar.storage.s3.known import traits_of
+from sidecar.storage.s3.known import AWS, traits_of
 from sidecar.storage.s3.lifecycle import _expiring
 from sidecar.storage.traits import DIRECTORY
+from tests.fakes import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -139,11 +140,15 @@ class Rules:
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[Services]:
-    """Of a directory, taken for a bucket."""
+    """Of a store whose rules can select by tag."""
     settings = {"databases": (str(tmp_path / "app.db"),), "store": f"file://{tmp_path}/store"}
     async with open_services(load(settings, {})) as made:
         made.status.expires = Expires.TAGS
-        yield made
+        yield replace(made, store=MemoryStore(traits=AWS))
+
+
+def without_rules(services: Services) -> Services:
+    return replace(services, store=MemoryStore(traits=replace(AWS, tag_rules=False)))
 
 
 async def said(services: Services, lifecycle: Rules | None) -> tuple[str, str]:
@@ -181,8 +186,7 @@ async def test_check_says_why_it_does_not_know(services: Services) -> None:
 
 
 async def test_check_warns_where_nothing_deletes(services: Services) -> None:
-    services.status.expires = Expires.NOTHING
-    kind, text = await said(services, Rules())
+    kind, text = await said(without_rules(services), Rules())
     assert (kind, "`sidecar prune`" in text, "prune=on" in text) == ("warning", True, True)
 
 

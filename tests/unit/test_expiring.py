@@ -43,7 +43,10 @@ async def listed(status: Status, instants: list[datetime]) -> Listing:
     store = MemoryStore(time=START)
     for instant in instants:
         store.add(key_of(NAME, Timestamp.of(instant)), b"12345678")
+    expires = status.expires
     assert await StoreListing(Catalog(store), status, "m", {}, KEEP).refresh(NAME)
+    assert status.expires in {Expires.TAGS, Expires.PRUNE}, "what this store can do is known by now"
+    status.expires = expires
     return status.listings[NAME]
 
 

@@ -6,6 +6,7 @@ from sidecar.errors import AccessDenied, ConfigurationError, StoreMissing
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import Expires
 from sidecar.repository.bucket_rules import RulesReport, judge_rules
+from sidecar.repository.expiry import what_expires
 from sidecar.status import documentation
 from sidecar.status.bill import Load, full_bill
 from sidecar.units import format_duration, format_size
@@ -15,7 +16,8 @@ RATIO = 0.45  # of a restore point's size to its database's, where there is none
 
 async def expiry(services: Services, database: Database) -> Finding:
     """What deletes expired restore points. Raises `ConfigurationError` if a rule of the bucket would delete the newest one."""
-    expires, keep = services.status.expires, services.configuration.settings.retention_days
+    prunes, keep = services.status.expires is Expires.PRUNE, services.configuration.settings.retention_days
+    expires = services.status.expires = what_expires(services.store.traits, prunes=prunes)
     report = await _read_rules(services, database)
     if isinstance(report, RulesReport):
         _require_safe(report, database)
