@@ -22,6 +22,7 @@ async def test_opening_services_changes_nothing_of_the_process(tmp_path: Path, m
         asyncio.get_running_loop(), "set_default_executor", lambda _executor: touched.append("executor"), raising=False
     )
     stops = (signal.SIGTERM, signal.SIGINT)
+    gc.unfreeze()  # what was frozen in this process would become less by itself
     before = (gc.isenabled(), gc.get_freeze_count(), [signal.getsignal(each) for each in stops])
     environment = {"SIDECAR_DATABASES": str(tmp_path / "app.db"), "SIDECAR_STORE": f"file://{tmp_path}/store"}
     async with open_services(load({}, environment)) as services:
