@@ -252,6 +252,15 @@ class MemoryStore:
             if upload.state == "open":
                 upload.state = "aborted"
 
+    async def copy(self, source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore`; recorded under the key that is written."""
+
+        def duplicate() -> ObjectInfo:
+            found = self.stored(source.key, if_match=source.etag)
+            return self.write(key, found.data, None, dict(metadata))
+
+        return await self.request("copy", key, duplicate)
+
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""
 

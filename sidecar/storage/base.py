@@ -112,6 +112,16 @@ class ObjectStore(Protocol):
         """Assemble an object from parts. A block that ends without `complete` leaves nothing behind in the store."""
         ...
 
+    async def copy(self, source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """Let the store copy a whole object to `key`, over what is there, with this metadata in place of the source's.
+
+        What was under `key` stays until the copy is complete. The copy is as old as its own making, for rules as for
+        `last_modified`. Whether it has the source's tags depends on the store.
+
+        Raises `PreconditionFailed` if the source is another version than `source.etag` and `NotFound` if it is gone.
+        """
+        ...
+
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Replace the tags of an object, at most 10. This is idempotent, and the object keeps its ETag.
 

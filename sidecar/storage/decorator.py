@@ -95,6 +95,10 @@ class Decorated:
             upload = await self.around("create_upload", begin)
             yield _DecoratedUpload(self, key, signed, upload)
 
+    async def copy(self, source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore`. It may be repeated: the same object is written again."""
+        return await self.around("copy", lambda: self._inner.copy(source, key, metadata=metadata))
+
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""
         await self.around("tag", lambda: self._inner.tag(key, tags))

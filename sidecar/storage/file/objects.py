@@ -108,6 +108,16 @@ class Objects:
                     write_all(file.fileno(), block, offset)
                     start, offset = start + len(block), offset + len(block)
 
+    def duplicate(self, source: ObjectInfo, key: str, metadata: dict[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore.copy`."""
+        temporary = self.begin()
+        try:
+            if source.size:
+                self.copy(temporary, 0, source, Span(0, source.size))
+            return self.publish(temporary, key, None, metadata)
+        finally:
+            self.discard(temporary)
+
     def publish(
         self,
         temporary: Path,

@@ -88,6 +88,10 @@ class FileStore:
         finally:
             self._objects.discard(temporary)
 
+    async def copy(self, source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore`."""
+        return await to_thread.run_sync(self._objects.duplicate, source, key, dict(metadata))
+
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`; durable when this returns."""
         await to_thread.run_sync(self._objects.tag, key, dict(tags))

@@ -115,9 +115,9 @@ class S3Client:
         sums.insist(operation)
         return reply
 
-    async def copy(self, key: str, **parameters: Any) -> Any:
-        """Copy a part. If the store requires a checksum with every PUT, that of the empty body is sent."""
-        send = partial(self.call, "upload_part_copy", key, **parameters)
+    async def copy(self, key: str, *, operation: str = "upload_part_copy", **parameters: Any) -> Any:
+        """Copy a part, or an object. If the store requires a checksum with every PUT, that of the empty body is sent."""
+        send = partial(self.call, operation, key, **parameters)
         had_md5 = self._copies_have_md5  # before the request: meanwhile another copy may learn that they need it
         try:
             return await send()
@@ -221,7 +221,8 @@ class S3Client:
         require_proxy(client.meta.endpoint_url)
         if client.meta.config.request_checksum_calculation == "when_supported":
             self.checksums.leave_to_sdk()
-        client.meta.events.register("before-call.s3.UploadPartCopy", self._add_md5_of_nothing)
+        for copying in ("UploadPartCopy", "CopyObject"):
+            client.meta.events.register(f"before-call.s3.{copying}", self._add_md5_of_nothing)
         # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
         # headers and body may leave an empty object behind (SeaweedFS 4.48).
         client.meta.events.unregister("before-call.s3", add_expect_header)

@@ -5,14 +5,12 @@ cancelled, and do not support conditional writes.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any, Self
 from urllib.parse import urlencode
-
-import anyio
 
 from sidecar.errors import (
     AccessDenied,
@@ -30,6 +28,7 @@ from sidecar.storage.base import Credentials, Upload
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import read_body
 from sidecar.storage.s3.client import S3Client, S3Location
+from sidecar.storage.s3.copying import copy_object
 from sidecar.storage.s3.errors import is_unsupported
 from sidecar.storage.s3.known import traits_of
 from sidecar.storage.s3.learning import Learning
@@ -190,13 +189,12 @@ class S3Store:
     async def upload(self, key: str, *, metadata: Mapping[str, str]) -> AsyncIterator[Upload]:
         """See `base.ObjectStore`."""
         upload = S3Upload(self.client, self.learning, key, dict(metadata))
-        try:
-            await unless_hurried(upload.begin)
+        async with upload.begun():
             yield upload
-        finally:
-            if upload.open:
-                with anyio.move_on_after(deadlines.ABORT_DEADLINE, shield=True), suppress(SidecarError):
-                    await upload.abort()
+
+    async def copy(self, source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        """See `base.ObjectStore`."""
+        return await copy_object(self.client, self.learning, source, key, dict(metadata))
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""

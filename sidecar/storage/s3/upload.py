@@ -5,7 +5,8 @@ the store does not compare itself is looked up before the first copy and after t
 then, nothing becomes visible.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -39,7 +40,11 @@ _FEWEST_PARTS = 1000  # of all known stores: Scaleway
 class S3Upload:
     """Implements `base.Upload` as a multipart upload."""
 
-    def __init__(self, client: S3Client, learning: Learning, key: str, metadata: dict[str, str]) -> None:
+    def __init__(
+        self, client: S3Client, learning: Learning, key: str, metadata: dict[str, str], *, over: bool = False
+    ) -> None:
+        """`over`: what exists under the key is replaced."""
+        self._over = over
         self._client = client
         self._learning = learning
         self._key = key
@@ -60,6 +65,17 @@ class S3Upload:
         declaration = self._client.checksums.declaration()
         reply = await self._client.call("create_multipart_upload", self._key, Metadata=self._metadata, **declaration)
         self._id, self.open = reply["UploadId"], True
+
+    @asynccontextmanager
+    async def begun(self) -> AsyncIterator[None]:
+        """Create the upload; unless the block completes it, the store deletes its parts."""
+        try:
+            await unless_hurried(self.begin)
+            yield
+        finally:
+            if self.open:
+                with anyio.move_on_after(deadlines.ABORT_DEADLINE, shield=True), suppress(SidecarError):
+                    await self.abort()
 
     async def abort(self) -> None:
         """Have the store delete the parts."""
@@ -156,8 +172,8 @@ class S3Upload:
         return ObjectInfo(self._key, sum(self._sizes.values()), etag_of(reply), now, self._metadata)
 
     async def _complete(self) -> Any:
-        conditional = self._learning.traits.conditional_complete
-        if not conditional and await self._etag(self._key) is not None:
+        conditional = self._learning.traits.conditional_complete and not self._over
+        if not conditional and not self._over and await self._etag(self._key) is not None:
             raise PreconditionFailed(f"{self._key} exists")
         try:
             return await self._client.call(
