@@ -56,5 +56,7 @@ class Spacing:
         if stream.lag_seconds(self._clock.now()) > self._longest_lag:
             return False
         began, uploaded = self._newest
+        if stream.uploaded == uploaded:  # no commit explains why the files have changed: it may be a write past the log
+            return False
         added = Added(status.restore_point_size, stream.uploaded - uploaded, self._clock.monotonic() - began)
         return not is_worthwhile(added, self._interval)

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from sidecar.backup import FinalBackup, in_place
+from sidecar.backup.need import Spacing
 from sidecar.database.wal import CutCause, Stamps
 from sidecar.errors import ConfigurationError, StoreUnavailable
 from sidecar.model import Snapshot
@@ -279,6 +280,20 @@ async def test_a_write_that_keeps_the_time_of_the_last_write_is_found(
     assert await machine.backup.cycle.run(last=True) == "published"
     assert any("MiB 9 of the file changed" in each for each in suspicions(machine))
     await require_true_copy(machine)
+
+
+@pytest.mark.usefixtures("unseen")
+async def test_files_that_changed_without_a_commit_do_not_wait_for_a_worthwhile_restore_point(
+    machine: StreamingMachine, app: SqlProcess, read: list[Snapshot]
+) -> None:
+    """With `restore_points=auto`: no stream has what was written past the log."""
+    run, status = machine.backup.cycle, machine.status.databases[NAME]
+    run.coverage._spacing = Spacing(status, machine.clock, 300.0, 60.0)
+    assert await cycle(machine, app) == "published"
+    write_past(machine.database.path, 9)
+    await machine.publish_segments()
+    assert await run.run(patient=True) == "published"
+    assert any("MiB 9 of the file changed" in each for each in suspicions(machine))
 
 
 async def test_what_cannot_be_compared_in_time_is_left_for_the_next_restore_point(
