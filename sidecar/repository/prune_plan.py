@@ -31,6 +31,7 @@ from sidecar.repository.retention import (
     lifetime,
     plan_prune,
 )
+from sidecar.units import whole_number
 
 AT_ONCE = 8
 DISAGREEMENT = timedelta(hours=1)
@@ -175,7 +176,10 @@ class PrunePlanner:
     async def _main_line(
         self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
     ) -> list[tuple[RestorePoint, ObjectInfo]]:
-        """The old restore points of the main line, and the one that superseded the last of them."""
+        """The old restore points of the main line, and the one that superseded the last of them.
+
+        One of an earlier term than one before it is a fenced machine's, also where no lease is left to say so. (0 is no term.)
+        """
 
         async def head(point: RestorePoint) -> ObjectInfo | None:
             try:
@@ -183,14 +187,23 @@ class PrunePlanner:
             except NotFound:  # a second prune was here
                 return None
 
-        side_lines = await self._catalog.side_lines(database)
+        side_lines, highest = await self._catalog.side_lines(database), 0
+
+        async def is_on_it(point: RestorePoint, info: ObjectInfo) -> bool:
+            nonlocal highest
+            epoch = whole_number(info.metadata.get("epoch"))
+            if (epoch and epoch < highest) or await side_lines.has(point.key, info.metadata):
+                return False
+            highest = max(highest, epoch or 0)
+            return True
+
         line: list[tuple[RestorePoint, ObjectInfo]] = []
         for point, info in zip(old, await gathered(old, head, at_once=AT_ONCE), strict=True):
-            if info and not await side_lines.has(point.key, info.metadata):
+            if info and await is_on_it(point, info):
                 line.append((point, info))
         for point in [*young, newest]:
             info = await head(point)
-            if info and not await side_lines.has(point.key, info.metadata):
+            if info and await is_on_it(point, info):
                 return [*line, (point, info)]
         return line  # the newest is gone: the last one that is left has no successor
 

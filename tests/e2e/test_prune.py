@@ -8,6 +8,7 @@ import pytest
 
 from sidecar.model import Timestamp
 from tests.e2e.machine import CALM_APP, Machine, write_note
+from tests.harness.proxy import DropReply, FaultProxy, Stall
 from tests.harness.seaweed import Seaweed
 
 SIZE = 1000
@@ -60,6 +61,36 @@ def test_prune_beside_a_daemon_deletes_what_has_expired(machine: Machine, bucket
     assert machine.cli("restore").returncode == 0
     with closing(sqlite3.connect(machine.database)) as connection:
         assert connection.execute("SELECT text FROM notes ORDER BY rowid").fetchall() == [("one",), ("two",)]
+
+
+@pytest.mark.s3
+def test_prune_that_is_killed_loses_nothing_and_continues(
+    proxied: Machine, proxy: FaultProxy, bucket: str, seaweed: Seaweed
+) -> None:
+    """
+    1. Replies to some deletions are lost, a later one stalls. 2. SIGKILL. 3. What is gone had expired. 4. The next run does
+    the rest.
+    """
+    expired = [ago(days=2, minutes=number) for number in range(12)]
+    stay = [ago(days=3, minutes=number) for number in range(3)]
+    for name in expired:
+        put(seaweed, bucket, name, "recent")
+    for name in stay:
+        put(seaweed, bucket, name, "hourly")
+    put(seaweed, bucket, ago(minutes=1), "")
+    before = set(seaweed.s3.keys(bucket, "shop/app.db/"))
+    proxy.rule(DropReply(), method="DELETE", times=2)
+    stalled = proxy.rule(Stall(60), method="DELETE", skip=3)
+    with proxied.start("prune") as process:
+        proxy.wait_seen("DELETE", count=6)
+        process.kill()
+    proxy.remove(stalled)
+    gone = {key.rpartition("/")[2] for key in before - set(seaweed.s3.keys(bucket, "shop/app.db/"))}
+    assert gone < set(expired)
+    done = proxied.cli("prune")
+    assert done.returncode == 0, done.stderr
+    left = {key.rpartition("/")[2] for key in seaweed.s3.keys(bucket, "shop/app.db/")}
+    assert left == {key.rpartition("/")[2] for key in before} - set(expired)
 
 
 @pytest.mark.s3

@@ -117,7 +117,11 @@ async def test_a_held_restore_point_stays(scene: Scene) -> None:
         scene.store.marks[expired[3]] = HELD
     else:
         await Holds(scene.store).mark(expired[3])
+        marked = await scene.store.head(f"{FOLDER}{expired[3]}")
         await Holds(scene.store).mark(expired[3])
+        assert await scene.store.head(marked.key) == marked, (
+            "written with If-None-Match, which a bucket's policy may demand"
+        )
     assert expired[3] not in await scene.run()
     plan = await scene.pruner.planner.plan(NAME)
     assert (plan.points, plan.held) == ((), 1)
@@ -186,6 +190,17 @@ async def test_a_fenced_machine_s_restore_points_supersede_nothing(scene: Scene)
     scene.store.time = NOON
     assert await scene.run() == ()
     assert scene.there() >= {newest, *fenced}
+
+
+async def test_without_a_lease_the_epochs_say_it(scene: Scene) -> None:
+    """It was deleted, or is in another store that nobody named: the newest one of the highest term stays."""
+    scene.store.time = NOON - 3 * DAY
+    newest = scene.add(scene.store.time, epoch="8")
+    for number in range(1, 6):
+        scene.add(scene.store.time + number * HOUR / 20, epoch="7")
+    scene.store.time = NOON
+    assert await scene.run() == ()
+    assert newest in scene.there()
 
 
 async def test_in_the_middle_too_they_supersede_nothing() -> None:
