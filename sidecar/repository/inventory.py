@@ -12,7 +12,8 @@ from sidecar.model import RestorePoint
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
-from sidecar.repository.retention import TIER_TAG, lifetime, tier_of
+from sidecar.repository.holds import Holds
+from sidecar.repository.retention import TIER_TAG, Tier, lifetime, tier_of
 from sidecar.units import whole_number
 
 AT_ONCE = 8
@@ -72,8 +73,12 @@ def age_of(point: RestorePoint, now: datetime) -> float:
 
 
 async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
-    """Read metadata and tags of these restore points, a few at a time; those that are gone by now are left out."""
-    denied = False
+    """Read metadata and tags of these restore points of a database, a few at a time; those that are gone are left out.
+
+    In a store without tags, marks say which are held.
+    """
+    denied = not catalog.store.traits.tags
+    marks: frozenset[str] = await Holds(catalog.store).of(points[0].database) if denied and points else frozenset()
 
     async def tags_of(key: str) -> dict[str, str]:
         nonlocal denied
@@ -96,7 +101,7 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
             whole_number(metadata.get("reused")),
             unquote(metadata["holder"]) if "holder" in metadata else point.diverged_holder,
             whole_number(metadata.get("epoch")),
-            tags.get(TIER_TAG),
+            Tier.HELD.value if point.key in marks else tags.get(TIER_TAG),
             drilled_of(tags),
         )
 

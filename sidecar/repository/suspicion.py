@@ -26,7 +26,7 @@ METADATA = ("size", "live", "tables", "bare", "rows")
 
 
 MEMORY = timedelta(days=1)
-"""How long a larger restore point is remembered: less than any tier keeps it."""
+"""How long a larger restore point is remembered: about as long as the shortest tier keeps it. One that is gone gives way to the next."""
 
 
 REMEMBERED = 1000

@@ -1,6 +1,7 @@
 """The inventory that `list` shows, in few requests at once, and without permissions that it does not need."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -12,9 +13,10 @@ from sidecar.model import RestorePoint, Timestamp
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import last_drill
+from sidecar.repository.holds import Holds
 from sidecar.repository.inventory import AT_ONCE, describe, stored_by_tier, with_lines
 from sidecar.repository.keys import diverged_key_of, key_of
-from tests.fakes import START, MemoryStore
+from tests.fakes import MEMORY, START, MemoryStore
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +56,18 @@ async def test_metadata_and_tags_are_in_the_entry() -> None:
         "diverged_holder": None,
         "main_line": None,
     }
+
+
+async def test_a_mark_shows_what_is_held_in_a_store_without_tags() -> None:
+    """Which is asked for no tags."""
+    store = MemoryStore(traits=replace(MEMORY, tags=False))
+    held, other = (key_of(NAME, at(text)) for text in ("20T1200", "20T1300"))
+    for key in (held, other):
+        store.add(key)
+    await Holds(store).mark(held)
+    entries = await describe(Catalog(store), await points(store))
+    assert [each.tier for each in entries] == ["held", None]
+    assert store.count("tags") == 0
 
 
 async def test_unknown_values_are_null_and_not_zero() -> None:
