@@ -7,7 +7,15 @@ from datetime import timedelta
 
 import anyio
 
-from sidecar.errors import ConfigurationError, LeaseHeld, NotFound, PreconditionFailed, SidecarError, StoreUnsuitable
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    LeaseHeld,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreUnsuitable,
+)
 from sidecar.host import Clock
 from sidecar.lease.document import read_lease, write_lease
 from sidecar.lease.former import FormerLease
@@ -22,6 +30,8 @@ POLL_SECONDS = 2.0
 LOG_EVERY_SECONDS = 30.0
 WITHDRAW_SECONDS = 2.0
 SHORTEST_PAUSE = 0.05
+CLOCK_KEY = ".sidecar/probe/clock"
+CLOCKS_APART = timedelta(seconds=10)  # beyond the resolution of a second, and what servers of one store may differ by
 REFUSALS_RETRIED_AT_ONCE = 3  # a request was written meanwhile, or another machine was faster
 
 
@@ -63,6 +73,8 @@ class Acquisition:
                 stored = await read_lease(self._store, self._me.store)
                 verdict = await self._judge(stored)
                 if isinstance(verdict, Take):
+                    if stored and not stored.record.released and stored.record.holder != self._me.holder:
+                        await require_clock(self._store)
                     if taken := await self._take(verdict):
                         self.previous = stored.record.holder if stored else None
                         self._has_asked = False  # the request was granted: there is nothing to withdraw
@@ -138,6 +150,28 @@ class Acquisition:
             if stored and stored.record.handoff == self._me.holder and not stored.record.released:
                 without = replace(stored.record, handoff=None, aged=stored.unrenewed)
                 await write_lease(self._store, without, IfMatch(stored.etag))
+
+
+async def require_clock(store: ObjectStore) -> None:
+    """Compare the clock by which a lease has expired with the time of a new object. Raises `StoreUnsuitable`.
+
+    The `Date` of a reply may be that of a proxy with a wrong clock: every lease would look expired, and the holder would be
+    displaced while it works. Where nothing but the lease may be written, this is not known.
+    """
+    before = await store.now()
+    try:
+        await store.put(CLOCK_KEY, b"written to compare clocks\n")
+        written = (await store.head(CLOCK_KEY)).last_modified
+    except AccessDenied:
+        return
+    after = await store.now()
+    if before - CLOCKS_APART <= written <= after + CLOCKS_APART:
+        return
+    seconds = abs((written - after).total_seconds())
+    raise StoreUnsuitable(
+        f"{store.url} dates its replies {seconds:.0f} s apart from its objects: whether a lease has expired is not known",
+        "a proxy in front of the store may send a Date of its own: correct its clock, or reach the store without it",
+    )
 
 
 async def require_conditions(store: ObjectStore, held: Record) -> None:

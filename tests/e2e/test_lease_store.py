@@ -84,7 +84,7 @@ def test_machine_that_was_suspended_wakes_up_fenced(leases: Leases, fleet: Fleet
     assert line[-len(b.acked()) :] == b.acked()
     s3 = leases.seaweed.s3
     keys = [key.removeprefix(f"{PREFIX}/") for key in s3.keys(leases.bucket, "")]
-    assert [key for key in keys if not key.startswith(".sidecar/notices/")] == ["lease.json"]
+    assert [key for key in keys if not key.startswith((".sidecar/notices/", ".sidecar/probe/"))] == ["lease.json"]
     moved = json.loads(s3.get(bucket, f"{PREFIX}/lease.json"))
     assert moved["lease_store"] == f"s3://{leases.bucket}/{PREFIX}"
 

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 import anyio.lowlevel
 import pytest
 
 from sidecar.errors import (
+    AccessDenied,
     DamagedLease,
     LeaseHeld,
     LeaseLost,
@@ -552,3 +553,33 @@ async def test_a_request_of_an_older_version_does_not_erase_newer_fields(store: 
     store.add(KEY, json.dumps({**values, "running": False, "handoff": "b"}).encode())
     await lease.term.renew()
     assert (record_in(store).running, record_in(store).handoff) == (True, "b")
+
+
+class Misdated(MemoryStore):
+    """Behind a proxy whose clock is ahead: the `Date` of replies is the proxy's, the times of objects are the store's."""
+
+    ahead = timedelta(0)
+
+    async def now(self) -> datetime:
+        """See `base.ObjectStore`."""
+        return await super().now() + self.ahead
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_holder_is_not_displaced_by_the_clock_of_a_proxy(hours: int) -> None:
+    """Every lease looks expired to a machine whose replies are dated an hour ahead; it must not take one that is renewed."""
+    store = Misdated()
+    await lease_of(store, "a").acquire(AT_ONCE)
+    before = store.objects[KEY]
+    store.ahead = timedelta(hours=hours)
+    with pytest.raises(StoreUnsuitable if hours > 0 else LeaseHeld):
+        await lease_of(store, "b").acquire(AT_ONCE)
+    assert store.objects[KEY] == before
+
+
+async def test_an_expired_lease_is_taken_over_where_nothing_but_the_lease_may_be_written(store: MemoryStore) -> None:
+    await lease_of(store, "a").acquire(AT_ONCE)
+    store.time += timedelta(hours=1)
+    store.fail("put", AccessDenied("no"))
+    await lease_of(store, "b").acquire(AT_ONCE)
+    assert record_in(store).holder == "b"
