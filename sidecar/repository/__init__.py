@@ -7,6 +7,7 @@ from sidecar.repository.expiry import Expiry, expiry_of
 from sidecar.repository.format.index import Index
 from sidecar.repository.inventory import DatabaseHistory, Entry, History, Inventory, age_of, describe, with_lines
 from sidecar.repository.keys import diverged_key_of, folder_of, key_of, point_of, timestamp_of
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.reader import DownloadOptions, Reader, Restored
 from sidecar.repository.retention import tier_of
 from sidecar.repository.reuse import Parent
@@ -30,6 +31,7 @@ __all__ = [
     "Index",
     "Inventory",
     "Parent",
+    "PlacedStore",
     "Published",
     "Publisher",
     "PublisherIdentity",

@@ -21,6 +21,7 @@ from sidecar.repository.format.index import position_of
 from sidecar.repository.history import is_beyond_end
 from sidecar.repository.increments import WINDOWS, Increments
 from sidecar.repository.keys import folder_of, is_point_of_the_future, point_of
+from sidecar.repository.places import database_of_slot
 from sidecar.repository.side_lines import SideLines, is_superseded
 from sidecar.storage import ObjectStore
 from sidecar.units import whole_number
@@ -162,6 +163,8 @@ class Catalog:
                 point = point_of(info)
                 if point and not point.diverged_holder:
                     found.append(point.database)
+                elif slot_of := database_of_slot(info.key):
+                    found.append(slot_of)
                 after = f"{info.key.partition('/')[0]}0" if "/" in info.key else info.key  # "0" is next to "/"
             if not page.more:
                 break

@@ -82,6 +82,7 @@ class Expiry:
             try:
                 if not self._tiers.caught_up:
                     await self._tiers.catch_up(await self._newest.find())
+                await self._newest.keep()
                 await self._tiers.tag_all()
                 if self._pruning:
                     await self._pruning.run()

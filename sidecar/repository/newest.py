@@ -7,6 +7,7 @@ from sidecar.errors import NotFound
 from sidecar.model import Position, RestorePoint, Timestamp
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.format.index import position_of
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.suspicion import Extent
 
 
@@ -76,6 +77,12 @@ class NewestPoint:
             return None
         older, self._known = sorted((self._known, published), key=lambda each: each.point.timestamp)
         return older, _superseded(older.point, self._known.point, ours=older.ours)
+
+    async def keep(self) -> None:
+        """See that no lifecycle rule reaches the newest restore point, where it lies where one does. Raises `SidecarError`."""
+        store = self._catalog.store
+        if self._known and isinstance(store, PlacedStore):
+            await store.keep_newest(self._known.point.key)
 
     def forget(self, key: str) -> None:
         """Forget a restore point that is damaged or gone: the newest one is looked up again when it is needed."""

@@ -17,6 +17,7 @@ from sidecar.storage.base import (
     StoreLocation,
     Upload,
 )
+from sidecar.storage.decorator import Decorated
 from sidecar.storage.looked_up import LookedUp
 from sidecar.storage.metering import Metered
 from sidecar.storage.open import parse_location, removal_command
@@ -29,6 +30,7 @@ __all__ = [
     "FIRST_BYTE_TIMEOUT",
     "Ability",
     "Credentials",
+    "Decorated",
     "Expired",
     "FileBacked",
     "Learner",

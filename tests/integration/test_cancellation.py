@@ -196,7 +196,7 @@ async def test_store_that_is_cut_off_and_back_loses_nothing(
     fill(path, 16)
     async with store_of(bucket, seaweed.endpoint) as store:
         machine = Machine(store, path, staging=tmp_path)
-        machine.store._policy = type(machine.store._policy)(0.2, 0.05)
+        machine.retrying._policy = type(machine.retrying._policy)(0.2, 0.05)
         write(path, 10)
         await machine.backup.cycle.run()
         confirmed = (await machine.newest()).key

@@ -172,7 +172,7 @@ async def boot(lane: Lane) -> None:
     """The machine has lost its disk; its new life takes the lease over from the old one."""
     machine = lane.elsewhere()
     machine.reader.part_size = 1 << 20  # several ranges
-    lane.machine.store._policy, machine.store._policy = machine.store._policy, lane.machine.store._policy
+    lane.machine.retrying._policy, machine.retrying._policy = machine.retrying._policy, lane.machine.retrying._policy
     lane.machine, before = machine, lane.machine
     await hold(machine)
     shutil.rmtree(before.database.path.parent)
@@ -189,7 +189,7 @@ async def end(lane: Lane) -> None:
     """A final backup within its time, and the release of the lease."""
     assert lane.machine.lease
     written, protected = lane.write(), False
-    with anyio.move_on_after(lane.machine.store._policy.give_up_after * 2):
+    with anyio.move_on_after(lane.machine.retrying._policy.give_up_after * 2):
         protected = await lane.machine.backup.final()
     if not protected:
         raise FinalBackupFailed("not in time")
@@ -298,9 +298,9 @@ async def run(case: Case, operation: Operation, lane: Lane) -> None:
 
 async def under_fault(case: Case, operation: Operation, lane: Lane, gives_up: float) -> tuple[int, SidecarError | None]:
     """The operation with a fault: how often that befell it, and how it failed. One that lasts is endured for so long."""
-    patience = lane.machine.store._policy
+    patience = lane.machine.retrying._policy
     if case.place is None:
-        lane.machine.store._policy = replace(patience, give_up_after=gives_up)
+        lane.machine.retrying._policy = replace(patience, give_up_after=gives_up)
     lane.proxy.clear()
     rule = case.arm(lane.proxy)
     failure: SidecarError | None = None
@@ -311,7 +311,7 @@ async def under_fault(case: Case, operation: Operation, lane: Lane, gives_up: fl
     lane.lost_uploads += sum(seen.fault != Pass() for seen in lane.proxy.seen("POST", "", "uploads"))
     hits = rule.hits
     lane.proxy.clear()
-    lane.machine.store._policy = patience
+    lane.machine.retrying._policy = patience
     return hits, failure
 
 

@@ -27,6 +27,7 @@ from sidecar.model import Database, RestorePoint
 from sidecar.policies import OnConflict, OnEmptyStore, RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.increments import Increments
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.reader import Reader
 from sidecar.repository.writer import Publisher, PublisherIdentity
 from sidecar.restore.boot import Boot, Booted
@@ -62,12 +63,14 @@ class Machine:
         holder: str | None = None,
         ttl: timedelta = timedelta(minutes=1),
         checked: bool = True,
+        placing: bool | None = None,
     ) -> None:
-        """`checked`: SQLite's check is made of what is published. With a `holder` there is a lease, in its name; `patience` in seconds is that of every request."""
+        """`placing`: whether restore points are placed for rules by prefix; None: by the store's traits. `checked`: SQLite's check is made of what is published. With a `holder` there is a lease, in its name; `patience` in seconds is that of every request."""
         clock = SystemClock()
         self.database = Database(name, path)
         self.status = Status((self.database,), store.url, "0", clock.now)
-        self.store = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
+        self.retrying = Retrying(Metered(store, clock, self.status), clock, RetryPolicy(patience, first=0.05))
+        self.store = PlacedStore(self.retrying, placing=placing)
         self.catalog = Catalog(self.store)
         self.staging = Staging(staging)
         self.feeds: dict[Path, Feed] = {}  # of the databases that are followed, by path
