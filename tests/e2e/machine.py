@@ -16,7 +16,8 @@ from tests.harness.sidecar_process import SIDECAR, SidecarProcess, run_cli
 from tests.harness.writers import open_database
 
 # An app that has nothing to do and ends at once, with the given status, when it is told to.
-CALM_APP = ("sh", "-c", "trap 'exit 0' TERM; echo app started; while :; do sleep 0.05; done")
+# It waits for one process: a loop around short sleeps takes as much processor time as the daemon it runs beside.
+CALM_APP = ("sh", "-c", "sleep 3600 & trap 'kill $!; wait; exit 0' TERM; echo app started; wait")
 NAME = "app.db"
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")  # before a command that is to be PID 1
 

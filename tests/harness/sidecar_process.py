@@ -232,7 +232,9 @@ def _listen(args: Sequence[str], env: Mapping[str, str]) -> str | None:
 
 
 def _samples(text: str, name: str) -> Iterator[tuple[dict[str, str], float]]:
-    for family in text_string_to_metric_families(text):
+    """Only lines that can be a sample of `name` are parsed: tests ask up to fifty times a second."""
+    lines = "".join(line for line in text.splitlines(keepends=True) if line.startswith(name))
+    for family in text_string_to_metric_families(lines):
         for sample in family.samples:
             if sample.name == name:
                 yield sample.labels, sample.value
