@@ -128,7 +128,7 @@ def test_unreadable_database_is_78(local: Machine) -> None:
 def test_damaged_restore_point_is_65_and_replaces_nothing(local: Machine) -> None:
     """Cut short, altered, or something else entirely: `restore` and `verify` name it; the database that is there stays."""
     write_note(local.database, "first")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     (point,) = local.points()
     whole, before = point.read_bytes(), local.disk()
     altered = whole[:20] + bytes([whole[20] ^ 0x55]) + whole[21:]
@@ -164,7 +164,7 @@ def test_restore_of_what_does_not_exist(local: Machine) -> None:
 def test_no_room_to_restore_is_73(local: Machine) -> None:
     """By `restore` and by `run`; nothing is left on the full disk, no app is started on nothing."""
     fill(local.database, 6)
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     tiny = mounted(f"mount -t tmpfs -o size=4m none {local.data}")
     lists = f"trap 'ls -A {local.data} > {local / 'listing'}' EXIT"
     prefix = (*tiny[:4], tiny[4].replace('exec "$@"', f'{lists}\n"$@"'), "sh")
@@ -192,7 +192,7 @@ def test_no_room_for_staging_fails_the_backup_and_not_the_app(local: Machine) ->
 def test_read_only_data_directory_is_78(local: Machine) -> None:
     """By `run` and by `restore`, before anything is downloaded."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     local.lose_disk()
     prefix: tuple[str, ...] = ()
     if os.geteuid() != 0:
@@ -211,7 +211,7 @@ def test_read_only_data_directory_is_78(local: Machine) -> None:
 def test_output_where_nothing_can_be_written(local: Machine) -> None:
     """A directory is 64; below a file is 78."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     refused(local.cli("restore", "--output", str(local.data)), 64, "directory")
     refused(local.cli("restore", "--output", f"{local.database}/below.db"), 78, str(local.database))
     assert notes(local.database) == ["row"]
@@ -224,7 +224,7 @@ def test_output_where_nothing_can_be_written(local: Machine) -> None:
 def test_database_that_is_a_mount_point_is_78(local: Machine) -> None:
     """The app's WAL is elsewhere: by `run`, `backup`, `restore` and `check`, whatever the store has."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     (local / "other").mkdir()
     write_note(local / "other" / "app.db", "another")
     prefix = mounted(f"mount --bind {local / 'other' / 'app.db'} {local.database}")

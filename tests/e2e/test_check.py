@@ -34,7 +34,7 @@ def test_check_foretells_a_boot_past_a_damaged_newest(local: Machine, foretold: 
     """As far as its index tells: what a boot leaves out is not said to be restored."""
     for text in ("one", "two"):
         write_note(local.database, text)
-        assert local.cli("backup").returncode == 0
+        assert local.publish() == "published"
     local.points()[-1].write_bytes(b"damaged")
     local.lose_disk()
     said = foretold(65)  # not that of the boot, which goes on: somebody has to look at what is damaged
@@ -109,7 +109,7 @@ def test_check_foretells_the_boot_after_the_newest_is_gone(local: Machine, foret
     """As the boot that follows does it: what is left is restored, what descends from it is kept; with nothing left it stops."""
     for note in ("one", "two"):
         write_note(local.database, note)
-        assert local.cli("backup").returncode == 0
+        assert local.publish() == "published"
     first, second = (f"app.db/{point.name}" for point in local.points())
     marker = local.data / "app.db.sidecar.json"
     (local.points()[1]).unlink()
@@ -163,7 +163,7 @@ def test_check_has_nothing_against_a_directory_on_another_file_system(local: Mac
 def test_check_warns_of_a_store_that_has_lost_all_that_the_local_file_descends_from(local: Machine) -> None:
     """It is the same store, and somebody has deleted its objects."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     store = Path(local.store.removeprefix("file://"))
     shutil.rmtree(store / "app.db")
     (store / "lease.json").unlink()

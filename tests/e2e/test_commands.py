@@ -128,7 +128,7 @@ def test_status_does_not_wait_for_a_daemon_that_is_frozen(local: Machine) -> Non
 def test_key_may_be_written_as_other_tools_do(local: Machine) -> None:
     """With the store's URL before it, as in `aws s3 cp`."""
     write_note(local.database, "one")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     key = f"{local.store}/app.db/{local.points()[0].name}"
     done = local.cli("restore", "--key", key, "--output", str(local / "copy.db"))
     assert done.returncode == 0, done.stderr
@@ -291,7 +291,7 @@ def test_verify_calls_a_newer_format_what_it_is(local: Machine) -> None:
     """It is not damaged, and what this sidecar cannot read it has not proven either."""
     for text in ("first", "second"):
         write_note(local.database, text)
-        assert local.cli("backup").returncode == 0
+        assert local.publish() == "published"
     path = min(local.points())
     data = path.read_bytes().replace(b'"format":1', b'"format":9')
     start = data.rindex(b"{", 0, data.index(b'"format":9'))
@@ -309,7 +309,7 @@ def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:
     """restore --key of an old point, then `backup`: a boot elsewhere gets the old state back, as was asked for."""
     for text in ("first", "second"):
         write_note(local.database, text)
-        assert local.cli("backup").returncode == 0
+        assert local.publish() == "published"
     assert local.cli("restore", "--key", keys(local)[0], "--force").returncode == 0
     done = local.cli("backup")
     assert done.returncode == 0, done.stderr
@@ -319,7 +319,7 @@ def test_undone_history_becomes_the_newest_with_backup(local: Machine) -> None:
 def test_restore_refuses_a_database_that_is_open(local: Machine) -> None:
     """75 while any process has it open, and not a byte changes; afterwards it works."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     with WriterProcess(local.database, "--rate", "50", env=local.env, directory=local.root) as writer:
         acked = writer.wait_acked(5)
         refused = local.cli("restore", "--force")
@@ -351,7 +351,7 @@ def test_empty_history_is_listed_as_such(local: Machine) -> None:
 def test_a_named_database_without_restore_points_is_66(local: Machine) -> None:
     """A mistyped name is an error, which names what the store has; what is printed stays valid."""
     write_note(local.database, "row")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     named = local.cli("list", "--database", "unknown.db")
     assert (named.returncode, named.stdout) == (66, "")
     assert re.search(r"no restore points of unknown\.db in .*app\.db", complaint(named.stderr))
@@ -421,7 +421,7 @@ def backed_up(machine: Machine, *notes: str) -> list[str]:
     """Keys of one restore point for each note."""
     for note in notes:
         write_note(machine.database, note)
-        assert machine.cli("backup").returncode == 0
+        assert machine.publish() == "published"
     return keys(machine)
 
 

@@ -88,7 +88,7 @@ def test_fallback_stays_open_after_a_restart(local: Machine) -> None:
     """A boot took an older restore point: what is missing is still missing when the machine has restarted."""
     for text in ("one", "two"):
         write_note(local.database, text)
-        assert local.cli("backup").returncode == 0
+        assert local.publish() == "published"
     local.points()[-1].write_bytes(b"damaged")
     local.lose_disk()
     for _ in range(2):
@@ -129,7 +129,7 @@ def test_deleted_database_is_reported_at_the_end_and_by_the_next_start(local: Ma
 def test_database_that_was_deleted_between_two_runs_is_reported(local: Machine, remains: str) -> None:
     """Its marker is still there, so there was one; a machine with a new disk has nothing to tell."""
     write_note(local.database, "published")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     local.database.unlink()
     if remains == "zero-bytes":
         local.database.touch()
@@ -222,7 +222,7 @@ def test_machine_that_did_not_shut_down_cleanly_is_remembered_by_runs_without_an
 def test_newest_restore_point_that_is_damaged_is_reported_though_the_database_is_here(local: Machine) -> None:
     """A whole one takes its place with the next change; elsewhere `status` says it before that."""
     write_note(local.database, "one")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     (point,) = local.points()
     point.write_bytes(point.read_bytes()[:-50] + bytes(50))
     said = said_by(local)
@@ -241,7 +241,7 @@ def test_database_of_which_the_store_has_nothing_hides_nothing_of_another(local:
     """`sidecar status` without a daemon: a suspicion of the one is said beside what is missing of the other."""
     both = f"{local.database},{local.data}/b.db"
     write_note(local.database, *(f"row {number}" for number in range(100)))
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     with local.run(*CALM_APP) as process:
         process.wait_ready()
         execute(local.database, "DELETE FROM notes")
@@ -289,7 +289,7 @@ def test_machine_that_was_killed_before_its_first_restore_point_is_reported(loca
 
 def test_new_disk_is_no_deleted_database(local: Machine) -> None:
     write_note(local.database, "published")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     local.lose_disk()
     with local.run(*CALM_APP) as process:
         process.wait_ready()
@@ -300,7 +300,7 @@ def test_new_disk_is_no_deleted_database(local: Machine) -> None:
 def test_database_of_another_store_is_reported(local: Machine) -> None:
     """A mistyped store on a machine whose disk stayed: kept and published, as the boot table says, and amber."""
     write_note(local.database, "published")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     wrong = replace(local, store=f"{local.store}-mistyped")
     assert "comes from another store" in wrong.cli("check").stdout
     for _ in range(2):
@@ -317,7 +317,7 @@ def test_start_with_nothing_says_so_and_what_the_store_has_instead(local: Machin
     2. A mistyped store whose app begins empty: green, and the heading says that nothing was restored, and from where not.
     """
     write_note(local.database, "published")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     local.lose_disk()
     with local.run(*CALM_APP, databases=local.data / "ap.db", interval="1s") as process:
         process.wait_ready()
@@ -342,7 +342,7 @@ def test_start_with_nothing_says_so_and_what_the_store_has_instead(local: Machin
 def test_what_a_fenced_machine_left_is_shown_by_the_one_that_runs(local: Machine) -> None:
     """It may have been put under `diverged/` long after this one took over: nobody but the store tells of it."""
     write_note(local.database, "one")
-    assert local.cli("backup").returncode == 0
+    assert local.publish() == "published"
     (point,) = local.points()
     aside = Path(local.store.removeprefix("file://"), "diverged", "app.db")
     aside.mkdir(parents=True)
