@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,7 +119,8 @@ class Machine:
             for name, value in environment.items():
                 patch.setenv(name, value)
             patch.setattr(tempfile, "tempdir", environment["TMPDIR"])  # the daemon's socket and the locks are there
-            result = asyncio.run(_published(load({}, environment)))
+            with ThreadPoolExecutor(1) as thread:  # a test with a browser has an event loop in its own
+                result = thread.submit(lambda: asyncio.run(_published(load({}, environment)))).result()
         result.require_success()
         return str(result.databases[0].outcome)
 

@@ -211,6 +211,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         "next boot, app.db",
         "database app.db",
         "stream app.db",
+        "final backup app.db",
         "owner app.db",
     ], done.stdout
     assert all(line.startswith("ok ") for line in found.values()), done.stdout

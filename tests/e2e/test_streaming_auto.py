@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.machine import Machine
+from tests.e2e.streaming import status_of
 from tests.harness.eventually import eventually
 from tests.harness.sidecar_process import SidecarProcess
 from tests.harness.sql_process import NEW, OLD, SqlProcess
@@ -37,9 +38,15 @@ def rows(path: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM t").fetchone()[0])
 
 
+def wait_entered(process: SidecarProcess) -> None:
+    """The restore point through which the stream is entered is published: no copy of it reads the database any more."""
+    eventually(lambda: status_of(process)["protects"], 30, "the stream protects")
+
+
 def wait_streamed(process: SidecarProcess, commits: int) -> None:
-    """All these commits are in segments."""
+    """All these commits are in segments, which a restore reaches."""
     process.wait_metric("sidecar_stream_commits_total", commits)
+    wait_entered(process)
     eventually(lambda: process.metric("sidecar_stream_lag_seconds") == 0, 10, "everything is published")
 
 
@@ -189,7 +196,7 @@ def test_an_app_that_wants_its_database_for_itself_alone_later(local: Machine) -
     with streaming(local) as process, SqlProcess(local.database, wait=0) as app:
         app.script("CREATE TABLE t(a)", INSERT)
         process.wait_for_log(STREAMING)
-        process.wait_metric("sidecar_backups_total", 1, outcome="published")  # a copy reads the database
+        wait_entered(process)
         app.script("PRAGMA locking_mode=EXCLUSIVE", INSERT)
         process.wait_for_log('"cause": "exclusive"')
         assert process.wait_metric("sidecar_stream_cuts_total", 1, cause="exclusive") == 1
