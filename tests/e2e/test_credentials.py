@@ -199,6 +199,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         "role",
         "store",
         "clock",
+        "traits",
         "lease",
         "conditional write",
         "read",
@@ -209,11 +210,14 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
         "tag",
         "no deletes",
         "next boot, app.db",
+        "expiry app.db",
+        "bill app.db",
         "database app.db",
         "stream app.db",
         "final backup app.db",
         "owner app.db",
     ], done.stdout
+    assert "s3:GetLifecycleConfiguration" in found.pop("expiry app.db")  # which the writer's role does not allow
     assert all(line.startswith("ok ") for line in found.values()), done.stdout
     assert "sub=acme:shop:" in found["token"]
     assert "refused" in found["no deletes"]
