@@ -224,7 +224,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
     assert "eyJ" not in done.stdout + done.stderr
     server, prefix = token_service.server.s3, machine.store.removeprefix(f"s3://{BUCKET}/")
     reserved = server.keys(BUCKET, f"{prefix}/.sidecar")
-    assert reserved == [f"{prefix}/.sidecar/check"]
+    assert reserved == [f"{prefix}/.sidecar/{name}" for name in ("check", "probe/object", "traits.json")]
     assert server.tags(BUCKET, reserved[0]) == {"sidecar-tier": "recent"}
     assert server.open_uploads(BUCKET) == []
 
