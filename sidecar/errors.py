@@ -136,7 +136,7 @@ class UnsupportedLease(DamagedLease):
 class LeaseMoved(UnsupportedLease):
     """The lease of this store is kept in another one, which is named by `lease_store`."""
 
-    def __init__(self, message: str, hint: str, lease_store: str, pair: str) -> None:
+    def __init__(self, message: str, hint: str = "", lease_store: str = "", pair: str = "") -> None:
         super().__init__(message, hint)
         self.lease_store = lease_store
         self.pair = pair

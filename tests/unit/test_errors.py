@@ -20,6 +20,7 @@ EXIT_CODES = {
     "ReuseFailed": 70,
     "DamagedLease": 65,
     "UnsupportedLease": 78,
+    "LeaseMoved": 78,
     "LeaseHeld": 75,
     "LeaseLost": 75,
     "StoreUnsuitable": 78,

@@ -12,7 +12,15 @@ from typing import Any, TypeVar
 
 import anyio
 
-from sidecar.errors import AccessDenied, ConfigurationError, NotFound, PreconditionFailed, SidecarError
+from sidecar.errors import (
+    AccessDenied,
+    ConfigurationError,
+    NotFound,
+    PreconditionFailed,
+    SidecarError,
+    StoreMissing,
+    StoreUnavailable,
+)
 from sidecar.model import Bytes
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.client import S3Client
@@ -33,7 +41,7 @@ WRONG = '"00000000000000000000000000000000"'
 async def probe(client: S3Client, assumed: Traits) -> Traits:
     """What the store behind this client can do. Raises the `Transient` family, and `AccessDenied` if nothing can be written."""
     conditional_put = await _obeys_conditions(client)  # first, because the object that it writes is needed below
-    return replace(
+    found = replace(
         assumed,
         conditional_put=conditional_put,
         conditional_complete=await _unless_denied(_completes_conditionally, client, assumed.conditional_complete),
@@ -42,6 +50,16 @@ async def probe(client: S3Client, assumed: Traits) -> Traits:
         ordered=await _lists_at_once(client),
         certain=True,
     )
+    await _require_kept(client)
+    return found
+
+
+async def _require_kept(client: S3Client) -> None:
+    """Raise `StoreUnavailable` if the object is gone: somebody empties the store, and what was answered meanwhile proves nothing."""
+    try:
+        await _etag(client)
+    except (NotFound, StoreMissing):
+        raise StoreUnavailable(f"{KEY} disappeared while it was used", "it is written again later") from None
 
 
 async def _unless_denied(attempt: Callable[[S3Client], Awaitable[T]], client: S3Client, assumed: T) -> T:
