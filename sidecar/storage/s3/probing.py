@@ -39,7 +39,17 @@ WRONG = '"00000000000000000000000000000000"'
 
 
 async def probe(client: S3Client, assumed: Traits) -> Traits:
-    """What the store behind this client can do. Raises the `Transient` family, and `AccessDenied` if nothing can be written."""
+    """What the store behind this client can do. Raises the `Transient` family, and `AccessDenied` if nothing can be written.
+
+    What seems to be missing is tried twice: an answer about an object that somebody deletes meanwhile proves nothing.
+    """
+    found = await _tried(client, assumed)
+    if found != replace(assumed, certain=True) and found != await _tried(client, assumed):
+        raise StoreUnavailable("the store has answered the same requests in two ways", "it is tried again later")
+    return found
+
+
+async def _tried(client: S3Client, assumed: Traits) -> Traits:
     conditional_put = await _obeys_conditions(client)  # first, because the object that it writes is needed below
     found = replace(
         assumed,
