@@ -17,9 +17,13 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import anyio
 import pytest
+from anyio import to_thread
+from anyio.abc import TaskGroup
 
 import sidecar
 from sidecar.errors import (
@@ -47,7 +51,7 @@ from sidecar.storage.s3.store import S3Store
 from tests.harness import imitations
 from tests.harness.environment import clean_environment
 from tests.harness.imitations import STORES, Imitation
-from tests.harness.proxy import Answer, FaultProxy, StripReply, s3_error
+from tests.harness.proxy import Answer, FaultProxy, Stall, StripReply, s3_error
 from tests.harness.seaweed import Seaweed
 
 pytestmark = [pytest.mark.anyio, pytest.mark.s3]
@@ -180,6 +184,31 @@ async def test_a_store_that_is_emptied_while_it_is_tried_teaches_nothing(
                 await S3Learner(store, "").probe()
             assert store.traits.tags
             assert not store.traits.certain
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["completing", "copying"])
+async def test_an_upload_that_a_probe_begins_while_the_daemon_stops_is_aborted(
+    server: Seaweed, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The reply to its creation comes after the cancellation. Else its parts would be stored, and paid for, until a rule ends them."""
+    released = Event()
+    with imitated(imitations.aws(), server, monkeypatch) as place:
+        assert place.proxy
+        proxy = place.proxy
+        held = Stall(60, direction="reply", released=released)
+        proxy.rule(held, method="POST", query_contains="uploads", skip=number, times=1)
+
+        async def stop(group: TaskGroup) -> None:
+            await to_thread.run_sync(lambda: proxy.wait_seen("POST", PROBED, "uploads", count=number + 1))
+            group.cancel_scope.cancel()
+            released.set()
+
+        async with opened(place) as store, anyio.create_task_group() as group:
+            group.start_soon(stop, group)
+            await S3Learner(store, "").probe()
+        prefix = f"{place.location.prefix}/"
+        assert not [key for key in server.s3.open_uploads(BUCKET) if key.startswith(prefix)]
+        assert proxy.seen("DELETE", PROBED, "uploadId")
 
 
 async def test_what_a_store_can_do_is_found_out_by_trying(place: Place) -> None:

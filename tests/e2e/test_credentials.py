@@ -226,7 +226,7 @@ def test_check_proves_the_whole_chain(machine: Machine, token_service: TokenServ
     reserved = server.keys(BUCKET, f"{prefix}/.sidecar")
     assert reserved == [f"{prefix}/.sidecar/{name}" for name in ("check", "probe/object", "traits.json")]
     assert server.tags(BUCKET, reserved[0]) == {"sidecar-tier": "recent"}
-    assert server.open_uploads(BUCKET) == []
+    assert not [key for key in server.open_uploads(BUCKET) if key.startswith(f"{prefix}/")]
 
 
 def test_check_names_the_first_link_that_breaks(machine: Machine, token_service: TokenService) -> None:

@@ -14,6 +14,7 @@ from tests.harness.writer_process import WriterProcess, last_ack, writer_command
 from tests.harness.writers import check_ledger, fill
 
 FOREVER = 120.0
+POINT = ".sqlite3.zst"  # in the path of requests about a restore point, and not of those by which the daemon tries the store
 STUBBORN = python_app(
     "import signal, time; signal.signal(15, signal.SIG_IGN); print('app started', flush=True); time.sleep(60)"
 )
@@ -51,9 +52,9 @@ def test_sigterm_during_the_restore_leaves_no_database(proxied: Machine, proxy: 
     write_note(proxied.database, "precious")
     assert proxied.cli("backup", part_size="5MiB").returncode == 0
     proxied.lose_disk()
-    stalled = proxy.rule(Stall(FOREVER, after_bytes=100_000), method="GET", path_contains=".sqlite3.zst", skip=1)
+    stalled = proxy.rule(Stall(FOREVER, after_bytes=100_000), method="GET", path_contains=POINT, skip=1)
     with proxied.run(*CALM_APP, part_size="5MiB") as process:
-        proxy.wait_seen("GET", ".sqlite3.zst", count=2)
+        proxy.wait_seen("GET", POINT, count=2)
         assert process.http("/livez")[0] == 200
         assert process.http("/readyz") == (503, "restoring\n")
         assert json.loads(process.http("/status")[1])["phase"] == "restoring"
@@ -77,12 +78,14 @@ def test_sigterm_during_an_upload_gives_it_up_and_publishes_a_final_one(
     Result: exactly one restore point, which holds every acknowledged commit; no open upload, no temporary file.
     """
     fill(proxied.database, 16)
-    proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2", times=1)
+    proxy.rule(
+        Stall(FOREVER, after_bytes=10_000), method="PUT", path_contains=POINT, query_contains="partNumber=2", times=1
+    )
     acks = proxied / "acks"
     app = writer_command(proxied.database, "--acks", str(acks), "--exit-status", "7", "--rate", "200")
     with proxied.run(*app, part_size="5MiB", interval="1s") as process:
         with WriterProcess(proxied.database, "--rate", "200", env=proxied.env, directory=proxied.root) as other:
-            proxy.wait_seen("PUT", query_contains="partNumber=2", timeout=30)
+            proxy.wait_seen("PUT", POINT, query_contains="partNumber=2", timeout=30)
             other.wait_acked(other.acked() + 20)
             process.wait_ready()
             assert seaweed.s3.restore_points(bucket) == []
@@ -106,9 +109,9 @@ def test_signals_during_the_final_backup_do_not_cut_it_short(
     with proxied.run(*calm_app(3), part_size="5MiB") as process:
         process.wait_for_log("app started")
         fill(proxied.database, 16)
-        proxy.rule(Stall(2), method="POST", query_contains="uploadId")
+        proxy.rule(Stall(2), method="POST", path_contains=POINT, query_contains="uploadId")
         process.signal(signal.SIGTERM)
-        proxy.wait_seen("POST", query_contains="uploadId", timeout=20)
+        proxy.wait_seen("POST", POINT, "uploadId", timeout=20)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             process.signal(number)
         assert process.wait(30) == 3
@@ -130,7 +133,7 @@ def test_final_backup_that_takes_too_long_is_given_up_and_shows_in_the_exit_stat
         process.wait_for_log("app started")
         fill(proxied.database, 16)
         before = proxied.disk()
-        proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2")
+        proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", path_contains=POINT, query_contains="partNumber=2")
         assert process.terminate() == 74
         assert "final backup timed out" in process.stderr()
     assert seaweed.s3.restore_points(bucket) == []
@@ -149,9 +152,9 @@ def test_daemon_killed_between_publish_and_marker_is_no_conflict(
     """
     with proxied.run(*CALM_APP, interval="300ms") as process:
         process.wait_for_log("app started")
-        proxy.rule(Stall(FOREVER, direction="reply"), method="PUT", path_contains=".sqlite3.zst")
+        proxy.rule(Stall(FOREVER, direction="reply"), method="PUT", path_contains=POINT)
         write_note(proxied.database, "published")
-        proxy.wait_seen("PUT", ".sqlite3.zst")
+        proxy.wait_seen("PUT", POINT)
         eventually(lambda: seaweed.s3.restore_points(bucket), 10, "the store has it")
         write_note(proxied.database, "written later")
         process.kill()
@@ -178,9 +181,9 @@ def test_commands_end_cleanly_on_a_signal(
     128+n, no traceback, no half-done anything.
     """
     fill(proxied.database, 16)
-    proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", query_contains="partNumber=2")
+    proxy.rule(Stall(FOREVER, after_bytes=10_000), method="PUT", path_contains=POINT, query_contains="partNumber=2")
     with proxied.start("backup", part_size="5MiB") as process:
-        proxy.wait_seen("PUT", query_contains="partNumber=2", timeout=20)
+        proxy.wait_seen("PUT", POINT, query_contains="partNumber=2", timeout=20)
         process.signal(first)
         assert process.wait(15) == 128 + first
         assert "Traceback" not in process.stderr()
@@ -189,9 +192,9 @@ def test_commands_end_cleanly_on_a_signal(
     proxy.clear()
     assert proxied.cli("backup", part_size="5MiB").returncode == 0
     proxied.lose_disk()
-    proxy.rule(Stall(FOREVER, after_bytes=100_000), method="GET", path_contains=".sqlite3.zst", skip=1)
+    proxy.rule(Stall(FOREVER, after_bytes=100_000), method="GET", path_contains=POINT, skip=1)
     with proxied.start("restore", part_size="5MiB") as process:
-        proxy.wait_seen("GET", ".sqlite3.zst", count=2, timeout=20)
+        proxy.wait_seen("GET", POINT, count=2, timeout=20)
         process.signal(second)
         assert process.wait(15) == 128 + second
         assert "Traceback" not in process.stderr()

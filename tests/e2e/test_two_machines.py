@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.fleet import TTL, Fleet, freeze, ready, thaw
+from tests.e2e.fleet import PREFIX, TTL, Fleet, freeze, ready, thaw
 from tests.e2e.machine import NAME, complaint
 from tests.harness.eventually import eventually
 from tests.harness.proxy import Stall
@@ -65,7 +65,7 @@ def test_machine_that_was_suspended_wakes_up_fenced(publishing: bool, fleet: Fle
         first.wait_metric("sidecar_backups_total", 2, outcome="published")
         if publishing:
             halfway = Stall(60, 1, "request", released)
-            stalled = a.proxy.rule(halfway, method="PUT", path_contains=NAME, times=1)
+            stalled = a.proxy.rule(halfway, method="PUT", path_contains=f"/{PREFIX}/{NAME}/", times=1)
             eventually(lambda: stalled.hits, 30, "a restore point is on its way")
         freeze(*first.family())
         second = stack.enter_context(b.run())

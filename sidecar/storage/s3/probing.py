@@ -25,7 +25,7 @@ from sidecar.model import Bytes
 from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.client import S3Client
 from sidecar.storage.s3.errors import is_invalid, is_unsupported
-from sidecar.storage.s3.upload import COPY_HINT, etag_of
+from sidecar.storage.s3.upload import COPY_HINT, etag_of, unless_hurried
 from sidecar.storage.traits import MIB, PartCopy, Traits
 
 T = TypeVar("T")
@@ -163,13 +163,19 @@ async def _put_part(client: S3Client, key: str, upload: str, number: int, data: 
 
 @asynccontextmanager
 async def _upload(client: S3Client, key: str = KEY) -> AsyncIterator[str]:
-    """An upload, aborted at the end."""
-    upload = (await client.call("create_multipart_upload", key))["UploadId"]
+    """An upload, aborted at the end. One that is begun when the daemon stops is waited for: nobody else would know its id."""
+    begun: list[str] = []
+
+    async def begin() -> None:
+        begun.append((await client.call("create_multipart_upload", key))["UploadId"])
+
     try:
-        yield upload
+        await unless_hurried(begin)
+        yield begun[0]
     finally:
         with anyio.move_on_after(deadlines.ABORT_DEADLINE, shield=True), suppress(SidecarError):
-            await client.call("abort_multipart_upload", key, UploadId=upload)
+            for upload in begun:
+                await client.call("abort_multipart_upload", key, UploadId=upload)
 
 
 async def _copies(client: S3Client) -> PartCopy:
