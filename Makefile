@@ -28,9 +28,9 @@ stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of all pro
 	@$(BIN)/python -m tests.stress
 	@$(BIN)/python -m tests.stress wait
 	@$(BIN)/python -m tests.stress.replacing
-	@IN_PLACE_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/properties/test_in_place.py
-	@STREAMING_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/properties/test_streaming_random.py
-	@STREAMING_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout 0 tests/properties/test_streaming_model.py
+	@IN_PLACE_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_in_place.py
+	@STREAMING_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_streaming_random.py
+	@STREAMING_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_streaming_model.py
 
 apps: $(READY) ## five applications from PyPI and npm on machines that are lost: no row may be lost (installs them once; needs node)
 	@$(BIN)/python -m tests.apps

@@ -148,14 +148,17 @@ async def ordered(
 
 async def gathered(inputs: Iterable[T], work: Callable[[T], Awaitable[R]], *, at_once: int) -> list[R]:
     """The results of `work` on each input, in order, at most `at_once` at a time. The first failure is raised as it is."""
-    waiting = enumerate(inputs)
+    items = list(inputs)
+    if len(items) < 2:  # needs no tasks
+        return [await work(item) for item in items]
+    waiting = enumerate(items)
     results: dict[int, R] = {}
 
     async def worker() -> None:
         for number, item in waiting:
             results[number] = await work(item)
 
-    await run_all(*[worker] * at_once)
+    await run_all(*[worker] * min(at_once, len(items)))
     return [results[number] for number in sorted(results)]
 
 

@@ -1,8 +1,5 @@
-"""Every run uses the same examples and no time limit: a property must not fail because the machine is busy."""
+"""Properties are tried with the same examples in every run."""
 
-from hypothesis import HealthCheck, settings
+from tests.harness.examples import use_same_examples
 
-settings.register_profile(
-    "sidecar", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("sidecar")
+use_same_examples()

@@ -49,17 +49,21 @@ class Paused(MemoryStore):
 
 
 class Scene:
-    """A store with rules by prefix, and the daemon that publishes to it; `restart` is a new daemon."""
+    """A store with rules by prefix, and the daemon that publishes to it; `restart` is a new daemon.
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    Without `patience` no request is tried again, which is twice as fast.
+    """
+
+    def __init__(self, store: MemoryStore | None = None, *, patience: bool = True) -> None:
         self.store = store or MemoryStore(traits=BY_PREFIX)
+        self.patience = patience
         self.published: list[str] = []
         self.restart()
 
     def restart(self) -> None:
         """Forget everything that is not in the store."""
         clock = FakeClock()
-        self.placed = PlacedStore(Retrying(self.store, clock, RetryPolicy(5.0)))
+        self.placed = PlacedStore(Retrying(self.store, clock, RetryPolicy(5.0)) if self.patience else self.store)
         self.catalog = Catalog(self.placed)
         status = Status((Database(NAME, Path("/app.db")),), "", "0", clock.now)
         self.expiry = expiry_of(NAME, self.catalog, status, clock, RetentionDays())
@@ -143,8 +147,9 @@ async def test_a_held_one_outlives_all_rules(scene: Scene) -> None:
     assert (await PlacedStore(scene.store).tags(scene.published[0]))["sidecar-tier"] == "held"
 
 
-async def test_the_store_does_not_grow_while_the_app_writes(scene: Scene) -> None:
+async def test_the_store_does_not_grow_while_the_app_writes() -> None:
     """90 days, every four hours: what is there is what tags would leave, and no more."""
+    scene = Scene(patience=False)
     scene.store.time = datetime.fromisoformat("2026-11-20T00:01:00+00:00")
     for number in range(90 * 6):
         await scene.publish()
@@ -166,7 +171,7 @@ async def killed_at(number: int, *, sleep: timedelta) -> bool:
 
     Then the machine sleeps, and after the restart two more cycles follow.
     """
-    scene = Scene()
+    scene = Scene(patience=False)
     for at in ("20T13:50", "20T14:50"):
         await scene.publish(at)
     made = 0

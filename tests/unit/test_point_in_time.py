@@ -412,22 +412,22 @@ async def test_a_result_whose_first_page_says_another_size_is_refused(
 
 
 async def test_memory_is_bounded_whatever_the_length(tmp_path: Path, bucket: Bucket) -> None:
-    """400 MiB of images, among them a transaction of 200 MiB in parts: 32 MiB and one segment at a time at most."""
+    """200 MiB of images, among them a transaction of 100 MiB in parts: 32 MiB and one segment at a time at most."""
     size, part = 65536, 4 << 20
     image, file = bytes(size), tmp_path / "restored.db"
     header = bytearray(image)
-    header[16:18], header[28:32] = (1).to_bytes(2, "big"), (7000).to_bytes(4, "big")
+    header[16:18], header[28:32] = (1).to_bytes(2, "big"), (3500).to_bytes(4, "big")
     file.write_bytes(header)
     commits = [
         Commit(
             number,
             at(number),
-            7000,
+            3500,
             {1 + number * 40 + each: random.Random(number).randbytes(8) * (size // 8) for each in range(1, 40)},
         )
-        for number in range(1, 80)
+        for number in range(1, 40)
     ]
-    giant = Commit(80, at(80), 7000, {3500 + each: (each + 1).to_bytes(8, "big") * (size // 8) for each in range(3200)})
+    giant = Commit(40, at(40), 3500, {1800 + each: (each + 1).to_bytes(8, "big") * (size // 8) for each in range(1600)})
     stream = bucket.stream(FIRST, alone([*commits, giant]), size, limit=part)
     del commits
     tracemalloc.start()
@@ -436,8 +436,8 @@ async def test_memory_is_bounded_whatever_the_length(tmp_path: Path, bucket: Buc
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert reached.commits == 80
+    assert reached.commits == 40
     assert peak < (32 << 20) + 3 * part
     with file.open("rb") as restored:
-        restored.seek(3499 * size)
+        restored.seek(1799 * size)
         assert restored.read(8) == (1).to_bytes(8, "big")

@@ -22,7 +22,7 @@ from sidecar.database.wal import Follower, Limits, StreamCut
 from sidecar.database.wal.changed import Changed
 from sidecar.repository.taking_over import must_read
 from tests.harness.writers import open_database
-from tests.properties.test_streaming_random import ALONE, PAGE_SIZES, WRITES, require_same
+from tests.integration.histories.test_streaming_random import ALONE, PAGE_SIZES, WRITES, require_same
 
 WANTED = os.environ.get("IN_PLACE_HISTORIES")  # `make stress` wants ten thousand, others every time
 DRIVER = default_driver()
