@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from sidecar.database.errors import is_schema_error, translate
@@ -21,6 +21,9 @@ from sidecar.host import failed
 
 if TYPE_CHECKING:
     import sqlite3
+
+# For those who use a connection that was given to them: they need not know the module that it comes from.
+Connection: TypeAlias = "sqlite3.Connection"
 
 LOCK_WAIT = 2.0  # seconds
 # Held while a database's file is opened. Whoever closes a descriptor of a database holds it, too, so that it can know that
@@ -51,6 +54,16 @@ class Driver:
             connection: sqlite3.Connection = self._module.connect(
                 name, uri=True, isolation_level=None, timeout=LOCK_WAIT
             )
+        return connection
+
+    def in_memory(self) -> "sqlite3.Connection":
+        """A new empty database in memory."""
+        connection: sqlite3.Connection = self._module.connect(":memory:", isolation_level=None)
+        return connection
+
+    def scratch(self) -> "sqlite3.Connection":
+        """A new empty database that is gone once it is closed: in memory at first, in an unnamed file when it grows."""
+        connection: sqlite3.Connection = self._module.connect("", isolation_level=None)
         return connection
 
     def load_schema(self, connection: "sqlite3.Connection") -> None:

@@ -1,0 +1,1 @@
+"""What differs between two states of a database, at a cost that follows what changed."""

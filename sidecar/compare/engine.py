@@ -1,0 +1,288 @@
+"""Compares two states at a cost that follows what changed.
+
+Chunks with equal digests are never read. In the others, the pages that differ lead to the tables that they belong to, and only
+rows in such pages, or in pages that one state alone has, are compared. Where more than a quarter of all pages differ, as
+after VACUUM, the tables are compared as a whole.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sidecar.compare.fileformat import Header, Malformed, NotSqlite
+from sidecar.compare.image import Entry, Image
+from sidecar.compare.matching import Match, Matcher
+from sidecar.compare.overflow import InPlace
+from sidecar.compare.owners import Owners
+from sidecar.compare.pages import PageSet, State, differing_chunks, differing_pages
+from sidecar.compare.pairing import Pairing, pair_tables
+from sidecar.compare.result import Compared, ResultWriter
+from sidecar.compare.rows import Change, Side, cells_of, differing_rows
+from sidecar.compare.schema import SEQUENCE, Schema, read_schema
+from sidecar.compare.tables import Pair, Table, row_maker
+from sidecar.compare.trees import Rows, pages_to_compare
+from sidecar.compare.values import Row
+from sidecar.database import Driver
+from sidecar.errors import DamagedDatabase, UsageError
+
+WHOLE_SHARE = 4  # whole tables are compared when more than this part of the pages differ
+MOST_PAGES = 400_000  # and from so many on, because their numbers are kept in memory
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A state, and what it is called in messages."""
+
+    name: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
+
+    An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read.
+    """
+
+    tables: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pages: bool = True
+
+
+def compare(driver: Driver, before: Named, after: Named, writer: ResultWriter, options: Options, tick: Tick) -> None:
+    """Compare two states, and write what differs. `tick` may raise to end the work.
+
+    Raises `DamagedDatabase`, `UsageError` for a table or column that neither has, and what reading the states raises.
+    """
+    one, other = _Opened.of(driver, before), _Opened.of(driver, after)
+    _require_known(options, one.schema, other.schema)
+    with_names = _naming(before, after)
+    try:
+        _Comparison(driver, one, other, writer, options, tick).run()
+    except Malformed as error:
+        raise DamagedDatabase(
+            f"{with_names}: {error}", "`sidecar verify` and SQLite's integrity_check find damage"
+        ) from error
+
+
+def _naming(before: Named, after: Named) -> str:
+    return f"{before.name} or {after.name} is damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A state whose schema was read."""
+
+    named: Named
+    image: Image
+    entries: tuple[Entry, ...]
+    schema: Schema
+
+    @classmethod
+    def of(cls, driver: Driver, named: Named) -> "_Opened":
+        state = named.state
+        if not state.size:
+            return cls(
+                named,
+                Image(state, Header(4096, 4096, "utf-8", auto_vacuum=False, freelist=0)),
+                (),
+                read_schema(driver, ()),
+            )
+        state.fetch([0])
+        try:
+            image = Image(state, Header.parse(state.read(0, 100)))
+            entries = tuple(image.schema())
+        except NotSqlite:
+            raise DamagedDatabase(
+                f"{named.name} is no SQLite database, or an encrypted one", "name another file"
+            ) from None
+        except Malformed as error:
+            raise DamagedDatabase(
+                f"{named.name} is damaged: {error}", "`sidecar list` shows other restore points"
+            ) from error
+        return cls(named, image, entries, read_schema(driver, entries))
+
+
+class _Comparison:
+    def __init__(
+        self, driver: Driver, before: _Opened, after: _Opened, writer: ResultWriter, options: Options, tick: Tick
+    ) -> None:
+        self._driver, self._writer, self._options = driver, writer, options
+        self._before, self._after = before, after
+        self._images = before.image, after.image
+        self._progress = tick
+        self._work: dict[str, Rows] = {}
+
+    def run(self) -> None:
+        pairing = pair_tables(self._before.schema, self._after.schema)
+        changed = self._changed_pages()
+        self._write_schema(pairing)
+        if changed is None:
+            self._work = {pair.after.name: Rows(whole=True) for pair in pairing.pairs}
+        elif changed:
+            self._find_pages(pairing, changed)
+        for pair in pairing.pairs:
+            if self._is_wanted(pair.before.name, pair.after.name):
+                self._compare_pair(pair, changed)
+        if sequence := self._after.schema.tables.get(SEQUENCE):
+            self._writer.sequence((change.after or ()) for change in self._rows_of(sequence, Side.AFTER))
+        for table in pairing.removed:
+            self._one_sided(table, Side.BEFORE)
+        for table in pairing.added:
+            self._one_sided(table, Side.AFTER)
+
+    def _tick(self) -> None:
+        self._progress(0, 0)
+
+    def _is_wanted(self, *names: str) -> bool:
+        return not self._options.tables or not set(names).isdisjoint(self._options.tables)
+
+    def _changed_pages(self) -> PageSet | None:
+        """The pages that differ; None if there are too many, or the files cannot be compared by pages."""
+        one, other = self._images
+        states = self._before.named.state, self._after.named.state
+        chunks = len(differing_chunks(*states))
+        self._writer.meta(differing_chunks=chunks, chunks=max(state.chunks for state in states))
+        like = (one.page_size, one.usable, one.header.encoding) == (
+            other.page_size,
+            other.usable,
+            other.header.encoding,
+        )
+        if not (like and one.pages and other.pages and self._options.pages):
+            return None
+        most = min(max(one.pages, other.pages) // WHOLE_SHARE + 20, MOST_PAGES)
+        return differing_pages(*states, one.page_size, most, self._progress)
+
+    def _write_schema(self, pairing: Pairing) -> None:
+        writer, wanted = self._writer, self._options.tables
+        sides = self._before, self._after
+        for side, opened in enumerate(sides):
+            writer.schema(opened.entries, side)
+        writer.schema_changes(each for each in pairing.changes if not wanted or each.table in wanted)
+        writer.meta(
+            encoding_before=sides[0].image.header.encoding,
+            encoding_after=sides[1].image.header.encoding,
+            unknown=", ".join(sorted({name for each in sides for name in each.schema.unknown})),
+        )
+        for name, reason in {**sides[0].schema.problems, **sides[1].schema.problems}.items():
+            if self._is_wanted(name):
+                writer.not_compared(name, reason)
+
+    def _find_pages(self, pairing: Pairing, changed: PageSet) -> None:
+        """The pages of each pair whose rows may differ."""
+        (one, other), tick = self._images, self._tick
+        sought = [pair for pair in pairing.pairs if not pair.is_walked]
+        found = Owners(one, [pair.before for pair in sought]).find(changed, tick)
+        come = Owners(other, [pair.after for pair in sought]).find(changed, tick)
+        for pair in sought:
+            alive = found[pair.before.name], come[pair.after.name]
+            self._work[pair.after.name] = pages_to_compare(one, other, pair, alive, changed, tick)
+        for pair in pairing.pairs:
+            if pair.is_walked:
+                self._work[pair.after.name] = self._walked(pair, changed)
+        self._find_in_place(pairing, changed)
+        for pair in pairing.pairs:
+            if pair.needs_all:
+                self._work[pair.after.name] = Rows(whole=True)
+
+    def _walked(self, pair: Pair, changed: PageSet) -> Rows:
+        one, other = self._images
+        before, after = set(one.walk(pair.before.root)), set(other.walk(pair.after.root))
+        if pair.before.without_rowid != pair.after.without_rowid:
+            return Rows(whole=True)
+        common = {page for page in before & after if page in changed}
+        left, right = (before - after) | common, (after - before) | common
+        return Rows(set(filter(one.bears_rows, left)), set(filter(other.bears_rows, right)))
+
+    def _find_in_place(self, pairing: Pairing, changed: PageSet) -> None:
+        """Add the pages with rows whose overflow pages were written in place."""
+        one, other = self._images
+        in_place = InPlace(other, changed, self._work, self._tick)
+        lost = in_place.lost(pairing.added)
+
+        def take(name: str, page: int) -> None:
+            rows = self._work[name]
+            rows.after.add(page)
+            if page <= one.pages and page not in changed:
+                rows.before.add(page)
+
+        if lost:
+            in_place.assign(lost, [pair.after for pair in pairing.pairs], take)
+
+    def _compare_pair(self, pair: Pair, changed: PageSet | None) -> None:
+        rows = self._work.get(pair.after.name)
+        match = _match(pair, self._options)
+        changes: Iterator[Change] = iter(())
+        if rows:
+            found = differing_rows(*self._images, pair, rows, changed, self._tick)
+            matcher = Matcher(match, (self._images[0].text, self._images[1].text))
+            changes = matcher.changes(self._driver, found, self._tick)
+        how = "whole" if rows and rows.whole else "pages"
+        compared = Compared(pair.after.name, "both", how, pair.before, pair.after, match.key, dict(pair.old_names))
+        self._writer.table(compared, changes)
+
+    def _one_sided(self, table: Table, side: Side) -> None:
+        """Write all rows of a table that one state alone has."""
+        if not self._is_wanted(table.name):
+            return
+        removed = side is Side.BEFORE
+        before, after = (table, None) if removed else (None, table)
+        state = "removed" if removed else "added"
+        compared = Compared(table.name, state, "whole", before, after, table.key or None, {})
+        self._writer.table(compared, self._rows_of(table, side))
+
+    def _rows_of(self, table: Table, side: Side) -> Iterator[Change]:
+        image, make = self._images[side], row_maker(table)
+        for cell in cells_of(image, table.root, Rows(whole=True), side):
+            self._tick()
+            row = make(cell.key, image.record(cell))
+            key = _key_of(table, row)
+            if side is Side.BEFORE:
+                yield Change("removed", key, row, None, (), cell.key, None)
+            else:
+                yield Change("added", key, None, row, (), None, cell.key)
+
+
+def _key_of(table: Table, row: Row) -> Row | None:
+    key = tuple(row[at] for at in table.key)
+    return key if key and all(value is not None for value in key) else None
+
+
+def _match(pair: Pair, options: Options) -> Match:
+    """How the rows of a pair are matched. Raises `UsageError` for a column of --key that one of the two lacks."""
+    table = pair.after
+    ignored = frozenset(
+        at
+        for at, name in enumerate(table.names)
+        if name in options.ignored or f"{table.name}.{name}" in options.ignored
+    )
+    chosen = options.keys.get(table.name)
+    if chosen is None:
+        return Match(pair, pair.key, ignored)
+    for name in chosen:
+        if name not in table.names or name not in pair.before.names:
+            raise UsageError(
+                f"--key: {table.name} has no column {name} in both states", f"its columns are {', '.join(table.names)}"
+            )
+    return Match(pair, tuple(table.names.index(name) for name in chosen), ignored, chosen=True)
+
+
+def _require_known(options: Options, before: Schema, after: Schema) -> None:
+    """Raise `UsageError` for a table or column that neither state has."""
+    tables = [*before.tables.values(), *after.tables.values()]
+    names = {each.name for each in tables} | before.problems.keys() | after.problems.keys()
+    for name in (*options.tables, *options.keys):
+        if name not in names:
+            raise UsageError(f"neither state has a table {name}", _listed("the tables are", sorted(names)))
+    columns = {f"{each.name}.{column}" for each in tables for column in each.names}
+    for name in options.ignored:
+        if name not in columns and not any(each.endswith(f".{name}") for each in columns):
+            raise UsageError(f"no table has a column {name}", "write --ignore column or --ignore table.column")
+
+
+def _listed(what: str, names: Sequence[str], most: int = 20) -> str:
+    if not names:
+        return "there is none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{what} {', '.join(names[:most])}{more}"

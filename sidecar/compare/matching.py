@@ -1,0 +1,152 @@
+"""Finds for each row that differs its counterpart in the other state, in a scratch database that may be larger than memory.
+
+Rows are the same by their key. Rows without one, or with NULL in it, are compared as a whole: equal ones cancel out, however
+often there are. Of what is left, rows with the same hidden rowid are shown as changed, because most likely they were.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Any
+
+from sidecar.compare.fileformat import decode_record
+from sidecar.compare.rows import Change, Found, Side, differences
+from sidecar.compare.tables import Pair, row_maker
+from sidecar.compare.values import Row, Value, key_of
+from sidecar.database import Driver
+from sidecar.errors import UsageError
+
+_BATCH = 500
+_KEYED, _WHOLE = b"k", b"w"
+Text = Callable[[bytes], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How rows of a table are matched: by the columns `key` of the later table, or as a whole if it is None.
+
+    `chosen`: a person named the key, so it may not be one. Differences in `ignored` columns are none.
+    """
+
+    pair: Pair
+    key: tuple[int, ...] | None
+    ignored: frozenset[int]
+    chosen: bool = False
+
+
+class Matcher:
+    """Matches the rows of one table. `texts` decode the text of each state."""
+
+    def __init__(self, match: Match, texts: tuple[Text, Text]) -> None:
+        self._match = match
+        self._makers = row_maker(match.pair.before), row_maker(match.pair.after)
+        self._texts = texts
+        self._as_after = match.pair.as_after()
+
+    def changes(self, driver: Driver, rows: Iterable[Found], tick: Callable[[], None]) -> Iterator[Change]:
+        """The changes, in the order of the keys. Raises `UsageError` if a chosen key is not one."""
+        found = iter(rows)
+        with closing(driver.scratch()) as scratch:
+            scratch.execute("PRAGMA cache_size = -16000")
+            scratch.execute("CREATE TABLE found(key BLOB, side INT, rowid INT, payload BLOB)")
+            scratch.execute("CREATE TABLE rest(rowid INT, side INT, payload BLOB)")
+            scratch.execute("BEGIN")
+            while batch := list(islice(found, _BATCH)):
+                scratch.executemany(
+                    "INSERT INTO found VALUES (?, ?, ?, ?)", [(self._key(each), *each) for each in batch]
+                )
+            ordered = scratch.execute("SELECT key, side, rowid, payload FROM found ORDER BY key, side, rowid")
+            rest: list[tuple[int | None, int, bytes]] = []
+            for key, group in groupby(ordered, itemgetter(0)):
+                tick()
+                sides: tuple[list[Any], list[Any]] = ([], [])
+                for _, side, rowid, payload in group:
+                    sides[side].append((rowid, payload))
+                if key[:1] == _KEYED:
+                    yield from self._keyed(*sides)
+                else:
+                    rest += _left(*sides)
+                    if len(rest) >= _BATCH:
+                        scratch.executemany("INSERT INTO rest VALUES (?, ?, ?)", rest)
+                        rest.clear()
+            scratch.executemany("INSERT INTO rest VALUES (?, ?, ?)", rest)
+            yield from self._rest(scratch.execute("SELECT rowid, side, payload FROM rest ORDER BY rowid, side"))
+
+    def _row(self, side: Side, rowid: int | None, payload: bytes) -> Row:
+        return self._makers[side](rowid, decode_record(payload, self._texts[side]))
+
+    def _key(self, found: Found) -> bytes:
+        side = found[0]
+        row = self._row(*found)
+        seen = self._as_after(row) if side is Side.BEFORE else row
+        if self._match.key is not None:
+            values = [seen[at] for at in self._match.key]
+            if all(value is not None for value in values):
+                return _KEYED + key_of(values)
+        return _WHOLE + key_of(value for at, value in enumerate(seen) if at not in self._match.ignored)
+
+    def _keyed(
+        self, before: Sequence[tuple[int | None, bytes]], after: Sequence[tuple[int | None, bytes]]
+    ) -> Iterator[Change]:
+        if self._match.chosen and max(len(before), len(after)) > 1:
+            raise self._ambiguous(before, after)
+        for one, other in zip(before, after, strict=False):
+            yield from self._changed(one, other, keyed=True)
+        common = min(len(before), len(after))
+        yield from (self._removed(*each, keyed=True) for each in before[common:])
+        yield from (self._added(*each, keyed=True) for each in after[common:])
+
+    def _rest(self, rows: Iterable[tuple[int | None, int, bytes]]) -> Iterator[Change]:
+        for rowid, group in groupby(rows, itemgetter(0)):
+            sides: tuple[list[Any], list[Any]] = ([], [])
+            for _, side, payload in group:
+                sides[side].append((rowid, payload))
+            if rowid is not None and len(sides[0]) == len(sides[1]) == 1:
+                yield from self._changed(sides[0][0], sides[1][0], keyed=False)
+                continue
+            yield from (self._removed(*each, keyed=False) for each in sides[0])
+            yield from (self._added(*each, keyed=False) for each in sides[1])
+
+    def _changed(
+        self, one: tuple[int | None, bytes], other: tuple[int | None, bytes], *, keyed: bool
+    ) -> Iterator[Change]:
+        before, after = self._row(Side.BEFORE, *one), self._row(Side.AFTER, *other)
+        columns = differences(self._as_after(before), after, self._match.ignored)
+        if columns:
+            yield Change("changed", self._key_values(after, keyed=keyed), before, after, columns, one[0], other[0])
+
+    def _removed(self, rowid: int | None, payload: bytes, *, keyed: bool) -> Change:
+        row = self._row(Side.BEFORE, rowid, payload)
+        return Change("removed", self._key_values(self._as_after(row), keyed=keyed), row, None, (), rowid, None)
+
+    def _added(self, rowid: int | None, payload: bytes, *, keyed: bool) -> Change:
+        row = self._row(Side.AFTER, rowid, payload)
+        return Change("added", self._key_values(row, keyed=keyed), None, row, (), None, rowid)
+
+    def _key_values(self, row: Row, *, keyed: bool) -> Row | None:
+        return tuple(row[at] for at in self._match.key) if keyed and self._match.key is not None else None
+
+    def _ambiguous(self, *sides: Sequence[tuple[int | None, bytes]]) -> UsageError:
+        table = self._match.pair.after
+        names = ",".join(table.names[at] for at in self._match.key or ())
+        side = Side.BEFORE if len(sides[0]) > 1 else Side.AFTER
+        row = self._row(side, *sides[side][0])
+        row = self._as_after(row) if side is Side.BEFORE else row
+        shown = ", ".join(repr(row[at])[:60] for at in self._match.key or ())
+        return UsageError(
+            f"--key {table.name}={names} does not identify rows: {len(sides[side])} rows have {shown}",
+            "name more columns, or leave --key out",
+        )
+
+
+def _left(
+    before: Sequence[tuple[int | None, bytes]], after: Sequence[tuple[int | None, bytes]]
+) -> Iterator[tuple[int | None, int, bytes]]:
+    """What is left of equal rows once as many of each side as possible have cancelled out; those with the same rowid first."""
+    common = ({rowid for rowid, _ in before} & {rowid for rowid, _ in after}) - {None} if before and after else set()
+    both = [each for each in before if each[0] not in common], [each for each in after if each[0] not in common]
+    cancelled = min(len(both[0]), len(both[1]))
+    yield from ((rowid, 0, payload) for rowid, payload in both[0][cancelled:])
+    yield from ((rowid, 1, payload) for rowid, payload in both[1][cancelled:])

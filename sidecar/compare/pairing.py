@@ -1,0 +1,147 @@
+"""Which tables and columns of two states are the same ones, perhaps under another name, and what changed in the schema. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sidecar.compare.schema import Schema, quote
+from sidecar.compare.tables import Column, Pair, Table
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """A change of the schema. `kind` is added, removed, changed or renamed; `object` is table, column, index and so on.
+
+    `name` is its name, after a rename the new one; `table` is the table that it belongs to; `detail` says what is new.
+    """
+
+    kind: str
+    object: str
+    name: str
+    table: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """The tables of both states, those of one alone, and the changes of the schema."""
+
+    pairs: tuple[Pair, ...]
+    removed: tuple[Table, ...]
+    added: tuple[Table, ...]
+    changes: tuple[SchemaChange, ...]
+
+
+def pair_tables(before: Schema, after: Schema) -> Pairing:
+    """Pair tables by name, or as renamed, and columns likewise."""
+    replaced = _replaced_virtual(before, after)
+    old, new = ({n: t for n, t in each.tables.items() if t.virtual not in replaced} for each in (before, after))
+    gone = [table for name, table in before.tables.items() if name not in new or name not in old]
+    come = [table for name, table in after.tables.items() if name not in old or name not in new]
+    pairs = [(old[name], new[name]) for name in new if name in old]
+    changes: list[SchemaChange] = []
+    for table in list(come):
+        former = next((each for each in gone if _is_renamed(each, table)), None)
+        if former:
+            changes.append(SchemaChange("renamed", "table", table.name, table.name, f"was {former.name}"))
+            pairs.append((former, table))
+            gone.remove(former)
+            come.remove(table)
+    changes += [SchemaChange("removed", "table", each.name, each.name) for each in gone if not each.virtual]
+    changes += [SchemaChange("added", "table", each.name, each.name) for each in come if not each.virtual]
+    found = [_pair_columns(*each) for each in pairs]
+    for pair in found:
+        changes += _column_changes(pair)
+    changes += _object_changes(before, after)
+    return Pairing(tuple(found), tuple(gone), tuple(come), tuple(changes))
+
+
+def _replaced_virtual(before: Schema, after: Schema) -> set[str]:
+    """Virtual tables with another definition: a new one has its content in tables of its own."""
+    one, other = before.virtual(), after.virtual()
+    return {name for name in one.keys() | other.keys() if _sql(one, name) != _sql(other, name)}
+
+
+def _sql(entries: dict, name: str) -> str | None:  # type: ignore[type-arg]
+    return entries[name].sql if name in entries else None
+
+
+def _is_renamed(former: Table, table: Table) -> bool:
+    """Whether ALTER TABLE RENAME made one of the other: the same root and columns, and the new name in quotes."""
+    written = table.sql.startswith(f"CREATE TABLE {quote(table.name)}")
+    same = former.root == table.root and former.names == table.names and former.key == table.key
+    return same and written and _without_name(former) == _without_name(table)
+
+
+def _without_name(table: Table) -> str:
+    return table.sql.replace(quote(table.name), "").replace(table.name, "")
+
+
+def _pair_columns(before: Table, after: Table) -> Pair:
+    """Columns are renamed if the others, and their places in the same b-tree, are the same."""
+    if before.sql == after.sql or before.root != after.root:
+        return Pair(before, after)
+    renamed: dict[str, str] = {}
+    for one, other in zip(_stored(before), _stored(after), strict=False):
+        if one.name != other.name and one.name not in after.names and other.name not in before.names:
+            renamed[one.name] = other.name
+    names = [renamed.get(each.name, each.name) for each in _stored(before)]
+    kept = names == [each.name for each in _stored(after)][: len(names)]
+    types = all(
+        one.type == other.type
+        for one, other in zip(_stored(before), _stored(after), strict=False)
+        if one.name in renamed
+    )
+    if not renamed or not kept or not types or before.key != after.key:
+        return Pair(before, after)
+    return Pair(before.with_names(renamed), after, {new: old for old, new in renamed.items()})
+
+
+def _stored(table: Table) -> list[Column]:
+    return [table.columns[at] for at in table.order]
+
+
+def _column_changes(pair: Pair) -> Iterator[SchemaChange]:
+    before, after = pair.before, pair.after
+    if before.sql == after.sql:
+        return
+    name, said = after.name, False
+    old = {each.name: each for each in before.columns}
+    for column in after.columns:
+        former = old.pop(column.name, None)
+        if former is None:
+            default = column.default_sql if column.default_sql is not None else "NULL"
+            written = f"{column.type} (default {default})".strip()
+            change = SchemaChange("added", "column", column.name, name, written)
+        elif column.name in pair.old_names:
+            change = SchemaChange("renamed", "column", column.name, name, f"was {pair.old_names[column.name]}")
+        elif former.type != column.type:
+            change = SchemaChange("changed", "column", column.name, name, f"{former.type} -> {column.type}")
+        else:
+            continue
+        said = True
+        yield change
+    for column_name in old:
+        said = True
+        yield SchemaChange("removed", "column", column_name, name)
+    if not said and before.name == after.name:
+        yield SchemaChange("changed", "table", name, name, "its definition")
+
+
+def _object_changes(before: Schema, after: Schema) -> Iterator[SchemaChange]:
+    one, other = before.objects(), after.objects()
+    for key in sorted(one.keys() | other.keys()):
+        kind, name = key
+        if key not in other:
+            yield SchemaChange("removed", kind, name, one[key].table)
+        elif key not in one:
+            yield SchemaChange("added", kind, name, other[key].table)
+        elif one[key].sql != other[key].sql:
+            yield SchemaChange("changed", kind, name, other[key].table)
+    virtual, now = before.virtual(), after.virtual()
+    for name in sorted(virtual.keys() | now.keys()):
+        if name not in now:
+            yield SchemaChange("removed", "virtual table", name, name)
+        elif name not in virtual:
+            yield SchemaChange("added", "virtual table", name, name)
+        elif virtual[name].sql != now[name].sql:
+            yield SchemaChange("changed", "virtual table", name, name)

@@ -1,0 +1,182 @@
+"""Reads a result, from the event loop."""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sidecar.compare.image import Entry
+from sidecar.compare.pairing import SchemaChange
+from sidecar.compare.tables import Column, Table
+from sidecar.compare.values import Shown, of_json
+from sidecar.database import Driver
+from sidecar.database.queries import OpenDatabase, reading
+
+KINDS = ("changed", "removed", "added")
+_TABLES = (
+    "SELECT id, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names "
+    "FROM tables ORDER BY name = 'sqlite_sequence', name"
+)
+_CHANGES = (
+    "SELECT kind, key, before, after, columns, rowid_before, rowid_after FROM changes "
+    "WHERE table_id = ? AND kind = ? ORDER BY id LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedTable:
+    """A table of the result, and how many of its rows were added, removed and changed; `kept` of them can be read.
+
+    `state` is both, added or removed. `former` is its name in the earlier state if that was another one. `key` are the
+    columns that rows were matched by. `virtual` is the virtual table that it stores the content of.
+    """
+
+    number: int
+    name: str
+    former: str | None
+    state: str
+    how: str
+    virtual: str
+    added: int
+    removed: int
+    changed: int
+    kept: int
+    before: Table | None
+    after: Table | None
+    key: tuple[str, ...] | None
+    old_names: dict[str, str]
+
+    @property
+    def differs(self) -> bool:
+        """Whether any row does."""
+        return bool(self.added or self.removed or self.changed)
+
+    @property
+    def table(self) -> Table:
+        """The later state's table, or that of the earlier one if it was removed."""
+        table = self.after or self.before
+        assert table is not None  # noqa: S101 - a table is in one of both
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """A row that was added, removed or changed. Values are in the order of the columns of each state's table."""
+
+    kind: str
+    key: tuple[Shown, ...] | None
+    before: tuple[Shown, ...] | None
+    after: tuple[Shown, ...] | None
+    columns: tuple[int, ...]
+    rowid_before: int | None
+    rowid_after: int | None
+
+
+class Result:
+    """A finished comparison."""
+
+    def __init__(self, database: OpenDatabase) -> None:
+        self._database = database
+
+    async def meta(self) -> dict[str, Any]:
+        """Facts about the comparison."""
+        rows = await self._database.rows("SELECT name, value FROM meta")
+        return {_text(name): _text(value) if isinstance(value, bytes) else value for name, value in rows}
+
+    async def tables(self) -> list[ComparedTable]:
+        """All tables that were compared, by name."""
+        return [_table(row) for row in await self._database.rows(_TABLES)]
+
+    async def schema_changes(self) -> list[SchemaChange]:
+        """What changed in the schema."""
+        rows = await self._database.rows(
+            "SELECT kind, object, name, table_name, detail FROM schema_changes ORDER BY table_name, id"
+        )
+        return [SchemaChange(*map(_text, row)) for row in rows]
+
+    async def schema(self, side: int) -> list[Entry]:
+        """The schema of the earlier (0) or the later (1) state."""
+        rows = await self._database.rows(
+            f"SELECT type, name, table_name, root, sql FROM objects WHERE side = {int(side)} ORDER BY id"  # noqa: S608
+        )
+        return [
+            Entry(_text(kind), _text(name), _text(table), root, _text(sql)) for kind, name, table, root, sql in rows
+        ]
+
+    async def sequence(self) -> list[tuple[Shown, Shown]]:
+        """The rows of sqlite_sequence in the later state."""
+        rows = await self._database.rows("SELECT name, seq FROM sequence")
+        return [(of_json(json.loads(name)), of_json(json.loads(number))) for name, number in rows]
+
+    async def not_compared(self) -> list[tuple[str, str]]:
+        """Tables that could not be compared, and why."""
+        return [(_text(name), _text(why)) for name, why in await self._database.rows("SELECT * FROM not_compared")]
+
+    async def changes(
+        self, table: ComparedTable, kinds: Sequence[str] = KINDS, limit: int = -1
+    ) -> AsyncIterator[RowChange]:
+        """The changes of one table that were kept, at most `limit` of each kind; -1 for all."""
+        for kind in kinds:
+            async for row in self._database.each(_CHANGES, (table.number, kind, limit)):
+                found, key, before, after, columns, rowid_before, rowid_after = row
+                yield RowChange(
+                    _text(found),
+                    _values(key),
+                    _values(before),
+                    _values(after),
+                    tuple(json.loads(columns)),
+                    rowid_before,
+                    rowid_after,
+                )
+
+
+@asynccontextmanager
+async def opened_result(driver: Driver, path: Path) -> AsyncIterator[Result]:
+    """Open the file of a finished comparison."""
+    async with reading(driver, path) as database:
+        yield Result(database)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _values(text: bytes | None) -> tuple[Shown, ...] | None:
+    return None if text is None else tuple(of_json(each) for each in json.loads(text))
+
+
+def _table(row: Sequence[Any]) -> ComparedTable:
+    number, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names = row
+    one, other = _described(before), _described(after)
+    table = other or one
+    positions = None if key is None else json.loads(key)
+    names = None if positions is None or table is None else tuple(table.names[at] for at in positions)
+    return ComparedTable(
+        number,
+        _text(name),
+        None if former is None else _text(former),
+        _text(state),
+        _text(how),
+        _text(virtual),
+        added,
+        removed,
+        changed,
+        kept,
+        one,
+        other,
+        names,
+        json.loads(old_names),
+    )
+
+
+def _described(text: bytes | None) -> Table | None:
+    if text is None:
+        return None
+    shown: dict[str, Any] = json.loads(text)
+    shown["columns"] = tuple(Column(**{**each, "default": of_json(each["default"])}) for each in shown["columns"])
+    shown["collations"] = tuple((name, descending) for name, descending in shown["collations"])
+    for name in ("order", "key"):
+        shown[name] = tuple(shown[name])
+    return Table(**shown)

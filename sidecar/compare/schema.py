@@ -1,0 +1,200 @@
+"""The schema of one state: SQLite itself parses it, in memory, where nothing of the database is.
+
+The app's collations and functions get a stand-in, because nothing is sorted or computed by them. What cannot be parsed
+all the same is named in `problems`, and never left out.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from sidecar.compare.image import Entry
+from sidecar.compare.tables import Column, Table
+from sidecar.compare.values import Value
+from sidecar.database import Driver
+from sidecar.database.driver import Connection
+
+SEQUENCE = "sqlite_sequence"
+_UNKNOWN = re.compile(r"(?:no such|unknown) (collation sequence|function): (.*?)(?:\(\))?$")
+_SELECT, _ATTACH, _DENY = 21, 24, 1  # https://sqlite.org/c3ref/c_alter_table.html
+_STORED, _GENERATED = {0, 3}, {2, 3}  # `hidden` of PRAGMA table_xinfo
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What a database has. `problems` says for a table why it cannot be understood; `unknown` are functions and collations."""
+
+    entries: tuple[Entry, ...]
+    tables: Mapping[str, Table]
+    problems: Mapping[str, str]
+    unknown: tuple[str, ...]
+
+    def objects(self) -> dict[tuple[str, str], Entry]:
+        """Indexes, views and triggers that were created by a statement, by type and name."""
+        kinds = {"index", "view", "trigger"}
+        return {(each.type, each.name): each for each in self.entries if each.type in kinds and each.sql}
+
+    def virtual(self) -> dict[str, Entry]:
+        """The virtual tables, by name."""
+        return {each.name: each for each in self.entries if each.type == "table" and not each.root}
+
+
+def read_schema(driver: Driver, entries: Iterable[Entry]) -> Schema:
+    """Parse the rows of `sqlite_schema`."""
+    found = tuple(entries)
+    with closing(driver.in_memory()) as memory:
+        return _Loading(driver, memory, found).schema()
+
+
+class _Loading:
+    def __init__(self, driver: Driver, memory: Connection, entries: tuple[Entry, ...]) -> None:
+        self._error, self._memory, self._entries = driver.error, memory, entries
+        self._unknown: list[str] = []
+        self._creating = False
+        memory.set_authorizer(self._authorize)
+
+    def schema(self) -> Schema:
+        tables: dict[str, Table] = {}
+        problems: dict[str, str] = {}
+        for entry in self._entries:
+            if entry.type != "table" or not entry.root or _is_internal(entry.name):
+                continue
+            problem = self._create(entry)
+            if problem:
+                problems[entry.name] = problem
+            else:
+                tables[entry.name] = self._table(entry, entry.name)
+        sequence = next((each for each in self._entries if each.name == SEQUENCE), None)
+        if sequence:
+            self._memory.execute("CREATE TABLE IF NOT EXISTS sidecar_sequence(a INTEGER PRIMARY KEY AUTOINCREMENT)")
+            tables[SEQUENCE] = self._table(sequence, SEQUENCE)
+        return Schema(self._entries, tables, problems, tuple(self._unknown))
+
+    def _authorize(self, action: int, *_: object) -> int:
+        """The statements come from a file: they may create tables, and neither read nor open anything."""
+        return _DENY if self._creating and action in {_SELECT, _ATTACH} else 0
+
+    def _create(self, entry: Entry) -> str:
+        """Create a table in memory; returns why that is not possible."""
+        if not re.match(r"CREATE\s+TABLE\b", entry.sql, re.IGNORECASE):
+            return "its definition is not a CREATE TABLE statement"
+        while True:
+            self._creating = True
+            try:
+                self._memory.execute(entry.sql)
+            except self._error as error:
+                unknown = _UNKNOWN.search(str(error))
+                if not unknown or unknown[2] in self._unknown:
+                    return str(error)
+                self._stand_in(unknown[1], unknown[2])
+            else:
+                return ""
+            finally:
+                self._creating = False
+
+    def _stand_in(self, kind: str, name: str) -> None:
+        self._unknown.append(name)
+        if kind == "function":
+            self._memory.create_function(name, -1, lambda *_: None, deterministic=True)
+        else:
+            self._memory.create_collation(name, lambda one, other: (one > other) - (one < other))
+
+    def _table(self, entry: Entry, name: str) -> Table:
+        memory, quoted = self._memory, quote(name)
+        info = memory.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+        without_rowid, strict = memory.execute(
+            "SELECT wr, strict FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)
+        ).fetchone()
+        stored = [row for row in info if row[6] in _STORED]
+        columns = tuple(self._column(row, strict=bool(strict)) for row in stored)
+        position = {row[0]: at for at, row in enumerate(stored)}
+        key = tuple(position[row[0]] for row in sorted((row for row in info if row[5]), key=lambda row: row[5]))
+        indexes = memory.execute(f"PRAGMA index_list({quoted})").fetchall()
+        primary = next((row[1] for row in indexes if row[3] == "pk"), None)
+        order: tuple[int, ...] = tuple(range(len(stored)))
+        collations: tuple[tuple[str, bool], ...] = ()
+        if without_rowid and primary is not None:
+            order, collations = self._key_order(primary, position)
+        alias = key[0] if len(key) == 1 and primary is None and not without_rowid else None
+        hidden = {row[1].lower() for row in info}
+        free = next((each for each in ("rowid", "_rowid_", "oid") if each not in hidden), None)
+        rowid = None if without_rowid else columns[alias].name if alias is not None else free
+        unique = any(row[2] and row[3] != "pk" for row in indexes) or self._has_unique_index(name)
+        return Table(
+            name,
+            entry.root,
+            entry.sql,
+            columns,
+            order,
+            key,
+            alias,
+            bool(without_rowid),
+            collations,
+            rowid,
+            unique,
+            self._virtual_of(name),
+        )
+
+    def _key_order(
+        self, primary: str, position: Mapping[int, int]
+    ) -> tuple[tuple[int, ...], tuple[tuple[str, bool], ...]]:
+        """Where the columns of a WITHOUT ROWID table are in its records, and what its key is sorted by."""
+        rows = self._memory.execute(f"PRAGMA index_xinfo({quote(primary)})").fetchall()
+        order = tuple(position[row[1]] for row in rows if row[1] in position)
+        return order, tuple((str(row[4]).upper(), bool(row[3])) for row in rows if row[5])
+
+    def _column(self, row: tuple[object, ...], *, strict: bool) -> Column:
+        name, kind, default = str(row[1]), str(row[2] or ""), row[4]
+        sql = None if default is None else str(default)
+        is_real = affinity(kind) == "REAL"
+        return Column(
+            name, kind, bool(row[3]), self._default(kind, sql, strict=strict), sql, is_real, row[6] in _GENERATED
+        )
+
+    def _default(self, kind: str, sql: str | None, *, strict: bool) -> Value:
+        """The value of a row that is older than the column. SQLite converts it to the column's type."""
+        if sql is None:
+            return None
+        create = f"CREATE TABLE sidecar_default(x {kind} DEFAULT ({sql}), y INT){' STRICT' if strict else ''}"
+        try:
+            self._memory.execute(create)
+            self._memory.execute("INSERT INTO sidecar_default(y) VALUES (1)")
+            value: Value = self._memory.execute("SELECT x FROM sidecar_default").fetchone()[0]
+        except self._error:
+            return None  # not a constant: ADD COLUMN would have refused it, so every row has a value of its own
+        finally:
+            self._memory.execute("DROP TABLE IF EXISTS sidecar_default")
+        return value
+
+    def _has_unique_index(self, table: str) -> bool:
+        return any(
+            each.type == "index" and each.table == table and re.match(r"CREATE\s+UNIQUE", each.sql, re.IGNORECASE)
+            for each in self._entries
+        )
+
+    def _virtual_of(self, name: str) -> str:
+        """The virtual table that a shadow table belongs to: it begins with that name and an underscore."""
+        virtual = (each.name for each in self._entries if each.type == "table" and not each.root)
+        return max((each for each in virtual if name.startswith(f"{each}_")), key=len, default="")
+
+
+def affinity(kind: str) -> str:
+    """The affinity of a declared type: section 3.1 of https://sqlite.org/datatype3.html."""
+    upper = kind.upper()
+    if "INT" in upper:
+        return "INTEGER"
+    if any(each in upper for each in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if not upper or "BLOB" in upper:
+        return "BLOB"
+    return "REAL" if any(each in upper for each in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+def quote(name: str) -> str:
+    """A name as SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _is_internal(name: str) -> bool:
+    return name.lower().startswith("sqlite_")

@@ -1,0 +1,1 @@
+"""Random databases, compared for as long as one likes."""
