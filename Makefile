@@ -8,7 +8,7 @@ MEASURED := build/venv-bench
 # Many images set it; but then each worker of the tests compiles the program and all tests again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo quick test chaos stress apps check bench docs generate bundle format clean
+.PHONY: help demo quick test chaos stress soak apps check bench docs generate bundle format clean
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
 
@@ -31,6 +31,9 @@ stress: $(READY) ## writers with an old and a new SQLite, and kill -9 of all pro
 	@IN_PLACE_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_in_place.py
 	@STREAMING_HISTORIES=10000 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_streaming_random.py
 	@STREAMING_EXAMPLES=500 $(BIN)/python -m pytest -q --timeout 0 tests/integration/histories/test_streaming_model.py
+
+soak: $(READY) ## 5,000 random databases: the difference of two states, as SQL, makes one of the other, typed and byte for byte
+	@$(BIN)/python -m tests.soak
 
 apps: $(READY) ## five applications from PyPI and npm on machines that are lost: no row may be lost (installs them once; needs node)
 	@$(BIN)/python -m tests.apps

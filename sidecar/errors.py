@@ -8,9 +8,10 @@ from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes, from BSD's sysexits.h where it has one for the case."""
+    """Exit codes, from BSD's sysexits.h where it has one for the case; 1 as `diff` has it."""
 
     OK = 0
+    DIFFERENT = 1
     USAGE = 64
     DAMAGED = 65
     NOTHING_TO_RESTORE = 66

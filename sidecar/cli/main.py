@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -250,6 +250,37 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
     return _command(flags, prune, dry_run=dry_run)
 
 
+@cli.command(cls=SettingsCommand, examples=["sidecar diff newest~1 --table orders"])
+@click.argument("states", nargs=-1, metavar="[A [B]]")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Compare only this table; repeatable.")
+@click.option("--only", multiple=True, metavar="KINDS", help="Only added, removed or changed rows.")
+@click.option("--ignore", "ignored", multiple=True, metavar="COLUMNS", help="Leave out these columns.")
+@click.option("--key", "keys", multiple=True, metavar="TABLE=COLUMNS", help="Match rows by these columns.")
+@click.option("--summary", is_flag=True, help="Show no rows.")
+@click.option("--limit", type=int, metavar="N", help="At most N rows a table, 0 for all kept.")
+@click.option("--all", "everything", is_flag=True, help="Keep and show all rows, with long values whole.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--sql", "form", flag_value="sql", help="Print the SQL that makes B of A.")
+@click.option("--color", "colour", default="auto", metavar="WHEN", help="auto, always or never.")
+def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None, **asked: Any) -> int:
+    """Show what differs between two states of a database.
+
+    A and B are a key, a time, 2h, newest, newest~3, live or a path; by default newest and live. The exit code is 1 if anything
+    differs.
+    """
+    from sidecar.cli.diff.command import Asked, are_files, diff, diff_files
+
+    if len(states) > 2:
+        raise UsageError("at most two states are compared", "see `sidecar diff --help`")
+    options = Asked(form=form or "text", **asked)
+    if not are_files(states):
+        return _command(flags, diff, states=states, asked=options)
+    from sidecar.monitoring.logs import configure
+
+    configure("auto", "info")
+    return _run(partial(diff_files, states=states, asked=options))
+
+
 @cli.command(
     cls=SettingsCommand,
     examples=["sidecar check", "sidecar check --fly-toml deploy/fly.toml", "sidecar check --qualify"],
@@ -308,14 +339,19 @@ def _configured(flags: Mapping[str, object]) -> "Configuration":
 
 
 def _command(flags: Mapping[str, object], chosen: Callable[..., Awaitable[int]], **options: object) -> int:
-    """Run one of the one-shot commands; a signal cancels it cleanly."""
+    """Run one of the one-shot commands."""
     configuration = _configured(flags)
+    return _run(partial(chosen, configuration, **options))
+
+
+def _run(command: Callable[[], Awaitable[int]]) -> int:
+    """Run a command in an event loop; a signal cancels it cleanly."""
     import anyio
 
     from sidecar.cli.session import interruptible
 
     try:
-        return anyio.run(interruptible, lambda: chosen(configuration, **options))
+        return anyio.run(interruptible, command)
     except BrokenPipeError:  # `sidecar list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK

@@ -27,6 +27,12 @@ class Group(click.Group):
         """The names of the commands, the most important first."""
         return list(self.commands)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both options on one line, so that all commands fit on the screen."""
+        with formatter.section("Options"):
+            formatter.write_dl([("--version, -h, --help", "Show the version, or this message, and exit.")])
+        self.format_commands(ctx, formatter)
+
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
         _write_examples(self.examples, formatter)

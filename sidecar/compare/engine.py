@@ -26,15 +26,17 @@ from sidecar.errors import DamagedDatabase, UsageError
 
 WHOLE_SHARE = 4  # whole tables are compared when more than this part of the pages differ
 MOST_PAGES = 400_000  # and from so many on, because their numbers are kept in memory
+TICK_EVERY = 200  # rows or pages
 Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A state, and what it is called in messages."""
+    """A state, what it is called in messages, and its root digest."""
 
     name: str
     state: State
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class _Comparison:
         self._images = before.image, after.image
         self._progress = tick
         self._work: dict[str, Rows] = {}
+        self._ticks = 0
 
     def run(self) -> None:
         pairing = pair_tables(self._before.schema, self._after.schema)
@@ -133,7 +136,9 @@ class _Comparison:
             self._one_sided(table, Side.AFTER)
 
     def _tick(self) -> None:
-        self._progress(0, 0)
+        self._ticks += 1
+        if not self._ticks % TICK_EVERY:
+            self._progress(0, 0)
 
     def _is_wanted(self, *names: str) -> bool:
         return not self._options.tables or not set(names).isdisjoint(self._options.tables)
@@ -263,7 +268,8 @@ def _match(pair: Pair, options: Options) -> Match:
     for name in chosen:
         if name not in table.names or name not in pair.before.names:
             raise UsageError(
-                f"--key: {table.name} has no column {name} in both states", f"its columns are {', '.join(table.names)}"
+                f"{table.name} does not have the column {name} in both states, so it cannot be its key",
+                f"its columns are {', '.join(table.names)}",
             )
     return Match(pair, tuple(table.names.index(name) for name in chosen), ignored, chosen=True)
 
@@ -278,7 +284,7 @@ def _require_known(options: Options, before: Schema, after: Schema) -> None:
     columns = {f"{each.name}.{column}" for each in tables for column in each.names}
     for name in options.ignored:
         if name not in columns and not any(each.endswith(f".{name}") for each in columns):
-            raise UsageError(f"no table has a column {name}", "write --ignore column or --ignore table.column")
+            raise UsageError(f"no table has a column {name}", "write column or table.column")
 
 
 def _listed(what: str, names: Sequence[str], most: int = 20) -> str:

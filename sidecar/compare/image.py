@@ -142,8 +142,9 @@ class Image:
         """The rows of `sqlite_schema`, in order. Raises `Malformed`."""
         found = []
         for number in self.walk(1):
-            if self.kind(number) == TABLE_LEAF:
-                found += [_entry(self.record(cell)) for cell in self.page(number).cells]
+            page = self.page(number)
+            if page.kind == TABLE_LEAF:
+                found += [_entry(self.record(cell)) for cell in page.cells]
         return found
 
 

@@ -136,8 +136,8 @@ class Matcher:
         row = self._as_after(row) if side is Side.BEFORE else row
         shown = ", ".join(repr(row[at])[:60] for at in self._match.key or ())
         return UsageError(
-            f"--key {table.name}={names} does not identify rows: {len(sides[side])} rows have {shown}",
-            "name more columns, or leave --key out",
+            f"{names} is no key of {table.name}: {len(sides[side])} rows have {shown}",
+            "name more columns, or leave the key out",
         )
 
 

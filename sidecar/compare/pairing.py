@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from sidecar.compare.schema import Schema, quote
 from sidecar.compare.tables import Column, Pair, Table
 
+_ANOTHER_KEY = "another primary key: all of its rows are removed and added"
+
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
@@ -39,6 +41,12 @@ def pair_tables(before: Schema, after: Schema) -> Pairing:
     come = [table for name, table in after.tables.items() if name not in old or name not in new]
     pairs = [(old[name], new[name]) for name in new if name in old]
     changes: list[SchemaChange] = []
+    for one, other in [each for each in pairs if _is_another(*each)]:
+        pairs.remove((one, other))
+        gone.append(one)
+        come.append(other)
+        changes.append(SchemaChange("changed", "table", other.name, other.name, _ANOTHER_KEY))
+    replaced_tables = {each.name for each in gone} & {each.name for each in come}
     for table in list(come):
         former = next((each for each in gone if _is_renamed(each, table)), None)
         if former:
@@ -46,13 +54,28 @@ def pair_tables(before: Schema, after: Schema) -> Pairing:
             pairs.append((former, table))
             gone.remove(former)
             come.remove(table)
-    changes += [SchemaChange("removed", "table", each.name, each.name) for each in gone if not each.virtual]
-    changes += [SchemaChange("added", "table", each.name, each.name) for each in come if not each.virtual]
+    changes += [
+        SchemaChange("removed", "table", each.name, each.name)
+        for each in gone
+        if not each.virtual and each.name not in replaced_tables
+    ]
+    changes += [
+        SchemaChange("added", "table", each.name, each.name)
+        for each in come
+        if not each.virtual and each.name not in replaced_tables
+    ]
     found = [_pair_columns(*each) for each in pairs]
     for pair in found:
         changes += _column_changes(pair)
     changes += _object_changes(before, after)
     return Pairing(tuple(found), tuple(gone), tuple(come), tuple(changes))
+
+
+def _is_another(before: Table, after: Table) -> bool:
+    """Whether no row can be recognised: neither by a key that both have, nor by a rowid."""
+    names = dict(_renamed_columns(before, after)) if before.root == after.root else {}
+    key = tuple(names.get(each, each) for each in before.key_names)
+    return key != after.key_names and (before.rowid is None or after.rowid is None)
 
 
 def _replaced_virtual(before: Schema, after: Schema) -> set[str]:
@@ -77,23 +100,33 @@ def _without_name(table: Table) -> str:
 
 
 def _pair_columns(before: Table, after: Table) -> Pair:
-    """Columns are renamed if the others, and their places in the same b-tree, are the same."""
+    """Columns are renamed if they are in the place of another one, of the same type, in the same b-tree."""
     if before.sql == after.sql or before.root != after.root:
         return Pair(before, after)
-    renamed: dict[str, str] = {}
-    for one, other in zip(_stored(before), _stored(after), strict=False):
-        if one.name != other.name and one.name not in after.names and other.name not in before.names:
-            renamed[one.name] = other.name
-    names = [renamed.get(each.name, each.name) for each in _stored(before)]
-    kept = names == [each.name for each in _stored(after)][: len(names)]
-    types = all(
-        one.type == other.type
-        for one, other in zip(_stored(before), _stored(after), strict=False)
-        if one.name in renamed
-    )
-    if not renamed or not kept or not types or before.key != after.key:
-        return Pair(before, after)
+    renamed = dict(_renamed_columns(before, after))
     return Pair(before.with_names(renamed), after, {new: old for old, new in renamed.items()})
+
+
+def _renamed_columns(before: Table, after: Table) -> Iterator[tuple[str, str]]:
+    """Old and new names. New columns are at the end; those that were dropped leave no gap."""
+    new = iter(_stored(after))
+    column = next(new, None)
+    for old in _stored(before):
+        if column is None:
+            return
+        if old.name != column.name:
+            if (
+                old.name in after.names
+                or column.name in before.names
+                or not _may_be_renamed(before, old, after, column)
+            ):
+                continue
+            yield old.name, column.name
+        column = next(new, None)
+
+
+def _may_be_renamed(before: Table, old: Column, after: Table, new: Column) -> bool:
+    return old.type == new.type and (old.name in before.key_names) == (new.name in after.key_names)
 
 
 def _stored(table: Table) -> list[Column]:

@@ -6,7 +6,7 @@ part of a state. A virtual table is made by its module, and what it stores is wr
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
 from sidecar.compare.image import Entry
@@ -18,7 +18,7 @@ from sidecar.compare.values import InvalidText, Shortened, Shown, literal
 _OTHERS = ("trigger", "view", "index")
 
 
-async def statements(result: Result) -> AsyncIterator[str]:
+async def statements(result: Result) -> AsyncGenerator[str, None]:
     """The statements, without semicolons. The result must have all rows, and whole values."""
     before, after = await result.schema(0), await result.schema(1)
     tables, encoding = await result.tables(), str((await result.meta())["encoding_before"])
@@ -100,11 +100,13 @@ class _Plan:
         written = [each for each in after.columns if not each.is_generated]
         common = [each for each in written if each.name in before.names]
         new = [each for each in written if each.name not in before.names]
-        hidden = after.alias is None and before.alias is None and after.rowid == before.rowid and after.rowid
-        into = [*([after.rowid] if hidden else []), *(quote(each.name) for each in (*common, *new))]
-        former = [quote(compared.old_names.get(each.name, each.name)) for each in common]
-        taken = [*([after.rowid] if hidden else []), *former, *(_literal(each.default, self.encoding) for each in new)]
-        yield f"INSERT OR REPLACE INTO {quote(after.name)}({', '.join(map(str, into))}) SELECT {', '.join(map(str, taken))} FROM {old}"
+        former = {name: compared.old_names.get(name, name) for name in before.names}
+        values = {each.name: quote(former[each.name]) for each in common}
+        values |= {each.name: _literal(each.default, self.encoding) for each in new}
+        if before.rowid and after.rowid and after.rowid not in before.names:  # rows without a key are known by it
+            values[after.rowid] = quote(former.get(before.rowid, before.rowid))
+        into, taken = ", ".join(map(quote, values)), ", ".join(values.values())
+        yield f"INSERT OR REPLACE INTO {quote(after.name)}({into}) SELECT {taken} FROM {old}"
         yield f"DROP TABLE {old}"
 
     def puts_back(self) -> Iterator[str]:
@@ -132,7 +134,7 @@ class _Plan:
         return [each for each in entries if each.type == "table" and not each.root]
 
 
-async def _rows(result: Result, compared: ComparedTable, table: Table, encoding: str) -> AsyncIterator[str]:
+async def _rows(result: Result, compared: ComparedTable, table: Table, encoding: str) -> AsyncGenerator[str, None]:
     """Deletions first, then changes, insertions last."""
     anew = ("changed",) if table.unique else ()
     async for change in result.changes(compared, ("removed", *anew)):

@@ -1,7 +1,7 @@
 """Reads a result, from the event loop."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ _TABLES = (
     "SELECT id, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names "
     "FROM tables ORDER BY name = 'sqlite_sequence', name"
 )
+_BATCH = 50  # rows: each may have long values
 _CHANGES = (
-    "SELECT kind, key, before, after, columns, rowid_before, rowid_after FROM changes "
-    "WHERE table_id = ? AND kind = ? ORDER BY id LIMIT ?"
+    "SELECT id, kind, key, before, after, columns, rowid_before, rowid_after FROM changes "
+    "WHERE table_id = ? AND kind = ? AND id > ? ORDER BY id LIMIT ?"
 )
 
 
@@ -116,20 +117,18 @@ class Result:
 
     async def changes(
         self, table: ComparedTable, kinds: Sequence[str] = KINDS, limit: int = -1
-    ) -> AsyncIterator[RowChange]:
+    ) -> AsyncGenerator[RowChange, None]:
         """The changes of one table that were kept, at most `limit` of each kind; -1 for all."""
         for kind in kinds:
-            async for row in self._database.each(_CHANGES, (table.number, kind, limit)):
-                found, key, before, after, columns, rowid_before, rowid_after = row
-                yield RowChange(
-                    _text(found),
-                    _values(key),
-                    _values(before),
-                    _values(after),
-                    tuple(json.loads(columns)),
-                    rowid_before,
-                    rowid_after,
-                )
+            last, left = 0, limit
+            while left:
+                wanted = _BATCH if left < 0 else min(left, _BATCH)
+                rows = await self._database.rows(_CHANGES, (table.number, kind, last, wanted))
+                for row in rows:
+                    yield _change(row)
+                if len(rows) < wanted:
+                    break
+                last, left = rows[-1][0], left - len(rows) if left > 0 else left
 
 
 @asynccontextmanager
@@ -145,6 +144,12 @@ def _text(value: Any) -> str:
 
 def _values(text: bytes | None) -> tuple[Shown, ...] | None:
     return None if text is None else tuple(of_json(each) for each in json.loads(text))
+
+
+def _change(row: Sequence[Any]) -> RowChange:
+    _, kind, key, before, after, columns, rowid_before, rowid_after = row
+    values = _values(key), _values(before), _values(after)
+    return RowChange(_text(kind), *values, tuple(json.loads(columns)), rowid_before, rowid_after)
 
 
 def _table(row: Sequence[Any]) -> ComparedTable:

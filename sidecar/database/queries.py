@@ -42,15 +42,9 @@ class OpenDatabase:
                 raise
             await self.rows(IGNORE_SCHEMA_ERRORS)
 
-    async def rows(self, statement: str) -> Sequence[Sequence[Any]]:
+    async def rows(self, statement: str, parameters: Sequence[object] = ()) -> Sequence[Sequence[Any]]:
         """All rows that a statement returns. Raises SQLite's errors."""
-        return [tuple(row) for row in await self._connection.execute_fetchall(statement)]
-
-    async def each(self, statement: str, parameters: Sequence[object] = ()) -> AsyncIterator[Sequence[Any]]:
-        """The rows that a statement returns, a few at a time. Raises SQLite's errors."""
-        async with self._connection.execute(statement, parameters) as cursor:
-            async for row in cursor:
-                yield tuple(row)
+        return [tuple(row) for row in await self._connection.execute_fetchall(statement, parameters)]
 
     async def drain(self, statement: str) -> None:
         """Step through all rows that a statement returns, a few at a time, and drop them. Raises SQLite's errors."""

@@ -18,6 +18,7 @@ from sidecar.errors import DamagedRestorePoint, NotFound, PreconditionFailed
 from sidecar.host import local_errors, make_directory, narrowed, require_room, temporary, write_all
 from sidecar.model import Blob, Bytes, Database, ObjectInfo, Permissions, RestorePoint, Span
 from sidecar.progress import Progress
+from sidecar.repository.chunks import Chunks
 from sidecar.repository.format.chunks import Decoder
 from sidecar.repository.format.index import CHUNK_SIZE
 from sidecar.repository.format.tail import Contents, TailTooShort, decode_tail
@@ -98,6 +99,11 @@ class Reader:
         """The object and the index of a restore point, from its last bytes. Raises `DamagedRestorePoint`."""
         source = await self._open(point)
         return source.tail.info, source.contents
+
+    async def chunks(self, point: RestorePoint) -> Chunks:
+        """Read its chunks one by one, as they are needed. Raises `DamagedRestorePoint`."""
+        source = await self._open(point)
+        return Chunks(self._store, point, source.contents, source.tail)
 
     async def first_chunk(self, point: RestorePoint) -> bytes:
         """The first MiB of the database, or all of it if it is smaller. Raises `DamagedRestorePoint`."""

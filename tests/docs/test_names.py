@@ -57,7 +57,7 @@ def test_every_value_of_a_variable_or_setting_is_valid(path: Path) -> None:
 def test_every_name_in_the_text_exists(path: Path) -> None:
     if "internals" in path.parts or path.name in {"contributing.md", "library.md"}:
         return  # names of the code, too
-    shown = {name for command in ("list", "list --streams", "status") for name in documented(command)}
+    shown = {name for command in ("list", "list --streams", "diff", "status") for name in documented(command)}
     known = {*Settings.model_fields, *metric_names(), *shown, *OTHER_NAMES}
     named = {span.text for span in Page(path).spans if re.fullmatch(r"[a-z]+(_[a-z]+)+", span.text)}
     assert named - known == set()

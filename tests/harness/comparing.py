@@ -28,7 +28,11 @@ class Outcome:
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """How many rows of each table are only in the later state, and only in the earlier one."""
-        return {name: (each.added + each.changed, each.removed + each.changed) for name, each in self.tables.items() if each.differs}
+        return {
+            name: (each.added + each.changed, each.removed + each.changed)
+            for name, each in self.tables.items()
+            if each.differs
+        }
 
 
 def compare_files(before: Path, after: Path, options: Options | None = None) -> Outcome:
@@ -39,9 +43,9 @@ def compare_files(before: Path, after: Path, options: Options | None = None) -> 
     with ExitStack() as stack:
         states = [stack.enter_context(opened_file(path)) for path in (before, after)]
         writer = ResultWriter(driver, result, keep=None, whole_values=True)
-        named = (Named(str(path), state) for path, state in zip((before, after), states, strict=True))
+        one, other = (Named(str(path), state) for path, state in zip((before, after), states, strict=True))
         try:
-            compare(driver, *named, writer, options or Options(), lambda _done, _total: None)
+            compare(driver, one, other, writer, options or Options(), lambda _done, _total: None)
             writer.finish()
         finally:
             writer.close()
@@ -56,9 +60,13 @@ async def _read(path: Path) -> Outcome:
         tables = await result.tables()
         changes = {}
         for table in tables:
-            async with aclosing(result.changes(table)) as found:  # type: ignore[type-var]
+            async with aclosing(result.changes(table)) as found:
                 changes[table.name] = [each async for each in found]
         patch = [each async for each in statements(result)]
         return Outcome(
-            {each.name: each for each in tables}, changes, await result.schema_changes(), await result.not_compared(), patch
+            {each.name: each for each in tables},
+            changes,
+            await result.schema_changes(),
+            await result.not_compared(),
+            patch,
         )

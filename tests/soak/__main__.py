@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tests.soak.rounds import plan, run
 
-rounds, first = (int(each) for each in (*sys.argv[1:], "5000", "0")[:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
+rounds, first = (
+    (int(each) for each in (*sys.argv[1:], "5000", "0")[:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 0)
+)
 counted: Counter[str] = Counter()
 with tempfile.TemporaryDirectory() as directory:
     for number in range(first, first + rounds):
@@ -24,5 +26,7 @@ with tempfile.TemporaryDirectory() as directory:
             continue
         counted["rows"] += sum(each.added + each.removed + each.changed for each in outcome.tables.values())
         counted["schema changes"] += len(outcome.schema)
-print(", ".join(f"{count} {what}" for what, count in counted.items()), "0 mismatches" if not counted["mismatches"] else "")
+print(
+    ", ".join(f"{count} {what}" for what, count in counted.items()), "0 mismatches" if not counted["mismatches"] else ""
+)
 sys.exit(bool(counted["mismatches"]))

@@ -59,7 +59,9 @@ def run(round_: Plan, directory: Path) -> Outcome:
     return outcome
 
 
-def require_counts(outcome: Outcome, before: dict[str, Counter[tuple[object, ...]]], after: dict[str, Counter[tuple[object, ...]]]) -> None:
+def require_counts(
+    outcome: Outcome, before: dict[str, Counter[tuple[object, ...]]], after: dict[str, Counter[tuple[object, ...]]]
+) -> None:
     """Where the columns are the same, the counts are those of the rows that SQLite shows."""
     counts = outcome.counts()
     for name, table in outcome.tables.items():

@@ -1,0 +1,186 @@
+"""`sidecar diff`: compare two states, and print what differs. The status is 0 if nothing does, 1 if something does."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sidecar.cli.diff.objects import objects
+from sidecar.cli.diff.text import Style, lines
+from sidecar.cli.diff.view import Overview, View
+from sidecar.cli.session import attended
+from sidecar.compare.cache import chunk_cache
+from sidecar.compare.comparison import compared
+from sidecar.compare.engine import Named, Options
+from sidecar.compare.patch import statements
+from sidecar.compare.reading import KINDS, Result
+from sidecar.database import default_driver
+from sidecar.errors import ExitCode, UsageError
+from sidecar.progress import progress_bar
+from sidecar.settings import Configuration
+from sidecar.states import LIVE, NEWEST, Place, States, is_path, opened_path
+
+DEFAULT_LIMIT = 20  # rows of a table on a terminal, or in a file for people
+_MOST_PAGED = 5000  # lines
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options of the command line, as they were given."""
+
+    tables: Sequence[str]
+    only: Sequence[str]
+    ignored: Sequence[str]
+    keys: Sequence[str]
+    summary: bool
+    limit: int | None
+    form: str  # text, json or sql
+    everything: bool
+    colour: str
+
+
+async def diff(configuration: Configuration, *, states: Sequence[str], asked: Asked) -> int:
+    """Compare two states of one database; without any, the newest in the store and the live one."""
+    options, view = _options(asked), _view(asked)
+    async with attended(configuration) as services, _place() as place:
+        if len(services.databases) > 1:
+            raise UsageError("states of one database are compared", "name it with --database")
+        database = services.databases[0]
+        found = States(services, database, place)
+        before, after = _two(states, has_live=found.has_live)
+        async with found.opened(before) as one, found.opened(after) as other:
+            return await _show((one, other), database.name, place, options, view, asked)
+
+
+async def diff_files(*, states: Sequence[str], asked: Asked) -> int:
+    """Compare two files, which needs no settings."""
+    options, view = _options(asked), _view(asked)
+    one, other = map(Path, states)
+    async with _place() as place, opened_path(one, place) as before, opened_path(other, place) as after:
+        return await _show((before, after), other.name, place, options, view, asked)
+
+
+def are_files(states: Sequence[str]) -> bool:
+    """Whether two files are named, so that no store is needed."""
+    return len(states) == 2 and all(map(is_path, states))
+
+
+@asynccontextmanager
+async def _place() -> AsyncIterator[Place]:
+    """A private directory for as long as the command runs."""
+    with tempfile.TemporaryDirectory(prefix="sidecar-diff-") as directory:
+        path = Path(directory)
+        with chunk_cache(path) as cache:
+            yield Place(path, cache, default_driver(), progress_bar)
+
+
+def _two(states: Sequence[str], *, has_live: bool) -> tuple[str, str]:
+    """Both states: what is live, or the newest where nothing is, if a person names one; else what would be lost now."""
+    if len(states) == 2:
+        return states[0], states[1]
+    if not states and not has_live:
+        raise UsageError("there is no live database on this machine to compare with", "name two states")
+    return states[0] if states else NEWEST, LIVE if has_live else NEWEST
+
+
+async def _show(
+    states: tuple[Named, Named], database: str, place: Place, options: Options, view: View, asked: Asked
+) -> int:
+    started = time.monotonic()
+    everything = asked.everything or asked.form == "sql"
+    with place.show("compare") as progress:
+        difference = compared(place.driver, *states, options, place.directory, progress, everything=everything)
+        async with difference as result:
+            overview = await Overview.of(result, database, view, time.monotonic() - started)
+            async with aclosing(_lines(result, overview, view, asked)) as shown:
+                await _print(shown, asked)
+            return ExitCode.OK if overview.is_same else ExitCode.DIFFERENT
+
+
+def _lines(result: Result, overview: Overview, view: View, asked: Asked) -> AsyncGenerator[str, None]:
+    match asked.form:
+        case "json":
+            return objects(result, overview, view)
+        case "sql":
+            return _sql(result, overview)
+    return lines(result, overview, view, Style(shutil.get_terminal_size((120, 24)).columns, _has_colour(asked.colour)))
+
+
+async def _sql(result: Result, overview: Overview) -> AsyncGenerator[str, None]:
+    if overview.is_same:
+        return
+    for name, reason in overview.not_compared:
+        yield f"-- not compared: {' '.join(name.split())}: {' '.join(reason.split())}"
+    async for statement in statements(result):
+        yield f"{statement};"
+
+
+async def _print(shown: AsyncIterator[str], asked: Asked) -> None:
+    """Print the lines as they come; on a terminal through a pager, if they are more than fit on it."""
+    waiting: list[str] = []
+    paged = sys.stdout.isatty() and asked.form == "text"
+    async for line in shown:
+        if paged and len(waiting) < _MOST_PAGED:
+            waiting.append(line)
+            continue
+        paged = False
+        for each in (*waiting, line):
+            _write(each)
+        waiting.clear()
+    if len(waiting) >= shutil.get_terminal_size().lines:
+        click.echo_via_pager("\n".join(waiting) + "\n", color=_has_colour(asked.colour))
+    else:
+        for each in waiting:
+            _write(each)
+    sys.stdout.flush()
+
+
+def _write(line: str) -> None:
+    """As UTF-8, whatever the locale is: a patch must not be changed on its way."""
+    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+
+
+def _has_colour(asked: str) -> bool:
+    if asked == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return asked == "always"
+
+
+def _options(asked: Asked) -> Options:
+    return Options(tuple(asked.tables), tuple(_split(asked.ignored)), dict(map(_key, asked.keys)))
+
+
+def _key(text: str) -> tuple[str, tuple[str, ...]]:
+    table, separator, columns = text.partition("=")
+    names = tuple(_split([columns]))
+    if not (table and separator and names):
+        raise UsageError(f"--key {text!r} is not TABLE=COLUMN,…", "write it like --key orders=number")
+    return table, names
+
+
+def _view(asked: Asked) -> View:
+    kinds = list(_split(asked.only)) or list(KINDS)
+    if wrong := [each for each in kinds if each not in KINDS]:
+        raise UsageError(f"--only {wrong[0]!r} is no kind of change", "it takes added, removed and changed")
+    if asked.form == "sql" and (asked.only or asked.summary or asked.limit is not None or asked.ignored):
+        raise UsageError(
+            "--sql is a whole patch: --only, --ignore, --summary and --limit would leave something out",
+            "leave them out",
+        )
+    limit = asked.limit
+    if limit is not None and limit < 0:
+        raise UsageError(f"--limit {limit} is negative", "0 shows all rows")
+    if limit is None and asked.form == "text" and not asked.everything:
+        limit = DEFAULT_LIMIT
+    return View([each for each in KINDS if each in kinds], asked.summary, limit or None)
+
+
+def _split(texts: Sequence[str]) -> list[str]:
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]

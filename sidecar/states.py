@@ -1,0 +1,174 @@
+"""Finds the states of a database that a person names, and opens them to be compared.
+
+A state is named by the key of a restore point, a time, `newest`, `newest~3`, `live`, or the path of a file.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyio import to_thread
+
+from sidecar.bootstrap import Services, build_inspector, build_roll_forward
+from sidecar.compare.cache import ChunkCache
+from sidecar.compare.engine import Named
+from sidecar.compare.files import FileState, opened_file
+from sidecar.compare.points import PointState
+from sidecar.database import Driver, Snapshotter, SqliteSnapshotter
+from sidecar.database.staging import Staging
+from sidecar.errors import DatabaseBusy, DatabaseMissing, NothingToRestore, UsageError
+from sidecar.host import local_errors, require_unused
+from sidecar.model import Database, RestorePoint, Timestamp
+from sidecar.progress import Show
+from sidecar.repository import Catalog
+from sidecar.repository.increments import Increments
+from sidecar.repository.streams import Streams
+from sidecar.restore.reached import format_reached
+from sidecar.restore.selection import Selection, Selector
+from sidecar.units import parse_duration
+
+LIVE, NEWEST = "live", "newest"
+_BACK = re.compile(r"(?:newest)?~(\d{1,9})")
+_KEY = re.compile(r".+\.sqlite3\.zst")
+_SUFFIXES = {".db", ".db3", ".sqlite", ".sqlite3"}
+FORMS = "a key from `sidecar list`, a time like 2026-11-20T14:30 or 2h, newest, newest~3, live, or the path of a file"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where states are opened: a private directory, and the chunks that both of them have."""
+
+    directory: Path
+    cache: ChunkCache
+    driver: Driver
+    show: Show
+
+
+def is_path(text: str) -> bool:
+    """Whether a person means a file, because there is one, or by its suffix."""
+    if text in {LIVE, NEWEST} or _BACK.fullmatch(text):
+        return False
+    return Path(text).exists() or Path(text).suffix in _SUFFIXES
+
+
+def parse_time(text: str, now: datetime) -> datetime | None:
+    """An instant, written as a time (UTC unless it says otherwise) or as an age; None if it is neither."""
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return Timestamp(text).instant
+    except ValueError:
+        pass
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+@asynccontextmanager
+async def opened_path(path: Path, place: Place, snapshotter: Snapshotter | None = None) -> AsyncIterator[Named]:
+    """The database in a file. One that is in use, or has a log, is copied first.
+
+    Raises `DatabaseMissing`, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
+    """
+    inspector = snapshotter or SqliteSnapshotter(Staging(None), driver=place.driver, switch_to_wal=False)
+    if inspector.signature(path) is None and not path.exists():
+        raise DatabaseMissing(f"there is no database at {path}", f"name {FORMS}")
+    async with AsyncExitStack() as stack:
+        source = path
+        if not _is_at_rest(path):
+            source = (await stack.enter_async_context(inspector.snapshot(path))).path
+        with local_errors(path):
+            state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, source))
+        yield Named(str(path), state, state.root)
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Whether the file alone is the database: no process has it open, and there is no log beside it."""
+    logs = (path.with_name(f"{path.name}-{each}") for each in ("wal", "journal"))
+    if any(each.exists() and each.stat().st_size for each in logs):
+        return False
+    try:
+        require_unused(path, own=True)
+    except DatabaseBusy:
+        return False
+    return True
+
+
+class States:
+    """Opens states of one database."""
+
+    def __init__(self, services: Services, database: Database, place: Place) -> None:
+        self._services = services
+        self._database = database
+        self._place = place
+        self._catalog: Catalog = services.catalog()
+        self._reader = services.reader(self._catalog)
+        self._forward = build_roll_forward(services, self._catalog)
+        streams = Streams(self._catalog, Increments(self._catalog.store))
+        self._selector = Selector(self._catalog, self._reader, self._forward, streams, place.show)
+
+    @property
+    def has_live(self) -> bool:
+        """Whether there is a live database on this machine."""
+        return self._services.snapshotter.signature(self._database.path) is not None
+
+    @asynccontextmanager
+    async def opened(self, text: str) -> AsyncIterator[Named]:
+        """The state that a person names. Raises `UsageError`, `NothingToRestore`, and what reading it raises."""
+        async with AsyncExitStack() as stack:
+            yield await self._open(text, stack)
+
+    async def _open(self, text: str, stack: AsyncExitStack) -> Named:
+        if text == LIVE:
+            inspector = build_inspector(self._services)
+            found = await stack.enter_async_context(opened_path(self._database.path, self._place, inspector))
+            return Named(LIVE, found.state, found.root)
+        if back := _BACK.fullmatch(text):
+            return await self._point(await self._back(int(back[1])))
+        if text == NEWEST:
+            return await self._followed(await self._selector.select(self._database.name), stack)
+        if _KEY.fullmatch(text) and not Path(text).exists():
+            return await self._point((await self._selector.select(self._database.name, key=text)).point)
+        if is_path(text):
+            return await stack.enter_async_context(opened_path(Path(text), self._place))
+        instant = parse_time(text, self._services.clock.now())
+        if instant is None:
+            raise UsageError(f"{text!r} is no state of {self._database.name}, and no file", f"write {FORMS}")
+        return await self._followed(await self._selector.select(self._database.name, at=instant), stack)
+
+    async def _back(self, steps: int) -> RestorePoint:
+        """The restore point that is so many before the newest one."""
+        points = [point async for point in self._catalog.points(self._database.name)]
+        left = steps
+        async for point in self._catalog.main_line(reversed(points)):
+            if not left:
+                return point
+            left -= 1
+        raise NothingToRestore(
+            f"{self._database.name} has {steps - left} restore points, so there is no newest~{steps}",
+            "see `sidecar list`",
+        )
+
+    async def _point(self, point: RestorePoint) -> Named:
+        chunks = await self._reader.chunks(point)
+        state = PointState(chunks, self._place.cache)
+        return Named(f"{point.timestamp.instant:%Y-%m-%dT%H:%M:%SZ}", state, state.root)
+
+    async def _followed(self, selection: Selection, stack: AsyncExitStack) -> Named:
+        """A restore point with the commits that were streamed after it."""
+        contents = (await self._reader.contents(selection.point))[1]
+        history = await self._forward.look(selection.point, contents.index.position, selection.until)
+        if not history.legs and not history.stopped:
+            return await self._point(selection.point)
+        target = Database(self._database.name, self._place.directory / f"{selection.point.timestamp}.db")
+        rolled, staged = await self._selector.stage(selection, target)
+        stack.callback(staged.unlink, missing_ok=True)
+        state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, staged))
+        return Named(format_reached(rolled.reached), state, state.root)

@@ -1,0 +1,209 @@
+"""Comparisons that are hard to meet at random, each built on purpose."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.compare.engine import Options
+from sidecar.compare.fileformat import INTERIOR, Header
+from sidecar.compare.files import opened_file
+from sidecar.compare.image import Image
+from sidecar.errors import DamagedDatabase, UsageError
+from tests.harness.comparing import Outcome, compare_files
+from tests.harness.database_states import connect
+
+Write = Callable[[Any], object]
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> "Compared":
+    return Compared(tmp_path)
+
+
+class Compared:
+    """Writes two states, and compares them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.before, self.after = directory / "before.db", directory / "after.db"
+
+    def __call__(self, first: Write, then: Write, options: Options | None = None) -> Outcome:
+        with closing(connect(self.before)) as connection:
+            first(connection)
+        shutil.copy(self.before, self.after)
+        with closing(connect(self.after)) as connection:
+            then(connection)
+        return compare_files(self.before, self.after, options)
+
+
+def script(*statements: str) -> Write:
+    return lambda connection: [connection.execute(each) for each in statements]
+
+
+def root_of(path: Path, table: str) -> int:
+    with closing(connect(path)) as connection:
+        return int(connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0])
+
+
+def depth(path: Path, table: str) -> int:
+    """The levels of a table's b-tree."""
+    with opened_file(path) as state:
+        image, page, levels = Image(state, Header.parse(state.read(0, 100))), root_of(path, table), 1
+        while image.kind(page) in INTERIOR:
+            page, levels = image.page(page).children[0], levels + 1
+    return levels
+
+
+def test_a_long_value_written_in_place_far_from_its_row_is_found(compared: Compared) -> None:
+    """The page with the row is the same, and in another chunk than the overflow page that differs: only reading tables finds it."""
+    first = script(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, d BLOB)", "INSERT INTO t VALUES (1, zeroblob(5 << 18)), (2, 'x')"
+    )
+    found = compared(first, script("UPDATE t SET d = CAST(substr(d, 1, (5 << 18) - 1) || x'01' AS BLOB) WHERE id = 1"))
+    assert found.counts() == {"t": (1, 1)}
+    assert found.tables["t"].how == "pages"
+
+
+def test_a_b_tree_that_grows_a_level_hides_no_row_and_shows_no_other(compared: Compared, tmp_path: Path) -> None:
+    """Interior pages that are the same in both have another parent now: what is below them is compared on neither side."""
+    path, row = compared.before, "x" * 390
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
+        connection.execute("CREATE TABLE other(id INTEGER PRIMARY KEY)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO t(a) VALUES (?)", [(row,)] * 2500)
+        connection.execute("COMMIT")
+    added = 0
+    assert depth(path, "t") == 3
+    while True:
+        shutil.copy(path, compared.after)
+        with closing(connect(compared.after)) as connection:
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO t(a) VALUES (?)", [(row,)] * 20)
+            connection.execute("COMMIT")
+        if depth(compared.after, "t") == 4:
+            break
+        shutil.copy(compared.after, path)
+        added += 20
+        assert added < 5000
+    found = compare_files(path, compared.after)
+    assert found.counts() == {"t": (20, 0)}
+    assert found.tables["t"].how == "pages"
+
+
+def test_a_whole_number_in_a_real_column_is_real(compared: Compared) -> None:
+    """SQLite stores it as an integer."""
+    found = compared(
+        script("CREATE TABLE t(id INTEGER PRIMARY KEY, a REAL, b)", "INSERT INTO t VALUES (1, 1, 1)"),
+        script("UPDATE t SET a = 2, b = 1.0"),
+    )
+    (change,) = found.changes["t"]
+    assert (repr(change.before), repr(change.after)) == ("(1, 1.0, 1)", "(1, 2.0, 1.0)")
+    assert change.columns == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("0.0", "-0.0"),
+        ("'a'", "'A'"),
+        ("'a'", "x'61'"),
+        ("0.3", "0.1 + 0.2"),
+        ("'x' || char(0) || 'y'", "'x'"),
+    ],
+)
+@pytest.mark.parametrize("vacuumed", [False, True])
+def test_values_that_sql_takes_for_equal_differ(compared: Compared, one: str, other: str, vacuumed: bool) -> None:
+    then = [f"UPDATE t SET a = {other}", *(["PRAGMA page_size = 8192", "VACUUM"] if vacuumed else [])]
+    found = compared(
+        script("CREATE TABLE t(id INTEGER PRIMARY KEY, a COLLATE NOCASE)", f"INSERT INTO t VALUES (1, {one})"),
+        script(*then),
+    )
+    assert found.counts() == {"t": (1, 1)}
+
+
+def test_an_added_column_is_one_change_of_the_schema_and_none_of_a_row(compared: Compared) -> None:
+    rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) INSERT INTO t SELECT i, i FROM n"
+    found = compared(
+        script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", rows),
+        script("ALTER TABLE t ADD COLUMN note TEXT DEFAULT 'none'"),
+    )
+    assert found.counts() == {}
+    assert [(each.kind, each.object, each.name) for each in found.schema] == [("added", "column", "note")]
+
+
+def test_a_table_with_what_only_the_app_knows_is_compared(compared: Compared) -> None:
+    """A collation and a function that the app registers; nothing is sorted or computed by them."""
+
+    def first(connection: Any) -> None:
+        connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+        connection.create_function("shout", 1, str.upper, deterministic=True)
+        connection.execute("CREATE TABLE t(k TEXT COLLATE german PRIMARY KEY, a, b AS (shout(k)) STORED) WITHOUT ROWID")
+        connection.executemany("INSERT INTO t(k, a) VALUES (?, 1)", [(f"k{number}",) for number in range(300)])
+
+    def then(connection: Any) -> None:
+        connection.create_collation("german", lambda one, other: (one > other) - (one < other))
+        connection.create_function("shout", 1, str.upper, deterministic=True)
+        connection.execute("UPDATE t SET a = 2 WHERE k = 'k7'")
+
+    found = compared(first, then)
+    assert found.counts() == {"t": (1, 1)}
+    assert found.not_compared == []
+
+
+def test_what_cannot_be_understood_is_said(compared: Compared) -> None:
+    found = compared(
+        script("CREATE TABLE t(a)", "CREATE TABLE u(a)"),
+        script(
+            "PRAGMA writable_schema = ON", "UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a, CHECK' WHERE name = 't'"
+        ),
+    )
+    assert [name for name, _ in found.not_compared] == ["t"]
+
+
+def test_ignored_columns_make_no_difference(compared: Compared) -> None:
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a, at)", "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
+    found = compared(first, script("UPDATE t SET at = 9", "UPDATE t SET a = 9 WHERE id = 2"), Options(ignored=("at",)))
+    assert [each.key for each in found.changes["t"]] == [(2,)]
+
+
+def test_rows_are_matched_by_a_chosen_key_unless_it_is_none(compared: Compared) -> None:
+    first = script(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, number, a)", "INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'a')"
+    )
+    then = script("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (3, 10, 'b')")
+    found = compared(first, then, Options(keys={"t": ("number",)}))
+    assert [(each.kind, each.key) for each in found.changes["t"]] == [("changed", (10,))]
+    with pytest.raises(UsageError, match="a is no key of t: 2 rows have 'a'"):
+        compared(script(), script("UPDATE t SET number = 1"), Options(keys={"t": ("a",)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(tables=("nix",)), "neither state has a table nix"),
+        (Options(ignored=("nix",)), "no table has a column nix"),
+        (Options(ignored=("t.nix",)), "no table has a column t.nix"),
+        (Options(keys={"t": ("nix",)}), "t does not have the column nix"),
+    ],
+)
+def test_unknown_names_are_refused(compared: Compared, options: Options, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compared(script("CREATE TABLE t(a)", "INSERT INTO t VALUES (1)"), script("INSERT INTO t VALUES (1)"), options)
+
+
+def test_a_damaged_file_is_named(compared: Compared, tmp_path: Path) -> None:
+    compared(script("CREATE TABLE t(a)"), script("INSERT INTO t VALUES (1)"))
+    with compared.after.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3000)
+    with pytest.raises(DamagedDatabase, match=r"after\.db is damaged: page 1 is not a b-tree page"):
+        compare_files(compared.before, compared.after)
+    (tmp_path / "letter").write_text("Dear all," * 100)
+    with pytest.raises(DamagedDatabase, match="letter is no SQLite database, or an encrypted one"):
+        compare_files(tmp_path / "letter", compared.before)

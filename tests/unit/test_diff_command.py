@@ -1,0 +1,157 @@
+"""`sidecar diff` with two files: what it prints, what its exit status says, and what it leaves behind."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.cli.main import run_command_line
+from tests.docs.json_fields import documented, fields
+from tests.harness.database_states import apply, connect, dump
+
+EXAMPLE = (
+    "CREATE TABLE orders(id INTEGER PRIMARY KEY, customer INT, status TEXT, total)",
+    "CREATE TABLE customers(id INTEGER PRIMARY KEY, name TEXT UNIQUE)",
+    "INSERT INTO customers VALUES (1, 'Ada'), (2, 'Grace')",
+    "INSERT INTO orders VALUES (17, 1, 'open', 75.5), (18, 1, 'open', 129.0), (19, 2, 'paid', 5)",
+)
+CHANGES = (
+    "UPDATE orders SET status = 'cancelled', total = 129 WHERE id = 18",
+    "DELETE FROM orders WHERE id = 17",
+    "INSERT INTO orders VALUES (20, 2, 'open', 12.0)",
+    "ALTER TABLE customers ADD COLUMN note TEXT",
+)
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def write(path: Path, *statements: str) -> None:
+    with closing(connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in a directory with two states; nothing may be left in the temporary directory."""
+    scratch, data = tmp_path / "scratch", tmp_path / "data"
+    scratch.mkdir()
+    data.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.chdir(data)
+    write(Path("old.db"), *EXAMPLE)
+    shutil.copy("old.db", "new.db")
+    write(Path("new.db"), *CHANGES)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = run_command_line(["diff", *arguments])
+        assert list(scratch.iterdir()) == []
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def test_a_person_sees_the_summary_first_then_rows(run: Run) -> None:
+    status, out, err = run("old.db", "new.db")
+    assert (status, err) == (1, "")
+    first, *lines = out.splitlines()
+    assert first.startswith("new.db   old.db  ->  new.db   (compared 1 of 1 chunks in ")
+    assert lines == [
+        "schema   + customers: column note added: TEXT (default NULL)",
+        "orders        +1       -1       ~1",
+        "1 table differs, 1 is the same.",
+        "",
+        "orders   key id",
+        "~ 18   status   'open'  ->  'cancelled'",
+        "       total    129.0  ->  129   (real -> integer)",
+        "- 17   customer 1   status 'open'   total 75.5",
+        "+ 20   customer 2   status 'open'   total 12.0",
+    ]
+
+
+def test_nothing_differs(run: Run) -> None:
+    """A database without a difference in rows or schema, although its pages differ."""
+    shutil.copy("old.db", "again.db")
+    write(Path("again.db"), "UPDATE orders SET total = 6 WHERE id = 19", "UPDATE orders SET total = 5 WHERE id = 19")
+    status, out, _ = run("old.db", "again.db")
+    assert (status, out.splitlines()[1:]) == (0, ["No row differs in 2 tables."])
+    assert run("old.db", "again.db", "--sql")[:2] == (0, "")
+
+
+def test_options_say_what_is_shown_and_the_status_agrees(run: Run) -> None:
+    assert "~ 18" not in run("old.db", "new.db", "--only", "removed,added")[1]
+    assert run("old.db", "new.db", "--summary")[1].splitlines()[-1] == "1 table differs, 1 is the same."
+    assert "orders   key id   [first 1 of 3; --limit 0 shows more]" in run("old.db", "new.db", "--limit", "1")[1]
+    assert run("old.db", "new.db", "--table", "orders", "--only", "changed", "--ignore", "status,total")[0] == 0
+
+
+def test_the_sql_makes_the_later_state_of_the_earlier_one(run: Run) -> None:
+    status, out, _ = run("old.db", "new.db", "--sql")
+    assert status == 1
+    apply([each for each in out.split(";\n") if each], Path("old.db"))
+    assert dump(Path("old.db")) == dump(Path("new.db"))
+
+
+def test_the_json_has_the_documented_fields(run: Run) -> None:
+    shown = [json.loads(line) for line in run("old.db", "new.db", "--json")[1].splitlines()]
+    assert [each["type"] for each in shown] == ["schema", "row", "row", "row", "summary"]
+    assert shown[1]["key"] == {"id": 18}
+    assert (shown[1]["before"]["total"], shown[1]["after"]["total"]) == (129.0, 129)
+    assert not shown[-1]["same"]
+    data = {"id", "customer", "status", "total"}
+    assert fields(shown) - data == documented("diff") - {"reason"}
+
+
+def test_hostile_names_and_values_do_not_reach_the_terminal(run: Run) -> None:
+    hostile = "\x1b]0;owned\x07\u202egpj.exe\r\x9b31m"
+    name = '"' + hostile.replace("\r", "") + '"'
+    for path in ("old.db", "new.db"):
+        write(Path(path), f"CREATE TABLE {name}({name} TEXT, b BLOB)")
+    with closing(connect(Path("new.db"))) as connection:
+        connection.execute(f"INSERT INTO {name} VALUES (?, ?)", [hostile, hostile.encode()])
+    for form in ((), ("--json",)):
+        out = run("old.db", "new.db", *form)[1]
+        assert [each for each in out if not each.isprintable() and each != "\n"] == []
+        assert "owned" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("old.db", "missing.db"), 65, "there is no database at missing.db"),
+        (("old.db", "letter"), 65, "letter is no SQLite database, or an encrypted one"),
+        (("old.db", "."), 78, ". is a directory"),
+        (("old.db", "new.db", "old.db"), 64, "at most two states"),
+        (("old.db", "new.db", "--table", "nix"), 64, "neither state has a table nix (the tables are customers, orders)"),
+        (("old.db", "new.db", "--ignore", "nix"), 64, "no table has a column nix"),
+        (("old.db", "new.db", "--only", "moved"), 64, "--only 'moved' is no kind of change"),
+        (("old.db", "new.db", "--key", "orders"), 64, "--key 'orders' is not TABLE=COLUMN"),
+        (("old.db", "new.db", "--key", "orders=nix"), 64, "orders does not have the column nix"),
+        (("old.db", "new.db", "--sql", "--only", "added"), 64, "--sql is a whole patch"),
+        (("old.db", "new.db", "--limit", "-1"), 64, "--limit -1 is negative"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
+    Path("letter").write_text("Dear all,\n" * 100)
+    found, out, err = run(*arguments)
+    assert (found, out, err.count("\n")) == (status, "", 1)
+    assert message in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(run: Run) -> None:
+    """`sidecar diff … | head -1`"""
+    command = [sys.executable, "-m", "sidecar", "diff", "old.db", "new.db", "--limit", "0"]
+    with closing(connect(Path("new.db"))) as connection:
+        connection.executemany("INSERT INTO orders(status) VALUES (?)", [("x" * 50,)] * 5000)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith(b"new.db")
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait()) == (b"", 0)
