@@ -4,7 +4,8 @@ A state is named by the key of a restore point, a time, `newest`, `newest~3`, `l
 """
 
 import re
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,20 +14,23 @@ from pathlib import Path
 from anyio import to_thread
 
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
-from sidecar.compare.cache import ChunkCache
-from sidecar.compare.engine import Named
+from sidecar.compare.cache import ChunkCache, chunk_cache
+from sidecar.compare.comparison import compared
+from sidecar.compare.engine import Named, Options
 from sidecar.compare.files import FileState, opened_file
+from sidecar.compare.overlay import OverlayPages, OverlayState, overlay_pages
 from sidecar.compare.points import PointState
-from sidecar.database import Driver, Snapshotter, SqliteSnapshotter
+from sidecar.compare.reading import Result
+from sidecar.database import CheckReport, Driver, Snapshotter, SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import DatabaseBusy, DatabaseMissing, NothingToRestore, UsageError
 from sidecar.host import local_errors, require_unused
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
-from sidecar.repository import Catalog
+from sidecar.repository import Catalog, Restored
 from sidecar.repository.increments import Increments
 from sidecar.repository.streams import Streams
-from sidecar.restore.reached import format_reached
+from sidecar.restore.reached import Reached, format_instant, format_reached
 from sidecar.restore.selection import Selection, Selector
 from sidecar.units import parse_duration
 
@@ -69,6 +73,60 @@ def parse_time(text: str, now: datetime) -> datetime | None:
     except ValueError:
         return None
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+@asynccontextmanager
+async def difference(
+    services: Services,
+    database: Database,
+    names: Sequence[str],
+    options: Options,
+    show: Show,
+    *,
+    everything: bool = False,
+) -> AsyncIterator[Result]:
+    """Compare two states of a database that a person names.
+
+    Without names: the newest in the store and the live one. With one: that and the live one, or the newest where nothing is
+    live. With `everything` the result has all rows, and long values whole. Raises `UsageError`, `NothingToRestore`,
+    `DamagedRestorePoint`, `DamagedDatabase`, `NoRoom`, and what the store raises.
+    """
+    async with _place(services.driver, show) as place:
+        states = States(services, database, place)
+        before, after = _both(names, has_live=states.has_live)
+        async with states.opened(before) as one, states.opened(after) as other:
+            with show("compare") as progress:
+                found = compared(place.driver, one, other, options, place.directory, progress, everything=everything)
+                async with found as result:
+                    yield result
+
+
+@asynccontextmanager
+async def difference_of_files(
+    driver: Driver, before: Path, after: Path, options: Options, show: Show, *, everything: bool = False
+) -> AsyncIterator[Result]:
+    """Compare two files, without a store. Raises as `difference`."""
+    async with _place(driver, show) as place, opened_path(before, place) as one, opened_path(after, place) as other:
+        with show("compare") as progress:
+            found = compared(driver, one, other, options, place.directory, progress, everything=everything)
+            async with found as result:
+                yield result
+
+
+@asynccontextmanager
+async def _place(driver: Driver, show: Show) -> AsyncIterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="sidecar-diff-") as directory:
+        path = Path(directory)
+        with chunk_cache(path) as cache:
+            yield Place(path, cache, driver, show)
+
+
+def _both(names: Sequence[str], *, has_live: bool) -> tuple[str, str]:
+    if len(names) == 2:
+        return names[0], names[1]
+    if not names and not has_live:
+        raise UsageError("there is no live database on this machine to compare with", "name two states")
+    return names[0] if names else NEWEST, LIVE if has_live else NEWEST
 
 
 @asynccontextmanager
@@ -157,18 +215,32 @@ class States:
         )
 
     async def _point(self, point: RestorePoint) -> Named:
-        chunks = await self._reader.chunks(point)
-        state = PointState(chunks, self._place.cache)
-        return Named(f"{point.timestamp.instant:%Y-%m-%dT%H:%M:%SZ}", state, state.root)
+        return _named(point, PointState(await self._reader.chunks(point), self._place.cache))
 
     async def _followed(self, selection: Selection, stack: AsyncExitStack) -> Named:
         """A restore point with the commits that were streamed after it."""
-        contents = (await self._reader.contents(selection.point))[1]
-        history = await self._forward.look(selection.point, contents.index.position, selection.until)
-        if not history.legs and not history.stopped:
-            return await self._point(selection.point)
-        target = Database(self._database.name, self._place.directory / f"{selection.point.timestamp}.db")
-        rolled, staged = await self._selector.stage(selection, target)
-        stack.callback(staged.unlink, missing_ok=True)
-        state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, staged))
-        return Named(format_reached(rolled.reached), state, state.root)
+        chunks = await self._reader.chunks(selection.point)
+        index = chunks.contents.index
+        base = PointState(chunks, self._place.cache)
+        check = index.check or CheckReport.of("none", ())
+        restored = Restored(selection.point, chunks.info, chunks.contents, 0, check)
+        made: list[OverlayPages] = []
+
+        def pages() -> OverlayPages:
+            made.append(stack.enter_context(overlay_pages(base, index.page_size, self._place.directory)))
+            return made[0]
+
+        rolled = await self._selector.overlay(selection, restored, pages)
+        if rolled is None:
+            return _named(selection.point, base)
+        state = OverlayState(base, made[0])
+        root = await to_thread.run_sync(state.learn_digests)
+        return Named(_time_of(rolled.reached), state, root)
+
+
+def _named(point: RestorePoint, state: PointState) -> Named:
+    return Named(f"{point.timestamp.instant:%Y-%m-%dT%H:%M:%SZ}", state, state.root)
+
+
+def _time_of(reached: Reached) -> str:
+    return format_instant(reached.time) if reached.time is not None else format_reached(reached)

@@ -7,7 +7,7 @@ from anyio import to_thread
 
 from sidecar.concurrency import gathered, hedged
 from sidecar.errors import DamagedRestorePoint, NotFound, PreconditionFailed
-from sidecar.model import Blob, RestorePoint, Span
+from sidecar.model import Blob, ObjectInfo, RestorePoint, Span
 from sidecar.repository.format.chunks import Decoder
 from sidecar.repository.format.tail import Contents
 from sidecar.storage import ObjectStore
@@ -30,6 +30,11 @@ class Chunks:
         self.requests, self.received = 1, len(tail.data)
         self._store = store
         self._tail = tail
+
+    @property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return self._tail.info
 
     async def fetch(self, chunks: Iterable[int], keep: Keep) -> None:
         """Call `keep` with the number and the bytes of each of these chunks, in threads, and perhaps of some beside them.

@@ -6,15 +6,42 @@ database until its last part has arrived, so that an incomplete one is never wri
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from sidecar.host import write_all
 from sidecar.model import Bytes, Commit
 
 WINDOW = 16 << 20
 _PAGE_SIZE_AT, _PAGE_COUNT_AT = 16, 28  # https://sqlite.org/fileformat2.html#the_database_header
+
+
+class PageImages(Protocol):
+    """The pages of a restored database to which commits are applied. `size` is that of a page, in bytes."""
+
+    size: int
+
+    def expect(self, pages: Iterable[int]) -> None:
+        """The images of these pages will be asked for next."""
+        ...
+
+    def add(self, commit: Commit) -> None:
+        """Take the images of a commit; those of an incomplete one do not count until its last part has come."""
+        ...
+
+    def image(self, page: int) -> Bytes | None:
+        """The page after the last complete commit; None where the file ends before it."""
+        ...
+
+    def finish(self, count: int) -> None:
+        """The database has this many pages in the end."""
+        ...
+
+    def header_count(self) -> int:
+        """The number of pages according to the first page."""
+        ...
 
 
 @contextmanager
@@ -30,7 +57,7 @@ def opened_pages(path: Path) -> "Iterator[Pages]":
 
 
 class Pages:
-    """The pages of a database file. Collects the last image of each page in memory, and writes them in file order.
+    """Implements `PageImages` for a database file. Collects the last image of each page in memory, and writes them in file order.
 
     `size` is that of a page, in bytes.
     """
@@ -43,6 +70,9 @@ class Pages:
         self._parts: _Parts | None = None
         size = int.from_bytes(os.pread(file, 2, _PAGE_SIZE_AT), "big")
         self.size = 65536 if size == 1 else size
+
+    def expect(self, pages: Iterable[int]) -> None:
+        """See `PageImages`: they are all here."""
 
     def add(self, commit: Commit) -> None:
         """Collect the images of a commit. An incomplete commit is kept separately. Raises OSError."""

@@ -21,7 +21,7 @@ from sidecar.model import Bytes, Position
 from sidecar.repository.format.increment import Segment, decode, first_prev
 from sidecar.repository.history import Leg, SegmentInfo
 from sidecar.repository.history import Path as History
-from sidecar.restore.pages import Pages, opened_pages
+from sidecar.restore.pages import PageImages, opened_pages
 from sidecar.restore.reached import End, Reached
 
 AHEAD = 4 << 20
@@ -44,9 +44,13 @@ class PointInTime:
         its first page, `UnsupportedSegment`, `NoRoom`, and what the store raises; the file is then unusable.
         """
         with local_errors(file), opened_pages(file) as pages:
-            replay = _Replay(database, history, pages, until)
-            await self._apply(replay, batches(history, until))
-            await to_thread.run_sync(replay.finish)
+            return await self.apply_to(pages, database, history, until)
+
+    async def apply_to(self, pages: PageImages, database: str, history: History, until: int | None = None) -> Reached:
+        """The same for the pages of a restored state, wherever they are. Raises what they raise, too."""
+        replay = _Replay(database, history, pages, until)
+        await self._apply(replay, batches(history, until))
+        await to_thread.run_sync(replay.finish)
         return replay.reached
 
     async def _apply(self, replay: "_Replay", batches: Iterator[list[SegmentInfo]]) -> None:
@@ -99,7 +103,7 @@ def batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
 class _Replay:
     """Takes segments in order and adds their commits to the pages. Used by one thread at a time."""
 
-    def __init__(self, database: str, history: History, pages: Pages, until: int | None) -> None:
+    def __init__(self, database: str, history: History, pages: PageImages, until: int | None) -> None:
         self.reached = Reached(history.start)
         self.ended = False
         self._database = database
@@ -178,6 +182,7 @@ class _Replay:
     def _take(self, segment: Segment) -> None:
         """Apply the commits that are part of the history and not in the file yet. Raises `DamagedSegment`."""
         clock = segment.header.clock
+        self._pages.expect(page for record in segment.records for page in record.differences)
         for record in segment.records:
             if record.number <= self._commit:
                 continue

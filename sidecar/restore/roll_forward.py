@@ -21,7 +21,7 @@ from sidecar.repository.history import Path as History
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
 from sidecar.restore.ahead import Ahead
-from sidecar.restore.pages import opened_pages
+from sidecar.restore.pages import PageImages, opened_pages
 from sidecar.restore.point_in_time import AHEAD, PointInTime, batches, fetch_all
 from sidecar.restore.reached import Reached, format_reached
 
@@ -127,6 +127,10 @@ class RollForward:
             return fetched.pop(info.key, None) or await self._fetch(info)
 
         return await PointInTime(fetch).apply(file, restored.point.database, history, until)
+
+    async def apply_to(self, pages: PageImages, database: str, history: History, until: int | None = None) -> Reached:
+        """Apply a history to the pages of a restore point, which need not be here. Raises what `apply` raises."""
+        return await PointInTime(self._fetch).apply_to(pages, database, history, until)
 
     async def images(self, history: History, file: Path) -> AsyncGenerator[Mapping[int, Bytes], None]:
         """The pages that each commit of a history wrote, by their numbers, one segment after the other.

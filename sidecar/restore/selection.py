@@ -1,6 +1,6 @@
 """The state to restore, chosen by time, key or stream: finds its restore point and history, and stages it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,11 +9,12 @@ from sidecar.errors import DamagedRestorePoint, NotFound, NothingToRestore, Usag
 from sidecar.log import log
 from sidecar.model import Database, Position, RestorePoint, Timestamp
 from sidecar.progress import Progress, Show
-from sidecar.repository import OTHERS, Catalog, Reader, format_others, point_of
+from sidecar.repository import OTHERS, Catalog, Reader, Restored, format_others, point_of
 from sidecar.repository.history import Path as History
 from sidecar.repository.streams import Streams
 from sidecar.restore.ahead import Ahead, stage_ahead
-from sidecar.restore.reached import End, format_instant, format_reached
+from sidecar.restore.pages import PageImages
+from sidecar.restore.reached import End, Reached, format_instant, format_reached
 from sidecar.restore.roll_forward import RolledForward, RollForward
 from sidecar.status import HINT
 
@@ -74,6 +75,25 @@ class Selector:
             raise
         _log(target.name, rolled)
         return rolled, staged
+
+    async def overlay(
+        self, selection: Selection, restored: Restored, pages: Callable[[], PageImages]
+    ) -> RolledForward | None:
+        """Apply what follows the selected restore point to its `pages`, which are made only if something does; else None.
+
+        `restored` describes the restore point. Raises as `stage`.
+        """
+        known = await self._known(selection)
+        position = restored.contents.index.position
+        history = await self._forward.look(selection.point, position, selection.until)
+        rolled = RolledForward(restored, history, Reached(history.start, stopped=history.stopped))
+        if history.legs:
+            database = selection.point.database
+            rolled = replace(rolled, reached=await self._forward.apply_to(pages(), database, history, selection.until))
+        rolled = await self._with_unknown(selection, _with_expired(rolled, known))
+        self._require_instant(selection, rolled)
+        _log(selection.point.database, rolled)
+        return rolled if rolled.reached.commits else None
 
     async def _known(self, selection: Selection) -> list[Position]:
         """Commits that are recorded as made, whether or not their segments still exist."""

@@ -3,10 +3,9 @@
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +15,14 @@ from sidecar.cli.diff.objects import objects
 from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
 from sidecar.cli.session import attended
-from sidecar.compare.cache import chunk_cache
-from sidecar.compare.comparison import compared
-from sidecar.compare.engine import Named, Options
+from sidecar.compare.engine import Options
 from sidecar.compare.patch import statements
 from sidecar.compare.reading import KINDS, Result
 from sidecar.database import default_driver
 from sidecar.errors import ExitCode, UsageError
 from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
-from sidecar.states import LIVE, NEWEST, Place, States, is_path, opened_path
+from sidecar.states import difference, difference_of_files, is_path
 
 DEFAULT_LIMIT = 20  # rows of a table on a terminal, or in a file for people
 _MOST_PAGED = 5000  # lines
@@ -45,26 +42,32 @@ class Asked:
     everything: bool
     colour: str
 
+    @property
+    def needs_everything(self) -> bool:
+        """Whether all rows and whole values are needed."""
+        return self.everything or self.form == "sql"
+
 
 async def diff(configuration: Configuration, *, states: Sequence[str], asked: Asked) -> int:
     """Compare two states of one database; without any, the newest in the store and the live one."""
-    options, view = _options(asked), _view(asked)
-    async with attended(configuration) as services, _place() as place:
+    options, view, started = _options(asked), _view(asked), time.monotonic()
+    async with attended(configuration) as services:
         if len(services.databases) > 1:
             raise UsageError("states of one database are compared", "name it with --database")
         database = services.databases[0]
-        found = States(services, database, place)
-        before, after = _two(states, has_live=found.has_live)
-        async with found.opened(before) as one, found.opened(after) as other:
-            return await _show((one, other), database.name, place, options, view, asked)
+        found = difference(services, database, states, options, progress_bar, everything=asked.needs_everything)
+        async with found as result:
+            return await _show(result, database.name, view, asked, started)
 
 
 async def diff_files(*, states: Sequence[str], asked: Asked) -> int:
     """Compare two files, which needs no settings."""
-    options, view = _options(asked), _view(asked)
-    one, other = map(Path, states)
-    async with _place() as place, opened_path(one, place) as before, opened_path(other, place) as after:
-        return await _show((before, after), other.name, place, options, view, asked)
+    options, view, started = _options(asked), _view(asked), time.monotonic()
+    before, after = map(Path, states)
+    everything = asked.needs_everything
+    found = difference_of_files(default_driver(), before, after, options, progress_bar, everything=everything)
+    async with found as result:
+        return await _show(result, after.name, view, asked, started)
 
 
 def are_files(states: Sequence[str]) -> bool:
@@ -72,36 +75,11 @@ def are_files(states: Sequence[str]) -> bool:
     return len(states) == 2 and all(map(is_path, states))
 
 
-@asynccontextmanager
-async def _place() -> AsyncIterator[Place]:
-    """A private directory for as long as the command runs."""
-    with tempfile.TemporaryDirectory(prefix="sidecar-diff-") as directory:
-        path = Path(directory)
-        with chunk_cache(path) as cache:
-            yield Place(path, cache, default_driver(), progress_bar)
-
-
-def _two(states: Sequence[str], *, has_live: bool) -> tuple[str, str]:
-    """Both states: what is live, or the newest where nothing is, if a person names one; else what would be lost now."""
-    if len(states) == 2:
-        return states[0], states[1]
-    if not states and not has_live:
-        raise UsageError("there is no live database on this machine to compare with", "name two states")
-    return states[0] if states else NEWEST, LIVE if has_live else NEWEST
-
-
-async def _show(
-    states: tuple[Named, Named], database: str, place: Place, options: Options, view: View, asked: Asked
-) -> int:
-    started = time.monotonic()
-    everything = asked.everything or asked.form == "sql"
-    with place.show("compare") as progress:
-        difference = compared(place.driver, *states, options, place.directory, progress, everything=everything)
-        async with difference as result:
-            overview = await Overview.of(result, database, view, time.monotonic() - started)
-            async with aclosing(_lines(result, overview, view, asked)) as shown:
-                await _print(shown, asked)
-            return ExitCode.OK if overview.is_same else ExitCode.DIFFERENT
+async def _show(result: Result, database: str, view: View, asked: Asked, started: float) -> int:
+    overview = await Overview.of(result, database, view, time.monotonic() - started)
+    async with aclosing(_lines(result, overview, view, asked)) as shown:
+        await _print(shown, asked)
+    return ExitCode.OK if overview.is_same else ExitCode.DIFFERENT
 
 
 def _lines(result: Result, overview: Overview, view: View, asked: Asked) -> AsyncGenerator[str, None]:

@@ -1,0 +1,101 @@
+"""The states that `sidecar diff` compares: every instant of a stream is exactly what was committed then."""
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from anyio import to_thread
+
+from sidecar.bootstrap import Services, open_services
+from sidecar.compare.cache import chunk_cache
+from sidecar.compare.engine import Options
+from sidecar.errors import NothingToRestore, UsageError
+from sidecar.model import AtRestorePoint, Position
+from sidecar.progress import no_progress
+from sidecar.settings.given import configure
+from sidecar.states import Place, States, difference
+from sidecar.storage.file.store import FileStore
+from tests.harness.recorded import Recorder, recorded
+from tests.integration.streamed import Streamed, comparable, instant
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    """Twelve commits of every kind."""
+    with recorded(tmp_path / "live.db") as recorder:
+        recorder.wander(random.Random(15), 12)
+        yield recorder
+
+
+@pytest.fixture
+def scene(recorder: Recorder, tmp_path: Path) -> Streamed:
+    return Streamed(FileStore(tmp_path / "store"), recorder, tmp_path / "machine")
+
+
+@pytest.fixture
+async def services(scene: Streamed, tmp_path: Path) -> AsyncIterator[Services]:
+    settings = {"databases": [scene.machine.database.path], "store": f"file://{tmp_path}/store"}
+    async with open_services(configure(settings)) as services:
+        yield services
+
+
+async def bytes_of(services: Services, directory: Path, name: str) -> bytes:
+    """The whole state that a person names."""
+    with chunk_cache(directory) as cache:
+        states = States(services, services.databases[0], Place(directory, cache, services.driver, no_progress))
+        async with states.opened(name) as found:
+            state = found.state
+            return await to_thread.run_sync(
+                lambda: b"".join(state.read(at << 20, 1 << 20) for at in range(state.chunks))
+            )
+
+
+async def test_every_instant_is_what_was_committed_then(scene: Streamed, services: Services, tmp_path: Path) -> None:
+    """One restore point in the middle of a stream; times before and after it, and the newest state."""
+    states = scene.recorder.states
+    point = await scene.point(0, 0.1)
+    stream, _ = await scene.stream(1, 12, AtRestorePoint(point.key))
+    await scene.point(4, 6.7, Position(stream, 4))
+    for commit in (1, 3, 5, 8, 12):
+        found = await bytes_of(services, tmp_path, instant(commit + 0.5).isoformat())
+        assert comparable(found) == comparable(states[commit]), commit
+    assert comparable(await bytes_of(services, tmp_path, "newest")) == comparable(states[12])
+    assert comparable(await bytes_of(services, tmp_path, "newest~0")) == comparable(states[4])
+    assert comparable(await bytes_of(services, tmp_path, "~1")) == comparable(states[0])
+    with pytest.raises(NothingToRestore, match="has 2 restore points, so there is no newest~2"):
+        await bytes_of(services, tmp_path, "newest~2")
+    with pytest.raises(UsageError, match="'yesterday' is no state of app.db, and no file"):
+        await bytes_of(services, tmp_path, "yesterday")
+
+
+async def test_a_time_whose_commits_are_lost_has_no_state(scene: Streamed, services: Services, tmp_path: Path) -> None:
+    """A segment is gone: what was written after it is not known, and never left out silently."""
+    point = await scene.point(0, 0.1)
+    await scene.stream(1, 12, AtRestorePoint(point.key))
+    next((tmp_path / "store").rglob("0000000000000006-*.zst")).unlink()
+    assert comparable(await bytes_of(services, tmp_path, instant(4.5).isoformat())) == comparable(
+        scene.recorder.states[4]
+    )
+    with pytest.raises(NothingToRestore, match="is lost"):
+        await bytes_of(services, tmp_path, instant(9.5).isoformat())
+
+
+async def test_a_restore_point_is_compared_with_a_later_instant(
+    scene: Streamed, services: Services, tmp_path: Path
+) -> None:
+    point = await scene.point(0, 0.1)
+    await scene.stream(1, 12, AtRestorePoint(point.key))
+    found = difference(services, services.databases[0], ("newest~0", "newest"), Options(), no_progress)
+    async with found as result:
+        (notes,) = [each for each in await result.tables() if each.name == "notes"]
+        assert notes.differs
+    assert list((tmp_path / "t").iterdir()) == []
