@@ -8,8 +8,8 @@ executor and no event loop of its own.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,6 +22,9 @@ import anyio
 from sidecar.backup import Start
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
+from sidecar.compare.engine import Options
+from sidecar.compare.exported import ExportedState
+from sidecar.compare.reading import Result as Difference
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver, require_own_name, standard_driver
 from sidecar.errors import ConfigurationError, NotDurable, SidecarError, UsageError
@@ -41,6 +44,7 @@ from sidecar.restore.selection import Selector
 from sidecar.restore.verification import Verification, VerificationReport
 from sidecar.settings import Configuration, Settings
 from sidecar.settings.given import configure
+from sidecar.states import difference, opened_state
 from sidecar.status import Event, Health, Kind, Level
 from sidecar.status.store import StoreStatus, status_of_machine
 from sidecar.storage import RetryPolicy
@@ -181,6 +185,32 @@ class Sidecar:
         streams = _streams(self._services.catalog())
         return {each.name: await streams.listing(each.name) for each in self.databases}
 
+    def diff(
+        self,
+        *states: str,
+        database: str | None = None,
+        tables: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        keys: Mapping[str, Sequence[str]] | None = None,
+        everything: bool = False,
+    ) -> AbstractAsyncContextManager[Difference]:
+        """Compare two states, which are named as for `sidecar diff`; the difference can be read inside the block.
+
+        By default the newest state in the store and the live database. `ignore` are columns whose differences are none, `keys`
+        what rows of a table are matched by. At most 100,000 rows of a table are kept, and long values are shortened, unless
+        `everything` is kept. Raises `UsageError`, `NothingToRestore`, `DamagedRestorePoint`, `DamagedDatabase`, `NoRoom`.
+        """
+        chosen = {table: tuple(columns) for table, columns in (keys or {}).items()}
+        options = Options(tuple(tables), tuple(ignore), chosen)
+        found = self._database(database)
+        return difference(self._services, found, states, options, self._show, everything=everything)
+
+    @asynccontextmanager
+    async def export(self, state: str | None = None, *, database: str | None = None) -> AsyncIterator[ExportedState]:
+        """Read the rows of a state, by default of the live database, inside the block. Raises as `diff`."""
+        async with opened_state(self._services, self._database(database), state, self._show) as opened:
+            yield ExportedState(opened)
+
     @in_own_task
     async def verify(self, *, all: bool = False) -> VerificationReport:  # noqa: A002 - the option's name
         """Prove the newest restore point of every database, or all: restore it to scratch, check digests and SQLite's integrity.
@@ -203,7 +233,7 @@ class Sidecar:
     async def status(self) -> StatusReport:
         """Whether the databases are protected, according to this machine's daemon, or else to the store."""
         values: Any = await ask_for_status(self.databases, self._services.store.url, self._services.endpoint)
-        values = values or (await self._status_of_store()).as_dict()
+        values = values or (await _status_of_store(self._services, self._names, self.place)).as_dict()
         return StatusReport(_parse_health(values["verdict"]), values)
 
     @in_own_task
@@ -287,28 +317,27 @@ class Sidecar:
                     return await publish_by_hand(
                         services.backups(fence, self._show),
                         fence,
-                        self._find_start,
+                        partial(_find_start, services),
                         partial(close_incidents, services.catalog().lease_store),
                     )
             finally:
                 await fence.release()
 
-    async def _find_start(self, database: Database) -> Start:
-        """The start of a backup by hand. Raises `ConfigurationError` for a database of another lineage."""
-        lineage = self._services.lineage(database)
-        found = await self._services.survey().look(database, lineage)
-        require_descent(found)
-        lineage.refresh()
-        return Start(found.newest, found.marker)
 
-    async def _status_of_store(self) -> StoreStatus:
-        services = self._services
-        catalog = services.catalog(STATUS_PATIENCE)
-        drills = services.configuration.settings.drill_interval
-        reader = StoreReader(
-            catalog, services.reader(catalog), build_listing(services, catalog), drills, services.status
-        )
-        return await reader.read(self._names, store=services.status.store, place=self.place, now=services.clock.now())
+async def _find_start(services: Services, database: Database) -> Start:
+    """The start of a backup by hand. Raises `ConfigurationError` for a database of another lineage."""
+    lineage = services.lineage(database)
+    found = await services.survey().look(database, lineage)
+    require_descent(found)
+    lineage.refresh()
+    return Start(found.newest, found.marker)
+
+
+async def _status_of_store(services: Services, names: tuple[str, ...], place: str) -> StoreStatus:
+    catalog = services.catalog(STATUS_PATIENCE)
+    drills = services.configuration.settings.drill_interval
+    reader = StoreReader(catalog, services.reader(catalog), build_listing(services, catalog), drills, services.status)
+    return await reader.read(names, store=services.status.store, place=place, now=services.clock.now())
 
 
 @asynccontextmanager

@@ -16,8 +16,9 @@ from anyio import to_thread
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.compare.cache import ChunkCache, chunk_cache
 from sidecar.compare.comparison import compared
-from sidecar.compare.engine import Named, Options
+from sidecar.compare.engine import Options
 from sidecar.compare.files import FileState, opened_file
+from sidecar.compare.opening import Named, Opened
 from sidecar.compare.overlay import OverlayPages, OverlayState, overlay_pages
 from sidecar.compare.points import PointState
 from sidecar.compare.reading import Result
@@ -111,6 +112,22 @@ async def difference_of_files(
             found = compared(driver, one, other, options, place.directory, progress, everything=everything)
             async with found as result:
                 yield result
+
+
+@asynccontextmanager
+async def opened_state(services: Services, database: Database, name: str | None, show: Show) -> AsyncIterator[Opened]:
+    """A state to be read: by default the live one, or the newest where nothing is live. Raises as `difference`."""
+    async with _place(services.driver, show) as place:
+        states = States(services, database, place)
+        async with states.opened(name or (LIVE if states.has_live else NEWEST)) as found:
+            yield await to_thread.run_sync(Opened.of, services.driver, found)
+
+
+@asynccontextmanager
+async def opened_file_to_export(driver: Driver, path: Path, show: Show) -> AsyncIterator[Opened]:
+    """A file to be read, without a store. Raises as `difference`."""
+    async with _place(driver, show) as place, opened_path(path, place) as found:
+        yield await to_thread.run_sync(Opened.of, driver, found)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -279,6 +280,39 @@ def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None,
 
     configure("auto", "info")
     return _run(partial(diff_files, states=states, asked=options))
+
+
+@cli.command(
+    cls=SettingsCommand,
+    examples=["sidecar export --table orders", "sidecar export 2h --format sql -o old.sql"],
+)
+@click.argument("state", required=False, metavar="[A]")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Export only this table; repeatable.")
+@click.option("--format", "form", default="ndjson", show_default=True, metavar="NAME", help="ndjson, csv or sql.")
+@click.option("--output", "-o", metavar="PATH", help="Write to a file, or to a file for each table in a directory.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+def export(
+    flags: Mapping[str, object],
+    state: str | None,
+    tables: tuple[str, ...],
+    form: str,
+    output: str | None,
+    force: bool,
+) -> int:
+    """Write the rows of a state as NDJSON, CSV or SQL.
+
+    A is a key, a time, 2h, newest, newest~3, live or a path; by default the live database. Of a restore point only what the tables
+    need is fetched.
+    """
+    from sidecar.cli.export import Wanted, export, export_file, is_file
+
+    wanted = Wanted(tables, form, Path(output) if output else None, force)
+    if state is None or not is_file(state):
+        return _command(flags, export, state=state, wanted=wanted)
+    from sidecar.monitoring.logs import configure
+
+    configure("auto", "info")
+    return _run(partial(export_file, Path(state), wanted=wanted))
 
 
 @cli.command(

@@ -29,7 +29,8 @@ class Group(click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write both options on one line, so that all commands fit on the screen."""
-        with formatter.section("Options"):
+        formatter.write_paragraph()
+        with formatter.indentation():
             formatter.write_dl([("--version, -h, --help", "Show the version, or this message, and exit.")])
         self.format_commands(ctx, formatter)
 

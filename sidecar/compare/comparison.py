@@ -1,14 +1,16 @@
 """Runs a comparison in a thread, and opens its result, which is gone afterwards."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from anyio import from_thread, to_thread
 
-from sidecar.compare.engine import Named, Options, compare
+from sidecar.compare.engine import Options, compare
+from sidecar.compare.opening import Named
 from sidecar.compare.reading import Result, opened_result
 from sidecar.compare.result import KEPT_ROWS, ResultWriter
+from sidecar.concurrency import in_own_task
 from sidecar.database import Driver
 from sidecar.host import local_errors
 from sidecar.progress import Progress
@@ -49,8 +51,14 @@ async def compared(
             writer.finish()
 
     try:
-        await to_thread.run_sync(work)
+        await _in_thread(work)
         async with opened_result(driver, path) as result:
             yield result
     finally:
         path.unlink(missing_ok=True)
+
+
+@in_own_task
+async def _in_thread(work: Callable[[], None]) -> None:
+    """A program that embeds us may cancel the task; the thread is waited for before its files are deleted."""
+    await to_thread.run_sync(work)

@@ -8,16 +8,17 @@ after VACUUM, the tables are compared as a whole.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sidecar.compare.fileformat import Header, Malformed, NotSqlite
-from sidecar.compare.image import Entry, Image
+from sidecar.compare.fileformat import Malformed
+from sidecar.compare.image import Image
 from sidecar.compare.matching import Match, Matcher
+from sidecar.compare.opening import Named, Opened
 from sidecar.compare.overflow import InPlace
 from sidecar.compare.owners import Owners
-from sidecar.compare.pages import PageSet, State, differing_chunks, differing_pages
-from sidecar.compare.pairing import Pairing, pair_tables
+from sidecar.compare.pages import PageSet, differing_chunks, differing_pages
+from sidecar.compare.pairing import Pairing, SchemaChange, pair_tables
 from sidecar.compare.result import Compared, ResultWriter
 from sidecar.compare.rows import Change, Side, cells_of, differing_rows
-from sidecar.compare.schema import SEQUENCE, Schema, read_schema
+from sidecar.compare.schema import SEQUENCE, Schema
 from sidecar.compare.tables import Pair, Table, row_maker
 from sidecar.compare.trees import Rows, pages_to_compare
 from sidecar.compare.values import Row
@@ -28,15 +29,6 @@ WHOLE_SHARE = 4  # whole tables are compared when more than this part of the pag
 MOST_PAGES = 400_000  # and from so many on, because their numbers are kept in memory
 TICK_EVERY = 200  # rows or pages
 Tick = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A state, what it is called in messages, and its root digest."""
-
-    name: str
-    state: State
-    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,7 @@ def compare(driver: Driver, before: Named, after: Named, writer: ResultWriter, o
 
     Raises `DamagedDatabase`, `UsageError` for a table or column that neither has, and what reading the states raises.
     """
-    one, other = _Opened.of(driver, before), _Opened.of(driver, after)
+    one, other = Opened.of(driver, before), Opened.of(driver, after)
     _require_known(options, one.schema, other.schema)
     with_names = _naming(before, after)
     try:
@@ -72,43 +64,9 @@ def _naming(before: Named, after: Named) -> str:
     return f"{before.name} or {after.name} is damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A state whose schema was read."""
-
-    named: Named
-    image: Image
-    entries: tuple[Entry, ...]
-    schema: Schema
-
-    @classmethod
-    def of(cls, driver: Driver, named: Named) -> "_Opened":
-        state = named.state
-        if not state.size:
-            return cls(
-                named,
-                Image(state, Header(4096, 4096, "utf-8", auto_vacuum=False, freelist=0)),
-                (),
-                read_schema(driver, ()),
-            )
-        state.fetch([0])
-        try:
-            image = Image(state, Header.parse(state.read(0, 100)))
-            entries = tuple(image.schema())
-        except NotSqlite:
-            raise DamagedDatabase(
-                f"{named.name} is no SQLite database, or an encrypted one", "name another file"
-            ) from None
-        except Malformed as error:
-            raise DamagedDatabase(
-                f"{named.name} is damaged: {error}", "`sidecar list` shows other restore points"
-            ) from error
-        return cls(named, image, entries, read_schema(driver, entries))
-
-
 class _Comparison:
     def __init__(
-        self, driver: Driver, before: _Opened, after: _Opened, writer: ResultWriter, options: Options, tick: Tick
+        self, driver: Driver, before: Opened, after: Opened, writer: ResultWriter, options: Options, tick: Tick
     ) -> None:
         self._driver, self._writer, self._options = driver, writer, options
         self._before, self._after = before, after
@@ -165,9 +123,12 @@ class _Comparison:
         for side, opened in enumerate(sides):
             writer.schema(opened.entries, side)
         writer.schema_changes(each for each in pairing.changes if not wanted or each.table in wanted)
+        writer.schema_changes(() if wanted else _changed_numbers(*self._images))
         writer.meta(
             encoding_before=sides[0].image.header.encoding,
             encoding_after=sides[1].image.header.encoding,
+            user_version=sides[1].image.header.user_version,
+            application_id=sides[1].image.header.application_id,
             unknown=", ".join(sorted({name for each in sides for name in each.schema.unknown})),
         )
         for name, reason in {**sides[0].schema.problems, **sides[1].schema.problems}.items():
@@ -247,6 +208,14 @@ class _Comparison:
                 yield Change("removed", key, row, None, (), cell.key, None)
             else:
                 yield Change("added", key, None, row, (), None, cell.key)
+
+
+def _changed_numbers(before: Image, after: Image) -> Iterator[SchemaChange]:
+    """The numbers in the header that the app has set."""
+    for name in ("user_version", "application_id"):
+        was, now = getattr(before.header, name), getattr(after.header, name)
+        if was != now:
+            yield SchemaChange("changed", "number", name, name, f"{was} -> {now}")
 
 
 def _key_of(table: Table, row: Row) -> Row | None:

@@ -32,13 +32,18 @@ class NotSqlite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the first 100 bytes of a database say. Sizes are bytes; `usable` is what a page has for content."""
+    """What the first 100 bytes of a database say. Sizes are bytes; `usable` is what a page has for content.
+
+    `user_version` and `application_id` are numbers that the app has set by PRAGMA.
+    """
 
     page_size: int
     usable: int
     encoding: str
     auto_vacuum: bool
     freelist: int
+    user_version: int = 0
+    application_id: int = 0
 
     @classmethod
     def parse(cls, head: bytes) -> "Header":
@@ -51,7 +56,8 @@ class Header:
         if page_size < 512 or page_size & (page_size - 1) or encoding is None:
             raise NotSqlite
         vacuums = int.from_bytes(head[52:56], "big") != 0
-        return cls(page_size, page_size - head[20], encoding, vacuums, int.from_bytes(head[32:36], "big"))
+        numbers = (int.from_bytes(head[at : at + 4], "big", signed=True) for at in (60, 68))
+        return cls(page_size, page_size - head[20], encoding, vacuums, int.from_bytes(head[32:36], "big"), *numbers)
 
 
 class Cell(NamedTuple):

@@ -21,7 +21,8 @@ _OTHERS = ("trigger", "view", "index")
 async def statements(result: Result) -> AsyncGenerator[str, None]:
     """The statements, without semicolons. The result must have all rows, and whole values."""
     before, after = await result.schema(0), await result.schema(1)
-    tables, encoding = await result.tables(), str((await result.meta())["encoding_before"])
+    tables, meta = await result.tables(), await result.meta()
+    encoding = str(meta["encoding_before"])
     plan = _Plan(before, after, tables, encoding)
     yield "PRAGMA foreign_keys = OFF"
     yield "BEGIN IMMEDIATE"
@@ -37,6 +38,9 @@ async def statements(result: Result) -> AsyncGenerator[str, None]:
         yield f"DELETE FROM {SEQUENCE}"
         for name, number in await result.sequence():
             yield f"INSERT INTO {SEQUENCE} VALUES ({_literal(name, encoding)}, {_literal(number, encoding)})"
+    for change in await result.schema_changes():
+        if change.object == "number":
+            yield f"PRAGMA {change.name} = {meta[change.name]}"
     yield "COMMIT"
 
 

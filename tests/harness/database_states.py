@@ -38,6 +38,7 @@ STEPS = (
     "insert", "insert", "insert many", "update", "update", "update many", "delete", "delete many", "clear", "away and back",
     "tail", "tail", "add column", "rename column", "rename table", "drop column", "drop table", "create table", "index",
     "drop index", "trigger", "view", "vacuum", "page size", "incremental vacuum", "words", "boxes", "rewrite words",
+    "version",
 )  # fmt: skip
 WORDS, BOXES = "CREATE VIRTUAL TABLE words USING fts5(x)", "CREATE VIRTUAL TABLE boxes USING rtree(id, x0, x1)"
 
@@ -262,6 +263,10 @@ class Author:
                 [self.random.randrange(300), self.random.randrange(2, 99)],
             )
 
+    def _version(self, _table: str, _: list[str]) -> None:
+        self.run(f"PRAGMA user_version = {self.random.choice([-1, 7, 2**31 - 1])}")
+        self.run(f"PRAGMA application_id = {self.random.choice([-9, 1])}")
+
     def _rewrite_words(self, _table: str, _: list[str]) -> None:
         if self.run("DROP TABLE words"):
             self.run("CREATE VIRTUAL TABLE words USING fts5(x, tokenize = 'porter')")
@@ -318,7 +323,13 @@ def dump(path: Path) -> Dump:
         written = (
             "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
         )
-        schema = {(kind.decode(), each.decode()): sql.decode() for kind, each, sql in connection.execute(written)}
+        numbers = {
+            ("number", each): str(connection.execute(f"PRAGMA {each}").fetchone()[0])
+            for each in ("user_version", "application_id")
+        }
+        schema = numbers | {
+            (kind.decode(), each.decode()): sql.decode() for kind, each, sql in connection.execute(written)
+        }
     return {table: found for table, found in rows.items() if table != "sqlite_sequence" or found}, schema
 
 

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.compare.engine import Options
+from sidecar.compare.export import sql
+from sidecar.compare.files import opened_file
+from sidecar.compare.opening import Named, Opened
+from sidecar.database import default_driver
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import BOXES, STEPS, TABLES, WORDS, Shape, apply, dump, write_states
 
@@ -56,7 +60,16 @@ def run(round_: Plan, directory: Path) -> Outcome:
     assert schema == schema_after
     for table in rows.keys() | rows_after.keys():
         assert rows.get(table) == rows_after.get(table), f"{table} differs after the patch"
+    require_export(after, directory / "exported.db")
     return outcome
+
+
+def require_export(path: Path, target: Path) -> None:
+    """The SQL of a state, run in an empty database, makes that state."""
+    target.unlink(missing_ok=True)
+    with opened_file(path) as state:
+        apply(list(sql(Opened.of(default_driver(), Named(str(path), state)), ())), target)
+    assert dump(target) == dump(path)
 
 
 def require_counts(
