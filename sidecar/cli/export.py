@@ -1,6 +1,5 @@
 """`sidecar export`: the rows of one state, as NDJSON, CSV or SQL, to the standard output, a file, or a file for each table."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -12,6 +11,7 @@ from urllib.parse import quote
 
 from anyio import from_thread, to_thread
 
+from sidecar.cli.new_file import new_file
 from sidecar.cli.output import printable
 from sidecar.cli.session import attended
 from sidecar.compare.export import ENDS, TABLE_FORMATS, chosen_tables, sql
@@ -96,17 +96,8 @@ def _target(path: Path | None, wanted: Wanted) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.flush()
         return
-    if path.exists() and not wanted.force:
-        raise UsageError(f"{path} exists", "`sidecar export --force` replaces it")
-    part = path.with_name(f".{path.name}.part")
-    with local_errors(path):
-        part.unlink(missing_ok=True)
-        try:
-            with open(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-                yield file
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with new_file(path, force=wanted.force) as file:
+        yield file
 
 
 def _write_lines(file: BinaryIO, lines: Iterator[str], form: str) -> None:

@@ -262,18 +262,18 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
 @click.option("--all", "everything", is_flag=True, help="Keep and show all rows, with long values whole.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--sql", "form", flag_value="sql", help="Print the SQL that makes B of A.")
+@click.option("--html", "page", metavar="FILE", help="Write an HTML page without scripts.")
 @click.option("--color", "colour", default="auto", metavar="WHEN", help="auto, always or never.")
-def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None, **asked: Any) -> int:
+def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None, page: str | None, **asked: Any) -> int:
     """Show what differs between two states of a database.
 
-    A and B are a key, a time, 2h, newest, newest~3, live or a path; by default newest and live. The exit code is 1 if anything
-    differs.
+    A, B: key, time, age, newest, newest~3, live, path. Exit code 1: different.
     """
     from sidecar.cli.diff.command import Asked, are_files, diff, diff_files
 
     if len(states) > 2:
         raise UsageError("at most two states are compared", "see `sidecar diff --help`")
-    options = Asked(form=form or "text", **asked)
+    options = Asked(form=form or "text", page=Path(page) if page else None, **asked)
     if not are_files(states):
         return _command(flags, diff, states=states, asked=options)
     from sidecar.monitoring.logs import configure

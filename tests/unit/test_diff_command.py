@@ -121,6 +121,26 @@ def test_hostile_names_and_values_do_not_reach_the_terminal(run: Run) -> None:
         assert "owned" in out
 
 
+def test_the_page_has_rows_and_no_scripts_and_replaces_no_file(run: Run) -> None:
+    """Names and values that are HTML are text on it."""
+    hostile = "</td><script>alert(1)</script><img src=x onerror=alert(2)>"
+    with closing(connect(Path("new.db"))) as connection:
+        connection.execute(f'CREATE TABLE "{hostile}"("{hostile}" TEXT)')
+        connection.execute(f'INSERT INTO "{hostile}" VALUES (?)', [hostile])
+    status, out, _ = run("old.db", "new.db", "--html", "page.html")
+    assert (status, len(out.splitlines())) == (1, 6)
+    assert Path("page.html").stat().st_mode & 0o777 == 0o600
+    text = Path("page.html").read_text()
+    assert "<script" not in text
+    assert "<img" not in text
+    assert "<dt>status</dt><dd>&#x27;open&#x27;</dd>" in text
+    assert "<dt>status</dt><dd>&#x27;cancelled&#x27;</dd>" in text
+    status, _, err = run("old.db", "new.db", "--html", "page.html")
+    assert (status, err.count("\n")) == (64, 1)
+    assert "page.html exists" in err
+    assert sorted(each.name for each in Path().iterdir()) == ["new.db", "old.db", "page.html"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [

@@ -6,14 +6,16 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
+from sidecar.cli.diff.html import page
 from sidecar.cli.diff.objects import objects
 from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
+from sidecar.cli.new_file import new_file
 from sidecar.cli.session import attended
 from sidecar.compare.engine import Options
 from sidecar.compare.patch import statements
@@ -24,7 +26,8 @@ from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
 from sidecar.states import difference, difference_of_files, is_path
 
-DEFAULT_LIMIT = 20  # rows of a table on a terminal, or in a file for people
+DEFAULT_LIMIT = 20  # rows of a table
+PAGE_LIMIT = 500
 _MOST_PAGED = 5000  # lines
 
 
@@ -39,6 +42,7 @@ class Asked:
     summary: bool
     limit: int | None
     form: str  # text, json or sql
+    page: Path | None  # the file of an HTML page, beside the summary as text
     everything: bool
     colour: str
 
@@ -77,6 +81,9 @@ def are_files(states: Sequence[str]) -> bool:
 
 async def _show(result: Result, database: str, view: View, asked: Asked, started: float) -> int:
     overview = await Overview.of(result, database, view, time.monotonic() - started)
+    if asked.page is not None:
+        await _write_page(result, overview, view, asked.page)
+        view = replace(view, summary=True)
     async with aclosing(_lines(result, overview, view, asked)) as shown:
         await _print(shown, asked)
     return ExitCode.OK if overview.is_same else ExitCode.DIFFERENT
@@ -98,6 +105,14 @@ async def _sql(result: Result, overview: Overview) -> AsyncGenerator[str, None]:
         yield f"-- not compared: {' '.join(name.split())}: {' '.join(reason.split())}"
     async for statement in statements(result):
         yield f"{statement};"
+
+
+async def _write_page(result: Result, overview: Overview, view: View, path: Path) -> None:
+    """A new file that gets its name once it is complete, readable by its owner alone: it has data."""
+    with new_file(path) as file:
+        async with aclosing(page(result, overview, view)) as shown:
+            async for line in shown:
+                file.write(f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 async def _print(shown: AsyncIterator[str], asked: Asked) -> None:
@@ -152,11 +167,13 @@ def _view(asked: Asked) -> View:
             "--sql is a whole patch: --only, --ignore, --summary and --limit would leave something out",
             "leave them out",
         )
+    if asked.page is not None and asked.form != "text":
+        raise UsageError("--html and --json or --sql exclude each other", "give one of them")
     limit = asked.limit
     if limit is not None and limit < 0:
         raise UsageError(f"--limit {limit} is negative", "0 shows all rows")
     if limit is None and asked.form == "text" and not asked.everything:
-        limit = DEFAULT_LIMIT
+        limit = PAGE_LIMIT if asked.page else DEFAULT_LIMIT
     return View([each for each in KINDS if each in kinds], asked.summary, limit or None)
 
 
