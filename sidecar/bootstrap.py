@@ -58,8 +58,9 @@ from sidecar.lease.site import LeaseSite, Place, open_site
 from sidecar.log import log
 from sidecar.model import Account, Database, Permissions
 from sidecar.monitoring import StoreListing
+from sidecar.policies import Expires
 from sidecar.progress import Show, progress_log
-from sidecar.repository import CHECK_EVERY, Catalog, Publisher, PublisherIdentity, Reader
+from sidecar.repository import CHECK_EVERY, Catalog, PlacedStore, Publisher, PublisherIdentity, Reader
 from sidecar.repository.expiry import what_expires
 from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
@@ -150,7 +151,8 @@ class Services:
     def catalog(self, policy: RetryPolicy | None = None) -> Catalog:
         """The store's restore points, its requests retried by this policy, by default a cycle's."""
         policy, site = policy or self.retry_policy, self.lease_site
-        store = Retrying(LookedUp(self.store), self.clock, policy)
+        placing = self.status.expires is Expires.PREFIXES
+        store = PlacedStore(Retrying(LookedUp(self.store), self.clock, policy), placing=placing)
         return Catalog(store, Retrying(site.store, self.clock, policy), site.of) if site else Catalog(store)
 
     def fence(self, *, returning: bool = True) -> WriterLease:

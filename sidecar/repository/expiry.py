@@ -15,6 +15,7 @@ from sidecar.repository.guard import SuspicionGuard
 from sidecar.repository.holds import Holds
 from sidecar.repository.keys import point_of
 from sidecar.repository.newest import KnownPoint, NewestPoint
+from sidecar.repository.placed import places_by_prefix
 from sidecar.repository.pruning import Pruning, pruner_of
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
@@ -101,12 +102,11 @@ class Expiry:
 
 
 def what_expires(traits: Traits, *, prunes: bool) -> Expires:
-    """What deletes expired restore points from a store with these traits; `prunes`: this daemon does.
-
-    Rules that select by prefix do not yet: restore points that may expire would have to be placed where such a rule reaches.
-    """
+    """What deletes expired restore points from a store with these traits; `prunes`: this daemon does."""
     if prunes:
         return Expires.PRUNE
+    if places_by_prefix(traits):
+        return Expires.PREFIXES
     return Expires.TAGS if traits.tags and traits.tag_rules else Expires.NOTHING
 
 

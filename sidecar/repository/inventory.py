@@ -13,6 +13,7 @@ from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.drill_tag import Drilled, drilled_of
 from sidecar.repository.holds import Holds
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.retention import TIER_TAG, Tier, lifetime, tier_of
 from sidecar.units import whole_number
 
@@ -75,23 +76,29 @@ def age_of(point: RestorePoint, now: datetime) -> float:
 async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Entry]:
     """Read metadata and tags of these restore points of a database, a few at a time; those that are gone are left out.
 
-    In a store without tags, marks say which are held.
+    In a store without tags, marks say which are held, and places say the tiers where restore points are placed: of those
+    without a copy for longer, all but the newest are recent.
     """
-    denied = not catalog.store.traits.tags
-    marks: frozenset[str] = await Holds(catalog.store).of(points[0].database) if denied and points else frozenset()
+    store = catalog.store
+    spread = store if isinstance(store, PlacedStore) and points and store.is_spread(points[0].database) else None
+    denied = not store.traits.tags and not spread
+    marked = bool(points) and not store.traits.tags
+    marks = await Holds(store).of(points[0].database) if marked else frozenset[str]()
+    newest = max((each.key for each in points), default="")
 
     async def tags_of(key: str) -> dict[str, str]:
         nonlocal denied
         try:
             return {} if denied else await catalog.store.tags(key)
         except (AccessDenied, ConfigurationError):  # a separate permission on AWS, which `list` does not require
-            denied = True
+            denied = spread is None  # else it is one of the main place, in a store without tags
             return {}
 
     async def read(point: RestorePoint) -> Entry | None:
         try:
             metadata = (await catalog.store.head(point.key)).metadata
             tags = await tags_of(point.key)
+            recent = spread and TIER_TAG not in tags and point.key != newest and spread.is_recent(point.key)
         except NotFound:
             return None
         return Entry(
@@ -101,7 +108,7 @@ async def describe(catalog: Catalog, points: Sequence[RestorePoint]) -> list[Ent
             whole_number(metadata.get("reused")),
             unquote(metadata["holder"]) if "holder" in metadata else point.diverged_holder,
             whole_number(metadata.get("epoch")),
-            Tier.HELD.value if point.key in marks else tags.get(TIER_TAG),
+            Tier.HELD.value if point.key in marks else Tier.RECENT.value if recent else tags.get(TIER_TAG),
             drilled_of(tags),
         )
 

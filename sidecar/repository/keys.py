@@ -18,7 +18,7 @@ from sidecar.repository.history import SegmentInfo
 SUFFIX = ".sqlite3.zst"
 DIVERGED = "diverged"
 STREAM = "stream"
-RESERVED_NAMES = frozenset({DIVERGED, STREAM, LEASE_KEY, ".sidecar"})
+RESERVED_NAMES = frozenset({DIVERGED, STREAM, LEASE_KEY, ".sidecar", "expiring", "held"})
 _SEGMENT = re.compile(r"(\d{16})-(\d{16})-(\d{13,})\.zst", re.ASCII)
 _LIKE_POINT = re.compile(r"\d{8}T\d{6}\.\d{3}Z\.", re.ASCII)
 _LEFTOVERS = (".part", ".bak", ".tmp", ".old", ".orig", "~")  # what people and their tools leave behind

@@ -16,6 +16,7 @@ from sidecar.errors import ConfigurationError, NotFound, PreconditionFailed, Sid
 from sidecar.model import Blob, Bytes, Condition, ObjectInfo, Page, RestorePoint, Span
 from sidecar.repository.keys import key_of
 from sidecar.repository.places import (
+    PRUNED,
     TIERS,
     Place,
     database_of_folder,
@@ -53,6 +54,19 @@ class PlacedStore(Decorated):
     def placing(self) -> bool:
         """Whether new restore points are placed."""
         return places_by_prefix(self.traits) if self._given is None else self._given
+
+    def is_spread(self, database: str) -> bool:
+        """Whether a database's restore points may be at places of their own: they are placed, or a list has shown a slot."""
+        return self._where.is_spread(database)
+
+    def is_recent(self, key: str) -> bool:
+        """Whether a restore point was last seen where it was published."""
+        return self._where.was_at(key, Place.RECENT)
+
+    async def prunable(self, key: str) -> list[ObjectInfo]:
+        """The objects that have a restore point, without a copy that is held and those in slots."""
+        found = await gathered(PRUNED, partial(self._where.at, key), at_once=len(PRUNED))
+        return [info for info in found if info]
 
     async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """See `Decorated`."""
@@ -142,14 +156,19 @@ class PlacedStore(Decorated):
             yield _PlacedUpload(upload, self._copy_part, partial(self._published, point) if point else None)
 
     async def tags(self, key: str) -> dict[str, str]:
-        """See `storage.ObjectStore`. The tier is that of the place; other tags are the object's."""
+        """See `storage.ObjectStore`. The tier is that of the place; other tags are the object's, as all are in the main place."""
         point = main_point_of(key)
         if point is None or not self.placing:
             return await self._inner.tags(await self._object_of(key))
         found = await gathered(TIERS.values(), partial(self._where.at, key), at_once=len(TIERS))
         tiers = {tier: info for tier, info in zip(TIERS, found, strict=True) if info}
-        located = next(iter(tiers.values()), None) or (await self._where.locate(point)).object
-        tags = await self._inner.tags(located.key) if self.traits.tags else {}
+        target = next(iter(tiers.values()), None)
+        if target is None:
+            located = await self._where.locate(point)
+            if located.place is Place.MAIN:
+                return await self._inner.tags(key)
+            target = located.object
+        tags = await self._inner.tags(target.key) if self.traits.tags else {}
         return {**{name: value for name, value in tags.items() if name != TIER_TAG}, **_tier_tag(tiers)}
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
@@ -158,14 +177,17 @@ class PlacedStore(Decorated):
         if point is None or not self.placing:
             await self._inner.tag(await self._object_of(key), tags)
             return
-        found, others = tags.get(TIER_TAG), {name: value for name, value in tags.items() if name != TIER_TAG}
         located = await self._where.locate(point)
+        if located.place is Place.MAIN:
+            await self._inner.tag(key, tags)
+            return
+        found, others = tags.get(TIER_TAG), {name: value for name, value in tags.items() if name != TIER_TAG}
         target = located.object
         if found is None:
             await self.keep_newest(key)
-        elif located.place is not Place.MAIN and (place := TIERS.get(Tier(found))):
+        elif place := TIERS.get(Tier(found)):
             target = await self._where.at(key, place) or await self._copy(located.object, f"{place}{key}")
-        if others:
+        if others and self.traits.tags:
             await self._inner.tag(target.key, others)
 
     async def _published(self, point: RestorePoint, info: ObjectInfo) -> ObjectInfo:

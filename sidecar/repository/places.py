@@ -10,6 +10,15 @@ held/<database>/…                                              a copy of one t
 A restore point is known by its key in `<database>/`, wherever it lies: the lease, lineage markers, lists and commands name
 nothing else.
 
+The invariant, whatever request is lost, repeated or late, and whichever machine dies or is fenced:
+1. The newest restore point of the main line that was reported as protected, and each one that is held, have a copy that no
+   rule selects. (A fenced machine that was paused in the middle of its copy may break that until the next cycle of any
+   machine; see `slots`.)
+2. Whatever the policy keeps lies under no prefix that expires earlier: it is copied to the place of its tier while it is
+   recent, and a copy is as old as its own making.
+3. Everything else lies under `expiring/`, or is overwritten in one of two slots: the store does not grow for ever.
+4. What was published before, in the main place, is read and stays as it was.
+
 The slots are named like restore points in a form of the future. A version of sidecar that does not know them refuses to
 work, instead of taking a store for empty in which everything else is at other places or has expired.
 """
@@ -23,6 +32,7 @@ from urllib.parse import unquote
 from sidecar.model import ObjectInfo, Page, RestorePoint, Timestamp
 from sidecar.repository.keys import RESERVED_NAMES, folder_of, point_of
 from sidecar.repository.retention import Tier
+from sidecar.units import whole_number
 
 SLOT = "99991231T235959.999Z.newest-"
 SLOTS = (f"{SLOT}a", f"{SLOT}b")
@@ -44,6 +54,9 @@ class Place(StrEnum):
 TIERS = {Tier.HELD: Place.HELD, Tier.DAILY: Place.DAILY, Tier.HOURLY: Place.HOURLY}
 """The places whose restore points have a tier, the one that decides first. Those of the others have none yet."""
 
+PRUNED = (Place.RECENT, Place.HOURLY, Place.DAILY, Place.MAIN)
+"""The places where pruning deletes what has expired."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -52,6 +65,11 @@ class Slot:
     key: str
     info: ObjectInfo | None = None
     point: Timestamp | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The term in which that restore point was published; 0 if it is not known, as without a lease."""
+        return epoch_of(self.info) if self.info else 0
 
 
 def main_point_of(key: str) -> RestorePoint | None:
@@ -104,14 +122,27 @@ def places_for(point: RestorePoint, now: datetime, *, placing: bool) -> tuple[Pl
     return tuple(dict.fromkeys([*first, *Place]))
 
 
-def slot_for(point: Timestamp, slots: Sequence[Slot]) -> Slot | None:
-    """The slot to copy a restore point to: the empty one, or the one with the older content.
+def epoch_of(info: ObjectInfo) -> int:
+    """The term in which a restore point was published, by its metadata; 0 if it is not known, as without a lease."""
+    return whole_number(info.metadata.get("epoch")) or 0
 
-    None if a slot has it already, or a newer one: that of a machine which took over while this one was paused, say.
+
+def slot_for(point: Timestamp, epoch: int, slots: Sequence[Slot], kept: Timestamp | None = None) -> Slot | None:
+    """The slot to copy a restore point of this term to; None if a slot has it.
+
+    It is never the one with the latest content, by its term first: what a fenced machine publishes may have a later
+    timestamp than the newest one of the main line, and displaces only what is older than that one. `kept` is what this
+    machine took for the newest one until now: it counts as of this term, like all that the main line continues from.
+    Nobody is refused, because what the main line names as its newest must get a slot, whatever the slots have.
     """
-    if any(slot.point and slot.point >= point for slot in slots):
+    if any(slot.point == point for slot in slots):
         return None
-    return min(slots, key=lambda slot: slot.point.text if slot.point else "")
+
+    def order(slot: Slot) -> tuple[int, str]:
+        term = max(slot.epoch, epoch) if slot.point and slot.point == kept else slot.epoch
+        return term if epoch else 0, slot.point.text if slot.point else ""
+
+    return min(slots, key=order)
 
 
 def merged(pages: Iterable[tuple[Place, Page]], more: Iterable[ObjectInfo], limit: int) -> Page:

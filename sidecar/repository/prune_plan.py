@@ -2,11 +2,11 @@
 
 Every store has the same decisions. Where objects have tags, the tags are asked, as a bucket's rules would. Where they have
 none, the tiers follow from the names that are left, and marks show which restore points are held (see `retention.derive`
-and `holds`).
+and `holds`). Where restore points are placed (see `places`), the place says the tier, and the names do where it says none.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -20,6 +20,7 @@ from sidecar.repository.format.index import position_of
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.holds import Holds
 from sidecar.repository.increments import Increments
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.retention import (
     TIER_TAG,
     NewestKnown,
@@ -31,6 +32,7 @@ from sidecar.repository.retention import (
     lifetime,
     plan_prune,
 )
+from sidecar.storage import Expired
 from sidecar.units import whole_number
 
 AT_ONCE = 8
@@ -39,11 +41,16 @@ DISAGREEMENT = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Doomed:
-    """A restore point that has expired, with its tier; `tags` are all its tags, None in a store without them."""
+    """A restore point that has expired, with its tier and its objects: one, or its copies at several places."""
 
     point: RestorePoint
     tier: Tier
-    tags: Mapping[str, str] | None
+    objects: tuple[Expired, ...]
+
+    @property
+    def size(self) -> int:
+        """The bytes of all its objects."""
+        return self.point.size * len(self.objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +97,18 @@ class PrunePlanner:
         if newest.gone:  # the one before it is the newest one that is left
             older = older[:-1]
         old = [each for each in older if now - each.timestamp.instant > lifetime(Tier.RECENT, self._keep)]
-        look = self._tagged if self._store.traits.tags else self._derived
+        spread = self._store if isinstance(self._store, PlacedStore) and self._store.is_spread(database) else None
+        look = self._placed if spread else self._tagged if self._store.traits.tags else self._derived
         known = await look(database, old, older[len(old) :], newest)
         tagged = [
             Tagged(each.key, each.timestamp, known[each.key].tier if each.key in known else None) for each in points
         ]
         expired = set(plan_prune(tagged, now, self._keep))
-        doomed = tuple(known[point.key] for point in points if point.key in expired)
+        doomed = [known[point.key] for point in points if point.key in expired]
+        if spread:
+            doomed = await self._with_all_objects(spread, doomed, now)
         held = sum(each.tier is Tier.HELD for each in tagged)
-        return PrunePlan(database, now, doomed, len(points) - len(doomed), held, await self._needs(newest))
+        return PrunePlan(database, now, tuple(doomed), len(points) - len(doomed), held, await self._needs(newest))
 
     async def expired_segments(self, plan: PrunePlan) -> AsyncIterator[list[SegmentInfo]]:
         """The expired segments of each stream, oldest first, at most a thousand at a time. They may be deleted meanwhile."""
@@ -149,7 +159,7 @@ class PrunePlanner:
                     f"the tags of {point.key} cannot be read, so nobody knows whether it is held: {error.message}",
                     "nothing was deleted; if this store has no tags, see `sidecar check`",
                 ) from error
-            return Doomed(point, Tier(tags[TIER_TAG]), tags) if tags.get(TIER_TAG) in set(Tier) else None
+            return _doomed(point, Tier(tags[TIER_TAG]), tags) if tags.get(TIER_TAG) in set(Tier) else None
 
         found = await gathered(old, read, at_once=AT_ONCE)
         return {each.point.key: each for each in found if each}
@@ -170,8 +180,39 @@ class PrunePlanner:
             if point.key in held:
                 tier = Tier.HELD
             if tier:
-                found[point.key] = Doomed(point, tier, None)
+                found[point.key] = _doomed(point, tier)
         return found
+
+    async def _placed(
+        self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
+    ) -> dict[str, Doomed]:
+        """The tiers of places, or of tags in the main place, else those that the names show. A mark holds, too."""
+        found = await self._derived(database, old, young, newest)
+        held = {key for key, each in found.items() if each.tier is Tier.HELD}
+
+        async def read(point: RestorePoint) -> Doomed | None:
+            try:
+                tier = (await self._store.tags(point.key)).get(TIER_TAG)
+            except (NotFound, ConfigurationError):  # gone, or in the main place of a store without tags
+                return None
+            return _doomed(point, Tier(tier)) if tier in set(Tier) else None
+
+        shown = await gathered([point for point in old if point.key not in held], read, at_once=AT_ONCE)
+        return {**found, **{each.point.key: each for each in shown if each}}
+
+    async def _with_all_objects(self, store: PlacedStore, doomed: Sequence[Doomed], now: datetime) -> list[Doomed]:
+        """These restore points with their objects at all places, without those that have a copy too young for a rule.
+
+        One that only a slot has got has none to delete.
+        """
+
+        async def look(each: Doomed) -> Doomed:
+            found = await store.prunable(each.point.key)
+            if any(now - info.last_modified <= lifetime(each.tier, self._keep) for info in found):
+                found = []
+            return replace(each, objects=tuple(Expired(info.key, info.etag) for info in found))
+
+        return [each for each in await gathered(doomed, look, at_once=AT_ONCE) if each.objects]
 
     async def _main_line(
         self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
@@ -216,3 +257,7 @@ class PrunePlanner:
         first = await self._increments.first_of(database, position.stream)
         after: Origin | None = await self._increments.after_of(first) if first else None
         return first is not None and (after is None or isinstance(after, AtRestorePoint))
+
+
+def _doomed(point: RestorePoint, tier: Tier, tags: Mapping[str, str] | None = None) -> Doomed:
+    return Doomed(point, tier, (Expired(point.key, point.etag, tags),))

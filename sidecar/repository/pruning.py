@@ -47,14 +47,14 @@ class Pruner:
     async def prospect(self, database: str) -> Prospect:
         """Plan, and count everything that is to be deleted: one request for each thousand segments. Raises `SidecarError`."""
         plan = await self.planner.plan(database)
-        segments, size = 0, sum(each.point.size for each in plan.points)
+        segments, size = 0, sum(each.size for each in plan.points)
         async for page in self.planner.expired_segments(plan):
             segments, size = segments + len(page), size + sum(each.size for each in page)
         return Prospect(plan, segments, size)
 
     async def carry_out(self, plan: PrunePlan) -> Pruned:
         """Delete what a plan says, oldest first. Raises `SidecarError`; the next plan has what is left then."""
-        sizes = {each.point.key: each.point.size for each in plan.points}
+        sizes = {each.point.key: each.size for each in plan.points}
         keys: list[str] = []
         for start in range(0, len(plan.points), AT_ONCE):
             keys += await self._delete(plan.database, plan.points[start : start + AT_ONCE])
@@ -66,10 +66,13 @@ class Pruner:
         return Pruned(tuple(keys), segments, size)
 
     async def _delete(self, database: str, doomed: Sequence[Doomed]) -> tuple[str, ...]:
-        if any(each.tags is None for each in doomed):  # a mark may be new; tags are compared when it is deleted
+        objects = [one for each in doomed for one in each.objects]
+        if any(one.tags is None for one in objects):  # a mark may be new; tags are compared when it is deleted
             held = await self._holds.of(database)
             doomed = [each for each in doomed if each.point.key not in held]
-        return await self._prunable.prune([Expired(each.point.key, each.point.etag, each.tags) for each in doomed])
+            objects = [one for each in doomed for one in each.objects]
+        deleted = set(await self._prunable.prune(objects))
+        return tuple(each.point.key for each in doomed if any(one.key in deleted for one in each.objects))
 
 
 def pruner_of(catalog: Catalog, prunable: Prunable, keep: RetentionDays, clock: Clock | None = None) -> Pruner:

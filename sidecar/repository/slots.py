@@ -1,7 +1,7 @@
 """The copies of a database's last two restore points, at keys that no lifecycle rule reaches.
 
 A rule by prefix cannot spare the newest restore point, and an app may sleep for a year. So each one is copied to the slot
-whose content is older: what the other slot has is never touched, and the store does not grow.
+whose content is older: what the other slot has is not touched, and the store does not grow.
 
 A machine that was paused in the middle may copy something old over what the machine after it has put there. It looks for
 newer restore points after its copy, and then puts the newest there itself; so does the next cycle of either.
@@ -15,7 +15,7 @@ from sidecar.log import log
 from sidecar.model import ObjectInfo, RestorePoint, Span, Timestamp
 from sidecar.repository.format.tail import TailTooShort, decode_tail
 from sidecar.repository.keys import folder_of, key_of
-from sidecar.repository.places import FRESH, Place, Slot, main_point_of, slot_for, slots_of
+from sidecar.repository.places import FRESH, Place, Slot, epoch_of, main_point_of, slot_for, slots_of
 from sidecar.storage import ObjectStore
 
 POINT = "point"  # in the metadata of a copy: the timestamp of the restore point
@@ -29,31 +29,35 @@ class Slots:
     def __init__(self, store: ObjectStore) -> None:
         """`store` is the one with the objects themselves, not one that shows them elsewhere."""
         self._store = store
+        self._kept: dict[str, Timestamp] = {}  # by database: what was last copied, or found to be in a slot
 
     async def read(self, database: str) -> list[Slot]:
         """What the slots of a database have. Raises `UnsupportedRestorePoint` if that cannot be told."""
         return await gathered(slots_of(database), self._read, at_once=2)
 
     async def keep(self, source: ObjectInfo, point: RestorePoint) -> None:
-        """Copy the newest restore point, the object `source`, to a slot, unless one has it or a newer one.
+        """Copy the newest restore point, the object `source` with its metadata, to a slot, unless one has it.
 
         Raises what requests raise; then it may not be there.
         """
         for _ in range(ATTEMPTS):
-            slot = slot_for(point.timestamp, await self.read(point.database))
+            slots, kept = await self.read(point.database), self._kept.get(point.database)
+            slot = slot_for(point.timestamp, epoch_of(source), slots, kept)
             if slot is None:
+                self._kept[point.database] = point.timestamp
                 return
             await self._save(slot, point)
             metadata = {**source.metadata, POINT: str(point.timestamp)}
             await self._store.copy(source, slot.key, metadata=metadata)
             found = await self._read(slot.key)
-            if found.info is None or found.point is None or found.point < point.timestamp:
+            if found.info is None or found.point != point.timestamp:
                 continue  # another machine wrote there at the same time
-            if found.point == point.timestamp and found.info.size != source.size:
+            if found.info.size != source.size:
                 raise StoreUnavailable(
                     f"the store copied {found.info.size} of the {source.size} bytes of {source.key} to {slot.key}",
                     "it is copied again",
                 )
+            self._kept[point.database] = point.timestamp
             newer = await self._published_after(point)
             if newer is None:
                 return

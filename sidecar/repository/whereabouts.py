@@ -52,7 +52,8 @@ class Whereabouts:
         """Record that a slot of a database was seen."""
         self._has_slots[database] = True
 
-    def _was_at(self, key: str, place: Place) -> bool:
+    def was_at(self, key: str, place: Place) -> bool:
+        """Whether a restore point was last seen at this place."""
         known = self._objects.get(key)
         return known is not None and known.key == f"{place}{key}"
 
@@ -89,7 +90,7 @@ class Whereabouts:
         if not self.is_spread(point.database):
             return Located(await self._inner.head(point.key), Place.MAIN)
         places = places_for(point, await self._inner.now(), placing=self._placing())
-        for place in sorted(places, key=lambda each: not self._was_at(point.key, each)):
+        for place in sorted(places, key=lambda each: not self.was_at(point.key, each)):
             if info := await self.at(point.key, place):
                 self.seen(point.key, info)
                 return Located(info, place)

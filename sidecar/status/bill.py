@@ -5,7 +5,7 @@ Every restore point is a whole object, whatever it reused: the store copies byte
 
 from dataclasses import dataclass
 
-from sidecar.policies import RetentionDays
+from sidecar.policies import Expires, RetentionDays
 from sidecar.status.cost import GB, MONTH, PRICES, Prices
 from sidecar.status.model import Status
 
@@ -13,6 +13,8 @@ DAY = 24 * 3600.0
 HOURS = 24
 SMALL = 5 << 20  # bytes; an object up to this size is one PUT
 OVERHEAD = 3  # writes beside it: a LIST before, the lease after, the tag of the restore point before
+PLACED_WRITES, PLACED_READS = 3, 13  # and that: a copy to a slot, two LIST; HEADs
+SLOTS = 2
 MULTIPART = 4  # begin, complete, and the parts that the store copies
 
 
@@ -62,16 +64,19 @@ def kept_at_most(keep: RetentionDays, interval: float) -> int:
     return round(kept) + 1
 
 
-def full_bill(load: Load, keep: RetentionDays, prices: Prices = PRICES) -> Bill:
-    """The bill of a month in which the app writes all the time."""
-    objects = kept_at_most(keep, load.interval)
-    stored = objects * load.size + load.streamed * keep.stream
+def full_bill(load: Load, keep: RetentionDays, prices: Prices = PRICES, *, placed: bool = False) -> Bill:
+    """The bill of a month in which the app writes all the time.
+
+    `placed`: tiers are copies, for rules by prefix. So the last ones of hours are there twice while they are recent.
+    """
+    objects, copied = kept_at_most(keep, load.interval), min(DAY / load.interval, HOURS) if placed else 0.0
+    stored = (objects + copied * keep.recent + SLOTS * placed) * load.size + load.streamed * keep.stream
     published, days = MONTH / load.interval, MONTH / DAY
     parts = 1 if load.size <= SMALL else MULTIPART + -(-load.uploaded // load.part_size)
-    writes = published * (parts + OVERHEAD) + load.segments * days
+    writes = published * (parts + OVERHEAD + PLACED_WRITES * placed) + (load.segments + copied) * days
     sent = published * load.uploaded + load.streamed * days
     return Bill(
-        requests=writes * prices.write + published * prices.read,
+        requests=writes * prices.write + published * (1 + PLACED_READS * placed) * prices.read,
         storage=stored / GB * prices.stored,
         egress=sent / GB * prices.sent,
         objects=objects,
@@ -88,4 +93,5 @@ def bill_of(status: Status) -> Bill | None:
     size = sum(each.restore_point_size for each in known)
     uploaded = sum(each.history[-1].uploaded for each in known if each.history)
     segments, streamed = (stream.segments / days, stream.sent / days) if stream else (0.0, 0.0)
-    return full_bill(Load(size, uploaded, status.interval.total_seconds(), segments, streamed), status.keep)
+    load = Load(size, uploaded, status.interval.total_seconds(), segments, streamed)
+    return full_bill(load, status.keep, placed=status.expires is Expires.PREFIXES)

@@ -34,7 +34,7 @@ PRICES = Prices(
     received=0.09,  # from S3 to the internet
 )
 
-WRITES = frozenset({"put", "create_upload", "put_part", "copy_part", "complete_upload", "list", "tag"})
+WRITES = frozenset({"put", "create_upload", "put_part", "copy_part", "complete_upload", "copy", "list", "tag"})
 READS = frozenset({"get", "head", "tags"})
 
 
@@ -140,7 +140,7 @@ class Load:
     """What is known before the first month: `size` bytes of a restore point, in parts of `part` bytes; times in seconds.
 
     `whole`: the store copies nothing. `equal_parts`: each copy is cut, and parts around it are uploaded. `looked_up`: a
-    conditional write takes a HEAD as well. None means no stream, or no lease.
+    conditional write takes a HEAD as well. `placed`: tiers are copies. None means no stream, or no lease.
     """
 
     size: int
@@ -151,12 +151,14 @@ class Load:
     whole: bool = False
     equal_parts: bool = False
     looked_up: bool = False
+    placed: bool = False
 
 
 CHANGED = 0.1  # of a restore point, between one and the next
 AROUND_PUBLISH = Measured(
     0.0, {"create_upload": 1, "complete_upload": 1, "tag": 1, "list": 1, "put": 1, "head": 3, "tags": 2}
 )
+PLACING = Measured(0.0, {"copy": 1, "list": 2, "head": 13})
 
 
 def forecast(load: Load, *, idle: bool = False, prices: Prices = PRICES) -> Cost:
@@ -169,7 +171,8 @@ def forecast(load: Load, *, idle: bool = False, prices: Prices = PRICES) -> Cost
     copies, uploaded = _parts(load)
     segments = MONTH / load.stream_interval if load.stream_interval else 0.0
     looks = (segments if load.looked_up else 0.0) * prices.read
-    each = _requests(AROUND_PUBLISH, prices) + (copies + uploaded / load.part) * prices.write
+    placing = _requests(PLACING, prices) if load.placed else 0.0
+    each = _requests(AROUND_PUBLISH, prices) + placing + (copies + uploaded / load.part) * prices.write
     return Cost(
         requests=writes + looks + segments * prices.write + publishes * each,
         storage=0.0,

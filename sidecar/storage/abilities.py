@@ -37,7 +37,7 @@ def _abilities(traits: Traits) -> Iterator[Ability]:
     )
     if traits.minimum_part > 5 * MIB:
         yield Ability("parts of 5 MiB", works=False, instead=f"parts have at least {traits.minimum_part // MIB} MiB")
-    yield _ability("object tags", traits.tags, "no tier is written: rules by tag select nothing")
+    yield _ability("object tags", traits.tags, "rules of the bucket cannot select restore points by tag")
     yield _ability("a clock in replies", traits.clock, "refused: the age of a lease would not be known")
     yield _ability("ordered lists", traits.ordered, "refused: what is newest would not be known")
 

@@ -1,4 +1,4 @@
-"""The pages about stores: their rules never reach a restore point, and their table says what the program knows."""
+"""The pages about stores: their rules never reach the newest restore point, and their table says what the program knows."""
 
 import json
 import re
@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from sidecar.policies import RetentionDays
+from sidecar.repository.bucket_rules import judge_rules
+from sidecar.repository.placed import places_by_prefix
+from sidecar.storage import LifecycleRule
 from sidecar.storage.s3.known import traits_of
 from sidecar.storage.traits import PartCopy, Traits
 from tests.docs import DOCS
@@ -21,16 +24,21 @@ for_every_store = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.s
 
 
 @for_every_store
-def test_what_expires_by_prefix_is_segments_alone(path: Path) -> None:
-    """Copied from the page, a rule that reaches restore points would delete the newest one of an app that sleeps."""
+def test_what_expires_by_prefix_is_never_the_newest_restore_point(path: Path) -> None:
+    """Copied from the page, a rule that reaches it would delete it if the app sleeps. All tiers expire where they are placed."""
     expiring = dict(_expirations(Page(path)))
-    assert expiring in ({}, {"app/stream/": RetentionDays().stream})
+    if not places_by_prefix(_traits(path)):
+        assert expiring in ({}, {"app/stream/": RetentionDays().stream})
+        return
+    rules = [LifecycleRule("", prefix.removeprefix("app/"), {}, days) for prefix, days in expiring.items()]
+    report = judge_rules(rules, "app.db", RetentionDays(), placing=True)
+    assert (report.fatal, report.held, report.missing, report.different) == ((), (), (), ())
 
 
 @for_every_store
-def test_a_store_whose_rules_know_no_tags_is_pruned(path: Path) -> None:
+def test_a_store_whose_rules_can_do_nothing_is_pruned(path: Path) -> None:
     traits = _traits(path)
-    if traits.certain and not traits.tag_rules:
+    if traits.certain and not traits.tag_rules and not places_by_prefix(traits):
         assert "](../prune.md)" in path.read_text()
 
 
@@ -50,6 +58,7 @@ def test_the_table_says_what_the_program_knows(path: Path) -> None:
         assert ("1,000" in reuse) == (traits.maximum_parts == 1000)
         assert ("one size" in reuse) == traits.equal_parts
         assert expiry.startswith("rules by tag") == traits.tag_rules
+        assert expiry.startswith("rules by prefix") == places_by_prefix(traits)
 
 
 def _traits(path: Path) -> Traits:

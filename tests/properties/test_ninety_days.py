@@ -15,6 +15,7 @@ from sidecar.repository.catalog import Catalog
 from sidecar.repository.expiry import expiry_of
 from sidecar.repository.holds import FOLDER, Holds
 from sidecar.repository.keys import key_of, timestamp_of
+from sidecar.repository.placed import PlacedStore
 from sidecar.repository.pruning import pruner_of
 from sidecar.repository.retention import Tagged, Tier
 from sidecar.status.bill import kept_at_most
@@ -23,6 +24,8 @@ from sidecar.storage import Expired, ObjectStore, Prunable
 from sidecar.storage.file.store import FileStore
 from tests.bill.days import DAY, live, take_expired
 from tests.fakes import FakeClock, MemoryStore
+from tests.harness.lifecycle import apply_rules
+from tests.harness.placing import BY_PREFIX
 
 NAME = "app.db"
 KEEP = RetentionDays()
@@ -71,10 +74,11 @@ class World:
 
     def __init__(self, store: ObjectStore, prunable: Prunable | None, *, directory: bool = False) -> None:
         self.store, self.clock = store, FakeClock(START)
-        catalog = Catalog(store)
+        self.view = PlacedStore(store)
+        catalog = Catalog(self.view)
         status = Status((Database(NAME, Path("/app.db")),), "", "0", self.clock.now)
         in_cycle = prunable if directory else None
-        holds = None if directory else Holds(store)
+        holds = None if directory else Holds(self.view)
         self.expiry = expiry_of(NAME, catalog, status, self.clock, KEEP, in_cycle, holds)
         self.pruner = pruner_of(catalog, prunable, KEEP, self.clock) if prunable and not directory else None
         self.held: set[str] = set()
@@ -88,13 +92,13 @@ class World:
         await self.expiry.hold_before(snapshot)
         key = key_of(NAME, Timestamp.of(at))
         metadata = {"size": str(size), "tables": "3", "live": str(size)}
-        self.expiry.add(await self.store.put(key, b"x", metadata=metadata), snapshot)
+        self.expiry.add(await self.view.put(key, b"x", metadata=metadata), snapshot)
         await self.expiry.tag_and_prune()
         return key
 
     async def points(self) -> list[str]:
         """The keys in the store."""
-        return [each.key for each in (await self.store.list(f"{NAME}/")).objects]
+        return [each.key for each in (await self.view.list(f"{NAME}/")).objects]
 
     async def prune(self, now: datetime) -> None:
         """What cron does each night; it is killed, or its replies are lost, every third night, and runs again later."""
@@ -112,7 +116,7 @@ class World:
                 await self.pruner.carry_out(await self.pruner.planner.plan(NAME))
 
 
-@pytest.fixture(params=["tags", "names", "directory"])
+@pytest.fixture(params=["tags", "names", "directory", "places", "places pruned"])
 async def world(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
@@ -129,15 +133,19 @@ async def world(
         yield found
         return
     store = Fake(time=START)
+    if request.param.startswith("places"):
+        store.traits = replace(BY_PREFIX, tags=request.param == "places")
+        yield World(store, store if "pruned" in request.param else None)
+        return
     store.traits = replace(store.traits, tags=request.param == "tags")
     yield World(store, store)
 
 
 @pytest.mark.anyio
 async def test_the_real_code_keeps_what_rules_of_a_bucket_would(world: World) -> None:
-    """With tags, by names, and in a directory; a suspicious snapshot on day 20 has what was before it held for ever."""
+    """With tags, by names, in a directory, and by places, with rules or pruned; a suspicious snapshot on day 20 has what was before it held for ever."""
     bucket = World(MemoryStore(time=START), None)
-    days = 25 if isinstance(world.store, FileStore) else 45
+    days = 45 if world.store.traits.tags and not isinstance(world.store, FileStore) else 25
     for day in range(days):
         for minute in MINUTES:
             at = START + day * DAY + timedelta(minutes=minute)
@@ -146,6 +154,9 @@ async def test_the_real_code_keeps_what_rules_of_a_bucket_would(world: World) ->
             assert await bucket.publish(at, size) == newest
         night = START + (day + 1) * DAY
         await world.prune(night)
+        if isinstance(world.store, Fake) and world.pruner is None:
+            world.store.time = night
+            apply_rules(world.store)
         _expire_by_rules(bucket, night)
         there, wanted = set(await world.points()), set(await bucket.points())
         # A directory was last pruned at the last publish of the day, and a bucket's rules act at midnight.

@@ -1,5 +1,6 @@
 """The layout by prefix: every key has one meaning, and several listings read as one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -73,20 +74,28 @@ def test_listings_read_as_one(places: dict[Place, set[Timestamp]], slots: set[Ti
     assert found == expected
 
 
-@given(point=TIMES, first=st.none() | TIMES, second=st.none() | TIMES)
-def test_the_newer_slot_is_never_overwritten(
-    point: Timestamp, first: Timestamp | None, second: Timestamp | None
+CONTENTS = st.none() | st.tuples(TIMES, st.integers(0, 3))
+
+
+@given(point=TIMES, epoch=st.integers(0, 3), contents=st.tuples(CONTENTS, CONTENTS))
+def test_the_latest_slot_is_never_overwritten(
+    point: Timestamp, epoch: int, contents: tuple[tuple[Timestamp, int] | None, ...]
 ) -> None:
+    """Terms count before times, where there are terms; and a restore point that no slot has always gets one."""
     slots = [
-        Slot(key, info(key) if time else None, time) for key, time in zip(slots_of("a"), (first, second), strict=True)
+        Slot(key, replace(info(key), metadata={"epoch": str(each[1])}), each[0]) if each else Slot(key)
+        for key, each in zip(slots_of("a"), contents, strict=True)
     ]
-    chosen, times = slot_for(point, slots), [time for time in (first, second) if time]
+    chosen = slot_for(point, epoch, slots)
     if chosen is None:
-        assert any(time >= point for time in times)
+        assert any(slot.point == point for slot in slots)
         return
-    assert all(time < point for time in times)
+    assert all(slot.point != point for slot in slots)
     other = next(slot for slot in slots if slot is not chosen)
-    assert chosen.point is None or (other.point is not None and chosen.point <= other.point)
+    if chosen.point:
+        assert other.point
+        older, newer = ((each.epoch if epoch else 0, each.point.text) for each in (chosen, other) if each.point)
+        assert older <= newer
 
 
 @given(time=TIMES, after=TIMES)

@@ -114,8 +114,8 @@ def test_a_fixed_date_counts_as_well() -> None:
     [
         (None, Expires.TAGS),
         ("https://s3.eu-central-1.amazonaws.com", Expires.TAGS),
-        ("https://fly.storage.tigris.dev", Expires.NOTHING),
-        ("https://1234.r2.cloudflarestorage.com", Expires.NOTHING),
+        ("https://fly.storage.tigris.dev", Expires.PREFIXES),
+        ("https://1234.r2.cloudflarestorage.com", Expires.PREFIXES),
         ("https://storage.googleapis.com", Expires.NOTHING),
     ],
 )
@@ -148,7 +148,7 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
 
 
 def without_rules(services: Services) -> Services:
-    return replace(services, store=MemoryStore(traits=replace(AWS, tag_rules=False)))
+    return replace(services, store=MemoryStore(traits=replace(AWS, tag_rules=False, prefix_rules=False)))
 
 
 async def said(services: Services, lifecycle: Rules | None) -> tuple[str, str]:
@@ -205,3 +205,38 @@ async def test_check_has_the_bill_before_the_first_deploy(services: Services) ->
     services.status.expires = Expires.NOTHING
     assert "storage that grows for ever" in (await bill(services, database, point)).text
     assert timedelta(minutes=5) == services.configuration.settings.interval
+
+
+PLACED = [rule("expiring/recent/", 1), rule("expiring/hourly/", 7), rule("expiring/daily/", 35), rule("stream/", 35)]
+
+
+def test_rules_by_prefix_select_the_places_of_the_tiers() -> None:
+    report = judge_rules(PLACED, "app.db", KEEP, placing=True)
+    assert (report.fatal, report.held, report.missing, report.different) == ((), (), (), ())
+    assert judge_rules(PLACED[1:], "app.db", KEEP, placing=True).missing == ("recent",)
+    assert judge_rules(PLACED, "app.db", KEEP).missing == ("recent", "hourly", "daily")
+
+
+@pytest.mark.parametrize("prefix", ["", "app.db/", "app", "app.db/99991231T235959.999Z.newest-a", "lease"])
+def test_a_rule_by_prefix_that_reaches_the_slots_or_the_lease_is_fatal(prefix: str) -> None:
+    dangerous = rule(prefix, 30)
+    assert judge_rules([*PLACED, dangerous], "app.db", KEEP, placing=True).fatal == (dangerous,)
+
+
+def test_a_rule_by_prefix_that_deletes_held_ones_is_told() -> None:
+    taking = rule("held/", 30)
+    assert judge_rules([*PLACED, taking], "app.db", KEEP, placing=True).held == (taking,)
+
+
+async def test_check_says_which_prefixes_no_rule_selects(services: Services) -> None:
+    """Of a store whose rules select by prefix."""
+    placing = replace(services, store=MemoryStore(traits=replace(AWS, tag_rules=False)))
+    assert (await said(placing, Rules(*PLACED)))[0] == "ok"
+    kind, text = await said(placing, Rules(*PLACED[2:]))
+    assert kind == "warning"
+    assert "no rule deletes what is below expiring/recent/, expiring/hourly/: it is kept for ever" in text
+    assert (await said(placing, Rules()))[1].endswith(
+        "below expiring/recent/, expiring/hourly/, expiring/daily/, stream/: it is kept for ever"
+    )
+    with pytest.raises(ConfigurationError, match="the newest restore point"):
+        await said(placing, Rules(*PLACED, rule("app.db/")))

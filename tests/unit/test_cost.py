@@ -194,3 +194,10 @@ def test_restore_points_by_need_leave_out_all_but_one_an_hour(
 ) -> None:
     """A gigabyte every 5 minutes: 288 restore points of the last day become 24."""
     assert saved_by_need(size, interval, days) == pytest.approx(saved)
+
+
+def test_placing_restore_points_takes_requests() -> None:
+    """A copy, two lists and thirteen looks for each publish."""
+    dearer = forecast(replace(LOAD, placed=True)).requests - forecast(LOAD).requests
+    assert dearer == pytest.approx(8640 * (3 * 0.005 + 13 * 0.0004) / 1000)
+    assert forecast(replace(LOAD, placed=True), idle=True) == forecast(LOAD, idle=True)

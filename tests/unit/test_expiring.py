@@ -162,3 +162,24 @@ async def test_pruning_that_failed_is_tried_again(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         await keep_pruning([one, other])
     assert (slept, one.runs, other.runs) == ([TRY_EVERY] * 3, 2, 2)
+
+
+def test_the_bill_of_placed_restore_points_has_their_copies() -> None:
+    """Of a day's hours and the two slots; by the requests that a publish makes besides, and a copy for each hour and day."""
+    load = Load(10**9, 80 * 10**6, 300)
+    plain, placed = full_bill(load, KEEP), full_bill(load, KEEP, placed=True)
+    assert (placed.objects, placed.egress) == (plain.objects, plain.egress)
+    assert placed.stored - plain.stored == (24 + 2) * 10**9
+    assert placed.requests - plain.requests == pytest.approx(8640 * (3 * 5e-6 + 13 * 0.4e-6) + 30 * 24 * 5e-6)
+
+
+def test_the_bill_goes_by_what_expires() -> None:
+    status = status_of(Expires.PREFIXES)
+    database = status.databases["app.db"]
+    database.restore_point_size, status.interval = 10**9, timedelta(minutes=5)
+    placed = bill_of(status)
+    status.expires = Expires.TAGS
+    plain = bill_of(status)
+    assert placed
+    assert plain
+    assert placed.stored - plain.stored == 26 * 10**9

@@ -1,112 +1,42 @@
 """Restore points in a store whose rules select by prefix: always the newest and the held ones, whatever happens when."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from sidecar.errors import AccessDenied, NotFound, StoreUnavailable, UnsupportedRestorePoint
-from sidecar.model import Database, FileStamp, IfAbsent, ObjectInfo, Signature, Snapshot, Span, Timestamp
+from sidecar.model import Database, ObjectInfo, Span, Timestamp
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.expiry import expiry_of
+from sidecar.repository.holds import Holds
+from sidecar.repository.inventory import describe
 from sidecar.repository.keys import key_of
 from sidecar.repository.placed import PlacedStore
 from sidecar.repository.places import SLOTS
+from sidecar.repository.pruning import pruner_of
 from sidecar.status.model import Status
-from sidecar.storage import Retrying, RetryPolicy, Traits
-from tests.fakes import FakeClock, MemoryStore
+from sidecar.storage import Expired, Retrying, RetryPolicy, Traits
+from tests.fakes import FakeClock, MemoryStore, Stored
 from tests.harness.lifecycle import apply_rules
+from tests.harness.placing import (
+    BIG,
+    BY_PREFIX,
+    KEEP,
+    NAME,
+    SMALL,
+    Killed,
+    Paused,
+    Scene,
+    require_kept,
+    require_readable,
+)
 
 pytestmark = pytest.mark.anyio
-
-T = TypeVar("T")
-
-NAME = "app.db"
-BIG, SMALL = 1000 << 12, 5 << 12
-STAMP = Signature(FileStamp(1, 1, 1), None, racy=False)
-BY_PREFIX = Traits("by prefix", minimum_part=1, tag_rules=False)
-DAY = timedelta(days=1)
-
-
-class Killed(BaseException):
-    """The process ends between two requests."""
-
-
-class Paused(MemoryStore):
-    """Once, before a copy to a slot, something else happens first: the process that copies was paused."""
-
-    meanwhile: Callable[[], Awaitable[None]] | None = None
-
-    async def request(self, operation: str, key: str, work: Callable[[], T]) -> T:
-        """See `MemoryStore`."""
-        if operation == "copy" and key.endswith(SLOTS) and self.meanwhile:
-            meanwhile, self.meanwhile = self.meanwhile, None
-            await meanwhile()
-        return await super().request(operation, key, work)
-
-
-class Scene:
-    """A store with rules by prefix, and the daemon that publishes to it; `restart` is a new daemon.
-
-    Without `patience` no request is tried again, which is twice as fast.
-    """
-
-    def __init__(self, store: MemoryStore | None = None, *, patience: bool = True) -> None:
-        self.store = store or MemoryStore(traits=BY_PREFIX)
-        self.patience = patience
-        self.published: list[str] = []
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget everything that is not in the store."""
-        clock = FakeClock()
-        self.placed = PlacedStore(Retrying(self.store, clock, RetryPolicy(5.0)) if self.patience else self.store)
-        self.catalog = Catalog(self.placed)
-        status = Status((Database(NAME, Path("/app.db")),), "", "0", clock.now)
-        self.expiry = expiry_of(NAME, self.catalog, status, clock, RetentionDays())
-
-    def pass_time(self, time: timedelta) -> None:
-        """Let time pass, and the rules act each day."""
-        end = self.store.time + time
-        while self.store.time < end:
-            self.store.time = min(end, self.store.time + DAY)
-            apply_rules(self.store)
-
-    async def publish(self, at: str = "", size: int = BIG, *, settle: bool = True) -> str:
-        """A cycle that publishes, `at` a time of November 2026 like `21T15:05`, or now."""
-        if at:
-            self.store.time = datetime.fromisoformat(f"2026-11-{at}:00+00:00")
-        snapshot = Snapshot(Path("/x"), size, size, 4096, 3, STAMP, "3", on_tmpfs=True)
-        await self.expiry.hold_before(snapshot)
-        stamp = await self.catalog.stamp(NAME, self.store.time, None)
-        key = key_of(NAME, stamp)
-        metadata = {"size": str(size), "tables": "3", "live": str(size)}
-        info = await self.placed.put(key, stamp.text.encode(), condition=IfAbsent(), metadata=metadata)
-        self.published.append(key)
-        self.expiry.add(info, snapshot)
-        if settle:
-            await self.expiry.tag_and_prune()
-        return key
-
-    async def shown(self) -> list[str]:
-        """The keys of all restore points that a new process finds, oldest first, each of which it can read."""
-        placed = PlacedStore(self.store)
-        keys = [point.key async for point in Catalog(placed).points(NAME)]
-        for key in keys:
-            await require_readable(placed, key)
-        return keys
-
-    def at(self, prefix: str) -> list[str]:
-        """The times of the restore points at a place."""
-        return [key.rpartition("/")[2][:11] for key in sorted(self.store.objects) if key.startswith(prefix)]
-
-
-async def require_readable(placed: PlacedStore, key: str) -> None:
-    assert bytes((await placed.get(key)).data).decode() in key
-    assert (await placed.head(key)).key == key
 
 
 @pytest.fixture
@@ -148,71 +78,58 @@ async def test_a_held_one_outlives_all_rules(scene: Scene) -> None:
 
 
 async def test_the_store_does_not_grow_while_the_app_writes() -> None:
-    """90 days, every four hours: what is there is what tags would leave, and no more."""
+    """37 days, every eight hours: what is there is what tags would leave, and no more."""
     scene = Scene(patience=False)
     scene.store.time = datetime.fromisoformat("2026-11-20T00:01:00+00:00")
-    for number in range(90 * 6):
+    for number in range(37 * 3):
         await scene.publish()
-        scene.store.time += timedelta(hours=4)
-        if number % 6 == 0:
+        scene.store.time += timedelta(hours=8)
+        if number % 3 == 0:
             apply_rules(scene.store)
-            newest = await scene.catalog.newest(NAME)
-            assert newest
-            assert newest.key == scene.published[-1]
+            require_kept(scene.store.objects, scene.published[-1], set())
     apply_rules(scene.store)
-    assert len(scene.at("expiring/recent/")) in range(5, 8)
-    assert len(scene.at("expiring/hourly/")) in range(7 * 5 - 1, 7 * 5 + 2)
+    assert len(scene.at("expiring/recent/")) in range(2, 5)
+    assert len(scene.at("expiring/hourly/")) in range(7 * 2 - 1, 7 * 2 + 2)
     assert len(scene.at("expiring/daily/")) in range(34, 37)
     assert len(scene.at("app.db/")) == 2
 
 
-async def killed_at(number: int, *, sleep: timedelta) -> bool:
-    """Some cycles in a store, of which the process is killed before its request of this number. False: it made fewer.
-
-    Then the machine sleeps, and after the restart two more cycles follow.
-    """
-    scene = Scene(patience=False)
+async def states_of_some_cycles() -> list[tuple[dict[str, Stored], list[str], datetime]]:
+    """What the store has before each request that finds it changed, and what counted as protected by then."""
+    scene = Scene()
     for at in ("20T13:50", "20T14:50"):
         await scene.publish(at)
-    made = 0
+    states: list[tuple[dict[str, Stored], list[str], datetime]] = []
 
-    def count(_operation: str, _key: str) -> None:
-        nonlocal made
-        made += 1
-        if made > number:
-            raise Killed
+    def remember(_operation: str, _key: str) -> None:
+        if not states or states[-1][:2] != (scene.store.objects, scene.published):
+            states.append((dict(scene.store.objects), scene.published.copy(), scene.store.time))
 
-    scene.store.hook = count
-    try:
-        for at, size in (("20T15:10", BIG), ("20T15:15", SMALL), ("21T09:00", SMALL)):
-            await scene.publish(at, size)
-        return False
-    except Killed:
-        pass
-    scene.store.hook = None
-    seen = scene.published.copy()  # those that counted as protected
-    scene.pass_time(sleep)
-    scene.restart()
-    shown = await scene.shown()
-    assert seen[-1] in shown, f"killed before request {number}: {shown}"
-    await scene.expiry.tag_and_prune()
-    for _ in range(2):
-        await scene.publish(size=SMALL)
-        scene.store.time += timedelta(minutes=5)
-    scene.pass_time(timedelta(days=3))
-    shown = await scene.shown()
-    assert set(shown) >= {scene.published[0], scene.published[1], *scene.published[-2:]}, f"before request {number}"
-    if "20261120T1515" in "".join(seen):
-        assert scene.at("held/") == ["20261120T15"]
-    return True
+    scene.store.hook = remember
+    for at, size in (("20T15:10", BIG), ("20T15:15", SMALL), ("21T09:00", SMALL)):
+        await scene.publish(at, size)
+    return states
 
 
 async def test_a_kill_between_any_two_requests_loses_nothing() -> None:
-    """The restart is at once, or almost a day later, by turns."""
-    number = 0
-    while await killed_at(number, sleep=timedelta(hours=20 * (number % 2))):
-        number += 1
-    assert number > 40
+    """The restart is at once, or almost a day later, by turns; two more cycles follow. Reads between leave the same state."""
+    states = await states_of_some_cycles()
+    for number, (objects, protected, time) in enumerate(states):
+        scene = Scene(patience=False)
+        scene.store.objects, scene.store.time, scene.published = dict(objects), time, protected.copy()
+        require_kept(objects, protected[-1], set())
+        scene.pass_time(timedelta(hours=20 * (number % 2)))
+        assert protected[-1] in await scene.shown(), f"killed in state {number}"
+        await scene.expiry.tag_and_prune()
+        for _ in range(2):
+            await scene.publish(size=SMALL)
+            scene.store.time += timedelta(minutes=5)
+        scene.pass_time(timedelta(days=3))
+        shown = await scene.shown()
+        assert set(shown) >= {protected[0], protected[1], *scene.published[-2:]}, f"killed in state {number}"
+        if "20261120T1515" in "".join(protected):
+            assert scene.at("held/") == ["20261120T15"]
+    assert len(states) > 12
 
 
 async def test_a_restart_makes_up_for_a_copy_that_is_missing(scene: Scene) -> None:
@@ -269,23 +186,82 @@ async def test_a_copy_that_is_cut_short_is_no_copy(scene: Scene, monkeypatch: py
         await scene.publish("20T14:50")
 
 
-async def test_a_paused_machine_displaces_nothing() -> None:
+@pytest.mark.parametrize("publishes", [1, 2, 3])
+async def test_a_paused_machine_displaces_nothing(publishes: int) -> None:
     """It was paused before its copy, while another machine took over, published once or more, and then sleeps for ever."""
-    for publishes in (1, 2, 3):
-        scene = Scene(Paused(traits=BY_PREFIX))
-        for at in ("20T14:50", "20T14:55"):
-            await scene.publish(at)
-        other = Scene(scene.store)
+    scene = Scene(Paused(traits=BY_PREFIX), epoch=1)
+    for at in ("20T14:50", "20T14:55"):
+        await scene.publish(at)
+    others: list[Scene] = []
 
-        async def take_over(other: Scene = other, publishes: int = publishes) -> None:
-            for minute in range(publishes):
-                await other.publish(f"20T15:0{minute}")
+    async def take_over() -> None:
+        others.append(await scene.take_over())
+        for minute in range(publishes):
+            await others[0].publish(f"20T15:0{minute}")
 
-        assert isinstance(scene.store, Paused)
-        scene.store.meanwhile = take_over
+    assert isinstance(scene.store, Paused)
+    scene.store.meanwhile = take_over
+    await scene.publish("20T14:59")
+    newest = others[0].published[-1]
+    require_kept(scene.store.objects, newest, set())
+    scene.pass_time(timedelta(days=400))
+    assert (await others[0].shown())[-1] == newest
+
+
+async def test_a_paused_machine_that_dies_after_its_copy_is_made_up_for_by_the_next_cycle() -> None:
+    scene = Scene(Paused(traits=BY_PREFIX), epoch=1)
+    for at in ("20T14:50", "20T14:55"):
+        await scene.publish(at)
+    others: list[Scene] = []
+
+    async def take_over() -> None:
+        others.append(await scene.take_over())
+        await others[0].publish("20T15:00")
+
+        def kill(operation: str, _key: str) -> None:
+            if operation != "copy":
+                raise Killed
+
+        scene.store.hook = kill
+
+    assert isinstance(scene.store, Paused)
+    scene.store.meanwhile = take_over
+    with pytest.raises(Killed):
         await scene.publish("20T14:59")
-        scene.pass_time(timedelta(days=400))
-        assert (await scene.shown())[-1] == other.published[-1], f"{publishes} publishes"
+    scene.store.hook = None
+    await others[0].expiry.tag_and_prune()
+    require_kept(scene.store.objects, others[0].published[-1], set())
+
+
+@pytest.mark.parametrize("stale", [1, 2, 3])
+async def test_what_a_fenced_machine_publishes_displaces_nothing(stale: int) -> None:
+    """Nothing has told it that its term is over, and its timestamps are later than that of the newest one."""
+    scene = Scene(epoch=1)
+    for at in ("20T14:50", "20T14:55"):
+        await scene.publish(at)
+    other = await scene.take_over()
+    await other.publish("20T15:00")
+    for minute in range(stale):
+        await scene.publish(f"20T15:1{minute}")
+        require_kept(scene.store.objects, other.published[-1], set())
+        await other.expiry.tag_and_prune()
+        require_kept(scene.store.objects, other.published[-1], set())
+    scene.pass_time(timedelta(days=400))
+    newest = await Catalog(PlacedStore(scene.store)).newest(NAME)
+    assert newest
+    assert newest.key == other.published[-1]
+
+
+async def test_the_newest_gets_a_slot_whatever_the_slots_have(scene: Scene) -> None:
+    """Both have what a fenced machine published later, as an older version of sidecar could leave them."""
+    for at in ("20T14:50", "20T14:55"):
+        await scene.publish(at)
+    other = await scene.take_over()
+    newest = await other.publish("20T15:00")
+    for slot, time in zip(SLOTS, ("20261120T150500.000Z", "20261120T151000.000Z"), strict=True):
+        scene.store.add(f"{NAME}/{slot}", time.encode(), {"point": time, "epoch": "0"})
+    await other.expiry.tag_and_prune()
+    require_kept(scene.store.objects, newest, set())
 
 
 async def test_what_only_a_slot_still_has_is_not_overwritten(scene: Scene) -> None:
@@ -376,7 +352,8 @@ async def test_no_request_is_added_where_rules_select_by_tag() -> None:
             scene.placed = Retrying(scene.store, FakeClock(), RetryPolicy(5.0))  # type: ignore[assignment]
             scene.catalog = Catalog(scene.placed)
             status = Status((Database(NAME, Path("/app.db")),), "", "0", FakeClock().now)
-            scene.expiry = expiry_of(NAME, scene.catalog, status, FakeClock(), RetentionDays())
+            holds = Holds(scene.placed)
+            scene.expiry = expiry_of(NAME, scene.catalog, status, FakeClock(), RetentionDays(), holds=holds)
         for at, size in (("20T14:50", BIG), ("20T15:00", SMALL), ("21T15:00", BIG)):
             await scene.publish(at, size)
         await scene.catalog.newest(NAME)
@@ -433,3 +410,91 @@ async def test_an_error_is_never_taken_for_a_missing_restore_point(scene: Scene)
     for ask in (scene.placed.head, scene.placed.get, scene.placed.tags):
         with pytest.raises(StoreUnavailable, match="scripted"):
             await ask(scene.published[0])
+
+
+class Pruned:
+    """Deletes as a store does, and is killed after some."""
+
+    def __init__(self, store: MemoryStore, until: int = 1000) -> None:
+        self.store, self.until = store, until
+
+    async def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
+        """See `base.Prunable`."""
+        for each in expired:
+            assert self.store.objects[each.key].info.etag == each.etag
+            if self.until == 0:
+                raise StoreUnavailable("scripted: killed")
+            self.until -= 1
+            del self.store.objects[each.key]
+        return tuple(each.key for each in expired)
+
+
+async def two_days(scene: Scene) -> list[str]:
+    """Restore points whose rules have not acted: three hours of a day, the next day, of which one is held, and the newest.
+
+    The last two of that day were in slots; the older of them got a copy among the daily ones when its slot was needed.
+    """
+    for at in ("20T14:50", "20T14:55", "20T15:00", "20T15:05", "20T16:00", "21T09:00"):
+        await scene.publish(at)
+    await scene.publish("21T09:05", SMALL)
+    await scene.publish("21T09:10", SMALL)
+    scene.store.time += timedelta(days=2)
+    await scene.publish()
+    return scene.published
+
+
+async def pruned(scene: Scene, until: int = 1000) -> tuple[str, ...]:
+    pruner = pruner_of(Catalog(PlacedStore(scene.store)), Pruned(scene.store, until), KEEP, None)
+    return (await pruner.carry_out(await pruner.planner.plan(NAME))).keys
+
+
+async def test_pruning_deletes_what_rules_would_have(scene: Scene) -> None:
+    """At all places; what is held, what has a longer tier and what is in a slot stay. A second time there is nothing to do."""
+    published = await two_days(scene)
+    gone = await pruned(scene)
+    assert gone == (published[0], published[2])
+    assert await scene.shown() == [key for key in published if key not in gone]
+    assert scene.at("held/") == ["20261121T09"]
+    assert await pruned(scene) == ()
+    scene.store.time += timedelta(days=400)
+    await scene.publish()
+    scene.store.time += timedelta(days=2)  # the clock is trusted again
+    await scene.publish()
+    await pruned(scene)
+    assert await scene.shown() == [published[5], *scene.published[-3:]]
+    assert len(scene.at("app.db/")) == 2
+
+
+async def test_pruning_can_be_killed_at_any_time() -> None:
+    """What it was about to delete is deleted the next time, and nothing else."""
+    for until in range(8):
+        scene = Scene(patience=False)
+        published = await two_days(scene)
+        with suppress(StoreUnavailable):
+            await pruned(scene, until)
+        require_kept(scene.store.objects, published[-1], {published[5]})
+        await pruned(scene)
+        assert await scene.shown() == [published[number] for number in (1, 3, 4, 5, 6, 7, 8)]
+
+
+async def test_pruning_deletes_what_was_there_before_placing(scene: Scene) -> None:
+    """Rules do not reach it. A tag of that time still holds."""
+    old = [key_of(NAME, Timestamp(f"20261101T14{minute}00.000Z")) for minute in (50, 52, 55)]
+    for key in old:
+        scene.store.add(key, key.encode()[-30:], {"size": str(BIG), "tables": "3"})
+    scene.store.marks[old[1]] = {"sidecar-tier": "held"}
+    for at in ("10T14:50", "12T14:50", "20T14:50", "21T15:00", "22T15:01"):
+        await scene.publish(at)
+    assert await pruned(scene) == (old[0],)
+    assert set(old[1:]) <= set(scene.store.objects)
+
+
+async def test_a_list_says_which_ones_are_recent(scene: Scene) -> None:
+    """With tags and without them."""
+    await two_days(scene)
+    for tags in (True, False):
+        scene.store.traits = replace(BY_PREFIX, tags=tags)
+        catalog = Catalog(PlacedStore(scene.store))
+        entries = await describe(catalog, [point async for point in catalog.points(NAME)])
+        tiers = [entry.tier for entry in entries]
+        assert tiers == ["recent", "hourly", "recent", "hourly", "daily", "held", "daily", "daily", None]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from sidecar.policies import RetentionDays
+from sidecar.repository.bucket_rules import judge_rules
+from sidecar.storage import LifecycleRule
 from tests.docs import DOCS
 from tests.docs.markdown import Page
 from tests.harness.environment import ROOT, SYSTEM_PATH
@@ -45,14 +47,18 @@ def test_sets_what_the_pages_show(cli: Path) -> None:
         assert _rules(cli) == json.loads(shown)["Rules"]
 
 
-def test_only_segments_expire_and_as_late_as_by_pruning(cli: Path) -> None:
+def test_what_expires_lies_where_the_program_places_it_and_as_late_as_it_says(cli: Path) -> None:
     for store in ("tigris", "r2"):
-        for prefix, expected in (((), "stream/"), (("a/b",), "a/b/stream/")):
+        for words, prefix in (((), ""), (("a/b",), "a/b/")):
             (cli / "rules").unlink(missing_ok=True)
-            assert _run(cli, store, "my-bucket", *prefix).returncode == 0
-            (expiring,) = [rule for rule in _rules(cli) if "Expiration" in rule]
-            assert expiring["Filter"] == {"Prefix": expected}
-            assert expiring["Expiration"] == {"Days": RetentionDays().stream}
+            assert _run(cli, store, "my-bucket", *words).returncode == 0
+            rules = [
+                LifecycleRule(rule["ID"], rule["Filter"]["Prefix"].removeprefix(prefix), {}, rule["Expiration"]["Days"])
+                for rule in _rules(cli)
+                if "Expiration" in rule
+            ]
+            report = judge_rules(rules, "app.db", RetentionDays(), placing=True)
+            assert (report.fatal, report.held, report.missing, report.different) == ((), (), (), ())
 
 
 def test_rules_that_are_there_are_replaced_only_when_told(cli: Path) -> None:
@@ -78,11 +84,12 @@ def test_a_refusal_is_shown_and_nothing_is_set(cli: Path) -> None:
         (("r2", "my-bucket", "app"), {}),
         (("r2", "my-bucket", 'app"'), ENDPOINT),
         (("r2", "my-bucket", "app"), {**ENDPOINT, "STREAM_DAYS": "6"}),
+        (("r2", "my-bucket", "app"), {**ENDPOINT, "HOURLY_DAYS": "36"}),
         (("aws", "my-bucket", "app"), ENDPOINT),
         (("r2",), ENDPOINT),
         (("r2", "my-bucket", "app", "--force"), ENDPOINT),
     ],
-    ids=["no endpoint", "quotes", "too few days", "another store", "no bucket", "unknown option"],
+    ids=["no endpoint", "quotes", "too few days", "in another order", "another store", "no bucket", "unknown option"],
 )
 def test_wrong_arguments_set_nothing(cli: Path, words: Sequence[str], environment: dict[str, str]) -> None:
     refused = _run(cli, *words, environment=environment)

@@ -5,7 +5,7 @@ from sidecar.cli.check.finding import Finding
 from sidecar.errors import AccessDenied, ConfigurationError, StoreMissing
 from sidecar.model import Database, RestorePoint
 from sidecar.policies import Expires
-from sidecar.repository.bucket_rules import RulesReport, judge_rules
+from sidecar.repository.bucket_rules import RulesReport, judge_rules, prefix_of
 from sidecar.repository.expiry import what_expires
 from sidecar.status import documentation
 from sidecar.status.bill import Load, full_bill
@@ -32,7 +32,7 @@ async def expiry(services: Services, database: Database) -> Finding:
             )
     if isinstance(report, str):
         return Finding(f"by the bucket's rules, {report}; `retention_days` says {keep}", "skipped")
-    return _judge(report, str(keep))
+    return _judge(report, str(keep), placing=expires is Expires.PREFIXES)
 
 
 async def _read_rules(services: Services, database: Database) -> RulesReport | str:
@@ -45,7 +45,8 @@ async def _read_rules(services: Services, database: Database) -> RulesReport | s
         return "which may not be read: allow s3:GetLifecycleConfiguration to have them checked"
     except (ConfigurationError, StoreMissing) as error:
         return f"which cannot be read: {error.message}"
-    return judge_rules(rules, database.name, services.configuration.settings.retention_days)
+    placing = services.status.expires is Expires.PREFIXES
+    return judge_rules(rules, database.name, services.configuration.settings.retention_days, placing=placing)
 
 
 def _require_safe(report: RulesReport, database: Database) -> None:
@@ -59,10 +60,12 @@ def _require_safe(report: RulesReport, database: Database) -> None:
         )
 
 
-def _judge(report: RulesReport, keep: str) -> Finding:
+def _judge(report: RulesReport, keep: str, *, placing: bool) -> Finding:
     shown = ", ".join(f"{tier} after {days} days" for tier, days in report.days.items())
+    names = [prefix_of(tier) for tier in report.missing] if placing else report.missing
+    missing = f"no rule deletes {'what is below ' if placing else ''}{', '.join(names)}: {'it is' if placing else 'they are'} kept for ever"
     problems = [
-        *([f"no rule deletes {', '.join(report.missing)}: they are kept for ever"] if report.missing else []),
+        *([missing] if report.missing else []),
         *([f"`retention_days` says {keep}"] if report.different else []),
         *([f"the rule {report.held[0].name!r} deletes held restore points"] if report.held else []),
     ]
@@ -82,7 +85,9 @@ async def bill(services: Services, database: Database, newest: RestorePoint | No
     else:
         return Finding("there is neither a restore point nor a database to estimate it from", "skipped")
     interval = settings.interval.total_seconds()
-    most = full_bill(Load(size, size, interval, part_size=settings.part_size), settings.retention_days)
+    placed = services.status.expires is Expires.PREFIXES
+    load = Load(size, size, interval, part_size=settings.part_size)
+    most = full_bill(load, settings.retention_days, placed=placed)
     kept = (
         f"{most.objects} {how}, {format_size(most.stored)}" if services.status.expires is not Expires.NOTHING else how
     )

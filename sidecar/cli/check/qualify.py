@@ -3,6 +3,7 @@
 from sidecar.bootstrap import Services
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
+from sidecar.policies import Expires
 from sidecar.status import Load, forecast
 from sidecar.storage import PartCopy, Traits, abilities
 from sidecar.units import format_duration, format_size
@@ -38,6 +39,7 @@ def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
         whole=traits.part_copy is PartCopy.NO,
         equal_parts=traits.equal_parts,
         looked_up=not traits.conditional_put,
+        placed=services.status.expires is Expires.PREFIXES,
     )
     busy, idle = forecast(load), forecast(load, idle=True)
     say("")

@@ -14,6 +14,7 @@ from sidecar.cli.check.finding import Finding
 from sidecar.errors import AccessDenied, ConfigurationError, PreconditionFailed
 from sidecar.lease import read_lease, unsuitable
 from sidecar.model import IfAbsent, IfMatch, ObjectInfo, RestorePoint, Span
+from sidecar.policies import Expires
 from sidecar.repository.retention import TIER_TAG, Tier
 from sidecar.repository.rights import CONTENT, KEY, NOBODYS_ETAG
 from sidecar.storage import Credentials, Learner, ObjectStore, PartCopy, Probe, Retrying, abilities
@@ -233,6 +234,8 @@ class StoreTrial:
         except ConfigurationError as refusal:
             if self._store.traits.tags:
                 raise
+            if self._services.status.expires is Expires.PREFIXES:
+                return Finding(f"{refusal.message}: rules select restore points by prefix instead")
             return Finding(f"{refusal.message}: no lifecycle rule by tag can select restore points", "warning")
         return Finding("; ".join(f"{name}={value}" for name, value in TAGS.items()))
 

@@ -52,8 +52,11 @@ _STORES: tuple[tuple[str, Traits], ...] = (
     # Conditional writes are refused: https://github.com/lance-format/lance/issues/5614
     (r"(.+\.)?aliyuncs\.com", Traits("Alibaba OSS", conditional_put=False, conditional_complete=False)),
     # No copied parts: https://github.com/storj/roadmap/issues/40. Parts of 64 MiB are a segment of the store:
-    # https://storj.dev/dcs/api/s3/multipart-upload
-    (r"(.+\.)?(storjshare|storj)\.io", Traits("Storj", part_copy=PartCopy.NO, tag_rules=False, certain=False)),
+    # https://storj.dev/dcs/api/s3/multipart-upload. No rules are known of it.
+    (
+        r"(.+\.)?(storjshare|storj)\.io",
+        Traits("Storj", part_copy=PartCopy.NO, tag_rules=False, prefix_rules=False, certain=False),
+    ),
     # Accounts differ about conditional writes: these are only named here, and tried.
     (r"(.+\.)?your-objectstorage\.com", Traits("Hetzner Object Storage", certain=False)),
     (r"(.+\.)?digitaloceanspaces\.com", Traits("DigitalOcean Spaces", certain=False)),
