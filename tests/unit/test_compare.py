@@ -67,32 +67,61 @@ def test_a_long_value_written_in_place_far_from_its_row_is_found(compared: Compa
     assert found.tables["t"].how == "pages"
 
 
-def test_a_b_tree_that_grows_a_level_hides_no_row_and_shows_no_other(compared: Compared, tmp_path: Path) -> None:
-    """Interior pages that are the same in both have another parent now: what is below them is compared on neither side."""
-    path, row = compared.before, "x" * 390
-    with closing(connect(path)) as connection:
+def test_a_b_tree_that_loses_a_level_hides_no_row_and_shows_no_other(compared: Compared) -> None:
+    """Interior pages that are the same in both have another parent now: what is below them is compared on neither side.
+
+    The pages that are free now are as they were: what is below those is compared, although no image differs.
+    """
+    before, after = compared.before, compared.after
+    with closing(connect(before)) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, a)")
         connection.execute("CREATE TABLE other(id INTEGER PRIMARY KEY)")
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO t(a) VALUES (?)", [(row,)] * 2500)
+        connection.executemany("INSERT INTO t(a) VALUES (?)", [("x" * 390,)] * 5000)
         connection.execute("COMMIT")
-    added = 0
-    assert depth(path, "t") == 3
-    while True:
-        shutil.copy(path, compared.after)
-        with closing(connect(compared.after)) as connection:
-            connection.execute("BEGIN")
-            connection.executemany("INSERT INTO t(a) VALUES (?)", [(row,)] * 20)
-            connection.execute("COMMIT")
-        if depth(compared.after, "t") == 4:
-            break
-        shutil.copy(compared.after, path)
-        added += 20
-        assert added < 5000
-    found = compare_files(path, compared.after)
-    assert found.counts() == {"t": (20, 0)}
+    assert depth(before, "t") == 4
+    left = 5000
+    shutil.copy(before, after)
+    while depth(after, "t") == 4:
+        left -= 200
+        with closing(connect(after)) as connection:
+            connection.execute("DELETE FROM t WHERE id > ?", (left,))
+    found = compare_files(before, after)
+    assert found.counts() == {"t": (0, 5000 - left)}
     assert found.tables["t"].how == "pages"
+
+
+def test_tables_that_look_alike_are_told_apart(compared: Compared) -> None:
+    """Their pages could be of either; only looking for them in both b-trees tells."""
+    names = ("one", "other", "third")
+
+    def first(connection: Any) -> None:
+        for table in names:
+            connection.execute(f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, a)")
+        connection.execute("BEGIN")
+        for number in range(3000):
+            for table in names:
+                connection.execute(
+                    f"INSERT INTO {table} VALUES (?, 'text of some length, so that there are many pages')", (number,)
+                )
+        connection.execute("COMMIT")
+
+    found = compared(first, script(*(f"UPDATE {table} SET a = 1 WHERE id % 1000 = 7" for table in names)))
+    assert found.counts() == dict.fromkeys(names, (3, 3))
+    assert {each.how for each in found.tables.values()} == {"pages"}
+
+
+def test_a_row_that_is_older_than_a_column_has_its_default(compared: Compared) -> None:
+    """It is written anew, with the same value: nothing differs."""
+    rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) INSERT INTO t SELECT i, i FROM n"
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", rows, "ALTER TABLE t ADD COLUMN n DEFAULT 7.5")
+    found = compared(
+        first,
+        script("UPDATE t SET a = a || ''", "UPDATE t SET a = CAST(a AS INTEGER)", "UPDATE t SET n = 8 WHERE id = 3"),
+    )
+    (change,) = found.changes["t"]
+    assert (change.before, change.after) == ((3, 3, 7.5), (3, 3, 8))
 
 
 def test_a_whole_number_in_a_real_column_is_real(compared: Compared) -> None:
