@@ -47,7 +47,7 @@ async def compared(
             closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
         ):
             writer.meta(before=before.name, after=after.name, root_before=before.root, root_after=after.root)
-            compare(driver, before, after, writer, options, tick)
+            compare(driver, before, after, writer, options, directory, tick)
             writer.finish()
 
     try:

@@ -6,7 +6,9 @@ after VACUUM, the tables are compared as a whole.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sidecar.compare.fileformat import Malformed
 from sidecar.compare.image import Image
@@ -14,7 +16,7 @@ from sidecar.compare.matching import Match, Matcher
 from sidecar.compare.opening import Named, Opened
 from sidecar.compare.overflow import InPlace
 from sidecar.compare.owners import Owners
-from sidecar.compare.pages import PageSet, differing_chunks, differing_pages
+from sidecar.compare.pages import PageSet, State, differing_chunks, differing_pages
 from sidecar.compare.pairing import Pairing, SchemaChange, pair_tables
 from sidecar.compare.result import Compared, ResultWriter
 from sidecar.compare.rows import Change, Side, cells_of, differing_rows
@@ -22,6 +24,7 @@ from sidecar.compare.schema import SEQUENCE, Schema
 from sidecar.compare.tables import Pair, Table, row_maker
 from sidecar.compare.trees import Rows, pages_to_compare
 from sidecar.compare.values import Row
+from sidecar.compare.whole import Merge, may_merge, write_file
 from sidecar.database import Driver
 from sidecar.errors import DamagedDatabase, UsageError
 
@@ -35,17 +38,29 @@ Tick = Callable[[int, int], None]
 class Options:
     """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
 
-    An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read.
+    An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
+    bytes and more, whole tables are compared by SQL.
     """
 
     tables: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pages: bool = True
+    merged: int = 16 << 20
 
 
-def compare(driver: Driver, before: Named, after: Named, writer: ResultWriter, options: Options, tick: Tick) -> None:
+def compare(
+    driver: Driver,
+    before: Named,
+    after: Named,
+    writer: ResultWriter,
+    options: Options,
+    directory: Path,
+    tick: Tick,
+) -> None:
     """Compare two states, and write what differs. `tick` may raise to end the work.
+
+    What SQL needs as files is in `directory`, and gone at the end.
 
     Raises `DamagedDatabase`, `UsageError` for a table or column that neither has, and what reading the states raises.
     """
@@ -53,7 +68,8 @@ def compare(driver: Driver, before: Named, after: Named, writer: ResultWriter, o
     _require_known(options, one.schema, other.schema)
     with_names = _naming(before, after)
     try:
-        _Comparison(driver, one, other, writer, options, tick).run()
+        with ExitStack() as stack:
+            _Comparison(driver, one, other, writer, options, _Files(directory, stack), tick).run()
     except Malformed as error:
         raise DamagedDatabase(
             f"{with_names}: {error}", "`sidecar verify` and SQLite's integrity_check find damage"
@@ -64,9 +80,31 @@ def _naming(before: Named, after: Named) -> str:
     return f"{before.name} or {after.name} is damaged"
 
 
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where whole states are written for SQL, and what removes them."""
+
+    directory: Path
+    stack: ExitStack
+
+    def written(self, name: str, state: State, tick: Callable[[], None]) -> Path:
+        """A whole state as a file."""
+        path = self.directory / name
+        self.stack.callback(path.unlink, missing_ok=True)
+        write_file(state, path, tick)
+        return path
+
+
 class _Comparison:
     def __init__(
-        self, driver: Driver, before: Opened, after: Opened, writer: ResultWriter, options: Options, tick: Tick
+        self,
+        driver: Driver,
+        before: Opened,
+        after: Opened,
+        writer: ResultWriter,
+        options: Options,
+        files: _Files,
+        tick: Tick,
     ) -> None:
         self._driver, self._writer, self._options = driver, writer, options
         self._before, self._after = before, after
@@ -74,6 +112,8 @@ class _Comparison:
         self._progress = tick
         self._work: dict[str, Rows] = {}
         self._ticks = 0
+        self._files = files
+        self._merge: Merge | None = None
 
     def run(self) -> None:
         pairing = pair_tables(self._before.schema, self._after.schema)
@@ -180,13 +220,34 @@ class _Comparison:
         rows = self._work.get(pair.after.name)
         match = _match(pair, self._options)
         changes: Iterator[Change] = iter(())
-        if rows:
+        if changed is None and self._may_merge(match):
+            changes = self._merged().changes(match)
+        elif rows:
             found = differing_rows(*self._images, pair, rows, changed, self._tick)
             matcher = Matcher(match, (self._images[0].text, self._images[1].text))
             changes = matcher.changes(self._driver, found, self._tick)
         how = "whole" if rows and rows.whole else "pages"
         compared = Compared(pair.after.name, "both", how, pair.before, pair.after, match.key, dict(pair.old_names))
         self._writer.table(compared, changes)
+
+    def _may_merge(self, match: Match) -> bool:
+        encodings = {image.header.encoding for image in self._images}
+        size = max(self._before.named.state.size, self._after.named.state.size)
+        fits = encodings == {"utf-8"} and size >= self._options.merged
+        return fits and may_merge(match, self._before.schema, self._after.schema)
+
+    def _merged(self) -> Merge:
+        """Both states as files that SQLite has open."""
+        if self._merge is None:
+            states = self._before.named.state, self._after.named.state
+            one, other = (
+                self._files.written(f"whole-{side}.sqlite3", state, self._tick) for side, state in enumerate(states)
+            )
+            self._merge = self._files.stack.enter_context(closing(Merge(self._driver, one, other, self._look)))
+        return self._merge
+
+    def _look(self) -> None:
+        self._progress(0, 0)
 
     def _one_sided(self, table: Table, side: Side) -> None:
         """Write all rows of a table that one state alone has."""

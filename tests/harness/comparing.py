@@ -46,7 +46,7 @@ def compare_files(before: Path, after: Path, options: Options | None = None) -> 
         writer = ResultWriter(driver, result, keep=None, whole_values=True)
         one, other = (Named(str(path), state) for path, state in zip((before, after), states, strict=True))
         try:
-            compare(driver, one, other, writer, options or Options(), lambda _done, _total: None)
+            compare(driver, one, other, writer, options or Options(), before.parent, lambda _done, _total: None)
             writer.finish()
         finally:
             writer.close()
