@@ -188,11 +188,15 @@ def serial_types(record: bytes) -> list[int]:
 
 def decode_record(record: bytes, text: Callable[[bytes], Value]) -> list[Value]:
     """The values of a record; `text` decodes text. Raises `Malformed`."""
-    types = serial_types(record)
-    at = varint(record, 0)[0]
     values: list[Value] = []
     try:
-        for serial in types:
+        at, place = varint(record, 0)
+        end = at
+        while place < end:
+            serial = record[place]  # in most headers each type is one byte
+            place += 1
+            if serial >= 128:
+                serial, place = varint(record, place - 1)
             if serial >= 12:
                 size = (serial - 12) >> 1
                 raw = record[at : at + size]
@@ -207,7 +211,7 @@ def decode_record(record: bytes, text: Callable[[bytes], Value]) -> list[Value]:
                 at += 8
             else:
                 values.append(serial - 8 if serial in {8, 9} else None)
-    except struct.error as error:
+    except (IndexError, struct.error) as error:
         raise Malformed("a record is too short") from error
     if at > len(record):
         raise Malformed("a record is too short")

@@ -44,6 +44,11 @@ class Matcher:
         self._makers = row_maker(match.pair.before), row_maker(match.pair.after)
         self._texts = texts
         self._as_after = match.pair.as_after()
+        before, after = match.pair.before, match.pair.after
+        # The key of most tables is the rowid: nothing has to be decoded to know it.
+        aliases = [table.names[table.alias] for table in (before, after) if table.alias is not None]
+        same = len(aliases) == 2 and aliases[0] == aliases[1]
+        self._key_is_rowid = same and match.key == (after.alias,)
 
     def changes(self, driver: Driver, rows: Iterable[Found], tick: Callable[[], None]) -> Iterator[Change]:
         """The changes, in the order of the keys. Raises `UsageError` if a chosen key is not one."""
@@ -78,7 +83,9 @@ class Matcher:
         return self._makers[side](rowid, decode_record(payload, self._texts[side]))
 
     def _key(self, found: Found) -> bytes:
-        side = found[0]
+        side, rowid, _ = found
+        if self._key_is_rowid:
+            return _KEYED + key_of((rowid,))
         row = self._row(*found)
         seen = self._as_after(row) if side is Side.BEFORE else row
         if self._match.key is not None:

@@ -14,12 +14,14 @@ from sidecar.compare.image import Entry
 from sidecar.compare.pairing import SchemaChange
 from sidecar.compare.rows import Change
 from sidecar.compare.tables import Table
-from sidecar.compare.values import Row, Shown, Value, shortened, to_json
+from sidecar.compare.values import Row, shortened, to_json
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
 KEPT_ROWS = 100_000  # of a table
 _BATCH = 200
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_PLAIN = {int, str, type(None)}
 _SCHEMA = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value);
 CREATE TABLE tables(id INTEGER PRIMARY KEY, name TEXT, former TEXT, state TEXT, how TEXT, virtual TEXT,
@@ -139,16 +141,16 @@ class ResultWriter:
             self._json(change.key),
             self._json(change.before),
             self._json(change.after),
-            json.dumps(change.columns),
+            _ENCODER.encode(change.columns),
             change.rowid_before,
             change.rowid_after,
         )
 
     def _json(self, row: Row | None) -> str | None:
-        return None if row is None else json.dumps([to_json(self._shown(each)) for each in row], ensure_ascii=False)
-
-    def _shown(self, value: Value) -> Shown:
-        return value if self._whole_values else shortened(value)
+        if row is None:
+            return None
+        shown = row if self._whole_values else map(shortened, row)
+        return _ENCODER.encode([each if type(each) in _PLAIN else to_json(each) for each in shown])
 
 
 def _described(compared: Compared) -> tuple[object, ...]:

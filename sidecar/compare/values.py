@@ -123,6 +123,8 @@ def of_json(value: object) -> Shown:
 
 def shortened(value: Value) -> Shown:
     """The value, or what is kept of a long one."""
+    if type(value) is int or value is None:
+        return value
     match value:
         case str() if len(value) > SHORTENED:
             raw = value.encode("utf-8", "surrogatepass")
