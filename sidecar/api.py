@@ -22,8 +22,8 @@ import anyio
 from sidecar.backup import Start
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
-from sidecar.compare.engine import Options
 from sidecar.compare.exported import ExportedState
+from sidecar.compare.options import Options
 from sidecar.compare.reading import Result as Difference
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver, require_own_name, standard_driver

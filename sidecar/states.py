@@ -16,9 +16,9 @@ from anyio import to_thread
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.compare.cache import ChunkCache, chunk_cache
 from sidecar.compare.comparison import compared
-from sidecar.compare.engine import Options
 from sidecar.compare.files import FileState, opened_file
 from sidecar.compare.opening import Named, Opened
+from sidecar.compare.options import Options
 from sidecar.compare.overlay import OverlayPages, OverlayState, overlay_pages
 from sidecar.compare.points import PointState
 from sidecar.compare.reading import Result

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from anyio import from_thread, to_thread
 
-from sidecar.compare.engine import Options, compare
+from sidecar.compare.engine import compare
 from sidecar.compare.opening import Named
+from sidecar.compare.options import Options
 from sidecar.compare.reading import Result, opened_result
 from sidecar.compare.result import KEPT_ROWS, ResultWriter
 from sidecar.concurrency import in_own_task

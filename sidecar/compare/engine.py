@@ -5,48 +5,34 @@ rows in such pages, or in pages that one state alone has, are compared. Where mo
 after VACUUM, the tables are compared as a whole.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.compare.fileformat import Malformed
 from sidecar.compare.image import Image
 from sidecar.compare.matching import Match, Matcher
 from sidecar.compare.opening import Named, Opened
+from sidecar.compare.options import Options, match_of, require_known
 from sidecar.compare.overflow import InPlace
 from sidecar.compare.owners import Owners
 from sidecar.compare.pages import PageSet, State, differing_chunks, differing_pages
 from sidecar.compare.pairing import Pairing, SchemaChange, pair_tables
 from sidecar.compare.result import Compared, ResultWriter
 from sidecar.compare.rows import Change, Side, cells_of, differing_rows
-from sidecar.compare.schema import SEQUENCE, Schema
+from sidecar.compare.schema import SEQUENCE
 from sidecar.compare.tables import Pair, Table, row_maker
 from sidecar.compare.trees import Rows, pages_to_compare
 from sidecar.compare.values import Row
 from sidecar.compare.whole import Merge, may_merge, write_file
 from sidecar.database import Driver
-from sidecar.errors import DamagedDatabase, UsageError
+from sidecar.errors import DamagedDatabase
 
 WHOLE_SHARE = 4  # whole tables are compared when more than this part of the pages differ
 MOST_PAGES = 400_000  # and from so many on, because their numbers are kept in memory
 TICK_EVERY = 200  # rows or pages
 Tick = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
-
-    An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
-    bytes and more, whole tables are compared by SQL.
-    """
-
-    tables: tuple[str, ...] = ()
-    ignored: tuple[str, ...] = ()
-    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    pages: bool = True
-    merged: int = 16 << 20
 
 
 def compare(
@@ -65,7 +51,7 @@ def compare(
     Raises `DamagedDatabase`, `UsageError` for a table or column that neither has, and what reading the states raises.
     """
     one, other = Opened.of(driver, before), Opened.of(driver, after)
-    _require_known(options, one.schema, other.schema)
+    require_known(options, one.schema, other.schema)
     with_names = _naming(before, after)
     try:
         with ExitStack() as stack:
@@ -218,7 +204,7 @@ class _Comparison:
 
     def _compare_pair(self, pair: Pair, changed: PageSet | None) -> None:
         rows = self._work.get(pair.after.name)
-        match = _match(pair, self._options)
+        match = match_of(pair, self._options)
         changes: Iterator[Change] = iter(())
         if changed is None and self._may_merge(match):
             changes = self._merged().changes(match)
@@ -282,43 +268,3 @@ def _changed_numbers(before: Image, after: Image) -> Iterator[SchemaChange]:
 def _key_of(table: Table, row: Row) -> Row | None:
     key = tuple(row[at] for at in table.key)
     return key if key and all(value is not None for value in key) else None
-
-
-def _match(pair: Pair, options: Options) -> Match:
-    """How the rows of a pair are matched. Raises `UsageError` for a column of --key that one of the two lacks."""
-    table = pair.after
-    ignored = frozenset(
-        at
-        for at, name in enumerate(table.names)
-        if name in options.ignored or f"{table.name}.{name}" in options.ignored
-    )
-    chosen = options.keys.get(table.name)
-    if chosen is None:
-        return Match(pair, pair.key, ignored)
-    for name in chosen:
-        if name not in table.names or name not in pair.before.names:
-            raise UsageError(
-                f"{table.name} does not have the column {name} in both states, so it cannot be its key",
-                f"its columns are {', '.join(table.names)}",
-            )
-    return Match(pair, tuple(table.names.index(name) for name in chosen), ignored, chosen=True)
-
-
-def _require_known(options: Options, before: Schema, after: Schema) -> None:
-    """Raise `UsageError` for a table or column that neither state has."""
-    tables = [*before.tables.values(), *after.tables.values()]
-    names = {each.name for each in tables} | before.problems.keys() | after.problems.keys()
-    for name in (*options.tables, *options.keys):
-        if name not in names:
-            raise UsageError(f"neither state has a table {name}", _listed("the tables are", sorted(names)))
-    columns = {f"{each.name}.{column}" for each in tables for column in each.names}
-    for name in options.ignored:
-        if name not in columns and not any(each.endswith(f".{name}") for each in columns):
-            raise UsageError(f"no table has a column {name}", "write column or table.column")
-
-
-def _listed(what: str, names: Sequence[str], most: int = 20) -> str:
-    if not names:
-        return "there is none"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{what} {', '.join(names[:most])}{more}"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import anyio
 
-from sidecar.compare.engine import Options, compare
+from sidecar.compare.engine import compare
 from sidecar.compare.files import opened_file
 from sidecar.compare.opening import Named
+from sidecar.compare.options import Options
 from sidecar.compare.pairing import SchemaChange
 from sidecar.compare.patch import statements
 from sidecar.compare.reading import ComparedTable, RowChange, opened_result

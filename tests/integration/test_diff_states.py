@@ -9,7 +9,7 @@ from anyio import to_thread
 
 from sidecar.bootstrap import Services, open_services
 from sidecar.compare.cache import chunk_cache
-from sidecar.compare.engine import Options
+from sidecar.compare.options import Options
 from sidecar.errors import NothingToRestore, UsageError
 from sidecar.model import AtRestorePoint, Position
 from sidecar.progress import no_progress

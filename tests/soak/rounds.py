@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sidecar.compare.engine import Options
 from sidecar.compare.export import sql
 from sidecar.compare.files import opened_file
 from sidecar.compare.opening import Named, Opened
+from sidecar.compare.options import Options
 from sidecar.database import default_driver
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import BOXES, STEPS, TABLES, WORDS, Shape, apply, dump, write_states

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sidecar.compare.engine import Options
 from sidecar.compare.fileformat import INTERIOR, Header
 from sidecar.compare.files import opened_file
 from sidecar.compare.image import Image
+from sidecar.compare.options import Options
 from sidecar.errors import DamagedDatabase, UsageError
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import connect

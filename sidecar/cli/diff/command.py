@@ -17,7 +17,7 @@ from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
 from sidecar.cli.new_file import new_file
 from sidecar.cli.session import attended
-from sidecar.compare.engine import Options
+from sidecar.compare.options import Options
 from sidecar.compare.patch import statements
 from sidecar.compare.reading import KINDS, Result
 from sidecar.database import default_driver

@@ -1,0 +1,64 @@
+"""What a person wants compared, and what that means for a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sidecar.compare.matching import Match
+from sidecar.compare.schema import Schema
+from sidecar.compare.tables import Pair
+from sidecar.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
+
+    An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
+    bytes and more, whole tables are compared by SQL.
+    """
+
+    tables: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pages: bool = True
+    merged: int = 16 << 20
+
+
+def match_of(pair: Pair, options: Options) -> Match:
+    """How the rows of a pair are matched. Raises `UsageError` for a column of --key that one of the two lacks."""
+    table = pair.after
+    ignored = frozenset(
+        at
+        for at, name in enumerate(table.names)
+        if name in options.ignored or f"{table.name}.{name}" in options.ignored
+    )
+    chosen = options.keys.get(table.name)
+    if chosen is None:
+        return Match(pair, pair.key, ignored)
+    for name in chosen:
+        if name not in table.names or name not in pair.before.names:
+            raise UsageError(
+                f"{table.name} does not have the column {name} in both states, so it cannot be its key",
+                f"its columns are {', '.join(table.names)}",
+            )
+    return Match(pair, tuple(table.names.index(name) for name in chosen), ignored, chosen=True)
+
+
+def require_known(options: Options, before: Schema, after: Schema) -> None:
+    """Raise `UsageError` for a table or column that neither state has."""
+    tables = [*before.tables.values(), *after.tables.values()]
+    names = {each.name for each in tables} | before.problems.keys() | after.problems.keys()
+    for name in (*options.tables, *options.keys):
+        if name not in names:
+            raise UsageError(f"neither state has a table {name}", _listed("the tables are", sorted(names)))
+    columns = {f"{each.name}.{column}" for each in tables for column in each.names}
+    for name in options.ignored:
+        if name not in columns and not any(each.endswith(f".{name}") for each in columns):
+            raise UsageError(f"no table has a column {name}", "write column or table.column")
+
+
+def _listed(what: str, names: Sequence[str], most: int = 20) -> str:
+    if not names:
+        return "there is none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{what} {', '.join(names[:most])}{more}"
