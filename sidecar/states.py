@@ -148,7 +148,7 @@ def _both(names: Sequence[str], *, has_live: bool) -> tuple[str, str]:
 
 @asynccontextmanager
 async def opened_path(path: Path, place: Place, snapshotter: Snapshotter | None = None) -> AsyncIterator[Named]:
-    """The database in a file. One that is in use, or has a log, is copied first.
+    """The database in a file. One that is in use, or has a log, is copied first; another one must not change meanwhile.
 
     Raises `DatabaseMissing`, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
     """
@@ -161,7 +161,7 @@ async def opened_path(path: Path, place: Place, snapshotter: Snapshotter | None 
             source = (await stack.enter_async_context(inspector.snapshot(path))).path
         with local_errors(path):
             state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, source))
-        yield Named(str(path), state, state.root)
+        yield Named(str(path), state, state.root, state.require_unchanged)
 
 
 def _is_at_rest(path: Path) -> bool:
@@ -204,7 +204,7 @@ class States:
         if text == LIVE:
             inspector = build_inspector(self._services)
             found = await stack.enter_async_context(opened_path(self._database.path, self._place, inspector))
-            return Named(LIVE, found.state, found.root)
+            return Named(LIVE, found.state, found.root, found.check)
         if back := _BACK.fullmatch(text):
             return await self._point(await self._back(int(back[1])))
         if text == NEWEST:

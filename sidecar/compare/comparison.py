@@ -49,6 +49,8 @@ async def compared(
         ):
             writer.meta(before=before.name, after=after.name, root_before=before.root, root_after=after.root)
             compare(driver, before, after, writer, options, directory, tick)
+            before.check()
+            after.check()
             writer.finish()
 
     try:

@@ -1,5 +1,6 @@
 """Opens a state: its header and its schema are read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.compare.fileformat import Header, Malformed, NotSqlite
@@ -10,13 +11,18 @@ from sidecar.database import Driver
 from sidecar.errors import DamagedDatabase
 
 
+def _nothing() -> None:
+    """It cannot change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A state, what it is called in messages, and its root digest."""
+    """A state, what it is called in messages, and its root digest. `check` raises if it is not what it was when it was opened."""
 
     name: str
     state: State
     root: str = ""
+    check: Callable[[], None] = _nothing
 
 
 @dataclass(frozen=True, slots=True)

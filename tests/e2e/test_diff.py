@@ -1,12 +1,15 @@
 """`sidecar diff` between restore points, the newest state and the live database; test_diff_command.py has what it prints."""
 
 import json
+import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.machine import Machine, write_note
 from tests.harness.database_states import apply, connect, dump
+from tests.harness.sidecar_process import SIDECAR
 
 
 @pytest.mark.s3
@@ -38,3 +41,18 @@ def test_states_in_a_store_and_the_live_database_are_compared(machine: Machine) 
     assert dump(machine / "old.db") == dump(machine.database)
     assert machine.cli("diff", "newest~0", "newest").returncode == 0
     assert machine.leftovers() == []
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """`sidecar diff … | head -1`"""
+    for name, rows in (("old.db", 1), ("new.db", 5000)):
+        with closing(connect(tmp_path / name)) as connection:
+            connection.execute("CREATE TABLE t(a)")
+            connection.executemany("INSERT INTO t VALUES (?)", [("x" * 50,)] * rows)
+    command = [*SIDECAR, "diff", str(tmp_path / "old.db"), str(tmp_path / "new.db"), "--limit", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith(b"new.db")
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait()) == (b"", 0)

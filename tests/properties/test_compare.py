@@ -40,7 +40,7 @@ VALUES: st.SearchStrategy[Value] = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(PLANS)
 def test_the_difference_as_sql_makes_the_later_state_of_the_earlier_one(plan: Plan) -> None:
     with tempfile.TemporaryDirectory() as directory:

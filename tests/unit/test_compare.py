@@ -12,7 +12,7 @@ from sidecar.compare.fileformat import INTERIOR, Header
 from sidecar.compare.files import opened_file
 from sidecar.compare.image import Image
 from sidecar.compare.options import Options
-from sidecar.errors import DamagedDatabase, UsageError
+from sidecar.errors import DamagedDatabase, DatabaseBusy, UsageError
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import connect
 
@@ -236,3 +236,18 @@ def test_a_damaged_file_is_named(compared: Compared, tmp_path: Path) -> None:
     (tmp_path / "letter").write_text("Dear all," * 100)
     with pytest.raises(DamagedDatabase, match="letter is no SQLite database, or an encrypted one"):
         compare_files(tmp_path / "letter", compared.before)
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "app.db"
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE t(a)")
+    with opened_file(path) as state:
+        state.require_unchanged()
+        with path.open("ab") as file:
+            file.write(b"more")
+        with pytest.raises(DatabaseBusy, match="was changed or replaced while it was read"):
+            state.require_unchanged()
+        path.unlink()
+        with pytest.raises(DatabaseBusy, match="was changed or replaced while it was read"):
+            state.require_unchanged()
