@@ -9,6 +9,7 @@ from sidecar.cli.diff.values import format_change, format_value, visible
 from sidecar.cli.diff.view import Overview, View
 from sidecar.compare.pairing import SchemaChange
 from sidecar.compare.reading import ComparedTable, Result, RowChange
+from sidecar.compare.schema import SEQUENCE
 from sidecar.compare.tables import Table
 from sidecar.compare.values import Shown
 
@@ -43,8 +44,8 @@ async def lines(result: Result, overview: Overview, view: View, style: Style) ->
     if view.summary:
         return
     for table in overview.different:
-        if table.virtual and len(overview.tables) > 1:
-            continue
+        if (table.virtual or table.name == SEQUENCE) and len(overview.tables) > 1:
+            continue  # of interest only to who asks for it
         yield ""
         yield _heading(table, overview.count(table), view, style)
         left = view.limit
@@ -136,11 +137,10 @@ def _row(table: ComparedTable, change: RowChange, style: Style) -> Iterator[str]
 
 
 def _key(change: RowChange) -> str:
-    return ", ".join(_key_value(each) for each in change.key) if change.key else ""
-
-
-def _key_value(value: Shown) -> str:
-    return format_value(value)
+    """The key; of a row that changed and has none, its hidden rowid."""
+    if change.key:
+        return ", ".join(map(format_value, change.key))
+    return f"rowid {change.rowid_after}" if change.kind == "changed" and change.rowid_after is not None else ""
 
 
 def _whole(table: Table | None, row: Sequence[Shown], key: Sequence[str], width: int) -> str:
