@@ -63,7 +63,8 @@ def _require_safe(report: RulesReport, database: Database) -> None:
 def _judge(report: RulesReport, keep: str, *, placing: bool) -> Finding:
     shown = ", ".join(f"{tier} after {days} days" for tier, days in report.days.items())
     names = [prefix_of(tier) for tier in report.missing] if placing else report.missing
-    missing = f"no rule deletes {'what is below ' if placing else ''}{', '.join(names)}: {'it is' if placing else 'they are'} kept for ever"
+    which, verb = ("what is below ", "it is") if placing else ("", "they are")
+    missing = f"no rule deletes {which}{', '.join(names)}: {verb} kept for ever: {documentation.RULES}"
     problems = [
         *([missing] if report.missing else []),
         *([f"`retention_days` says {keep}"] if report.different else []),
