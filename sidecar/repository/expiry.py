@@ -15,7 +15,7 @@ from sidecar.repository.guard import SuspicionGuard
 from sidecar.repository.holds import Holds
 from sidecar.repository.keys import point_of
 from sidecar.repository.newest import KnownPoint, NewestPoint
-from sidecar.repository.placed import places_by_prefix
+from sidecar.repository.placed import PlacedStore, places_by_prefix
 from sidecar.repository.pruning import Pruning, pruner_of
 from sidecar.repository.suspicion import Extent
 from sidecar.repository.tags import RestorePointTags
@@ -24,6 +24,7 @@ from sidecar.status import Status
 from sidecar.storage import Prunable, Traits
 
 TIME_LIMIT = 30.0  # seconds; what is left over is done after the next cycle
+TIME_LIMIT_OF_COPIES = 600.0  # where a tier is a copy: one that is cancelled may be undone, and would never be there
 
 
 class Expiry:
@@ -39,8 +40,9 @@ class Expiry:
         tags: RestorePointTags,
         pruning: Pruning | None,
         status: Status,
+        time_limit: float = TIME_LIMIT,
     ) -> None:
-        """`pruning` is for a store whose expired restore points sidecar itself deletes."""
+        """`pruning` is for a store whose expired restore points sidecar itself deletes. `time_limit` is in seconds."""
         self._database = database
         self._newest = newest
         self._guard = guard
@@ -48,6 +50,7 @@ class Expiry:
         self._tags = tags
         self._pruning = pruning
         self._status = status
+        self._time_limit = time_limit
 
     async def hold_before(self, snapshot: Snapshot) -> None:
         """Before this snapshot is published: if it is suspicious, hold the restore points that it must not displace.
@@ -79,7 +82,7 @@ class Expiry:
 
     async def tag_and_prune(self) -> None:
         """Tag superseded restore points, and prune if sidecar has to. Never raises: what failed is done after a later cycle."""
-        with anyio.move_on_after(TIME_LIMIT) as scope:
+        with anyio.move_on_after(self._time_limit) as scope:
             try:
                 if not self._tiers.caught_up:
                     await self._tiers.catch_up(await self._newest.find())
@@ -124,6 +127,7 @@ def expiry_of(
     `holds` marks what is held beside the tag, where objects may have no tags.
     """
     tags = RestorePointTags(database, catalog.store, holds)
+    copies = isinstance(catalog.store, PlacedStore) and catalog.store.placing
     return Expiry(
         database,
         newest=NewestPoint(database, catalog),
@@ -132,4 +136,5 @@ def expiry_of(
         tags=tags,
         pruning=Pruning(database, catalog.store, pruner_of(catalog, prunable, keep), clock) if prunable else None,
         status=status,
+        time_limit=TIME_LIMIT_OF_COPIES if copies else TIME_LIMIT,
     )

@@ -67,6 +67,15 @@ async def test_the_last_of_an_hour_and_of_a_day_live_as_long_as_their_tiers(scen
     assert await scene.shown() == scene.published[-2:]
 
 
+async def test_a_slow_copy_to_the_place_of_a_tier_is_not_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag that is cancelled is set after the next cycle; a copy of a large object might never be made."""
+    monkeypatch.setattr("sidecar.repository.expiry.TIME_LIMIT", 0.0)
+    scene = Scene()
+    for at in ("20T14:50", "20T15:00"):
+        await scene.publish(at)
+    assert scene.at("expiring/hourly/") == ["20261120T14"]
+
+
 async def test_a_held_one_outlives_all_rules(scene: Scene) -> None:
     await scene.publish("20T14:50", BIG)
     await scene.publish("20T14:51", SMALL)
