@@ -13,6 +13,7 @@ from sidecar.compare.reading import Result, opened_result
 from sidecar.compare.result import KEPT_ROWS, ResultWriter
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver
+from sidecar.errors import NoRoom
 from sidecar.host import local_errors
 from sidecar.progress import Progress
 
@@ -54,7 +55,10 @@ async def compared(
             writer.finish()
 
     try:
-        await _in_thread(work)
+        try:
+            await _in_thread(work)
+        except NoRoom as error:
+            raise NoRoom(error.message, "free some space, or set TMPDIR to a directory with more") from error
         async with opened_result(driver, path) as result:
             yield result
     finally:

@@ -91,6 +91,8 @@ class Image:
 
     def chain(self, cell: Cell) -> Iterator[int]:
         """The overflow pages of a cell."""
+        if cell.size > self.pages * self.page_size:
+            raise Malformed(f"a row is said to have {cell.size} bytes, more than the file")
         number, left = cell.overflow, cell.size - len(cell.local)
         while left > 0:
             yield number
@@ -111,16 +113,17 @@ class Image:
 
     def walk(self, root: int) -> Iterator[int]:
         """Every page of a b-tree, in the order of its keys; an interior page comes before its children."""
-        waiting = [root]
+        waiting, seen = [root], 0
         while waiting:
             number = waiting.pop()
+            seen += 1
+            if seen > self.pages:
+                raise Malformed(f"the b-tree of page {root} has more pages than the file")
             yield number
             children = self.children(number)
             for start in range(0, len(children), READ_AHEAD):
                 self.fetch(children[start : start + READ_AHEAD])
             waiting += reversed(children)
-            if len(waiting) > self.pages:
-                raise Malformed(f"the b-tree of page {root} has more pages than the file")
 
     def step(self, number: int, rowid: int) -> int:
         """The child of an interior table page where a rowid is or would be."""

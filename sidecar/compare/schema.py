@@ -88,6 +88,8 @@ class _Loading:
                 if not unknown or unknown[2] in self._unknown:
                     return str(error)
                 self._stand_in(unknown[1], unknown[2])
+            except ValueError as error:  # a NUL in the statement
+                return str(error)
             else:
                 return ""
             finally:

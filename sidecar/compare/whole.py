@@ -17,6 +17,7 @@ from sidecar.compare.tables import Pair, Table
 from sidecar.compare.values import InvalidText, Row, Value, same
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
+from sidecar.errors import DamagedDatabase
 from sidecar.repository.format.index import CHUNK_SIZE
 
 _STEPS = 200_000  # of SQLite's virtual machine between two looks at the clock
@@ -58,6 +59,7 @@ class Merge:
     def __init__(self, driver: Driver, before: Path, after: Path, tick: Callable[[], None]) -> None:
         """`tick` may raise to end the work."""
         self._tick = tick
+        self._error = driver.error
         self._stopped: BaseException | None = None
         self._connection: Connection = driver.connect(after, "ro&immutable=1")
         try:
@@ -109,10 +111,13 @@ class Merge:
         try:
             with closing(self._connection.execute(statement)) as rows:
                 yield from rows
-        except BaseException as error:
+        except self._error as error:
             if self._stopped is not None:
                 raise self._stopped from error
-            raise
+            raise DamagedDatabase(
+                f"SQLite cannot read one of the two states: {error}",
+                "`sidecar verify` shows whether a restore point is good",
+            ) from error
 
     def _look(self) -> bool:
         """Whether SQLite is to stop."""

@@ -195,6 +195,27 @@ def test_what_cannot_be_understood_is_said(compared: Compared) -> None:
     assert [name for name, _ in found.not_compared] == ["t"]
 
 
+def test_a_definition_with_a_nul_is_said(compared: Compared) -> None:
+    found = compared(
+        script("CREATE TABLE t(a)"),
+        script("PRAGMA writable_schema = ON", "UPDATE sqlite_schema SET sql = 'CREATE TABLE t(a' || char(0) || ')'"),
+    )
+    assert [name for name, _ in found.not_compared] == ["t"]
+
+
+def test_a_chain_that_is_longer_than_the_file_is_damage(compared: Compared) -> None:
+    """A row that says it has 2 GB, in overflow pages that lead in a circle."""
+    first = script("CREATE TABLE t(a)", "INSERT INTO t VALUES (zeroblob(9000))")
+    compared(first, script("UPDATE t SET a = randomblob(9000)"))
+    data = bytearray(compared.after.read_bytes())
+    page = (root_of(compared.after, "t") - 1) * 4096
+    at = page + int.from_bytes(data[page + 8 : page + 10], "big")
+    data[at : at + 2] = b"\xff\xff"  # the length of the row, a varint
+    compared.after.write_bytes(data)
+    with pytest.raises(DamagedDatabase, match="is damaged"):
+        compare_files(compared.before, compared.after)
+
+
 def test_ignored_columns_make_no_difference(compared: Compared) -> None:
     first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a, at)", "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
     found = compared(first, script("UPDATE t SET at = 9", "UPDATE t SET a = 9 WHERE id = 2"), Options(ignored=("at",)))
