@@ -16,7 +16,10 @@ from sidecar.progress import no_progress
 from sidecar.settings.given import configure
 from sidecar.states import Place, States, difference
 from sidecar.storage.file.store import FileStore
+from tests.harness.environment import ROOT, clean_environment
 from tests.harness.recorded import Recorder, recorded
+from tests.harness.writer_process import WriterProcess
+from tests.harness.writers import check_ledger
 from tests.integration.streamed import Streamed, comparable, instant
 
 pytestmark = pytest.mark.anyio
@@ -98,4 +101,26 @@ async def test_a_restore_point_is_compared_with_a_later_instant(
     async with found as result:
         (notes,) = [each for each in await result.tables() if each.name == "notes"]
         assert notes.differs
+    assert list((tmp_path / "t").iterdir()) == []
+
+
+async def test_the_live_database_is_a_committed_state_while_an_app_writes(
+    scene: Streamed, services: Services, tmp_path: Path
+) -> None:
+    """What is compared holds every commit from before, and no half one; what differs later is what the app did since."""
+    path, copy = scene.machine.database.path, tmp_path / "copy.db"
+    environment = clean_environment(tmp_path, PYTHONPATH=ROOT)
+    with WriterProcess(path, "--rate", "200", env=environment, directory=tmp_path) as writer:
+        acked = await to_thread.run_sync(writer.wait_acked, 5)
+        copy.write_bytes(await bytes_of(services, tmp_path, "live"))
+        last = check_ledger(copy)
+        assert last >= acked
+        more = await to_thread.run_sync(writer.wait_acked, last + 20)
+        found = difference(services, services.databases[0], (str(copy), "live"), Options(), no_progress)
+        async with found as result:
+            tables = {each.name: each for each in await result.tables()}
+        assert tables["sequence"].added >= more - last
+        assert (tables["sequence"].removed, tables["sequence"].changed) == (0, 0)
+        assert (tables["checking"].added, tables["checking"].removed) == (0, 0)
+        assert writer.child.running
     assert list((tmp_path / "t").iterdir()) == []
