@@ -66,12 +66,14 @@ def _write(opened: Opened, wanted: Wanted) -> None:
     if wanted.form == "sql":
         with _target(wanted.output, wanted) as file:
             _write_lines(file, sql(opened, wanted.tables), wanted.form)
+            opened.named.check()
         return
     tables, lines = chosen_tables(opened, wanted.tables), TABLE_FORMATS[wanted.form]
     into = _files(wanted) if len(tables) != 1 or (wanted.output and wanted.output.is_dir()) else None
     for table in tables:
         with _target(into(table.name) if into else wanted.output, wanted) as file:
             _write_lines(file, lines(opened, table), wanted.form)
+            opened.named.check()
 
 
 def _files(wanted: Wanted) -> Callable[[str], Path]:

@@ -211,7 +211,7 @@ def decode_record(record: bytes, text: Callable[[bytes], Value]) -> list[Value]:
                 at += 8
             else:
                 values.append(serial - 8 if serial in {8, 9} else None)
-    except (IndexError, struct.error) as error:
+    except (IndexError, OverflowError, struct.error) as error:
         raise Malformed("a record is too short") from error
     if at > len(record):
         raise Malformed("a record is too short")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.compare.fileformat import INTERIOR, Header
+from sidecar.compare.fileformat import INTERIOR, Header, Malformed, decode_record, text_decoder
 from sidecar.compare.files import opened_file
 from sidecar.compare.image import Image
 from sidecar.compare.options import Options
@@ -206,7 +206,7 @@ def test_a_definition_with_a_nul_is_said(compared: Compared) -> None:
 def test_a_chain_that_is_longer_than_the_file_is_damage(compared: Compared) -> None:
     """A row that says it has 2 GB, in overflow pages that lead in a circle."""
     first = script("CREATE TABLE t(a)", "INSERT INTO t VALUES (zeroblob(9000))")
-    compared(first, script("UPDATE t SET a = randomblob(9000)"))
+    compared(first, script("UPDATE t SET a = zeroblob(8999)"))
     data = bytearray(compared.after.read_bytes())
     page = (root_of(compared.after, "t") - 1) * 4096
     at = page + int.from_bytes(data[page + 8 : page + 10], "big")
@@ -214,6 +214,16 @@ def test_a_chain_that_is_longer_than_the_file_is_damage(compared: Compared) -> N
     compared.after.write_bytes(data)
     with pytest.raises(DamagedDatabase, match="is damaged"):
         compare_files(compared.before, compared.after)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"\x05\x01", b"\x02\x06\x01", b"\x02\x07\x01", b"\x02\x20ab", b"\x0b" + b"\xff" * 8 + b"\xfe\x07"],
+    ids=["empty", "header", "integer", "real", "blob", "huge"],
+)
+def test_a_record_that_is_cut_off_is_malformed(record: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_record(record, text_decoder("utf-8"))
 
 
 def test_ignored_columns_make_no_difference(compared: Compared) -> None:
