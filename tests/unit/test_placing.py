@@ -1,36 +1,27 @@
 """Restore points in a store whose rules select by prefix: always the newest and the held ones, whatever happens when."""
 
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from sidecar.errors import AccessDenied, NotFound, StoreUnavailable, UnsupportedRestorePoint
-from sidecar.model import Database, ObjectInfo, Span, Timestamp
+from sidecar.errors import NotFound, StoreUnavailable, UnsupportedRestorePoint
+from sidecar.model import Database, Span, Timestamp
 from sidecar.policies import RetentionDays
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.expiry import expiry_of
 from sidecar.repository.holds import Holds
-from sidecar.repository.inventory import describe
 from sidecar.repository.keys import key_of
 from sidecar.repository.placed import PlacedStore
 from sidecar.repository.places import SLOTS
-from sidecar.repository.pruning import pruner_of
 from sidecar.status.model import Status
-from sidecar.storage import Expired, Retrying, RetryPolicy, Traits
-from tests.fakes import FakeClock, MemoryStore, Stored
+from sidecar.storage import Retrying, RetryPolicy, Traits
+from tests.fakes import FakeClock, MemoryStore
 from tests.harness.lifecycle import apply_rules
 from tests.harness.placing import (
     BIG,
-    BY_PREFIX,
-    KEEP,
     NAME,
     SMALL,
-    Killed,
-    Paused,
     Scene,
     require_kept,
     require_readable,
@@ -101,176 +92,6 @@ async def test_the_store_does_not_grow_while_the_app_writes() -> None:
     assert len(scene.at("expiring/hourly/")) in range(7 * 2 - 1, 7 * 2 + 2)
     assert len(scene.at("expiring/daily/")) in range(34, 37)
     assert len(scene.at("app.db/")) == 2
-
-
-async def states_of_some_cycles() -> list[tuple[dict[str, Stored], list[str], datetime]]:
-    """What the store has before each request that finds it changed, and what counted as protected by then."""
-    scene = Scene()
-    for at in ("20T13:50", "20T14:50"):
-        await scene.publish(at)
-    states: list[tuple[dict[str, Stored], list[str], datetime]] = []
-
-    def remember(_operation: str, _key: str) -> None:
-        if not states or states[-1][:2] != (scene.store.objects, scene.published):
-            states.append((dict(scene.store.objects), scene.published.copy(), scene.store.time))
-
-    scene.store.hook = remember
-    for at, size in (("20T15:10", BIG), ("20T15:15", SMALL), ("21T09:00", SMALL)):
-        await scene.publish(at, size)
-    return states
-
-
-async def test_a_kill_between_any_two_requests_loses_nothing() -> None:
-    """The restart is at once, or almost a day later, by turns; two more cycles follow. Reads between leave the same state."""
-    states = await states_of_some_cycles()
-    for number, (objects, protected, time) in enumerate(states):
-        scene = Scene(patience=False)
-        scene.store.objects, scene.store.time, scene.published = dict(objects), time, protected.copy()
-        require_kept(objects, protected[-1], set())
-        scene.pass_time(timedelta(hours=20 * (number % 2)))
-        assert protected[-1] in await scene.shown(), f"killed in state {number}"
-        await scene.expiry.tag_and_prune()
-        for _ in range(2):
-            await scene.publish(size=SMALL)
-            scene.store.time += timedelta(minutes=5)
-        scene.pass_time(timedelta(days=3))
-        shown = await scene.shown()
-        assert set(shown) >= {protected[0], protected[1], *scene.published[-2:]}, f"killed in state {number}"
-        if "20261120T1515" in "".join(protected):
-            assert scene.at("held/") == ["20261120T15"]
-    assert len(states) > 12
-
-
-async def test_a_restart_makes_up_for_a_copy_that_is_missing(scene: Scene) -> None:
-    """The process was killed after its publish, before the copy; the app writes nothing any more."""
-    await scene.publish("20T14:50")
-
-    def kill(operation: str, _key: str) -> None:
-        if operation == "copy":
-            raise Killed
-
-    scene.store.hook = kill
-    with pytest.raises(Killed):
-        await scene.publish("20T14:55")
-    scene.store.hook = None
-    scene.restart()
-    await scene.expiry.tag_and_prune()
-    scene.pass_time(timedelta(days=400))
-    assert [key.rpartition("/")[2][:13] for key in await scene.shown()] == ["20261120T1450", "20261120T1455"]
-
-
-@pytest.mark.parametrize("operation", ["put", "copy", "head", "list", "tag", "now"])
-async def test_a_lost_reply_changes_nothing(scene: Scene, operation: str) -> None:
-    for at in ("20T13:50", "20T14:50", "20T15:10", "20T15:15"):
-        if operation in {"head", "list", "now"}:
-            scene.store.fail(operation)
-        else:
-            scene.store.lose_reply(operation)
-        await scene.publish(at)
-    assert await scene.shown() == scene.published
-    assert (scene.at("expiring/hourly/"), len(scene.store.objects)) == (["20261120T13", "20261120T14"], 8)
-
-
-async def test_a_publish_does_not_count_before_its_copy_is_there(scene: Scene) -> None:
-    """A copy that is refused fails the publish; the next one is not hindered, and what is there is seen."""
-    await scene.publish("20T14:50")
-    scene.store.fail("copy", AccessDenied("scripted"))
-    with pytest.raises(StoreUnavailable, match="no lifecycle rule reaches"):
-        await scene.publish("20T14:55")
-    assert len(await scene.shown()) == 2
-    await scene.publish("20T15:00")
-    assert len(await scene.shown()) == 3
-
-
-async def test_a_copy_that_is_cut_short_is_no_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store says that it copied, and kept less."""
-    whole = scene.store.copy
-
-    async def cut(source: ObjectInfo, key: str, *, metadata: dict[str, str]) -> ObjectInfo:
-        await whole(source, key, metadata=metadata)
-        return scene.store.add(key, b"x", metadata)
-
-    monkeypatch.setattr(scene.store, "copy", cut)
-    with pytest.raises(StoreUnavailable, match=r"copied 1 of the"):
-        await scene.publish("20T14:50")
-
-
-@pytest.mark.parametrize("publishes", [1, 2, 3])
-async def test_a_paused_machine_displaces_nothing(publishes: int) -> None:
-    """It was paused before its copy, while another machine took over, published once or more, and then sleeps for ever."""
-    scene = Scene(Paused(traits=BY_PREFIX), epoch=1)
-    for at in ("20T14:50", "20T14:55"):
-        await scene.publish(at)
-    others: list[Scene] = []
-
-    async def take_over() -> None:
-        others.append(await scene.take_over())
-        for minute in range(publishes):
-            await others[0].publish(f"20T15:0{minute}")
-
-    assert isinstance(scene.store, Paused)
-    scene.store.meanwhile = take_over
-    await scene.publish("20T14:59")
-    newest = others[0].published[-1]
-    require_kept(scene.store.objects, newest, set())
-    scene.pass_time(timedelta(days=400))
-    assert (await others[0].shown())[-1] == newest
-
-
-async def test_a_paused_machine_that_dies_after_its_copy_is_made_up_for_by_the_next_cycle() -> None:
-    scene = Scene(Paused(traits=BY_PREFIX), epoch=1)
-    for at in ("20T14:50", "20T14:55"):
-        await scene.publish(at)
-    others: list[Scene] = []
-
-    async def take_over() -> None:
-        others.append(await scene.take_over())
-        await others[0].publish("20T15:00")
-
-        def kill(operation: str, _key: str) -> None:
-            if operation != "copy":
-                raise Killed
-
-        scene.store.hook = kill
-
-    assert isinstance(scene.store, Paused)
-    scene.store.meanwhile = take_over
-    with pytest.raises(Killed):
-        await scene.publish("20T14:59")
-    scene.store.hook = None
-    await others[0].expiry.tag_and_prune()
-    require_kept(scene.store.objects, others[0].published[-1], set())
-
-
-@pytest.mark.parametrize("stale", [1, 2, 3])
-async def test_what_a_fenced_machine_publishes_displaces_nothing(stale: int) -> None:
-    """Nothing has told it that its term is over, and its timestamps are later than that of the newest one."""
-    scene = Scene(epoch=1)
-    for at in ("20T14:50", "20T14:55"):
-        await scene.publish(at)
-    other = await scene.take_over()
-    await other.publish("20T15:00")
-    for minute in range(stale):
-        await scene.publish(f"20T15:1{minute}")
-        require_kept(scene.store.objects, other.published[-1], set())
-        await other.expiry.tag_and_prune()
-        require_kept(scene.store.objects, other.published[-1], set())
-    scene.pass_time(timedelta(days=400))
-    newest = await Catalog(PlacedStore(scene.store)).newest(NAME)
-    assert newest
-    assert newest.key == other.published[-1]
-
-
-async def test_the_newest_gets_a_slot_whatever_the_slots_have(scene: Scene) -> None:
-    """Both have what a fenced machine published later, as an older version of sidecar could leave them."""
-    for at in ("20T14:50", "20T14:55"):
-        await scene.publish(at)
-    other = await scene.take_over()
-    newest = await other.publish("20T15:00")
-    for slot, time in zip(SLOTS, ("20261120T150500.000Z", "20261120T151000.000Z"), strict=True):
-        scene.store.add(f"{NAME}/{slot}", time.encode(), {"point": time, "epoch": "0"})
-    await other.expiry.tag_and_prune()
-    require_kept(scene.store.objects, newest, set())
 
 
 async def test_what_only_a_slot_still_has_is_not_overwritten(scene: Scene) -> None:
@@ -419,91 +240,3 @@ async def test_an_error_is_never_taken_for_a_missing_restore_point(scene: Scene)
     for ask in (scene.placed.head, scene.placed.get, scene.placed.tags):
         with pytest.raises(StoreUnavailable, match="scripted"):
             await ask(scene.published[0])
-
-
-class Pruned:
-    """Deletes as a store does, and is killed after some."""
-
-    def __init__(self, store: MemoryStore, until: int = 1000) -> None:
-        self.store, self.until = store, until
-
-    async def prune(self, expired: Sequence[Expired]) -> tuple[str, ...]:
-        """See `base.Prunable`."""
-        for each in expired:
-            assert self.store.objects[each.key].info.etag == each.etag
-            if self.until == 0:
-                raise StoreUnavailable("scripted: killed")
-            self.until -= 1
-            del self.store.objects[each.key]
-        return tuple(each.key for each in expired)
-
-
-async def two_days(scene: Scene) -> list[str]:
-    """Restore points whose rules have not acted: three hours of a day, the next day, of which one is held, and the newest.
-
-    The last two of that day were in slots; the older of them got a copy among the daily ones when its slot was needed.
-    """
-    for at in ("20T14:50", "20T14:55", "20T15:00", "20T15:05", "20T16:00", "21T09:00"):
-        await scene.publish(at)
-    await scene.publish("21T09:05", SMALL)
-    await scene.publish("21T09:10", SMALL)
-    scene.store.time += timedelta(days=2)
-    await scene.publish()
-    return scene.published
-
-
-async def pruned(scene: Scene, until: int = 1000) -> tuple[str, ...]:
-    pruner = pruner_of(Catalog(PlacedStore(scene.store)), Pruned(scene.store, until), KEEP, None)
-    return (await pruner.carry_out(await pruner.planner.plan(NAME))).keys
-
-
-async def test_pruning_deletes_what_rules_would_have(scene: Scene) -> None:
-    """At all places; what is held, what has a longer tier and what is in a slot stay. A second time there is nothing to do."""
-    published = await two_days(scene)
-    gone = await pruned(scene)
-    assert gone == (published[0], published[2])
-    assert await scene.shown() == [key for key in published if key not in gone]
-    assert scene.at("held/") == ["20261121T09"]
-    assert await pruned(scene) == ()
-    scene.store.time += timedelta(days=400)
-    await scene.publish()
-    scene.store.time += timedelta(days=2)  # the clock is trusted again
-    await scene.publish()
-    await pruned(scene)
-    assert await scene.shown() == [published[5], *scene.published[-3:]]
-    assert len(scene.at("app.db/")) == 2
-
-
-async def test_pruning_can_be_killed_at_any_time() -> None:
-    """What it was about to delete is deleted the next time, and nothing else."""
-    for until in range(8):
-        scene = Scene(patience=False)
-        published = await two_days(scene)
-        with suppress(StoreUnavailable):
-            await pruned(scene, until)
-        require_kept(scene.store.objects, published[-1], {published[5]})
-        await pruned(scene)
-        assert await scene.shown() == [published[number] for number in (1, 3, 4, 5, 6, 7, 8)]
-
-
-async def test_pruning_deletes_what_was_there_before_placing(scene: Scene) -> None:
-    """Rules do not reach it. A tag of that time still holds."""
-    old = [key_of(NAME, Timestamp(f"20261101T14{minute}00.000Z")) for minute in (50, 52, 55)]
-    for key in old:
-        scene.store.add(key, key.encode()[-30:], {"size": str(BIG), "tables": "3"})
-    scene.store.marks[old[1]] = {"sidecar-tier": "held"}
-    for at in ("10T14:50", "12T14:50", "20T14:50", "21T15:00", "22T15:01"):
-        await scene.publish(at)
-    assert await pruned(scene) == (old[0],)
-    assert set(old[1:]) <= set(scene.store.objects)
-
-
-async def test_a_list_says_which_ones_are_recent(scene: Scene) -> None:
-    """With tags and without them."""
-    await two_days(scene)
-    for tags in (True, False):
-        scene.store.traits = replace(BY_PREFIX, tags=tags)
-        catalog = Catalog(PlacedStore(scene.store))
-        entries = await describe(catalog, [point async for point in catalog.points(NAME)])
-        tiers = [entry.tier for entry in entries]
-        assert tiers == ["recent", "hourly", "recent", "hourly", "daily", "held", "daily", "daily", None]
