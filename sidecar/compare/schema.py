@@ -44,7 +44,11 @@ def read_schema(driver: Driver, entries: Iterable[Entry]) -> Schema:
     """Parse the rows of `sqlite_schema`."""
     found = tuple(entries)
     with closing(driver.in_memory()) as memory:
-        return _Loading(driver, memory, found).schema()
+        loading = _Loading(driver, memory, found)
+        try:
+            return loading.schema()
+        finally:
+            memory.set_authorizer(None)  # else the connection and it keep each other for ever
 
 
 class _Loading:

@@ -71,7 +71,8 @@ class Merge:
             raise
 
     def close(self) -> None:
-        """Close both."""
+        """Close both. A handler that is left would keep this object for ever."""
+        self._connection.set_progress_handler(None, 0)
         self._connection.close()
 
     def changes(self, match: Match) -> Iterator[Change]:
