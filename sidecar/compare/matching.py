@@ -7,7 +7,7 @@ often there are. Of what is left, rows with the same hidden rowid are shown as c
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from operator import itemgetter
 from typing import Any
 
@@ -16,9 +16,14 @@ from sidecar.compare.rows import Change, Found, Side, differences
 from sidecar.compare.tables import Pair, row_maker
 from sidecar.compare.values import Row, Value, key_of
 from sidecar.database import Driver
+from sidecar.database.driver import Connection
 from sidecar.errors import UsageError
 
 _BATCH = 500
+_SCRATCH = (
+    "CREATE TABLE found(key BLOB, side INT, number INT, row INT, payload BLOB, PRIMARY KEY(key, side, number)) WITHOUT ROWID",
+    "CREATE TABLE rest(known INT, row INT, side INT, number INT, payload BLOB, PRIMARY KEY(known, row, side, number)) WITHOUT ROWID",
+)
 _KEYED, _WHOLE = b"k", b"w"
 Text = Callable[[bytes], Value]
 
@@ -55,14 +60,16 @@ class Matcher:
         found = iter(rows)
         with closing(driver.scratch()) as scratch:
             scratch.execute("PRAGMA cache_size = -16000")
-            scratch.execute("CREATE TABLE found(key BLOB, side INT, rowid INT, payload BLOB)")
-            scratch.execute("CREATE TABLE rest(rowid INT, side INT, payload BLOB)")
+            for table in _SCRATCH:  # in the order in which they are read: SQLite may sort in memory
+                scratch.execute(table)
             scratch.execute("BEGIN")
+            numbers = count()
             while batch := list(islice(found, _BATCH)):
                 scratch.executemany(
-                    "INSERT INTO found VALUES (?, ?, ?, ?)", [(self._key(each), *each) for each in batch]
+                    "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
+                    [(self._key(each), each[0], next(numbers), each[1], each[2]) for each in batch],
                 )
-            ordered = scratch.execute("SELECT key, side, rowid, payload FROM found ORDER BY key, side, rowid")
+            ordered = scratch.execute("SELECT key, side, row, payload FROM found ORDER BY key, side, number")
             rest: list[tuple[int | None, int, bytes]] = []
             for key, group in groupby(ordered, itemgetter(0)):
                 tick()
@@ -74,10 +81,13 @@ class Matcher:
                 else:
                     rest += _left(*sides)
                     if len(rest) >= _BATCH:
-                        scratch.executemany("INSERT INTO rest VALUES (?, ?, ?)", rest)
-                        rest.clear()
-            scratch.executemany("INSERT INTO rest VALUES (?, ?, ?)", rest)
-            yield from self._rest(scratch.execute("SELECT rowid, side, payload FROM rest ORDER BY rowid, side"))
+                        _keep_rest(scratch, rest, numbers)
+            _keep_rest(scratch, rest, numbers)
+            yield from self._rest(
+                scratch.execute(
+                    "SELECT CASE WHEN known THEN row END, side, payload FROM rest ORDER BY known, row, side, number"
+                )
+            )
 
     def _row(self, side: Side, rowid: int | None, payload: bytes) -> Row:
         return self._makers[side](rowid, decode_record(payload, self._texts[side]))
@@ -146,6 +156,12 @@ class Matcher:
             f"{names} is no key of {table.name}: {len(sides[side])} rows have {shown}",
             "name more columns, or leave the key out",
         )
+
+
+def _keep_rest(scratch: Connection, rest: list[tuple[int | None, int, bytes]], numbers: Iterator[int]) -> None:
+    rows = [(rowid is not None, rowid or 0, side, next(numbers), payload) for rowid, side, payload in rest]
+    scratch.executemany("INSERT INTO rest VALUES (?, ?, ?, ?, ?)", rows)
+    rest.clear()
 
 
 def _left(

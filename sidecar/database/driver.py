@@ -8,6 +8,7 @@ already uses for its database.
 """
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -62,8 +63,19 @@ class Driver:
         return connection
 
     def scratch(self) -> "sqlite3.Connection":
-        """A new empty database that is gone once it is closed: in memory at first, in an unnamed file when it grows."""
-        connection: sqlite3.Connection = self._module.connect("", isolation_level=None)
+        """A new empty database in an unnamed file, which is gone once it is closed.
+
+        Not SQLite's own temporary database: pysqlite3 is built to keep that in memory (SQLITE_TEMP_STORE=3).
+        """
+        file, name = tempfile.mkstemp(prefix="sidecar-scratch-")
+        os.close(file)
+        try:
+            connection: sqlite3.Connection = self._module.connect(name, isolation_level=None)
+            for pragma_ in ("journal_mode = OFF", "synchronous = OFF"):
+                connection.execute(f"PRAGMA {pragma_}")
+            touch(connection)
+        finally:
+            os.unlink(name)
         return connection
 
     def load_schema(self, connection: "sqlite3.Connection") -> None:
