@@ -102,7 +102,7 @@ class World:
         self.status = Status((Database(NAME, self.path),), "", "0", self.clock.now)
         repository = Repository(
             catalog,
-            Publisher(self.store, PublisherIdentity("holder", "0")),
+            Publisher(self.store, PublisherIdentity("holder", "0"), part_size=1 << 16),
             Reader(self.store, SqliteIntegrity()),
             RetentionDays(),
         )
