@@ -45,7 +45,7 @@ def lock_exists(path: Path, kind: Kind) -> OtherLocks:
             f"for a lock library, such as filelock, choose another name. See {OTHER_LOCKS}",
         )
     database = identity_of(path)
-    users = [each for each in openers({database}, name=path.name) if each.pid != os.getpid()] if database else []
+    users = openers({database}, name=path.name) if database else []
     if users:
         return OtherLocks(
             f"{lock} exists, and process {users[0].pid} has the database open: it seems to lock with that directory instead of "

@@ -118,10 +118,10 @@ class LockGuard:
         shown = watch.shows_locks if watch else shows_locks()
         pids = {each.pid for each in openers_of(Files.of(path).opened, None, path)} if shown else set()
         self._in_use.discard(path)
-        if pids <= {os.getpid()}:
+        if not pids:
             return
         self._in_use.add(path)
-        suspect, locked = find_suspect(lambda: look_at(path, pids))
+        suspect, locked = find_suspect(lambda: look_at(path, {*pids, os.getpid()}))
         if suspect:
             pid, suspicion = suspect
             message = (
@@ -186,9 +186,11 @@ def require_posix_locks(path: Path) -> None:
 def require_abandoned(path: Path) -> None:
     """Raise `DatabaseBusy` if a process has the journal open: it may still be writing, so we must not roll it back."""
     journal = identity_of(f"{path}-journal")
-    users = [each.pid for each in openers_of({journal}, None, path) if each.pid != os.getpid()] if journal else []
+    users = openers_of({journal}, None, path) if journal else []
     if users:
-        raise DatabaseBusy(f"process {users[0]} is writing {path}, or rolling it back", "sidecar tries again by itself")
+        raise DatabaseBusy(
+            f"process {users[0].pid} is writing {path}, or rolling it back", "sidecar tries again by itself"
+        )
 
 
 @contextmanager

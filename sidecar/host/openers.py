@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 Identity = tuple[int, int]  # device and inode
@@ -57,7 +57,7 @@ def identity_of(path: str | Path) -> Identity | None:
 
 
 def openers(identities: set[Identity], among: Iterable[int] | None = None, name: str = "") -> list[Opener]:
-    """The processes that have one of these files open, this one included, as far as we may look: of all, or of `among`.
+    """The processes that have one of these files open, as far as we may look: of all others, or of `among`.
 
     Only what seems to be one of them, by its inode number or because its name begins with `name`, is asked for more: a file
     of another file system may be on a server that does not answer. Raises TimeoutError if it takes longer than
@@ -88,14 +88,20 @@ def has_open(pid: int, identities: set[Identity]) -> bool:
 
 
 def _openers(identities: set[Identity], among: Iterable[int] | None, name: str) -> list[Opener]:
-    pids = [int(each) for each in os.listdir("/proc") if each.isdigit()] if among is None else among
+    pids = _others() if among is None else among
     found = ((pid, _files(pid, identities, name)) for pid in pids)
     return [Opener(pid, files) for pid, files in found if any(file.identity in identities for file in files)]
 
 
+def _others() -> list[int]:
+    """All processes but this one, which may have thousands of files open."""
+    found = [int(each) for each in os.listdir("/proc") if each.isdigit()]
+    return [pid for pid in found if pid != os.getpid()]
+
+
 def _files(pid: int, asked: set[Identity], part: str) -> tuple[OpenFile, ...]:
     """What a process has open, with a path. It may be gone, or somebody else's; a file may be closed meanwhile."""
-    inodes = {str(inode) for _, inode in asked}
+    inodes = {str(inode).encode() for _, inode in asked}
     found = []
     with suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
@@ -106,10 +112,10 @@ def _files(pid: int, asked: set[Identity], part: str) -> tuple[OpenFile, ...]:
     return tuple(found)
 
 
-def _file(pid: int, descriptor: str, name: str, asked: set[Identity], inodes: set[str], part: str) -> OpenFile:
-    info = _info(Path(f"/proc/{pid}/fdinfo/{descriptor}"))
-    inode = next((line[1] for line in info if line[0] == "ino:"), None)  # since Linux 5.14
-    if inode is not None and inode not in inodes and not (part and os.path.basename(name).startswith(part)):
+def _file(pid: int, descriptor: str, name: str, asked: set[Identity], inodes: set[bytes], part: str) -> OpenFile:
+    info = _info(f"/proc/{pid}/fdinfo/{descriptor}")
+    _, shown, rest = info.partition(b"\nino:")  # since Linux 5.14
+    if shown and rest.split(None, 1)[0] not in inodes and not (part and os.path.basename(name).startswith(part)):
         return OpenFile(name, None)
     identity = identity_of(f"/proc/{pid}/fd/{descriptor}")
     if identity not in asked:
@@ -120,21 +126,27 @@ def _file(pid: int, descriptor: str, name: str, asked: set[Identity], inodes: se
     return OpenFile(name, identity, kinds, folder, first)
 
 
-def _info(path: Path) -> list[list[str]]:
-    """The fields of each line of an fdinfo; none when it is gone, or not ours to read."""
+def _info(path: str) -> bytes:
+    """An fdinfo; nothing when it is gone, or not ours to read."""
     try:
-        return [line.split() for line in path.read_text().splitlines() if line.strip()]
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return []
+        return b""
+    try:
+        return b"".join(iter(partial(os.read, file, 1 << 16), b""))
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
 
 
-def _locks(info: list[list[str]]) -> Iterator[tuple[str, int]]:
+def _locks(info: bytes) -> Iterator[tuple[str, int]]:
     """Kind and first byte of the record locks in lines like `lock: 1: POSIX  ADVISORY  WRITE 2345 00:2c:1234 0 EOF`.
 
     Those of open file descriptions, OFDLCK, keep a process with POSIX locks out as well (fcntl(2)), other than FLOCK.
     """
-    for fields in info:
-        if fields[0] == "lock:" and len(fields) > 7 and fields[2] in {"POSIX", "OFDLCK"}:
+    for fields in map(str.split, info.decode(errors="replace").splitlines()):
+        if fields[:1] == ["lock:"] and len(fields) > 7 and fields[2] in {"POSIX", "OFDLCK"}:
             yield fields[4], int(fields[7])
 
 
@@ -153,7 +165,7 @@ def shows_locks() -> bool:
         os.close(file)
 
 
-def shows_locks_in(directory: Path, read: Callable[[Path], list[list[str]]] = _info) -> bool:
+def shows_locks_in(directory: Path, read: Callable[[str], bytes] = _info) -> bool:
     """Whether the locks on files of this directory are listed: a file system whose server keeps them may not show them.
 
     A lock is tried, on a file of our own that has no name. Where none can be made, nothing speaks against it.
@@ -179,6 +191,6 @@ def locks_exclude(directory: Path) -> bool:
     return False
 
 
-def _shows_own(file: int, read: Callable[[Path], list[list[str]]]) -> bool:
+def _shows_own(file: int, read: Callable[[str], bytes]) -> bool:
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return "WRITE" in {kind for kind, _ in _locks(read(Path(f"/proc/self/fdinfo/{file}")))}
+    return "WRITE" in {kind for kind, _ in _locks(read(f"/proc/self/fdinfo/{file}"))}

@@ -1,12 +1,25 @@
 """Reading and writing the lease object. It is only ever written with a condition, and never deleted."""
 
 from datetime import timedelta
+from functools import lru_cache
 
 from sidecar.errors import ConfigurationError, DamagedLease, LeaseMoved, NotFound, UnsupportedLease
-from sidecar.lease.record import KEY, FutureFormat, Moved, Record, StoredLease, WrittenLease, copy_in, parse
+from sidecar.lease.record import (
+    KEY,
+    FutureFormat,
+    Moved,
+    Record,
+    StoredLease,
+    WrittenLease,
+    as_metadata,
+    copy_in,
+    parse,
+)
 from sidecar.log import log
 from sidecar.model import Blob, IfAbsent, IfMatch
 from sidecar.storage import ObjectStore, removal_command
+
+_parsed = lru_cache(maxsize=2)(parse)  # each database reads it, and with a thousand of them it is long
 
 
 async def read_lease(store: ObjectStore, of: str = "") -> StoredLease | None:
@@ -56,7 +69,7 @@ def parse_lease(data: bytes | bytearray, url: str) -> Record:
     Raises `DamagedLease`, because guessing would reset the epoch, and `UnsupportedLease` for that of a newer version.
     """
     try:
-        return parse(data)
+        return _parsed(bytes(data))
     except Moved as moved:
         lease_store, pair = moved.args
         raise LeaseMoved(
@@ -94,5 +107,6 @@ def _require_lease_of(record: Record, of: str, url: str) -> None:
 async def write_lease(store: ObjectStore, record: Record, condition: IfAbsent | IfMatch) -> WrittenLease:
     """Write the lease object. Raises what `ObjectStore.put` raises."""
     before = await store.now()
-    info = await store.put(KEY, record.to_bytes(), condition=condition, metadata=record.to_metadata())
+    data = record.to_bytes()
+    info = await store.put(KEY, data, condition=condition, metadata=as_metadata(data))
     return WrittenLease(record, info.etag, before)

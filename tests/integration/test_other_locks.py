@@ -255,7 +255,7 @@ async def test_file_system_that_does_not_show_locks_makes_nobody_suspect(
 ) -> None:
     """A server may keep them, as some FUSE file systems do: an app in the middle of a transaction seems to have none."""
     assert shows_locks_in(path.parent)
-    assert not shows_locks_in(path.parent, lambda _info: [["pos:", "0"], ["ino:", "1"]])
+    assert not shows_locks_in(path.parent, lambda _info: b"pos:\t0\nino:\t1\n")
     assert shows_locks_in(path.with_name("missing"))  # nothing speaks against it
     with opened(str(path)) as execute, capture_logs() as logs:
         for statement in TRANSACTION[:2]:

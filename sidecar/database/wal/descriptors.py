@@ -4,11 +4,14 @@ close(2) of any descriptor of a database or its `-shm` drops all locks that this
 connection (https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_). So
 they are closed only when no connection of this process has the database open. Until then they are kept, for whoever opens it
 next: an app in this process may have it open through any number of streams. The log has no locks.
+
+One idea: what may be asked and closed without a lock being lost, which takes the same list of descriptors everywhere.
 """
 
 import fcntl
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,17 +34,20 @@ _is_open = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=True)
 _is_open_elsewhere = asking(_SHARED_FIRST, _SHARED_BYTES, anybody=False)
 _is_checkpointed = asking(_CHECKPOINTER, 1, anybody=False)
 
+# What is in use is found by a look at every descriptor of the process. With a thousand databases that takes milliseconds,
+# and each of them is borrowed once a second: such looks take at most this part of the time.
+_PART = 0.01
+
 _own: set[int] = set()
-_kept: "list[_Kept]" = []
+_kept: "dict[tuple[Inode, int], list[_Kept]]" = {}  # by what they are of, and their access
+_next_search = 0.0  # monotonic seconds
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A descriptor, what it is of, with which access, and the database that nobody in this process may have open when it is closed."""
+    """A descriptor, and the database that nobody in this process may have open when it is closed."""
 
     file: int
-    inode: Inode
-    access: int
     database: Inode
 
 
@@ -227,24 +233,44 @@ def is_exclusive(file: int) -> bool:
 
 def close_kept() -> None:
     """Close kept descriptors that no connection of this process needs any more."""
+    with OPENING:
+        _close_unused()
+
+
+def close_kept_in_passing() -> None:
+    """The same, unless it was done so recently that it would take too much time. For what is called often."""
+    with OPENING:
+        if time.monotonic() >= _next_search:
+            _close_unused()
+
+
+def _close_unused() -> None:
+    global _next_search
     if not _kept:
         return
-    with OPENING:
-        used = _in_use()
-        for each in list(_kept):
+    began = time.monotonic()
+    used = _in_use()
+    for what, alike in list(_kept.items()):
+        needed = [each for each in alike if each.database in used]
+        for each in alike:
             if each.database not in used:
-                _kept.remove(each)
                 _close(each.file)
+        _kept[what] = needed
+        if not needed:
+            del _kept[what]
+    ended = time.monotonic()
+    _next_search = ended + (ended - began) / _PART
 
 
 def _opened(path: str, access: int) -> int:
     """A descriptor of a file; a kept one where there is one, or each stream would leave some behind. Raises OSError."""
     with OPENING:  # nothing is closed meanwhile
-        inode = _inode(path)
-        for each in _kept:
-            if (each.inode, each.access) == (inode, access):
-                _kept.remove(each)
-                return each.file
+        what = (_inode(path), access)
+        if alike := _kept.get(what):
+            file = alike.pop().file
+            if not alike:
+                del _kept[what]
+            return file
         file = os.open(path, access | os.O_CLOEXEC | os.O_NONBLOCK)
         _own.add(file)
         return file
@@ -267,10 +293,11 @@ def _keep(files: Iterable[int], database: int | Path) -> None:
         for file in files:
             inode, access = _inode(file), fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
             try:
-                _kept.append(_Kept(file, inode, access, _inode(database)))
+                kept = _Kept(file, _inode(database))
             except OSError:  # the database is gone
-                _kept.append(_Kept(file, inode, access, inode))
-    close_kept()
+                kept = _Kept(file, inode)
+            _kept.setdefault((inode, access), []).append(kept)
+    close_kept_in_passing()
 
 
 def _inode(file: int | str | Path) -> Inode:

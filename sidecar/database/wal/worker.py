@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sidecar.database.wal.cuts import CutCause, StreamCut
-from sidecar.database.wal.descriptors import close_kept
+from sidecar.database.wal.descriptors import close_kept, close_kept_in_passing
 from sidecar.database.wal.follower import BETWEEN_STATS, Follower
 from sidecar.database.wal.reader import NotNow
 from sidecar.database.wal.wakeups import Wakeups
@@ -180,7 +180,7 @@ class Worker:
                 for track in list(self._tracks.values()):
                     if track.due <= now and track.cut is None and not track.rests(now, due):
                         track.look(now)
-                close_kept()
+                close_kept_in_passing()
                 self._wait()
         finally:
             with self._putting:
@@ -190,6 +190,7 @@ class Worker:
                 track.cut = track.cut or StreamCut(CutCause.ERROR, f"{path} is not followed any more")
                 track.on_news()
                 self.remove(path)
+            close_kept()
             self._wakeups.close()
 
     def _obey(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from sidecar.database.driver import pragma
 from sidecar.database.in_place import Shown, live_parts
 from sidecar.database.wal import Follower, glance
+from sidecar.database.wal.descriptors import close_kept
 from sidecar.database.wal.room import empty, force_reset
 from tests.harness.sql_process import SqlProcess
 from tests.integration.wal.replica import DRIVER, following
@@ -120,6 +121,7 @@ def test_our_descriptors_are_closed_in_the_end(tmp_path: Path) -> None:
             following(path).close()
             assert descriptors_of(path) > alone  # kept: closing them would drop the locks of the one beside
         following(path).close()
+        close_kept()
         assert descriptors_of(path) == 0
 
 
@@ -143,7 +145,7 @@ def test_any_number_of_streams_beside_an_open_connection_keeps_no_more_descripto
             assert held <= locks_of(path)
         assert len(kept) == 1
         app.execute("ROLLBACK")
-    glance(path)
+    close_kept()
     assert descriptors_of(path) == 0
 
 
@@ -161,7 +163,7 @@ def test_a_kept_descriptor_of_a_removed_file_is_not_used_for_the_one_in_its_plac
 
 
 def test_many_glances_beside_an_open_connection_keep_one_descriptor(tmp_path: Path) -> None:
-    """It is closed with the first glance after the connection."""
+    """It is closed soon after the connection."""
     path = tmp_path / "app.db"
     with SqlProcess(path) as app:
         app.script("CREATE TABLE t(a)", INSERT)
@@ -173,7 +175,7 @@ def test_many_glances_beside_an_open_connection_keep_one_descriptor(tmp_path: Pa
                 assert seen
                 assert (seen.is_wal, seen.used, seen.exclusive) == (True, True, False)
             assert descriptors_of(path) == before + 1
-        glance(path)
+        close_kept()
         assert descriptors_of(path) == 0
         app.run("PRAGMA journal_mode=DELETE")
         app.run("BEGIN EXCLUSIVE")
