@@ -5,27 +5,30 @@ A state is named by the key of a restore point, a time, `newest`, `newest~3`, `l
 
 import re
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.compare.cache import ChunkCache, chunk_cache
-from sidecar.compare.comparison import compared
+from sidecar.compare.comparison import Source, compared
 from sidecar.compare.files import FileState, opened_file
+from sidecar.compare.live import opened_live
 from sidecar.compare.opening import Named, Opened
 from sidecar.compare.options import Options
 from sidecar.compare.overlay import OverlayPages, OverlayState, overlay_pages
 from sidecar.compare.points import PointState
-from sidecar.compare.reading import Result
-from sidecar.database import CheckReport, Driver, Snapshotter, SqliteSnapshotter
+from sidecar.compare.reading import Result, opened_result
+from sidecar.database import CheckReport, Driver, NotInPlace, Snapshotter, SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import DatabaseBusy, DatabaseMissing, NothingToRestore, UsageError
 from sidecar.host import local_errors, require_unused
+from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
 from sidecar.repository import Catalog, Restored
@@ -40,6 +43,9 @@ _BACK = re.compile(r"(?:newest)?~(\d{1,9})")
 _KEY = re.compile(r".+\.sqlite3\.zst")
 _SUFFIXES = {".db", ".db3", ".sqlite", ".sqlite3"}
 FORMS = "a key from `sidecar list`, a time like 2026-11-20T14:30 or 2h, newest, newest~3, live, or the path of a file"
+
+
+Opening = Callable[..., AbstractAsyncContextManager[Source]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +101,10 @@ async def difference(
     async with _place(services.driver, show) as place:
         states = States(services, database, place)
         before, after = _both(names, has_live=states.has_live)
-        async with states.opened(before) as one, states.opened(after) as other:
-            with show("compare") as progress:
-                found = compared(place.driver, one, other, options, place.directory, progress, everything=everything)
-                async with found as result:
-                    yield result
+        opened = partial(states.opened, before), partial(states.opened, after)
+        path = await _compared(*opened, options, place, everything=everything)
+        async with opened_result(place.driver, path) as result:
+            yield result
 
 
 @asynccontextmanager
@@ -107,11 +112,25 @@ async def difference_of_files(
     driver: Driver, before: Path, after: Path, options: Options, show: Show, *, everything: bool = False
 ) -> AsyncIterator[Result]:
     """Compare two files, without a store. Raises as `difference`."""
-    async with _place(driver, show) as place, opened_path(before, place) as one, opened_path(after, place) as other:
-        with show("compare") as progress:
-            found = compared(driver, one, other, options, place.directory, progress, everything=everything)
-            async with found as result:
-                yield result
+    async with _place(driver, show) as place:
+        opened = partial(opened_path, before, place), partial(opened_path, after, place)
+        path = await _compared(*opened, options, place, everything=everything)
+        async with opened_result(driver, path) as result:
+            yield result
+
+
+async def _compared(before: Opening, after: Opening, options: Options, place: Place, *, everything: bool) -> Path:
+    """The result of comparing two states; they are closed. A database that cannot be read in place is copied."""
+    for in_place in (True, False):
+        try:
+            async with before(in_place=in_place) as one, after(in_place=in_place) as other:
+                with place.show("compare") as progress:
+                    return await compared(
+                        place.driver, one, other, options, place.directory, progress, everything=everything
+                    )
+        except NotInPlace as reason:
+            log.debug("live database copied", reason=str(reason))
+    raise AssertionError("a copy is not read in place")
 
 
 @asynccontextmanager
@@ -119,15 +138,17 @@ async def opened_state(services: Services, database: Database, name: str | None,
     """A state to be read: by default the live one, or the newest where nothing is live. Raises as `difference`."""
     async with _place(services.driver, show) as place:
         states = States(services, database, place)
-        async with states.opened(name or (LIVE if states.has_live else NEWEST)) as found:
-            yield await to_thread.run_sync(Opened.of, services.driver, found)
+        async with states.opened(name or (LIVE if states.has_live else NEWEST)) as source:
+            with source as found:
+                yield await to_thread.run_sync(Opened.of, services.driver, found)
 
 
 @asynccontextmanager
 async def opened_file_to_export(driver: Driver, path: Path, show: Show) -> AsyncIterator[Opened]:
     """A file to be read, without a store. Raises as `difference`."""
-    async with _place(driver, show) as place, opened_path(path, place) as found:
-        yield await to_thread.run_sync(Opened.of, driver, found)
+    async with _place(driver, show) as place, opened_path(path, place) as source:
+        with source as found:
+            yield await to_thread.run_sync(Opened.of, driver, found)
 
 
 @asynccontextmanager
@@ -147,21 +168,31 @@ def _both(names: Sequence[str], *, has_live: bool) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def opened_path(path: Path, place: Place, snapshotter: Snapshotter | None = None) -> AsyncIterator[Named]:
-    """The database in a file. One that is in use, or has a log, is copied first; another one must not change meanwhile.
+async def opened_path(
+    path: Path,
+    place: Place,
+    *,
+    in_place: bool = False,
+    name: str | None = None,
+    snapshotter: Snapshotter | None = None,
+) -> AsyncIterator[Source]:
+    """The database in a file. One that nobody uses must not change meanwhile.
 
+    One that is in use, or has a log, is copied first, or read `in_place`: then opening and reading it may raise `NotInPlace`.
     Raises `DatabaseMissing`, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
     """
     inspector = snapshotter or SqliteSnapshotter(Staging(None), driver=place.driver, switch_to_wal=False)
     if inspector.signature(path) is None and not path.exists():
         raise DatabaseMissing(f"there is no database at {path}", f"name {FORMS}")
+    is_at_rest, name = _is_at_rest(path), name or str(path)
+    if in_place and not is_at_rest:
+        yield opened_live(path, name, place.driver, from_thread.check_cancelled)
+        return
     async with AsyncExitStack() as stack:
-        source = path
-        if not _is_at_rest(path):
-            source = (await stack.enter_async_context(inspector.snapshot(path))).path
+        source = path if is_at_rest else (await stack.enter_async_context(inspector.snapshot(path))).path
         with local_errors(path):
             state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, source))
-        yield Named(str(path), state, state.root, state.require_unchanged)
+        yield nullcontext(Named(name, state, state.root, state.require_unchanged))
 
 
 def _is_at_rest(path: Path) -> bool:
@@ -195,24 +226,29 @@ class States:
         return self._services.snapshotter.signature(self._database.path) is not None
 
     @asynccontextmanager
-    async def opened(self, text: str) -> AsyncIterator[Named]:
-        """The state that a person names. Raises `UsageError`, `NothingToRestore`, and what reading it raises."""
+    async def opened(self, text: str, *, in_place: bool = False) -> AsyncIterator[Source]:
+        """The state that a person names; a live one is copied, or read `in_place`, if that is possible.
+
+        Raises `UsageError`, `NothingToRestore`, and what reading it raises.
+        """
+        opened = partial(opened_path, place=self._place, in_place=in_place)
         async with AsyncExitStack() as stack:
-            yield await self._open(text, stack)
+            if text == LIVE:
+                inspector = build_inspector(self._services)
+                live = opened(self._database.path, name=LIVE, snapshotter=inspector)
+                yield await stack.enter_async_context(live)
+            elif is_path(text):
+                yield await stack.enter_async_context(opened(Path(text)))
+            else:
+                yield nullcontext(await self._open(text, stack))
 
     async def _open(self, text: str, stack: AsyncExitStack) -> Named:
-        if text == LIVE:
-            inspector = build_inspector(self._services)
-            found = await stack.enter_async_context(opened_path(self._database.path, self._place, inspector))
-            return Named(LIVE, found.state, found.root, found.check)
         if back := _BACK.fullmatch(text):
             return await self._point(await self._back(int(back[1])))
         if text == NEWEST:
             return await self._followed(await self._selector.select(self._database.name), stack)
-        if _KEY.fullmatch(text) and not Path(text).exists():
+        if _KEY.fullmatch(text):
             return await self._point((await self._selector.select(self._database.name, key=text)).point)
-        if is_path(text):
-            return await stack.enter_async_context(opened_path(Path(text), self._place))
         instant = parse_time(text, self._services.clock.now())
         if instant is None:
             raise UsageError(f"{text!r} is no state of {self._database.name}, and no file", f"write {FORMS}")

@@ -1,7 +1,8 @@
-"""Runs a comparison in a thread, and opens its result, which is gone afterwards."""
+"""Runs a comparison in a thread."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from pathlib import Path
 
 from anyio import from_thread, to_thread
@@ -9,7 +10,6 @@ from anyio import from_thread, to_thread
 from sidecar.compare.engine import compare
 from sidecar.compare.opening import Named
 from sidecar.compare.options import Options
-from sidecar.compare.reading import Result, opened_result
 from sidecar.compare.result import KEPT_ROWS, ResultWriter
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver
@@ -17,52 +17,58 @@ from sidecar.errors import NoRoom
 from sidecar.host import local_errors
 from sidecar.progress import Progress
 
+# A state that is opened in the thread that compares, and closed as soon as it has.
+Source = AbstractContextManager[Named]
 
-@asynccontextmanager
+
 async def compared(
     driver: Driver,
-    before: Named,
-    after: Named,
+    before: Source,
+    after: Source,
     options: Options,
     directory: Path,
     progress: Progress,
     *,
     everything: bool = False,
-) -> AsyncIterator[Result]:
-    """Compare two states. The result is in `directory`, named after their root digests.
+) -> Path:
+    """Compare two states. The result is in `directory`, named after their root digests; nothing is there if this fails.
 
     With `everything` it has all rows, and long values as they are. `progress` is called with (chunks done, chunks to do).
-    Raises `DamagedDatabase`, `UsageError`, `NoRoom`, and what reading the states raises.
+    Raises `DamagedDatabase`, `UsageError`, `NoRoom`, and what opening and reading the states raises.
     """
-    path = directory / f"{before.root[:32]}-{after.root[:32]}.sqlite3"
+    made: list[Path] = []
+    keep = None if everything else KEPT_ROWS
 
     def work() -> None:
-        def tick(done: int, total: int) -> None:
-            from_thread.check_cancelled()
-            if total:
-                progress(done, total)
-
-        keep = None if everything else KEPT_ROWS
-        with (
-            driver.translated(path),
-            local_errors(path),
-            closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
-        ):
-            writer.meta(before=before.name, after=after.name, root_before=before.root, root_after=after.root)
-            compare(driver, before, after, writer, options, directory, tick)
-            before.check()
-            after.check()
-            writer.finish()
+        with before as one, after as other:
+            path = directory / f"{one.root[:32]}-{other.root[:32]}.sqlite3"
+            made.append(path)
+            with (
+                driver.translated(path),
+                local_errors(path),
+                closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
+            ):
+                writer.meta(before=one.name, after=other.name, root_before=one.root, root_after=other.root)
+                compare(driver, one, other, writer, options, directory, partial(_tick, progress))
+                one.check()
+                other.check()
+                writer.finish()
 
     try:
-        try:
-            await _in_thread(work)
-        except NoRoom as error:
+        await _in_thread(work)
+    except BaseException as error:
+        for path in made:
+            path.unlink(missing_ok=True)
+        if isinstance(error, NoRoom):
             raise NoRoom(error.message, "free some space, or set TMPDIR to a directory with more") from error
-        async with opened_result(driver, path) as result:
-            yield result
-    finally:
-        path.unlink(missing_ok=True)
+        raise
+    return made[0]
+
+
+def _tick(progress: Progress, done: int, total: int) -> None:
+    from_thread.check_cancelled()
+    if total:
+        progress(done, total)
 
 
 @in_own_task

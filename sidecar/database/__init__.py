@@ -4,9 +4,10 @@ from sidecar.database.base import Feed, IntegrityCheck, Snapshotter, YieldToApp
 from sidecar.database.changes import ChangeTracker
 from sidecar.database.driver import Driver, default_driver, standard_driver
 from sidecar.database.findings import CheckReport
-from sidecar.database.in_place import Choice, Choose
+from sidecar.database.in_place import Choice, Choose, LiveParts, NotInPlace
 from sidecar.database.integrity import SqliteIntegrity
 from sidecar.database.lineage import Lineage, Marker, StorePlace
+from sidecar.database.live import live_now
 from sidecar.database.locking import require_posix_locks
 from sidecar.database.naming import describe_links, require_own_name
 from sidecar.database.snapshot import SqliteSnapshotter
@@ -21,7 +22,9 @@ __all__ = [
     "Feed",
     "IntegrityCheck",
     "Lineage",
+    "LiveParts",
     "Marker",
+    "NotInPlace",
     "Snapshotter",
     "SqliteIntegrity",
     "SqliteSnapshotter",
@@ -30,6 +33,7 @@ __all__ = [
     "YieldToApp",
     "default_driver",
     "describe_links",
+    "live_now",
     "require_own_name",
     "require_posix_locks",
     "standard_driver",

@@ -12,7 +12,6 @@ digest whichever way it was copied.
 import hashlib
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,45 +76,61 @@ class LiveParts:
         self._version = (version[0] * 1000 + version[1]) * 1000 + version[2]
         self._part = part
         self._buffer = memoryview(bytearray(part))
-        self._frames: dict[int, list[tuple[int, int]]] = defaultdict(list)  # by part: pages, and the frames they are in
+        self._frames: dict[int, int] = {}  # pages, and the frames they are in
         index = shown.index
         if not index.behind:
             return
         if index.page_size != shown.page_size:
             raise NotInPlace(f"the log has pages of {index.page_size} bytes, the database of {shown.page_size}")
         try:
-            frames = newest(log, index, index.backfilled)
+            self._frames = newest(log, index, index.backfilled)
         except StreamCut as cut:
             raise NotInPlace(str(cut)) from cut
-        for page, frame in frames.items():
-            self._frames[(page - 1) * shown.page_size // part].append((page, frame))
 
     @property
     def size(self) -> int:
         """Bytes of the database."""
         return self._shown.size
 
+    @property
+    def page_size(self) -> int:
+        """Bytes of a page."""
+        return self._shown.page_size
+
     def read(self, number: int) -> memoryview:
         """One part, in memory that the next call reuses. Raises `NotInPlace`, OSError."""
         first = number * self._part
         view = self._buffer[: min(self._part, self._shown.size - first)]
-        filled = 0
+        self._fill(view, first)
+        return view
+
+    def read_pages(self, first: int, count: int) -> bytes:
+        """So many pages from this one on, from 0. Raises `NotInPlace`, OSError."""
+        start = first * self._shown.page_size
+        pages = bytearray(max(0, min(count * self._shown.page_size, self._shown.size - start)))
+        self._fill(memoryview(pages), start)
+        return bytes(pages)
+
+    def _fill(self, view: memoryview, first: int) -> None:
+        """Read whole pages from this offset on."""
+        filled, size = 0, self._shown.page_size
         while filled < len(view) and (count := os.preadv(self._database, [view[filled:]], first + filled)):
             filled += count
         view[filled:] = bytes(
             len(view) - filled
         )  # the file may be shorter: the rest is in the log, or was never written
-        for page, frame in self._frames.get(number, ()):
-            self._put(view, first, page, image_of(self._log, frame, self._shown.page_size))
-        self._put(view, first, _LOCK_BYTE // self._shown.page_size + 1, bytes(self._shown.page_size))
-        if number == 0:
+        if self._frames:
+            for page in range(first // size + 1, (first + len(view)) // size + 1):
+                if frame := self._frames.get(page):
+                    self._put(view, first, page, image_of(self._log, frame, size))
+        self._put(view, first, _LOCK_BYTE // size + 1, bytes(size))
+        if first == 0:
             self._rewrite_header(view)
-        return view
 
     def _put(self, view: memoryview, first: int, page: int, image: bytes) -> None:
         size = self._shown.page_size
         at = (page - 1) * size - first
-        if not 0 <= at < len(view):  # beyond the end: it was cut off, but is in the log
+        if not 0 <= at < len(view):
             return
         if len(image) != size:
             raise NotInPlace(f"page {page} is not in the log")

@@ -9,6 +9,7 @@ from anyio import to_thread
 
 from sidecar.bootstrap import Services, open_services
 from sidecar.compare.cache import chunk_cache
+from sidecar.compare.comparison import Source
 from sidecar.compare.options import Options
 from sidecar.errors import NothingToRestore, UsageError
 from sidecar.model import AtRestorePoint, Position
@@ -55,11 +56,14 @@ async def bytes_of(services: Services, directory: Path, name: str) -> bytes:
     """The whole state that a person names."""
     with chunk_cache(directory) as cache:
         states = States(services, services.databases[0], Place(directory, cache, services.driver, no_progress))
-        async with states.opened(name) as found:
-            state = found.state
-            return await to_thread.run_sync(
-                lambda: b"".join(state.read(at << 20, 1 << 20) for at in range(state.chunks))
-            )
+        async with states.opened(name, in_place=True) as source:
+            return await to_thread.run_sync(_whole, source)
+
+
+def _whole(source: Source) -> bytes:
+    with source as found:
+        state = found.state
+        return b"".join(state.read(at << 20, 1 << 20) for at in range(state.chunks))
 
 
 async def test_every_instant_is_what_was_committed_then(scene: Streamed, services: Services, tmp_path: Path) -> None:

@@ -216,6 +216,16 @@ def borrowed(path: Path) -> Iterator[int]:
         _keep((file,), file)
 
 
+@contextmanager
+def borrowed_index(path: Path, database: int) -> Iterator[int]:
+    """A descriptor of the shared memory of a database that is open as `database`, for reading. Raises OSError."""
+    file = _opened(f"{path}-shm", os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        _keep((file,), database)
+
+
 def is_used_by_others(file: int) -> bool:
     """Whether another process has a connection to the database that this is a descriptor of."""
     return _is_open_elsewhere(file)

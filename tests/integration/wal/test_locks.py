@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.database import live_now
 from sidecar.database.driver import pragma
 from sidecar.database.in_place import Shown, live_parts
 from sidecar.database.wal import Follower, glance
@@ -63,6 +64,7 @@ def steps(follower: Follower, app: SqlProcess) -> Iterator[tuple[str, Callable[[
     yield "index", follower.index
     yield "glance", lambda: glance(follower.path)
     yield "in place", lambda: read_in_place(follower)
+    yield "live now", lambda: read_live(follower.path)
     yield "resume", lambda: follower.resume(follower.position)
     yield "close", follower.close
 
@@ -72,6 +74,13 @@ def read_in_place(follower: Follower) -> None:
     shown = Shown(follower.index(), size, pragma_of(follower.path, "page_count"))
     with live_parts(follower.path, follower.path.stat().st_ino, shown, DRIVER.version_info) as parts:
         parts.read(0)
+
+
+def read_live(path: Path) -> None:
+    with live_now(path, DRIVER) as parts:
+        held = locks_of(path)
+        parts.read(0)
+        assert {name for name, _ in held} == {"", "-shm"}
 
 
 def pragma_of(path: Path, name: str) -> int:

@@ -1,0 +1,113 @@
+"""A live database that is compared is read in place, under a read transaction that nothing of ours ends early."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sidecar.compare.options import Options
+from sidecar.database import LiveParts, NotInPlace, default_driver, live_now
+from sidecar.progress import no_progress
+from sidecar.states import difference_of_files
+from tests.harness.environment import ROOT, clean_environment
+from tests.harness.sql_process import SqlProcess
+from tests.harness.writer_process import WriterProcess
+from tests.harness.writers import check_ledger
+
+DRIVER = default_driver()
+MIB = 1 << 20
+INSERT = "INSERT INTO t (a) VALUES (randomblob(3000))"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[SqlProcess]:
+    with SqlProcess(tmp_path / "app.db", wait=0.0) as app:
+        app.script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", INSERT, INSERT)
+        yield app
+
+
+def content(parts: LiveParts) -> bytes:
+    return b"".join(bytes(parts.read(number)) for number in range(-(-parts.size // MIB)))
+
+
+def test_a_busy_database_is_one_commit_for_as_long_as_it_is_read(tmp_path: Path) -> None:
+    """Commits and checkpoints go on all the time, in another process."""
+    path, copy = tmp_path / "app.db", tmp_path / "copy.db"
+    environment = clean_environment(tmp_path, PYTHONPATH=ROOT)
+    with WriterProcess(path, "--padding", "2000", env=environment, directory=tmp_path) as writer:
+        writer.wait_acked(5)
+        with SqlProcess(path) as other:
+            other.run("PRAGMA busy_timeout = 0")
+            for _ in range(8):
+                acked = writer.acked()
+                with live_now(path, DRIVER) as parts:
+                    whole = content(parts)
+                    other.run("PRAGMA wal_checkpoint(PASSIVE)")
+                    writer.wait_acked(writer.acked() + 60)
+                    other.run("PRAGMA wal_checkpoint(RESTART)")
+                    assert hashlib.sha256(content(parts)).digest() == hashlib.sha256(whole).digest()
+                    pages = range(parts.size // parts.page_size)
+                    assert whole == b"".join(parts.read_pages(page, 1) for page in pages)
+                copy.write_bytes(whole)
+                assert acked <= check_ledger(copy)
+
+
+def test_reading_ends_no_transaction_of_this_process(app: SqlProcess, tmp_path: Path) -> None:
+    """A descriptor that is closed too early drops the locks: then the app empties the log under the transaction."""
+    path = tmp_path / "app.db"
+    with closing(DRIVER.connect(path, "ro")) as beside:
+        beside.execute("BEGIN")
+        assert beside.execute("SELECT count(*) FROM t").fetchall() == [(2,)]
+        app.run(INSERT)
+        with live_now(path, DRIVER) as parts:
+            before = content(parts)
+            assert app.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 1
+            app.run("UPDATE t SET a = 0")
+            assert app.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 1
+            assert content(parts) == before
+        assert app.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 1
+        assert beside.execute("SELECT count(*) FROM t").fetchall() == [(2,)]
+    with live_now(path, DRIVER) as parts:
+        assert app.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 1
+    assert app.run("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+    names = [os.path.realpath(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")]
+    assert [each for each in names if each.startswith(str(path))] == []
+
+
+def test_an_app_that_ends_meanwhile_leaves_no_log(app: SqlProcess, tmp_path: Path) -> None:
+    """Its close is not the last one as long as our connection has its lock on the file; afterwards ours empties the log."""
+    log = tmp_path / "app.db-wal"
+    with live_now(tmp_path / "app.db", DRIVER) as parts:
+        before = content(parts)
+        app.close()
+        assert log.stat().st_size
+        assert content(parts) == before
+    assert not log.exists() or not log.stat().st_size
+
+
+def test_what_cannot_be_read_in_place(app: SqlProcess, tmp_path: Path) -> None:
+    """Another journal mode, and a file that is replaced meanwhile."""
+    path, other = tmp_path / "app.db", tmp_path / "other.db"
+    with SqlProcess(other, rollback=True) as rollback:
+        rollback.run("CREATE TABLE t(a)")
+        with pytest.raises(NotInPlace, match="not in WAL mode"), live_now(other, DRIVER):
+            pass
+    with pytest.raises(NotInPlace, match="replaced"), live_now(path, DRIVER) as parts:
+        parts.read(0)
+        other.replace(path)
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_read_in_place_any_longer_is_copied(
+    app: SqlProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.compare.live.LONGEST", -1.0)
+    old = tmp_path / "old.db"
+    app.run(f"VACUUM INTO '{old}'")
+    app.run(INSERT)
+    async with difference_of_files(DRIVER, old, tmp_path / "app.db", Options(), no_progress) as result:
+        (table,) = await result.tables()
+        assert (table.added, table.removed, table.changed) == (1, 0, 0)
