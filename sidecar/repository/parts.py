@@ -1,5 +1,6 @@
 """Splits an object that is being written into numbered parts, some of which the store copies from another object."""
 
+import mmap
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def fetch_from(store: ObjectStore) -> Fetch:
     return fetch
 
 
+def _buffer(size: int) -> mmap.mmap:
+    """Memory that costs nothing before it is written to, as most of it never is for a small database."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class PartAssembler:
     """Splits written bytes into numbered parts, with copied parts in between. Holds little more than one part.
 
@@ -119,10 +125,8 @@ class PartAssembler:
         self._fetch = fetch
         self._sizes = sizes
         self._capacity = sizes.part + sizes.reserve
-        self._buffers = Pool(partial(bytearray, self._capacity))
-        self._buffer: bytearray | None = (
-            None  # taken when there is something to put into it: zeroing it costs milliseconds
-        )
+        self._buffers = Pool(partial(_buffer, self._capacity))
+        self._buffer: mmap.mmap | None = None
         self._filled = 0
         self._number = 0
         self._offset = 0
