@@ -193,15 +193,18 @@ class Sidecar:
         ignore: Sequence[str] = (),
         keys: Mapping[str, Sequence[str]] | None = None,
         everything: bool = False,
+        skip_damaged: bool = False,
     ) -> AbstractAsyncContextManager[Difference]:
         """Compare two states, which are named as for `sidecar diff`; the difference can be read inside the block.
 
         By default the newest state in the store and the live database. `ignore` are columns whose differences are none, `keys`
         what rows of a table are matched by. At most 100,000 rows of a table are kept, and long values are shortened, unless
-        `everything` is kept. Raises `UsageError`, `NothingToRestore`, `DamagedRestorePoint`, `DamagedDatabase`, `NoRoom`.
+        `everything` is kept. With `skip_damaged`, tables that cannot be read are listed as not compared.
+
+        Raises `UsageError`, `NothingToRestore`, `DamagedRestorePoint`, `DamagedDatabase`, `NoRoom`.
         """
         chosen = {table: tuple(columns) for table, columns in (keys or {}).items()}
-        options = Options(tuple(tables), tuple(ignore), chosen)
+        options = Options(tuple(tables), tuple(ignore), chosen, skip_damaged=skip_damaged)
         found = self._database(database)
         return difference(self._services, found, states, options, self._show, everything=everything)
 

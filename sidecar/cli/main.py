@@ -257,6 +257,7 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
 @click.option("--only", multiple=True, metavar="KINDS", help="Only added, removed or changed rows.")
 @click.option("--ignore", "ignored", multiple=True, metavar="COLUMNS", help="Leave out these columns.")
 @click.option("--key", "keys", multiple=True, metavar="TABLE=COLUMNS", help="Match rows by these columns.")
+@click.option("--skip-damaged", is_flag=True, help="Compare the tables that can be read.")
 @click.option("--summary", is_flag=True, help="Show no rows.")
 @click.option("--limit", type=int, metavar="N", help="At most N rows a table, 0 for all kept.")
 @click.option("--all", "everything", is_flag=True, help="Keep and show all rows, with long values whole.")
@@ -266,7 +267,6 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
 @click.option("--color", "colour", default="auto", metavar="WHEN", help="auto, always or never.")
 def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None, page: str | None, **asked: Any) -> int:
     """Show what differs between two states of a database.
-
     A, B: key, time, age, newest, newest~3, live, path. Exit code 1: different.
     """
     from sidecar.cli.diff.command import Asked, are_files, diff, diff_files

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sidecar.compare.options import Options
 from sidecar.compare.result import KEPT_ROWS, ResultWriter
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver
-from sidecar.errors import NoRoom
+from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NoRoom
 from sidecar.host import local_errors
 from sidecar.progress import Progress
 
@@ -37,22 +38,30 @@ async def compared(
     Raises `DamagedDatabase`, `UsageError`, `NoRoom`, and what opening and reading the states raises.
     """
     made: list[Path] = []
-    keep = None if everything else KEPT_ROWS
+
+    def write(one: Named, other: Named, chosen: Options) -> None:
+        path, keep = made[0], None if everything else KEPT_ROWS
+        with (
+            driver.translated(path),
+            local_errors(path),
+            closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
+        ):
+            writer.meta(before=one.name, after=other.name, root_before=one.root, root_after=other.root)
+            compare(driver, one, other, writer, chosen, directory, partial(_tick, progress))
+            one.check()
+            other.check()
+            writer.finish()
 
     def work() -> None:
         with before as one, after as other:
-            path = directory / f"{one.root[:32]}-{other.root[:32]}.sqlite3"
-            made.append(path)
-            with (
-                driver.translated(path),
-                local_errors(path),
-                closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
-            ):
-                writer.meta(before=one.name, after=other.name, root_before=one.root, root_after=other.root)
-                compare(driver, one, other, writer, options, directory, partial(_tick, progress))
-                one.check()
-                other.check()
-                writer.finish()
+            made.append(directory / f"{one.root[:32]}-{other.root[:32]}.sqlite3")
+            try:
+                write(one, other, replace(options, skip_damaged=False))
+            except (DamagedRestorePoint, DamagedDatabase):
+                if not options.skip_damaged:
+                    raise
+                made[0].unlink()
+                write(one, other, options.table_by_table())
 
     try:
         await _in_thread(work)

@@ -6,8 +6,8 @@ after VACUUM, the tables are compared as a whole.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sidecar.compare.fileformat import Malformed
@@ -22,16 +22,18 @@ from sidecar.compare.pairing import Pairing, SchemaChange, pair_tables
 from sidecar.compare.result import Compared, ResultWriter
 from sidecar.compare.rows import Change, Side, cells_of, differing_rows
 from sidecar.compare.schema import SEQUENCE
+from sidecar.compare.sparing import SparingState
 from sidecar.compare.tables import Pair, Table, row_maker
 from sidecar.compare.trees import Rows, pages_to_compare
 from sidecar.compare.values import Row
 from sidecar.compare.whole import Merge, may_merge, write_file
 from sidecar.database import Driver
-from sidecar.errors import DamagedDatabase
+from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 
 WHOLE_SHARE = 4  # whole tables are compared when more than this part of the pages differ
 MOST_PAGES = 400_000  # and from so many on, because their numbers are kept in memory
 TICK_EVERY = 200  # rows or pages
+_SKIP = "`sidecar diff --skip-damaged` compares the tables that can be read"
 Tick = Callable[[int, int], None]
 
 
@@ -50,20 +52,17 @@ def compare(
 
     Raises `DamagedDatabase`, `UsageError` for a table or column that neither has, and what reading the states raises.
     """
+    if options.skip_damaged:
+        before, after = (replace(each, state=SparingState(each.state)) for each in (before, after))
     one, other = Opened.of(driver, before), Opened.of(driver, after)
     require_known(options, one.schema, other.schema)
-    with_names = _naming(before, after)
     try:
         with ExitStack() as stack:
             _Comparison(driver, one, other, writer, options, _Files(directory, stack), tick).run()
     except Malformed as error:
-        raise DamagedDatabase(
-            f"{with_names}: {error}", "`sidecar verify` and SQLite's integrity_check find damage"
-        ) from error
-
-
-def _naming(before: Named, after: Named) -> str:
-    return f"{before.name} or {after.name} is damaged"
+        raise DamagedDatabase(f"{error.of or f'{before.name} or {after.name}'} is damaged: {error}", _SKIP) from error
+    except DamagedRestorePoint as error:
+        raise DamagedRestorePoint(error.message, _SKIP) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +110,30 @@ class _Comparison:
             self._find_pages(pairing, changed)
         for pair in pairing.pairs:
             if self._is_wanted(pair.before.name, pair.after.name):
-                self._compare_pair(pair, changed)
+                with self._sparing(pair.after.name):
+                    self._compare_pair(pair, changed)
         if sequence := self._after.schema.tables.get(SEQUENCE):
-            self._writer.sequence((change.after or ()) for change in self._rows_of(sequence, Side.AFTER))
+            with self._sparing(SEQUENCE):
+                self._writer.sequence((change.after or ()) for change in self._rows_of(sequence, Side.AFTER))
         for table in pairing.removed:
             self._one_sided(table, Side.BEFORE)
         for table in pairing.added:
             self._one_sided(table, Side.AFTER)
+
+    @contextmanager
+    def _sparing(self, name: str) -> Iterator[None]:
+        """List a table as not compared, if it is damaged and others are to be compared all the same."""
+        try:
+            yield
+        except (DamagedRestorePoint, Malformed) as error:
+            if not self._options.skip_damaged:
+                raise
+            reason = (
+                error.message
+                if isinstance(error, DamagedRestorePoint)
+                else f"{error.of or 'a state'} is damaged: {error}"
+            )
+            self._writer.not_compared(name, reason)
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -243,7 +259,8 @@ class _Comparison:
         before, after = (table, None) if removed else (None, table)
         state = "removed" if removed else "added"
         compared = Compared(table.name, state, "whole", before, after, table.key or None, {})
-        self._writer.table(compared, self._rows_of(table, side))
+        with self._sparing(table.name):
+            self._writer.table(compared, self._rows_of(table, side))
 
     def _rows_of(self, table: Table, side: Side) -> Iterator[Change]:
         image, make = self._images[side], row_maker(table)

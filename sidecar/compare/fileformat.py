@@ -23,7 +23,9 @@ _REAL = struct.Struct(">d")
 
 
 class Malformed(Exception):
-    """The bytes do not follow the file format. The message says which page."""
+    """The bytes do not follow the file format. The message says which page, and `of` in which state, if that is known."""
+
+    of = ""
 
 
 class NotSqlite(Exception):

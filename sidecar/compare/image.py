@@ -41,9 +41,11 @@ class Entry:
 class Image:
     """The pages, b-trees and records of one state."""
 
-    def __init__(self, state: State, header: Header) -> None:
+    def __init__(self, state: State, header: Header, name: str = "") -> None:
+        """`name` is that of the state in messages."""
         self.state = state
         self.header = header
+        self._name = name
         self.page_size, self.usable = header.page_size, header.usable
         self.pages = state.size // header.page_size
         self.text = text_decoder(header.encoding)
@@ -56,7 +58,7 @@ class Image:
         page = self._raw.get(number)
         if page is None:
             if not 0 < number <= self.pages:
-                raise Malformed(f"page {number} is not in the file")
+                raise self._marked(Malformed(f"page {number} is not in the file"))
             if len(self._raw) >= self._kept:
                 self._raw.clear()
             page = self._raw[number] = self.state.read((number - 1) * self.page_size, self.page_size)
@@ -74,7 +76,10 @@ class Image:
         """A page that is part of a b-tree. Raises `Malformed`."""
         page = self._interior.get(number)
         if page is None:
-            page = parse_page(self.raw(number), number, self.usable)
+            try:
+                page = parse_page(self.raw(number), number, self.usable)
+            except Malformed as error:
+                raise self._marked(error) from None
             if page.kind in INTERIOR:
                 if len(self._interior) >= KEPT_INTERIOR:
                     self._interior.clear()
@@ -92,7 +97,7 @@ class Image:
     def chain(self, cell: Cell) -> Iterator[int]:
         """The overflow pages of a cell."""
         if cell.size > self.pages * self.page_size:
-            raise Malformed(f"a row is said to have {cell.size} bytes, more than the file")
+            raise self._marked(Malformed(f"a row is said to have {cell.size} bytes, more than the file"))
         number, left = cell.overflow, cell.size - len(cell.local)
         while left > 0:
             yield number
@@ -109,7 +114,10 @@ class Image:
 
     def record(self, cell: Cell) -> list[Value]:
         """The values of a cell."""
-        return decode_record(self.payload(cell), self.text)
+        try:
+            return decode_record(self.payload(cell), self.text)
+        except Malformed as error:
+            raise self._marked(error) from None
 
     def walk(self, root: int) -> Iterator[int]:
         """Every page of a b-tree, in the order of its keys; an interior page comes before its children."""
@@ -118,7 +126,7 @@ class Image:
             number = waiting.pop()
             seen += 1
             if seen > self.pages:
-                raise Malformed(f"the b-tree of page {root} has more pages than the file")
+                raise self._marked(Malformed(f"the b-tree of page {root} has more pages than the file"))
             yield number
             children = self.children(number)
             for start in range(0, len(children), READ_AHEAD):
@@ -140,6 +148,10 @@ class Image:
             free.update(int.from_bytes(page[at : at + 4], "big") for at in range(8, 8 + 4 * count, 4))
             trunk = int.from_bytes(page[:4], "big")
         return free
+
+    def _marked(self, error: Malformed) -> Malformed:
+        error.of = self._name
+        return error
 
     def schema(self) -> list[Entry]:
         """The rows of `sqlite_schema`, in order. Raises `Malformed`."""

@@ -32,7 +32,7 @@ Text = Callable[[bytes], Value]
 class Match:
     """How rows of a table are matched: by the columns `key` of the later table, or as a whole if it is None.
 
-    `chosen`: a person named the key, so it may not be one. Differences in `ignored` columns are none.
+    `chosen`: a person named the key, so it may not be one; that is noticed among the rows that are compared. Differences in `ignored` columns are none.
     """
 
     pair: Pair

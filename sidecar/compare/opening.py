@@ -46,7 +46,7 @@ class Opened:
             )
         state.fetch([0])
         try:
-            image = Image(state, Header.parse(state.read(0, 100)))
+            image = Image(state, Header.parse(state.read(0, 100)), named.name)
             entries = tuple(image.schema())
         except NotSqlite:
             raise DamagedDatabase(

@@ -1,7 +1,8 @@
 """What a person wants compared, and what that means for a table."""
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sidecar.compare.matching import Match
 from sidecar.compare.schema import SEQUENCE, Schema
@@ -14,7 +15,7 @@ class Options:
     """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
 
     An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
-    bytes and more, whole tables are compared by SQL.
+    bytes and more, whole tables are compared by SQL. With `skip_damaged`, tables that cannot be read are left out and listed.
     """
 
     tables: tuple[str, ...] = ()
@@ -22,6 +23,11 @@ class Options:
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     pages: bool = True
     merged: int = 16 << 20
+    skip_damaged: bool = False
+
+    def table_by_table(self) -> "Options":
+        """Read each table alone and whole, so that what is damaged concerns no other one."""
+        return replace(self, pages=False, merged=sys.maxsize)
 
 
 def match_of(pair: Pair, options: Options) -> Match:

@@ -106,10 +106,22 @@ class ResultWriter:
         self._connection.execute("INSERT INTO not_compared VALUES (?, ?)", (name, reason))
 
     def table(self, compared: Compared, changes: Iterable[Change]) -> Counts:
-        """Keep the changes of one table. Raises what iterating over them raises."""
+        """Keep the changes of one table. Raises what iterating over them raises, and then keeps none."""
         self._tables += 1
-        number, counts = self._tables, Counts()
-        found = iter(changes)
+        number = self._tables
+        try:
+            counts = self._keep_changes(number, changes)
+        except BaseException:
+            self._connection.execute("DELETE FROM changes WHERE table_id = ?", (number,))
+            raise
+        self._connection.execute(
+            "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, *_described(compared), *_counted(counts), *_columns(compared)),
+        )
+        return counts
+
+    def _keep_changes(self, number: int, changes: Iterable[Change]) -> Counts:
+        found, counts = iter(changes), Counts()
         while batch := list(islice(found, _BATCH)):
             kept = []
             for change in batch:
@@ -119,10 +131,6 @@ class ResultWriter:
                     kept.append(self._as_row(number, change))
             if kept:
                 self._connection.executemany("INSERT INTO changes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", kept)
-        self._connection.execute(
-            "INSERT INTO tables VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (number, *_described(compared), *_counted(counts), *_columns(compared)),
-        )
         return counts
 
     def finish(self) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from sidecar.api import open_session
 from sidecar.bootstrap import Services, open_services
 from sidecar.compare.cache import chunk_cache
 from sidecar.compare.comparison import Source
 from sidecar.compare.options import Options
-from sidecar.errors import NothingToRestore, UsageError
+from sidecar.errors import DamagedRestorePoint, NothingToRestore, UsageError
 from sidecar.model import AtRestorePoint, Position
 from sidecar.progress import no_progress
 from sidecar.settings.given import configure
@@ -19,6 +20,7 @@ from sidecar.states import Place, States, difference
 from sidecar.storage.file.store import FileStore
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.recorded import Recorder, recorded
+from tests.harness.sql_process import SqlProcess
 from tests.harness.writer_process import WriterProcess
 from tests.harness.writers import check_ledger
 from tests.integration.streamed import Streamed, comparable, instant
@@ -128,3 +130,29 @@ async def test_the_live_database_is_a_committed_state_while_an_app_writes(
         assert (tables["checking"].added, tables["checking"].removed) == (0, 0)
         assert writer.child.running
     assert list((tmp_path / "t").iterdir()) == []
+
+
+async def test_a_damaged_chunk_is_named_and_the_other_tables_are_compared_if_asked(tmp_path: Path) -> None:
+    """Two tables of some chunks each; in the store, a byte of the second one is wrong."""
+    path, directory = tmp_path / "two.db", tmp_path / "two"
+    with SqlProcess(path) as app:
+        for table in ("a", "b"):
+            app.run(f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, x)")
+            for _ in range(8):
+                app.run(f"INSERT INTO {table}(x) VALUES (randomblob(250000))")
+        async with open_session(databases=[path], store=f"file://{directory}", lease="off") as session:
+            await session.backup()
+            (damaged,) = directory.rglob("*.sqlite3.zst")
+            with damaged.open("r+b") as file:
+                file.seek(damaged.stat().st_size * 7 // 10)
+                file.write(b"damage")
+            app.script("UPDATE a SET x = 1 WHERE id = 3", "UPDATE b SET x = 1")
+            with pytest.raises(DamagedRestorePoint, match=r"is damaged: chunk 2 of 4: .*") as raised:
+                async with session.diff("newest", "live"):
+                    pass
+            assert raised.value.hint == "`sidecar diff --skip-damaged` compares the tables that can be read"
+            async with session.diff("newest", "live", skip_damaged=True) as found:
+                (compared,) = await found.tables()
+                assert (compared.name, compared.added, compared.removed, compared.changed) == ("a", 0, 0, 1)
+                ((name, reason),) = await found.not_compared()
+                assert (name, "chunk 2 of 4" in reason) == ("b", True)

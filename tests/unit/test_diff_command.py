@@ -160,3 +160,22 @@ def test_bad_input_is_one_line(run: Run, arguments: tuple[str, ...], status: int
     found, out, err = run(*arguments)
     assert (found, out, err.count("\n")) == (status, "", 1)
     assert message in err
+
+
+def test_a_damaged_table_is_left_out_only_if_asked(run: Run) -> None:
+    """And listed then; the others are compared. Here a page of `orders` is overwritten."""
+    with closing(connect(Path("new.db"))) as connection:
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'orders'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute("UPDATE customers SET name = 'Ida' WHERE id = 1")
+    with Path("new.db").open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\0" * size)
+    status, out, err = run("old.db", "new.db")
+    damage = f"new.db is damaged: page {root} is not a b-tree page"
+    assert (status, out) == (65, "")
+    assert err == f"sidecar: {damage} (`sidecar diff --skip-damaged` compares the tables that can be read)\n"
+    status, out, err = run("old.db", "new.db", "--skip-damaged")
+    assert (status, err) == (1, "")
+    assert [each.split() for each in out.splitlines()[2:3]] == [["customers", "~1"]]
+    assert out.splitlines()[3] == f"not compared: orders: {damage}"

@@ -39,6 +39,7 @@ class Asked:
     only: Sequence[str]
     ignored: Sequence[str]
     keys: Sequence[str]
+    skip_damaged: bool
     summary: bool
     limit: int | None
     form: str  # text, json or sql
@@ -147,7 +148,8 @@ def _has_colour(asked: str) -> bool:
 
 
 def _options(asked: Asked) -> Options:
-    return Options(tuple(asked.tables), tuple(_split(asked.ignored)), dict(map(_key, asked.keys)))
+    keys = dict(map(_key, asked.keys))
+    return Options(tuple(asked.tables), tuple(_split(asked.ignored)), keys, skip_damaged=asked.skip_damaged)
 
 
 def _key(text: str) -> tuple[str, tuple[str, ...]]:
