@@ -25,6 +25,7 @@ from sidecar.backup import (
     StreamOptions,
     build_backup,
     build_stream,
+    looks,
 )
 from sidecar.concurrency import ConcurrencyLimit
 from sidecar.database import (
@@ -259,9 +260,9 @@ class Services:
             self.holder, self.driver.version, settings.interval, pace, ImageCache.within(available_memory())
         )
         increments, status, clock = Increments(self.catalog().store), self.status, self.clock
-        always, never = settings.stream == "on", partial(unsuitable, driver=self.driver)
+        always, never, look = settings.stream == "on", partial(unsuitable, driver=self.driver), looks()
         gates = {
-            each.name: Gate(each.path, self.origins, settings.interval, clock, always=always, never=never)
+            each.name: Gate(each.path, self.origins, settings.interval, clock, always=always, never=never, look=look)
             for each in self.databases
         }
         streams = {

@@ -1,10 +1,12 @@
 """Bounded concurrency that raises plain errors instead of exception groups, and pools of reusable buffers."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from functools import wraps
-from typing import Any, Generic, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial, wraps
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 
 import anyio
+import anyio.lowlevel
 from anyio import to_thread
 
 from sidecar.errors import SidecarError
@@ -80,6 +82,58 @@ class Shared(Generic[R]):
                 number = self._begun
                 self._result = (number, await self._work())
             return self._result[1]
+
+
+class Together(Generic[T, R]):
+    """Calls a blocking function in one worker thread for everybody who asks at the same moment.
+
+    A change of threads costs more than most of what is asked for: a thousand databases are looked at once a second.
+    """
+
+    def __init__(self, work: Callable[[T], R], group: Callable[[T], Hashable]) -> None:
+        """Only questions of the same `group` wait for each other, such as those about files of one directory."""
+        self._work = work
+        self._group = group
+        self._waiting: dict[Hashable, list[_Question[T, R]]] = {}
+
+    async def __call__(self, about: T) -> R:
+        """What `work` returns, or raises."""
+        asked, group = _Question[T, R](about), self._group(about)
+        together = self._waiting.setdefault(group, [])
+        together.append(asked)
+        if together[0] is asked:
+            with anyio.CancelScope(shield=True):  # the others depend on it
+                await anyio.lowlevel.checkpoint()  # everybody who has woken up with us asks now
+                del self._waiting[group]
+                await to_thread.run_sync(self._answer, together)
+                for each in together:
+                    each.answered.set()
+        await asked.answered.wait()
+        return asked.answer()
+
+    def _answer(self, together: "list[_Question[T, R]]") -> None:
+        for each in together:
+            try:
+                result = self._work(each.about)
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked
+                each.answer = partial(_raise, error)
+            else:
+                each.answer = partial(_identity, result)
+
+
+@dataclass(eq=False)
+class _Question(Generic[T, R]):
+    about: T
+    answered: anyio.Event = field(default_factory=anyio.Event)
+    answer: Callable[[], R] = field(init=False)
+
+
+def _identity(value: R) -> R:
+    return value
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 async def run_all(*workers: Callable[[], Coroutine[Any, Any, None]]) -> None:

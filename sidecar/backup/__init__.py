@@ -15,7 +15,7 @@ from sidecar.backup.previous_images import ImageCache
 from sidecar.backup.snapshot_check import SnapshotCheck
 from sidecar.backup.source import Source
 from sidecar.backup.stream import Stream
-from sidecar.backup.stream_gate import Gate, settling
+from sidecar.backup.stream_gate import Gate, looks, settling
 from sidecar.backup.stream_writer import StreamOptions, StreamWriter
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "StreamWriter",
     "build_backup",
     "build_stream",
+    "looks",
     "may_be_in_place",
     "settling",
     "shown_in",

@@ -5,13 +5,12 @@ copy or checkpoint the database at that moment. Apps do that when they open thei
 app has used it for a while and left it in WAL mode, which takes longer if sidecar and not the app chose that mode.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from anyio import to_thread
-
+from sidecar.concurrency import Together
 from sidecar.database import WalOrigins
 from sidecar.database.wal import Glance, glance
 from sidecar.host import Clock
@@ -23,6 +22,7 @@ LOCKED = "a program has locked the database exclusively (PRAGMA locking_mode=EXC
 SWITCHED = "sidecar, not the app, chose WAL mode: "
 LEFT_WAL = "the database was in another journal mode after it had been in WAL mode"
 SETTLING = timedelta(seconds=10)
+Look = Callable[[Path], Awaitable[Glance | None]]
 _PERSISTENT = 3  # checks in a row, because closing a database also locks it exclusively for a moment
 
 
@@ -65,6 +65,11 @@ def settling(chosen: WalBy | None, interval: timedelta) -> timedelta:
     return interval if chosen is WalBy.SIDECAR else min(SETTLING, interval)
 
 
+def looks() -> Look:
+    """Looks at databases; those of one directory that are due at the same moment are looked at together."""
+    return Together(glance, lambda path: path.parent)
+
+
 class Gate:
     """Examines one database, and decides."""
 
@@ -77,7 +82,7 @@ class Gate:
         *,
         always: bool,
         never: Callable[[Path], str] = lambda _path: "",
-        look: Callable[[Path], Glance | None] = glance,
+        look: Look | None = None,
     ) -> None:
         """`never` returns the reason why a database at a path can never be followed by this process, or an empty string."""
         self._never = never(path)
@@ -86,7 +91,7 @@ class Gate:
         self._interval = interval
         self._clock = clock
         self._always = always
-        self._look = look
+        self._look = look or looks()
         self._last: Glance | None = None
         self._began = False
         self._chosen: WalBy | None = None
@@ -100,7 +105,7 @@ class Gate:
         if self._never:
             return self._never
         try:
-            seen = await to_thread.run_sync(self._look, self._path)
+            seen = await self._look(self._path)
         except OSError as error:
             return f"{self._path} cannot be read: {error.strerror}"
         if seen is None:

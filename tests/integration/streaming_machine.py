@@ -101,7 +101,7 @@ class StreamingMachine(Machine):
         if self.streams.protects:
             self.backup.cycle.source.streamed(self.clock.monotonic())
 
-    def _look(self, path: Path) -> Glance | None:
+    async def _look(self, path: Path) -> Glance | None:
         seen = glance(path)
         return replace(seen, used=self.used) if seen else None
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio import to_thread
 
-from sidecar.concurrency import first_failure, ordered, run_all
+from sidecar.concurrency import Together, first_failure, ordered, run_all
 from sidecar.errors import StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -168,3 +169,62 @@ async def test_cancellation_passes_through_together() -> None:
         scope.cancel()
         await run_all(anyio.sleep_forever, anyio.sleep_forever)
     assert scope.cancelled_caught
+
+
+async def test_those_who_ask_at_the_same_moment_are_answered_by_one_thread() -> None:
+    threads: list[tuple[int, int]] = []
+
+    def work(number: int) -> int:
+        threads.append((threading.get_ident(), len(answers)))
+        if number == 3:
+            raise StoreUnavailable("three")
+        return number * 10
+
+    together = Together(work, lambda number: number >= 5)
+    answers: dict[int, int | str] = {}
+
+    async def ask(number: int) -> None:
+        try:
+            answers[number] = await together(number)
+        except StoreUnavailable as error:
+            answers[number] = error.message
+
+    for _ in range(2):
+        answers.clear()
+        threads.clear()
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(ask, number)
+        assert answers == {number: "three" if number == 3 else number * 10 for number in range(10)}
+        assert len(threads) == 10
+    assert not together._waiting
+
+
+async def test_who_gives_up_does_not_take_the_answer_from_the_others() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return number
+
+    together = Together(work, lambda _number: "")
+    answers: list[int] = []
+
+    async def ask(number: int, scope: anyio.CancelScope) -> None:
+        with scope:
+            answers.append(await together(number))
+
+    scopes = [anyio.CancelScope() for _ in range(3)]
+    async with anyio.create_task_group() as group:
+        for number, scope in enumerate(scopes):
+            group.start_soon(ask, number, scope)
+        await to_thread.run_sync(begun.wait)
+        scopes[0].cancel()  # who has the others' questions answered
+        scopes[1].cancel()
+        go_on.set()
+    assert answers == [2]
+    with anyio.move_on_after(0) as gone:
+        await together(4)  # gives up before the thread begins
+    assert gone.cancelled_caught
+    assert await together(5) == 5

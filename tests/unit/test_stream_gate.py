@@ -66,7 +66,7 @@ class Seen:
     glance: Glance | None = None
     written: int = 0
 
-    def look(self, _path: Path) -> Glance | None:
+    async def look(self, _path: Path) -> Glance | None:
         return self.glance
 
     def gate(self, *, always: bool = False) -> Gate:
@@ -221,5 +221,5 @@ async def test_a_database_that_is_replaced_by_none_begins_anew(seen: Seen) -> No
     assert WAITS in await gate.why_not()
 
 
-def _must_not_look(path: Path) -> Glance | None:
+async def _must_not_look(path: Path) -> Glance | None:
     raise AssertionError(path)
