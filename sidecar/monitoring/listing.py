@@ -82,14 +82,10 @@ class StoreListing:
         return listing.count > 0
 
     async def _look_at_segments(self, name: str) -> None:
-        """Once a day, where there may be streams: how old the oldest segment is. One request. A directory is pruned by us."""
+        """Once a day, where there may be streams: how old the oldest segment is. One request."""
         stream, now = self._status.databases[name].stream, self._status.now()
         looked = self._looked.get(name)
-        if (
-            not stream.is_wanted
-            or self._catalog.store.url.startswith("file:")
-            or (looked and now - looked < timedelta(days=1))
-        ):
+        if not stream.is_wanted or (looked and now - looked < timedelta(days=1)):
             return
         oldest = await Increments(self._catalog.store).oldest(name)
         stream.oldest = datetime.fromtimestamp(oldest.time / 1000, UTC) if oldest else None
