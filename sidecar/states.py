@@ -98,11 +98,11 @@ async def difference(
     live. With `everything` the result has all rows, and long values whole. Raises `UsageError`, `NothingToRestore`,
     `DamagedRestorePoint`, `DamagedDatabase`, `NoRoom`, and what the store raises.
     """
-    async with _place(services.driver, show) as place:
+    async with scratch_place(services.driver, show) as place:
         states = States(services, database, place)
         before, after = _both(names, has_live=states.has_live)
         opened = partial(states.opened, before), partial(states.opened, after)
-        path = await _compared(*opened, options, place, everything=everything)
+        path = await compare_states(*opened, options, place, everything=everything)
         async with opened_result(place.driver, path) as result:
             yield result
 
@@ -112,14 +112,14 @@ async def difference_of_files(
     driver: Driver, before: Path, after: Path, options: Options, show: Show, *, everything: bool = False
 ) -> AsyncIterator[Result]:
     """Compare two files, without a store. Raises as `difference`."""
-    async with _place(driver, show) as place:
+    async with scratch_place(driver, show) as place:
         opened = partial(opened_path, before, place), partial(opened_path, after, place)
-        path = await _compared(*opened, options, place, everything=everything)
+        path = await compare_states(*opened, options, place, everything=everything)
         async with opened_result(driver, path) as result:
             yield result
 
 
-async def _compared(before: Opening, after: Opening, options: Options, place: Place, *, everything: bool) -> Path:
+async def compare_states(before: Opening, after: Opening, options: Options, place: Place, *, everything: bool) -> Path:
     """The result of comparing two states; they are closed. A database that cannot be read in place is copied."""
     for in_place in (True, False):
         try:
@@ -136,7 +136,7 @@ async def _compared(before: Opening, after: Opening, options: Options, place: Pl
 @asynccontextmanager
 async def opened_state(services: Services, database: Database, name: str | None, show: Show) -> AsyncIterator[Opened]:
     """A state to be read: by default the live one, or the newest where nothing is live. Raises as `difference`."""
-    async with _place(services.driver, show) as place:
+    async with scratch_place(services.driver, show) as place:
         states = States(services, database, place)
         async with states.opened(name or (LIVE if states.has_live else NEWEST)) as source:
             with source as found:
@@ -146,13 +146,13 @@ async def opened_state(services: Services, database: Database, name: str | None,
 @asynccontextmanager
 async def opened_file_to_export(driver: Driver, path: Path, show: Show) -> AsyncIterator[Opened]:
     """A file to be read, without a store. Raises as `difference`."""
-    async with _place(driver, show) as place, opened_path(path, place) as source:
+    async with scratch_place(driver, show) as place, opened_path(path, place) as source:
         with source as found:
             yield await to_thread.run_sync(Opened.of, driver, found)
 
 
 @asynccontextmanager
-async def _place(driver: Driver, show: Show) -> AsyncIterator[Place]:
+async def scratch_place(driver: Driver, show: Show) -> AsyncIterator[Place]:
     with tempfile.TemporaryDirectory(prefix="sidecar-diff-") as directory:
         path = Path(directory)
         with chunk_cache(path) as cache:

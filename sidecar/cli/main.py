@@ -60,6 +60,7 @@ def _fail(message: str, hint: str, code: int) -> int:
 @click.group(
     cls=Group,
     context_settings=HELP_OPTIONS,
+    options_metavar="[--version] [-h | --help]",
     examples=[
         "sidecar run --database app.db --store s3://my-bucket/app -- python -m myapp",
     ],
@@ -280,6 +281,24 @@ def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None,
 
     configure("auto", "info")
     return _run(partial(diff_files, states=states, asked=options))
+
+
+@cli.command("log", cls=SettingsCommand, examples=["sidecar log", "sidecar log --table orders --row 18842"])
+@click.option("--table", metavar="NAME", help="Only where this table changed.")
+@click.option("--row", metavar="KEY", help="The versions of the row with this primary key.")
+@click.option(
+    "--limit", type=int, metavar="N", help="The newest N restore points, 0 for all.  [default: 20, or all with --row]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def log_changes(flags: Mapping[str, object], **asked: Any) -> int:
+    """Show what changed between restore points, and when.
+
+    Newest first. With --table and --row: the versions of one row, and between which states each arose. A key of several columns is
+    written 5,abc or as a JSON array.
+    """
+    from sidecar.cli.log import Asked, log
+
+    return _command(flags, log, asked=Asked(**asked))
 
 
 @cli.command(

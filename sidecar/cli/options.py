@@ -28,10 +28,7 @@ class Group(click.Group):
         return list(self.commands)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write both options on one line, so that all commands fit on the screen."""
-        formatter.write_paragraph()
-        with formatter.indentation():
-            formatter.write_dl([("--version, -h, --help", "Show the version, or this message, and exit.")])
+        """Write the commands alone: the usage names both options, so that all commands fit on the screen."""
         self.format_commands(ctx, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,7 +8,6 @@ searches go down one level at a time, so that the pages of a level are fetched t
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import total_ordering
 
 from sidecar.compare.fileformat import (
     INDEX_INTERIOR,
@@ -16,36 +15,16 @@ from sidecar.compare.fileformat import (
     INTERIOR,
     TABLE_INTERIOR,
     TABLE_LEAF,
-    Cell,
     Malformed,
     first_key,
     serial_types,
 )
 from sidecar.compare.image import DEEPEST, Image
+from sidecar.compare.order import SortKey, sort_key
 from sidecar.compare.tables import Table
-from sidecar.compare.values import InvalidText, Value
+from sidecar.compare.values import Value
 
 READ_TOGETHER = 256  # pages that are looked at in one go
-
-
-@total_ordering
-class _Descending:
-    """A part of a key that sorts backwards."""
-
-    def __init__(self, part: "_Part") -> None:
-        self.part = part
-
-    def __lt__(self, other: "_Descending") -> bool:
-        return other.part < self.part
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Descending) and self.part == other.part
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-_Part = tuple[int, object]
-_Key = list[_Part | _Descending]
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +35,7 @@ class _Probe:
     rowid: int
     values: Sequence[Value]
     candidates: list[Table]
-    key: _Key | None = None
+    key: SortKey | None = None
     path: tuple[int, ...] = ()
 
     @property
@@ -172,37 +151,12 @@ class Owners:
         if not table.without_rowid:
             return image.step(at, probe.rowid)
         page = image.page(at)
-        keys = [self._key_of(cell, table) for cell in page.cells]
+        keys = [self._key(image.record(cell), table) for cell in page.cells]
         place = bisect_left(keys, probe.key or [])
         return None if place < len(keys) and keys[place] == probe.key else page.children[place]
 
-    def _key_of(self, cell: Cell, table: Table) -> _Key:
-        return self._key(self._image.record(cell), table)
-
-    def _key(self, values: Sequence[Value], table: Table) -> _Key:
-        """What a row of a WITHOUT ROWID table is sorted by: section 2.4 of the file format."""
-        return [
-            _Descending(self._part(value, collation)) if descending else self._part(value, collation)
-            for value, (collation, descending) in zip(values, table.collations, strict=False)
-        ]
-
-    def _part(self, value: Value, collation: str) -> _Part:
-        match value:
-            case None:
-                return 0, 0
-            case int() | float():
-                return 1, value
-            case bytes():
-                return 3, value
-            case str() if collation == "BINARY":
-                return 2, value.encode(self._image.header.encoding)
-            case str():
-                raw = value.encode()
-            case InvalidText():
-                raw = value.raw
-        if collation == "NOCASE":
-            raw = raw.lower()
-        return 2, raw.rstrip(b" ") if collation == "RTRIM" else raw
+    def _key(self, values: Sequence[Value], table: Table) -> SortKey:
+        return sort_key(values, table.collations, self._image.header.encoding)
 
 
 def _may_hold(table: Table, types: Sequence[int]) -> bool:

@@ -120,8 +120,9 @@ class _Loading:
         primary = next((row[1] for row in indexes if row[3] == "pk"), None)
         order: tuple[int, ...] = tuple(range(len(stored)))
         collations: tuple[tuple[str, bool], ...] = ()
-        if without_rowid and primary is not None:
-            order, collations = self._key_order(primary, position)
+        if primary is not None:
+            stored_order, collations = self._key_order(primary, position)
+            order = stored_order if without_rowid else order
         alias = key[0] if len(key) == 1 and primary is None and not without_rowid else None
         hidden = {row[1].lower() for row in info}
         free = next((each for each in ("rowid", "_rowid_", "oid") if each not in hidden), None)
@@ -140,6 +141,7 @@ class _Loading:
             rowid,
             unique,
             self._virtual_of(name),
+            "" if without_rowid else primary or "",
         )
 
     def _key_order(

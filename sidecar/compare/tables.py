@@ -29,7 +29,8 @@ class Table:
     """One table of one state.
 
     `order` has the column at each place of a record. `key` are the columns of the primary key, and `alias` is the one that
-    is the rowid. `collations` has the order of a WITHOUT ROWID table: name and whether descending, for each column of its key.
+    is the rowid. `collations` has the order of a WITHOUT ROWID table, or of the index `primary` of its primary key: name and
+    whether descending, for each column of the key.
     `rowid` is a name of the rowid that no column hides. `unique`: something other than the primary key is unique.
     `virtual` is the virtual table whose content it holds.
     """
@@ -46,6 +47,7 @@ class Table:
     rowid: str | None
     unique: bool
     virtual: str = ""
+    primary: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -49,3 +49,26 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         assert child.stdout.readline().startswith(b"new.db")
         child.stdout.close()
         assert (child.stderr.read(), child.wait()) == (b"", 0)
+
+
+def test_the_log_says_what_changed_when(machine: Machine) -> None:
+    """Two restore points and a live database, as text and as JSON; a key of the log is a state of `sidecar diff`."""
+    for note in ("first", "second"):
+        write_note(machine.database, note)
+        machine.publish()
+    write_note(machine.database, "third")
+    shown = machine.cli("log")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    head, live, newest, first = shown.stdout.splitlines()
+    assert head == f"{machine.database.name}   2 restore points"
+    assert live.split() == ["live", "notes", "+1"]
+    assert newest.endswith("notes +1")
+    assert first.endswith("the first one")
+    points = [json.loads(line) for line in machine.cli("log", "--json", "--limit", "1").stdout.splitlines()]
+    assert [each["changes"]["tables"][0]["added"] for each in points] == [1, 1]
+    assert newest.startswith(points[1]["state"])
+    assert machine.cli("diff", points[1]["since"], points[1]["state"], "--summary").returncode == 1
+    refused = machine.cli("log", "--table", "notes", "--row", "1")
+    assert (refused.returncode, refused.stdout) == (64, "")
+    assert "notes has no primary key" in refused.stderr
+    assert machine.leftovers() == []

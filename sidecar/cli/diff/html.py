@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from html import escape
 
 from sidecar.cli.diff.text import SIGNS, format_schema_change
-from sidecar.cli.diff.values import format_change, format_value, visible
 from sidecar.cli.diff.view import Overview, View
+from sidecar.compare.display import format_change, format_value, visible
 from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.tables import Table
 from sidecar.compare.values import Shown

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import click
 
-from sidecar.cli.diff.values import format_change, format_value, visible
 from sidecar.cli.diff.view import Overview, View
+from sidecar.compare.display import format_change, format_value, visible
 from sidecar.compare.pairing import SchemaChange
 from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.schema import SEQUENCE
