@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks [PART] [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
 
-measure.py and server.py say where each number comes from, publishing.py, running.py and streaming.py what is done.
-PART is `publishing` (with what goes on while an app runs) or `streaming`; without it, both. Databases, the
+measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py and streaming.py what is
+done. PART is `publishing` (with what goes on while an app runs), `comparing` or `streaming`; without it, all. Databases, the
 server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
 times the largest size. On a tmpfs there is no disk to be written to. Nothing here fails because something was slow.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sidecar.units import parse_size
-from tests.benchmarks import pictures, publishing, running, streaming
+from tests.benchmarks import comparing, pictures, publishing, running, streaming
 from tests.benchmarks.bounds import bounds
 from tests.benchmarks.publishing import Bench, make_base, publish_and_restore
 from tests.benchmarks.results import MIB, machine, show_size, write_json
@@ -28,7 +28,11 @@ from tests.benchmarks.targets import targets
 from tests.benchmarks.tools import HOW_TO_GET, missing_peers
 
 HERE = Path(__file__).parent
-PARTS = {"publishing": (*publishing.SCENARIOS, *running.SCENARIOS), "streaming": streaming.SCENARIOS}
+PARTS = {
+    "publishing": (*publishing.SCENARIOS, *running.SCENARIOS),
+    "comparing": comparing.SCENARIOS,
+    "streaming": streaming.SCENARIOS,
+}
 SCENARIOS = tuple(name for names in PARTS.values() for name in names)
 
 
@@ -36,7 +40,7 @@ def main() -> int:
     """The command."""
     options = _parse()
     peers = not options.no_peers
-    if peers and (missing := missing_peers()):
+    if peers and set(options.only) != set(comparing.SCENARIOS) and (missing := missing_peers()):
         print(f"not there: {', '.join(missing)}. Get them: {HOW_TO_GET} (zstd: your system's package)", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _interrupt)
@@ -49,7 +53,11 @@ def main() -> int:
         with bench.server:
             _measure(bench, options)
         about = machine(directory)
-    promised = [each for each in (*targets(bench.results), *bounds(bench.results)) if each.measured is not None]
+    promised = [
+        each
+        for each in (*targets(bench.results), *comparing.bounds(bench.results), *bounds(bench.results))
+        if each.measured is not None
+    ]
     print(f"\n{report(bench.results, about, promised)}")
     if options.json:
         write_json(options.json, bench.results.as_dict(about, (each.as_dict() for each in promised)))
@@ -60,13 +68,16 @@ def main() -> int:
 
 def _measure(bench: Bench, options: argparse.Namespace) -> None:
     for size in options.size:
-        if bench.wants(*publishing.SCENARIOS, "latency"):
+        if bench.wants(*publishing.SCENARIOS, "latency", "diff"):
             print(f"{show_size(size)}:", flush=True)
             base = make_base(bench.directory / "base.db", size)
             for turn in range(options.runs):
-                publish_and_restore(bench, base, size, turn)
+                if bench.wants(*publishing.SCENARIOS):
+                    publish_and_restore(bench, base, size, turn)
                 if bench.wants("latency"):
                     running.latency(bench, base, size, turn, options.latency_seconds)
+                if bench.wants("diff"):
+                    comparing.diff(bench, base, size, turn)
             base.unlink()
     if bench.wants("start", "idle"):
         _small(bench, options)
@@ -89,7 +100,9 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", nargs="?", choices=PARTS, metavar="PART", help="publishing or streaming (both)")
+    parser.add_argument(
+        "part", nargs="?", choices=PARTS, metavar="PART", help="publishing, comparing or streaming (all)"
+    )
     parser.add_argument("--size", action="append", type=_size, help="of the database; repeatable (64MiB and 1GiB)")
     parser.add_argument("--runs", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))

@@ -36,7 +36,9 @@ class Failed(Exception):
     """A measured command did not succeed; the message has the end of its output."""
 
 
-def run(argv: Sequence[str], env: Mapping[str, str], log: Path, *, stdout: Path | None = None) -> Values:
+def run(
+    argv: Sequence[str], env: Mapping[str, str], log: Path, *, stdout: Path | None = None, expected: int = 0
+) -> Values:
     """Run a command to its end and return what it cost; its output goes to `log`. Raises `Failed`."""
     os.sync()
     with log.open("wb") as errors, (stdout or log).open("ab") as out:
@@ -46,7 +48,7 @@ def run(argv: Sequence[str], env: Mapping[str, str], log: Path, *, stdout: Path 
             values = _watched(child, started)
         finally:
             child.kill()
-    if status := shell_status(child.popen.returncode):
+    if (status := shell_status(child.popen.returncode)) != expected:
         raise Failed(f"{' '.join(argv)} ended with {status}\n{log.read_text(errors='replace')[-_TAIL:]}")
     return values
 
