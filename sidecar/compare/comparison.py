@@ -11,7 +11,7 @@ from anyio import from_thread, to_thread
 from sidecar.compare.engine import compare
 from sidecar.compare.opening import Named
 from sidecar.compare.options import Options
-from sidecar.compare.result import KEPT_ROWS, ResultWriter
+from sidecar.compare.result import ResultWriter
 from sidecar.concurrency import in_own_task
 from sidecar.database import Driver
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NoRoom
@@ -40,7 +40,7 @@ async def compared(
     made: list[Path] = []
 
     def write(one: Named, other: Named, chosen: Options) -> None:
-        path, keep = made[0], None if everything else KEPT_ROWS
+        path, keep = made[0], None if everything else chosen.kept
         with (
             driver.translated(path),
             local_errors(path),

@@ -50,13 +50,16 @@ class Matcher:
         self._texts = texts
         self._as_after = match.pair.as_after()
         before, after = match.pair.before, match.pair.after
-        # The key of most tables is the rowid: nothing has to be decoded to know it.
+        # The key of most tables is the rowid: in its order, nothing has to be kept until its counterpart comes.
         aliases = [table.names[table.alias] for table in (before, after) if table.alias is not None]
         same = len(aliases) == 2 and aliases[0] == aliases[1]
         self._key_is_rowid = same and match.key == (after.alias,)
 
     def changes(self, driver: Driver, rows: Iterable[Found], tick: Callable[[], None]) -> Iterator[Change]:
         """The changes, in the order of the keys. Raises `UsageError` if a chosen key is not one."""
+        if self._key_is_rowid:
+            yield from self._by_rowid(rows, tick)
+            return
         found = iter(rows)
         with closing(driver.scratch()) as scratch:
             scratch.execute("PRAGMA cache_size = -16000")
@@ -89,14 +92,20 @@ class Matcher:
                 )
             )
 
+    def _by_rowid(self, rows: Iterable[Found], tick: Callable[[], None]) -> Iterator[Change]:
+        """Rows that come in the order of their key: what has the same one follows at once."""
+        for _, group in groupby(rows, itemgetter(1)):
+            tick()
+            sides: tuple[list[Any], list[Any]] = ([], [])
+            for side, rowid, payload in group:
+                sides[side].append((rowid, payload))
+            yield from self._keyed(*sides)
+
     def _row(self, side: Side, rowid: int | None, payload: bytes) -> Row:
         return self._makers[side](rowid, decode_record(payload, self._texts[side]))
 
     def _key(self, found: Found) -> bytes:
-        side, rowid, _ = found
-        if self._key_is_rowid:
-            return _KEYED + key_of((rowid,))
-        row = self._row(*found)
+        side, row = found[0], self._row(*found)
         seen = self._as_after(row) if side is Side.BEFORE else row
         if self._match.key is not None:
             values = [seen[at] for at in self._match.key]

@@ -9,6 +9,8 @@ from sidecar.compare.schema import SEQUENCE, Schema
 from sidecar.compare.tables import Pair
 from sidecar.errors import UsageError
 
+KEPT_ROWS = 100_000  # of a table
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -16,6 +18,7 @@ class Options:
 
     An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
     bytes and more, whole tables are compared by SQL. With `skip_damaged`, tables that cannot be read are left out and listed.
+    `kept` is how many rows of a table the result has at most.
     """
 
     tables: tuple[str, ...] = ()
@@ -24,6 +27,7 @@ class Options:
     pages: bool = True
     merged: int = 16 << 20
     skip_damaged: bool = False
+    kept: int = KEPT_ROWS
 
     def table_by_table(self) -> "Options":
         """Read each table alone and whole, so that what is damaged concerns no other one."""

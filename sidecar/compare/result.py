@@ -18,7 +18,6 @@ from sidecar.compare.values import Row, shortened, to_json
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
-KEPT_ROWS = 100_000  # of a table
 _BATCH = 200
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _PLAIN = {int, str, type(None)}
@@ -65,7 +64,7 @@ class Compared:
 class ResultWriter:
     """Writes the result to a new private file."""
 
-    def __init__(self, driver: Driver, path: Path, *, keep: int | None = KEPT_ROWS, whole_values: bool = False) -> None:
+    def __init__(self, driver: Driver, path: Path, *, keep: int | None, whole_values: bool = False) -> None:
         """`keep` is how many rows of a table are kept, None for all; with `whole_values` none is shortened."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self._connection: Connection = driver.connect(path, "rw")

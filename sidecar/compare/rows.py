@@ -42,17 +42,19 @@ Found = tuple[Side, int | None, bytes]  # the rowid and the payload of a row
 def differing_rows(
     before: Image, after: Image, pair: Pair, rows: Rows, changed: PageSet | None, tick: Callable[[], None]
 ) -> Iterator[Found]:
-    """The rows in these pages, without those with the same rowid and bytes in both states, which only moved."""
+    """The rows in these pages, without those with the same rowid and bytes in both states, which only moved.
+
+    If both states have rowids, rows come in their order, and the earlier state's one of two with the same rowid first.
+    """
     one, other = (
         cells_of(before, pair.before.root, rows, Side.BEFORE),
         cells_of(after, pair.after.root, rows, Side.AFTER),
     )
-    if pair.before.without_rowid or pair.after.without_rowid or not pair.before.reads_like(pair.after):
+    if pair.before.without_rowid or pair.after.without_rowid:
         yield from _all(before, one, Side.BEFORE, tick)
         yield from _all(after, other, Side.AFTER, tick)
         return
-    if before.header.encoding != after.header.encoding:
-        changed = None
+    may_be_same = pair.before.reads_like(pair.after) and before.header.encoding == after.header.encoding
 
     def is_same(left: Cell, right: Cell) -> bool:
         if left.size != right.size or left.local != right.local:
@@ -72,7 +74,7 @@ def differing_rows(
             yield Side.AFTER, right.key, after.payload(right)
             right = next(other, None)
         else:
-            if before.header.encoding != after.header.encoding or not is_same(left, right):
+            if not (may_be_same and is_same(left, right)):
                 yield Side.BEFORE, left.key, before.payload(left)
                 yield Side.AFTER, right.key, after.payload(right)
             left, right = next(one, None), next(other, None)

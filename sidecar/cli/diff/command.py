@@ -17,7 +17,7 @@ from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
 from sidecar.cli.new_file import new_file
 from sidecar.cli.session import attended
-from sidecar.compare.options import Options
+from sidecar.compare.options import KEPT_ROWS, Options
 from sidecar.compare.patch import statements
 from sidecar.compare.reading import KINDS, Result
 from sidecar.database import default_driver
@@ -55,8 +55,9 @@ class Asked:
 
 async def diff(configuration: Configuration, *, states: Sequence[str], asked: Asked) -> int:
     """Compare two states of one database; without any, the newest in the store and the live one."""
-    options, view, started = _options(asked), _view(asked), time.monotonic()
+    options, view = _options(asked), _view(asked)
     async with attended(configuration) as services:
+        started = time.monotonic()
         if len(services.databases) > 1:
             raise UsageError("states of one database are compared", "name it with --database")
         database = services.databases[0]
@@ -149,7 +150,8 @@ def _has_colour(asked: str) -> bool:
 
 def _options(asked: Asked) -> Options:
     keys = dict(map(_key, asked.keys))
-    return Options(tuple(asked.tables), tuple(_split(asked.ignored)), keys, skip_damaged=asked.skip_damaged)
+    kept = 0 if asked.summary and asked.form == "text" and asked.page is None else KEPT_ROWS
+    return Options(tuple(asked.tables), tuple(_split(asked.ignored)), keys, skip_damaged=asked.skip_damaged, kept=kept)
 
 
 def _key(text: str) -> tuple[str, tuple[str, ...]]:
