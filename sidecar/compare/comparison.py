@@ -69,7 +69,10 @@ async def compared(
         for path in made:
             path.unlink(missing_ok=True)
         if isinstance(error, NoRoom):
-            raise NoRoom(error.message, "free some space, or set TMPDIR to a directory with more") from error
+            raise NoRoom(
+                f"no room in {directory.parent} for what the comparison needs",
+                "free some space, or set TMPDIR to a directory with more",
+            ) from error
         raise
     return made[0]
 

@@ -6,6 +6,7 @@ from sidecar.compare.values import InvalidText, Shortened, Shown, type_name
 
 LONGEST = 60  # characters
 _CONTEXT = 20  # characters before the first difference of two long texts
+NEW_COLUMN = "(new column)"  # instead of a value that the earlier state had no place for
 
 
 def format_value(value: Shown, start: int = 0) -> str:

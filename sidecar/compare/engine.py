@@ -222,15 +222,17 @@ class _Comparison:
         rows = self._work.get(pair.after.name)
         match = match_of(pair, self._options)
         changes: Iterator[Change] = iter(())
-        if changed is None and self._may_merge(match):
-            changes = self._merged().changes(match)
-        elif rows:
-            found = differing_rows(*self._images, pair, rows, changed, self._tick)
-            matcher = Matcher(match, (self._images[0].text, self._images[1].text))
-            changes = matcher.changes(self._driver, found, self._tick)
         how = "whole" if rows and rows.whole else "pages"
         compared = Compared(pair.after.name, "both", how, pair.before, pair.after, match.key, dict(pair.old_names))
-        self._writer.table(compared, changes)
+        with ExitStack() as stack:
+            if changed is None and self._may_merge(match):
+                changes = self._merged().changes(match)
+            elif rows:
+                found = differing_rows(*self._images, pair, rows, changed, self._tick)
+                matcher = Matcher(match, (self._images[0].text, self._images[1].text))
+                # Its connection has to be closed in this thread, also after an error.
+                changes = stack.enter_context(closing(matcher.changes(self._driver, found, self._tick)))
+            self._writer.table(compared, changes)
 
     def _may_merge(self, match: Match) -> bool:
         encodings = {image.header.encoding for image in self._images}

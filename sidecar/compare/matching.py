@@ -4,7 +4,7 @@ Rows are the same by their key. Rows without one, or with NULL in it, are compar
 often there are. Of what is left, rows with the same hidden rowid are shown as changed, because most likely they were.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count, groupby, islice
@@ -55,7 +55,7 @@ class Matcher:
         same = len(aliases) == 2 and aliases[0] == aliases[1]
         self._key_is_rowid = same and match.key == (after.alias,)
 
-    def changes(self, driver: Driver, rows: Iterable[Found], tick: Callable[[], None]) -> Iterator[Change]:
+    def changes(self, driver: Driver, rows: Iterable[Found], tick: Callable[[], None]) -> Generator[Change, None, None]:
         """The changes, in the order of the keys. Raises `UsageError` if a chosen key is not one."""
         if self._key_is_rowid:
             yield from self._by_rowid(rows, tick)

@@ -1,6 +1,7 @@
 """`sidecar diff` between restore points, the newest state and the live database; test_diff_command.py has what it prints."""
 
 import json
+import os
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -72,3 +73,17 @@ def test_the_log_says_what_changed_when(machine: Machine) -> None:
     assert (refused.returncode, refused.stdout) == (64, "")
     assert "notes has no primary key" in refused.stderr
     assert machine.leftovers() == []
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A limit on the size of files, which is met while rows are matched. Nothing is left, in no thread either."""
+    for name, rows in (("old.db", 1), ("new.db", 500)):
+        with closing(connect(tmp_path / name)) as connection:
+            connection.execute("CREATE TABLE t(a)")
+            connection.executemany("INSERT INTO t VALUES (randomblob(5000))", [()] * rows)
+    scratch = tmp_path / "t"
+    scratch.mkdir()
+    command = ["prlimit", "--fsize=1000000", *SIDECAR, "diff", str(tmp_path / "old.db"), str(tmp_path / "new.db")]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(scratch)})
+    assert (found.returncode, found.stdout, len(found.stderr.splitlines())) == (73, "", 1), found.stderr
+    assert list(scratch.iterdir()) == []

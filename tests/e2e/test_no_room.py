@@ -1,15 +1,18 @@
 """A file system that is full: the app lives on, the error says so, and all is well once there is room."""
 
+import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.machine import Machine, complaint
+from tests.harness.database_states import connect
 from tests.harness.eventually import eventually
+from tests.harness.sidecar_process import SIDECAR
 from tests.harness.writer_process import last_ack, writer_command
 from tests.harness.writers import check_ledger, fill
 
@@ -88,3 +91,18 @@ def test_target_without_room_stops_the_boot_and_the_command(local: Machine, tiny
     with local.run("touch", str(marker), **settings) as process:
         assert process.wait() == 0
     assert marker.exists()
+
+
+def test_a_comparison_says_where_there_is_no_room(tiny: Path, tmp_path: Path) -> None:
+    """Its result would be larger than what is left. Nothing of it stays there."""
+    for name, rows in (("old.db", 1), ("new.db", 3000)):
+        with closing(connect(tmp_path / name)) as connection:
+            connection.execute("CREATE TABLE t(a)")
+            connection.executemany("INSERT INTO t VALUES (randomblob(5000))", [()] * rows)
+    occupied = occupy(tiny)
+    command = [*SIDECAR, "diff", str(tmp_path / "old.db"), str(tmp_path / "new.db")]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tiny)})
+    where = f"sidecar: no room in {tiny} for what the comparison needs"
+    assert (found.returncode, found.stdout) == (73, "")
+    assert found.stderr == f"{where} (free some space, or set TMPDIR to a directory with more)\n"
+    assert list(tiny.iterdir()) == [occupied]

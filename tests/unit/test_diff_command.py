@@ -82,6 +82,14 @@ def test_nothing_differs(run: Run) -> None:
     assert run("old.db", "again.db", "--sql")[:2] == (0, "")
 
 
+def test_a_value_in_a_new_column_was_not_null_before(run: Run) -> None:
+    """As after a migration that fills the column."""
+    write(Path("new.db"), "UPDATE customers SET note = 'vip' WHERE id = 1")
+    status, _, _ = run("old.db", "new.db", "--table", "customers", "--html", "page.html")
+    assert "~ 1   note   (new column)  ->  'vip'" in run("old.db", "new.db")[1].splitlines()
+    assert (status, "<dd>(new column)</dd>" in Path("page.html").read_text()) == (1, True)
+
+
 def test_options_say_what_is_shown_and_the_status_agrees(run: Run) -> None:
     assert "~ 18" not in run("old.db", "new.db", "--only", "removed,added")[1]
     assert run("old.db", "new.db", "--summary")[1].splitlines()[-1] == "1 table differs, 1 is the same."

@@ -171,6 +171,8 @@ def _view(asked: Asked) -> View:
             "--sql is a whole patch: --only, --ignore, --summary and --limit would leave something out",
             "leave them out",
         )
+    if asked.colour not in {"auto", "always", "never"}:
+        raise UsageError(f"--color {asked.colour!r} is no choice", "it takes auto, always and never")
     if asked.page is not None and asked.form != "text":
         raise UsageError("--html and --json or --sql exclude each other", "give one of them")
     limit = asked.limit

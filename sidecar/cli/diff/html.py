@@ -5,7 +5,7 @@ from html import escape
 
 from sidecar.cli.diff.text import SIGNS, format_schema_change
 from sidecar.cli.diff.view import Overview, View
-from sidecar.compare.display import format_change, format_value, visible
+from sidecar.compare.display import NEW_COLUMN, format_change, format_value, visible
 from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.tables import Table
 from sidecar.compare.values import Shown
@@ -137,7 +137,7 @@ def _sides(table: ComparedTable, change: RowChange) -> tuple[str, str]:
     for at in change.columns:
         name = after.names[at]
         one, other, note = format_change(old.get(name, after.columns[at].default), change.after[at])
-        was.append((name, one))
+        was.append((name, one if name in old else NEW_COLUMN))
         now.append((name, f"{other} {note}".rstrip()))
     return _cell("removed", was), _cell("added", now)
 

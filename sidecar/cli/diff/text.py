@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import click
 
 from sidecar.cli.diff.view import Overview, View
-from sidecar.compare.display import format_change, format_value, visible
+from sidecar.compare.display import NEW_COLUMN, format_change, format_value, visible
 from sidecar.compare.pairing import SchemaChange
 from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.schema import SEQUENCE
@@ -132,6 +132,8 @@ def _row(table: ComparedTable, change: RowChange, style: Style) -> Iterator[str]
     for number, at in enumerate(change.columns):
         was = old[after.names[at]] if after.names[at] in old else after.columns[at].default
         one, other, note = format_change(was, change.after[at])
+        if after.names[at] not in old:
+            one, note = NEW_COLUMN, ""
         line = f"{names[number].ljust(width)}   {style.painted('removed', one)}  ->  {style.painted('added', other)}"
         yield f"{start if not number else indent}{line}{f'   {note}' if note else ''}"
 
