@@ -105,9 +105,11 @@ class Together(Generic[T, R]):
             with anyio.CancelScope(shield=True):  # the others depend on it
                 await anyio.lowlevel.checkpoint()  # everybody who has woken up with us asks now
                 del self._waiting[group]
-                await to_thread.run_sync(self._answer, together)
-                for each in together:
-                    each.answered.set()
+                try:
+                    await to_thread.run_sync(self._answer, together)
+                finally:
+                    for each in together:
+                        each.answered.set()
         await asked.answered.wait()
         return asked.answer()
 
@@ -125,7 +127,11 @@ class Together(Generic[T, R]):
 class _Question(Generic[T, R]):
     about: T
     answered: anyio.Event = field(default_factory=anyio.Event)
-    answer: Callable[[], R] = field(init=False)
+    answer: Callable[[], R] = field(init=False, default_factory=lambda: _unanswered)
+
+
+def _unanswered() -> NoReturn:
+    raise RuntimeError("no thread could be started")
 
 
 def _identity(value: R) -> R:
