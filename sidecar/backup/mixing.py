@@ -20,7 +20,7 @@ class Mixing:
         """Why a copy that is taken now may have wrong content, or empty."""
         found = self._feed.status
         cut = found.cut
-        if cut and cut is not self._told and cut.cause is CutCause.REPLACED and found.wal_frames:
+        if cut and cut is not self._told and cut.cause is CutCause.REPLACED and found.leaves_log:
             self._cut = cut
         return MIXED if self._cut else ""
 

@@ -207,6 +207,7 @@ def test_second_signal_ends_the_grace_of_descendants(app: App) -> None:
     """A minute is left; the daemon ignores the first signal."""
     with app.machine.run("setsid", "--fork", "sh", "-c", f"exec {app.writer(-1)}", shutdown_grace="60s") as process:
         process.wait_for_log("command ended, the run continues")
+        app.wait_rows(1)
         process.signal(signal.SIGTERM)
         process.wait_for_log("asked to end")
         process.signal(signal.SIGTERM)

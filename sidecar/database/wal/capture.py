@@ -45,13 +45,15 @@ class FeedState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class FeedStatus:
     """A feed at this moment. `wal_frames` are committed frames in the log, after a cut those that were in it; `oldest` is
-    when the oldest commit that waits to be taken was captured, in monotonic seconds."""
+    when the oldest commit that waits to be taken was captured, in monotonic seconds. `leaves_log`, of a cut: a log that
+    belongs to the file that was followed has, or may get, commits."""
 
     state: FeedState
     commits: int = 0
     wal_frames: int = 0
     oldest: float | None = None
     cut: StreamCut | None = None
+    leaves_log: bool = False
 
 
 class Capture:
@@ -228,9 +230,8 @@ class Feed:
         commits, oldest, frames = follower.commits, follower.backlog.oldest, follower.position.frame
         if track.cut:
             off = track.cut.cause is CutCause.STOPPED
-            return FeedStatus(
-                FeedState.OFF if off else FeedState.CUT, commits, frames, oldest, None if off else track.cut
-            )
+            state = FeedState.OFF if off else FeedState.CUT
+            return FeedStatus(state, commits, frames, oldest, None if off else track.cut, track.leaves_log)
         return FeedStatus(FeedState.PARKED if follower.parked else FeedState.FOLLOWING, commits, frames, oldest)
 
     async def _open(self, commits: int, begin: Callable[[Follower], object]) -> LogPosition:

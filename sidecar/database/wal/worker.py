@@ -33,6 +33,7 @@ class Track:
     follower: Follower
     on_news: Callable[[], None]
     cut: StreamCut | None = None
+    leaves_log: bool = False  # at the cut
     due: float = 0.0
     tried: float = 0.0
     looked: float = 0.0
@@ -115,6 +116,7 @@ class Track:
             raise bug from error
 
     def _end(self, cut: StreamCut) -> None:
+        self.leaves_log = _leaves_log(self.follower)  # before anybody can see the cut
         self.cut = cut
         self.follower.close()
 
@@ -126,6 +128,20 @@ class Track:
                 path=str(self.path),
                 hint="the app's SQLite writes a WAL that it cannot recover after a crash: 3.40 and older do after ROLLBACK TO; use a newer one",
             )
+
+
+def _leaves_log(follower: Follower) -> bool:
+    """Whether a log that belongs to the followed file stays beside another file of that name, and is read over that one.
+
+    It may have commits that no look has seen, and a program that has the followed file open may add some.
+    """
+    try:
+        if follower.position.frame:
+            return True
+        files = follower.hold.hands.files
+        return files.has_log(follower.path) and (follower.index().frame > 0 or files.others())
+    except (NotNow, StreamCut, OSError):  # its header is being written, or we had it closed for want of others
+        return follower.away is None
 
 
 def _next(now: float, every: float) -> float:

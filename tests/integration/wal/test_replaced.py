@@ -5,6 +5,7 @@ A log that is kept alive after the app's close would be read over the new file, 
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from sidecar.database.wal import CutCause, Follower, StreamCut
 from sidecar.database.wal.connections import Connections
+from sidecar.database.wal.worker import Track
 from tests.harness.sql_process import NEW, OLD, SqlProcess
 from tests.integration.wal.replica import DRIVER, cut_of, following
 from tests.stress import replacer, replacing
@@ -239,3 +241,50 @@ def test_an_app_that_is_killed_and_started_again_at_once_is_followed(path: Path)
         commits += follower.poll()
         assert len(commits) == 2
         follower.close()
+
+
+def _commits(app: SqlProcess) -> None:
+    app.run(OWN)
+
+
+def _commits_and_is_killed(app: SqlProcess) -> None:
+    app.run(OWN)
+    app.kill()
+
+
+def _closes(app: SqlProcess) -> None:
+    app.close()
+
+
+def _has_it_open(app: SqlProcess) -> None:
+    app.run("SELECT count(*) FROM t")
+
+
+@pytest.mark.parametrize(
+    ("does", "removes", "leaves"),
+    [
+        (_commits, False, True),
+        (_commits_and_is_killed, False, True),
+        (_has_it_open, False, True),
+        (_closes, False, False),
+        (_commits, True, False),
+    ],
+    ids=["commits", "commits-and-is-killed", "may-commit", "nobody", "the-log-was-removed"],
+)
+def test_a_log_that_is_read_over_the_file_in_its_place_is_told(
+    path: Path, other: Path, does: Callable[[SqlProcess], None], removes: bool, leaves: bool
+) -> None:
+    """What the follower knew of the log at its last look is not enough: it was empty."""
+    with SqlProcess(path) as app:
+        app.script("CREATE TABLE t(origin, n, pad)", "PRAGMA wal_checkpoint(TRUNCATE)")
+        follower = following(path)
+        track = Track(path, follower, lambda: None)
+        assert follower.position.frame == 0
+        does(app)
+        if removes:
+            for suffix in ("-wal", "-shm"):
+                path.with_name(f"{path.name}{suffix}").unlink()
+        other.replace(path)
+        track.look(time.monotonic(), thorough=True)
+        assert track.cut
+        assert (track.cut.cause, track.leaves_log) == (CutCause.REPLACED, leaves)
