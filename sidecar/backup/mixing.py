@@ -3,7 +3,7 @@
 from sidecar.database import Feed
 from sidecar.database.wal import CutCause, StreamCut
 
-MIXED = "its file was replaced while its log had changes, which SQLite may have read over the new file"
+MIXED = "its file was replaced, but not its log, which SQLite may have read over the new file"
 
 
 class Mixing:
