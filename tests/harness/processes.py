@@ -37,10 +37,11 @@ class Child:
         stdin: Stream = subprocess.DEVNULL,
         stdout: Stream = None,
         stderr: Stream = None,
+        start: type[subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
         self.mark = uuid.uuid4().hex
         marked = {**env, MARK: self.mark}
-        self.popen: subprocess.Popen[bytes] = subprocess.Popen(
+        self.popen: subprocess.Popen[bytes] = start(
             argv, env=marked, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )
         _guardian.watch(self.popen.pid, self.mark)
@@ -54,6 +55,11 @@ class Child:
     def running(self) -> bool:
         """True until the process itself has ended."""
         return self.popen.poll() is None
+
+    def family(self) -> list[int]:
+        """The ids of the process and of all living descendants, orphans included (needs /proc)."""
+        own = [self.pid] if self.running else []  # a copy of a process (`template`) has the mark of that in /proc
+        return [*own, *(pid for pid in marked(self.mark) if pid not in own)]
 
     def kill_all(self) -> None:
         """Send SIGKILL to the process and its descendants; its pipes stay open, so that they can still be read."""

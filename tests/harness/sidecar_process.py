@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.harness.eventually import eventually
 from tests.harness.ports import LOOPBACK, free_port
-from tests.harness.processes import Child, marked, shell_status
+from tests.harness.processes import Child, shell_status
+from tests.harness.template import start_of
 
 __all__ = ["SIDECAR", "SidecarProcess", "free_port", "run_cli"]
 
@@ -64,7 +65,8 @@ class SidecarProcess:
         """Start the process; returns at once."""
         assert self._child is None, "already started; create another SidecarProcess"
         with self._stdout.open("wb") as stdout, self._stderr.open("wb") as stderr:
-            self._child = Child(self._argv, self._env, cwd=self._cwd, stdout=stdout, stderr=stderr)
+            start = start_of(self._argv, self._env)
+            self._child = Child(self._argv, self._env, cwd=self._cwd, stdout=stdout, stderr=stderr, start=start)
         return self
 
     @property
@@ -106,7 +108,7 @@ class SidecarProcess:
 
     def family(self) -> list[int]:
         """The ids of the process and of all living descendants, orphans included (needs /proc)."""
-        return marked(self.child.mark)
+        return self.child.family()
 
     def http(self, path: str, timeout: float = 30.0) -> tuple[int, str]:
         """Status and body of a GET; OSError while nothing listens. A busy machine may take seconds for it."""
@@ -206,7 +208,8 @@ def run_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end; `returncode` is as a shell reports it. AssertionError after `timeout` seconds."""
     pipe = subprocess.PIPE
-    child = Child([*program, *args], env, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe)
+    argv = [*program, *args]
+    child = Child(argv, env, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, start=start_of(argv, env))
     try:
         out, err = child.popen.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
