@@ -9,8 +9,6 @@ It takes about half a minute: every store gets databases of tens of megabytes, b
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -53,6 +51,7 @@ from tests.harness.environment import clean_environment
 from tests.harness.imitations import STORES, Imitation
 from tests.harness.proxy import Answer, FaultProxy, Stall, StripReply, s3_error
 from tests.harness.seaweed import Seaweed
+from tests.harness.sidecar_process import run_cli
 
 pytestmark = [pytest.mark.anyio, pytest.mark.s3]
 
@@ -515,15 +514,7 @@ def check(place: Place, folder: Path, *options: str, **variables: str) -> tuple[
     """`sidecar check` as a person runs it: its exit code, and what it prints."""
     environment = clean_environment(folder) | place.variables | variables
     arguments = ["--database", str(folder / "app.db"), "--store", place.url, "--listen", "off", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "sidecar", "check", *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_cli("check", *arguments, env=environment, cwd=folder, timeout=120)
     return done.returncode, done.stdout + done.stderr
 
 
