@@ -160,8 +160,7 @@ class PlacedStore(Decorated):
         point = main_point_of(key)
         if point is None or not self.placing:
             return await self._inner.tags(await self._object_of(key))
-        found = await gathered(TIERS.values(), partial(self._where.at, key), at_once=len(TIERS))
-        tiers = {tier: info for tier, info in zip(TIERS, found, strict=True) if info}
+        tiers = await self._tiers_of(key)
         target = next(iter(tiers.values()), None)
         if target is None:
             located = await self._where.locate(point)
@@ -172,7 +171,7 @@ class PlacedStore(Decorated):
         return {**{name: value for name, value in tags.items() if name != TIER_TAG}, **_tier_tag(tiers)}
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
-        """See `storage.ObjectStore`. With a tier, the restore point is copied to its place; without one, to a slot."""
+        """See `storage.ObjectStore`. With a tier, the restore point is copied to its place; if it had one, and has none now, to a slot."""
         point = main_point_of(key)
         if point is None or not self.placing:
             await self._inner.tag(await self._object_of(key), tags)
@@ -184,11 +183,17 @@ class PlacedStore(Decorated):
         found, others = tags.get(TIER_TAG), {name: value for name, value in tags.items() if name != TIER_TAG}
         target = located.object
         if found is None:
-            await self.keep_newest(key)
+            if await self._tiers_of(key):  # else it may be an older one, as after a drill: slots are for the last two
+                await self.keep_newest(key)
         elif place := TIERS.get(Tier(found)):
             target = await self._where.at(key, place) or await self._copy(located.object, f"{place}{key}")
         if others and self.traits.tags:
             await self._inner.tag(target.key, others)
+
+    async def _tiers_of(self, key: str) -> dict[Tier, ObjectInfo]:
+        """The copies of a restore point at the places of tiers, the one that decides first."""
+        found = await gathered(TIERS.values(), partial(self._where.at, key), at_once=len(TIERS))
+        return {tier: info for tier, info in zip(TIERS, found, strict=True) if info}
 
     async def _published(self, point: RestorePoint, info: ObjectInfo) -> ObjectInfo:
         try:

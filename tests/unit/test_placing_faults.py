@@ -143,6 +143,15 @@ async def test_a_paused_machine_displaces_nothing(publishes: int) -> None:
     assert (await others[0].shown())[-1] == newest
 
 
+async def test_the_tag_of_a_drill_that_took_long_displaces_nothing(scene: Scene) -> None:
+    """Other restore points were published meanwhile: slots are for the last two."""
+    keys = [await scene.publish(f"21T15:{minute}") for minute in (10, 15, 20)]
+    before = {key: each for key, each in scene.store.objects.items() if key.endswith(SLOTS)}
+    await scene.expiry.add_tag(keys[0], "sidecar-drill", "passed")
+    assert {key: each for key, each in scene.store.objects.items() if key.endswith(SLOTS)} == before
+    assert (await scene.placed.tags(keys[0])) == {"sidecar-drill": "passed"}
+
+
 async def test_a_paused_machine_that_dies_after_its_copy_is_made_up_for_by_the_next_cycle() -> None:
     scene = Scene(Paused(traits=BY_PREFIX), epoch=1)
     for at in ("20T14:50", "20T14:55"):
