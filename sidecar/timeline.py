@@ -1,7 +1,7 @@
 """The restore points of a database in their order: what changed from one to the next, and the versions of one row."""
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,9 +11,9 @@ from anyio import to_thread
 
 from sidecar.bootstrap import Services
 from sidecar.compare.comparison import Source
-from sidecar.compare.counts import Counts, CountsCache, counts_of
+from sidecar.compare.counts import Counts, CountsCache, Stretch, counts_of
 from sidecar.compare.fileformat import Malformed
-from sidecar.compare.life import Seen, Version, see, version_between
+from sidecar.compare.life import Seen, Step, see, version_between
 from sidecar.compare.lookup import key_of_text
 from sidecar.compare.opening import Named, Opened
 from sidecar.compare.options import Options
@@ -25,7 +25,7 @@ from sidecar.database import NotInPlace
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint, NotFound, NothingToRestore, UsageError
 from sidecar.model import Database, RestorePoint
 from sidecar.progress import Show, no_progress
-from sidecar.repository import Entry, describe
+from sidecar.repository import describe
 from sidecar.repository.chunks import Chunks
 from sidecar.repository.inventory import with_lines
 from sidecar.repository.keys import point_of
@@ -34,29 +34,6 @@ from sidecar.states import LIVE, Place, States, compare_states, is_path, scratch
 from sidecar.storage import RetryPolicy
 
 _MOST_KEPT = 24 << 20  # bytes that came for restore points whose indexes are kept in memory
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A part of the restore points, newest first, of `total` in the store; `before` is the one before the last of them."""
-
-    entries: tuple[Entry, ...]
-    before: Entry | None
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A state in which a row was looked for, `done` of `total`. `problem` says why it could not be looked at.
-
-    `version` is what happened between it and the state after it. The last step has the row as the `oldest` state has it.
-    """
-
-    done: int
-    total: int
-    version: Version | None = None
-    problem: str = ""
-    oldest: Seen | None = None
 
 
 class Timeline:
@@ -96,7 +73,7 @@ class Timeline:
         self._points = {each.key: each for each in found}
         return found[::-1]
 
-    async def stretch(self, points: list[RestorePoint], start: int, count: int) -> Stretch:
+    async def stretch(self, points: Sequence[RestorePoint], start: int, count: int) -> Stretch:
         """So many of these, of the main line, from `start` on. Two requests for each."""
         wanted = points[start : start + count + 1]
         described = await describe(self._catalog, wanted[::-1])
@@ -137,7 +114,7 @@ class Timeline:
                 everything=everything,
             )
 
-    async def versions(self, table: str, key: str, points: list[RestorePoint]) -> AsyncGenerator[Step, None]:
+    async def versions(self, table: str, key: str, points: Sequence[RestorePoint]) -> AsyncGenerator[Step, None]:
         """Look for a row in the live database and these restore points, newest first.
 
         A state that is damaged is left out, and named. Where a chunk on the way to the row is the same as in the state after

@@ -14,13 +14,13 @@ from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.compare.counts import Counts, CountsCache
 from sidecar.compare.display import format_change, format_value, visible
-from sidecar.compare.life import Seen, Version
+from sidecar.compare.life import Seen, Step, Version
 from sidecar.compare.values import to_json
 from sidecar.errors import ExitCode, NothingToRestore, SidecarError, UsageError
 from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
 from sidecar.states import LIVE
-from sidecar.timeline import Step, Timeline
+from sidecar.timeline import Timeline
 from sidecar.units import format_size
 
 DEFAULT_LIMIT = 20

@@ -301,6 +301,22 @@ def log_changes(flags: Mapping[str, object], **asked: Any) -> int:
     return _command(flags, log, asked=Asked(**asked))
 
 
+@cli.command(cls=SettingsCommand, examples=["sidecar browse", "sidecar browse --port 8000 --idle 4h"])
+@click.option("--port", type=int, default=0, metavar="N", help="The port on 127.0.0.1.  [default: a free one]")
+@click.option(
+    "--idle", default="1h", show_default=True, metavar="DURATION", help="End when nobody has looked for so long."
+)
+def browse(flags: Mapping[str, object], port: int, idle: str) -> int:
+    """Show in a browser what changed, and when.
+
+    The page has the timeline of restore points, any two states side by side, and the life of a row. It is read-only, and only
+    for the browser on this machine in which the link is opened first.
+    """
+    from sidecar.cli.browse import browse
+
+    return _command(flags, browse, port=port, idle=idle)
+
+
 @cli.command(
     cls=SettingsCommand,
     examples=["sidecar export --table orders", "sidecar export 2h --format sql -o old.sql"],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.compare.reading import Result
+from sidecar.repository import Entry
 
 MOST_KEPT = 5000  # files of about 300 bytes
 _FORMAT = 1  # raised when the same states would be counted otherwise
@@ -69,6 +70,15 @@ class Counts:
         """The inverse of `as_dict`. Raises KeyError, TypeError."""
         tables = tuple(TableCounts(**each) for each in values["tables"])
         return cls(tables, int(values["schema_changes"]), tuple(values["not_compared"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the restore points, newest first, of `total` in the store; `before` is the one before the last of them."""
+
+    entries: tuple[Entry, ...]
+    before: Entry | None
+    total: int
 
 
 async def counts_of(result: Result) -> Counts:

@@ -40,6 +40,20 @@ class Version:
     values: tuple[ChangedValue, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A state in which a row was looked for, `done` of `total`. `problem` says why it could not be looked at.
+
+    `version` is what happened between it and the state after it. The last step has the row as the `oldest` state has it.
+    """
+
+    done: int
+    total: int
+    version: Version | None = None
+    problem: str = ""
+    oldest: Seen | None = None
+
+
 def see(opened: Opened, table: str, key_of: KeyOf) -> Seen:
     """Find a row. Raises `Malformed`, what `key_of` raises for the table, and what reading the state raises."""
     name, found = opened.named.name, opened.schema.tables.get(table)

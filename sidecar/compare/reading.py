@@ -20,8 +20,13 @@ _TABLES = (
     "FROM tables ORDER BY name = 'sqlite_sequence', name"
 )
 _BATCH = 50  # rows: each may have long values
+_COLUMNS = "id, kind, key, before, after, columns, rowid_before, rowid_after"
+_ORDER = "CASE kind WHEN 'changed' THEN 0 WHEN 'removed' THEN 1 ELSE 2 END"
+_HAS_TEXT = (  # the second form finds what follows a NUL, where `lower` ends
+    "EXISTS (SELECT 1 FROM json_each({}) WHERE instr(lower(value), lower(?)) OR instr(value, ?))"
+)
 _CHANGES = (
-    "SELECT id, kind, key, before, after, columns, rowid_before, rowid_after FROM changes "
+    f"SELECT {_COLUMNS} FROM changes "  # noqa: S608
     "WHERE table_id = ? AND kind = ? AND id > ? ORDER BY id LIMIT ?"
 )
 
@@ -129,6 +134,43 @@ class Result:
                 if len(rows) < wanted:
                     break
                 last, left = rows[-1][0], left - len(rows) if left > 0 else left
+
+    async def count_found(self, table: ComparedTable, wanted: "Wanted") -> int:
+        """How many of the changes that were kept are wanted."""
+        where, parameters = wanted.sql(table)
+        rows = await self._database.rows(f"SELECT count(*) FROM changes WHERE {where}", parameters)  # noqa: S608
+        return int(rows[0][0])
+
+    async def found(self, table: ComparedTable, wanted: "Wanted", start: int, count: int) -> list[RowChange]:
+        """So many of the wanted changes from `start` on: changed, removed, added rows."""
+        where, parameters = wanted.sql(table)
+        statement = f"SELECT {_COLUMNS} FROM changes WHERE {where} ORDER BY {_ORDER}, id LIMIT ? OFFSET ?"  # noqa: S608
+        return [_change(row) for row in await self._database.rows(statement, [*parameters, count, start])]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which changes of a table: these kinds, with this text in a value of either state, that changed this column.
+
+    Without `text` or `column` (its number in the later table), all. Letters of ASCII are the same in upper and lower case.
+    """
+
+    kinds: Sequence[str] = KINDS
+    text: str = ""
+    column: int | None = None
+
+    def sql(self, table: ComparedTable) -> tuple[str, list[object]]:
+        """A condition, and its parameters."""
+        where = f"table_id = ? AND kind IN ({', '.join('?' * len(self.kinds))})"
+        parameters: list[object] = [table.number, *self.kinds]
+        if self.text:
+            either = " OR ".join(_HAS_TEXT.format(side) for side in ("before", "after"))
+            where += f" AND ({either})"
+            parameters += [self.text, self.text] * 2
+        if self.column is not None:
+            where += " AND EXISTS (SELECT 1 FROM json_each(columns) WHERE value = ?)"
+            parameters.append(self.column)
+        return where, parameters
 
 
 @asynccontextmanager

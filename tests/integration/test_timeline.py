@@ -8,11 +8,12 @@ import pytest
 from sidecar.api import open_session
 from sidecar.bootstrap import Services, open_services
 from sidecar.compare.counts import Counts, CountsCache, TableCounts
+from sidecar.compare.life import Step
 from sidecar.errors import UsageError
 from sidecar.repository.reader import TAIL
 from sidecar.settings.given import configure
 from sidecar.states import LIVE
-from sidecar.timeline import Step, Timeline
+from sidecar.timeline import Timeline
 from tests.harness.sql_process import SqlProcess
 
 pytestmark = pytest.mark.anyio

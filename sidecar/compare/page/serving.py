@@ -1,0 +1,125 @@
+"""Serves the page on this machine alone, until nobody has looked at it for a while."""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+
+import anyio
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from sidecar.compare.page.access import HEADERS, Gate, Refused, require_local
+from sidecar.compare.page.history import History
+from sidecar.compare.page.jobs import Jobs
+from sidecar.compare.page.screens import Screens
+from sidecar.compare.page.source import Source
+from sidecar.database import Driver
+from sidecar.errors import UsageError
+
+HERE = Path(__file__).parent
+FILES = {
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+LONGEST_BODY = 64 << 10
+
+
+async def serve(
+    source: Source, driver: Driver, store: str, *, port: int, idle: timedelta, announce: Callable[[str], None]
+) -> None:
+    """Serve the page of a database. Returns when nobody has opened a page for as long as `idle`.
+
+    `announce` is called with the link, which opens it in one browser. Raises `UsageError` if the port is taken.
+    """
+    with listening(port) as listener, tempfile.TemporaryDirectory(prefix="sidecar-browse-") as directory:
+        gate = Gate(listener.getsockname()[1])
+        async with anyio.create_task_group() as group:
+            history = History(source, group, _now)
+            jobs = Jobs(source, Path(directory), group, _now)
+            screens = Screens(source, driver, history, jobs, gate, store)
+            last = _LastLook()
+            runner = web.AppRunner(
+                application(screens, gate, last.note), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            )
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listener).start()
+                announce(f"http://127.0.0.1:{listener.getsockname()[1]}{gate.link}")
+                group.start_soon(history.run)
+                await last.wait_idle(idle.total_seconds())
+            finally:
+                group.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await runner.cleanup()
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that only this machine can connect to. Raises `UsageError`."""
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise UsageError(f"port {port} cannot be used: {error}", "choose another port, or 0 for a free one") from error
+    return listener
+
+
+def application(screens: Screens, gate: Gate, look: Callable[[], None]) -> web.Application:
+    """All routes. `look` is called for each page that a person opens."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            if request.path in FILES and request.method == "GET":
+                require_local(request)
+                answer = await handler(request)
+            else:
+                answer = await gate.check(request, handler)
+                if request.headers.get("Sec-Fetch-Dest", "document") != "empty":  # what a script asks for
+                    look()
+        except Refused as refused:
+            answer = screens.message(refused)
+        except web.HTTPException as error:
+            answer = screens.message(Refused(HTTPStatus(error.status), f"{error.reason}."))
+        answer.headers.update(HEADERS)
+        return answer
+
+    made = web.Application(middlewares=[guard], client_max_size=LONGEST_BODY)
+    made.add_routes(screens.routes())
+    for path, (name, kind) in FILES.items():
+        made.router.add_get(path, _file(name, kind))
+    return made
+
+
+def _file(name: str, kind: str) -> Handler:
+    body = (HERE / "static" / name).read_bytes()
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type=kind, charset="utf-8")
+
+    return answer
+
+
+class _LastLook:
+    """When a person last opened a page, in seconds of the event loop."""
+
+    def __init__(self) -> None:
+        self._at = asyncio.get_running_loop().time()
+
+    def note(self) -> None:
+        self._at = asyncio.get_running_loop().time()
+
+    async def wait_idle(self, seconds: float) -> None:
+        while (left := self._at + seconds - asyncio.get_running_loop().time()) > 0:
+            await anyio.sleep(left)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
