@@ -35,9 +35,9 @@ T = TypeVar("T")
 def places_by_prefix(traits: Traits) -> bool:
     """Whether restore points are to be placed: the store's rules are known to select by prefix, and not by tag.
 
-    Of those known, stores without conditional writes have no rules in this interface's form, or keep what is overwritten.
+    Only by traits that no refused request corrects: what was placed must be found as long as the process runs.
     """
-    return traits.certain and traits.conditional_put and traits.prefix_rules and not traits.tag_rules
+    return traits.certain and traits.prefix_rules and not traits.tag_rules
 
 
 class PlacedStore(Decorated):

@@ -24,6 +24,7 @@ class Traits:
     - `equal_parts`: all parts of an upload but the last must have one size, and the last must not be larger.
     - `minimum_part` and `maximum_part` are in bytes; the last part may be smaller. `maximum_parts` is their number.
     - `tags`: objects can have tags. `tag_rules` and `prefix_rules`: what a lifecycle rule can select objects by.
+      No refused request corrects these two: they decide where restore points are (`repository.places`).
     - `checksums`: `x-amz-checksum-*` of writes is accepted.
     - `clock`: replies have a Date header.
     - `ordered`: a list is in order, and has a new object as soon as it was written.

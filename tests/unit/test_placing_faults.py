@@ -1,5 +1,6 @@
 """Restore points placed for rules by prefix: kills, lost replies, refusals, and machines that were paused or fenced."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -141,6 +142,16 @@ async def test_a_paused_machine_displaces_nothing(publishes: int) -> None:
     require_kept(scene.store.objects, newest, set())
     scene.pass_time(timedelta(days=400))
     assert (await others[0].shown())[-1] == newest
+
+
+async def test_a_proxy_that_refuses_conditions_changes_no_places(scene: Scene) -> None:
+    """One reply 501 teaches that there are no conditional writes, for as long as the process runs."""
+    keys = [await scene.publish(f"21T15:{minute}") for minute in (10, 15)]
+    scene.store.traits = replace(scene.store.traits, conditional_put=False, tags=False)
+    assert (await scene.placed.head(keys[0])).key == keys[0]
+    await scene.publish("21T16:00")
+    assert scene.at("expiring/hourly/") == ["20261121T15"]
+    require_kept(scene.store.objects, scene.published[-1], set())
 
 
 async def test_the_tag_of_a_drill_that_took_long_displaces_nothing(scene: Scene) -> None:

@@ -41,13 +41,22 @@ _STORES: tuple[tuple[str, Traits], ...] = (
             part_copy=PartCopy.NO,
             tags=False,
             tag_rules=False,
+            prefix_rules=False,
         ),
     ),
     # Conditional writes are refused with 501: https://github.com/hashicorp/terraform/issues/37143
     # A PUT with tags is rejected: https://www.backblaze.com/apidocs/s3-copy-object
+    # What is overwritten is kept as a version, so that nothing can be placed there (`prefix_rules`).
     (
         r"(.+\.)?backblazeb2\.com",
-        Traits("Backblaze B2", conditional_put=False, conditional_complete=False, tags=False, tag_rules=False),
+        Traits(
+            "Backblaze B2",
+            conditional_put=False,
+            conditional_complete=False,
+            tags=False,
+            tag_rules=False,
+            prefix_rules=False,
+        ),
     ),
     # Conditional writes are refused: https://github.com/lance-format/lance/issues/5614
     (r"(.+\.)?aliyuncs\.com", Traits("Alibaba OSS", conditional_put=False, conditional_complete=False)),
