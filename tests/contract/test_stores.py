@@ -245,10 +245,25 @@ async def test_without_a_right_to_tag_the_rest_is_found_out(server: Seaweed, mon
             assert store.traits == found
 
 
+REMEMBERED_TRAITS = (
+    b'{"conditional_put": true, "conditional_complete": true, "part_copy": "conditional", "equal_parts": false, '
+    b'"maximum_parts": 10000, "tags": false, "ordered": true}'
+)
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"[]", b"{", b'{"format": 2}', b'{"format": 1, "endpoint": "e", "traits": {}}', b"\xff\xfe"],
-    ids=range(6),
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"[" * 200_000,
+        b'{"format": 2}',
+        b'{"format": 1, "endpoint": "e", "traits": {}}',
+        b'{"format": 1, "endpoint": "e", "traits": %b}' % REMEMBERED_TRAITS.replace(b"10000", b"0"),
+        b"\xff\xfe",
+    ],
+    ids=range(8),
 )
 async def test_what_cannot_be_read_is_not_remembered(
     server: Seaweed, monkeypatch: pytest.MonkeyPatch, content: bytes
@@ -260,6 +275,17 @@ async def test_what_cannot_be_read_is_not_remembered(
             await store.put(REMEMBERED, content)
             assert not await S3Learner(store, "e").recall()
             assert store.traits == before
+
+
+async def test_only_what_can_be_tried_is_remembered(server: Seaweed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what rules select, and which sizes of parts are taken, is never asked: a file there cannot say it, either."""
+    more = REMEMBERED_TRAITS.replace(b"}", b', "tag_rules": false, "minimum_part": 9000000000, "maximum_part": 0}')
+    with imitated(imitations.aws(), server, monkeypatch) as place:
+        async with opened(place) as store:
+            before = store.traits
+            await store.put(REMEMBERED, b'{"format": 1, "endpoint": "e", "traits": %b}' % more)
+            assert await S3Learner(store, "e").recall()
+            assert store.traits == replace(before, tags=False, certain=True)
 
 
 async def published(session: sidecar.Sidecar, database: Path, number: int) -> Entry:

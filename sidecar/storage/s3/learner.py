@@ -4,12 +4,12 @@
 """
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sidecar.errors import NotFound
-from sidecar.storage.s3.probing import most_parts, probe, takes_only_equal_parts
+from sidecar.storage.s3.probing import FEWEST_PARTS, most_parts, probe, takes_only_equal_parts
 from sidecar.storage.s3.store import S3Store
 from sidecar.storage.traits import PartCopy, Traits
 
@@ -56,7 +56,7 @@ class S3Learner:
 
     async def remember(self) -> None:
         """See `base.Learner`."""
-        traits = {name: value for name, value in asdict(self._store.traits).items() if name not in _NOT_REMEMBERED}
+        traits = {name: value for name, value in asdict(self._store.traits).items() if name in _TRIED}
         document = {
             "format": FORMAT,
             "endpoint": self._endpoint,
@@ -70,7 +70,8 @@ class S3Learner:
         await self._store.learning.until_corrected()
 
 
-_NOT_REMEMBERED = {"store", "certain"}  # what this version calls it; everything in the object was tried
+# What requests can find out or correct. Anything else in the object was never true, and may be dangerous.
+_TRIED = ("conditional_put", "conditional_complete", "part_copy", "equal_parts", "maximum_parts", "tags", "ordered")
 
 
 def _parse(data: bytes, endpoint: str, assumed: Traits) -> Traits | None:
@@ -80,10 +81,12 @@ def _parse(data: bytes, endpoint: str, assumed: Traits) -> Traits | None:
         if document["format"] != FORMAT or document["endpoint"] != endpoint:
             return None
         known: dict[str, Any] = document["traits"]
-        found = {each.name: known[each.name] for each in fields(Traits) if each.name not in _NOT_REMEMBERED}
+        found = {name: known[name] for name in _TRIED}
         found["part_copy"] = PartCopy(found["part_copy"])
         if any(type(value) is not type(getattr(assumed, name)) for name, value in found.items()):
             return None
+        if found["maximum_parts"] < FEWEST_PARTS:
+            return None
         return replace(assumed, **found, certain=True)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

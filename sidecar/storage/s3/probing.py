@@ -35,6 +35,7 @@ KEY = f"{FOLDER}object"
 LARGE = f"{FOLDER}upload"
 CONTENT = b"written by sidecar to learn what this store can do\n"
 TAGS = {"sidecar-probe": "1"}
+FEWEST_PARTS = 100  # of one upload, in any store
 WRONG = '"00000000000000000000000000000000"'
 
 
@@ -152,7 +153,7 @@ async def most_parts(client: S3Client) -> int:
             with suppress(ConfigurationError):
                 await _put_part(client, LARGE, upload, number, CONTENT)
                 return number
-    return 100
+    return FEWEST_PARTS
 
 
 async def _put_part(client: S3Client, key: str, upload: str, number: int, data: Bytes) -> str:
