@@ -9,7 +9,14 @@ from typing import TypeVar
 
 import anyio.lowlevel
 
-from sidecar.errors import NotFound, OutcomeUnknown, PreconditionFailed, SidecarError, StoreUnavailable
+from sidecar.errors import (
+    ConfigurationError,
+    NotFound,
+    OutcomeUnknown,
+    PreconditionFailed,
+    SidecarError,
+    StoreUnavailable,
+)
 from sidecar.model import Blob, Bytes, Condition, IfAbsent, IfMatch, ObjectInfo, Page, Span
 from sidecar.storage.base import Upload
 from sidecar.storage.traits import PartCopy, Traits
@@ -275,6 +282,8 @@ class MemoryStore:
 
         def read() -> dict[str, str]:
             self.stored(key)
+            if not self.traits.tags:
+                raise ConfigurationError("scripted: no tags")
             return dict(self.marks.get(key, {}))
 
         return await self.request("tags", key, read)

@@ -98,7 +98,7 @@ class PrunePlanner:
             older = older[:-1]
         old = [each for each in older if now - each.timestamp.instant > lifetime(Tier.RECENT, self._keep)]
         spread = self._store if isinstance(self._store, PlacedStore) and self._store.is_spread(database) else None
-        look = self._placed if spread else self._tagged if self._store.traits.tags else self._derived
+        look = self._placed if spread else self._tagged if self._store.traits.tags else self._untagged
         known = await look(database, old, older[len(old) :], newest)
         tagged = [
             Tagged(each.key, each.timestamp, known[each.key].tier if each.key in known else None) for each in points
@@ -163,6 +163,15 @@ class PrunePlanner:
 
         found = await gathered(old, read, at_once=AT_ONCE)
         return {each.point.key: each for each in found if each}
+
+    async def _untagged(
+        self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint
+    ) -> dict[str, Doomed]:
+        """Those of a store that is believed to have no tags. If one refused request taught that, their tags decide after all."""
+        try:
+            return await self._tagged(database, old, young, newest)
+        except ConfigurationError:
+            return await self._placed(database, old, young, newest)
 
     async def _derived(
         self, database: str, old: Sequence[RestorePoint], young: Sequence[RestorePoint], newest: RestorePoint

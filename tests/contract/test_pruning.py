@@ -3,11 +3,18 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from sidecar.errors import ConfigurationError
 from sidecar.host.clock import SystemClock
+from sidecar.model import Timestamp
+from sidecar.policies import RetentionDays
+from sidecar.repository.catalog import Catalog
+from sidecar.repository.keys import key_of
+from sidecar.repository.pruning import pruner_of
 from sidecar.status.model import Status
 from sidecar.storage.base import Expired, ObjectStore, Prunable
 from sidecar.storage.file.store import FileStore
@@ -102,3 +109,22 @@ async def test_a_store_that_refuses_the_condition_is_asked_before(through: S3Sto
     assert await prunable.prune(plan) == ("d/1",)
     assert await prunable.prune(plan) == ()
     assert [each.key for each in (await through.list("d/")).objects] == ["d/2"]
+
+
+@pytest.mark.s3
+async def test_a_refusal_to_tag_once_does_not_release_what_is_held(through: S3Store, proxy: FaultProxy) -> None:
+    """It teaches that there are no tags. A person has held one by its tag, and there is no mark that says so, too."""
+    now = await through.now()
+    hour = now.replace(minute=0) - timedelta(days=3)
+    stamps = [Timestamp.of(hour + timedelta(minutes=minutes)) for minutes in (10, 20, 30, 40, 50)]
+    keys = [key_of("app.db", each) for each in [*stamps, Timestamp.of(now - timedelta(minutes=1))]]
+    for key in keys:
+        await through.put(key, b"data")
+    await through.tag(keys[0], HELD)
+    for key in keys[1:5]:
+        await through.tag(key, RECENT)
+    proxy.rule(s3_error(501, "NotImplemented"), method="PUT", query_contains="tagging", times=1)
+    with pytest.raises(ConfigurationError):
+        await through.tag(keys[1], RECENT)
+    pruner = pruner_of(Catalog(through), S3Pruning(through), RetentionDays())
+    assert (await pruner.carry_out(await pruner.planner.plan("app.db"))).keys == tuple(keys[1:5])

@@ -56,6 +56,7 @@ class S3Store:
         self._location = location
         self.learning = Learning(traits_of(location.endpoint), location.url)
         self._denies_tags = False
+        self._may_have_tags = self.traits.tags
 
     @property
     def url(self) -> str:
@@ -198,17 +199,23 @@ class S3Store:
 
     async def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """See `base.ObjectStore`."""
+        if not self.traits.tags:
+            raise self._without_tags
         pairs = [{"Key": name, "Value": value} for name, value in tags.items()]
         await self._call_about_tags("put_object_tagging", key, Tagging={"TagSet": pairs})
 
     async def tags(self, key: str) -> dict[str, str]:
-        """See `base.ObjectStore`."""
+        """See `base.ObjectStore`. Asked for unless the vendor says that there are none: one refused request may be a proxy's."""
+        if not self._may_have_tags:
+            raise self._without_tags
         reply = await self._call_about_tags("get_object_tagging", key)
         return {pair["Key"]: pair["Value"] for pair in reply["TagSet"]}
 
+    @property
+    def _without_tags(self) -> ConfigurationError:
+        return ConfigurationError(f"{self.traits.store} has no object tags", NO_TAGS_HINT)
+
     async def _call_about_tags(self, operation: str, key: str, **parameters: Any) -> Any:
-        if not self.traits.tags:
-            raise ConfigurationError(f"{self.traits.store} has no object tags", NO_TAGS_HINT)
         try:
             return await self.client.call(operation, key, **parameters)
         except ConfigurationError as refusal:
