@@ -153,7 +153,7 @@ class Writer:
 STEPS = st.lists(st.sampled_from(["segment", "segment", "folded", "copy", *range(4), "other"]), min_size=2)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(histories(24), STEPS, st.integers(1, 6), st.sampled_from([700, 4000, 1 << 20]), st.integers(SIZE, 9 * SIZE))
 def test_a_restore_from_any_restore_point_finds_all_that_it_needs(
     commits: list[Commit], steps: list[str | int], each: int, memory: int, limit: int

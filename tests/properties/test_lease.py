@@ -181,7 +181,7 @@ async def play(world: _World, what: str, which: str | int, flag: bool) -> None:
 
 
 @given(st.lists(EVENTS, min_size=8, max_size=40), st.sampled_from([None, *SKEWS.values()]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)], None)
 @example([("begin", "a", False), ("boot", "a", False), ("zombie", "a", False), ("begin", "a", False)], None)
 @example([("begin", "a", False), ("wait", 61, False), ("boot", "b", False), ("finish", "a", False)], SKEWS["c"])

@@ -90,7 +90,7 @@ WELL, ARRIVED = ("cycle", None), [("take",), ("land", ARRIVES)]
 
 
 # Each is found by chance once in some thousand examples.
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(st.lists(STEPS, min_size=6, max_size=18))
 @example([DOWN, ("take",), ("land", REFUSED), WELL, DOWN])
 @example([DOWN, ("take",), WELL, ("land", ARRIVES), ("take",), ("land", LOST), DOWN])

@@ -124,7 +124,7 @@ async def _live(steps: list[tuple[str, object]]) -> None:
     assert newest.key == world.line[-1]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(steps=st.lists(STEPS, max_size=8))
 def test_the_invariant_of_placing(steps: list[tuple[str, object]]) -> None:
     anyio.run(_live, steps)

@@ -234,7 +234,7 @@ histories = st.lists(meanwhiles(400) | cycles | blind | st.just(Restored()) | st
 
 
 @given(histories)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_unprotected_seconds_are_true_to_a_second(
     history: Sequence[Meanwhile | Cycle | Blind | Restored | Streaming],
 ) -> None:

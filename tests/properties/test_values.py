@@ -48,7 +48,7 @@ def test_nothing_lies_between_a_timestamp_and_its_next(instant: datetime) -> Non
 
 
 @given(st.text(max_size=24) | st.from_regex(r"\A\d{8}T\d{6}\.\d{3}Z\Z"))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_text_is_a_timestamp_exactly_when_it_is_written_back_as_it_was(text: str) -> None:
     try:
         timestamp = Timestamp(text)
