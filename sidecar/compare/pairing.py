@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import commonprefix
 
 from sidecar.compare.schema import Schema, quote
 from sidecar.compare.tables import Column, Pair, Table
@@ -89,10 +90,25 @@ def _sql(entries: dict, name: str) -> str | None:  # type: ignore[type-arg]
 
 
 def _is_renamed(former: Table, table: Table) -> bool:
-    """Whether ALTER TABLE RENAME made one of the other: the same root and columns, and the new name in quotes."""
+    """Whether ALTER TABLE RENAME made one of the other: the same root and columns, and the new name in quotes.
+
+    ALTER TABLE ADD COLUMN may have added some at the end, as migrations do in the same step.
+    """
     written = table.sql.startswith(f"CREATE TABLE {quote(table.name)}")
-    same = former.root == table.root and former.names == table.names and former.key == table.key
-    return same and written and _without_name(former) == _without_name(table)
+    same = former.root == table.root and former.key == table.key and former.names == table.names[: len(former.names)]
+    return same and written and (is_same_but_name(former, table) or _has_more_columns(former, table))
+
+
+def is_same_but_name(former: Table, table: Table) -> bool:
+    """Whether the definitions differ in nothing but the names of the tables."""
+    return _without_name(former) == _without_name(table)
+
+
+def _has_more_columns(former: Table, table: Table) -> bool:
+    """Whether the definition has something more in one place."""
+    old, new = _without_name(former), _without_name(table)
+    same = len(commonprefix([old, new])) + len(commonprefix([old[::-1], new[::-1]]))  # noqa: RUF071 - of text
+    return len(table.names) > len(former.names) and same >= len(old)
 
 
 def _without_name(table: Table) -> str:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
 from sidecar.compare.image import Entry
+from sidecar.compare.pairing import is_same_but_name
 from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.schema import SEQUENCE, quote
 from sidecar.compare.tables import Table
@@ -91,9 +92,9 @@ class _Plan:
         for each in self.tables:
             if each.before is None or each.after is None or each.name == SEQUENCE:
                 continue
-            if each.former:
+            if each.former and is_same_but_name(each.before, each.after):
                 yield f"ALTER TABLE {quote(each.former)} RENAME TO {quote(each.name)}"
-            elif each.before.sql != each.after.sql:
+            elif each.before.sql != each.after.sql:  # also one that was renamed and got columns
                 yield from self._rebuild(each, each.before, each.after)
         yield "PRAGMA legacy_alter_table = OFF"
 

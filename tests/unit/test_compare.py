@@ -14,7 +14,7 @@ from sidecar.compare.image import Image
 from sidecar.compare.options import Options
 from sidecar.errors import DamagedDatabase, DatabaseBusy, UsageError
 from tests.harness.comparing import Outcome, compare_files
-from tests.harness.database_states import connect
+from tests.harness.database_states import apply, connect, dump
 
 Write = Callable[[Any], object]
 
@@ -110,6 +110,30 @@ def test_tables_that_look_alike_are_told_apart(compared: Compared) -> None:
     found = compared(first, script(*(f"UPDATE {table} SET a = 1 WHERE id % 1000 = 7" for table in names)))
     assert found.counts() == dict.fromkeys(names, (3, 3))
     assert {each.how for each in found.tables.values()} == {"pages"}
+
+
+def test_a_table_that_was_renamed_and_got_a_column_is_the_same_table(compared: Compared) -> None:
+    """As a migration does it; with an index and a reference to the table. Only the row that changed differs."""
+    found = compared(
+        script(
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, a INT, CHECK (a > 0)) STRICT",
+            "CREATE TABLE u(id INTEGER PRIMARY KEY, t INT REFERENCES t(id))",
+            "CREATE INDEX i ON t(a)",
+            "INSERT INTO t VALUES (1, 1), (2, 2)",
+        ),
+        script(
+            "ALTER TABLE t ADD COLUMN n TEXT DEFAULT 'x'",
+            "ALTER TABLE t RENAME TO notes",
+            "UPDATE notes SET n = 'y' WHERE id = 2",
+        ),
+    )
+    assert [(each.kind, each.object, each.name) for each in found.schema][:2] == [
+        ("renamed", "table", "notes"),
+        ("added", "column", "n"),
+    ]
+    assert found.counts() == {"notes": (1, 1)}
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
 
 
 def test_a_row_that_is_older_than_a_column_has_its_default(compared: Compared) -> None:
