@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from sidecar.compare.schema import Schema, quote
 from sidecar.compare.tables import Column, Pair, Table
@@ -107,8 +106,14 @@ def is_same_but_name(former: Table, table: Table) -> bool:
 def _has_more_columns(former: Table, table: Table) -> bool:
     """Whether the definition has something more in one place."""
     old, new = _without_name(former), _without_name(table)
-    same = len(commonprefix([old, new])) + len(commonprefix([old[::-1], new[::-1]]))  # noqa: RUF071 - of text
+    same = _common(old, new) + _common(old[::-1], new[::-1])
     return len(table.names) > len(former.names) and same >= len(old)
+
+
+def _common(one: str, other: str) -> int:
+    """With how many equal characters they begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _without_name(table: Table) -> str:
