@@ -22,6 +22,7 @@ import anyio
 from sidecar.backup import Start
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
+from sidecar.chosen_tables import ChosenTables
 from sidecar.compare.exported import ExportedState
 from sidecar.compare.options import Options
 from sidecar.compare.reading import Result as Difference
@@ -115,7 +116,11 @@ class Sidecar:
             url = self._services.store.url
             with self._show("backup") as progress:
                 answer: Any = await ask_for_backup(self.databases, url, progress, self._services.endpoint)
-            result = BackupResult.of_answer(answer, self.databases) if answer else await self._backup_here()
+            result = (
+                BackupResult.of_answer(answer, self.databases)
+                if answer
+                else await _backup_here(self._services, self._show)
+            )
         if check:
             result.require_success()
         return result
@@ -163,6 +168,10 @@ class Sidecar:
         target = Path(output).resolve() if output else None
         async with self._alone:
             return await by_hand.restore(chosen, at=_instant(at), key=key, stream=stream, output=target, force=force)
+
+    def tables(self, *names: str, database: str | None = None, state: str = "newest") -> ChosenTables:
+        """These tables of a state, which is named as for `sidecar diff`: to be restored to a new database."""
+        return ChosenTables(self._services, self._database(database), names, state, self._show)
 
     @in_own_task
     async def list(self, *, diverged: bool = False) -> History:
@@ -304,27 +313,27 @@ class Sidecar:
     def _names(self) -> tuple[str, ...]:
         return tuple(each.name for each in self.databases)
 
-    async def _backup_here(self) -> BackupResult:
-        """Become the holder for the time of one publish of each database."""
-        services = self._services
-        for database in self.databases:
-            require_own_name(database.path)
-            if services.snapshotter.signature(database.path) is None:
-                raise no_database(str(database.path))
-        fence = services.fence(returning=False)
-        with services.locks(None):
-            try:
-                await services.require_mounted()
-                await fence.acquire(_lease_patience(services.configuration))
-                async with fence.renewing():
-                    return await publish_by_hand(
-                        services.backups(fence, self._show),
-                        fence,
-                        partial(_find_start, services),
-                        partial(close_incidents, services.catalog().lease_store),
-                    )
-            finally:
-                await fence.release()
+
+async def _backup_here(services: Services, show: Show) -> BackupResult:
+    """Become the holder for the time of one publish of each database."""
+    for database in services.databases:
+        require_own_name(database.path)
+        if services.snapshotter.signature(database.path) is None:
+            raise no_database(str(database.path))
+    fence = services.fence(returning=False)
+    with services.locks(None):
+        try:
+            await services.require_mounted()
+            await fence.acquire(_lease_patience(services.configuration))
+            async with fence.renewing():
+                return await publish_by_hand(
+                    services.backups(fence, show),
+                    fence,
+                    partial(_find_start, services),
+                    partial(close_incidents, services.catalog().lease_store),
+                )
+        finally:
+            await fence.release()
 
 
 async def _find_start(services: Services, database: Database) -> Start:

@@ -126,15 +126,16 @@ def backup(flags: Mapping[str, object]) -> int:
     cls=SettingsCommand,
     examples=[
         "sidecar restore",
-        "sidecar restore --at 2026-11-29T12:00:00Z --output yesterday.db",
+        "sidecar restore --at 2026-11-29T12:00:00Z --table orders --output yesterday.db",
         "sidecar restore --key app.db/20261129T120000.000Z.sqlite3.zst --force",
     ],
 )
 @click.option("--at", metavar="TIME", help="Restore the state at TIME (ISO 8601, UTC).")
-@click.option("--key", metavar="KEY", help="Restore the restore point with this key, from `sidecar list`.")
+@click.option("--key", metavar="KEY", help="Restore the point with this key, from `sidecar list`.")
 @click.option("--stream", metavar="NAME", help="Restore the end of a stream from `sidecar list --streams`.")
 @click.option("--output", metavar="PATH", help="Write the database to PATH instead of its own path.")
-@click.option("--force", is_flag=True, help="Replace an existing database, and keep the old file beside it.")
+@click.option("--force", is_flag=True, help="Replace an existing database; it is kept.")
+@click.option("--table", "tables", multiple=True, metavar="NAME", help="Restore only this table; repeatable.")
 def restore(
     flags: Mapping[str, object],
     at: str | None,
@@ -142,12 +143,15 @@ def restore(
     stream: str | None,
     output: str | None,
     force: bool,
+    tables: tuple[str, ...],
 ) -> int:
-    """Restore the newest state, or an older one.
+    """Restore the newest state, or an older one; or some tables of it."""
+    if tables:
+        from sidecar.cli.restore_tables import Wanted, restore_to_file
 
-    Where the database was streamed, --at is exact to the commit. The database goes to its own path, unless --output names
-    another; its own path is refused while another process has it open.
-    """
+        if stream or not output:
+            raise UsageError("--table needs --output, and no --stream", "see `sidecar restore --help`")
+        return _command(flags, restore_to_file, wanted=Wanted(tables, at, key), output=output, force=force)
     from sidecar.cli.restore import restore
 
     return _command(flags, restore, at=at, key=key, stream=stream, output=output, force=force)

@@ -18,7 +18,7 @@ from sidecar.compare.trees import Rows
 from sidecar.compare.values import InvalidText, Row, Value, literal, to_json
 from sidecar.errors import DamagedDatabase, UsageError
 
-_PRAGMA_ENCODINGS = {"utf-8": "UTF-8", "utf-16-le": "UTF-16le", "utf-16-be": "UTF-16be"}
+PRAGMA_ENCODINGS = {"utf-8": "UTF-8", "utf-16-le": "UTF-16le", "utf-16-be": "UTF-16be"}
 _AFTER_ROWS = ("index", "view", "trigger")
 
 
@@ -70,7 +70,7 @@ def csv(opened: Opened, table: Table) -> Iterator[str]:
 def sql(opened: Opened, names: Sequence[str]) -> Iterator[str]:
     """The statements, without semicolons, that make the database anew; with `names` these tables and their indexes."""
     dump = _Dump(opened, chosen_tables(opened, names), whole=not names)
-    yield f"PRAGMA encoding = '{_PRAGMA_ENCODINGS[opened.image.header.encoding]}'"
+    yield f"PRAGMA encoding = '{PRAGMA_ENCODINGS[opened.image.header.encoding]}'"
     yield "PRAGMA foreign_keys = OFF"
     yield "BEGIN IMMEDIATE"
     yield from dump.tables()

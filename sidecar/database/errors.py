@@ -48,6 +48,13 @@ def is_busy(error: Exception) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
+def is_app_only(error: Exception) -> bool:
+    """Whether the cause is a function, a collation, a module or a tokenizer that only the app has."""
+    return any(
+        each in str(error) for each in ("no such function", "no such collation", "no such module", "no such tokenizer")
+    )
+
+
 def is_schema_error(error: Exception) -> bool:
     """Whether SQLite does not understand a definition in the schema: too many columns, or syntax that it does not know."""
     return "malformed database schema" in str(error)
