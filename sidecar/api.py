@@ -170,8 +170,9 @@ class Sidecar:
             return await by_hand.restore(chosen, at=_instant(at), key=key, stream=stream, output=target, force=force)
 
     def tables(self, *names: str, database: str | None = None, state: str = "newest") -> ChosenTables:
-        """These tables of a state, which is named as for `sidecar diff`: to be restored to a new database."""
-        return ChosenTables(self._services, self._database(database), names, state, self._show)
+        """These tables of a state, which is named as for `sidecar diff`: for a new database, or for the live one."""
+        chosen = self._database(database)
+        return ChosenTables(self._services, chosen, names, state, self._show, partial(_publish, self, chosen))
 
     @in_own_task
     async def list(self, *, diverged: bool = False) -> History:
@@ -312,6 +313,11 @@ class Sidecar:
     @property
     def _names(self) -> tuple[str, ...]:
         return tuple(each.name for each in self.databases)
+
+
+async def _publish(session: Sidecar, database: Database) -> str | None:
+    """Publish a restore point, unless the newest one is as new. Returns its key."""
+    return next(each.restore_point for each in (await session.backup()).databases if each.database == database)
 
 
 async def _backup_here(services: Services, show: Show) -> BackupResult:

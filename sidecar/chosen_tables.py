@@ -1,14 +1,15 @@
-"""Restores some tables of a state into a new database."""
+"""Some tables of a state: restored into a new database, or brought back into the live one."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from anyio import from_thread, to_thread
 
 from sidecar.bootstrap import Services
+from sidecar.bring_back import BroughtBack, Confirm, LiveDatabase, Wish
 from sidecar.compare.opening import Opened
 from sidecar.compare.tables_file import write_tables
 from sidecar.concurrency import in_own_task
@@ -39,6 +40,52 @@ class ChosenTables:
     _names: Sequence[str]
     _state: str
     _show: Show
+    _publish: Callable[[], Awaitable[str | None]]
+
+    @in_own_task
+    async def bring_back(
+        self,
+        *,
+        exact: bool = False,
+        triggers: bool = False,
+        orphans: bool = False,
+        long: bool = False,
+        name: str = "",
+        confirm: Confirm | None = None,
+    ) -> BroughtBack:
+        """Bring rows back into the live database, while programs go on writing to it.
+
+        By default rows that are gone come back, and nothing is overwritten; `exact` makes the tables what they were: changes
+        are undone, and newer rows removed. A restore point is published first, and what is overwritten is saved beside the
+        database. One transaction does all of it, or nothing. Triggers of the tables do not fire, unless `triggers`. Foreign
+        keys of rows that are brought back must have their parents, unless `orphans`. Writers wait for at most two seconds,
+        unless `long`. With `name` the rows of one table go to a new table of that name. `confirm` is called with a `Preview`
+        before anything is done, and may raise.
+
+        Raises `UsageError` for what cannot be done, `RowsChanged` if the app was faster and `DatabaseBusy` if it has the lock
+        for more than five seconds (nothing was done), and what `Sidecar.diff` and `Sidecar.backup` raise.
+        """
+        wish = Wish(exact, triggers, orphans, long, name)
+        return await self._live(wish, confirm).bring_back(self._names, self._state)
+
+    @in_own_task
+    async def undo(
+        self,
+        *,
+        triggers: bool = False,
+        orphans: bool = False,
+        long: bool = False,
+        confirm: Confirm | None = None,
+    ) -> BroughtBack:
+        """Undo what was last brought back into the live database, within the hour; the tables need not be named.
+
+        Raises `NothingToRestore`, `RowsChanged` with the rows that were changed since (nothing was done), and what `bring_back` does.
+        """
+        return await self._live(Wish(triggers=triggers, orphans=orphans, long=long), confirm).undo()
+
+    def _live(self, wish: Wish, confirm: Confirm | None) -> LiveDatabase:
+        live = LiveDatabase(self._services, self._database, self._show, self._publish, wish)
+        return replace(live, confirm=confirm) if confirm else live
 
     @in_own_task
     async def restore(self, output: str | os.PathLike[str], *, force: bool = False) -> RestoredTables:
@@ -62,7 +109,7 @@ def _require_free(database: Database, output: Path, *, force: bool) -> None:
     if output == database.path:
         raise UsageError(
             "some tables cannot take the place of the whole database",
-            "name another file with --output, or use --into live",
+            "name another file, or use `sidecar restore --into live`",
         )
     if output.is_dir():
         raise UsageError(f"the output {output} is a directory", "name a file")

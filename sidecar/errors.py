@@ -242,6 +242,12 @@ class DatabaseBusy(Transient):
     reason = Reason.BUSY
 
 
+class RowsChanged(Transient):
+    """Rows that were to be brought back, or their tables, are not what they were when they were compared: nothing was done."""
+
+    reason = Reason.BUSY
+
+
 class NotDurable(Transient):
     """What was committed is not in the store, as far as anybody can tell now. It stays in the database, and may be stored later.
 

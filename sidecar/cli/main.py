@@ -125,9 +125,7 @@ def backup(flags: Mapping[str, object]) -> int:
 @cli.command(
     cls=SettingsCommand,
     examples=[
-        "sidecar restore",
-        "sidecar restore --at 2026-11-29T12:00:00Z --table orders --output yesterday.db",
-        "sidecar restore --key app.db/20261129T120000.000Z.sqlite3.zst --force",
+        "sidecar restore --at 2026-11-29T12:00:00Z --table orders --into live",
     ],
 )
 @click.option("--at", metavar="TIME", help="Restore the state at TIME (ISO 8601, UTC).")
@@ -136,6 +134,14 @@ def backup(flags: Mapping[str, object]) -> int:
 @click.option("--output", metavar="PATH", help="Write the database to PATH instead of its own path.")
 @click.option("--force", is_flag=True, help="Replace an existing database; it is kept.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Restore only this table; repeatable.")
+@click.option("--into", metavar="live", help="Bring the tables back into the live database.")
+@click.option("--rows", metavar="WHICH", help="missing (default): overwrite nothing; or exact.")
+@click.option("--as", "name", metavar="NAME", help="Into a new table of this name.")
+@click.option("--triggers", is_flag=True, help="Let the triggers of the tables fire.")
+@click.option("--orphans", is_flag=True, help="Allow rows whose parents are missing.")
+@click.option("--long", is_flag=True, help="Let programs wait for more than 2 seconds.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--undo", is_flag=True, help="Undo the last --into live, within the hour.")
 def restore(
     flags: Mapping[str, object],
     at: str | None,
@@ -143,15 +149,15 @@ def restore(
     stream: str | None,
     output: str | None,
     force: bool,
-    tables: tuple[str, ...],
+    **asked: Any,
 ) -> int:
     """Restore the newest state, or an older one; or some tables of it."""
-    if tables:
-        from sidecar.cli.restore_tables import Wanted, restore_to_file
+    if any(asked.values()):
+        from sidecar.cli.restore_tables import Wanted, restore_tables
 
-        if stream or not output:
-            raise UsageError("--table needs --output, and no --stream", "see `sidecar restore --help`")
-        return _command(flags, restore_to_file, wanted=Wanted(tables, at, key), output=output, force=force)
+        wanted = Wanted(at=at, key=key, **asked)
+        wanted.require_sound(stream=stream, output=output, force=force)
+        return _command(flags, restore_tables, wanted=wanted, output=output, force=force)
     from sidecar.cli.restore import restore
 
     return _command(flags, restore, at=at, key=key, stream=stream, output=output, force=force)

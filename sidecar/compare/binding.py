@@ -19,7 +19,7 @@ def bound(value: Value, encoding: str) -> tuple[str, object]:
     return "?", value
 
 
-def sign_of(value: object) -> object:
+def sign_of(value: object) -> float | None:
     """The function `SIGN`."""
     return math.copysign(1.0, value) if isinstance(value, float) else None
 

@@ -15,7 +15,7 @@ from sidecar.database import Driver
 from sidecar.database.queries import OpenDatabase, reading
 
 KINDS = ("changed", "removed", "added")
-_TABLES = (
+TABLES_QUERY = (
     "SELECT id, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names "
     "FROM tables ORDER BY name = 'sqlite_sequence', name"
 )
@@ -93,7 +93,7 @@ class Result:
 
     async def tables(self) -> list[ComparedTable]:
         """All tables that were compared, by name."""
-        return [_table(row) for row in await self._database.rows(_TABLES)]
+        return [table_of(row) for row in await self._database.rows(TABLES_QUERY)]
 
     async def schema_changes(self) -> list[SchemaChange]:
         """What changed in the schema."""
@@ -130,7 +130,7 @@ class Result:
                 wanted = _BATCH if left < 0 else min(left, _BATCH)
                 rows = await self._database.rows(_CHANGES, (table.number, kind, last, wanted))
                 for row in rows:
-                    yield _change(row)
+                    yield change_of(row)
                 if len(rows) < wanted:
                     break
                 last, left = rows[-1][0], left - len(rows) if left > 0 else left
@@ -184,17 +184,19 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-def _values(text: bytes | None) -> tuple[Shown, ...] | None:
+def _values(text: bytes | str | None) -> tuple[Shown, ...] | None:
     return None if text is None else tuple(of_json(each) for each in json.loads(text))
 
 
-def _change(row: Sequence[Any]) -> RowChange:
+def change_of(row: Sequence[Any]) -> RowChange:
+    """A change from a row of `changes`."""
     _, kind, key, before, after, columns, rowid_before, rowid_after = row
     values = _values(key), _values(before), _values(after)
     return RowChange(_text(kind), *values, tuple(json.loads(columns)), rowid_before, rowid_after)
 
 
-def _table(row: Sequence[Any]) -> ComparedTable:
+def table_of(row: Sequence[Any]) -> ComparedTable:
+    """A table from a row of `TABLES_QUERY`."""
     number, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names = row
     one, other = _described(before), _described(after)
     table = other or one
@@ -218,7 +220,7 @@ def _table(row: Sequence[Any]) -> ComparedTable:
     )
 
 
-def _described(text: bytes | None) -> Table | None:
+def _described(text: bytes | str | None) -> Table | None:
     if text is None:
         return None
     shown: dict[str, Any] = json.loads(text)

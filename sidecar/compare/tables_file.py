@@ -72,8 +72,11 @@ def _fill(connection: Connection, opened: Opened, table: Table, tick: Callable[[
 
 def _belonging(opened: Opened, names: Sequence[str]) -> Iterator[str]:
     """The indexes of these tables, then their triggers, in their order."""
+    tables = {each.lower() for each in names}  # a trigger has the table's name as it was written in it
     for kind in ("index", "trigger"):
-        yield from (each.sql for each in opened.entries if each.type == kind and each.sql and each.table in names)
+        yield from (
+            each.sql for each in opened.entries if each.type == kind and each.sql and each.table.lower() in tables
+        )
 
 
 def _set_sequences(connection: Connection, opened: Opened, names: Sequence[str]) -> None:

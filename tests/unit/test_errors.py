@@ -38,6 +38,7 @@ EXIT_CODES = {
     "Throttled": 75,
     "OutcomeUnknown": 75,
     "DatabaseBusy": 75,
+    "RowsChanged": 75,
     "NotDurable": 75,
     "TokenUnavailable": 75,
     "PreconditionFailed": 70,
@@ -68,6 +69,7 @@ def test_only_the_transient_family_is_transient() -> None:
         "Throttled",
         "OutcomeUnknown",
         "DatabaseBusy",
+        "RowsChanged",
         "NotDurable",
         "TokenUnavailable",
     }
