@@ -36,6 +36,7 @@ from sidecar.progress import Show
 from sidecar.states import Place, States, scratch_place
 
 LONGEST = 2.0  # seconds that writers wait, unless more is allowed
+_AGAIN = "try again, and name the state by its time or key, because a restore point was published meanwhile"
 Confirm = Callable[[Preview], Awaitable[None]]
 
 
@@ -212,9 +213,11 @@ class LiveDatabase:
         saved = await to_thread.run_sync(partial(save, path, self.database.path, at, durable=durable))
         try:
             await to_thread.run_sync(self._do, path, commit, inode)
-        except BaseException:
+        except BaseException as error:
             if not commit.done:
                 saved.discard()
+            if isinstance(error, (RowsChanged, DatabaseBusy)):
+                raise type(error)(f"nothing was done: {error.message}", f"{_AGAIN}; {error.hint}") from error
             raise
         log.info("rows brought back", database=self.database.name, rows=seen.rows, saved=str(saved.path))
         return BroughtBack(seen, saved.path, point, commit.held)

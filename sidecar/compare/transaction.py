@@ -110,7 +110,7 @@ class _Work:
         expected = _chosen(self._record.entries(0), self._names - created)
         found = [each for each in now if each.table.lower() not in created]
         if _facts(found) != _facts(expected):
-            raise RowsChanged("the schema of the tables was changed meanwhile", "run the command again")
+            raise RowsChanged("the schema of the tables was changed meanwhile", "the comparison is made anew then")
         there = self._connection.execute("SELECT lower(name) FROM sqlite_schema").fetchall()
         taken = created & {name for (name,) in there}
         if taken and not self._record.inverse:
@@ -230,8 +230,8 @@ class _Work:
         if conflicts:
             more = f" and {len(conflicts) - NAMED} more" if len(conflicts) > NAMED else ""
             raise RowsChanged(
-                f"rows were changed meanwhile, so nothing was done: {'; '.join(conflicts[:NAMED])}{more}",
-                "run the command again to see what would be done now",
+                f"rows were changed meanwhile: {'; '.join(conflicts[:NAMED])}{more}",
+                "the comparison is made anew then",
             )
         created = {each.name.lower() for each in self._tables if each.state == "added"}
         now = [each for each in _entries(self._connection, self._names) if each.table.lower() not in created]

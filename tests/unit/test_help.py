@@ -44,7 +44,9 @@ def examples_in(lines: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_fits_on_a_screen_with_the_prompt_below_it(command: list[str], option: str, shown: Shown) -> None:
     lines = shown(*command, option)
-    full = command == ["restore"]  # one line for each of its options, and none to spare: the prompt moves the usage line out
+    full = command == [
+        "restore"
+    ]  # one line for each of its options, and none to spare: the prompt moves the usage line out
     assert len(lines) < LINES + full
     assert max(len(line) for line in lines) <= COLUMNS
 
