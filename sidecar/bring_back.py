@@ -252,7 +252,7 @@ def _require_short(seen: Preview, long: bool) -> None:
     if seen.seconds > LONGEST and not long:
         raise UsageError(
             f"programs that write would have to wait for about {seen.seconds:.0f} seconds",
-            "allow it (`--long`), or bring back one table after the other",
+            "allow it (`sidecar restore --long`), or bring back one table after the other",
         )
 
 

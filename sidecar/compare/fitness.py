@@ -94,7 +94,7 @@ def preview(record: Record, *, triggers: bool) -> Preview:
     if indexes.copies and not triggers:
         raise UsageError(
             f"the search index {indexes.copies[0]} has a text of its own, which triggers keep",
-            "have the triggers fire (`--triggers`)",
+            "have the triggers fire: `sidecar restore --triggers`",
         )
     return Preview(str(record.meta()["after"]), plans, () if triggers else _triggers(entries, names), indexes.rebuilt)
 

@@ -145,7 +145,7 @@ class Result:
         """So many of the wanted changes from `start` on: changed, removed, added rows."""
         where, parameters = wanted.sql(table)
         statement = f"SELECT {_COLUMNS} FROM changes WHERE {where} ORDER BY {_ORDER}, id LIMIT ? OFFSET ?"  # noqa: S608
-        return [_change(row) for row in await self._database.rows(statement, [*parameters, count, start])]
+        return [change_of(row) for row in await self._database.rows(statement, [*parameters, count, start])]
 
 
 @dataclass(frozen=True, slots=True)

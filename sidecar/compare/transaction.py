@@ -244,7 +244,8 @@ class _Work:
         found = orphans(self._connection, self._record, self._encoding)
         if found:
             raise UsageError(
-                "; ".join(found), "bring back that table together with this one, or allow orphans (`--orphans`)"
+                "; ".join(found),
+                "bring back that table together with this one, or allow orphans: `sidecar restore --orphans`",
             )
 
 
