@@ -46,6 +46,24 @@ async def test_bucket_that_disappears_is_a_missing_store(seaweed: Seaweed, throu
             assert type(await failure(request(through))) is StoreMissing, name
 
 
+def empty_page(then: str) -> Answer:
+    """A page of a list without an object, although there are more."""
+    body = (
+        "<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys>"
+        f"<IsTruncated>true</IsTruncated>{then}</ListBucketResult>"
+    )
+    return Answer(200, body, (("Content-Type", "application/xml"),))
+
+
+async def test_an_empty_page_is_not_the_end_of_a_list(through: S3Store, proxy: FaultProxy) -> None:
+    """Stores send one where much was deleted. Nobody above could go on after it, or tell it from an empty store."""
+    proxy.rule(empty_page("<NextContinuationToken>0</NextContinuationToken>"), method="GET", times=2)
+    page = await through.list("")
+    assert ([each.key for each in page.objects], page.more) == ([KEY], False)
+    proxy.rule(empty_page(""), method="GET", times=1)
+    assert type(await failure(through.list(""))) is StoreUnavailable
+
+
 @pytest.mark.parametrize("keys", [("nobody", "wrong-secret"), (ADMIN[0], "wrong-secret")])
 async def test_wrong_credentials_are_denied(
     seaweed: Seaweed, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, str]

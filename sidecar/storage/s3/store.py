@@ -116,13 +116,14 @@ class S3Store:
         parameters: dict[str, Any] = {"Prefix": self._location.key(prefix), "MaxKeys": min(limit, 1000)}
         if start_after:
             parameters["StartAfter"] = self._location.key(start_after)
-        reply = await self.client.call("list_objects_v2", "", **parameters)
-        if "KeyCount" not in reply and "Name" not in reply:
-            # An empty body parses as an empty listing, and an empty store would let the app start empty.
-            raise StoreUnavailable(
-                f"{self.url} does not answer a LIST like an S3 store",
-                "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
-            )
+        reply = await self._listed(parameters)
+        while reply.get("IsTruncated") and not reply.get(
+            "Contents"
+        ):  # S3 may send such a page, as where much was deleted
+            token = reply.get("NextContinuationToken")
+            if not token:
+                raise StoreUnavailable(f"{self.url} answers a LIST with an empty page that is not the last one")
+            reply = await self._listed({**parameters, "ContinuationToken": token})
         skip = len(self._location.key(""))
         found = tuple(
             ObjectInfo(entry["Key"][skip:], entry["Size"], entry["ETag"], _utc(entry["LastModified"]))
@@ -130,6 +131,16 @@ class S3Store:
         )
         self._require_order([start_after, *(info.key for info in found)], prefix)
         return Page(found, bool(reply.get("IsTruncated")))
+
+    async def _listed(self, parameters: Mapping[str, Any]) -> Any:
+        reply = await self.client.call("list_objects_v2", "", **parameters)
+        if "KeyCount" not in reply and "Name" not in reply:
+            # An empty body parses as an empty listing, and an empty store would let the app start empty.
+            raise StoreUnavailable(
+                f"{self.url} does not answer a LIST like an S3 store",
+                "check that AWS_ENDPOINT_URL_S3 names an S3 endpoint",
+            )
+        return reply
 
     def _require_order(self, keys: Sequence[str], prefix: str) -> None:
         """Raise `StoreUnsuitable` unless the keys of a listing ascend: what is newest would not be known."""
