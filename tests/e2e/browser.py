@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, StorageState
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 15_000.0  # milliseconds
@@ -24,9 +24,18 @@ class Visitor:
     """A page in a browser. `close` fails if the console showed any error or warning."""
 
     def __init__(
-        self, browser: Browser, url: str, *, width: int, height: int, dark: bool, javascript: bool = True
+        self,
+        browser: Browser,
+        url: str,
+        *,
+        width: int,
+        height: int,
+        dark: bool,
+        javascript: bool = True,
+        session: StorageState | None = None,
     ) -> None:
         self._context = browser.new_context(
+            storage_state=session,
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
             java_script_enabled=javascript,

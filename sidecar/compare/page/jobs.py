@@ -19,6 +19,7 @@ from sidecar.progress import Progress
 
 MOST_RESULTS = 24
 AT_ONCE = 2
+_MAY_PASS = {ExitCode.TRY_AGAIN, ExitCode.STORE_MISSING, ExitCode.NO_ROOM, ExitCode.ACCESS_DENIED}
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Failure:
     @classmethod
     def of(cls, error: SidecarError) -> "Failure":
         """The failure of an error."""
-        return cls(error.message, error.hint or "", error.exit_code == ExitCode.TRY_AGAIN)
+        return cls(error.message, error.hint or "", error.exit_code in _MAY_PASS)
 
 
 @dataclass(slots=True)

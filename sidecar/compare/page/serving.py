@@ -1,6 +1,7 @@
 """Serves the page on this machine alone, until nobody has looked at it for a while."""
 
 import asyncio
+import logging
 import socket
 import tempfile
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import anyio
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from sidecar.compare.page.access import HEADERS, Gate, Refused, require_local
@@ -19,6 +21,7 @@ from sidecar.compare.page.screens import Screens
 from sidecar.compare.page.source import Source
 from sidecar.database import Driver
 from sidecar.errors import UsageError
+from sidecar.log import log
 
 HERE = Path(__file__).parent
 FILES = {
@@ -43,9 +46,10 @@ async def serve(
             jobs = Jobs(source, Path(directory), group, _now)
             screens = Screens(source, driver, history, jobs, gate, store)
             last = _LastLook()
-            runner = web.AppRunner(
-                application(screens, gate, last.note), access_log=None, handle_signals=False, shutdown_timeout=1.0
-            )
+            logger = logging.getLogger("aiohttp.server")
+            logger.addFilter(_is_worth_a_line)
+            pages = application(screens, gate, last.note)
+            runner = web.AppRunner(pages, access_log=None, logger=logger, handle_signals=False, shutdown_timeout=1.0)
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
@@ -88,6 +92,10 @@ def application(screens: Screens, gate: Gate, look: Callable[[], None]) -> web.A
             answer = screens.message(refused)
         except web.HTTPException as error:
             answer = screens.message(Refused(HTTPStatus(error.status), f"{error.reason}."))
+        except Exception as error:  # the boundary of a request
+            log.exception("page failed", path=request.path)
+            told = "The lines on the terminal help to find it. Please report them."
+            answer = screens.message(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, f"This is a bug: {error!r}", told))
         answer.headers.update(HEADERS)
         return answer
 
@@ -96,6 +104,11 @@ def application(screens: Screens, gate: Gate, look: Callable[[], None]) -> web.A
     for path, (name, kind) in FILES.items():
         made.router.add_get(path, _file(name, kind))
     return made
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Not what others sent that is no HTTP: it is refused, and says nothing of us."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _file(name: str, kind: str) -> Handler:
