@@ -40,7 +40,9 @@ _POINT = Template("""<details class="point">
 <summary><span class="age">$age</span><span class="time">$time</span><span class="size">$size</span>\
 <span class="holder" title="published by">$holder</span><span class="tier" data-tier="$tier">$label</span></summary>
 <p class="command"><code>$restore</code></p>
-</details>""")
+$diff</details>""")
+_DIFF = Template("""<p class="command"><code>$command</code></p>
+""")
 
 _PROBLEM = Template("""<div class="problem">
 <p class="when">$when</p>
@@ -163,14 +165,14 @@ def _listing(listing: Listing, bill: Bill | None, now: datetime) -> str:
     summary += f" {listing.overdue} of them should have been deleted." if listing.overdue else ""
     summary += f" {_format_bill(bill)}" if bill else ""
     if shown:
-        summary += " Open one for the command that restores it to a new file; it changes nothing else."
+        summary += " Open one for the commands that restore it to a new file, and show what changed since the one before; they change nothing else."
     return _filled(_LISTING, {"points": "\n".join(shown)}, summary=summary)
 
 
 def _point(point: StoredPoint, now: datetime, *, newest: bool) -> str:
     return _filled(
         _POINT,
-        {},
+        {"diff": _filled(_DIFF, {}, command=point.diff) if point.diff else ""},
         age=f"{format_age(point.time, now)} ago",
         time=f"{point.time:{AT}}",
         size=format_size(point.size),

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -102,7 +102,7 @@ class StoreListing:
         listing = Listing(
             self._status.now(),
             inventory.count,
-            tuple(known[each.key] for each in newest if each.key in known),
+            self._with_differences(name, [known[each.key] for each in newest if each.key in known]),
             next((known[each.key] for each in oldest if each.key in known), None),
             inventory.overdue,
         )
@@ -145,10 +145,20 @@ class StoreListing:
                 continue
             timestamp = timestamp_of(publication.key)
             command = self._command(name, publication.key, timestamp)
-            point = StoredPoint(publication.key, timestamp.instant, publication.size, self._holder, None, command)
+            diff = self._difference(name, last.key, publication.key) if last else None
+            point = StoredPoint(publication.key, timestamp.instant, publication.size, self._holder, None, command, diff)
             tier = tier_of(Timestamp.of(last.time), timestamp, self._keep) if last and not database.untagged else None
             listing = listing.with_newest(point, previous_tier=tier, limit=SHOWN)
         self._status.listings[name] = listing
+
+    def _with_differences(self, name: str, points: Sequence[StoredPoint]) -> tuple[StoredPoint, ...]:
+        """Restore points, newest first, each with the command that compares it with the one before."""
+        older = [each.key for each in points[1:]]
+        differences = [*(self._difference(name, key, each.key) for key, each in zip(older, points, strict=False)), None]
+        return tuple(replace(each, diff=diff) for each, diff in zip(points, differences, strict=False))
+
+    def _difference(self, name: str, before: str, after: str) -> str:
+        return shlex.join(["sidecar", "diff", *self._options.get(name, ()), before, after])
 
     def _command(self, name: str, key: str, timestamp: Timestamp) -> str:
         options = self._options.get(name, ())

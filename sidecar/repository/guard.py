@@ -69,7 +69,7 @@ class SuspicionGuard:
 
     def _report(self, found: Suspicion, previous: str, larger: str | None) -> None:
         key = previous if found.holds_previous else str(larger)
-        hint = f"it is published anyway; if data was lost: sidecar restore --key {key}"
+        hint = f"it is published anyway; what is gone: sidecar diff {key} newest; if data was lost: sidecar restore --key {key}"
         message = f"suspicious snapshot: {found.reason}: {key}"
         held = {"held": key}
         if found.holds_previous and larger:

@@ -8,7 +8,7 @@ from datetime import datetime
 class StoredPoint:
     """A restore point in the store. `holder` and `tier` are None if unknown; the newest restore point has no tier.
 
-    `restore` is the shell command that restores it to a new file.
+    `restore` is the shell command that restores it to a new file, `diff` the one that shows what changed since the one before.
     """
 
     key: str
@@ -17,6 +17,7 @@ class StoredPoint:
     holder: str | None
     tier: str | None
     restore: str
+    diff: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -135,6 +136,8 @@ def test_hostile_names_and_values_are_only_text(site: Site, machine: Machine) ->
     shown = site.finished(compared(machine, table=TABLE)).text
     assert html.escape(MARKUP, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in shown
     assert "before\\x00after the NUL" in shown
+    command = html.unescape(shown.partition("In a terminal: <code>")[2].partition("</code>")[0])
+    assert shlex.split(command)[-1] == TABLE, "a command that is copied runs nothing but sidecar"
     assert "1,048,576 characters, SHA-256" in shown
     assert len(shown) < 300_000, "a text of 1 MiB is not in the page"
     assert "00ff3c696d673e" in shown

@@ -18,7 +18,7 @@ from tests.harness.eventually import eventually
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, StorageState
 
-READY = "!document.getElementById('main').dataset.busy"
+READY = "main:not([data-busy=live], [data-busy=reload])"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ class Reader(Visitor):
     def go(self, target: str) -> None:
         """Open a screen, and wait until nothing more comes."""
         self.page.goto(target)
-        self.page.wait_for_function(READY)
+        self.page.wait_for_selector(READY)
 
     def rows(self) -> int:
         """The rows of a table that are shown."""
@@ -130,7 +130,7 @@ def test_a_person_finds_what_happened_with_the_keyboard_and_the_back_button(
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     page.wait_for_url("**/row?**")
-    page.wait_for_function(READY)
+    page.wait_for_selector(READY)
     assert reader.text("h1") == "orders 400: its life"
     assert page.locator(".life li.changed").count() == 1
     page.go_back()

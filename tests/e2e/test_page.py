@@ -173,11 +173,14 @@ def test_every_restore_point_of_the_store_has_a_command_that_restores_it(
         keep(visitor, tmp_path, "commands")
         program, *arguments = shlex.split(oldest.locator("code").inner_text())
         assert not visitor.is_too_wide()
-        assert visitor.page.locator("button").count() == 3 * javascript
+        newest = visitor.page.locator(".point code").all_text_contents()[1]
+        assert visitor.page.locator("button").count() == 5 * javascript
         visitor.close()
         done = local.cli(*arguments)
     assert (program, done.returncode) == ("sidecar", 0), done.stderr
     assert notes(local.root / arguments[-1]) == ["one"]
+    compared = local.cli(*shlex.split(newest)[1:])
+    assert (compared.returncode, compared.stdout.splitlines()[-1]) == (1, "+ text 'three'")
 
 
 def test_open_command_stays_open_when_a_restore_point_is_published(

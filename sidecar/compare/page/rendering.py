@@ -1,5 +1,6 @@
 """Fills the templates. Everything is escaped, and a name that a template does not know is an error, never empty text."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -30,6 +31,7 @@ def environment() -> Environment:
         "visible": visible,
         "size": format_size,
         "short": short,
+        "shell": lambda word: shlex.quote(visible(word)),  # whoever copies a command must not run a name
         "number": lambda value: f"{value:,}",
         "day": _day,
         "clock": lambda at: f"{at:%H:%M:%S}",

@@ -141,7 +141,7 @@ function chunks(counted) {
     counted.written_past ? ` ${past} was written past the log.` : "");
 }
 
-// The store's restore points: the newest ones, the oldest, and for each the command that restores it.
+// The store's restore points: the newest ones, the oldest, and for each the commands that restore it and compare it.
 function stored(name, listing) {
   if (!listing) return [make("p", { class: "note" }, "The store is not listed yet.")];
   const { newest, oldest } = listing;
@@ -151,7 +151,7 @@ function stored(name, listing) {
   const count = listing.count === 1 ? "1 restore point" : `${listing.count.toLocaleString("en-GB")} restore points`;
   return [
     make("p", { class: "note" }, count, oldest ? ", the oldest " : "", oldest ? age(oldest.time, "ago") : "", ". The store was listed ", age(listing.at, "ago"), ".",
-      rows.length ? " Open one for the command that restores it to a new file; it changes nothing else." : ""),
+      rows.length ? " Open one for the commands that restore it to a new file, and show what changed since the one before; they change nothing else." : ""),
     ...rows.slice(0, SHOWN),
     more.length ? make("details", { class: "more", "data-key": `stored ${name}` }, make("summary", {}, `${more.length} older ones`), ...more) : null,
     apart ? make("p", { class: "note gap" }, "… and the oldest:") : null,
@@ -160,12 +160,12 @@ function stored(name, listing) {
 }
 
 function point(each, newest) {
-  const command = make("code", {}, each.restore);
+  const commands = [each.restore, each.diff].filter((text) => text).map((text) => make("code", {}, text));
   return make("details", { class: "point", "data-key": each.key },
     make("summary", {}, make("span", { class: "age" }, age(each.time, "ago")), make("span", { class: "time" }, age(each.time, "at")),
       make("span", { class: "size" }, size(each.size)), make("span", { class: "holder", title: "published by" }, each.holder),
       make("span", { class: "tier", "data-tier": each.tier || "" }, newest ? "newest" : each.tier)),
-    make("p", { class: "command" }, command, copier(command)));
+    ...commands.map((command) => make("p", { class: "command" }, command, copier(command))));
 }
 
 // The page is often served over plain HTTP, where browsers have no clipboard API, and where there is one it may be denied:
