@@ -5,9 +5,14 @@ whose content is older: what the other slot has is not touched, and the store do
 
 A machine that was paused in the middle may copy something old over what the machine after it has put there. It looks for
 newer restore points after its copy, and then puts the newest there itself; so does the next cycle of either.
+
+A store may also go on with a copy for which nobody waits any more. What is copied to that slot next is copied to the other
+one as well.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from sidecar.concurrency import gathered
 from sidecar.errors import DamagedRestorePoint, NotFound, StoreUnavailable, UnsupportedRestorePoint
@@ -22,6 +27,9 @@ POINT = "point"  # in the metadata of a copy: the timestamp of the restore point
 TAIL = 256 << 10
 ATTEMPTS = 3
 
+UNDER_WAY = timedelta(hours=1)
+"""For so long a copy may still be made of which no reply was received: until then its slot can change at any time."""
+
 
 class Slots:
     """The slots in a store, of all databases."""
@@ -30,6 +38,7 @@ class Slots:
         """`store` is the one with the objects themselves, not one that shows them elsewhere."""
         self._store = store
         self._kept: dict[str, Timestamp] = {}  # by database: what was last copied, or found to be in a slot
+        self._begun: dict[str, datetime] = {}  # by slot: the last copy without a reply, by the store's clock
 
     async def read(self, database: str) -> list[Slot]:
         """What the slots of a database have. Raises `UnsupportedRestorePoint` if that cannot be told."""
@@ -41,14 +50,14 @@ class Slots:
         Raises what requests raise; then it may not be there.
         """
         for _ in range(ATTEMPTS):
-            slots, kept = await self.read(point.database), self._kept.get(point.database)
-            slot = slot_for(point.timestamp, epoch_of(source), slots, kept)
+            slots, now = await self.read(point.database), await self._store.now()
+            slot = self._choose(source, point, slots, now)
             if slot is None:
                 self._kept[point.database] = point.timestamp
                 return
             await self._save(slot, point)
             metadata = {**source.metadata, POINT: str(point.timestamp)}
-            await self._store.copy(source, slot.key, metadata=metadata)
+            await self._copy(source, slot.key, metadata, now)
             found = await self._read(slot.key)
             if found.info is None or found.point != point.timestamp:
                 continue  # another machine wrote there at the same time
@@ -59,13 +68,42 @@ class Slots:
                 )
             self._kept[point.database] = point.timestamp
             newer = await self._published_after(point)
-            if newer is None:
+            if newer is None and not self._is_unsure(slot, now):
                 return
+            if newer is None:
+                continue
             log.warning("slot repaired", slot=slot.key, older=point.key, newest=newer[1].key)
             source, point = newer
         raise StoreUnavailable(
             f"the slots of {point.database} change all the time", "let only one machine publish to this store"
         )
+
+    def _choose(self, source: ObjectInfo, point: RestorePoint, slots: Sequence[Slot], now: datetime) -> Slot | None:
+        """The slot to copy a restore point to; None if it has one.
+
+        One in a slot that may change gets the other slot as well, unless that has something newer, of a later term first.
+        """
+        epoch = epoch_of(source)
+        having = [each for each in slots if each.point == point.timestamp]
+        if not having:
+            return slot_for(point.timestamp, epoch, slots, self._kept.get(point.database))
+        if not all(self._is_unsure(each, now) for each in having):
+            return None
+        newest = (epoch, point.timestamp.text)
+        older = (each for each in slots if (each.epoch if epoch else 0, each.point.text if each.point else "") < newest)
+        return next(older, None)
+
+    def _is_unsure(self, slot: Slot, now: datetime) -> bool:
+        begun = self._begun.get(slot.key)
+        return begun is not None and now - begun < UNDER_WAY
+
+    async def _copy(self, source: ObjectInfo, key: str, metadata: dict[str, str], now: datetime) -> None:
+        before = self._begun.pop(key, None)
+        self._begun[key] = now  # stays if this raises or is cancelled
+        await self._store.copy(source, key, metadata=metadata)
+        del self._begun[key]
+        if before:
+            self._begun[key] = before
 
     async def _published_after(self, point: RestorePoint) -> tuple[ObjectInfo, RestorePoint] | None:
         """The newest restore point that another machine has published meanwhile, with its object."""

@@ -1,5 +1,6 @@
 """Restore points placed for rules by prefix: kills, lost replies, refusals, and machines that were paused or fenced."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from sidecar.model import ObjectInfo
 from sidecar.repository.catalog import Catalog
 from sidecar.repository.placed import PlacedStore
 from sidecar.repository.places import SLOTS
+from sidecar.repository.slots import UNDER_WAY
 from tests.fakes import Stored
 from tests.harness.placing import (
     BIG,
@@ -142,6 +144,48 @@ async def test_a_paused_machine_displaces_nothing(publishes: int) -> None:
     require_kept(scene.store.objects, newest, set())
     scene.pass_time(timedelta(days=400))
     assert (await others[0].shown())[-1] == newest
+
+
+async def test_a_copy_that_is_made_late_displaces_nothing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store goes on with it when nobody waits any more, until after the final backup, which no cycle follows."""
+    for minute in (10, 15):
+        await scene.publish(f"21T15:{minute}")
+    late: list[tuple[ObjectInfo, str, Mapping[str, str]]] = []
+    copy = scene.store.copy
+
+    async def copy_later(source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        late.append((source, key, metadata))
+        raise AccessDenied("as a refusal: what was not answered is tried again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scene.store, "copy", copy_later)
+        with pytest.raises(StoreUnavailable):
+            await scene.publish("21T15:20")
+    for minute in (25, 30):
+        await scene.publish(f"21T15:{minute}", settle=False)
+        before = dict(scene.store.objects)
+        for source, key, metadata in late:
+            await copy(source, key, metadata=metadata)
+        require_kept(scene.store.objects, scene.published[-1], set())
+        scene.store.objects = before
+    scene.store.time += UNDER_WAY
+    await scene.publish()
+    slots = {each.data.decode() for key, each in scene.store.objects.items() if key.endswith(SLOTS)}
+    assert len(slots) == 2, "two copies of one only for an hour"
+
+
+async def test_a_fenced_machine_whose_copy_was_late_leaves_the_other_slot_alone() -> None:
+    """It copies twice, but never over what the machine after it has published."""
+    fenced = Scene(epoch=1)
+    for minute in (10, 15):
+        await fenced.publish(f"21T15:{minute}")
+    fenced.store.fail("copy", AccessDenied("scripted"))
+    with pytest.raises(StoreUnavailable):
+        await fenced.publish("21T15:20")
+    other = await fenced.take_over()
+    newest = await other.publish("21T15:25")
+    await fenced.publish("21T15:30", settle=False)
+    require_kept(fenced.store.objects, newest, set(), other.epoch)
 
 
 async def test_a_proxy_that_refuses_conditions_changes_no_places(scene: Scene) -> None:
