@@ -16,7 +16,7 @@ from sidecar.compare.fileformat import Malformed
 from sidecar.compare.life import Seen, Step, see, version_between
 from sidecar.compare.lookup import key_of_text
 from sidecar.compare.opening import Named, Opened
-from sidecar.compare.options import Options
+from sidecar.compare.options import KEPT_ROWS, Options
 from sidecar.compare.points import PointState
 from sidecar.compare.reading import opened_result
 from sidecar.compare.tables import Table
@@ -93,7 +93,7 @@ class Timeline:
             if known is not None:
                 return known
         with tempfile.TemporaryDirectory(prefix="sidecar-log-") as directory:
-            path = await self.compare(older, newer, Path(directory), show)
+            path = await self.compare(older, newer, Path(directory), show, kept=0)
             async with opened_result(self._services.driver, path) as result:
                 counts = await counts_of(result)
         if roots:
@@ -101,15 +101,25 @@ class Timeline:
         return counts
 
     async def compare(
-        self, before: str, after: str, directory: Path, show: Show = no_progress, *, everything: bool = False
+        self,
+        before: str,
+        after: str,
+        directory: Path,
+        show: Show = no_progress,
+        *,
+        kept: int = KEPT_ROWS,
+        everything: bool = False,
     ) -> Path:
-        """The result of comparing two states, as a file in `directory`; each is a key, a time, `newest` or `live`."""
+        """The result of comparing two states, as a file in `directory`; each is a key, a time, `newest` or `live`.
+
+        It has at most `kept` rows of a table, or `everything`.
+        """
         async with scratch_place(self._services.driver, show) as scratch:
             place = replace(scratch, directory=directory)
             return await compare_states(
                 partial(self._opened, before, place),
                 partial(self._opened, after, place),
-                Options(),
+                Options(kept=kept),
                 place,
                 everything=everything,
             )
