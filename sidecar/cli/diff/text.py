@@ -71,10 +71,12 @@ def _summary(overview: Overview, style: Style) -> Iterator[str]:
         yield f"not compared: {visible(name)}: {visible(reason)}"
     different = len({each.virtual or each.name for each in overview.different})
     same = len({each.virtual or each.name for each in overview.tables}) - different
+    missing = len(overview.not_compared)
+    left = f", {missing} {'was' if missing == 1 else 'were'} not compared" if missing else ""
     if different:
-        yield f"{_tables(different)} {'differs' if different == 1 else 'differ'}, {same} {'is' if same == 1 else 'are'} the same."
+        yield f"{_tables(different)} {'differs' if different == 1 else 'differ'}, {same} {'is' if same == 1 else 'are'} the same{left}."
     else:
-        yield f"No row differs in {_tables(same)}."
+        yield f"No row differs in {_tables(same)}{left}."
 
 
 def _tables(count: int) -> str:
