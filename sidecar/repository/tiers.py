@@ -1,10 +1,14 @@
-"""Tags superseded restore points with their tier, oldest first: after a crash, the untagged ones are the latest ones."""
+"""Tags superseded restore points with their tier, oldest first: after a crash, the untagged ones are the latest ones.
+
+Only one that cannot be tagged is passed over. If it is forgotten by a restart, it has no tier: it stays, or, where its tier
+would have been a copy that the store refuses, expires without it.
+"""
 
 from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
-from sidecar.errors import ConfigurationError, NotFound
+from sidecar.errors import ConfigurationError, NotFound, SidecarError
 from sidecar.log import log
 from sidecar.model import RestorePoint
 from sidecar.policies import RetentionDays
@@ -17,6 +21,7 @@ from sidecar.status import Status
 
 PENDING = 1000
 LOOKED_BACK = 100
+MOST_FAILURES = 3  # at once: beyond that the store is down
 GONE_HINT = (
     "a newer one exists, and `sidecar list` shows which others are left; a person or a lifecycle rule without a tag filter "
     "may have deleted it"
@@ -37,6 +42,7 @@ class Tiers:
         self._entries = Entries(database, catalog)
         self._pending: deque[Superseded] = deque(maxlen=PENDING)
         self._caught_up = False
+        self._failed: set[str] = set()  # by key, at an earlier attempt
 
     @property
     def untagged(self) -> int:
@@ -60,17 +66,29 @@ class Tiers:
         self._caught_up = True
 
     async def tag_all(self) -> None:
-        """Tag the queued restore points. Raises `SidecarError`; the remaining ones are tagged the next time."""
-        while self._pending:
-            superseded = self._pending[0]
+        """Tag the queued restore points. Raises `SidecarError`; the remaining ones are tagged the next time.
+
+        One that fails again does not keep the others from their tiers: where a tier is a copy, they would expire without it.
+        """
+        failures: list[SidecarError] = []
+        for superseded in list(self._pending):
             try:
                 await self._tag(superseded)
             except NotFound:
                 self._report_gone(superseded)
             except ConfigurationError as error:
                 self._tags.warn_once("tags not written", error, "restore points never expire")
-            self._pending.popleft()
+            except SidecarError as error:
+                failures.append(error)
+                if superseded.key not in self._failed or len(failures) == MOST_FAILURES:
+                    self._failed.add(superseded.key)
+                    break
+                continue
+            self._pending.remove(superseded)
+            self._failed.discard(superseded.key)
             self._tags.discard(superseded.key)
+        if failures:
+            raise failures[0]
 
     async def _tag(self, superseded: Superseded) -> None:
         tier = tier_of(superseded.timestamp, superseded.successor, self._keep)

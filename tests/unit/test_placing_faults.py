@@ -188,6 +188,27 @@ async def test_a_fenced_machine_whose_copy_was_late_leaves_the_other_slot_alone(
     require_kept(fenced.store.objects, newest, set(), other.epoch)
 
 
+async def test_one_that_cannot_be_copied_does_not_keep_the_others_from_their_places(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may have lost a block of one object. Those after it would all have expired within a day."""
+    copy = scene.store.copy
+
+    async def copy_most(source: ObjectInfo, key: str, *, metadata: Mapping[str, str]) -> ObjectInfo:
+        if key == f"expiring/hourly/{NAME}/20261120T105000.000Z.sqlite3.zst":
+            raise AccessDenied("as a refusal, for a shorter test")
+        return await copy(source, key, metadata=metadata)
+
+    monkeypatch.setattr(scene.store, "copy", copy_most)
+    for hour in (10, 11, 12, 13):
+        await scene.publish(f"20T{hour}:50")
+    assert scene.at("expiring/hourly/") == ["20261120T11", "20261120T12"]
+    scene.pass_time(timedelta(hours=20))
+    monkeypatch.setattr(scene.store, "copy", copy)
+    await scene.expiry.tag_and_prune()
+    assert scene.at("expiring/hourly/") == ["20261120T10", "20261120T11", "20261120T12"]
+
+
 async def test_a_proxy_that_refuses_conditions_changes_no_places(scene: Scene) -> None:
     """One reply 501 teaches that there are no conditional writes, for as long as the process runs."""
     keys = [await scene.publish(f"21T15:{minute}") for minute in (10, 15)]
