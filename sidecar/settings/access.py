@@ -32,9 +32,25 @@ def read_environments(
     if settings.lease_store is not None and parse_location(settings.lease_store).uses_credentials:
         lease, keys = _read_lease_environment(environ, shared)
         is_shared = is_shared or lease is shared
+    else:
+        _require_no_lease_access(settings.lease_store, environ)
     if is_shared:
         require_credentials(shared, environ)
     return shared, lease, keys
+
+
+def _require_no_lease_access(lease_store: str | None, environ: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for variables without effect: whoever set them believes that the lease is somewhere else."""
+    if unused := next((name for name in LEASE_VARIABLES if read_variable(environ, name)), None):
+        kept = (
+            f"{lease_store}, which needs no credentials"
+            if lease_store
+            else "the store itself, as lease_store is not set"
+        )
+        raise ConfigurationError(
+            f"{unused} is set, but the lease is kept in {kept}",
+            f"set lease_store to the store that it is for, or remove the variables that begin with {LEASE_PREFIX}AWS_",
+        )
 
 
 def _read_lease_environment(environ: Mapping[str, str], shared: Environment) -> tuple[Environment, StaticKeys | None]:

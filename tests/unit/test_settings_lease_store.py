@@ -65,6 +65,16 @@ def test_what_cannot_work_is_refused(variables: dict[str, str], words: str) -> N
         load(flags, {**STORE, **variables})
 
 
+@pytest.mark.parametrize("lease_store", [{}, {"lease_store": "file:///var/lease"}], ids=["none", "directory"])
+def test_variables_of_a_store_that_is_not_there_are_refused(lease_store: dict[str, str]) -> None:
+    """Whoever set them believes that the lease is kept somewhere else."""
+    flags = {name: value for name, value in SETTINGS.items() if name != "lease_store"} | lease_store
+    assert load(flags, {**STORE, **dict.fromkeys(LEASE_VARIABLES, "")}).lease_keys is None
+    with pytest.raises(ConfigurationError, match="SIDECAR_LEASE_AWS_ROLE_ARN is set, but the lease is kept in") as told:
+        load(flags, {**STORE, "SIDECAR_LEASE_AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/leases"})
+    assert "set lease_store" in told.value.hint
+
+
 @pytest.mark.anyio
 async def test_the_store_itself_is_refused(tmp_path: Path) -> None:
     store = f"file://{tmp_path}/store"
