@@ -2,12 +2,17 @@
 
 from datetime import timedelta
 
+from sidecar.api import Sidecar
+from sidecar.bootstrap import Services
+from sidecar.bring_back import BroughtBack
 from sidecar.cli.log import cache_directory
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.compare.counts import CountsCache
+from sidecar.compare.page.restoring import Confirm, Done
 from sidecar.compare.page.serving import serve
 from sidecar.errors import ExitCode, UsageError
+from sidecar.progress import Show
 from sidecar.settings import Configuration
 from sidecar.storage import RetryPolicy
 from sidecar.timeline import Timeline
@@ -16,7 +21,7 @@ from sidecar.units import format_duration, parse_duration
 PATIENCE = RetryPolicy(6.0, hard_deadline=True)  # a person waits; the page tries again
 
 
-async def browse(configuration: Configuration, *, port: int, idle: str) -> int:
+async def browse(configuration: Configuration, *, port: int, idle: str, allow_restore: bool) -> int:
     """Serve the page until it was idle for so long, or a signal comes."""
     limit = _idle(idle)
     async with attended(configuration, silence=False) as services:
@@ -28,8 +33,31 @@ async def browse(configuration: Configuration, *, port: int, idle: str) -> int:
             say(f"Open this link in a browser on this machine. It works once: {link}")
             say(f"Ctrl-C ends it, or {format_duration(limit)} in which nobody looks.")
 
-        await serve(timeline, services.driver, services.store.url, port=port, idle=limit, announce=announce)
+        returner = _Tables(services) if allow_restore else None
+        await serve(timeline, services.driver, services.store.url, returner, port=port, idle=limit, announce=announce)
     return ExitCode.OK
+
+
+class _Tables:
+    """Brings rows back as `sidecar restore --table … --into live` does."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def bring_back(self, table: str, state: str, *, exact: bool, show: Show, confirm: Confirm) -> Done:
+        """See `Returner`."""
+        tables = Sidecar(self._services, show).tables(table, state=state)
+        return _done(await tables.bring_back(exact=exact, confirm=confirm))
+
+    async def undo(self, *, show: Show, confirm: Confirm) -> Done:
+        """See `Returner`."""
+        return _done(await Sidecar(self._services, show).tables().undo(confirm=confirm))
+
+
+def _done(result: BroughtBack) -> Done:
+    if result.saved is None:
+        return Done(0)
+    return Done(result.preview.rows, str(result.saved), result.restore_point, result.held)
 
 
 def _idle(text: str) -> timedelta:

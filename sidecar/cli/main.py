@@ -316,15 +316,16 @@ def log_changes(flags: Mapping[str, object], **asked: Any) -> int:
 @click.option(
     "--idle", default="1h", show_default=True, metavar="DURATION", help="End when nobody has looked for so long."
 )
-def browse(flags: Mapping[str, object], port: int, idle: str) -> int:
+@click.option("--allow-restore", is_flag=True, help="Let the page bring rows back into the live database.")
+def browse(flags: Mapping[str, object], port: int, idle: str, allow_restore: bool) -> int:
     """Show in a browser what changed, and when.
 
-    The page has the timeline of restore points, any two states side by side, and the life of a row. It is read-only, and only
-    for the browser on this machine in which the link is opened first.
+    The page has the timeline of restore points, any two states side by side, and the life of a row. It is only for the
+    browser on this machine in which the link is opened first, and read-only without --allow-restore.
     """
     from sidecar.cli.browse import browse
 
-    return _command(flags, browse, port=port, idle=idle)
+    return _command(flags, browse, port=port, idle=idle, allow_restore=allow_restore)
 
 
 @cli.command(

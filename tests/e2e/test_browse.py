@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import re
 import shlex
 import socket
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ import pytest
 
 from tests.e2e.browsing import LONG, MARKUP, NUL, TABLE, Site, path, prepare
 from tests.e2e.machine import Machine
+from tests.harness.database_states import connect
 from tests.harness.environment import clean_environment
+from tests.harness.eventually import eventually
 
 REFUSALS = (400, 403, 404, 405, 421)
 
@@ -121,7 +124,7 @@ def test_every_answer_has_the_same_strict_headers(site: Site) -> None:
         assert "form-action 'self'" in policy
         assert "unsafe" not in policy
         assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -201,3 +204,67 @@ def test_it_opens_on_a_store_alone_and_ends_when_nobody_looks(machine: Machine, 
         assert "unusual: far more rows are gone" in text
         assert process.wait() == 0
     assert other.leftovers() == []
+
+
+def phase(site: Site, wanted: str) -> str:
+    """The page of what is brought back, once it says this."""
+    found: list[str] = []
+
+    def says_it() -> bool:
+        found[:] = [site.get("/restoring").text]
+        assert "Nothing was done" not in found[0], found[0]
+        return wanted in found[0]
+
+    eventually(says_it, 30, f"the page says {wanted!r}")
+    return found[0]
+
+
+def orders(machine: Machine) -> tuple[int, int]:
+    """How many orders there are, and how many of them are cancelled."""
+    with closing(connect(machine.database)) as db:
+        found = db.execute("SELECT count(*), sum(status = 'cancelled') FROM orders").fetchone()
+        return int(found[0]), int(found[1])
+
+
+def test_rows_are_brought_back_only_where_that_is_allowed_and_confirmed(
+    site: Site, machine: Machine, tmp_path: Path
+) -> None:
+    """
+    1. A page without --allow-restore knows nothing of it. 2. Where it is allowed, a preview is shown first, and a wrong name, or
+    a preview that is another one, does nothing. 3. Confirmed, the rows that are gone are back; undone, they are gone again.
+    """
+    wish = {"table": "orders", "from": keys(machine)[1], "rows": "missing"}
+    for target in ("/restore", "/confirm", "/undo", "/cancel"):
+        assert site.post(target, {"form": site.form_token(), **wish}).status == 404
+    assert "Bring rows" not in site.finished(compared(machine, table="orders")).text
+    own = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
+    prepare(own)
+    wish["from"] = keys(own)[1]
+    before = orders(own)
+    with own.start("browse", "--allow-restore") as process:
+        allowed = Site(process)
+        allowed.enter()
+        assert "Bring rows of orders back" in allowed.finished(compared(own, table="orders")).text
+        form = {"form": allowed.form_token()}
+        assert allowed.post("/restore", wish).status == 403, "a form of another site"
+        assert allowed.post("/restore", {**form, **wish}).status == 303
+        shown = phase(allowed, "This would be done")
+        assert ">+60</span> inserted" in shown
+        confirm = {**form, "started": re.findall(r'name="started" value="([^"]+)"', shown)[0]}
+        assert "That is not the name" in allowed.post("/confirm", {**confirm, "name": "orders"}).text
+        allowed.post("/confirm", {**confirm, "name": "app.db", "started": "2026-11-20T14:30:00+00:00"})
+        assert orders(own) == before
+        allowed.post("/confirm", {**confirm, "name": "app.db"})
+        assert "60 rows" in phase(allowed, "Brought back")
+        assert orders(own) == (before[0] + 60, before[1])
+        allowed.post("/undo", form)
+        shown = phase(allowed, "This would be done")
+        confirm["started"] = re.findall(r'name="started" value="([^"]+)"', shown)[0]
+        allowed.post("/confirm", {**confirm, "name": "app.db"})
+        phase(allowed, "Undone")
+        assert orders(own) == before
+        allowed.post("/restore", {**form, **wish})
+        phase(allowed, "This would be done")
+        assert allowed.post("/cancel", form).headers["Location"] == "/"
+        assert process.terminate() == 143
+    assert orders(own) == before

@@ -138,6 +138,9 @@ def test_a_person_finds_what_happened_with_the_keyboard_and_the_back_button(
     page.go_back()
     assert page.title().startswith("What happened, and when?")
     reader.go(site.base + compared(machine, table="orders"))
+    page.get_by_role("button", name="Compare again").click()
+    page.wait_for_selector(".rows")
+    assert page.url.startswith(f"{site.base}/compare?")
     assert reader.rows() == 50
     page.keyboard.press("n")
     page.wait_for_selector("text=Page 2 of 8")
@@ -211,3 +214,39 @@ def test_while_the_store_is_gone_the_page_goes_on_with_what_it_has(
     reader.page.get_by_text("Try again").click()
     reader.page.wait_for_selector(".rows")
     reader.close()
+
+
+def test_a_person_brings_rows_back_and_undoes_it(browser: "Browser", tmp_path: Path) -> None:
+    """
+    1. From the comparison to the preview, on a desktop; the name is asked for. 2. Done, on the same page, without a reload by
+    hand. 3. Undone on a phone, in the dark.
+    """
+    machine = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
+    prepare(machine)
+    middle = str(machine.points()[1].relative_to(machine.root / "store"))
+    with machine.start("browse", "--allow-restore") as process:
+        site = Site(process)
+        reader = Reader(browser, site.base + site.link, width=1100, height=800, dark=False)
+        page = reader.page
+        reader.go(site.base + path("/compare", from_=middle, to="live", table="orders"))
+        keep(reader, tmp_path, "comparison")
+        page.get_by_role("link", name="Bring rows of orders back").click()
+        keep(reader, tmp_path, "what")
+        page.get_by_role("button", name="See what would be done").click()
+        page.wait_for_selector("text=This would be done")
+        keep(reader, tmp_path, "preview")
+        page.get_by_label("to go on").fill("app.db")
+        page.get_by_role("button", name="Bring back", exact=True).click()
+        page.wait_for_selector("h2:text('Brought back')")
+        keep(reader, tmp_path, "done")
+        phone = read(browser, site, page.context.storage_state(), width=390, dark=True)
+        phone.go(f"{site.base}/restoring")
+        phone.page.get_by_role("button", name="Undo").click()
+        phone.page.wait_for_selector("text=This would be done")
+        keep(phone, tmp_path, "undo")
+        assert not phone.is_too_wide()
+        phone.page.get_by_label("to go on").fill("app.db")
+        phone.page.get_by_role("button", name="Undo", exact=True).click()
+        phone.page.wait_for_selector("h2:text('Undone')")
+        phone.close()
+        reader.close()

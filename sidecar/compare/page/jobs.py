@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sidecar.compare.life import Step
-from sidecar.compare.page.source import Source
+from sidecar.compare.page.source import LIVE, Source
 from sidecar.errors import ExitCode, SidecarError
 from sidecar.log import log
 from sidecar.progress import Progress
@@ -93,6 +93,11 @@ class Jobs:
             self._remove((before, after))
         for key in [key for key, each in self._lives.items() if each.has_ended]:
             del self._lives[key]
+
+    def forget_live(self) -> None:
+        """Compare anew whatever was compared with the live database."""
+        for before, after in [pair for pair in self._comparisons if LIVE in pair]:
+            self.forget(before, after)
 
     def _forget_oldest(self) -> None:
         ended = [key for key, each in self._comparisons.items() if each.has_ended]

@@ -1,7 +1,6 @@
 """Answers requests: each screen is rendered here, from what is known now. Nothing is changed but what a form says."""
 
 import json
-from datetime import datetime
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -10,10 +9,11 @@ from aiohttp import web
 
 from sidecar.compare.display import visible
 from sidecar.compare.page import compare_screen, timeline_screen
-from sidecar.compare.page.access import FORM_TOKEN, Gate, Refused
+from sidecar.compare.page.access import Refused
 from sidecar.compare.page.history import SHOWN, History
 from sidecar.compare.page.jobs import Job, Jobs
-from sidecar.compare.page.rendering import age, render, sentence, url
+from sidecar.compare.page.pages import Pages
+from sidecar.compare.page.rendering import sentence, url
 from sidecar.compare.page.source import LIVE, Source
 from sidecar.compare.page.values import changed_field, named, short
 from sidecar.compare.reading import KINDS, opened_result
@@ -27,13 +27,12 @@ AT_ONCE_SECONDS = 0.6  # a page waits so long for a job, before it says that it 
 class Screens:
     """The screens of one database."""
 
-    def __init__(self, source: Source, driver: Driver, history: History, jobs: Jobs, gate: Gate, store: str) -> None:
+    def __init__(self, source: Source, driver: Driver, history: History, jobs: Jobs, pages: Pages) -> None:
         self._source = source
         self._driver = driver
         self._history = history
         self._jobs = jobs
-        self._gate = gate
-        self._store = store
+        self._pages = pages
 
     def routes(self) -> list[web.RouteDef]:
         """What there is."""
@@ -54,7 +53,7 @@ class Screens:
         stretch = await history.stretch(start * SHOWN)
         live = start == 0 and self._source.has_live
         rows = timeline_screen.rows_of(history, stretch, live=live)
-        return self._page(
+        return self._pages.page(
             "timeline.html",
             rows=rows,
             page=start + 1,
@@ -73,9 +72,13 @@ class Screens:
         await _wait_for(job)
         states = {"before": before, "after": after}
         if job.failure:
-            return self._failed(job, f"{self._label(before)} and {self._label(after)} cannot be compared", **states)
+            return self._failed(
+                job, f"{self._pages.label(before)} and {self._pages.label(after)} cannot be compared", **states
+            )
         if not job.has_ended or job.result is None:
-            return self._waiting(job, f"Comparing {self._label(before)} with {self._label(after)}", **states)
+            return self._waiting(
+                job, f"Comparing {self._pages.label(before)} with {self._pages.label(after)}", **states
+            )
         asked = compare_screen.Asked.of(request.query, request.query.getall("kind", []))
         async with opened_result(self._driver, job.result) as result:
             overview = await compare_screen.Overview.of(result)
@@ -89,7 +92,7 @@ class Screens:
             return url("/compare", **{"from": before, "to": after, **given, **changes})
 
         counted = {kind: overview.total(kind) for kind in ("added", "removed", "changed")}
-        return self._page(
+        return self._pages.page(
             "compare.html",
             overview=overview,
             table=table,
@@ -98,7 +101,7 @@ class Screens:
             here=here,
             page_link=lambda page: here(page=page),
             told=sentence(counted),
-            labels=(self._label(before), self._label(after)),
+            labels=(self._pages.label(before), self._pages.label(after)),
             compared_at=job.started,
             has_live=LIVE in (before, after),
             **states,
@@ -121,7 +124,7 @@ class Screens:
                 after="",
                 here=url("/row", table=table, key=key),
             )
-        return self._page(
+        return self._pages.page(
             "life.html",
             table=table,
             key=key,
@@ -129,7 +132,7 @@ class Screens:
             job=job,
             changed_field=changed_field,
             named=named,
-            moment=self._moment,
+            moment=self._pages.moment,
             here=url("/row", table=table, key=key),
         )
 
@@ -142,48 +145,12 @@ class Screens:
         target = back if back.startswith(("/?", "/compare?", "/row?")) else "/"
         return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": target})
 
-    def message(self, refused: Refused) -> web.Response:
-        """A page that says why something is refused. It shows nothing of the database: anybody may get it."""
-        text = render("message.html", title=refused.message, hint=refused.hint, status=int(refused.status))
-        return web.Response(status=refused.status, text=text, content_type="text/html")
-
     def _waiting(self, job: Job[T], title: str, **states: str) -> web.Response:
-        return self._page("waiting.html", title=title, job=job, **states)
+        return self._pages.page("waiting.html", title=title, job=job, **states)
 
     def _failed(self, job: Job[T], title: str, **states: str) -> web.Response:
         again = url("/compare", **{"from": states["before"], "to": states["after"]})
-        return self._page("failed.html", title=title, failure=job.failure, here=states.get("here", again))
-
-    def _page(self, template: str, **values: object) -> web.Response:
-        now, history = self._history.now(), self._history
-        text = render(
-            template,
-            database=self._source.database.name,
-            store=self._store,
-            trouble=history.trouble,
-            form_token=self._gate.form_token,
-            form_field=FORM_TOKEN,
-            now=now,
-            age=lambda at: age(at, now),
-            **values,
-        )
-        return web.Response(text=text, content_type="text/html")
-
-    def _label(self, name: str) -> str:
-        """What a state is called on the screen: its time, if it is a restore point."""
-        point = next((each for each in self._history.points if each.key == name), None)
-        if name == LIVE:
-            return "now"
-        return name if point is None else format_instant(point.timestamp.instant, self._history.now())
-
-    def _moment(self, name: str) -> str:
-        """The name of a state in a row's life, as people read it."""
-        if name == LIVE:
-            return "now"
-        try:
-            return format_instant(datetime.fromisoformat(name), self._history.now())
-        except ValueError:
-            return name
+        return self._pages.page("failed.html", title=title, failure=job.failure, here=states.get("here", again))
 
 
 def _shown_key(key: str) -> str:
@@ -192,11 +159,6 @@ def _shown_key(key: str) -> str:
         return ", ".join(short(of_json(each)) for each in json.loads(key))
     except (ValueError, TypeError, RecursionError):
         return visible(key)[:80]
-
-
-def format_instant(at: datetime, now: datetime) -> str:
-    """A time, with its day unless that is today."""
-    return f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 async def _wait_for(job: Job[T]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +17,9 @@ from aiohttp.typedefs import Handler
 from sidecar.compare.page.access import HEADERS, Gate, Refused, require_local
 from sidecar.compare.page.history import History
 from sidecar.compare.page.jobs import Jobs
+from sidecar.compare.page.pages import Pages
+from sidecar.compare.page.restore_screen import RestoreScreen
+from sidecar.compare.page.restoring import Restorer, Returner
 from sidecar.compare.page.screens import Screens
 from sidecar.compare.page.source import Source
 from sidecar.database import Driver
@@ -33,23 +36,33 @@ LONGEST_BODY = 64 << 10
 
 
 async def serve(
-    source: Source, driver: Driver, store: str, *, port: int, idle: timedelta, announce: Callable[[str], None]
+    source: Source,
+    driver: Driver,
+    store: str,
+    returner: Returner | None,
+    *,
+    port: int,
+    idle: timedelta,
+    announce: Callable[[str], None],
 ) -> None:
     """Serve the page of a database. Returns when nobody has opened a page for as long as `idle`.
 
-    `announce` is called with the link, which opens it in one browser. Raises `UsageError` if the port is taken.
+    Without a `returner` it only reads. `announce` is called with the link, which opens it in one browser. Raises `UsageError` if the port is taken.
     """
     with listening(port) as listener, tempfile.TemporaryDirectory(prefix="sidecar-browse-") as directory:
         gate = Gate(listener.getsockname()[1])
         async with anyio.create_task_group() as group:
             history = History(source, group, _now)
             jobs = Jobs(source, Path(directory), group, _now)
-            screens = Screens(source, driver, history, jobs, gate, store)
+            pages = Pages(source.database.name, store, history, gate, changes=returner is not None)
+            routes = Screens(source, driver, history, jobs, pages).routes()
+            if returner is not None:
+                routes += RestoreScreen(pages, Restorer(returner, group, _now), history, jobs).routes()
             last = _LastLook()
             logger = logging.getLogger("aiohttp.server")
             logger.addFilter(_is_worth_a_line)
-            pages = application(screens, gate, last.note)
-            runner = web.AppRunner(pages, access_log=None, logger=logger, handle_signals=False, shutdown_timeout=1.0)
+            site = application(routes, pages, gate, last.note)
+            runner = web.AppRunner(site, access_log=None, logger=logger, handle_signals=False, shutdown_timeout=1.0)
             await runner.setup()
             try:
                 await web.SockSite(runner, listener).start()
@@ -75,7 +88,7 @@ def listening(port: int) -> socket.socket:
     return listener
 
 
-def application(screens: Screens, gate: Gate, look: Callable[[], None]) -> web.Application:
+def application(routes: Sequence[web.RouteDef], pages: Pages, gate: Gate, look: Callable[[], None]) -> web.Application:
     """All routes. `look` is called for each page that a person opens."""
 
     @web.middleware
@@ -89,18 +102,18 @@ def application(screens: Screens, gate: Gate, look: Callable[[], None]) -> web.A
                 if request.headers.get("Sec-Fetch-Dest", "document") != "empty":  # what a script asks for
                     look()
         except Refused as refused:
-            answer = screens.message(refused)
+            answer = pages.message(refused)
         except web.HTTPException as error:
-            answer = screens.message(Refused(HTTPStatus(error.status), f"{error.reason}."))
+            answer = pages.message(Refused(HTTPStatus(error.status), f"{error.reason}."))
         except Exception as error:  # the boundary of a request
             log.exception("page failed", path=request.path)
             told = "The lines on the terminal help to find it. Please report them."
-            answer = screens.message(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, f"This is a bug: {error!r}", told))
+            answer = pages.message(Refused(HTTPStatus.INTERNAL_SERVER_ERROR, f"This is a bug: {error!r}", told))
         answer.headers.update(HEADERS)
         return answer
 
     made = web.Application(middlewares=[guard], client_max_size=LONGEST_BODY)
-    made.add_routes(screens.routes())
+    made.add_routes(routes)
     for path, (name, kind) in FILES.items():
         made.router.add_get(path, _file(name, kind))
     return made
