@@ -51,7 +51,8 @@ def is_busy(error: Exception) -> bool:
 def is_app_only(error: Exception) -> bool:
     """Whether the cause is a function, a collation, a module or a tokenizer that only the app has."""
     return any(
-        each in str(error) for each in ("no such function", "no such collation", "no such module", "no such tokenizer")
+        each in str(error)
+        for each in ("no such function", "unknown function", "no such collation", "no such module", "no such tokenizer")
     )
 
 
