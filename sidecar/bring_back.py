@@ -37,6 +37,7 @@ from sidecar.states import Place, States, scratch_place
 
 LONGEST = 2.0  # seconds that writers wait, unless more is allowed
 _AGAIN = "try again, and name the state by its time or key, because a restore point was published meanwhile"
+ROWS = {"missing": ("added",), "changed": ("added", "changed"), "exact": ("added", "changed", "removed")}
 Confirm = Callable[[Preview], Awaitable[None]]
 
 
@@ -44,11 +45,12 @@ Confirm = Callable[[Preview], Awaitable[None]]
 class Wish:
     """How rows are to be brought back.
 
-    `exact`: changes are undone and newer rows removed, too; else rows that are gone come back, and nothing is overwritten.
+    `rows` is one of `ROWS`: rows that are `missing` come back, and nothing is overwritten; rows that were `changed` are changed
+    back, too; `exact` removes newer rows as well.
     `long`: writers may have to wait for more than two seconds.
     """
 
-    exact: bool = False
+    rows: str = "missing"
     triggers: bool = False
     orphans: bool = False
     long: bool = False
@@ -145,7 +147,7 @@ class LiveDatabase:
                     progress,
                     everything=True,
                 )
-        kinds = ("added", "changed", "removed") if self.wish.exact else ("added",)
+        kinds = ROWS[self.wish.rows]
         facts: dict[str, object] = {"database": self.database.name, "triggers": self.wish.triggers}
         await to_thread.run_sync(keep_only, driver, path, kinds, facts, from_thread.check_cancelled)
         return path

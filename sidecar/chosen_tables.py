@@ -9,7 +9,7 @@ from pathlib import Path
 from anyio import from_thread, to_thread
 
 from sidecar.bootstrap import Services
-from sidecar.bring_back import BroughtBack, Confirm, LiveDatabase, Wish
+from sidecar.bring_back import ROWS, BroughtBack, Confirm, LiveDatabase, Wish
 from sidecar.compare.opening import Opened
 from sidecar.compare.tables_file import write_tables
 from sidecar.concurrency import in_own_task
@@ -46,7 +46,7 @@ class ChosenTables:
     async def bring_back(
         self,
         *,
-        exact: bool = False,
+        rows: str = "missing",
         triggers: bool = False,
         orphans: bool = False,
         long: bool = False,
@@ -55,8 +55,8 @@ class ChosenTables:
     ) -> BroughtBack:
         """Bring rows back into the live database, while programs go on writing to it.
 
-        By default rows that are gone come back, and nothing is overwritten; `exact` makes the tables what they were: changes
-        are undone, and newer rows removed. A restore point is published first, and what is overwritten is saved beside the
+        With `rows="missing"` those that are gone come back, and nothing is overwritten. `changed` changes rows back, too, and
+        leaves newer ones alone; `exact` makes the tables what they were, and so removes newer rows. A restore point is published first, and what is overwritten is saved beside the
         database. One transaction does all of it, or nothing. Triggers of the tables do not fire, unless `triggers`. Foreign
         keys of rows that are brought back must have their parents, unless `orphans`. Writers wait for at most two seconds,
         unless `long`. With `name` the rows of one table go to a new table of that name. `confirm` is called with a `Preview`
@@ -65,7 +65,9 @@ class ChosenTables:
         Raises `UsageError` for what cannot be done, `RowsChanged` if the app was faster and `DatabaseBusy` if it has the lock
         for more than five seconds (nothing was done), and what `Sidecar.diff` and `Sidecar.backup` raise.
         """
-        wish = Wish(exact, triggers, orphans, long, name)
+        if rows not in ROWS:
+            raise UsageError(f"rows: {rows!r} is not known", f"it is one of {', '.join(ROWS)}")
+        wish = Wish(rows, triggers, orphans, long, name)
         return await self._live(wish, confirm).bring_back(self._names, self._state)
 
     @in_own_task

@@ -135,7 +135,7 @@ def backup(flags: Mapping[str, object]) -> int:
 @click.option("--force", is_flag=True, help="Replace an existing database; it is kept.")
 @click.option("--table", "tables", multiple=True, metavar="NAME", help="Restore only this table; repeatable.")
 @click.option("--into", metavar="live", help="Bring the tables back into the live database.")
-@click.option("--rows", metavar="WHICH", help="missing (default): overwrite nothing; or exact.")
+@click.option("--rows", metavar="WHICH", help="missing (default: overwrite nothing), changed or exact.")
 @click.option("--as", "name", metavar="NAME", help="Into a new table of this name.")
 @click.option("--triggers", is_flag=True, help="Let the triggers of the tables fire.")
 @click.option("--orphans", is_flag=True, help="Allow rows whose parents are missing.")

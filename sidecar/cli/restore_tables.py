@@ -8,15 +8,13 @@ from functools import partial
 import anyio
 
 from sidecar.api import Sidecar
-from sidecar.bring_back import BroughtBack
+from sidecar.bring_back import ROWS, BroughtBack
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.compare.fitness import Preview, TablePlan
 from sidecar.errors import ExitCode, UsageError
 from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
-
-ROWS = ("missing", "exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,8 @@ class Wanted:
             raise UsageError(f"--into {self.into!r} is not known", "it takes live; --output writes to a file")
         if output or force:
             raise UsageError("--output and --force are not for the live database", "leave them out")
-        if self.rows not in (None, *ROWS):
-            raise UsageError(f"--rows {self.rows!r} is not known", f"it takes {' or '.join(ROWS)}")
+        if self.rows not in {None, *ROWS}:
+            raise UsageError(f"--rows {self.rows!r} is not known", f"it takes {', '.join(ROWS)}")
         if self.name and self.rows:
             raise UsageError("--as brings all rows back, in a new table", "leave out --rows")
 
@@ -88,9 +86,11 @@ async def restore_tables(configuration: Configuration, *, wanted: Wanted, output
         if wanted.undo:
             _say_undone(await tables.undo(confirm=confirm, **flags))
         else:
-            exact = wanted.rows == "exact"
             _say_done(
-                await tables.bring_back(exact=exact, name=wanted.name or "", confirm=confirm, **flags), wanted.tables
+                await tables.bring_back(
+                    rows=wanted.rows or "missing", name=wanted.name or "", confirm=confirm, **flags
+                ),
+                wanted.tables,
             )
     return ExitCode.OK
 
@@ -124,8 +124,9 @@ def _lines(wanted: Wanted, database: str, preview: Preview) -> Iterator[str]:
         if wanted.undo
         else f"from {preview.state} into the live {database}"
     )
+    removed = "removed again" if wanted.undo else "removed, because they are newer"
     yield f"{what}:"
-    yield from (f"  {each.name}: {_plan(each)}" for each in preview.tables)
+    yield from (f"  {each.name}: {_plan(each, removed)}" for each in preview.tables)
     if preview.triggers:
         yield f"  triggers that do not fire: {', '.join(preview.triggers)} (--triggers lets them); TEMP triggers of the app do not in any case"
     elif not wanted.triggers:
@@ -137,13 +138,13 @@ def _lines(wanted: Wanted, database: str, preview: Preview) -> Iterator[str]:
         yield "  first a restore point of now is published, and what is overwritten is saved beside the database"
 
 
-def _plan(plan: TablePlan) -> str:
+def _plan(plan: TablePlan, removed: str = "removed, because they are newer") -> str:
     parts = [
         f"{_rows(count)} {words}"
         for count, words in (
             (plan.added, "inserted"),
             (plan.changed, "changed back"),
-            (plan.removed, "removed"),
+            (plan.removed, removed),
         )
         if count
     ]
@@ -154,7 +155,7 @@ def _plan(plan: TablePlan) -> str:
     left = [
         f"{count:,} {word}" for count, word in ((plan.left_changed, "changed"), (plan.left_newer, "newer")) if count
     ]
-    stay = f"; {' and '.join(left)} rows stay as they are (--rows exact)" if left else ""
+    stay = f"; {' and '.join(left)} rows stay as they are (see --rows)" if left else ""
     return (", ".join(parts) or "no row is gone") + stay
 
 

@@ -73,7 +73,7 @@ async def main(path: Path, key: str, moment: str) -> int:
     async with session_of(path) as session:
         MOMENTS[moment]()
         try:
-            await session.tables("orders", state=key).bring_back(exact=True)
+            await session.tables("orders", state=key).bring_back(rows="exact")
         except SidecarError as error:
             print(error, flush=True)
             return int(error.exit_code)

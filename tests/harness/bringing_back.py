@@ -12,7 +12,7 @@ from tests.harness.database_states import LIBRARY
 
 SCHEMA = (
     "CREATE TABLE customers(id INTEGER PRIMARY KEY, name)",
-    "CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, customer INT REFERENCES customers ON DELETE CASCADE, state, total)",
+    "CREATE TABLE orders(id INTEGER PRIMARY KEY AUTOINCREMENT, customer INT REFERENCES customers ON DELETE CASCADE, state TEXT COLLATE NOCASE, total)",
     "CREATE TABLE log(text)",
     "CREATE TRIGGER second AFTER UPDATE ON orders BEGIN INSERT INTO log VALUES ('second'); END",
     "CREATE TRIGGER first AFTER UPDATE ON orders BEGIN INSERT INTO log VALUES ('first'); END",

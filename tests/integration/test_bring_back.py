@@ -70,6 +70,17 @@ async def test_rows_that_are_gone_come_back_and_nothing_is_overwritten(
     assert (done.saved.stat().st_mode & 0o777) == 0o600 if done.saved else False
 
 
+async def test_changed_rows_are_changed_back_and_newer_ones_stay(
+    session: sidecar.Sidecar, database: Path, app: Any, point: str
+) -> None:
+    before = rows(database, ORDERS)
+    app.execute("DELETE FROM orders WHERE id = 5")
+    app.execute("UPDATE orders SET state = 'wrong' WHERE id = 7")
+    app.execute("INSERT INTO orders VALUES (30, 1, 'new', 1)")
+    await session.tables("orders", state=point).bring_back(rows="changed")
+    assert rows(database, ORDERS) == [*before, (30, 1, "new", 1)]
+
+
 async def test_exact_makes_the_table_what_it_was_and_can_be_undone(
     session: sidecar.Sidecar, database: Path, app: Any, point: str
 ) -> None:
@@ -81,7 +92,7 @@ async def test_exact_makes_the_table_what_it_was_and_can_be_undone(
     app.execute("INSERT INTO orders VALUES (30, 1, 'new', -0.0)")
     app.execute("DELETE FROM log")
     wrong = rows(database, ORDERS)
-    done = await session.tables("orders", state=point).bring_back(exact=True)
+    done = await session.tables("orders", state=point).bring_back(rows="exact")
     assert rows(database, ORDERS) == before
     assert rows(database, "SELECT * FROM log") == []
     assert done.preview.triggers == ("second", "first")
@@ -100,7 +111,7 @@ async def test_exact_makes_the_table_what_it_was_and_can_be_undone(
 
 async def test_the_higher_sequence_stays(session: sidecar.Sidecar, database: Path, app: Any, point: str) -> None:
     app.execute("INSERT INTO orders VALUES (90, 1, 'new', 1)")
-    await session.tables("orders", state=point).bring_back(exact=True)
+    await session.tables("orders", state=point).bring_back(rows="exact")
     assert rows(database, "SELECT seq FROM sqlite_sequence") == [(90,)]
     app.execute("DELETE FROM orders")
     app.execute("UPDATE sqlite_sequence SET seq = 0")
@@ -136,7 +147,7 @@ async def test_a_row_that_the_app_changes_meanwhile_ends_it(
             app.execute("COMMIT")
 
         with pytest.raises(RowsChanged, match=f"orders {change[-1]}"):
-            await session.tables("orders", state=point).bring_back(exact=True, confirm=faster)
+            await session.tables("orders", state=point).bring_back(rows="exact", confirm=faster)
         assert len(rows(database, ORDERS)) == len(found)
         app.execute("UPDATE orders SET total = 1, state = 'open' WHERE id = 3")
         app.execute("UPDATE orders SET total = 0.0 WHERE id = 4")
@@ -192,15 +203,15 @@ async def test_parents_that_others_refer_to_by_now_stay(
     app.execute("INSERT INTO customers VALUES (9, 'new')")
     app.execute("INSERT INTO orders VALUES (30, 9, 'new', 1)")
     with pytest.raises(UsageError, match="a row of orders refers to customers 9, which would be removed"):
-        await session.tables("customers", state=point).bring_back(exact=True)
+        await session.tables("customers", state=point).bring_back(rows="exact")
     app.execute("DELETE FROM orders WHERE id = 30")
 
     async def faster(_preview: Preview) -> None:
         app.execute("INSERT INTO orders VALUES (31, 9, 'new', 1)")
 
     with pytest.raises(UsageError, match="customers 9"):
-        await session.tables("customers", state=point).bring_back(exact=True, confirm=faster)
-    await session.tables("customers", state=point).bring_back(exact=True, orphans=True)
+        await session.tables("customers", state=point).bring_back(rows="exact", confirm=faster)
+    await session.tables("customers", state=point).bring_back(rows="exact", orphans=True)
     assert rows(database, "SELECT count(*) FROM customers") == [(3,)]
 
 
@@ -244,7 +255,7 @@ async def test_what_cannot_be_done_is_refused(session: sidecar.Sidecar, database
         await session.tables("nothing", state=point).bring_back()
     with pytest.raises(NothingToRestore, match="does not exist in file"):
         await session.tables("orders", state="other.db/20261129T120000.000Z.sqlite3.zst").bring_back()
-    done = await session.tables("orders", state=point).bring_back(exact=True)
+    done = await session.tables("orders", state=point).bring_back(rows="exact")
     assert done.saved is None
     assert leftovers(database) == []
 
@@ -262,7 +273,7 @@ async def test_long_waits_have_to_be_allowed(
 async def test_triggers_fire_if_they_are_let(session: sidecar.Sidecar, database: Path, app: Any, point: str) -> None:
     app.execute("UPDATE orders SET total = 1 WHERE id = 3")
     app.execute("DELETE FROM log")
-    done = await session.tables("orders", state=point).bring_back(exact=True, triggers=True)
+    done = await session.tables("orders", state=point).bring_back(rows="exact", triggers=True)
     assert rows(database, "SELECT text FROM log") == [("first",), ("second",)]
     assert done.preview.triggers == ()
 

@@ -23,11 +23,11 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def bring_back(
-    database: Path, earlier: Path, *tables: str, exact: bool = True, triggers: bool = False, undone: bool = False
+    database: Path, earlier: Path, *tables: str, rows: str = "exact", triggers: bool = False, undone: bool = False
 ) -> None:
     """Bring tables of another file back into the database; and undo that, if it is to be `undone`."""
     async with session_of(database) as session:
-        done = await session.tables(*tables, state=str(earlier)).bring_back(exact=exact, triggers=triggers)
+        done = await session.tables(*tables, state=str(earlier)).bring_back(rows=rows, triggers=triggers)
         if undone and done.saved:
             await session.tables().undo()
 
@@ -44,7 +44,7 @@ async def test_random_tables_are_exact_and_undone_exactly(database: Path, seed: 
     tables = [each for each in before[0] if each != "sqlite_sequence"]
     async with session_of(database) as session:
         chosen_tables = session.tables(*tables, state=str(earlier))
-        done = await chosen_tables.bring_back(exact=True)
+        done = await chosen_tables.bring_back(rows="exact")
         found = dump(database)
         assert {name: found[0][name] for name in tables} == {name: before[0][name] for name in tables}
         assert found[1] == wrong[1]
@@ -81,7 +81,7 @@ async def test_missing_rows_overwrite_nothing_whatever_the_table_says(database: 
     write(earlier, table, "INSERT INTO t VALUES (1, 'a@x')")
     write(database, table, "INSERT INTO t VALUES (2, 'a@x')")
     with pytest.raises(UsageError, match=r"other rows have their place now.*t 1: UNIQUE constraint failed: t.mail"):
-        await bring_back(database, earlier, "t", exact=False)
+        await bring_back(database, earlier, "t", rows="missing")
     assert rows(database, "SELECT * FROM t") == [(2, "a@x")]
 
 
@@ -107,7 +107,7 @@ async def test_search_indexes_over_a_table_are_rebuilt(database: Path, *, kept: 
     made = (*index, trigger) if kept else index
     write(earlier, *made, "INSERT INTO notes VALUES (1, 'lost words')")
     write(database, *made, "INSERT INTO notes VALUES (2, 'other words')")
-    await bring_back(database, earlier, "notes", exact=False)
+    await bring_back(database, earlier, "notes", rows="missing")
     assert rows(database, "SELECT rowid FROM found('words') ORDER BY rowid") == [(1,), (2,)]
     write(database, "INSERT INTO found(found, rank) VALUES ('integrity-check', 1)")
 
@@ -122,8 +122,8 @@ async def test_a_search_index_with_a_text_of_its_own_needs_its_triggers(database
     write(earlier, *made, "INSERT INTO notes VALUES (1, 'lost words')")
     write(database, *made)
     with pytest.raises(UsageError, match="has a text of its own"):
-        await bring_back(database, earlier, "notes", exact=False)
-    await bring_back(database, earlier, "notes", exact=False, triggers=True)
+        await bring_back(database, earlier, "notes", rows="missing")
+    await bring_back(database, earlier, "notes", rows="missing", triggers=True)
     assert rows(database, "SELECT rowid FROM found('words')") == [(1,)]
 
 
