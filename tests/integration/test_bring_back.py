@@ -9,6 +9,7 @@ import pytest
 
 import sidecar
 from sidecar.compare.fitness import Preview
+from sidecar.compare.saved import save
 from sidecar.errors import DatabaseBusy, NothingToRestore, RowsChanged, UsageError
 from tests.harness.bringing_back import connect, make, rows, session_of
 
@@ -165,6 +166,26 @@ async def test_a_schema_that_is_changed_meanwhile_ends_it(
     with pytest.raises(RowsChanged, match="schema of the tables was changed"):
         await session.tables("orders", state=point).bring_back(confirm=faster)
     with pytest.raises(UsageError, match="columns of orders are not what they were"):
+        await session.tables("orders", state=point).bring_back()
+    assert rows(database, "SELECT count(*) FROM orders") == [(19,)]
+
+
+async def test_a_database_that_is_replaced_meanwhile_ends_it(
+    session: sidecar.Sidecar, database: Path, app: Any, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the restore point: before it, publishing refuses the other database."""
+    app.execute("DELETE FROM orders WHERE id = 3")
+
+    def replacing(*arguments: Any, **named: Any) -> Any:
+        with closing(connect(database)) as other:
+            other.execute("VACUUM INTO ?", (f"{database}.new",))
+        for each in (database, database.with_name("app.db-wal"), database.with_name("app.db-shm")):
+            each.unlink()
+        database.with_name("app.db.new").rename(database)
+        return save(*arguments, **named)
+
+    monkeypatch.setattr("sidecar.bring_back.save", replacing)
+    with pytest.raises(DatabaseBusy, match="was replaced meanwhile"):
         await session.tables("orders", state=point).bring_back()
     assert rows(database, "SELECT count(*) FROM orders") == [(19,)]
 

@@ -73,6 +73,19 @@ async def test_unique_values_that_were_swapped_come_back(database: Path) -> None
     assert rows(database, "SELECT * FROM t") == [("x", 1, "a"), ("y", 2, "b")]
 
 
+async def test_rows_without_a_key_get_their_hidden_rowids_back_where_they_are_free(database: Path) -> None:
+    """An index of the app's own may refer to them."""
+    earlier = database.with_name("earlier.db")
+    write(earlier, "CREATE TABLE t(a)", "INSERT INTO t VALUES ('a'), ('b'), ('b'), ('d')")
+    write(database, "CREATE TABLE t(a)", "INSERT INTO t(rowid, a) VALUES (1, 'a'), (4, 'other')")
+    wrong = rows(database, "SELECT rowid, a FROM t")
+    await bring_back(database, earlier, "t", rows="missing", undone=True)
+    assert rows(database, "SELECT rowid, a FROM t") == wrong
+    write(database, "DELETE FROM t WHERE a = 'other'")
+    await bring_back(database, earlier, "t", rows="missing")
+    assert rows(database, "SELECT rowid, a FROM t") == [(1, "a"), (2, "b"), (3, "b"), (4, "d")]
+
+
 async def test_missing_rows_overwrite_nothing_whatever_the_table_says(database: Path) -> None:
     earlier, table = (
         database.with_name("earlier.db"),
