@@ -47,7 +47,7 @@ class _Tables:
     async def bring_back(self, table: str, state: str, *, exact: bool, show: Show, confirm: Confirm) -> Done:
         """See `Returner`."""
         tables = Sidecar(self._services, show).tables(table, state=state)
-        return _done(await tables.bring_back(exact=exact, confirm=confirm))
+        return _done(await tables.bring_back(rows="exact" if exact else "missing", confirm=confirm))
 
     async def undo(self, *, show: Show, confirm: Confirm) -> Done:
         """See `Returner`."""
