@@ -16,11 +16,13 @@ from tests.harness.sidecar_process import SIDECAR
 
 # What can be run anywhere. A fence with another program, or with a bucket, is only parsed (tests/docs/test_commands.py).
 _PROGRAMS = {"sidecar", "sqlite3", "mkdir", "rm", "export", "jq", "zstd"}
+# Nor what names a table of an example, needs an earlier command, or is ended by Ctrl-C.
+_ELSEWHERE = ("s3://", "--table ", "--undo", "sidecar browse")
 _SQL = "CREATE TABLE IF NOT EXISTS note (text); INSERT INTO note VALUES ('typed into the shell'); SELECT * FROM note;\n"
 
 
 def _can_run(page: Page, fence: Fence) -> bool:
-    if fence.language not in SHELL or "s3://" in fence.text:
+    if fence.language not in SHELL or any(each in fence.text for each in _ELSEWHERE):
         return False
     programs = _programs(page, fence)
     return "sidecar" in programs and programs <= _PROGRAMS
