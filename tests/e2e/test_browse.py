@@ -253,6 +253,7 @@ def test_rows_are_brought_back_only_where_that_is_allowed_and_confirmed(
         confirm = {**form, "started": re.findall(r'name="started" value="([^"]+)"', shown)[0]}
         assert "That is not the name" in allowed.post("/confirm", {**confirm, "name": "orders"}).text
         allowed.post("/confirm", {**confirm, "name": "app.db", "started": "2026-11-20T14:30:00+00:00"})
+        assert "This would be done" in allowed.get("/restoring").text, "it still asks"
         assert orders(own) == before
         allowed.post("/confirm", {**confirm, "name": "app.db"})
         assert "60 rows" in phase(allowed, "Brought back")

@@ -52,6 +52,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         assert (child.stderr.read(), child.wait()) == (b"", 0)
 
 
+@pytest.mark.s3
 def test_the_log_says_what_changed_when(machine: Machine) -> None:
     """Two restore points and a live database, as text and as JSON; a key of the log is a state of `sidecar diff`."""
     for note in ("first", "second"):
