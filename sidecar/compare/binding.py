@@ -57,6 +57,11 @@ class Meeting:
         self._table, self._name, self._encoding = table, quote(table.name), encoding
         self._stated = [at for at, each in enumerate(table.columns) if not each.is_generated]
         self._update = "UPDATE" if plain else "UPDATE OR ABORT"
+        self._names = [quote(each) for each in table.names]
+        stated = [self._names[at] for at in self._stated]
+        self._columns = ", ".join(f"{name} COLLATE BINARY" for name in stated)
+        self._types = ", ".join(f"typeof({name})" for name in stated)
+        self._marks = ", ".join("?" * len(stated))
 
     def delete(self, row: Sequence[Value], rowid: int | None) -> Statement:
         """Delete the row. `rowid` is that of a row without a key."""
@@ -76,7 +81,7 @@ class Meeting:
         self, row: Sequence[Value], wanted: Sequence[Value], columns: Iterable[int], rowid: int | None
     ) -> Statement:
         """Give a row the wanted values in these columns."""
-        sets = [(quote(self._table.names[at]), *bound(wanted[at], self._encoding)) for at in columns]
+        sets = [(self._names[at], *bound(wanted[at], self._encoding)) for at in columns]
         where, values = self._where(row, rowid)
         assigned = ", ".join(f"{name} = {place}" for name, place, _ in sets)
         return f"{self._update} {self._name} SET {assigned} WHERE {where}", (*(each for *_, each in sets), *values)
@@ -89,21 +94,18 @@ class Meeting:
         for at in table.key if keyed else ():
             if row[at] is not None:  # so that the index of the key is used, whatever its collation is
                 place, value = bound(row[at], self._encoding)
-                conditions.append(f"{quote(table.names[at])} = {place}")
+                conditions.append(f"{self._names[at]} = {place}")
                 values.append(value)
         conditions.append(self._all_columns(row, values))
         for at in self._stated:
             if isinstance(row[at], float) and row[at] == 0:
-                conditions.append(f"{SIGN}({quote(table.names[at])}) = ?")
+                conditions.append(f"{SIGN}({self._names[at]}) = ?")
                 values.append(sign_of(row[at]))
         return " AND ".join(conditions), tuple(values)
 
     def _all_columns(self, row: Sequence[Value], values: list[object]) -> str:
         """One comparison of row values: a long chain of AND would be too deep for SQLite in a wide table."""
-        names = [quote(self._table.names[at]) for at in self._stated]
         parts = [bound(row[at], self._encoding) for at in self._stated]
         values += [value for _, value in parts] + [type_name(row[at]) for at in self._stated]
-        columns = ", ".join(f"{name} COLLATE BINARY" for name in names)
-        types = ", ".join(f"typeof({name})" for name in names)
-        places, marks = ", ".join(place for place, _ in parts), ", ".join("?" * len(names))
-        return f"({columns}) IS ({places}) AND ({types}) IS ({marks})"
+        places = ", ".join(place for place, _ in parts)
+        return f"({self._columns}) IS ({places}) AND ({self._types}) IS ({self._marks})"

@@ -7,7 +7,7 @@ plain tables, for whoever wants to look at it.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
 FORMAT = 1
+LOADED_BYTES = 16 << 20  # of JSON; in memory it takes some times as much
 BEFORE = "before_"  # in the names of the plain tables
 _CHANGES = (
     "SELECT id, kind, key, before, after, columns, rowid_before, rowid_after FROM changes "
@@ -58,6 +59,15 @@ class Record:
 
     connection: Connection
     inverse: bool = False
+    _loaded: dict[tuple[int, str], list[Step]] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Read all rows, if they fit into memory: nobody is to wait for that while we have the lock."""
+        size = self.connection.execute("SELECT total(length(before)) + total(length(after)) FROM changes").fetchone()[0]
+        if size <= LOADED_BYTES:
+            for table in self.tables():
+                for kind in _INVERSE:
+                    self._loaded[table.number, kind] = list(self.steps(table, kind))
 
     def meta(self) -> dict[str, Any]:
         """Facts about it."""
@@ -91,6 +101,10 @@ class Record:
 
     def steps(self, table: ComparedTable, kind: str) -> Iterator[Step]:
         """What becomes of the rows of a table that are `added`, `removed` or `changed`."""
+        loaded = self._loaded.get((table.number, kind))
+        if loaded is not None:
+            yield from loaded
+            return
         stored = _INVERSE[kind] if self.inverse else kind
         for row in self.connection.execute(_CHANGES, (table.number, stored)):
             change = change_of(row)

@@ -63,6 +63,7 @@ def carry_out(
     connection.execute("PRAGMA foreign_keys = OFF")  # else ON DELETE CASCADE is carried out
     connection.execute("PRAGMA wal_autocheckpoint = 0")  # the app's own do, at its pace; ours might be too old to do it
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    record.load()
     connection.execute("BEGIN IMMEDIATE")
     began = time.monotonic()
     try:
