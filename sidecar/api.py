@@ -22,7 +22,6 @@ import anyio
 from sidecar.backup import Start
 from sidecar.backup.by_hand import BackupResult, no_database, publish_by_hand
 from sidecar.bootstrap import Services, build_listing, build_roll_forward, open_services
-from sidecar.chosen_tables import ChosenTables
 from sidecar.compare.exported import ExportedState
 from sidecar.compare.options import Options
 from sidecar.compare.reading import Result as Difference
@@ -46,6 +45,7 @@ from sidecar.restore.verification import Verification, VerificationReport
 from sidecar.settings import Configuration, Settings
 from sidecar.settings.given import configure
 from sidecar.states import difference, opened_state
+from sidecar.states.chosen_tables import ChosenTables
 from sidecar.status import Event, Health, Kind, Level
 from sidecar.status.store import StoreStatus, status_of_machine
 from sidecar.storage import RetryPolicy

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from sidecar.api import Sidecar
 from sidecar.bootstrap import Services
-from sidecar.bring_back import BroughtBack
 from sidecar.cli.log import cache_directory
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
@@ -14,8 +13,9 @@ from sidecar.compare.page.serving import serve
 from sidecar.errors import ExitCode, UsageError
 from sidecar.progress import Show
 from sidecar.settings import Configuration
+from sidecar.states.bring_back import BroughtBack
+from sidecar.states.timeline import Timeline
 from sidecar.storage import RetryPolicy
-from sidecar.timeline import Timeline
 from sidecar.units import format_duration, parse_duration
 
 PATIENCE = RetryPolicy(6.0, hard_deadline=True)  # a person waits; the page tries again

@@ -20,7 +20,7 @@ from sidecar.errors import ExitCode, NothingToRestore, SidecarError, UsageError
 from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
 from sidecar.states import LIVE
-from sidecar.timeline import Timeline
+from sidecar.states.timeline import Timeline
 from sidecar.units import format_size
 
 DEFAULT_LIMIT = 20

@@ -8,13 +8,13 @@ from functools import partial
 import anyio
 
 from sidecar.api import Sidecar
-from sidecar.bring_back import ROWS, BroughtBack
 from sidecar.cli.output import say
 from sidecar.cli.session import attended
 from sidecar.compare.fitness import Preview, TablePlan
 from sidecar.errors import ExitCode, UsageError
 from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
+from sidecar.states.bring_back import ROWS, BroughtBack
 
 
 @dataclass(frozen=True, slots=True)

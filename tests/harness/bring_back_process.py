@@ -14,10 +14,10 @@ from typing import Any
 
 import anyio
 
-import sidecar.bring_back
-from sidecar.bring_back import LiveDatabase
+import sidecar.states.bring_back
 from sidecar.compare.transaction import _Work
 from sidecar.errors import SidecarError
+from sidecar.states.bring_back import LiveDatabase
 from tests.harness.bringing_back import session_of
 
 
@@ -60,10 +60,10 @@ def once_saved(act: Callable[[], None]) -> None:
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "saving": lambda: setattr(shutil, "copyfileobj", half_copied),
-    "saved": lambda: replace(sidecar.bring_back, "save", die, after=True),
+    "saved": lambda: replace(sidecar.states.bring_back, "save", die, after=True),
     "uncommitted": lambda: once_saved(lambda: replace(_Work, "run", die, after=True)),
     "committed": lambda: replace(LiveDatabase, "_do", die, after=True),
-    "no room to save": lambda: replace(sidecar.bring_back, "save", no_room),
+    "no room to save": lambda: replace(sidecar.states.bring_back, "save", no_room),
     "no room in the log": lambda: once_saved(no_room),
     "whole": lambda: None,
 }

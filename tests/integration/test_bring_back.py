@@ -184,7 +184,7 @@ async def test_a_database_that_is_replaced_meanwhile_ends_it(
         database.with_name("app.db.new").rename(database)
         return save(*arguments, **named)
 
-    monkeypatch.setattr("sidecar.bring_back.save", replacing)
+    monkeypatch.setattr("sidecar.states.bring_back.save", replacing)
     with pytest.raises(DatabaseBusy, match="was replaced meanwhile"):
         await session.tables("orders", state=point).bring_back()
     assert rows(database, "SELECT count(*) FROM orders") == [(19,)]
@@ -285,7 +285,7 @@ async def test_long_waits_have_to_be_allowed(
     session: sidecar.Sidecar, database: Path, app: Any, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app.execute("DELETE FROM orders WHERE id = 3")
-    monkeypatch.setattr("sidecar.bring_back.LONGEST", 0.0)
+    monkeypatch.setattr("sidecar.states.bring_back.LONGEST", 0.0)
     with pytest.raises(UsageError, match="would have to wait"):
         await session.tables("orders", state=point).bring_back()
     await session.tables("orders", state=point).bring_back(long=True)

@@ -13,7 +13,7 @@ from sidecar.errors import UsageError
 from sidecar.repository.reader import TAIL
 from sidecar.settings.given import configure
 from sidecar.states import LIVE
-from sidecar.timeline import Timeline
+from sidecar.states.timeline import Timeline
 from tests.harness.sql_process import SqlProcess
 
 pytestmark = pytest.mark.anyio

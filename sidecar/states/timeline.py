@@ -30,7 +30,7 @@ from sidecar.repository.chunks import Chunks
 from sidecar.repository.inventory import with_lines
 from sidecar.repository.keys import point_of
 from sidecar.repository.reader import TAIL
-from sidecar.states import LIVE, Place, States, compare_states, is_path, scratch_place
+from sidecar.states.naming import LIVE, Place, States, compare_states, is_path, scratch_place
 from sidecar.storage import RetryPolicy
 
 _MOST_KEPT = 24 << 20  # bytes that came for restore points whose indexes are kept in memory

@@ -33,7 +33,7 @@ from sidecar.host import local_errors
 from sidecar.log import log
 from sidecar.model import Database, Timestamp
 from sidecar.progress import Show
-from sidecar.states import Place, States, scratch_place
+from sidecar.states.naming import Place, States, scratch_place
 
 LONGEST = 2.0  # seconds that writers wait, unless more is allowed
 _AGAIN = "try again, and name the state by its time or key, because a restore point was published meanwhile"

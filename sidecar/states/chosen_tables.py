@@ -9,7 +9,6 @@ from pathlib import Path
 from anyio import from_thread, to_thread
 
 from sidecar.bootstrap import Services
-from sidecar.bring_back import ROWS, BroughtBack, Confirm, LiveDatabase, Wish
 from sidecar.compare.opening import Opened
 from sidecar.compare.tables_file import write_tables
 from sidecar.concurrency import in_own_task
@@ -18,7 +17,8 @@ from sidecar.host import Swap, aside, local_errors, require_unused, require_writ
 from sidecar.log import log
 from sidecar.model import Database, Timestamp
 from sidecar.progress import Show
-from sidecar.states import opened_state
+from sidecar.states.bring_back import ROWS, BroughtBack, Confirm, LiveDatabase, Wish
+from sidecar.states.naming import opened_state
 
 
 @dataclass(frozen=True, slots=True)
