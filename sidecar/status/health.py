@@ -134,6 +134,9 @@ def _findings(status: Status, database: DatabaseStatus) -> Iterator[Health]:
         began, _ = _beginning(status, database)
         reason = "; ".join(filter(None, ("the first backup of this run is not done yet", began)))
         yield Health(Level.WAIT, "Not protected yet", status.started, reason, hint)
+    if status.lease.unsuitable:
+        hint = f"a proxy may have been put in front of it; make sure that there is no second machine, and remove it: {documentation.CONDITIONS}"
+        yield Health(Level.ATTENTION, "Protected – needs attention", None, status.lease.unsuitable, hint)
     yield from _to_decide(status, database)
     yield from _streaming(status, database)
 

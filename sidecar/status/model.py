@@ -119,7 +119,8 @@ class DatabaseStatus:
 class LeaseStatus:
     """The state of the lease. `held` means that our term has not ended; `waiting_for` is another holder.
 
-    `streamed` tells that a holder before us has streamed to this store.
+    `streamed` tells that a holder before us has streamed to this store. `unsuitable` is what the store does that it must not
+    do for a lease, as was found since the term began.
     """
 
     enabled: bool = False
@@ -128,6 +129,7 @@ class LeaseStatus:
     epoch: int = 0
     waiting_for: str | None = None
     streamed: bool = False
+    unsuitable: str = ""
     renewals: Counter[str] = field(default_factory=Counter)
 
 

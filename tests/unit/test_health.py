@@ -278,3 +278,10 @@ def test_only_a_stream_that_was_asked_for_is_missed(
     assert overall(status).level is level
     if level is Level.ATTENTION:
         assert overall(status).reason == "stream=on, but nothing is streamed: the database is not in WAL mode"
+
+
+def test_a_store_that_no_longer_obeys_conditions_needs_attention(status: Status) -> None:
+    running(status).lease.unsuitable = "the store does not obey conditional writes"
+    verdict = overall(status)
+    assert (verdict.level, verdict.reason) == (Level.ATTENTION, status.lease.unsuitable)
+    assert "a proxy may have been put in front" in verdict.hint

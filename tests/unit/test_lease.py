@@ -583,3 +583,29 @@ async def test_an_expired_lease_is_taken_over_where_nothing_but_the_lease_may_be
     store.fail("put", AccessDenied("no"))
     await lease_of(store, "b").acquire(AT_ONCE)
     assert record_in(store).holder == "b"
+
+
+@pytest.mark.parametrize("ignored", ["IfAbsent", "IfMatch"])
+async def test_a_store_that_no_longer_obeys_conditions_is_told_within_an_hour(store: MemoryStore, ignored: str) -> None:
+    """A proxy was put in front of it, and is taken away again. The lease is held all the time."""
+    clock, status = SharedClock(store), LeaseStatus()
+    lease = lease_of(store, "a", clock=clock, status=status, patience=0.0)
+    await lease.acquire(AT_ONCE)
+    honest, began, seen = store.write, clock.monotonic(), dict[float, str]()
+
+    def write(key: str, data: Bytes, condition: Condition, metadata: dict[str, str]) -> ObjectInfo:
+        passed = clock.monotonic() - began
+        seen[passed] = status.unsuitable
+        if passed > 10_900:
+            scope.cancel()
+        dishonest = 1800 < passed < 5400 and type(condition).__name__ == ignored
+        return honest(key, data, None if dishonest else condition, metadata)
+
+    store.write = write  # type: ignore[method-assign]
+    with anyio.CancelScope() as scope:
+        async with lease.renewing():
+            await anyio.sleep_forever()
+    told = [passed for passed, unsuitable in seen.items() if unsuitable]
+    assert 3600 < min(told) < 3660
+    assert 7200 <= max(told) < 7260
+    assert (lease.term.held, status.renewals["failed"]) == (True, 0)
