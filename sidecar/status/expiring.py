@@ -20,6 +20,17 @@ _HINTS = {
 }
 
 
+def untagged_attention(expires: Expires | None, count: int) -> tuple[str, str] | None:
+    """What it means that superseded restore points could not be given their tier; None for a few, which are tried again."""
+    why = "the log says why (`tagging and pruning postponed`); the writer may lack"
+    if count <= MANY or expires not in {Expires.TAGS, Expires.PREFIXES}:
+        return None
+    told = f"{count} superseded restore points could not be given their tier"
+    if expires is Expires.TAGS:
+        return f"{told}, so no rule deletes them", f"{why} s3:PutObjectTagging"
+    return f"{told}, so they expire within days, and the history is that short", f"{why} s3:PutObject below `expiring/`"
+
+
 def attention(
     expires: Expires | None, listing: Listing | None, stored: Mapping[str, int], now: datetime, *, billable: bool
 ) -> tuple[str, str] | None:

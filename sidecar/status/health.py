@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sidecar.status import documentation
-from sidecar.status.expiring import attention
+from sidecar.status.expiring import attention, untagged_attention
 from sidecar.status.model import DatabaseStatus, Status
 from sidecar.status.problems import Kind, Problem
 
@@ -169,6 +169,8 @@ def _streaming(status: Status, database: DatabaseStatus) -> Iterator[Health]:
 
 def expiry_attention(status: Status, name: str) -> tuple[str, str] | None:
     """What is wrong with the expiry of a database's restore points, and what to do."""
+    if found := untagged_attention(status.expires, status.databases[name].untagged):
+        return found
     stored = status.stored.get(name, {})
     return attention(status.expires, status.listings.get(name), stored, status.now(), billable=status.billable)
 

@@ -183,3 +183,16 @@ def test_the_bill_goes_by_what_expires() -> None:
     assert placed
     assert plain
     assert placed.stored - plain.stored == 26 * 10**9
+
+
+@pytest.mark.parametrize("expires", [*Expires, None])
+@pytest.mark.parametrize("count", [MANY, MANY + 1])
+def test_restore_points_that_cannot_be_given_their_tier_are_told(expires: Expires | None, count: int) -> None:
+    """Where rules select by tier. A few are those of the last hour, which are tried again with each cycle."""
+    status = status_of(expires)
+    status.databases[NAME].untagged = count
+    verdict = overall(status)
+    told = expires in {Expires.TAGS, Expires.PREFIXES} and count > MANY
+    assert (f"{count} superseded restore points could not" in verdict.reason) == told
+    if told:
+        assert (verdict.level, "tagging and pruning postponed" in verdict.hint) == (Level.ATTENTION, True)
