@@ -14,11 +14,7 @@ IDLE_SECONDS, IDLE_AFTER = 5.0, 15.0  # the same once nothing was committed for 
 
 def until_next_look(now: float, used: float) -> float:
     """Seconds at the monotonic time `now`, if the last commit was at `used`; at the same instants for all databases."""
-    return until_next(IDLE_SECONDS if now - used > IDLE_AFTER else LOOK_SECONDS, now)
-
-
-def until_next(every: float, now: float) -> float:
-    """Seconds at the monotonic time `now` until the next one that all databases share."""
+    every = IDLE_SECONDS if now - used > IDLE_AFTER else LOOK_SECONDS
     return every - now % every
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from sidecar.backup.confirmations import Confirmations
 from sidecar.backup.mixing import Mixing
-from sidecar.backup.pace import LOOK_SECONDS, Cuts, until_next, until_next_look
+from sidecar.backup.pace import LOOK_SECONDS, Cuts, until_next_look
 from sidecar.backup.previous_images import Copies
 from sidecar.backup.stream_gate import Gate
 from sidecar.backup.stream_writer import StreamOptions, StreamStart, StreamWriter
@@ -212,7 +212,7 @@ class Stream:
                 if self._owed:
                     self._owed = False
                     demand(ENDED)
-                await self._clock.sleep(until_next(LOOK_SECONDS, self._clock.monotonic()))
+                await self._clock.sleep(LOOK_SECONDS)
 
     def _inactive(self, reason: str) -> None:
         """Record that nothing is streamed now. The reason is logged when it changes."""
