@@ -16,7 +16,7 @@ def test_mistyped_store_stays_amber_on_every_machine_until_it_is_acknowledged(lo
     3. `sidecar ack` lists it, `sidecar ack empty` acknowledges it beside the running daemon; a receiver is told once.
     4. The page turns green, and stays so on the next machine.
     """
-    with local.run(*CALM_APP) as process:
+    with local.run(*CALM_APP, stream="off") as process:  # else a restore point is published as soon as it begins
         process.wait_ready()
         write_note(local.database, "real")
         assert "published" in local.cli("backup").stdout
@@ -27,7 +27,7 @@ def test_mistyped_store_stays_amber_on_every_machine_until_it_is_acknowledged(lo
     wrong = replace(local, store=f"{local.store}s")
     for _ in range(2):
         local.lose_disk()
-        with wrong.run(*CALM_APP) as process:
+        with wrong.run(*CALM_APP, stream="off") as process:
             process.wait_ready()
             write_note(local.database, "shadow")
             assert "published" in wrong.cli("backup").stdout

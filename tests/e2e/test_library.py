@@ -41,7 +41,7 @@ def embedded(machine: Machine) -> dict[str, Any]:
 
 def test_the_daemon_of_this_machine_makes_the_backup(local: Machine) -> None:
     """There is never a second writer: the epoch stays, and the daemon counts the publish."""
-    with local.run(*CALM_APP) as process:
+    with local.run(*CALM_APP, stream="off") as process:  # else a restore point is published as soon as it begins
         process.wait_ready()
         write_note(local.database, "asked for")
         epoch = json.loads(process.http("/status")[1])["lease"]["epoch"]
@@ -57,7 +57,7 @@ def test_the_daemon_of_this_machine_makes_the_backup(local: Machine) -> None:
 
 def test_a_daemon_without_a_control_socket_is_not_overtaken(local: Machine) -> None:
     """75 and nothing is published, as the command does."""
-    with local.run(*CALM_APP, control_socket="off") as process:
+    with local.run(*CALM_APP, control_socket="off", stream="off") as process:
         process.wait_ready()
         write_note(local.database, "row")
         found = embedded(local)
