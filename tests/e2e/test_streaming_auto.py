@@ -164,6 +164,7 @@ def test_a_database_that_sidecar_has_switched(local: Machine) -> None:
         assert restored_after_kill(local, process) == 3
     with streaming(local) as process, SqlProcess(local.database, rollback=True, wait=0) as app:
         process.wait_for_log(WAITS)
+        process.wait_metric("sidecar_backups_total", 1)  # which would switch it to WAL mode again
         assert app.run("PRAGMA journal_mode=DELETE") == [["delete"]]
         process.wait_for_log("in another journal mode after it had been in WAL mode")
         assert app.run("PRAGMA journal_mode=WAL") == [["wal"]]
