@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from sidecar.errors import ConfigurationError
 from sidecar.storage import ObjectStore, StoreAccess, StoreLocation, parse_location
 
+_ELSEWHERE = "name a bucket of a store that has them, such as AWS S3, Cloudflare R2 or Tigris, or a directory that all machines share"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -16,10 +18,10 @@ class Place:
     endpoint: str
     store: ObjectStore
 
-    @property
-    def container(self) -> tuple[str, str]:
-        """Its server, and its bucket or directory there."""
-        return self.endpoint, self.location.container
+    def overlaps(self, other: "Place") -> bool:
+        """Whether both are in the same bucket of the same server, or one directory is inside the other."""
+        mine, theirs = f"{self.location.container}/", f"{other.location.container}/"
+        return self.endpoint == other.endpoint and (mine.startswith(theirs) or theirs.startswith(mine))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,15 @@ def require_separate(lease: Place, data: Place) -> None:
             f"lease_store is the store itself, {lease.store.url}",
             "leave lease_store out, or name another one: the lease is kept in the store unless lease_store is set",
         )
-    if lease.store.traits.conditional_put:
-        return
-    same = lease.container == data.container
-    why = "in the same bucket as the store" if same else f"in {lease.store.traits.store}"
-    raise ConfigurationError(
-        f"lease_store={lease.store.url} is {why}, which has no conditional writes: two machines could both take the lease",
-        "name a bucket of a store that has them, such as AWS S3, Cloudflare R2 or Tigris, or a directory that all machines share",
-    )
+    if lease.overlaps(data):
+        what = "directory" if data.location.directory else "bucket"
+        raise ConfigurationError(
+            f"lease_store={lease.store.url} is in the same {what} as the store, {data.store.url}: one cannot do more than the other",
+            f"leave lease_store out if the {what} has conditional writes; if it does not, {_ELSEWHERE}",
+        )
+    if not lease.store.traits.conditional_put:
+        raise ConfigurationError(
+            f"lease_store={lease.store.url} is in {lease.store.traits.store}, which has no conditional writes: two machines could "
+            "both take the lease",
+            _ELSEWHERE,
+        )

@@ -1,6 +1,7 @@
 """The lease in another store than the restore points: whose it is, where it was before, and whose clock decides."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -230,7 +231,7 @@ async def test_what_was_written_after_a_suspension_counts_only_if_nobody_took_ov
         ("b/lease", "b/app", "https://s3.b2.example.com", "in the same bucket as the store"),
         ("c/lease", "b/app", "https://s3.b2.example.com", "in Backblaze B2"),
         ("c/lease", "b/app", "https://s3.example.com", ""),
-        ("b/lease", "b/app", "https://s3.example.com", ""),
+        ("b/lease", "b/app", "https://s3.example.com", "in the same bucket as the store"),
     ],
 )
 def test_places_that_add_nothing_are_refused(lease: str, data: str, endpoint: str, refusal: str) -> None:
@@ -254,3 +255,9 @@ def test_a_directory_is_a_place_of_its_own() -> None:
     )
     with pytest.raises(ConfigurationError, match="is the store itself"):
         require_separate(*[Place(DirectoryLocation(Path("/mnt/locks")), "", store)] * 2)
+    for directory, separate in (("/mnt/locks/app", False), ("/mnt", False), ("/mnt/locks-of-app", True)):
+        data = Place(DirectoryLocation(Path(directory)), "", MemoryStore())
+        with (
+            nullcontext() if separate else pytest.raises(ConfigurationError, match="in the same directory as the store")
+        ):
+            require_separate(Place(DirectoryLocation(Path("/mnt/locks")), "", store), data)
