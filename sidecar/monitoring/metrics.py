@@ -1,4 +1,7 @@
-"""The read-model as Prometheus metrics, and the check of the app's own metrics that are appended to them."""
+"""The read-model as Prometheus metrics, and the check of the app's own metrics that are appended to them.
+
+One idea: every metric but those of streams, with its help text, in the order in which `/metrics` shows them.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -91,6 +94,11 @@ class Metrics:
         for outcome in RENEWALS:
             renewals.add_metric([outcome], self._status.lease.renewals[outcome])
         yield renewals
+        yield GaugeMetricFamily(
+            "sidecar_lease_conditional_writes",
+            "1 while the store of the lease obeys conditional writes, as of the last trial, which is hourly",
+            value=float(not self._status.lease.unsuitable),
+        )
 
     def _incidents(self) -> Iterable[Metric]:
         found = GaugeMetricFamily(
@@ -175,6 +183,19 @@ class Metrics:
         yield self._gauge(
             "sidecar_restore_point_size_bytes", "Size of the newest restore point in the store", "restore_point_size"
         )
+        yield self._overdue()
+
+    def _overdue(self) -> GaugeMetricFamily:
+        overdue = GaugeMetricFamily(
+            "sidecar_overdue_restore_points",
+            "Superseded restore points that should have been deleted, or given their tier, and were not",
+            labels=["database", "what"],
+        )
+        for database in self._databases():
+            overdue.add_metric([database.name, "tier"], database.untagged)
+            if listing := self._status.listings.get(database.name):
+                overdue.add_metric([database.name, "deletion"], listing.overdue)
+        return overdue
 
     def _drills(self) -> Iterable[Metric]:
         drills = CounterMetricFamily(

@@ -11,6 +11,7 @@ from sidecar.database.wal import CutCause
 from sidecar.errors import Reason
 from sidecar.model import Database
 from sidecar.monitoring.metrics import Metrics, acceptable
+from sidecar.status import Listing
 from sidecar.status.model import PHASES, Status
 from tests.fakes import START, FakeClock
 
@@ -36,6 +37,7 @@ DOCUMENTED = {
     "sidecar_database_size_bytes": "gauge",
     "sidecar_wal_size_bytes": "gauge",
     "sidecar_restore_point_size_bytes": "gauge",
+    "sidecar_overdue_restore_points": "gauge",
     "sidecar_uploaded_bytes_total": "counter",
     "sidecar_reused_bytes_total": "counter",
     "sidecar_chunks_total": "counter",
@@ -47,6 +49,7 @@ DOCUMENTED = {
     "sidecar_findings": "gauge",
     "sidecar_open_incidents": "gauge",
     "sidecar_lease_held": "gauge",
+    "sidecar_lease_conditional_writes": "gauge",
     "sidecar_lease_renewals_total": "counter",
     "sidecar_credentials_expiry_timestamp_seconds": "gauge",
     "sidecar_drills_total": "counter",
@@ -67,6 +70,7 @@ DOCUMENTED = {
 }
 NOT_YET = {
     "sidecar_lease_held",
+    "sidecar_lease_conditional_writes",
     "sidecar_lease_renewals_total",
 }
 NAME = 'my "odd\\name".db'
@@ -179,6 +183,21 @@ def test_values_are_those_of_the_status(families: dict[str, Metric]) -> None:
     assert samples(families, "sidecar_backup_failures_total", database="app.db", reason="no_room") == [1]
     (success,) = samples(families, "sidecar_last_backup_success_timestamp_seconds")
     assert success == START.timestamp()
+
+
+def test_what_nothing_expires_is_counted_and_whether_the_lease_is_worth_something() -> None:
+    """Of a database whose restore points were never listed only those without a tier are known."""
+    status = a_busy_status()
+    status.listings["app.db"] = Listing(START, 30, (), None, overdue=21)
+    status.databases["new.db"].untagged = 22
+    status.lease.enabled = True
+    for unsuitable, obeyed in (("", 1), ("the store does not obey conditional writes", 0)):
+        status.lease.unsuitable = unsuitable
+        assert samples(scraped(status), "sidecar_lease_conditional_writes") == [obeyed]
+    families = scraped(status)
+    assert samples(families, "sidecar_overdue_restore_points", database="app.db", what="deletion") == [21]
+    assert samples(families, "sidecar_overdue_restore_points", database="app.db", what="tier") == [0]
+    assert samples(families, "sidecar_overdue_restore_points", database="new.db") == [22]
 
 
 def test_streams_are_shown_where_they_are_asked_for() -> None:
