@@ -84,6 +84,11 @@ def full_bill(load: Load, keep: RetentionDays, prices: Prices = PRICES, *, place
     )
 
 
+def noncurrent_day(load: Load, prices: Prices = PRICES) -> float:
+    """US dollars per month for each day that a versioned bucket keeps what was deleted: what is published in a day."""
+    return (DAY / load.interval * load.size + load.streamed) / GB * prices.stored
+
+
 def bill_of(status: Status) -> Bill | None:
     """The bill of a month with a full history, as all databases are backed up now; None before their first restore points."""
     known = [each for each in status.databases.values() if each.restore_point_size]

@@ -202,6 +202,7 @@ async def test_check_has_the_bill_before_the_first_deploy(services: Services) ->
         "461 restore points of 448.2 MiB, 201.8 GiB if the app writes all the time and every 5m is published: $4.98 of storage"
         in found
     )
+    assert "a versioned bucket adds $3.11 for each day that it keeps noncurrent versions" in found  # 288 of 470 MB
     services.status.expires = Expires.NOTHING
     assert "storage that grows for ever" in (await bill(services, database, point)).text
     assert timedelta(minutes=5) == services.configuration.settings.interval

@@ -8,7 +8,7 @@ from sidecar.policies import Expires
 from sidecar.repository.bucket_rules import RulesReport, judge_rules, prefix_of
 from sidecar.repository.expiry import what_expires
 from sidecar.status import documentation
-from sidecar.status.bill import Load, full_bill
+from sidecar.status.bill import Load, full_bill, noncurrent_day
 from sidecar.units import format_duration, format_size
 
 RATIO = 0.45  # of a restore point's size to its database's, where there is none yet; measured on mixed data
@@ -99,5 +99,6 @@ async def bill(services: Services, database: Database, newest: RestorePoint | No
     )
     return Finding(
         f"at most {kept} if the app writes all the time and every {format_duration(settings.interval)} is published: "
-        f"{storage}, ${most.requests:.2f} of requests and up to ${most.egress:.2f} of egress a month"
+        f"{storage}, ${most.requests:.2f} of requests and up to ${most.egress:.2f} of egress a month; a versioned bucket adds "
+        f"${noncurrent_day(load):.2f} for each day that it keeps noncurrent versions"
     )

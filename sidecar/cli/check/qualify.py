@@ -5,6 +5,8 @@ from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
 from sidecar.policies import Expires
 from sidecar.status import Load, forecast
+from sidecar.status.bill import Load as History
+from sidecar.status.bill import full_bill
 from sidecar.storage import PartCopy, Traits, abilities
 from sidecar.units import format_duration, format_size
 
@@ -42,12 +44,15 @@ def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
         placed=services.status.expires is Expires.PREFIXES,
     )
     busy, idle = forecast(load), forecast(load, idle=True)
+    full = full_bill(History(size, 0, load.interval), settings.retention_days, placed=load.placed)
+    deleted = services.status.expires is not Expires.NOTHING
+    stored = f"${full.storage:.2f} of storage once it has all {full.objects} restore points"
     say("")
     say(
-        f"a month of an app that writes all the time, with {format_size(size)} in the store and a restore point every "
-        f"{format_duration(settings.interval)}: ${busy.requests:.2f} of requests, ${busy.egress:.2f} of traffic; "
-        f"of an idle one: ${idle.requests:.2f}"
+        f"a month of an app that writes all the time, with restore points of {format_size(size)} every "
+        f"{format_duration(settings.interval)}: ${busy.requests:.2f} of requests, ${busy.egress:.2f} of traffic, "
+        f"{stored if deleted else 'and storage that grows for ever'}; of an idle one: ${idle.requests:.2f} of requests"
     )
     say(
-        "at AWS's and fly.io's list prices, without what is stored; a tenth of the database changes between restore points"
+        "at AWS's and fly.io's list prices; a tenth of the database changes between restore points; segments are not in the storage"
     )
