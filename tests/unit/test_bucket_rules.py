@@ -203,6 +203,7 @@ async def test_check_has_the_bill_before_the_first_deploy(services: Services) ->
         in found
     )
     assert "a versioned bucket adds $3.11 for each day that it keeps noncurrent versions" in found  # 288 of 470 MB
+    assert ", and $12.96 of requests for segments if there is a commit every 1s;" in found
     services.status.expires = Expires.NOTHING
     assert "storage that grows for ever" in (await bill(services, database, point)).text
     assert timedelta(minutes=5) == services.configuration.settings.interval

@@ -7,7 +7,8 @@ from sidecar.model import Database, RestorePoint
 from sidecar.policies import Expires
 from sidecar.repository.bucket_rules import RulesReport, judge_rules, prefix_of
 from sidecar.repository.expiry import what_expires
-from sidecar.status import documentation
+from sidecar.settings import Settings
+from sidecar.status import busiest, documentation
 from sidecar.status.bill import Load, full_bill, noncurrent_day
 from sidecar.units import format_duration, format_size
 
@@ -99,6 +100,14 @@ async def bill(services: Services, database: Database, newest: RestorePoint | No
     )
     return Finding(
         f"at most {kept} if the app writes all the time and every {format_duration(settings.interval)} is published: "
-        f"{storage}, ${most.requests:.2f} of requests and up to ${most.egress:.2f} of egress a month; a versioned bucket adds "
-        f"${noncurrent_day(load):.2f} for each day that it keeps noncurrent versions"
+        f"{storage}, ${most.requests:.2f} of requests and up to ${most.egress:.2f} of egress a month{_segments(settings)}; a "
+        f"versioned bucket adds ${noncurrent_day(load):.2f} for each day that it keeps noncurrent versions"
     )
+
+
+def _segments(settings: Settings) -> str:
+    if settings.why_not_streamed:
+        return ""
+    every = format_duration(settings.stream_interval)
+    dollars = busiest(settings.stream_interval.total_seconds())
+    return f", and ${dollars:.2f} of requests for segments if there is a commit every {every}"

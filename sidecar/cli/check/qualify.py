@@ -54,5 +54,6 @@ def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
         f"{stored if deleted else 'and storage that grows for ever'}; of an idle one: ${idle.requests:.2f} of requests"
     )
     say(
-        "at AWS's and fly.io's list prices; a tenth of the database changes between restore points; segments are not in the storage"
+        "at AWS's and fly.io's list prices; a tenth of the database changes between restore points, and there is always something to "
+        "stream; storage is that of restore points"
     )
