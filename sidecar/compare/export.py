@@ -19,15 +19,21 @@ from sidecar.compare.values import InvalidText, Row, Value, literal, to_json
 from sidecar.errors import DamagedDatabase, UsageError
 
 PRAGMA_ENCODINGS = {"utf-8": "UTF-8", "utf-16-le": "UTF-16le", "utf-16-be": "UTF-16be"}
+LARGEST_ROWID = (1 << 63) - 1  # after which SQLite chooses at random
 _AFTER_ROWS = ("index", "view", "trigger")
 
 
 def rows_of(opened: Opened, table: Table) -> Iterator[Row]:
     """The rows of a table, in the order of their rowids or keys. Raises `DamagedDatabase`."""
+    return (row for _, row in numbered_rows_of(opened, table))
+
+
+def numbered_rows_of(opened: Opened, table: Table) -> Iterator[tuple[int | None, Row]]:
+    """The same with the rowid of each, which is None in a WITHOUT ROWID table."""
     image, make = opened.image, row_maker(table)
     try:
         for cell in cells_of(image, table.root, Rows(whole=True), Side.BEFORE):
-            yield make(cell.key, image.record(cell))
+            yield cell.key, make(cell.key, image.record(cell))
     except Malformed as error:
         raise DamagedDatabase(
             f"the table {table.name} of {opened.named.name} is damaged: {error}",
@@ -96,9 +102,17 @@ class _Dump:
     def _rows(self, table: Table) -> Iterator[str]:
         encoding = self.opened.image.header.encoding
         written = [at for at, each in enumerate(table.columns) if not each.is_generated]
-        start = f"INSERT INTO {quote(table.name)}({', '.join(quote(table.names[at]) for at in written)}) VALUES ("
-        for row in rows_of(self.opened, table):
-            yield start + ", ".join([literal(row[at], encoding) for at in written]) + ")"
+        columns, hidden = ", ".join(quote(table.names[at]) for at in written), table.alias is None and table.rowid
+        expected: int | None = (
+            1  # the rowid that SQLite chooses for the next row; a search index may know rows by theirs
+        )
+        for rowid, row in numbered_rows_of(self.opened, table):
+            values = ", ".join([literal(row[at], encoding) for at in written])
+            if hidden and rowid is not None and rowid != expected:
+                yield f"INSERT INTO {quote(table.name)}({hidden}, {columns}) VALUES ({rowid}, {values})"
+            else:
+                yield f"INSERT INTO {quote(table.name)}({columns}) VALUES ({values})"
+            expected = None if rowid is None or rowid == LARGEST_ROWID else rowid + 1
 
     def rest(self) -> Iterator[str]:
         """Indexes, views and triggers in their order, sequences, and the numbers in the header."""

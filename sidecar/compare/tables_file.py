@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sidecar.compare.binding import Inserts, bound
-from sidecar.compare.export import PRAGMA_ENCODINGS, chosen_tables, rows_of
+from sidecar.compare.export import PRAGMA_ENCODINGS, chosen_tables, numbered_rows_of, rows_of
 from sidecar.compare.opening import Opened
 from sidecar.compare.schema import SEQUENCE
 from sidecar.compare.tables import Table
@@ -61,10 +61,10 @@ def _fill(connection: Connection, opened: Opened, table: Table, tick: Callable[[
     inserts = Inserts(table, opened.image.header.encoding)
 
     def ticking() -> Iterator[tuple[str, tuple[object, ...]]]:
-        for number, row in enumerate(rows_of(opened, table)):
+        for number, (rowid, row) in enumerate(numbered_rows_of(opened, table)):
             if not number % _TICK_EVERY:
                 tick()
-            yield inserts.of(row)
+            yield inserts.of(row, rowid)
 
     for sql, values in ticking():
         connection.execute(sql, values)

@@ -54,6 +54,16 @@ async def test_a_table_comes_with_its_indexes_triggers_and_sequence(session: sid
     assert [each.name for each in database.parent.iterdir() if "sidecar-restore" in each.name] == []
 
 
+async def test_rows_of_a_table_without_a_key_keep_their_rowids(session: sidecar.Sidecar, database: Path) -> None:
+    with closing(connect(database)) as app:
+        app.execute("CREATE TABLE log(line)")
+        app.executemany("INSERT INTO log(rowid, line) VALUES (?, 'x')", [(-3,), (7,), (2**63 - 1,)])
+    await session.backup()
+    await session.tables("log").restore(database.with_name("old.db"))
+    with closing(connect(database.with_name("old.db"))) as old:
+        assert old.execute("SELECT rowid FROM log").fetchall() == [(-3,), (7,), (2**63 - 1,)]
+
+
 async def test_what_is_refused_changes_nothing(session: sidecar.Sidecar, database: Path) -> None:
     output = database.with_name("old.db")
     with pytest.raises(UsageError, match="has no table order "):

@@ -75,6 +75,21 @@ def test_sql_makes_the_database_anew(run: Run) -> None:
     assert "INSERT" not in out
 
 
+def test_sql_keeps_hidden_rowids_by_which_a_search_index_knows_its_rows(run: Run) -> None:
+    """Also negative ones, and the largest, after which SQLite chooses at random."""
+    rowids = [-5, 1, 2, 7, 8, 2**63 - 1]
+    with closing(connect(Path("app.db"))) as connection:
+        connection.executemany("INSERT INTO u(rowid, a) VALUES (?, 'word')", [(each,) for each in rowids])
+        connection.execute("CREATE VIRTUAL TABLE f USING fts5(a, content='u')")
+        connection.execute("INSERT INTO f(f) VALUES ('rebuild')")
+    assert run("app.db", "--format", "sql", "-o", "new.sql")[0] == 0
+    apply(Path("new.sql").read_text().split(";\n")[:-1], Path("new.db"))
+    with closing(connect(Path("new.db"))) as connection:
+        assert [each for (each,) in connection.execute("SELECT rowid FROM u ORDER BY rowid")] == rowids
+        assert [each for (each,) in connection.execute("SELECT rowid FROM f('word') ORDER BY rowid")] == rowids
+    assert Path("new.sql").read_text().count('"u"(rowid, ') == 4  # 2 and 8 are what SQLite would choose
+
+
 def test_each_table_has_its_file_and_none_is_replaced(run: Run) -> None:
     assert run("app.db", "-o", "rows")[0] == 0
     assert sorted(each.name for each in Path("rows").iterdir()) == ["t.ndjson", "u.ndjson"]
