@@ -44,10 +44,10 @@ class _Tables:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def bring_back(self, table: str, state: str, *, exact: bool, show: Show, confirm: Confirm) -> Done:
+    async def bring_back(self, table: str, state: str, *, rows: str, show: Show, confirm: Confirm) -> Done:
         """See `Returner`."""
         tables = Sidecar(self._services, show).tables(table, state=state)
-        return _done(await tables.bring_back(rows="exact" if exact else "missing", confirm=confirm))
+        return _done(await tables.bring_back(rows=rows, confirm=confirm))
 
     async def undo(self, *, show: Show, confirm: Confirm) -> Done:
         """See `Returner`."""

@@ -135,7 +135,7 @@ def _lines(wanted: Wanted, database: str, preview: Preview) -> Iterator[str]:
         yield f"  search indexes that are rebuilt: {', '.join(preview.search_indexes)}"
     yield f"  programs that write wait for about {max(preview.seconds, 0.01):.2f} s"
     if not wanted.undo:
-        yield "  first a restore point of now is published, and what is overwritten is saved beside the database"
+        yield "  first, a restore point of the live database is published, and what is overwritten is saved beside it"
 
 
 def _plan(plan: TablePlan, removed: str = "removed, because they are newer") -> str:

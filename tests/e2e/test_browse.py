@@ -230,13 +230,15 @@ def test_rows_are_brought_back_only_where_that_is_allowed_and_confirmed(
     site: Site, machine: Machine, tmp_path: Path
 ) -> None:
     """
-    1. A page without --allow-restore knows nothing of it. 2. Where it is allowed, a preview is shown first, and a wrong name, or
+    1. A page without --allow-restore only names the command. 2. Where it is allowed, a preview is shown first, and a wrong name, or
     a preview that is another one, does nothing. 3. Confirmed, the rows that are gone are back; undone, they are gone again.
     """
     wish = {"table": "orders", "from": keys(machine)[1], "rows": "missing"}
     for target in ("/restore", "/confirm", "/undo", "/cancel"):
         assert site.post(target, {"form": site.form_token(), **wish}).status == 404
-    assert "Bring rows" not in site.finished(compared(machine, table="orders")).text
+    shown = site.finished(compared(machine, table="orders")).text
+    assert "Bring rows" not in shown
+    assert f"sidecar restore --table orders --key {keys(machine)[0]} --into live" in shown
     own = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
     prepare(own)
     wish["from"] = keys(own)[1]
@@ -244,7 +246,7 @@ def test_rows_are_brought_back_only_where_that_is_allowed_and_confirmed(
     with own.start("browse", "--allow-restore") as process:
         allowed = Site(process)
         allowed.enter()
-        assert "Bring rows of orders back" in allowed.finished(compared(own, table="orders")).text
+        assert 'href="/restore?' in allowed.finished(compared(own, table="orders")).text
         form = {"form": allowed.form_token()}
         assert allowed.post("/restore", wish).status == 403, "a form of another site"
         assert allowed.post("/restore", {**form, **wish}).status == 303

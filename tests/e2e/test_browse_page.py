@@ -4,6 +4,7 @@ Screenshots of each stay in the test's directory. One process and one browser se
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from tests.e2e.browser import Visitor, chromium, keep
 from tests.e2e.browsing import MARKUP, NUL, TABLE, Site, path, prepare
 from tests.e2e.machine import Machine
+from tests.harness.database_states import connect
 from tests.harness.environment import clean_environment
 from tests.harness.eventually import eventually
 
@@ -218,27 +220,37 @@ def test_while_the_store_is_gone_the_page_goes_on_with_what_it_has(
 
 def test_a_person_brings_rows_back_and_undoes_it(browser: "Browser", tmp_path: Path) -> None:
     """
-    1. From the comparison to the preview, on a desktop; the name is asked for. 2. Done, on the same page, without a reload by
-    hand. 3. Undone on a phone, in the dark.
+    1. From what happened to what differs now, and to the preview, on a desktop; the name is asked for. 2. Done, on the same page,
+    without a reload by hand: changes are undone, and the newer row stays. 3. Undone on a phone, in the dark.
     """
     machine = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
     prepare(machine)
-    middle = str(machine.points()[1].relative_to(machine.root / "store"))
+    middle, newest = (str(each.relative_to(machine.root / "store")) for each in machine.points()[1:])
     with machine.start("browse", "--allow-restore") as process:
         site = Site(process)
         reader = Reader(browser, site.base + site.link, width=1100, height=800, dark=False)
         page = reader.page
-        reader.go(site.base + path("/compare", from_=middle, to="live", table="orders"))
+        reader.go(site.base + path("/compare", from_=middle, to=newest, table="orders"))
+        assert page.get_by_role("link", name="Bring rows of orders back").count() == 0
+        page.get_by_role("link", name="with now").click()
         keep(reader, tmp_path, "comparison")
         page.get_by_role("link", name="Bring rows of orders back").click()
+        page.get_by_label("Rows that are gone, and rows that were changed").check()
         keep(reader, tmp_path, "what")
         page.get_by_role("button", name="See what would be done").click()
         page.wait_for_selector("text=This would be done")
         keep(reader, tmp_path, "preview")
+        assert "+60 inserted ~1 changed back 1 newer row stays." in reader.text("main")
         page.get_by_label("to go on").fill("app.db")
         page.get_by_role("button", name="Bring back", exact=True).click()
         page.wait_for_selector("h2:text('Brought back')")
         keep(reader, tmp_path, "done")
+        with closing(connect(machine.database)) as db:
+            assert db.execute("SELECT id, total FROM orders WHERE id IN (1, 400, 9001)").fetchall() == [
+                (1, 1.5),
+                (400, 600.0),
+                (9001, 1),
+            ]
         phone = read(browser, site, page.context.storage_state(), width=390, dark=True)
         phone.go(f"{site.base}/restoring")
         phone.page.get_by_role("button", name="Undo").click()

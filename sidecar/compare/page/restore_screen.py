@@ -57,7 +57,7 @@ class RestoreScreen:
         form = await request.post()
         table, state = str(form.get("table", "")), str(form.get("from", ""))
         if table and state:
-            self._restorer.begin(table, state, exact=form.get("rows") == "exact")
+            self._restorer.begin(table, state, str(form.get("rows", "missing")))
         return _see("/restoring")
 
     async def confirm(self, request: web.Request) -> web.Response:
@@ -77,7 +77,7 @@ class RestoreScreen:
 
     async def undo(self, _request: web.Request) -> web.Response:
         """Prepare to undo the last one."""
-        self._restorer.begin("", "", exact=False)
+        self._restorer.begin("", "", "")
         return _see("/restoring")
 
 

@@ -35,8 +35,8 @@ class Done:
 class Returner(Protocol):
     """Changes the live database. Nothing is done if anything is raised, by `confirm` as well."""
 
-    async def bring_back(self, table: str, state: str, *, exact: bool, show: Show, confirm: Confirm) -> Done:
-        """Bring back the rows that are gone, or, `exact`, the table as it was. Raises `SidecarError`."""
+    async def bring_back(self, table: str, state: str, *, rows: str, show: Show, confirm: Confirm) -> Done:
+        """Bring back rows that are `missing`, `changed` ones too, or the table `exact`ly as it was. Raises `SidecarError`."""
         ...
 
     async def undo(self, *, show: Show, confirm: Confirm) -> Done:
@@ -50,7 +50,7 @@ class Restoring:
 
     table: str
     state: str
-    exact: bool
+    rows: str
     started: datetime
     phase: str = "compare"
     done: int = 0
@@ -82,10 +82,10 @@ class Restorer:
         """Whether one goes on."""
         return self.current is not None and not self.current.finished.is_set()
 
-    def begin(self, table: str, state: str, *, exact: bool) -> None:
+    def begin(self, table: str, state: str, rows: str) -> None:
         """Prepare to bring a table of a state back, or, without a table, to undo the last one; unless one goes on."""
         if not self.is_busy:
-            self.current = Restoring(table, state, exact, self._now())
+            self.current = Restoring(table, state, rows, self._now())
             self._group.start_soon(self._run, self.current)
 
     def confirm(self) -> None:
@@ -134,4 +134,4 @@ class Restorer:
 
         if not job.table:
             return await self._returner.undo(show=show, confirm=confirm)
-        return await self._returner.bring_back(job.table, job.state, exact=job.exact, show=show, confirm=confirm)
+        return await self._returner.bring_back(job.table, job.state, rows=job.rows, show=show, confirm=confirm)

@@ -104,6 +104,8 @@ class Screens:
             labels=(self._pages.label(before), self._pages.label(after)),
             compared_at=job.started,
             has_live=LIVE in (before, after),
+            may_be_compared=self._source.has_live and LIVE not in (before, after),
+            is_point=any(each.key == before for each in self._history.points),
             **states,
         )
 
