@@ -1,6 +1,6 @@
 """What an S3 store says no to, in our words, without a secret in any of them."""
 
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
@@ -17,6 +17,7 @@ from sidecar.errors import (
     Transient,
 )
 from sidecar.storage.s3.client import S3Location
+from sidecar.storage.s3.known import headers_of
 from sidecar.storage.s3.store import S3Store
 from tests.contract.requests import DATA, KEY, READS, REQUESTS, WRITES, failure, use
 from tests.harness.proxy import SLOW_DOWN, Answer, FaultProxy, s3_error
@@ -146,3 +147,21 @@ def test_neither_endpoint_nor_region_is_a_configuration_error() -> None:
 async def test_store_shows_no_credentials(through: S3Store, bucket: str) -> None:
     assert through.url == f"s3://{bucket}"
     assert S3Store(S3Location(bucket, "a/b", "http://user:pass@host", None)).url == f"s3://{bucket}/a/b"
+
+
+async def test_every_request_asks_for_what_the_store_must_be_asked_for(
+    proxy: FaultProxy, bucket: str, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every single one, the first that only tries an addressing included: a list from a replica may lack the newest objects."""
+    use(monkeypatch, ADMIN)
+    monkeypatch.setattr("sidecar.storage.s3.client.headers_of", lambda _: headers_of("https://fly.storage.tigris.dev"))
+    store = await stack.enter_async_context(S3Store(S3Location(bucket, "", proxy.endpoint, REGION)))
+    await store.put(KEY, DATA)
+    for request in REQUESTS.values():
+        with suppress(PreconditionFailed):  # two of them write the same new key
+            await request(store)
+    seen = proxy.seen()
+    assert len(seen) > len(REQUESTS)
+    assert [each for each in seen if each.headers.get("x-tigris-consistent") != "true"] == []
+    signed = [each.headers["authorization"].partition("SignedHeaders=")[2] for each in seen]
+    assert all("x-tigris-consistent" in each for each in signed)

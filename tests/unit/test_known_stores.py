@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.storage.s3.known import UNKNOWN, traits_of
+from sidecar.storage.s3.known import UNKNOWN, headers_of, traits_of
 from sidecar.storage.traits import PartCopy
 
 ENDPOINTS = {
@@ -62,3 +62,10 @@ def test_what_is_assumed_is_not_certain() -> None:
 def test_copies_that_r2_cannot_condition_are_not_conditional() -> None:
     traits = traits_of("https://0123456789abcdef.r2.cloudflarestorage.com")
     assert (traits.part_copy, traits.equal_parts, traits.tags) == (PartCopy.UNCONDITIONAL, True, False)
+
+
+def test_a_store_that_must_be_asked_for_consistency_is_asked() -> None:
+    asked = {name for endpoint, name in ENDPOINTS.items() if headers_of(endpoint)}
+    assert asked == {"Tigris"}
+    assert headers_of("https://fly.storage.tigris.dev") == {"X-Tigris-Consistent": "true"}
+    assert headers_of("https://t3.storage.dev.example.com") == {}

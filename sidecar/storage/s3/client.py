@@ -30,6 +30,7 @@ from sidecar.storage.s3.body import Body
 from sidecar.storage.s3.checksums import Checksums, md5_of
 from sidecar.storage.s3.configuration import is_configured, require_proxy
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
+from sidecar.storage.s3.known import headers_of
 from sidecar.storage.s3.session import new_session
 
 DATE_HINT = "let the proxy in front of the store pass the Date header, or reach the store without it"
@@ -78,6 +79,7 @@ class S3Client:
         self.checksums = Checksums()
         self._copies_have_md5 = False
         self._seen: tuple[datetime, float] | None = None
+        self._headers = headers_of(location.endpoint)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -226,6 +228,7 @@ class S3Client:
         # Without `Expect: 100-continue`: it costs a round trip for every PUT, and a client that is interrupted between
         # headers and body may leave an empty object behind (SeaweedFS 4.48).
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        client.meta.events.register("before-call.s3", self._add_headers)  # before the request is signed
         return client
 
     def _configuration(self, addressing: str, session: Any) -> AioConfig:
@@ -241,6 +244,9 @@ class S3Client:
             user_agent_extra="sqlite-sidecar",
             **{name: "when_required" for name in defaults if not is_configured(session, name)},
         )
+
+    def _add_headers(self, params: Any, **_: object) -> None:
+        params["headers"].update(self._headers)
 
     def _add_md5_of_nothing(self, params: Any, **_: object) -> None:
         if self._copies_have_md5:

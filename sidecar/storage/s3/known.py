@@ -5,6 +5,7 @@ store may be able to do: a wrong guess in that direction costs requests or bytes
 """
 
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from sidecar.storage.traits import PartCopy, Traits
@@ -16,6 +17,7 @@ AWS = Traits("AWS S3")
 # An endpoint that is not listed. What it can do is assumed to be all, and not relied upon where data is at stake.
 UNKNOWN = Traits("an unknown S3 store", certain=False)
 
+_TIGRIS = r"(.+\.)?(storage\.tigris\.dev|t3\.storage\.dev)"
 _STORES: tuple[tuple[str, Traits], ...] = (
     (r"(.+\.)?amazonaws\.com(\.cn)?", AWS),
     # No object tags, no conditions on a copy's source: https://developers.cloudflare.com/r2/api/s3/api/
@@ -26,7 +28,7 @@ _STORES: tuple[tuple[str, Traits], ...] = (
         Traits("Cloudflare R2", part_copy=PartCopy.UNCONDITIONAL, equal_parts=True, tags=False, tag_rules=False),
     ),
     # Lifecycle rules by prefix alone: https://www.tigrisdata.com/docs/buckets/object-lifecycle-rules/
-    (r"(.+\.)?(storage\.tigris\.dev|t3\.storage\.dev)", Traits("Tigris", tag_rules=False)),
+    (_TIGRIS, Traits("Tigris", tag_rules=False)),
     # At most 1,000 parts: https://www.scaleway.com/en/docs/object-storage/api-cli/multipart-uploads/
     (r"(.+\.)?scw\.cloud", Traits("Scaleway", maximum_parts=1000)),
     # If-Match is only known to reads, preconditions are generations: https://cloud.google.com/storage/docs/request-preconditions
@@ -71,10 +73,23 @@ _STORES: tuple[tuple[str, Traits], ...] = (
     (r"(.+\.)?digitaloceanspaces\.com", Traits("DigitalOcean Spaces", certain=False)),
 )
 
+# What a store has to be asked for with each request. The leader of a Tigris bucket decides all of them then, in whichever region
+# they are made. By default a region decides by what it knows, so that two machines could both take the lease:
+# https://www.tigrisdata.com/docs/objects/conditionals/
+_HEADERS: tuple[tuple[str, Mapping[str, str]], ...] = ((_TIGRIS, {"X-Tigris-Consistent": "true"}),)
+
 
 def traits_of(endpoint: str | None) -> Traits:
     """The traits of the store at this endpoint; None is the SDK's default, which is AWS."""
     if endpoint is None:
         return AWS
-    host = urlsplit(endpoint).hostname or ""
-    return next((traits for pattern, traits in _STORES if re.fullmatch(pattern, host)), UNKNOWN)
+    return next((traits for pattern, traits in _STORES if _is_at(endpoint, pattern)), UNKNOWN)
+
+
+def headers_of(endpoint: str | None) -> Mapping[str, str]:
+    """The headers that every request to the store at this endpoint has, besides those of S3."""
+    return next((headers for pattern, headers in _HEADERS if endpoint and _is_at(endpoint, pattern)), {})
+
+
+def _is_at(endpoint: str, pattern: str) -> bool:
+    return re.fullmatch(pattern, urlsplit(endpoint).hostname or "") is not None
