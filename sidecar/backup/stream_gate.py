@@ -110,7 +110,8 @@ class Gate:
             return f"{self._path} cannot be read: {error.strerror}"
         if seen is None:
             self._last = self._used = None
-            return ""
+            # Opened now, it would be streamed at once if the app creates it at this moment, whatever mode it wants to set next.
+            return "" if self._always else f"there is no database at {self._path} yet, or only an empty file"
         if not self._began:
             self._began, self._chosen = True, self._origins.of(self._path)
         self._note(seen)
