@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
+from sidecar.compare.defaults import Defaults
 from sidecar.compare.image import Entry
 from sidecar.compare.tables import Column, Table
-from sidecar.compare.values import Value
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
@@ -43,8 +43,8 @@ class Schema:
 def read_schema(driver: Driver, entries: Iterable[Entry]) -> Schema:
     """Parse the rows of `sqlite_schema`."""
     found = tuple(entries)
-    with closing(driver.in_memory()) as memory:
-        loading = _Loading(driver, memory, found)
+    with closing(driver.in_memory()) as memory, closing(Defaults(driver)) as defaults:
+        loading = _Loading(driver, memory, defaults, found)
         try:
             return loading.schema()
         finally:
@@ -52,8 +52,9 @@ def read_schema(driver: Driver, entries: Iterable[Entry]) -> Schema:
 
 
 class _Loading:
-    def __init__(self, driver: Driver, memory: Connection, entries: tuple[Entry, ...]) -> None:
+    def __init__(self, driver: Driver, memory: Connection, defaults: Defaults, entries: tuple[Entry, ...]) -> None:
         self._error, self._memory, self._entries = driver.error, memory, entries
+        self._defaults = defaults
         self._unknown: list[str] = []
         self._creating = False
         memory.set_authorizer(self._authorize)
@@ -156,24 +157,9 @@ class _Loading:
         name, kind, default = str(row[1]), str(row[2] or ""), row[4]
         sql = None if default is None else str(default)
         is_real = affinity(kind) == "REAL"
-        return Column(
-            name, kind, bool(row[3]), self._default(kind, sql, strict=strict), sql, is_real, row[6] in _GENERATED
-        )
-
-    def _default(self, kind: str, sql: str | None, *, strict: bool) -> Value:
-        """The value of a row that is older than the column. SQLite converts it to the column's type."""
-        if sql is None:
-            return None
-        create = f"CREATE TABLE sidecar_default(x {kind} DEFAULT ({sql}), y INT){' STRICT' if strict else ''}"
-        try:
-            self._memory.execute(create)
-            self._memory.execute("INSERT INTO sidecar_default(y) VALUES (1)")
-            value: Value = self._memory.execute("SELECT x FROM sidecar_default").fetchone()[0]
-        except self._error:
-            return None  # not a constant: ADD COLUMN would have refused it, so every row has a value of its own
-        finally:
-            self._memory.execute("DROP TABLE IF EXISTS sidecar_default")
-        return value
+        kept = kind if strict else affinity(kind)  # a type may be any text, which would not always be SQL again
+        value = None if sql is None else self._defaults.value(kept, sql, strict=strict)
+        return Column(name, kind, bool(row[3]), value, sql, is_real, row[6] in _GENERATED)
 
     def _has_unique_index(self, table: str) -> bool:
         return any(

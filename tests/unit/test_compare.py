@@ -15,6 +15,7 @@ from sidecar.compare.options import Options
 from sidecar.errors import DamagedDatabase, DatabaseBusy, UsageError
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import apply, connect, dump
+from tests.soak.rounds import require_export
 
 Write = Callable[[Any], object]
 
@@ -146,6 +147,34 @@ def test_a_row_that_is_older_than_a_column_has_its_default(compared: Compared) -
     )
     (change,) = found.changes["t"]
     assert (change.before, change.after) == ((3, 3, 7.5), (3, 3, 8))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        'TEXT DEFAULT "no"',
+        "DEFAULT no",
+        '"of any (sort" DEFAULT 5',
+        "VARCHAR(9) DEFAULT 1e3",
+        "DECIMAL(9, 2) DEFAULT -0.0",
+    ],
+)
+def test_the_default_of_an_older_row_is_what_sqlite_reads(compared: Compared, column: str) -> None:
+    """In quotes of either kind or without, with any text as a type, and without the detour by a number."""
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    found = compared(first, script(f"ALTER TABLE t ADD COLUMN x {column}", "INSERT INTO t(id) SELECT 2"))
+    assert found.counts() == {"t": (1, 0)}
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
+    require_export(compared.after, compared.after.with_name("exported.db"))
+
+
+def test_a_computed_default_is_no_difference(compared: Compared) -> None:
+    """Of a column that came with a new table, because ALTER TABLE adds none."""
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    then = ("CREATE TABLE n(id INTEGER PRIMARY KEY, x DEFAULT (1 + 1))", "INSERT INTO n(id) SELECT id FROM t")
+    found = compared(first, script(*then, "DROP TABLE t", "ALTER TABLE n RENAME TO t"))
+    assert not found.counts()
 
 
 def test_a_whole_number_in_a_real_column_is_real(compared: Compared) -> None:
