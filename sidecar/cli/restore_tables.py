@@ -1,5 +1,6 @@
 """`sidecar restore --table`: bring back some tables, to a new database or into the live one; `--undo` undoes the latter."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ async def restore_tables(configuration: Configuration, *, wanted: Wanted, output
                     rows=wanted.rows or "missing", name=wanted.name or "", confirm=confirm, **flags
                 ),
                 wanted.tables,
+                earlier=wanted.state == "newest",
             )
     return ExitCode.OK
 
@@ -163,13 +165,18 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
-def _say_done(done: BroughtBack, tables: Sequence[str]) -> None:
+def _say_done(done: BroughtBack, tables: Sequence[str], *, earlier: bool) -> None:
+    """`earlier`: the newest state was taken, so that one from before the loss may be meant."""
     if done.saved is None:
         for each in done.preview.tables:
             say(f"{each.name}: {_plan(each)}")
         say(
             f"nothing to bring back: {', '.join(tables)} as of {done.preview.state} and the live database agree in that"
         )
+        if earlier:
+            say(
+                f"name an earlier state with --at or --key: `sidecar log --table {shlex.quote(tables[0])}` shows when it changed"
+            )
         return
     say(f"{_rows(done.preview.rows)} brought back; writers waited for {done.held:.2f} s")
     say(f"the state before is {done.restore_point}; the rows of before are in {done.saved}")

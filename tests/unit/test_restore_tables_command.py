@@ -46,6 +46,17 @@ def test_options_that_exclude_each_other(run: Run, arguments: str, said: str) ->
     assert (status, said in error) == (64, True), error
 
 
+def test_the_newest_state_may_be_too_new(run: Run, tmp_path: Path) -> None:
+    """The loss is in it already: the way to an earlier one is told, unless one was named."""
+    make(tmp_path / "app.db")
+    with closing(connect(tmp_path / "app.db")) as app:
+        app.execute("DELETE FROM orders WHERE id > 18")
+    assert run("backup")[0] == 0
+    command = ("restore", "--table", "orders", "--into", "live")
+    told = "`sidecar log --table orders` shows when it changed"
+    assert [told in run(*command, *more)[1] for more in ((), ("--at", "1s"))] == [True, False]
+
+
 def test_rows_are_brought_back_once_that_is_confirmed(run: Run, tmp_path: Path) -> None:
     """No terminal is there to be asked. The preview is shown in any case."""
     make(tmp_path / "app.db")
