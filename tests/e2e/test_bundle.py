@@ -45,7 +45,7 @@ def test_app_has_the_environment_that_sidecar_was_given(local: Machine, own: Map
 @pytest.mark.parametrize("variable", ["RELEASE_COMMAND", "FLY_TEST_COMMAND"])
 def test_release_command_has_it_too(local: Machine, variable: str) -> None:
     """There sidecar becomes the command: another way for its environment to leak."""
-    given = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": "/app/lib", variable: "1"}
+    given = {"PATH": "/usr/bin:/bin", "LD_LIBRARY_PATH": "/app/lib", "SIDECAR_LISTEN": "off", variable: "1"}
     done = run_cli("run", "--", "/usr/bin/env", "-0", env=given, cwd=local.root, program=[str(BUNDLE)])
     assert _variables(done.stdout) == given
 

@@ -206,8 +206,12 @@ def run_cli(
     stdin: bytes = b"",
     program: Sequence[str] = SIDECAR,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end; `returncode` is as a shell reports it. AssertionError after `timeout` seconds."""
+    """Run one command to its end; `returncode` is as a shell reports it. AssertionError after `timeout` seconds.
+
+    It listens nowhere unless `env` or `args` name an address: its own port may be in use here.
+    """
     pipe = subprocess.PIPE
+    env = {**env, "SIDECAR_LISTEN": _listen(args, env) or "off"}
     argv = [*program, *args]
     child = Child(argv, env, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, start=start_of(argv, env))
     try:
