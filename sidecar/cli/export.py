@@ -16,6 +16,7 @@ from sidecar.cli.output import printable
 from sidecar.cli.session import attended
 from sidecar.compare.export import ENDS, TABLE_FORMATS, chosen_tables, sql
 from sidecar.compare.opening import Opened
+from sidecar.compare.schema import terminated
 from sidecar.database import default_driver
 from sidecar.errors import ExitCode, UsageError
 from sidecar.host import local_errors
@@ -65,7 +66,7 @@ async def _export(state: AbstractAsyncContextManager[Opened], wanted: Wanted) ->
 def _write(opened: Opened, wanted: Wanted) -> None:
     if wanted.form == "sql":
         with _target(wanted.output, wanted) as file:
-            _write_lines(file, sql(opened, wanted.tables), wanted.form)
+            _write_lines(file, map(terminated, sql(opened, wanted.tables)), wanted.form)
             opened.named.check()
         return
     tables, lines = chosen_tables(opened, wanted.tables), TABLE_FORMATS[wanted.form]

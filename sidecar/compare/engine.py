@@ -171,6 +171,7 @@ class _Comparison:
             encoding_after=sides[1].image.header.encoding,
             user_version=sides[1].image.header.user_version,
             application_id=sides[1].image.header.application_id,
+            chosen=int(bool(wanted)),
             unknown=", ".join(sorted({name for each in sides for name in each.schema.unknown})),
         )
         for name, reason in {**sides[0].schema.problems, **sides[1].schema.problems}.items():

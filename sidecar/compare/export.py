@@ -78,10 +78,12 @@ def sql(opened: Opened, names: Sequence[str]) -> Iterator[str]:
     dump = _Dump(opened, chosen_tables(opened, names), whole=not names)
     yield f"PRAGMA encoding = '{PRAGMA_ENCODINGS[opened.image.header.encoding]}'"
     yield "PRAGMA foreign_keys = OFF"
+    yield "PRAGMA ignore_check_constraints = ON"  # a check may have been added later than a row
     yield "BEGIN IMMEDIATE"
     yield from dump.tables()
     yield from dump.rest()
     yield "COMMIT"
+    yield "PRAGMA ignore_check_constraints = OFF"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class _Dump:
     def rest(self) -> Iterator[str]:
         """Indexes, views and triggers in their order, sequences, and the numbers in the header."""
         for kind in _AFTER_ROWS:
-            yield from (each.sql for each in self.opened.entries if each.type == kind and each.sql and self._has(each))
+            yield from (each.sql for each in self.opened.entries if self._has(each, kind))
         sequence, names = self.opened.schema.tables.get(SEQUENCE), {each.name for each in self.chosen}
         if sequence and any("AUTOINCREMENT" in each.sql.upper() for each in self.chosen):
             encoding = self.opened.image.header.encoding
@@ -130,8 +132,9 @@ class _Dump:
             yield f"PRAGMA user_version = {header.user_version}"
             yield f"PRAGMA application_id = {header.application_id}"
 
-    def _has(self, entry: Entry) -> bool:
-        return self.whole or (entry.type == "index" and entry.table in {each.name for each in self.chosen})
+    def _has(self, entry: Entry, kind: str) -> bool:
+        chosen = self.whole or (kind == "index" and entry.table in {each.name for each in self.chosen})
+        return chosen and entry.type == kind and bool(entry.sql)
 
 
 def _csv_value(value: Value) -> str:
@@ -154,4 +157,4 @@ def _csv_text(text: str) -> str:
 
 TableFormat = Callable[[Opened, Table], Iterator[str]]
 TABLE_FORMATS: dict[str, TableFormat] = {"ndjson": ndjson, "csv": csv}
-ENDS = {"ndjson": "\n", "csv": "\r\n", "sql": ";\n"}
+ENDS = {"ndjson": "\n", "csv": "\r\n", "sql": "\n"}

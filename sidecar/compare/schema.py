@@ -16,8 +16,23 @@ from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
 SEQUENCE = "sqlite_sequence"
+_TOKENS = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^]]*\]|--[^\n]*|/\*.*?(?:\*/|\Z)|.""", re.DOTALL
+)  # as far as comments matter
 _UNKNOWN = re.compile(r"(?:no such|unknown) (collation sequence|function): (.*?)(?:\(\))?$")
 _SELECT, _ATTACH, _DENY = 21, 24, 1  # https://sqlite.org/c3ref/c_alter_table.html
+_MODULE = re.compile(
+    r"""CREATE\s+VIRTUAL\s+TABLE\s+(?:"(?:[^"]|"")*"|`(?:[^`]|``)*`|'(?:[^']|'')*'|\[[^]]*\]|\S+)\s+USING\s+["`'\[]?(\w+)""",
+    re.IGNORECASE,
+)
+_FTS, _RTREE = {"content", "segments", "segdir", "docsize", "stat"}, {"node", "parent", "rowid"}
+_SHADOWS: Mapping[str, set[str]] = {  # how the names of the tables end in which the modules of SQLite store content
+    "fts5": {"data", "idx", "content", "docsize", "config"},
+    "fts3": _FTS,
+    "fts4": _FTS,
+    **dict.fromkeys(("rtree", "rtree_i32", "geopoly"), _RTREE),
+    **{each: set() for each in ("fts5vocab", "fts4aux", "fts3aux")},
+}
 _STORED, _GENERATED = {0, 3}, {2, 3}  # `hidden` of PRAGMA table_xinfo
 
 
@@ -169,8 +184,15 @@ class _Loading:
 
     def _virtual_of(self, name: str) -> str:
         """The virtual table that a shadow table belongs to: it begins with that name and an underscore."""
-        virtual = (each.name for each in self._entries if each.type == "table" and not each.root)
-        return max((each for each in virtual if name.startswith(f"{each}_")), key=len, default="")
+        virtual = (each for each in self._entries if each.type == "table" and not each.root)
+        return max((each.name for each in virtual if _is_shadow(name, each)), key=len, default="")
+
+
+def _is_shadow(name: str, virtual: Entry) -> bool:
+    """Whether a table of this name stores content of a virtual one; of an unknown module, whether it may."""
+    start, module = f"{virtual.name}_", _MODULE.match(virtual.sql)
+    ends = _SHADOWS.get(module[1].lower()) if module else None
+    return name.startswith(start) and (ends is None or name.removeprefix(start) in ends)
 
 
 def affinity(kind: str) -> str:
@@ -188,6 +210,17 @@ def affinity(kind: str) -> str:
 def quote(name: str) -> str:
     """A name as SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def terminated(statement: str) -> str:
+    """A statement with its semicolon. SQLite keeps a comment at the end of one that makes an index or a view."""
+    last = ""
+    if statement.startswith("CREATE"):
+        for match in _TOKENS.finditer(statement):
+            last = match[0]
+    if last.startswith("--"):
+        return f"{statement}\n;"
+    return f"{statement}*/;" if last.startswith("/*") and not last.endswith("*/") else f"{statement};"
 
 
 def _is_internal(name: str) -> bool:

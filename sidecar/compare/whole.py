@@ -20,6 +20,7 @@ from sidecar.database.driver import Connection
 from sidecar.errors import DamagedDatabase
 from sidecar.repository.format.index import CHUNK_SIZE
 
+MOST_COLUMNS = 250  # of a table that SQL compares: each is some terms of one expression, which may be 1000 deep
 _STEPS = 200_000  # of SQLite's virtual machine between two looks at the clock
 
 
@@ -32,6 +33,7 @@ def may_merge(match: Match, before: Schema, after: Schema) -> bool:
         and not match.chosen
         and not pair.old_names
         and one.columns == other.columns
+        and len(one.columns) <= MOST_COLUMNS
         and one.without_rowid == other.without_rowid
         and _has_key_everywhere(other)
         and not (before.unknown or after.unknown or before.problems or after.problems)

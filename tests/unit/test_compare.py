@@ -177,6 +177,77 @@ def test_a_computed_default_is_no_difference(compared: Compared) -> None:
     assert not found.counts()
 
 
+def rebuilt(columns: str, *changes: str) -> Write:
+    """The table t is made anew with other columns, as the documentation of SQLite says, after some changes."""
+    return script(
+        *changes,
+        f"CREATE TABLE n({columns})",
+        "INSERT INTO n SELECT * FROM t",
+        "DROP TABLE t",
+        "ALTER TABLE n RENAME TO t",
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "change"),
+    [
+        ("id INTEGER PRIMARY KEY, a UNIQUE", "DELETE FROM t WHERE id = 2"),
+        ("id INTEGER PRIMARY KEY, a UNIQUE", "UPDATE t SET a = 'y' WHERE id = 2"),
+        ("id INTEGER PRIMARY KEY, a CHECK (a <> 'x')", "UPDATE t SET a = id WHERE a = 'x'"),
+        ("id INTEGER PRIMARY KEY, a NOT NULL", "UPDATE t SET a = 0 WHERE a IS NULL"),
+    ],
+)
+def test_the_sql_makes_a_table_whose_new_constraints_the_earlier_rows_break(
+    compared: Compared, columns: str, change: str
+) -> None:
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "INSERT INTO t VALUES (1, 'x'), (2, 'x'), (3, NULL)")
+    second = "CREATE TABLE '~t'(id INTEGER PRIMARY KEY)"
+    found = compared(lambda connection: [first(connection), connection.execute(second)], rebuilt(columns, change))
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
+
+
+def test_the_sql_knows_rows_by_what_is_surely_a_key(compared: Compared) -> None:
+    """Whatever a person has chosen to match them by; that others have the same is noticed only if they are compared."""
+    rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) INSERT INTO t SELECT i, i % 90, hex(zeroblob(99)) FROM n"
+    first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, k, x)", rows)
+    found = compared(first, script("DELETE FROM t WHERE id = 7"), Options(keys={"t": ("k",)}))
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
+
+
+def test_only_the_tables_of_a_virtual_table_store_its_content(compared: Compared) -> None:
+    """One of the app's own may have a name that begins like theirs."""
+    first = script(
+        "CREATE VIRTUAL TABLE doc USING fts5(x)", "CREATE TABLE doc_tags(a)", "INSERT INTO doc_tags VALUES (1)"
+    )
+    found = compared(
+        first,
+        script("DROP TABLE doc", 'CREATE VIRTUAL TABLE "doc" USING fts5(x, y)', "INSERT INTO doc_tags VALUES (2)"),
+    )
+    assert found.tables["doc_data"].virtual == "doc"
+    assert found.tables["doc_tags"].virtual == ""
+    assert found.counts()["doc_tags"] == (1, 0)
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
+    require_export(compared.after, compared.after.with_name("exported.db"))
+
+
+def test_a_table_that_is_renamed_to_the_same_letters(compared: Compared) -> None:
+    first = script("CREATE TABLE Orders(id INTEGER PRIMARY KEY)", "INSERT INTO orders VALUES (1)")
+    found = compared(first, script("ALTER TABLE Orders RENAME TO o", "ALTER TABLE o RENAME TO orders"))
+    apply(found.patch, compared.before)
+    assert dump(compared.before) == dump(compared.after)
+
+
+def test_a_table_with_many_columns_is_compared(compared: Compared) -> None:
+    """More than fit into one expression of SQL."""
+    columns = [f"c{number}" for number in range(600)]
+    first = script(f"CREATE TABLE t(id INTEGER PRIMARY KEY, {', '.join(columns)})", "INSERT INTO t(id) VALUES (1)")
+    found = compared(first, script("UPDATE t SET c7 = 7"), Options(pages=False, merged=0))
+    assert found.counts() == {"t": (1, 1)}
+
+
 def test_a_whole_number_in_a_real_column_is_real(compared: Compared) -> None:
     """SQLite stores it as an integer."""
     found = compared(

@@ -104,6 +104,50 @@ def test_the_sql_makes_the_later_state_of_the_earlier_one(run: Run) -> None:
     assert dump(Path("old.db")) == dump(Path("new.db"))
 
 
+def test_the_sql_of_some_tables_leaves_the_others_alone(run: Run) -> None:
+    """With their indexes, triggers and sequences; and so it does with one that is damaged."""
+    both = ("CREATE TABLE n(id INTEGER PRIMARY KEY AUTOINCREMENT, a)", "INSERT INTO n(a) VALUES (1)")
+    for path in ("old.db", "new.db"):
+        write(Path(path), *both, "CREATE TABLE o(id INTEGER PRIMARY KEY AUTOINCREMENT)")
+    write(Path("old.db"), "CREATE INDEX i ON n(a)", "CREATE VIEW v AS SELECT 1")
+    write(Path("new.db"), "CREATE TABLE p(a)", "CREATE INDEX j ON p(a)", "INSERT INTO n(a) VALUES (2)")
+    write(Path("new.db"), "CREATE INDEX k ON o(id)", "INSERT INTO o VALUES (5)")
+    before = dump(Path("old.db"))
+    _, out, _ = run("old.db", "new.db", "--sql", "--table", "o")
+    apply([each for each in out.split(";\n") if each], Path("old.db"))
+    rows, schema = dump(Path("old.db"))
+    wanted = dump(Path("new.db"))
+    assert rows.pop("o") == wanted[0]["o"]
+    assert schema.pop(("index", "k")) == wanted[1]["index", "k"]
+    assert sorted(row[1] for row in rows.pop("sqlite_sequence")) == [b"n", b"o"]
+    assert schema == before[1]
+    assert rows == {name: each for name, each in before[0].items() if name in rows}
+
+
+def test_the_sql_is_read_by_the_shell_of_sqlite(run: Run) -> None:
+    """Also where SQLite has kept a comment at the end of a statement; and names do not control a terminal."""
+    write(
+        Path("new.db"),
+        "CREATE VIEW v AS SELECT 1 -- one",
+        "CREATE INDEX i ON orders(total) /* two",
+        "CREATE TABLE u(a)",
+    )
+    script = run("old.db", "new.db", "--sql")[1]
+    with closing(connect(Path("old.db"))) as connection:
+        connection.executescript(script)
+    rows, schema = dump(Path("old.db"))
+    assert rows == dump(Path("new.db"))[0]
+    assert {("view", "v"), ("index", "i"), ("table", "u")} < schema.keys()
+
+
+def test_the_sql_does_not_control_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Path("new.db"), 'CREATE TABLE "\x1b]0;owned\x07"(a)')
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    out = run("old.db", "new.db", "--sql")[1]
+    assert "owned" in out
+    assert [each for each in out if each in "\x1b\x07"] == []
+
+
 def test_the_json_has_the_documented_fields(run: Run) -> None:
     shown = [json.loads(line) for line in run("old.db", "new.db", "--json")[1].splitlines()]
     assert [each["type"] for each in shown] == ["schema", "row", "row", "row", "summary"]

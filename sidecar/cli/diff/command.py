@@ -16,10 +16,12 @@ from sidecar.cli.diff.objects import objects
 from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
 from sidecar.cli.new_file import new_file
+from sidecar.cli.output import printable
 from sidecar.cli.session import attended
 from sidecar.compare.options import KEPT_ROWS, Options
 from sidecar.compare.patch import statements
 from sidecar.compare.reading import KINDS, Result
+from sidecar.compare.schema import terminated
 from sidecar.database import default_driver
 from sidecar.errors import ExitCode, UsageError
 from sidecar.progress import progress_bar
@@ -106,7 +108,7 @@ async def _sql(result: Result, overview: Overview) -> AsyncGenerator[str, None]:
     for name, reason in overview.not_compared:
         yield f"-- not compared: {' '.join(name.split())}: {' '.join(reason.split())}"
     async for statement in statements(result):
-        yield f"{statement};"
+        yield terminated(statement)
 
 
 async def _write_page(result: Result, overview: Overview, view: View, path: Path) -> None:
@@ -120,8 +122,10 @@ async def _write_page(result: Result, overview: Overview, view: View, path: Path
 async def _print(shown: AsyncIterator[str], asked: Asked) -> None:
     """Print the lines as they come; on a terminal through a pager, if they are more than fit on it."""
     waiting: list[str] = []
-    paged = sys.stdout.isatty() and asked.form == "text"
-    async for line in shown:
+    terminal = sys.stdout.isatty()
+    paged = terminal and asked.form == "text"
+    async for found in shown:
+        line = printable(found) if terminal and asked.form != "text" else found  # names must not control it
         if paged and len(waiting) < _MOST_PAGED:
             waiting.append(line)
             continue
