@@ -78,7 +78,7 @@ from sidecar.restore import (
     Throttle,
     require_mounted,
 )
-from sidecar.restore.point_in_time import AT_ONCE as SEGMENTS_AT_ONCE
+from sidecar.restore.fetching import AT_ONCE as SEGMENTS_AT_ONCE
 from sidecar.settings import Configuration
 from sidecar.settings.access import lease_access, store_access
 from sidecar.status import Status

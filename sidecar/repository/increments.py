@@ -12,7 +12,7 @@ from anyio import to_thread
 from sidecar.concurrency import gathered
 from sidecar.errors import DamagedSegment, NotFound, PreconditionFailed, UnsupportedSegment
 from sidecar.log import log
-from sidecar.model import AtRestorePoint, IfAbsent, IfMatch, ObjectInfo, Origin, Position, Timestamp
+from sidecar.model import AtRestorePoint, Bytes, IfAbsent, IfMatch, ObjectInfo, Origin, Position, Timestamp
 from sidecar.repository.format.increment import Segment, decode
 from sidecar.repository.format.records import damaged
 from sidecar.repository.history import Path, SegmentInfo, StreamInfo, trace
@@ -63,16 +63,10 @@ class Increments:
         Raises `DamagedSegment`, also if it is gone, and `UnsupportedSegment`.
         """
         try:
-            blob = await self.store.get(info.key)
-        except NotFound as error:
-            raise damaged(info.key, "it is gone from the store") from error
-        segment = await to_thread.run_sync(decode, bytes(blob.data), info.key)
-        header = segment.header
-        inside = (header.database, header.stream), header.first, header.last
-        if inside != (stream_of(info.key), info.first, info.last):
-            what = f"commits {header.first} to {header.last} of stream {header.stream} of {header.database}"
-            raise damaged(info.key, f"it holds {what}")
-        return segment
+            data: Bytes | None = (await self.store.get(info.key)).data
+        except NotFound:
+            data = None
+        return await to_thread.run_sync(segment_in, data, info)
 
     async def segments(self, database: str, stream: str, after_commit: int = 0) -> list[SegmentInfo]:
         """The segments of a stream with commits after `after_commit`, in order."""
@@ -253,6 +247,22 @@ class _Listing:
             return await self._increments.after_of(self._found[name][0])
 
         self._afters.update(zip(new, await gathered(new, read, at_once=AT_ONCE), strict=True))
+
+
+def segment_in(data: Bytes | None, info: SegmentInfo) -> Segment:
+    """The segment in these bytes, None if it is gone; checked to be intact and the one that its key names.
+
+    Raises `DamagedSegment` and `UnsupportedSegment`.
+    """
+    if data is None:
+        raise damaged(info.key, "it is gone from the store")
+    segment = decode(bytes(data), info.key)
+    header = segment.header
+    inside = (header.database, header.stream), header.first, header.last
+    if inside != (stream_of(info.key), info.first, info.last):
+        what = f"commits {header.first} to {header.last} of stream {header.stream} of {header.database}"
+        raise damaged(info.key, f"it holds {what}")
+    return segment
 
 
 def require_known(info: ObjectInfo) -> SegmentInfo | None:

@@ -4,30 +4,25 @@ It only writes. Nothing is skipped: it stops before the first segment that is da
 that. The file is then the database as of the last applied commit. It is truncated to that size once, at the end: pages
 beyond it are from larger sizes in between.
 
-Memory is bounded however long the history is: up to `AHEAD` bytes of segments are prefetched, one of them is decompressed at
-a time, and `Pages` bounds the images that have not been written yet.
+Memory is bounded however long the history is: `fetching` bounds the segments that are fetched ahead, one of them is decompressed
+at a time, and `Pages` bounds the images that have not been written yet.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
 
-from sidecar.concurrency import gathered, run_all
-from sidecar.errors import DamagedDatabase, DamagedSegment, NotFound
+from sidecar.errors import DamagedDatabase, DamagedSegment
 from sidecar.host import local_errors
 from sidecar.model import Bytes, Position
 from sidecar.repository.format.increment import Segment, decode, first_prev
 from sidecar.repository.history import Leg, SegmentInfo
 from sidecar.repository.history import Path as History
+from sidecar.restore.fetching import Fetch, Fetched, use_in_order
 from sidecar.restore.pages import PageImages, opened_pages
 from sidecar.restore.reached import End, Reached
-
-AHEAD = 4 << 20
-AT_ONCE = 16  # a store answers after some 20 ms, however small the object is
-
-Fetch = Callable[[SegmentInfo], Awaitable[Bytes]]
 
 
 class PointInTime:
@@ -49,55 +44,19 @@ class PointInTime:
     async def apply_to(self, pages: PageImages, database: str, history: History, until: int | None = None) -> Reached:
         """The same for the pages of a restored state, wherever they are. Raises what they raise, too."""
         replay = _Replay(database, history, pages, until)
-        await self._apply(replay, batches(history, until))
+        await use_in_order(needed(history, until), self._fetch, replay.take)
         await to_thread.run_sync(replay.finish)
         return replay.reached
 
-    async def _apply(self, replay: "_Replay", batches: Iterator[list[SegmentInfo]]) -> None:
-        """Apply each batch while the next one is fetched."""
-        batch = next(batches, None)
-        fetched = await fetch_all(self._fetch, batch) if batch else []
-        while batch and not replay.ended:
-            following = next(batches, None)
-            ahead: list[list[Bytes | None]] = []
 
-            async def fetch(
-                wanted: list[SegmentInfo] | None = following, into: list[list[Bytes | None]] = ahead
-            ) -> None:
-                into.append(await fetch_all(self._fetch, wanted or []))
-
-            async def use(infos: list[SegmentInfo] = batch, data: list[Bytes | None] = fetched) -> None:
-                await to_thread.run_sync(replay.take, infos, data)
-
-            await run_all(use, fetch)
-            batch, fetched = following, ahead[0]
-
-
-async def fetch_all(fetch: Fetch, infos: list[SegmentInfo]) -> list[Bytes | None]:
-    """The bytes of each segment; None for one that is gone."""
-
-    async def one(info: SegmentInfo) -> Bytes | None:
-        try:
-            return await fetch(info)
-        except NotFound:
-            return None
-
-    return await gathered(infos, one, at_once=AT_ONCE)
-
-
-def batches(history: History, until: int | None) -> Iterator[list[SegmentInfo]]:
-    """The segments in order, in lists of at most `AHEAD` bytes, up to the first one that extends past `until`."""
-    batch: list[SegmentInfo] = []
-    for upto, info in ((leg.upto, info) for leg in history.legs for info in leg.segments):
-        if batch and sum(each.size for each in (*batch, info)) > AHEAD:
-            yield batch
-            batch = []
-        batch.append(info)
-        # Commits of it that are not part of the history may be later than those of the next stream.
-        if until is not None and info.time > until // 1000 and info.last <= upto:
-            break
-    if batch:
-        yield batch
+def needed(history: History, until: int | None) -> Iterator[SegmentInfo]:
+    """The segments of a history in order, up to the first one that extends past `until`."""
+    for leg in history.legs:
+        for info in leg.segments:
+            yield info
+            # Commits of it that are not part of the history may be later than those of the next stream.
+            if until is not None and info.time > until // 1000 and info.last <= leg.upto:
+                return
 
 
 class _Replay:
@@ -118,19 +77,20 @@ class _Replay:
         self._digest = ""
         self._size = 0  # pages
 
-    def take(self, infos: list[SegmentInfo], data: list[Bytes | None]) -> None:
-        """Apply these segments, unless the replay has ended. Raises `UnsupportedSegment` and OSError."""
-        for info, each in zip(infos, data, strict=True):
-            if self.ended:
-                return
+    def take(self, fetched: list[Fetched]) -> bool:
+        """Apply these segments. False if the replay has ended with them. Raises `UnsupportedSegment` and OSError."""
+        for info, data in fetched:
             if self._is_later(info):
                 self._stop(End.INSTANT, "")
-                return
-            try:
-                self._begin_leg()
-                self._take(self._checked(info, each))
-            except DamagedSegment as damage:
-                self._stop(End.BROKEN, damage.message)
+            else:
+                try:
+                    self._begin_leg()
+                    self._take(self._checked(info, data))
+                except DamagedSegment as damage:
+                    self._stop(End.BROKEN, damage.message)
+            if self.ended:
+                return False
+        return True
 
     def _is_later(self, info: SegmentInfo) -> bool:
         """Whether its key shows that none of its commits belongs to the result, so that damage in it does not matter."""

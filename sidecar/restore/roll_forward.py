@@ -4,15 +4,17 @@ The result is a new state, so SQLite checks it again, whatever was checked befor
 `PointInTime` writes.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from anyio import to_thread
 
+from sidecar.concurrency import gathered
 from sidecar.database import IntegrityCheck, YieldToApp
-from sidecar.errors import DamagedDatabase
+from sidecar.errors import DamagedDatabase, NotFound
 from sidecar.host import local_errors
 from sidecar.model import AtRestorePoint, Bytes, Origin, Position, RestorePoint
 from sidecar.repository import Restored
@@ -21,8 +23,9 @@ from sidecar.repository.history import Path as History
 from sidecar.repository.history import SegmentInfo
 from sidecar.repository.increments import Increments
 from sidecar.restore.ahead import Ahead
+from sidecar.restore.fetching import AHEAD, AT_ONCE
 from sidecar.restore.pages import PageImages, opened_pages
-from sidecar.restore.point_in_time import AHEAD, PointInTime, batches, fetch_all
+from sidecar.restore.point_in_time import PointInTime, needed
 from sidecar.restore.reached import Reached, format_reached
 
 # The commit at which the main line left each stream, by stream name: `Catalog.ends`.
@@ -68,11 +71,14 @@ class RollForward:
             return None
         position = position_of(point.metadata)
         history = await self.look(point, position, until)
-        first = next(batches(history, until), [])
-        if sum(info.size for info in first) > AHEAD:
-            return Ahead(position, history, {})
-        found = await fetch_all(self._fetch, first)
-        return Ahead(position, history, {info.key: data for info, data in zip(first, found, strict=True) if data})
+        found: dict[str, Bytes] = {}
+
+        async def fetch(info: SegmentInfo) -> None:
+            with suppress(NotFound):  # the replay reports it
+                found[info.key] = await self._fetch(info)
+
+        await gathered(_first(needed(history, until)), fetch, at_once=AT_ONCE)
+        return Ahead(position, history, found)
 
     async def follow(
         self, restored: Restored, file: Path, until: int | None = None, ahead: Ahead | None = None
@@ -148,6 +154,16 @@ class RollForward:
 
     async def _fetch(self, info: SegmentInfo) -> Bytes:
         return (await self._increments.store.get(info.key)).data
+
+
+def _first(infos: Iterable[SegmentInfo]) -> Iterator[SegmentInfo]:
+    """As many of these segments as are fetched ahead."""
+    size = 0
+    for info in infos:
+        size += info.size
+        if size > AHEAD:
+            return
+        yield info
 
 
 def contains(history: History, reached: Reached, position: Position) -> bool:

@@ -5,21 +5,17 @@ Pages are kept in an unnamed file, which takes as much room as the pages that a 
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from anyio import to_thread
-
-from sidecar.concurrency import gathered
 from sidecar.errors import DamagedSegment, UnsupportedSegment
 from sidecar.host import local_errors
 from sidecar.model import Bytes
 from sidecar.repository.format.increment import Segment, first_prev
 from sidecar.repository.history import SegmentInfo, StreamInfo
-from sidecar.repository.increments import Increments
-
-AT_ONCE = 8
+from sidecar.repository.increments import Increments, segment_in
+from sidecar.restore.fetching import Fetched, use_in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +52,43 @@ async def verify_stream(increments: Increments, database: str, stream: StreamInf
     """Verify all segments of a stream. Expired ones at its beginning do not count as missing."""
     infos = await increments.segments(database, stream.name)
 
-    async def read(info: SegmentInfo) -> Segment | str:
-        try:
-            return await increments.read(info)
-        except (DamagedSegment, UnsupportedSegment) as error:
-            return error.message
+    async def fetch(info: SegmentInfo) -> Bytes:
+        return (await increments.store.get(info.key)).data
 
-    results: list[_Read] = []
     with local_errors(directory), tempfile.TemporaryFile(dir=directory) as file:
-        pages = _Pages(file.fileno())
-        for start in range(0, len(infos), AT_ONCE):
-            some = infos[start : start + AT_ONCE]
-            for info, found in zip(some, await gathered(some, read, at_once=AT_ONCE), strict=True):
-                results.append(await to_thread.run_sync(_look, info, found, results, pages))
-    return VerifiedStream(database, stream.name, len(infos), tuple(_problems(stream.name, results)))
+        examination = _Examination(stream.name, _Pages(file.fileno()))
+        await use_in_order(infos, fetch, examination.take)
+    return VerifiedStream(database, stream.name, len(infos), tuple(examination.problems))
 
 
-def _look(info: SegmentInfo, found: Segment | str, before: list[_Read], pages: "_Pages") -> _Read:
-    """Apply a segment to the pages. Raises OSError."""
-    if isinstance(found, str):
-        pages.forget()
-        return _Read(info, problem=found)
-    result = _Read(info, found.digest, found.header.prev, found.records[-1].continued)
-    if found.header.prev != (before[-1].digest if before else first_prev(found.header.stream)):
-        pages.forget()  # the ones before have expired, or are missing
-    return replace(result, problem=pages.apply(found))
+class _Examination:
+    """Takes the segments of a stream in order and collects what is wrong with them. Used by one thread at a time."""
+
+    def __init__(self, stream: str, pages: "_Pages") -> None:
+        self.problems: list[str] = []
+        self._stream = stream
+        self._pages = pages
+        self._before: _Read | None = None
+
+    def take(self, fetched: list[Fetched]) -> bool:
+        """Look at these segments; True, because all of them are wanted. Raises OSError."""
+        for info, data in fetched:
+            each = self._look(info, data)
+            self.problems += _problems(self._stream, self._before, each)
+            self._before = each
+        return True
+
+    def _look(self, info: SegmentInfo, data: Bytes | None) -> _Read:
+        try:
+            segment = segment_in(data, info)
+        except (DamagedSegment, UnsupportedSegment) as error:
+            self._pages.forget()
+            return _Read(info, problem=error.message)
+        header, before = segment.header, self._before
+        if header.prev != (before.digest if before else first_prev(header.stream)):
+            self._pages.forget()  # the ones before have expired, or are missing
+        unfinished, problem = segment.records[-1].continued, self._pages.apply(segment)
+        return _Read(info, segment.digest, header.prev, unfinished, problem)
 
 
 class _Pages:
@@ -117,18 +125,16 @@ class _Pages:
         return os.pread(self._file, self._size, (page - 1) * self._size) if page in self._known else None
 
 
-def _problems(stream: str, results: Iterable[_Read]) -> Iterator[str]:
-    before: _Read | None = None
-    for each in results:
-        if before and each.info.first > before.info.last + 1:
-            yield f"commits {before.info.last + 1} to {each.info.first - 1} of stream {stream} are missing"
-        if each.problem:
-            yield each.problem
-        elif before and before.digest and each.info.first < before.info.last + (not before.unfinished):
-            yield f"segment {each.info.key} has commits that are also in {before.info.key}"
-        elif each.prev != _expected(stream, before, each):
-            yield f"segment {each.info.key} does not continue the previous one"
-        before = each
+def _problems(stream: str, before: _Read | None, each: _Read) -> Iterator[str]:
+    """What is wrong with a segment and with its place after the one before."""
+    if before and each.info.first > before.info.last + 1:
+        yield f"commits {before.info.last + 1} to {each.info.first - 1} of stream {stream} are missing"
+    if each.problem:
+        yield each.problem
+    elif before and before.digest and each.info.first < before.info.last + (not before.unfinished):
+        yield f"segment {each.info.key} has commits that are also in {before.info.key}"
+    elif each.prev != _expected(stream, before, each):
+        yield f"segment {each.info.key} does not continue the previous one"
 
 
 def _expected(stream: str, before: _Read | None, each: _Read) -> str:

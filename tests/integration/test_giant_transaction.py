@@ -13,7 +13,8 @@ from sidecar.lease.record import StreamRecord
 from sidecar.model import AtRestorePoint, Position
 from sidecar.repository.history import Leg, SegmentInfo
 from sidecar.repository.history import Path as History
-from sidecar.restore.point_in_time import Fetch, PointInTime
+from sidecar.restore.fetching import Fetch
+from sidecar.restore.point_in_time import PointInTime
 from tests.fakes import MemoryStore
 from tests.harness.sql_process import SqlProcess
 from tests.integration.streaming import Streaming

@@ -16,7 +16,7 @@ from sidecar.repository.format.increment import ClockAnchor, SegmentHeader, deco
 from sidecar.repository.history import Leg, SegmentInfo, StreamInfo
 from sidecar.repository.history import Path as History
 from sidecar.repository.keys import StreamName, segment_key_of, segment_of
-from sidecar.restore import pages, point_in_time
+from sidecar.restore import fetching, pages
 from sidecar.restore.point_in_time import PointInTime
 from sidecar.restore.reached import End, Reached
 from tests.fakes import START as NOW
@@ -137,7 +137,7 @@ async def test_every_instant_has_exactly_the_commits_until_then(
     with whole pages or what changed in them. Each seed looks at a quarter of the commits, at both ends, and at the cut."""
     chance = random.Random(f"{page_size} {auto_vacuum} {seed}")
     monkeypatch.setattr(pages, "WINDOW", chance.choice([page_size, 40_000, 1 << 24]))
-    monkeypatch.setattr(point_in_time, "AHEAD", chance.choice([1, 3000, 1 << 22]))
+    monkeypatch.setattr(fetching, "AHEAD", chance.choice([1, 3000, 1 << 22]))
     bucket, file = Bucket(differences=seed % 2 == 0), tmp_path / "restored.db"
     with recorded(tmp_path / "live.db", page_size, auto_vacuum) as recorder:
         recorder.wander(chance, 24)
@@ -213,7 +213,7 @@ async def test_folded_commits_are_all_applied_or_none(bucket: Bucket, file: Path
 async def test_segments_after_the_instant_are_not_fetched(
     bucket: Bucket, file: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(point_in_time, "AHEAD", 1)
+    monkeypatch.setattr(fetching, "AHEAD", 1)
     history = line(leg(bucket.stream(FIRST, alone(recorder.commits), 4096)))
     await apply(bucket, file, history, at(4))
     assert len(bucket.fetched) == 5
