@@ -17,6 +17,8 @@ from sidecar.progress import progress_bar
 from sidecar.settings import Configuration
 from sidecar.states.bring_back import ROWS, BroughtBack
 
+_STORED = " (virtual table, as it is stored)"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -128,7 +130,7 @@ def _lines(wanted: Wanted, database: str, preview: Preview) -> Iterator[str]:
     )
     removed = "removed again" if wanted.undo else "removed, because they are newer"
     yield f"{what}:"
-    yield from (f"  {each.name}: {_plan(each, removed)}" for each in preview.tables)
+    yield from (f"  {each.name}{_STORED if each.virtual else ''}: {_plan(each, removed)}" for each in preview.tables)
     if preview.triggers:
         yield f"  triggers that do not fire: {', '.join(preview.triggers)} (--triggers lets them); TEMP triggers of the app do not in any case"
     elif not wanted.triggers:

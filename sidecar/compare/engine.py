@@ -109,7 +109,7 @@ class _Comparison:
         elif changed:
             self._find_pages(pairing, changed)
         for pair in pairing.pairs:
-            if self._is_wanted(pair.before.name, pair.after.name):
+            if self._options.wants(pair.before, pair.after):
                 with self._sparing(pair.after.name):
                     self._compare_pair(pair, changed)
         if sequence := self._after.schema.tables.get(SEQUENCE):
@@ -139,9 +139,6 @@ class _Comparison:
         self._ticks += 1
         if not self._ticks % TICK_EVERY:
             self._progress(0, 0)
-
-    def _is_wanted(self, *names: str) -> bool:
-        return not self._options.tables or not set(names).isdisjoint(self._options.tables)
 
     def _changed_pages(self) -> PageSet | None:
         """The pages that differ; None if there are too many, or the files cannot be compared by pages."""
@@ -175,7 +172,7 @@ class _Comparison:
             unknown=", ".join(sorted({name for each in sides for name in each.schema.unknown})),
         )
         for name, reason in {**sides[0].schema.problems, **sides[1].schema.problems}.items():
-            if self._is_wanted(name):
+            if not wanted or name in wanted:
                 writer.not_compared(name, reason)
 
     def _find_pages(self, pairing: Pairing, changed: PageSet) -> None:
@@ -256,7 +253,7 @@ class _Comparison:
 
     def _one_sided(self, table: Table, side: Side) -> None:
         """Write all rows of a table that one state alone has."""
-        if not self._is_wanted(table.name):
+        if not self._options.wants(table):
             return
         removed = side is Side.BEFORE
         before, after = (table, None) if removed else (None, table)

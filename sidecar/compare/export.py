@@ -53,6 +53,12 @@ def chosen_tables(opened: Opened, names: Sequence[str]) -> list[Table]:
             f"the table {wrong} of {opened.named.name} cannot be read: {problems[wrong]}", "name the other tables"
         )
     for name in names:
+        if name in opened.schema.virtual():
+            stored = ", ".join(sorted(each.name for each in tables.values() if each.virtual == name)) or "nothing"
+            raise UsageError(
+                f"{name} is a virtual table, whose rows only its module can read",
+                f"name what it stores in the database: {stored}",
+            )
         if name not in tables:
             known = ", ".join(sorted(tables)[:20]) or "none"
             raise UsageError(f"{opened.named.name} has no table {name}", f"its tables are {known}")

@@ -1,13 +1,13 @@
 """Whether tables can be brought back into a live database, and what a person is to know before that is done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sidecar.compare.image import Entry
 from sidecar.compare.reading import ComparedTable
 from sidecar.compare.record import Record
 from sidecar.compare.schema import quote
-from sidecar.compare.search_indexes import SearchIndexes, search_indexes
+from sidecar.compare.search_indexes import SearchIndexes, search_indexes, source_of
 from sidecar.compare.tables import Table
 from sidecar.database.driver import Connection
 from sidecar.errors import UsageError
@@ -17,7 +17,10 @@ SQL_INSTEAD = "`sidecar diff --sql` prints the statements, for a connection of t
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """What becomes of a table: how many rows are `added`, `removed` and `changed`. `left` are those that are left as they are."""
+    """What becomes of a table: how many rows are `added`, `removed` and `changed`. `left` are those that are left as they are.
+
+    Those of a `virtual` table are rows in which its module stores its content.
+    """
 
     name: str
     added: int
@@ -27,6 +30,7 @@ class TablePlan:
     left_newer: int = 0
     created: bool = False
     dropped: bool = False
+    virtual: bool = False
 
     @property
     def rows(self) -> int:
@@ -58,19 +62,20 @@ class Preview:
         return not self.rows and not any(each.created or each.dropped for each in self.tables)
 
 
-def require_fit(record: Record) -> None:
-    """Raise `UsageError` for a table that cannot be brought back as it is now."""
+def require_fit(record: Record, wanted: Sequence[str], *, exact: bool) -> None:
+    """Raise `UsageError` for a table that cannot be brought back as it is now.
+
+    `wanted` are the names that were given, virtual tables themselves among them; `exact`: newer rows are removed.
+    """
     state = record.meta()["after"]
     for name, reason in record.not_compared():
         raise UsageError(f"the table {name} cannot be compared: {reason}", SQL_INSTEAD)
     for compared in record.tables():
         before, after = compared.before, compared.after
+        if compared.virtual:
+            _require_whole(record, compared, wanted, exact=exact)
         if after is None:
             raise UsageError(f"{state} has no table {compared.name}", "name another state, or another table")
-        if compared.virtual:
-            raise UsageError(
-                f"{compared.name} holds the content of the virtual table {compared.virtual}", "bring back its source"
-            )
         if after.rowid is None and not after.without_rowid and not after.key:
             raise UsageError(f"the rows of {compared.name} cannot be told apart: columns hide the rowid", SQL_INSTEAD)
         if before is not None and (compared.former or _shape(before) != _shape(after)):
@@ -80,6 +85,29 @@ def require_fit(record: Record) -> None:
             )
 
 
+def _require_whole(record: Record, compared: ComparedTable, wanted: Sequence[str], *, exact: bool) -> None:
+    """What a virtual table stores only makes sense as a whole, and to a table that was made in the same way."""
+    name = compared.virtual
+    if name not in wanted:
+        raise UsageError(f"{compared.name} holds the content of the virtual table {name}", f"bring back {name} itself")
+    source = next((source_of(each) for each in record.entries(0) if each.name == name), "")
+    if source:
+        raise UsageError(
+            f"the search index {name} takes its text from {source}", f"bring back {source}: the index is rebuilt then"
+        )
+    if not exact:
+        raise UsageError(
+            f"{name} is a virtual table, which is brought back as a whole",
+            "bring it back exactly: `sidecar restore --rows exact`",
+        )
+    one, other = ([each.sql for each in record.entries(side) if each.name == name] for side in (0, 1))
+    if one != other or compared.state != "both":
+        raise UsageError(
+            f"the virtual table {name} is gone, or is not defined as it was",
+            "`sidecar restore --output` brings it back in a file of its own",
+        )
+
+
 def _shape(table: Table) -> tuple[object, ...]:
     columns = tuple((each.name, each.type.upper(), each.is_generated) for each in table.columns)
     return columns, table.key_names, table.without_rowid
@@ -87,7 +115,7 @@ def _shape(table: Table) -> tuple[object, ...]:
 
 def preview(record: Record, *, triggers: bool) -> Preview:
     """What a person is to know. Raises `UsageError` where a search index would be wrong afterwards."""
-    plans = tuple(_plan(record, each) for each in record.tables())
+    plans = tuple(_plans(record))
     names = {each.name.lower() for each in plans if each.rows}
     entries = record.entries(0)
     indexes: SearchIndexes = search_indexes(entries, names)
@@ -97,6 +125,21 @@ def preview(record: Record, *, triggers: bool) -> Preview:
             "have the triggers fire: `sidecar restore --triggers`",
         )
     return Preview(str(record.meta()["after"]), plans, () if triggers else _triggers(entries, names), indexes.rebuilt)
+
+
+def _plans(record: Record) -> Iterator[TablePlan]:
+    """One for each table, and one for all in which a virtual table stores its content."""
+    tables = record.tables()
+    yield from (_plan(record, each) for each in tables if not each.virtual)
+    for name in sorted({each.virtual for each in tables} - {""}):
+        stored = [_plan(record, each) for each in tables if each.virtual == name]
+        yield TablePlan(
+            name,
+            sum(each.added for each in stored),
+            sum(each.removed for each in stored),
+            sum(each.changed for each in stored),
+            virtual=True,
+        )
 
 
 def _plan(record: Record, table: ComparedTable) -> TablePlan:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sidecar.compare.matching import Match
 from sidecar.compare.schema import SEQUENCE, Schema
-from sidecar.compare.tables import Pair
+from sidecar.compare.tables import Pair, Table
 from sidecar.errors import UsageError
 
 KEPT_ROWS = 100_000  # of a table
@@ -15,6 +15,8 @@ KEPT_ROWS = 100_000  # of a table
 @dataclass(frozen=True, slots=True)
 class Options:
     """What to compare: these `tables` alone, without these `ignored` columns, with other `keys` than the primary ones.
+
+    A virtual table among them stands for those that it stores its content in.
 
     An ignored column is `column` or `table.column`. `pages`: whether pages may be compared; else all is read. Of `merged`
     bytes and more, whole tables are compared by SQL. With `skip_damaged`, tables that cannot be read are left out and listed.
@@ -28,6 +30,10 @@ class Options:
     merged: int = 16 << 20
     skip_damaged: bool = False
     kept: int = KEPT_ROWS
+
+    def wants(self, *tables: Table) -> bool:
+        """Whether one of these is to be compared."""
+        return not self.tables or any(each.name in self.tables or each.virtual in self.tables for each in tables)
 
     def table_by_table(self) -> "Options":
         """Read each table alone and whole, so that what is damaged concerns no other one."""
@@ -60,9 +66,14 @@ def require_known(options: Options, before: Schema, after: Schema) -> None:
     """Raise `UsageError` for a table or column that neither state has."""
     tables = [*before.tables.values(), *after.tables.values()]
     names = {each.name for each in tables} | before.problems.keys() | after.problems.keys()
-    for name in (*options.tables, *options.keys):
-        if name not in names:
-            raise UsageError(f"neither state has a table {name}", _listed("the tables are", sorted(names)))
+    virtual = {each.virtual for each in tables} - {""}
+    for name in options.tables:
+        if name in {*before.virtual(), *after.virtual()} - virtual:
+            raise UsageError(f"{name} is a virtual table that stores nothing in the database", "leave it out")
+    for known, chosen in ((names | virtual, options.tables), (names, options.keys)):
+        for name in chosen:
+            if name not in known:
+                raise UsageError(f"neither state has a table {name}", _listed("the tables are", sorted(known)))
     columns = {f"{each.name}.{column}" for each in tables for column in each.names}
     for name in options.ignored:
         if name not in columns and not any(each.endswith(f".{name}") for each in columns):

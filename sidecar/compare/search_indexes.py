@@ -24,6 +24,12 @@ class SearchIndexes:
             yield f"INSERT INTO {quote(name)}({quote(name)}) VALUES ('rebuild')"  # noqa: S608 - names are quoted
 
 
+def source_of(entry: Entry) -> str:
+    """The table that a full-text index takes its text from; empty if it keeps the text itself, or none, or is no such index."""
+    content = _CONTENT.search(entry.sql) if _MODULE.search(entry.sql) else None
+    return next((each for each in content.groups() if each), "") if content else ""
+
+
 def search_indexes(entries: Iterable[Entry], tables: Iterable[str]) -> SearchIndexes:
     """The indexes that follow these tables."""
     known, found = list(entries), {each.lower() for each in tables}
@@ -32,8 +38,7 @@ def search_indexes(entries: Iterable[Entry], tables: Iterable[str]) -> SearchInd
     for entry in known:
         if entry.type != "table" or entry.root or not _MODULE.search(entry.sql):
             continue
-        content = _CONTENT.search(entry.sql)
-        source = next((each for each in content.groups() if each), "") if content else None
+        source = source_of(entry)
         is_kept = any(re.search(rf"(?<!\w){re.escape(entry.name)}(?!\w)", body, re.IGNORECASE) for body in bodies)
         if source and (is_kept or source.lower() in found):
             rebuilt.append(entry.name)

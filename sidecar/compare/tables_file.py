@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sidecar.compare.binding import Inserts, bound
 from sidecar.compare.export import PRAGMA_ENCODINGS, chosen_tables, numbered_rows_of, rows_of
+from sidecar.compare.image import Entry
 from sidecar.compare.opening import Opened
-from sidecar.compare.schema import SEQUENCE
+from sidecar.compare.schema import SEQUENCE, quote
 from sidecar.compare.tables import Table
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
@@ -23,14 +24,17 @@ def write_tables(driver: Driver, opened: Opened, names: Sequence[str], path: Pat
     Raises `UsageError` for a table that is not there, or that needs a function or collation of the app, and what reading the
     state raises.
     """
-    tables = chosen_tables(opened, names)
+    virtual, tables = _expanded(opened, names)
     with driver.translated(path), closing(driver.connect(path, "rw")) as connection:
         for pragma in _pragmas(opened):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN")
         try:
+            for entry in virtual:
+                connection.execute(entry.sql)  # its module makes the tables that it stores its content in
             for table in tables:
-                connection.execute(table.sql)
+                is_made = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (table.name,)).fetchone()
+                connection.execute(f"DELETE FROM {quote(table.name)}" if is_made else table.sql)  # noqa: S608 - quoted
                 _fill(connection, opened, table, tick)
             for sql in _belonging(opened, names):
                 connection.execute(sql)
@@ -43,6 +47,16 @@ def write_tables(driver: Driver, opened: Opened, names: Sequence[str], path: Pat
                 "`sidecar export --table` writes their rows; `sidecar restore --output` brings back the whole database",
             ) from error
         connection.execute("COMMIT")
+
+
+def _expanded(opened: Opened, names: Sequence[str]) -> tuple[list[Entry], list[Table]]:
+    """The virtual tables among these, and the tables that are filled: what virtual ones store, and all others."""
+    known, tables = opened.schema.virtual(), opened.schema.tables.values()
+    stored = [each.name for each in tables if each.virtual in names]
+    others = [each for each in names if each not in known and each not in stored]
+    return [known[each] for each in names if each in known], chosen_tables(
+        opened, [*stored, *others]
+    ) if stored or others else []
 
 
 def _pragmas(opened: Opened) -> Iterable[str]:

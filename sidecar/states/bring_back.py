@@ -99,7 +99,7 @@ class LiveDatabase:
             async with self._copied() as copy:
                 path = await self._record(place, copy, tables, state)
                 with self.show("try on a copy"):
-                    seen = await to_thread.run_sync(self._try, path, copy)
+                    seen = await to_thread.run_sync(self._try, path, copy, tables)
             if seen.is_nothing:
                 return BroughtBack(seen)
             _require_short(seen, self.wish.long)
@@ -162,7 +162,7 @@ class LiveDatabase:
             found.check()
         return path
 
-    def _try(self, path: Path, copy: Path, *, inverse: bool = False) -> Preview:
+    def _try(self, path: Path, copy: Path, tables: Sequence[str] = (), *, inverse: bool = False) -> Preview:
         """Do it to the copy. Raises `UsageError` for what cannot be done, and `RowsChanged` for what cannot be undone."""
         driver, tick = self.services.driver, from_thread.check_cancelled
         commit = Commit()
@@ -172,7 +172,7 @@ class LiveDatabase:
             closing(driver.connect(copy, "rw")) as connection,
         ):
             if not inverse:
-                require_fit(record)
+                require_fit(record, tables, exact=self.wish.rows == "exact")
             seen = preview(record, triggers=self._manner.triggers)
             if seen.is_nothing:
                 return seen

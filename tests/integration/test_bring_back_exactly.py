@@ -140,6 +140,64 @@ async def test_a_search_index_with_a_text_of_its_own_needs_its_triggers(database
     assert rows(database, "SELECT rowid FROM found('words')") == [(1,)]
 
 
+VIRTUAL = {
+    "fts5": ("USING fts5(text)", "(text) VALUES ({})", "SELECT rowid, * FROM v('words') ORDER BY rowid"),
+    "fts5 without text": (
+        "USING fts5(text, content='')",
+        "(text) VALUES ({})",
+        "SELECT rowid FROM v('words') ORDER BY 1",
+    ),
+    "fts4": ("USING fts4(text)", "(text) VALUES ({})", "SELECT docid, * FROM v WHERE v MATCH 'words' ORDER BY docid"),
+    "rtree": (
+        "USING rtree(id, low, high)",
+        "(low, high) VALUES (length({0}), 500)",
+        "SELECT id, low FROM v WHERE high > 99 ORDER BY 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", VIRTUAL)
+async def test_virtual_tables_come_back_as_a_whole(database: Path, kind: str) -> None:
+    """An app that has it open, and has used it, sees that."""
+    using, values, query = VIRTUAL[kind]
+    earlier, insert = database.with_name("earlier.db"), f"INSERT INTO v{values}"
+    made = f"CREATE VIRTUAL TABLE v {using}"
+    write(earlier, made, *(insert.format(f"'lost words {'x' * n}'") for n in range(300)))
+    write(database, made, *(insert.format(f"'other words {'x' * n}'") for n in range(20)))
+    with closing(connect(database)) as app:
+        before = app.execute(query).fetchall()
+        assert len(before) == 20
+        await bring_back(database, earlier, "v", undone=False)
+        assert app.execute(query).fetchall() == rows(earlier, query)
+        app.execute(insert.format("'more words'"))
+        assert len(app.execute(query).fetchall()) == 301
+        if "fts" in kind:
+            app.execute("INSERT INTO v(v) VALUES ('integrity-check')")
+        assert app.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.parametrize(
+    ("now", "table", "wish", "refusal"),
+    [
+        ("fts5(text)", "v", "missing", "is a virtual table, which is brought back as a whole .*--rows exact"),
+        ("fts5(text)", "v_content", "exact", "v_content holds the content of the virtual table v .bring back v itself"),
+        ("fts5(text, tokenize=porter)", "v", "exact", "is gone, or is not defined as it was"),
+        ("fts5(other, text)", "v", "exact", "is gone, or is not defined as it was"),
+        (None, "v", "exact", "is gone, or is not defined as it was"),
+        ("fts5(text, content='t')", "v", "exact", "takes its text from t .bring back t"),
+    ],
+)
+async def test_virtual_tables_that_cannot_come_back(
+    database: Path, now: str | None, table: str, wish: str, refusal: str
+) -> None:
+    earlier, insert = database.with_name("earlier.db"), "INSERT INTO v(text) VALUES ('words')"
+    write(database, *([f"CREATE VIRTUAL TABLE v USING {now}"] if now else ["CREATE TABLE t(a)"]))
+    source = "content='t'" in (now or "")
+    write(earlier, f"CREATE VIRTUAL TABLE v USING {now if source else 'fts5(text)'}", insert)
+    with pytest.raises(UsageError, match=refusal):
+        await bring_back(database, earlier, table, rows=wish)
+
+
 @pytest.mark.parametrize("index", ["t(a COLLATE ours)", "t(ours(a))", "t(a) WHERE ours(a) > 0"])
 async def test_indexes_with_something_of_the_app_are_refused(database: Path, index: str) -> None:
     for path in (earlier := database.with_name("earlier.db"), database):

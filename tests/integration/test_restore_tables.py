@@ -64,6 +64,22 @@ async def test_rows_of_a_table_without_a_key_keep_their_rowids(session: sidecar.
         assert old.execute("SELECT rowid FROM log").fetchall() == [(-3,), (7,), (2**63 - 1,)]
 
 
+async def test_virtual_tables_come_with_what_they_store(session: sidecar.Sidecar, database: Path) -> None:
+    with closing(connect(database)) as app:
+        app.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
+        app.execute("CREATE VIRTUAL TABLE boxes USING rtree(id, low, high)")
+        app.executemany("INSERT INTO notes VALUES (?)", [(f"word {n}",) for n in range(50)])
+        app.executemany("INSERT INTO boxes VALUES (?, ?, 999)", [(n, n) for n in range(200)])
+    await session.backup()
+    await session.tables("notes", "orders", "boxes").restore(database.with_name("old.db"))
+    with closing(connect(database.with_name("old.db"))) as old:
+        assert old.execute("SELECT count(*) FROM notes('word')").fetchall() == [(50,)]
+        assert old.execute("SELECT count(*) FROM boxes WHERE low >= 150").fetchall() == [(50,)]
+        assert old.execute("SELECT count(*) FROM orders").fetchall() == [(2,)]
+        old.execute("INSERT INTO notes(notes) VALUES ('integrity-check')")
+        assert old.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 async def test_what_is_refused_changes_nothing(session: sidecar.Sidecar, database: Path) -> None:
     output = database.with_name("old.db")
     with pytest.raises(UsageError, match="has no table order "):

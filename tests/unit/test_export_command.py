@@ -32,6 +32,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         connection.execute("CREATE TABLE u(a)")
         connection.execute("CREATE INDEX i ON u(a)")
         connection.execute("PRAGMA user_version = 7")
+    with closing(connect(Path("virtual.db"))) as connection:
+        connection.execute("CREATE VIRTUAL TABLE v USING rtree(id, low, high)")
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = run_command_line(["export", *arguments])
@@ -103,6 +105,11 @@ def test_each_table_has_its_file_and_none_is_replaced(run: Run) -> None:
     ("arguments", "status", "message"),
     [
         (("app.db",), 64, "several tables are several files of ndjson"),
+        (
+            ("virtual.db", "--table", "v"),
+            64,
+            "only its module can read (name what it stores in the database: v_node, v_parent, v_rowid)",
+        ),
         (("app.db", "--table", "nix"), 64, "app.db has no table nix (its tables are sqlite_sequence, t, u)"),
         (("app.db", "--format", "xml"), 64, "--format 'xml' is no format"),
         (("missing.db",), 65, "there is no database at missing.db"),
