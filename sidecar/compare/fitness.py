@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sidecar.compare.image import Entry
 from sidecar.compare.reading import ComparedTable
 from sidecar.compare.record import Record
-from sidecar.compare.schema import quote
+from sidecar.compare.schema import is_known_module, quote
 from sidecar.compare.search_indexes import SearchIndexes, search_indexes, source_of
 from sidecar.compare.tables import Table
 from sidecar.database.driver import Connection
@@ -100,6 +100,8 @@ def _require_whole(record: Record, compared: ComparedTable, wanted: Sequence[str
             f"{name} is a virtual table, which is brought back as a whole",
             "bring it back exactly: `sidecar restore --rows exact`",
         )
+    if not all(is_known_module(each) for each in record.entries(0) if each.name == name):
+        raise UsageError(f"which tables {name} stores its content in is known to its module alone", SQL_INSTEAD)
     one, other = ([each.sql for each in record.entries(side) if each.name == name] for side in (0, 1))
     if one != other or compared.state != "both":
         raise UsageError(

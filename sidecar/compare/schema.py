@@ -188,10 +188,19 @@ class _Loading:
         return max((each.name for each in virtual if _is_shadow(name, each)), key=len, default="")
 
 
+def is_known_module(virtual: Entry) -> bool:
+    """Whether it is known of a virtual table which tables it stores its content in."""
+    return _ends_of(virtual) is not None
+
+
+def _ends_of(virtual: Entry) -> set[str] | None:
+    module = _MODULE.match(virtual.sql)
+    return _SHADOWS.get(module[1].lower()) if module else None
+
+
 def _is_shadow(name: str, virtual: Entry) -> bool:
     """Whether a table of this name stores content of a virtual one; of an unknown module, whether it may."""
-    start, module = f"{virtual.name}_", _MODULE.match(virtual.sql)
-    ends = _SHADOWS.get(module[1].lower()) if module else None
+    start, ends = f"{virtual.name}_", _ends_of(virtual)
     return name.startswith(start) and (ends is None or name.removeprefix(start) in ends)
 
 

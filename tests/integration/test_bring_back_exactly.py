@@ -198,6 +198,20 @@ async def test_virtual_tables_that_cannot_come_back(
         await bring_back(database, earlier, table, rows=wish)
 
 
+async def test_what_a_module_of_the_app_stores_is_left_to_it(database: Path) -> None:
+    """A table of the app that begins with the same name would be overwritten."""
+    for path in (earlier := database.with_name("earlier.db"), database):
+        write(path, "CREATE VIRTUAL TABLE v USING fts5(text)", "CREATE TABLE v_notes(a)", "PRAGMA writable_schema = ON")
+        write(
+            path,
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_schema SET sql = replace(sql, 'fts5', 'apps') WHERE name = 'v'",
+        )
+    write(earlier, "INSERT INTO v_notes VALUES (1)")
+    with pytest.raises(UsageError, match="which tables v stores its content in is known to its module alone"):
+        await bring_back(database, earlier, "v")
+
+
 @pytest.mark.parametrize("index", ["t(a COLLATE ours)", "t(ours(a))", "t(a) WHERE ours(a) > 0"])
 async def test_indexes_with_something_of_the_app_are_refused(database: Path, index: str) -> None:
     for path in (earlier := database.with_name("earlier.db"), database):
