@@ -11,7 +11,7 @@ from sidecar.compare.opening import Opened
 from sidecar.compare.values import Value
 
 T = TypeVar("T")
-_BATCH = 200
+_BATCH, _BATCH_BYTES = 200, 1 << 20  # rows or statements that are made together: one may be as large as memory allows
 
 
 class ExportedState:
@@ -28,18 +28,31 @@ class ExportedState:
     async def rows(self, table: str) -> AsyncGenerator[Mapping[str, Value], None]:
         """The rows of a table as they are stored, in the order of their rowids or keys. Raises `UsageError`."""
         (chosen,) = chosen_tables(self._opened, (table,))
-        async for row in _in_threads(rows_of(self._opened, chosen)):
+        async for row in in_threads(rows_of(self._opened, chosen)):
             yield dict(zip(chosen.names, row, strict=True))
 
     async def sql(self, *tables: str) -> AsyncGenerator[str, None]:
         """The statements that make the database anew, or these tables. Raises `UsageError`."""
-        async for statement in _in_threads(sql(self._opened, tables)):
+        async for statement in in_threads(sql(self._opened, tables)):
             yield statement
 
 
-async def _in_threads(items: Iterator[T]) -> AsyncGenerator[T, None]:
+def _weight(item: object) -> int:
+    """About how many bytes a statement or a row needs."""
+    return sum(len(each) for each in (item if isinstance(item, tuple) else (item,)) if isinstance(each, str | bytes))
+
+
+async def in_threads(items: Iterator[T]) -> AsyncGenerator[T, None]:
+    """The items, which are made in threads."""
+
     def batch() -> Sequence[T]:
-        return list(islice(items, _BATCH))
+        found, size = list[T](), 0
+        for item in islice(items, _BATCH):
+            found.append(item)
+            size += _weight(item)
+            if size > _BATCH_BYTES:
+                break
+        return found
 
     while found := await to_thread.run_sync(batch):
         for each in found:

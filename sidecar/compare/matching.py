@@ -7,7 +7,7 @@ often there are. Of what is left, rows with the same hidden rowid are shown as c
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count, groupby, islice
+from itertools import count, groupby
 from operator import itemgetter
 from typing import Any
 
@@ -19,7 +19,8 @@ from sidecar.database import Driver
 from sidecar.database.driver import Connection
 from sidecar.errors import UsageError
 
-_BATCH = 500
+_BATCH = 500  # rows that are written together
+_LONG = 64 << 10  # bytes: a longer one does not wait for others
 _SCRATCH = (
     "CREATE TABLE found(key BLOB, side INT, number INT, row INT, payload BLOB, PRIMARY KEY(key, side, number)) WITHOUT ROWID",
     "CREATE TABLE rest(known INT, row INT, side INT, number INT, payload BLOB, PRIMARY KEY(known, row, side, number)) WITHOUT ROWID",
@@ -60,18 +61,16 @@ class Matcher:
         if self._key_is_rowid:
             yield from self._by_rowid(rows, tick)
             return
-        found = iter(rows)
         with closing(driver.scratch()) as scratch:
             scratch.execute("PRAGMA cache_size = -16000")
             for table in _SCRATCH:  # in the order in which they are read: SQLite may sort in memory
                 scratch.execute(table)
             scratch.execute("BEGIN")
             numbers = count()
-            while batch := list(islice(found, _BATCH)):
-                scratch.executemany(
-                    "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
-                    [(self._key(each), each[0], next(numbers), each[1], each[2]) for each in batch],
-                )
+            scratch.executemany(
+                "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
+                ((self._key(each), each[0], next(numbers), each[1], each[2]) for each in rows),
+            )
             ordered = scratch.execute("SELECT key, side, row, payload FROM found ORDER BY key, side, number")
             rest: list[tuple[int | None, int, bytes]] = []
             for key, group in groupby(ordered, itemgetter(0)):
@@ -83,7 +82,7 @@ class Matcher:
                     yield from self._keyed(*sides)
                 else:
                     rest += _left(*sides)
-                    if len(rest) >= _BATCH:
+                    if len(rest) >= _BATCH or len(rest[-1:] and rest[-1][2]) > _LONG:
                         _keep_rest(scratch, rest, numbers)
             _keep_rest(scratch, rest, numbers)
             yield from self._rest(

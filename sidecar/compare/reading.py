@@ -19,7 +19,8 @@ TABLES_QUERY = (
     "SELECT id, name, former, state, how, virtual, added, removed, changed, kept, before, after, key, old_names "
     "FROM tables ORDER BY name = 'sqlite_sequence', name"
 )
-_BATCH = 50  # rows: each may have long values
+_BATCH, _FIRST = 50, 4  # rows that are read together
+_BATCH_BYTES = 1 << 20  # and about how much they may be: each may have long values
 _COLUMNS = "id, kind, key, before, after, columns, rowid_before, rowid_after"
 _ORDER = "CASE kind WHEN 'changed' THEN 0 WHEN 'removed' THEN 1 ELSE 2 END"
 _HAS_TEXT = (  # the second form finds what follows a NUL, where `lower` ends
@@ -125,14 +126,15 @@ class Result:
     ) -> AsyncGenerator[RowChange, None]:
         """The changes of one table that were kept, at most `limit` of each kind; -1 for all."""
         for kind in kinds:
-            last, left = 0, limit
+            last, left, most = 0, limit, _FIRST
             while left:
-                wanted = _BATCH if left < 0 else min(left, _BATCH)
+                wanted = most if left < 0 else min(left, most)
                 rows = await self._database.rows(_CHANGES, (table.number, kind, last, wanted))
                 for row in rows:
                     yield change_of(row)
                 if len(rows) < wanted:
                     break
+                most = _fitting(rows)
                 last, left = rows[-1][0], left - len(rows) if left > 0 else left
 
     async def count_found(self, table: ComparedTable, wanted: "Wanted") -> int:
@@ -182,6 +184,12 @@ async def opened_result(driver: Driver, path: Path) -> AsyncIterator[Result]:
 
 def _text(value: Any) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _fitting(rows: Sequence[Sequence[Any]]) -> int:
+    """How many rows like these are read together."""
+    size = sum(len(value) for row in rows for value in row if isinstance(value, bytes))
+    return max(1, min(_BATCH, _BATCH_BYTES * len(rows) // (size + 1)))
 
 
 def _values(text: bytes | str | None) -> tuple[Shown, ...] | None:

@@ -5,9 +5,8 @@ Rows are kept as JSON arrays in the order of the table's columns, with the forms
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 from sidecar.compare.image import Entry
@@ -18,7 +17,6 @@ from sidecar.compare.values import Row, shortened, to_json
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
 
-_BATCH = 200
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _PLAIN = {int, str, type(None)}
 _SCHEMA = """
@@ -120,17 +118,19 @@ class ResultWriter:
         return counts
 
     def _keep_changes(self, number: int, changes: Iterable[Change]) -> Counts:
-        found, counts = iter(changes), Counts()
-        while batch := list(islice(found, _BATCH)):
-            kept = []
-            for change in batch:
-                counts.count(change.kind)
-                if self._keep is None or counts.kept < self._keep:
-                    counts.kept += 1
-                    kept.append(self._as_row(number, change))
-            if kept:
-                self._connection.executemany("INSERT INTO changes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", kept)
+        counts = Counts()
+        self._connection.executemany(
+            "INSERT INTO changes VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows_to_keep(number, changes, counts)
+        )
         return counts
+
+    def _rows_to_keep(self, number: int, changes: Iterable[Change], counts: Counts) -> Iterator[tuple[object, ...]]:
+        """One at a time: each may be as large as memory allows."""
+        for change in changes:
+            counts.count(change.kind)
+            if self._keep is None or counts.kept < self._keep:
+                counts.kept += 1
+                yield self._as_row(number, change)
 
     def finish(self) -> None:
         """Complete the file."""
