@@ -102,7 +102,9 @@ class LiveDatabase:
                     seen = await to_thread.run_sync(self._try, path, copy, tables)
             if seen.is_nothing:
                 return BroughtBack(seen)
-            _require_short(seen, self.wish.long)
+            _require_short(
+                seen, self.wish.long, "allow it (`sidecar restore --long`), or bring back one table after the other"
+            )
             await self.confirm(seen)
             return await self._carry_out(path, seen, inode)
 
@@ -112,7 +114,7 @@ class LiveDatabase:
         inode, commit = self._inode(), Commit()
         async with self._copied() as copy:
             seen = await to_thread.run_sync(partial(self._try, saved.path, copy, inverse=True))
-        _require_short(seen, self.wish.long)
+        _require_short(seen, self.wish.long, "allow it (`sidecar restore --undo --long`)")
         await self.confirm(seen)
         await to_thread.run_sync(self._do, saved.path, commit, inode, True)
         kept = await to_thread.run_sync(saved.mark_undone)
@@ -250,12 +252,9 @@ def _nothing() -> None:
     """Nobody else has the copy."""
 
 
-def _require_short(seen: Preview, long: bool) -> None:
+def _require_short(seen: Preview, long: bool, hint: str) -> None:
     if seen.seconds > LONGEST and not long:
-        raise UsageError(
-            f"programs that write would have to wait for about {seen.seconds:.0f} seconds",
-            "allow it (`sidecar restore --long`), or bring back one table after the other",
-        )
+        raise UsageError(f"programs that write would have to wait for about {seen.seconds:.0f} seconds", hint)
 
 
 def _impossible(error: RowsChanged, commit: Commit, record: Record, rows: int) -> SidecarError:
