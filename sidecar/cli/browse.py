@@ -64,7 +64,7 @@ def _idle(text: str) -> timedelta:
     try:
         limit = parse_duration(text)
     except ValueError as error:
-        raise UsageError(f"--idle {text!r} is no duration", "write it like 30m or 1h") from error
+        raise UsageError(f"--idle {text!r} is not a duration", "write it like 30m or 1h") from error
     if not timedelta(seconds=1) <= limit <= timedelta(days=30):
         raise UsageError(f"--idle {text} is not between 1s and 30d", "write it like 30m or 1h")
     return limit

@@ -57,7 +57,7 @@ def is_file(state: str | None) -> bool:
 
 async def _export(state: AbstractAsyncContextManager[Opened], wanted: Wanted) -> int:
     if wanted.form not in ENDS:
-        raise UsageError(f"--format {wanted.form!r} is no format", f"it takes {', '.join(ENDS)}")
+        raise UsageError(f"--format {wanted.form!r} is not a format", f"it takes {', '.join(ENDS)}")
     async with state as opened:
         await to_thread.run_sync(_write, opened, wanted)
     return ExitCode.OK

@@ -78,6 +78,7 @@ async def _show_points(timeline: Timeline, asked: Asked) -> None:
     sizes = {each.point.key: each.database_size for each in found.entries}
     if not asked.as_json:
         _say_heading(timeline, len(found.entries), found.total)
+    silent = True
     for name in newer:
         after = keys[0] if name == LIVE and keys else None
         older = after if name == LIVE else next(iter(keys[keys.index(name) + 1 :]), None)
@@ -86,10 +87,15 @@ async def _show_points(timeline: Timeline, asked: Asked) -> None:
             counts = counts.of(asked.table)
             if counts.is_same:
                 continue
+        silent = silent and counts is None and not problem
         if asked.as_json:
             say(json.dumps(_point(name, older, sizes.get(name), counts, problem)))
         else:
             _say_point(name, sizes.get(name), counts, problem, len(keys[0]) if keys else 0)
+    if silent and asked.table is not None and keys:
+        await timeline.require_table(asked.table, keys[0])
+        if not asked.as_json:
+            say(f"{visible(asked.table)} did not change")
 
 
 async def _counted(timeline: Timeline, older: str | None, newer: str) -> tuple[Counts | None, str]:
@@ -113,7 +119,7 @@ def _say_heading(timeline: Timeline, shown: int, total: int) -> None:
 def _say_point(name: str, size: int | None, counts: Counts | None, problem: str, width: int) -> None:
     changed = format_counts(counts) if counts else visible(problem) or "the first one"
     shown = "" if size is None else format_size(size)
-    say(f"{name.ljust(width)}  {shown:>9}  {changed}".rstrip())
+    say(f"{name.ljust(width)}  {shown:>10}  {changed}".rstrip())
 
 
 def format_counts(counts: Counts) -> str:
@@ -166,8 +172,9 @@ async def _show_row(timeline: Timeline, table: str, row: str, asked: Asked) -> N
         )
     else:
         states = "1 state" if steps == 1 else f"{steps} states"
+        changes = "1 change" if found == 1 else f"{found} changes"
         say(
-            f"{found} {'change' if found == 1 else 'changes'} in {states}; {requests} requests, {format_size(received)}"
+            f"{changes} in {states}; {'1 request' if requests == 1 else f'{requests} requests'}, {format_size(received)}"
         )
 
 

@@ -272,11 +272,13 @@ def prune(flags: Mapping[str, object], dry_run: bool) -> int:
 @click.option("--summary", is_flag=True, help="Show no rows.")
 @click.option("--limit", type=int, metavar="N", help="At most N rows a table, 0 for all kept.")
 @click.option("--all", "everything", is_flag=True, help="Keep and show all rows, with long values whole.")
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--sql", "form", flag_value="sql", help="Print the SQL that makes B of A.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL that makes B of A.")
 @click.option("--html", "page", metavar="FILE", help="Write an HTML page without scripts.")
 @click.option("--color", "colour", default="auto", metavar="WHEN", help="auto, always or never.")
-def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None, page: str | None, **asked: Any) -> int:
+def diff(
+    flags: Mapping[str, object], states: tuple[str, ...], page: str | None, as_json: bool, as_sql: bool, **asked: Any
+) -> int:
     """Show what differs between two states of a database.
     A, B: key, time, age, newest, newest~3, live, path. Exit code 1: different.
     """
@@ -284,7 +286,10 @@ def diff(flags: Mapping[str, object], states: tuple[str, ...], form: str | None,
 
     if len(states) > 2:
         raise UsageError("at most two states are compared", "see `sidecar diff --help`")
-    options = Asked(form=form or "text", page=Path(page) if page else None, **asked)
+    if as_json and as_sql:
+        raise UsageError("--json and --sql exclude each other", "give one of them")
+    form = "json" if as_json else "sql" if as_sql else "text"
+    options = Asked(form=form, page=Path(page) if page else None, **asked)
     if not are_files(states):
         return _command(flags, diff, states=states, asked=options)
     from sidecar.monitoring.logs import configure

@@ -159,7 +159,8 @@ def _plan(plan: TablePlan, removed: str = "removed, because they are newer") -> 
     left = [
         f"{count:,} {word}" for count, word in ((plan.left_changed, "changed"), (plan.left_newer, "newer")) if count
     ]
-    stay = f"; {' and '.join(left)} rows stay as they are (see --rows)" if left else ""
+    rows = "row stays as it is" if plan.left_changed + plan.left_newer == 1 else "rows stay as they are"
+    stay = f"; {' and '.join(left)} {rows} (see --rows)" if left else ""
     return (", ".join(parts) or "no row is gone") + stay
 
 
@@ -181,9 +182,10 @@ def _say_done(done: BroughtBack, tables: Sequence[str], *, earlier: bool) -> Non
             )
         return
     say(f"{_rows(done.preview.rows)} brought back; writers waited for {done.held:.2f} s")
-    say(f"the state before is {done.restore_point}; the rows of before are in {done.saved}")
-    say("`sidecar restore --undo` takes it back within the hour")
+    say(f"the database as it was before is in the restore point {done.restore_point}")
+    say(f"the rows that were overwritten or removed are saved in {done.saved}")
+    say("`sidecar restore --undo` undoes it, within the hour")
 
 
 def _say_undone(done: BroughtBack) -> None:
-    say(f"{_rows(done.preview.rows)} taken back; the record is kept at {done.saved}")
+    say(f"{_rows(done.preview.rows)} as before; the saved rows are kept in {done.saved}")

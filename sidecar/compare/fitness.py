@@ -79,10 +79,27 @@ def require_fit(record: Record, wanted: Sequence[str], *, exact: bool) -> None:
         if after.rowid is None and not after.without_rowid and not after.key:
             raise UsageError(f"the rows of {compared.name} cannot be told apart: columns hide the rowid", SQL_INSTEAD)
         if before is not None and (compared.former or _shape(before) != _shape(after)):
-            raise UsageError(
-                f"the columns of {compared.name} are not what they were",
-                f"`sidecar restore --into live --as {after.name}_old` brings the old table back under another name",
+            changed = (
+                f"{after.name} was renamed to {before.name}"
+                if compared.former
+                else f"the columns of {after.name} changed"
             )
+            raise UsageError(f"{changed} since {state}", _as_another(after.name))
+        if before is None and (there := _taken(record, compared.name)):
+            raise UsageError(
+                f"{compared.name} cannot be created again: the {there.type} {there.name} belongs to {there.table} now",
+                f"if that is its new name, {_as_another(after.name)}",
+            )
+
+
+def _as_another(name: str) -> str:
+    return f"bring its rows into a new table: `sidecar restore --into live --as {name}_old`"
+
+
+def _taken(record: Record, name: str) -> Entry | None:
+    """What has the name of an index or trigger of a table that is gone: it went on with a renamed one."""
+    own = {each.name.lower() for each in record.entries(1) if each.table == name and each.sql and each.type != "table"}
+    return next((each for each in record.entries(0) if each.name.lower() in own), None)
 
 
 def _require_whole(record: Record, compared: ComparedTable, wanted: Sequence[str], *, exact: bool) -> None:

@@ -46,7 +46,7 @@ def key_of_text(text: str, table: Table) -> Row:
     parts = _parts(text, len(table.key))
     if len(parts) != len(table.key):
         raise UsageError(
-            f"{text!r} is no key of {table.name}, which has {len(table.key)} columns",
+            f"{text!r} is not a key of {table.name}, which has {len(table.key)} columns",
             f"write its values like {','.join(table.key_names)}",
         )
     return tuple(

@@ -161,7 +161,7 @@ class Matcher:
         row = self._as_after(row) if side is Side.BEFORE else row
         shown = ", ".join(repr(row[at])[:60] for at in self._match.key or ())
         return UsageError(
-            f"{names} is no key of {table.name}: {len(sides[side])} rows have {shown}",
+            f"{names} is not a key of {table.name}: {len(sides[side])} rows have {shown}",
             "name more columns, or leave the key out",
         )
 

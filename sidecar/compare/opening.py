@@ -50,7 +50,7 @@ class Opened:
             entries = tuple(image.schema())
         except NotSqlite:
             raise DamagedDatabase(
-                f"{named.name} is no SQLite database, or an encrypted one", "name another file"
+                f"{named.name} is not a SQLite database, or it is encrypted", "name another file"
             ) from None
         except Malformed as error:
             raise DamagedDatabase(

@@ -163,8 +163,9 @@ def _column_changes(pair: Pair) -> Iterator[SchemaChange]:
     for column in after.columns:
         former = old.pop(column.name, None)
         if former is None:
-            default = column.default_sql if column.default_sql is not None else "NULL"
-            written = f"{column.type} (default {default})".strip()
+            written = f"{column.type} NOT NULL" if column.not_null else column.type
+            if column.default_sql is not None or not column.not_null:
+                written = f"{written} (default {'NULL' if column.default_sql is None else column.default_sql})".strip()
             change = SchemaChange("added", "column", column.name, name, written)
         elif column.name in pair.old_names:
             change = SchemaChange("renamed", "column", column.name, name, f"was {pair.old_names[column.name]}")

@@ -244,7 +244,7 @@ def _known(objects: Sequence[ObjectInfo], database: str) -> list[RestorePoint]:
     for info in objects:
         if is_point_of_the_future(info.key, database) and not (points and points[0].key > info.key):
             raise UnsupportedRestorePoint(
-                f"{info.key} is no restore point of this version of sidecar",
+                f"{info.key} is not a restore point of this version of sidecar",
                 "a newer version wrote here: use it, or one that is newer still; move the object if it is a copy of yours",
             )
     return points

@@ -26,7 +26,7 @@ from sidecar.compare.points import PointState
 from sidecar.compare.reading import Result, opened_result
 from sidecar.database import CheckReport, Driver, NotInPlace, Snapshotter, SqliteSnapshotter
 from sidecar.database.staging import Staging
-from sidecar.errors import DatabaseBusy, DatabaseMissing, NothingToRestore, UsageError
+from sidecar.errors import DatabaseBusy, NothingToRestore, UsageError
 from sidecar.host import local_errors, require_unused
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Timestamp
@@ -43,8 +43,6 @@ _BACK = re.compile(r"(?:newest)?~(\d{1,9})")
 _KEY = re.compile(r".+\.sqlite3\.zst")
 _SUFFIXES = {".db", ".db3", ".sqlite", ".sqlite3"}
 FORMS = "a key from `sidecar list`, a time like 2026-11-20T14:30 or 2h, newest, newest~3, live, or the path of a file"
-
-
 Opening = Callable[..., AbstractAsyncContextManager[Source]]
 
 
@@ -179,11 +177,13 @@ async def opened_path(
     """The database in a file. One that nobody uses must not change meanwhile.
 
     One that is in use, or has a log, is copied first, or read `in_place`: then opening and reading it may raise `NotInPlace`.
-    Raises `DatabaseMissing`, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
+    Raises `NothingToRestore`, `UsageError` for a directory, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory", "name a file")
     inspector = snapshotter or SqliteSnapshotter(Staging(None), driver=place.driver, switch_to_wal=False)
     if inspector.signature(path) is None and not path.exists():
-        raise DatabaseMissing(f"there is no database at {path}", f"name {FORMS}")
+        raise NothingToRestore(f"there is no database at {path}", f"name {FORMS}")
     is_at_rest, name = _is_at_rest(path), name or str(path)
     if in_place and not is_at_rest:
         yield opened_live(path, name, place.driver, from_thread.check_cancelled)
@@ -251,7 +251,7 @@ class States:
             return await self._point((await self._selector.select(self._database.name, key=text)).point)
         instant = parse_time(text, self._services.clock.now())
         if instant is None:
-            raise UsageError(f"{text!r} is no state of {self._database.name}, and no file", f"write {FORMS}")
+            raise UsageError(f"{text!r} is neither a state of {self._database.name} nor a file", f"write {FORMS}")
         return await self._followed(await self._selector.select(self._database.name, at=instant), stack)
 
     async def _back(self, steps: int) -> RestorePoint:

@@ -149,6 +149,18 @@ class Timeline:
             raise UsageError(f"no state has a table {table}", "`sidecar diff` names the tables that differ")
         yield Step(len(names), len(names), oldest=newer)
 
+    async def require_table(self, table: str, state: str) -> None:
+        """Raise `UsageError` if a state does not have the table."""
+        async with scratch_place(self._services.driver, no_progress) as place, self._opened(state, place) as source:
+            name, tables = await to_thread.run_sync(self._tables, source)
+        if table not in tables:
+            raise UsageError(f"{name} has no table {table}", "`sidecar log` names the tables that changed")
+
+    def _tables(self, source: Source) -> tuple[str, frozenset[str]]:
+        with source as named:
+            schema = Opened.of(self._services.driver, named).schema
+            return named.name, frozenset((*schema.tables, *schema.problems))
+
     async def _look(self, name: str, finder: "_Finder", place: Place) -> Seen:
         for in_place in (True, False):
             try:
@@ -177,7 +189,9 @@ class Timeline:
             yield nullcontext(Named(f"{instant:%Y-%m-%dT%H:%M:%SZ}", state, state.root))
             return
         if is_path(name):
-            raise UsageError(f"{name!r} is no state of {self.database.name}", "write a time, or choose a restore point")
+            raise UsageError(
+                f"{name!r} is not a state of {self.database.name}", "write a time, or choose a restore point"
+            )
         async with States(self._services, self.database, place).opened(name, in_place=in_place) as source:
             yield source
 

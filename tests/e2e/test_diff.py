@@ -70,6 +70,8 @@ def test_the_log_says_what_changed_when(machine: Machine) -> None:
     assert [each["changes"]["tables"][0]["added"] for each in points] == [1, 1]
     assert newest.startswith(points[1]["state"])
     assert machine.cli("diff", points[1]["since"], points[1]["state"], "--summary").returncode == 1
+    misspelled = machine.cli("log", "--table", "note")
+    assert (misspelled.returncode, "has no table note" in misspelled.stderr) == (64, True)
     refused = machine.cli("log", "--table", "notes", "--row", "1")
     assert (refused.returncode, refused.stdout) == (64, "")
     assert "notes has no primary key" in refused.stderr

@@ -165,9 +165,24 @@ async def test_a_schema_that_is_changed_meanwhile_ends_it(
 
     with pytest.raises(RowsChanged, match="schema of the tables was changed"):
         await session.tables("orders", state=point).bring_back(confirm=faster)
-    with pytest.raises(UsageError, match="columns of orders are not what they were"):
+    with pytest.raises(UsageError, match="columns of orders changed since"):
         await session.tables("orders", state=point).bring_back()
     assert rows(database, "SELECT count(*) FROM orders") == [(19,)]
+
+
+async def test_a_table_that_was_renamed_is_refused_and_named(
+    session: sidecar.Sidecar, app: Any, database: Path, point: str
+) -> None:
+    """Its triggers went on with it, so that it cannot be created again."""
+    app.execute("ALTER TABLE orders RENAME TO purchases")
+    with pytest.raises(UsageError, match="orders cannot be created again: the trigger"):
+        await session.tables("orders", state=point).bring_back()
+    app.execute("ALTER TABLE purchases RENAME TO orders")
+    again = (await session.backup()).databases[0].restore_point or ""
+    app.execute("ALTER TABLE orders RENAME TO purchases")
+    with pytest.raises(UsageError, match="orders was renamed to purchases since"):
+        await session.tables("orders", state=again).bring_back()
+    assert leftovers(database) == []
 
 
 async def test_a_database_that_is_replaced_meanwhile_ends_it(

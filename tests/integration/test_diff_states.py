@@ -82,7 +82,7 @@ async def test_every_instant_is_what_was_committed_then(scene: Streamed, service
     assert comparable(await bytes_of(services, tmp_path, "~1")) == comparable(states[0])
     with pytest.raises(NothingToRestore, match="has 2 restore points, so there is no newest~2"):
         await bytes_of(services, tmp_path, "newest~2")
-    with pytest.raises(UsageError, match=r"'yesterday' is no state of app\.db, and no file"):
+    with pytest.raises(UsageError, match=r"'yesterday' is neither a state of app\.db nor a file"):
         await bytes_of(services, tmp_path, "yesterday")
 
 

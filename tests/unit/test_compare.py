@@ -363,7 +363,7 @@ def test_rows_are_matched_by_a_chosen_key_unless_it_is_none(compared: Compared) 
     then = script("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (3, 10, 'b')")
     found = compared(first, then, Options(keys={"t": ("number",)}))
     assert [(each.kind, each.key) for each in found.changes["t"]] == [("changed", (10,))]
-    with pytest.raises(UsageError, match="a is no key of t: 2 rows have 'a'"):
+    with pytest.raises(UsageError, match="a is not a key of t: 2 rows have 'a'"):
         compared(script(), script("UPDATE t SET number = 1"), Options(keys={"t": ("a",)}))
 
 
@@ -389,7 +389,7 @@ def test_a_damaged_file_is_named(compared: Compared, tmp_path: Path) -> None:
     with pytest.raises(DamagedDatabase, match=r"after\.db is damaged: page 1 is not a b-tree page"):
         compare_files(compared.before, compared.after)
     (tmp_path / "letter").write_text("Dear all," * 100)
-    with pytest.raises(DamagedDatabase, match="letter is no SQLite database, or an encrypted one"):
+    with pytest.raises(DamagedDatabase, match="letter is not a SQLite database, or it is encrypted"):
         compare_files(tmp_path / "letter", compared.before)
 
 

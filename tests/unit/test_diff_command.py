@@ -90,11 +90,24 @@ def test_a_value_in_a_new_column_was_not_null_before(run: Run) -> None:
     assert (status, "<dd>(new column)</dd>" in Path("page.html").read_text()) == (1, True)
 
 
+def test_a_new_column_that_takes_no_null_has_no_default_of_null(run: Run) -> None:
+    """As Django adds one: the table is made anew."""
+    write(
+        Path("new.db"), "DROP TABLE orders", "CREATE TABLE orders(id INTEGER PRIMARY KEY, phone varchar(30) NOT NULL)"
+    )
+    shown = run("old.db", "new.db")[1].splitlines()
+    assert "schema   + orders: column phone added: varchar(30) NOT NULL" in shown
+
+
 def test_options_say_what_is_shown_and_the_status_agrees(run: Run) -> None:
     assert "~ 18" not in run("old.db", "new.db", "--only", "removed,added")[1]
     assert run("old.db", "new.db", "--summary")[1].splitlines()[-1] == "1 table differs, 1 is the same."
     assert "orders   key id   [first 1 of 3; --limit 0 shows more]" in run("old.db", "new.db", "--limit", "1")[1]
-    assert run("old.db", "new.db", "--table", "orders", "--only", "changed", "--ignore", "status,total")[0] == 0
+    status, out, _ = run("old.db", "new.db", "--table", "orders", "--only", "changed", "--ignore", "status,total")
+    assert (status, out.splitlines()[1:]) == (0, ["No row was changed in 1 table."]), "others were added"
+    narrowed = run("old.db", "new.db", "--only", "added", "--summary")[1]
+    assert narrowed.splitlines()[-1] == "Rows were added in 1 of 2 tables."
+    assert run("old.db", "new.db", "--table", "orders", "--summary")[1].splitlines()[-1] == "1 table differs."
 
 
 def test_the_sql_makes_the_later_state_of_the_earlier_one(run: Run) -> None:
@@ -194,13 +207,14 @@ def test_the_page_has_rows_and_no_scripts_and_replaces_no_file(run: Run) -> None
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (("old.db", "missing.db"), 65, "there is no database at missing.db"),
-        (("old.db", "letter"), 65, "letter is no SQLite database, or an encrypted one"),
-        (("old.db", "."), 78, ". is a directory"),
+        (("old.db", "missing.db"), 66, "there is no database at missing.db"),
+        (("old.db", "letter"), 65, "letter is not a SQLite database, or it is encrypted"),
+        (("old.db", "."), 64, ". is a directory"),
+        (("old.db", "new.db", "--json", "--sql"), 64, "--json and --sql exclude each other"),
         (("old.db", "new.db", "old.db"), 64, "at most two states"),
         (("old.db", "new.db", "--table", "nix"), 64, "neither state has a table nix (the tables are customers, orders)"),
         (("old.db", "new.db", "--ignore", "nix"), 64, "no table has a column nix"),
-        (("old.db", "new.db", "--only", "moved"), 64, "--only 'moved' is no kind of change"),
+        (("old.db", "new.db", "--only", "moved"), 64, "--only 'moved' is not a kind of change"),
         (("old.db", "new.db", "--key", "orders"), 64, "--key 'orders' is not TABLE=COLUMN"),
         (("old.db", "new.db", "--key", "orders=nix"), 64, "orders does not have the column nix"),
         (("old.db", "new.db", "--sql", "--only", "added"), 64, "--sql is a whole patch"),
@@ -232,5 +246,5 @@ def test_a_damaged_table_is_left_out_only_if_asked(run: Run) -> None:
     assert [each.split() for each in out.splitlines()[2:3]] == [["customers", "~1"]]
     assert out.splitlines()[3:5] == [
         f"not compared: orders: {damage}",
-        "1 table differs, 0 are the same, 1 was not compared.",
+        "1 table differs, 1 was not compared.",
     ]

@@ -111,8 +111,8 @@ def test_each_table_has_its_file_and_none_is_replaced(run: Run) -> None:
             "only its module can read (name what it stores in the database: v_node, v_parent, v_rowid)",
         ),
         (("app.db", "--table", "nix"), 64, "app.db has no table nix (its tables are sqlite_sequence, t, u)"),
-        (("app.db", "--format", "xml"), 64, "--format 'xml' is no format"),
-        (("missing.db",), 65, "there is no database at missing.db"),
+        (("app.db", "--format", "xml"), 64, "--format 'xml' is not a format"),
+        (("missing.db",), 66, "there is no database at missing.db"),
         (("app.db", "--table", "t", "-o", "no/such/file"), 78, "cannot write no/such/file"),
     ],
 )

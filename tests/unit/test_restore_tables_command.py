@@ -75,10 +75,10 @@ def test_rows_are_brought_back_once_that_is_confirmed(run: Run, tmp_path: Path) 
         status, out, error = run(*command, "--yes")
         assert status == 0
         assert "6 rows brought back" in out
-        assert "`sidecar restore --undo` takes it back" in out
+        assert "`sidecar restore --undo` undoes it" in out
         assert rows(tmp_path / "app.db", "SELECT count(*) FROM orders WHERE state = 'open'") == [(20,)]
         status, out, _ = run("restore", "--undo", "--yes")
-        assert (status, "6 rows taken back" in out) == (0, True)
+        assert (status, "6 rows as before" in out) == (0, True)
         assert rows(tmp_path / "app.db", "SELECT count(*) FROM orders WHERE state = 'wrong'") == [(4,)]
         status, _, error = run("restore", "--undo", "--yes")
         assert (status, "can be undone" in error) == (66, True)

@@ -169,14 +169,14 @@ def _key(text: str) -> tuple[str, tuple[str, ...]]:
 def _view(asked: Asked) -> View:
     kinds = list(_split(asked.only)) or list(KINDS)
     if wrong := [each for each in kinds if each not in KINDS]:
-        raise UsageError(f"--only {wrong[0]!r} is no kind of change", "it takes added, removed and changed")
+        raise UsageError(f"--only {wrong[0]!r} is not a kind of change", "it takes added, removed and changed")
     if asked.form == "sql" and (asked.only or asked.summary or asked.limit is not None or asked.ignored):
         raise UsageError(
             "--sql is a whole patch: --only, --ignore, --summary and --limit would leave something out",
             "leave them out",
         )
     if asked.colour not in {"auto", "always", "never"}:
-        raise UsageError(f"--color {asked.colour!r} is no choice", "it takes auto, always and never")
+        raise UsageError(f"--color {asked.colour!r} is not known", "it takes auto, always and never")
     if asked.page is not None and asked.form != "text":
         raise UsageError("--html and --json or --sql exclude each other", "give one of them")
     limit = asked.limit

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from html import escape
 
-from sidecar.cli.diff.text import SIGNS, format_schema_change
+from sidecar.cli.diff.text import SIGNS, format_schema_change, total
 from sidecar.cli.diff.view import Overview, View
 from sidecar.compare.display import NEW_COLUMN, format_change, format_value, visible
 from sidecar.compare.reading import ComparedTable, Result, RowChange
@@ -73,8 +73,8 @@ def _summary(overview: Overview) -> Iterator[str]:
     meta = overview.meta
     before, after = _safe(str(meta["before"])), _safe(str(meta["after"]))
     yield f"<h1>What changed in {_safe(overview.database)} between {before} and {after}?</h1>"
-    different, tables = len(overview.different), len(overview.tables)
-    yield f"<p>{_sentence(different, tables, len(overview.schema))}</p>"
+    schema = "1 change" if len(overview.schema) == 1 else f"{len(overview.schema) or 'no'} changes"
+    yield f"<p>{total(overview)} The schema has {schema}.</p>"
     chunks = f"{meta['differing_chunks']:,} of {meta['chunks']:,} MiB differ"
     yield f'<p class="soft">{chunks}; compared in {overview.seconds:.1f} s by sidecar.</p>'
     if overview.schema:
@@ -93,11 +93,6 @@ def _summary(overview: Overview) -> Iterator[str]:
             counts = "".join(f'<td class="count">{getattr(table, kind):,}</td>' for kind in _WORDS)
             yield f'<tr><th scope="row"><a href="#t{number}">{_safe(table.name)}</a></th>{counts}</tr>'
         yield "</tbody></table></div>"
-
-
-def _sentence(different: int, tables: int, schema: int) -> str:
-    rows = f"Rows differ in {different} of {tables} tables" if different else f"No row differs in {tables} tables"
-    return f"{rows}; the schema has {schema or 'no'} {'change' if schema == 1 else 'changes'}."
 
 
 def _heading(number: int, table: ComparedTable, overview: Overview, view: View) -> Iterator[str]:

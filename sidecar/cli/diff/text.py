@@ -8,7 +8,7 @@ import click
 from sidecar.cli.diff.view import Overview, View
 from sidecar.compare.display import NEW_COLUMN, format_change, format_value, visible
 from sidecar.compare.pairing import SchemaChange
-from sidecar.compare.reading import ComparedTable, Result, RowChange
+from sidecar.compare.reading import KINDS, ComparedTable, Result, RowChange
 from sidecar.compare.schema import SEQUENCE
 from sidecar.compare.tables import Table
 from sidecar.compare.values import Shown
@@ -69,14 +69,28 @@ def _summary(overview: Overview, style: Style) -> Iterator[str]:
     yield from _counts(overview, style)
     for name, reason in overview.not_compared:
         yield f"not compared: {visible(name)}: {visible(reason)}"
+    yield total(overview)
+
+
+def total(overview: Overview) -> str:
+    """A sentence: how many tables differ."""
     different = len({each.virtual or each.name for each in overview.different})
-    same = len({each.virtual or each.name for each in overview.tables}) - different
+    tables = len({each.virtual or each.name for each in overview.tables})
     missing = len(overview.not_compared)
     left = f", {missing} {'was' if missing == 1 else 'were'} not compared" if missing else ""
-    if different:
-        yield f"{_tables(different)} {'differs' if different == 1 else 'differ'}, {same} {'is' if same == 1 else 'are'} the same{left}."
-    else:
-        yield f"No row differs in {_tables(same)}{left}."
+    if len(overview.kinds) < len(KINDS):  # the others may differ as well, in a way that was not asked for
+        what = " or ".join(overview.kinds)
+        rows = (
+            f"Rows were {what} in {different} of {_tables(tables)}"
+            if different
+            else f"No row was {what} in {_tables(tables)}"
+        )
+        return f"{rows}{left}."
+    if not different:
+        return f"No row differs in {_tables(tables)}{left}."
+    same = tables - different
+    others = f", {same} {'is' if same == 1 else 'are'} the same" if same else ""
+    return f"{_tables(different)} {'differs' if different == 1 else 'differ'}{others}{left}."
 
 
 def _tables(count: int) -> str:
