@@ -1,6 +1,6 @@
 """Runs a comparison in a thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
@@ -47,7 +47,7 @@ async def compared(
             closing(ResultWriter(driver, path, keep=keep, whole_values=everything)) as writer,
         ):
             writer.meta(before=one.name, after=other.name, root_before=one.root, root_after=other.root)
-            compare(driver, one, other, writer, chosen, directory, partial(_tick, progress))
+            compare(driver, one, other, writer, chosen, directory, partial(_tick, progress, (one, other)))
             one.check()
             other.check()
             writer.finish()
@@ -77,8 +77,10 @@ async def compared(
     return made[0]
 
 
-def _tick(progress: Progress, done: int, total: int) -> None:
+def _tick(progress: Progress, states: Sequence[Named], done: int, total: int) -> None:
     from_thread.check_cancelled()
+    for each in states:
+        each.check()
     if total:
         progress(done, total)
 

@@ -25,6 +25,7 @@ class LiveState:
         digests = []
         for chunk in range(self.chunks):
             tick()
+            parts.look()
             digests.append(hashlib.sha256(parts.read(chunk)).digest())
         self._digests = b"".join(digests)
         self.root = hashlib.sha256(self._digests).hexdigest()
@@ -38,6 +39,7 @@ class LiveState:
         """See `pages.State`. Raises `NotInPlace`, as well when the transaction has lasted too long, and OSError."""
         if time.monotonic() > self._until:
             raise NotInPlace(f"the comparison takes more than {LONGEST:.0f} s")
+        self._parts.look()
         size = self._parts.page_size
         first, end = offset // size, -(-(offset + length) // size)
         start = offset - first * size
@@ -52,4 +54,4 @@ def opened_live(path: Path, name: str, driver: Driver, tick: Callable[[], None])
     """The newest commit of a live database. Raises `NotInPlace`, also at the end, and `OtherLocks`."""
     with live_now(path, driver) as parts:
         state = LiveState(parts, tick)
-        yield Named(name, state, state.root)
+        yield Named(name, state, state.root, parts.look)

@@ -21,7 +21,7 @@ from anyio import from_thread
 
 from sidecar.database.wal import StreamCut, WalIndex
 from sidecar.database.wal.changed import PART
-from sidecar.database.wal.descriptors import borrowed
+from sidecar.database.wal.descriptors import borrowed, borrowed_log
 from sidecar.database.wal.frames import image_of, newest
 from sidecar.host import write_all
 from sidecar.model import Followed
@@ -33,6 +33,10 @@ _PAGE_COUNT = slice(28, 32)
 
 class NotInPlace(Exception):
     """The database cannot be read so at this moment; SQLite's backup can copy it."""
+
+
+def _nothing() -> None:
+    """No reason to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Shown:
 class LiveParts:
     """The parts of a live database, for as long as the transaction is open that shows them. For one thread.
 
-    `version` is that of the SQLite library, whose backup writes it into its copies.
+    Call `look` often: it raises `NotInPlace` when the transaction should end early. `version` is that of the SQLite library, whose backup writes it into its copies.
     """
 
     def __init__(self, database: int, log: int, shown: Shown, version: tuple[int, ...], part: int = PART) -> None:
@@ -77,6 +81,7 @@ class LiveParts:
         self._part = part
         self._buffer = memoryview(bytearray(part))
         self._frames: dict[int, int] = {}  # pages, and the frames they are in
+        self.look: Callable[[], None] = _nothing
         index = shown.index
         if not index.behind:
             return
@@ -156,13 +161,10 @@ def live_parts(path: Path, inode: int, shown: Shown, version: tuple[int, ...], p
         with borrowed(path) as database:
             if os.fstat(database).st_ino != inode:
                 raise NotInPlace("its file was replaced before it was read")
-            log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with borrowed_log(path) as log:
                 yield LiveParts(database, log, shown, version, part)
                 if not (_is_at(database, path) and _is_at(log, f"{path}-wal")):
                     raise NotInPlace("its files were replaced while they were read")
-            finally:
-                os.close(log)  # it has no locks
     except OSError as error:
         raise NotInPlace(str(error)) from error
 

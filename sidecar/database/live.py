@@ -5,6 +5,7 @@ before it begins and after it has read.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,16 +18,21 @@ from sidecar.database.locking import LockGuard
 from sidecar.database.wal import WalIndex, leaving_no_log
 from sidecar.database.wal.descriptors import borrowed, borrowed_index
 from sidecar.database.wal.header import SIZE, UnknownVersion, parse
+from sidecar.database.wal.leftover import Leftover
 
 if TYPE_CHECKING:
     import sqlite3
+
+LOOK_EVERY = 0.01  # seconds: a look takes some hundredths of a millisecond
 
 
 @contextmanager
 def live_now(path: Path, driver: Driver) -> Iterator[LiveParts]:
     """The newest commit of a database that a program has open in WAL mode. All in one thread.
 
-    Raises `NotInPlace`, also at the end, if one of the files was replaced meanwhile; and `OtherLocks`.
+    Raises `NotInPlace`, also at the end, if one of the files was replaced meanwhile; and `OtherLocks`. So does `look` of what
+    is yielded, once that program has closed the database: because of us its log is still there, and must not be by the
+    time that another file is put in the place of this one.
     """
     LockGuard().require(path)
     with ExitStack() as stack:
@@ -41,7 +47,24 @@ def live_now(path: Path, driver: Driver) -> Iterator[LiveParts]:
             shown = Shown(index, pragma(source, "page_size"), pragma(source, "page_count"))
         except (OSError, driver.error) as error:
             raise NotInPlace(str(error)) from error
-        yield stack.enter_context(live_parts(path, inode, shown, driver.version_info))
+        parts = stack.enter_context(live_parts(path, inode, shown, driver.version_info))
+        parts.look = _Look(leftover)
+        yield parts
+
+
+class _Look:
+    """Looks whether a log is left, but not too often."""
+
+    def __init__(self, leftover: Leftover) -> None:
+        self._leftover = leftover
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LOOK_EVERY
+            if self._leftover.is_there:
+                raise NotInPlace("the program that had it open has closed it")
 
 
 def _begun(source: "sqlite3.Connection", path: Path, inode: int) -> WalIndex:

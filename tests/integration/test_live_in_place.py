@@ -88,6 +88,63 @@ def test_an_app_that_ends_meanwhile_leaves_no_log(app: SqlProcess, tmp_path: Pat
     assert not log.exists() or not log.stat().st_size
 
 
+def test_an_app_that_ends_meanwhile_leaves_no_log_even_if_it_has_just_checkpointed(
+    app: SqlProcess, tmp_path: Path
+) -> None:
+    """Then the file is not as it was when our transaction began; so it is if another one was copied into it."""
+    path, log = tmp_path / "app.db", tmp_path / "app.db-wal"
+    with live_now(path, DRIVER) as parts:
+        parts.read(0)
+        app.run("PRAGMA wal_checkpoint(PASSIVE)")
+        app.close()
+    assert not log.exists() or not log.stat().st_size
+    app.open()
+    app.script(INSERT, INSERT)
+    with live_now(path, DRIVER) as parts:
+        parts.read(0)
+        app.run("PRAGMA wal_checkpoint(PASSIVE)")
+        app.close()
+        size = log.stat().st_size
+        path.write_bytes(bytes(path.stat().st_size))
+    assert (log.stat().st_size, path.read_bytes().strip(b"\0")) == (size, b"")
+
+
+def test_reading_ends_as_soon_as_the_app_has_closed_the_database(
+    app: SqlProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its log would be there for as long as a comparison takes, and be read over a file that is put in its place."""
+    monkeypatch.setattr("sidecar.database.live.LOOK_EVERY", 0.0)
+    log = tmp_path / "app.db-wal"
+    with live_now(tmp_path / "app.db", DRIVER) as parts:
+        parts.look()
+        with pytest.raises(NotInPlace, match="closed"):
+            app.close()
+            parts.look()
+    assert not log.exists() or not log.stat().st_size
+
+
+@pytest.mark.anyio
+async def test_a_comparison_ends_reading_and_begins_anew_when_the_app_closes_the_database(
+    app: SqlProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.database.live.LOOK_EVERY", 0.0)
+    old, path, log = tmp_path / "old.db", tmp_path / "app.db", tmp_path / "app.db-wal"
+    app.run(f"VACUUM INTO '{old}'")
+    app.run(INSERT)
+    read, once = LiveParts.read_pages, [app.close]
+
+    def closing(parts: LiveParts, first: int, count: int) -> bytes:
+        if once:
+            once.pop()()
+        return read(parts, first, count)
+
+    monkeypatch.setattr(LiveParts, "read_pages", closing)
+    async with difference_of_files(DRIVER, old, path, Options(), no_progress) as result:
+        found = [each.added for each in await result.tables()]
+    assert (found, once) == ([1], [])
+    assert not log.exists() or not log.stat().st_size
+
+
 def test_what_cannot_be_read_in_place(app: SqlProcess, tmp_path: Path) -> None:
     """Another journal mode, and a file that is replaced meanwhile."""
     path, other = tmp_path / "app.db", tmp_path / "other.db"

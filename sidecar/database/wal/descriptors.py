@@ -226,6 +226,16 @@ def borrowed_index(path: Path, database: int) -> Iterator[int]:
         _keep((file,), database)
 
 
+@contextmanager
+def borrowed_log(path: Path) -> Iterator[int]:
+    """A descriptor of the log of a database, for reading. It has no locks. Raises OSError."""
+    file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
 def is_used_by_others(file: int) -> bool:
     """Whether another process has a connection to the database that this is a descriptor of."""
     return _is_open_elsewhere(file)

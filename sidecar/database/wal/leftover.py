@@ -5,13 +5,25 @@ SQLite reads a log that lies beside a file as that file's own: over another file
 database. A follower empties such a log at once. Where nothing is followed, whoever has made the copy does it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.database.driver import Driver
-from sidecar.database.wal.descriptors import Stamps, borrowed, close_kept, is_open_here, is_used_by_others
+from sidecar.database.wal.cuts import StreamCut
+from sidecar.database.wal.descriptors import (
+    Stamps,
+    borrowed,
+    borrowed_index,
+    borrowed_log,
+    close_kept,
+    is_open_here,
+    is_used_by_others,
+)
+from sidecar.database.wal.frames import image_of, newest
+from sidecar.database.wal.header import SIZE, UnknownVersion, parse
 from sidecar.log import log
 
 if TYPE_CHECKING:
@@ -48,9 +60,17 @@ class Leftover:
             self._used = self._is_used()
 
     def begun(self) -> None:
-        """The copy's read transaction has begun: what it reads of the log is in the database, and nobody writes more there."""
+        """The copy's read transaction has begun."""
         with suppress(OSError):
             self._stamps, self._log = Stamps.of(self._path), self._stamps_of_log()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to be emptied by now. Ask often, if others may checkpoint during the transaction."""
+        try:
+            return not self._inside and self._is_left()
+        except OSError:
+            return False
 
     def empty(self) -> None:
         """Empty the log if whoever had the database open has closed it, and its file is still the same; never raises.
@@ -72,10 +92,34 @@ class Leftover:
             log.debug("log not emptied", path=str(self._path), error=str(error))
 
     def _is_left(self) -> bool:
-        now = self._stamps_of_log()
-        changed = self._log is None or now.essence != self._log.essence
-        same = self._stamps is not None and Stamps.of(self._path).essence == self._stamps.essence
-        return bool(same and now.size and (self._used or changed) and not self._is_used())
+        database, log = Stamps.of(self._path), self._stamps_of_log()
+        if self._is_used():
+            if self._stamps is not None and database.inode == self._stamps.inode:
+                self._stamps = database  # somebody has copied more of the log into it, and it was still the same file
+            return False
+        changed = self._log is None or log.essence != self._log.essence
+        same = self._stamps is not None and database.essence == self._stamps.essence
+        return bool(log.size and (self._used or changed) and (same or self._is_inside(database)))
+
+    def _is_inside(self, database: Stamps) -> bool:
+        """Whether the database is still the same file because everything in the log is in it, so that nothing is lost or written."""
+        if self._stamps is None or database.inode != self._stamps.inode:
+            return False
+        try:
+            return self._has_all()
+        except (StreamCut, UnknownVersion):
+            return False
+
+    def _has_all(self) -> bool:
+        with borrowed(self._path) as file, borrowed_index(self._path, file) as shared, borrowed_log(self._path) as log:
+            index = parse(os.pread(shared, SIZE, 0))
+            if index is None or not index.frame or index.behind:
+                return False
+            return all(
+                image_of(log, frame, index.page_size) == os.pread(file, index.page_size, (page - 1) * index.page_size)
+                for page, frame in newest(log, index, 0).items()
+                if page <= index.pages
+            )
 
     def _is_used(self) -> bool:
         with borrowed(self._path) as file:
