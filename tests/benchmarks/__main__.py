@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks [PART] [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
 
-measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py and streaming.py what is
-done. PART is `publishing` (with what goes on while an app runs), `comparing` or `streaming`; without it, all. Databases, the
-server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
+measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py, streaming.py, small.py
+and far.py what is done. PART is `publishing` (with what goes on while an app runs), `comparing`, `streaming`, or one of the
+profiles: `small` (a machine with little memory and a slow disk; as root) and `far` (a store that is far away); without it, all. Databases, the server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
 times the largest size. On a tmpfs there is no disk to be written to. Nothing here fails because something was slow.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sidecar.units import parse_size
-from tests.benchmarks import comparing, pictures, publishing, running, streaming
+from tests.benchmarks import comparing, far, pictures, publishing, running, small, streaming
 from tests.benchmarks.bounds import bounds
 from tests.benchmarks.publishing import Bench, make_base, publish_and_restore
 from tests.benchmarks.results import MIB, machine, show_size, write_json
@@ -32,6 +32,8 @@ PARTS = {
     "publishing": (*publishing.SCENARIOS, *running.SCENARIOS),
     "comparing": comparing.SCENARIOS,
     "streaming": streaming.SCENARIOS,
+    "small": small.SCENARIOS,
+    "far": far.SCENARIOS,
 }
 SCENARIOS = tuple(name for names in PARTS.values() for name in names)
 
@@ -59,6 +61,7 @@ def main() -> int:
         if each.measured is not None
     ]
     print(f"\n{report(bench.results, about, promised)}")
+    print("".join(f"\nnote: {remark}" for remark in bench.remarks))
     if options.json:
         write_json(options.json, bench.results.as_dict(about, (each.as_dict() for each in promised)))
     drawn = pictures.draw(bench.results, about, options.pictures)
@@ -82,6 +85,8 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
     if bench.wants("start", "idle"):
         _small(bench, options)
     streaming.measure(bench, streaming.Extent(options.rounds, options.runs, options.stream_seconds))
+    small.measure(bench, options.profile_runs, options.commit_seconds)
+    far.measure(bench, max(options.size), options.profile_runs)
 
 
 def _small(bench: Bench, options: argparse.Namespace) -> None:
@@ -100,9 +105,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "part", nargs="?", choices=PARTS, metavar="PART", help="publishing, comparing or streaming (all)"
-    )
+    parser.add_argument("part", nargs="?", choices=PARTS, metavar="PART", help=f"{', '.join(PARTS)} (all)")
     parser.add_argument("--size", action="append", type=_size, help="of the database; repeatable (64MiB and 1GiB)")
     parser.add_argument("--runs", type=int, default=3, help="how often each is measured (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
@@ -118,6 +121,12 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10, help="how often machines are killed (%(default)s)")
     parser.add_argument(
         "--stream-seconds", type=float, default=60.0, help="how long streaming is measured under load (%(default)g)"
+    )
+    parser.add_argument(
+        "--profile-runs", type=int, default=1, help="how often small and far are measured (%(default)s)"
+    )
+    parser.add_argument(
+        "--commit-seconds", type=float, default=40.0, help="how long commits are timed in small (%(default)g)"
     )
     options = parser.parse_args(arguments)
     options.only = options.only or PARTS.get(options.part, SCENARIOS)

@@ -40,6 +40,7 @@ class Bench:
     peers: bool
     results: Results = field(default_factory=Results)
     say: Callable[[str], None] = print
+    remarks: list[str] = field(default_factory=list)
 
     def wants(self, *scenarios: str) -> bool:
         """Whether one of these is to be measured."""
@@ -59,6 +60,11 @@ class Bench:
         """Who is measured, beginning with another one at each turn."""
         tools: list[Tool] = [Sidecar(), Litestream()] if self.peers else [Sidecar()]
         return tools if turn % 2 == 0 else tools[::-1]
+
+    def remark(self, text: str) -> None:
+        """Keep what whoever reads the results must know, and say it at once."""
+        self.remarks.append(text)
+        self.say(f"  {text}")
 
     def record(self, sample: Sample) -> None:
         """Keep a sample and tell that there is progress."""

@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,19 +32,19 @@ RATE = 100.0
 
 _SLOWEST = 32 << 20  # bytes per second: commits are timed for so long that a publish at this speed ends
 
-_NOBODY = "nobody"
+NOBODY = "nobody"
 _PATIENCE = 600.0
 
 
 def latency(bench: Bench, base: Path, size: int, turn: int, seconds: float) -> None:
     """A writer's commits, alone and beside each tool."""
     for tool in (None, *bench.tools(turn)):
-        name = tool.name if tool else _NOBODY
+        name = tool.name if tool else NOBODY
         with Subject(bench.server, bench.directory / f"latency-{name}", f"latency-{name}-{turn}") as subject:
             subject.place(base)
             with _protecting(subject, tool):
                 before = len(subject.keys())
-                values = _commits(subject, max(seconds, size / _SLOWEST))
+                values = commits(subject, max(seconds, size / _SLOWEST))
                 values["published"] = len(subject.keys()) - before
             bench.record(Sample(size, "latency", name, turn, values))
 
@@ -90,11 +90,12 @@ def cpu_used(pid: int) -> tuple[float, float]:
     return cpu_seconds(pid), running_seconds(pid)
 
 
-def _commits(subject: Subject, seconds: float) -> Values:
+def commits(subject: Subject, seconds: float, inside: Callable[[Command], Command] = tuple) -> Values:
+    """A writer's commits for so long; `inside` makes a command that runs in another environment."""
     output = subject.directory / "commits.json"
     options = ("--seconds", str(seconds), "--rate", str(RATE), "--output", str(output))
     log = subject.directory / "writer.log"
-    run((sys.executable, str(SCRIPT), str(subject.database), *options), subject.env, log)
+    run(inside((sys.executable, str(SCRIPT), str(subject.database), *options)), subject.env, log)
     durations = sorted(json.loads(output.read_text())["commits"])
     return {
         "commits": len(durations),

@@ -41,6 +41,13 @@ TITLES = {
     "truncate": "the app's wal_checkpoint(TRUNCATE), busy_timeout 5 s",
     "quiet": "idle, the app has the database open",
     "parked": "100 databases that nobody writes to, each of",
+    "small, publish": "small machine: first publish",
+    "small, restore": "small machine: restore",
+    "small, commits": "small machine: a writer's commits while it is published",
+    "far, down": "far store: a plain parallel download of the restore point",
+    "far, up": "far store: a plain parallel upload of as many bytes",
+    "far, publish": "far store: first publish",
+    "far, restore": "far store: restore",
 }
 REFERENCE = "litestream"
 
@@ -92,7 +99,12 @@ _DAEMON: tuple[Column, ...] = (
     ("busiest thread %", "busiest", lambda value: f"{value * 100:.2f}"),
     ("memory MB", "memory", show_megabytes),
 )
+_DEVICE: Column = ("written by the disk MB", "device", show_megabytes)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
+    **dict.fromkeys(("small, publish", "small, restore"), (*_COSTS, _DEVICE)),
+    **dict.fromkeys(("far, down", "far, up"), (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes))),
+    **dict.fromkeys(("far, publish", "far, restore"), (("share of the link", "share", "{:.2f}".format), *_COSTS[:7])),
+    "small, commits": (*_LATENCY, ("objects published", "published", "{:.0f}".format), _DEVICE),
     "loss, s3": _LOST,
     "loss, file": _LOST,
     "tail": (

@@ -46,14 +46,16 @@ dbs:
 class Subject:
     """A database of its own, a bucket of its own, and the environment for one tool. A context manager."""
 
-    def __init__(self, server: Server, directory: Path, bucket: str) -> None:
+    def __init__(self, server: Server, directory: Path, bucket: str, endpoint: str | None = None) -> None:
+        """`endpoint` is what the tools use, if it is not the server's own: a proxy in front of it."""
         self.server, self.directory, self.bucket = server, directory, bucket
+        self.endpoint = endpoint or server.seaweed.endpoint
         self.database = directory / "data" / NAME
         self.log = directory / "log"
         self.database.parent.mkdir(parents=True)
         self.env = clean_environment(
             directory,
-            **server.seaweed.environment(),
+            **server.seaweed.environment(endpoint=self.endpoint),
             SIDECAR_DATABASES=self.database,
             SIDECAR_STORE=f"s3://{bucket}/store",
             SIDECAR_LISTEN=f"{LOOPBACK}:{free_port()}",
@@ -61,7 +63,7 @@ class Subject:
             RCLONE_CONFIG_BENCH_TYPE="s3",
             RCLONE_CONFIG_BENCH_PROVIDER="SeaweedFS",
             RCLONE_CONFIG_BENCH_ENV_AUTH="true",
-            RCLONE_CONFIG_BENCH_ENDPOINT=server.seaweed.endpoint,
+            RCLONE_CONFIG_BENCH_ENDPOINT=self.endpoint,
             RCLONE_CONFIG_BENCH_REGION="us-east-1",
         )
         server.seaweed.s3.make_bucket(bucket)
@@ -182,6 +184,13 @@ def sent(subject: Subject, file: Path) -> Command:
     return (_binary("rclone"), "copyto", "--s3-chunk-size", "8M", str(file), f"bench:{subject.bucket}/sent")
 
 
+def sent_at_once(subject: Subject) -> Command:
+    """The database's file, compressed while rclone sends it: `rclone` is the process that is measured, and writes no file."""
+    piped = 'exec "$2" rcat "$3" < <(exec "$0" -1 -q -c "$1")'
+    target = f"bench:{subject.bucket}/by-hand"
+    return ("bash", "-c", piped, _zstd(), str(subject.database), _binary("rclone"), target)
+
+
 def missing_peers() -> list[str]:
     """Which programs that sidecar is compared with are not there."""
     return [name for name in ("litestream", "rclone", "zstd") if shutil.which(name, path=_search_path()) is None]
@@ -206,8 +215,7 @@ def remove_staged(database: Path) -> None:
 
 def litestream_config(subject: Subject) -> str:
     """The text of Litestream's configuration: its defaults, and where the store is."""
-    endpoint = subject.server.seaweed.endpoint
-    return _CONFIG.format(database=subject.database, bucket=subject.bucket, name=NAME, endpoint=endpoint)
+    return _CONFIG.format(database=subject.database, bucket=subject.bucket, name=NAME, endpoint=subject.endpoint)
 
 
 def litestream(*arguments: str) -> Command:
