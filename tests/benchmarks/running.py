@@ -102,6 +102,7 @@ def commits(subject: Subject, seconds: float, inside: Callable[[Command], Comman
         "p50": quantile(durations, 0.5),
         "p99": quantile(durations, 0.99),
         "longest": durations[-1],
+        "total": sum(durations),
     }
 
 

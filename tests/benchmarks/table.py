@@ -104,7 +104,12 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     **dict.fromkeys(("small, publish", "small, restore"), (*_COSTS, _DEVICE)),
     **dict.fromkeys(("far, down", "far, up"), (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes))),
     **dict.fromkeys(("far, publish", "far, restore"), (("share of the link", "share", "{:.2f}".format), *_COSTS[:7])),
-    "small, commits": (*_LATENCY, ("objects published", "published", "{:.0f}".format), _DEVICE),
+    "small, commits": (
+        *_LATENCY,
+        ("waited in all s", "total", show_seconds),
+        ("objects published", "published", "{:.0f}".format),
+        _DEVICE,
+    ),
     "loss, s3": _LOST,
     "loss, file": _LOST,
     "tail": (
