@@ -186,6 +186,7 @@ _DATABASE_LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("newest restore point", "restore_point", str),
     ("its size", "restore_point_size", format_size),
     ("its age", "age_seconds", format_age),
+    ("streamed until", "streamed_to", _format_instant),
     ("restore points", "count", str),
     ("oldest restore point", "oldest", str),
     ("last success", "last_success", _format_instant),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sidecar.errors import (
     AccessDenied,
@@ -17,6 +17,7 @@ from sidecar.model import RestorePoint
 from sidecar.monitoring.incident_store import read_open
 from sidecar.monitoring.listing import StoreListing
 from sidecar.repository import OTHERS, Catalog, DrillOutcome, Reader, age_of, format_others, last_drill
+from sidecar.repository.increments import Increments
 from sidecar.status import Health, Level, Problem, Status
 from sidecar.status.expiring import attention
 from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
@@ -77,6 +78,7 @@ class StoreReader:
             newest.key,
             newest.size,
             age_of(newest, now),
+            await self._streamed_to(newest),
             last_drill=drilled[1].at.instant if drilled and good else None,
             drill_outcome=drilled[1].outcome.value if drilled else None,
             stored_bytes=stored,
@@ -84,6 +86,18 @@ class StoreReader:
             gone=newest.gone,
             damage=await self._damage(newest),
         )
+
+    async def _streamed_to(self, newest: RestorePoint) -> datetime | None:
+        """When the last commit was made that a restore would reach after a restore point, by the names of segments."""
+        if newest.gone:
+            return None
+        try:
+            position, ends = await self._catalog.position(newest), await self._catalog.ends()
+            history = await Increments(self._catalog.store).look(newest.database, newest.key, position, ends)
+        except (DamagedRestorePoint, UnsupportedRestorePoint, AccessDenied):
+            return None
+        times = [segment.time for leg in history.legs for segment in leg.segments]
+        return datetime.fromtimestamp(times[-1] / 1000, UTC) if times else None
 
     async def _damage(self, point: RestorePoint) -> str | None:
         """What its index shows to be wrong with a restore point, else None. `sidecar verify` reads all of it."""

@@ -18,13 +18,15 @@ class StoredDatabase:
     """A database as the store has it. Sizes in bytes, ages in seconds by the store's clock.
 
     `restore_point` is the newest key. It is `gone` when the lease object names it and the store does not have it;
-    `damage` is what its index shows to be wrong. `stored_bytes` are by tier.
+    `damage` is what its index shows to be wrong. `streamed_to` is when the last commit was made that a restore would reach after
+    it, None if there is none. `stored_bytes` are by tier.
     """
 
     name: str
     restore_point: str | None = None
     restore_point_size: int | None = None
     age_seconds: float | None = None
+    streamed_to: datetime | None = None
     last_drill: datetime | None = None
     drill_outcome: str | None = None
     stored_bytes: Mapping[str, int] | None = None
@@ -39,6 +41,7 @@ class StoredDatabase:
             "restore_point": self.restore_point,
             "restore_point_size": self.restore_point_size,
             "age_seconds": self.age_seconds,
+            "streamed_to": self.streamed_to.isoformat() if self.streamed_to else None,
             "last_drill": self.last_drill.isoformat() if self.last_drill else None,
             "drill_outcome": self.drill_outcome,
             "stored_bytes": dict(self.stored_bytes or {}),
@@ -170,5 +173,5 @@ def _machine(holder: LastHolder | None) -> Health:
         hint = "its own page, and `sidecar status` on it, say whether it is protected"
         return Health(Level.WAIT, title, None, f"{holder.holder} runs: it renewed its lease {age} ago", hint)
     reason = f"{holder.holder} has not renewed its lease for {age}, and did not shut down cleanly"
-    hint = "what it wrote after its newest restore point is on its disk only, if that is still there: start it again"
+    hint = "what is neither in its newest restore point nor in its stream is on its disk only, if that is still there: start it again"
     return Health(Level.ATTENTION, title, None, reason, hint)

@@ -1,10 +1,12 @@
 """`stream=auto` with real apps: it streams where the app does not notice, says why where it does not, and loses nothing."""
 
 import itertools
+import json
 import resource
 import sqlite3
 import subprocess
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,9 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
                 wait_streamed(process, number)
             assert not process.metric("sidecar_stream_cuts_total")
         assert restored_after_kill(local, process) == 40
+    (said,) = json.loads(local.cli("status", "--json").stdout)["databases"]
+    assert datetime.now(UTC) - datetime.fromisoformat(said["streamed_to"]) < timedelta(seconds=said["age_seconds"])
+    assert "\n  streamed until        20" in local.cli("status").stdout
     local.lose_disk()
     with streaming(local, "sleep", "60") as process:
         process.wait_ready()
