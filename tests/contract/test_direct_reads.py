@@ -9,7 +9,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from sidecar.errors import NotFound, StoreUnavailable, Throttled
+from sidecar.errors import NotFound, StoreMissing, StoreUnavailable, Throttled
 from sidecar.storage.s3.client import S3Location
 from sidecar.storage.s3.direct import _pattern_of, signature_of
 from sidecar.storage.s3.store import S3Store
@@ -83,7 +83,20 @@ async def test_what_is_refused_is_asked_again_by_the_sdk(through: S3Store, proxy
     proxy.rule(SLOW_DOWN, method="GET", times=3)
     assert [type(await failure(through.get(KEY))) for _ in range(2)] == [Throttled, Throttled]
     assert reads.count == 3
+
+
+async def test_a_missing_object_is_looked_for_once(
+    through: S3Store, proxy: FaultProxy, seaweed: Seaweed, bucket: str
+) -> None:
+    """A missing bucket is another matter."""
+    reads = await taught(through)
     assert type(await failure(through.get("missing"))) is NotFound
+    assert (await through.get(KEY)).data == DATA
+    assert len(proxy.seen("GET", "missing")) == 1
+    assert reads.count == 0
+    seaweed.s3.drop_bucket(bucket)
+    assert type(await failure(through.get(KEY))) is StoreMissing
+    assert reads.count == 1
 
 
 async def test_what_a_proxy_changes_is_left_to_the_sdk(through: S3Store, proxy: FaultProxy) -> None:

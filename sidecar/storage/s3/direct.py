@@ -3,8 +3,8 @@
 A restore may read thousands of segments, and the SDK takes twice as much processor time to prepare a request and to parse
 its reply as aiohttp does to send it. So the last GET that the SDK made is sent again with another key, dated and signed anew.
 This is only done where signing the SDK's request here gives the SDK's own signature: whatever else a configuration demands
-(another kind of signature, none, the session of a directory bucket) stays with the SDK. So does every reply that is not a
-plain success: nothing is concluded from it, the SDK makes the request itself, and it must succeed with another one first.
+(another kind of signature, none, the session of a directory bucket) stays with the SDK. So does every reply that is neither a
+plain success nor says that there is no such key: nothing is concluded from it, the SDK makes the request itself, and it must succeed with another one first.
 
 Signature Version 4: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """
@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import ClientError
 
 from sidecar.model import Bytes
 from sidecar.storage.s3.body import read_body
@@ -29,6 +30,9 @@ from sidecar.storage.s3.session import parse_timestamp
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _PLAIN = {"x-amz-content-sha256", "x-amz-checksum-mode", "x-amz-security-token", "x-amz-request-payer", "user-agent"}
 _METADATA, _CHECKSUM = "x-amz-meta-", "x-amz-checksum-"
+
+_NO_SUCH_KEY = b"<Code>NoSuchKey</Code>"
+_MISSING = {"Error": {"Code": "NoSuchKey"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Direct:
     async def get(self, key: str) -> tuple[Bytes, Any] | None:
         """The bytes of an object, and a reply with what the SDK's would say. None if the SDK must be asked.
 
-        Raises what the SDK raises for a store that cannot be reached.
+        Raises what the SDK raises for an object that does not exist, and for a store that cannot be reached.
         """
         pattern = self._pattern
         if pattern is None:
@@ -105,6 +109,8 @@ class Direct:
             return None
         response = await self.client._endpoint.http_session.send(pattern.request(key, credentials.secret_key))  # noqa: SLF001 - there is no public API
         async with response.raw as raw:
+            if raw.status == 404 and _NO_SUCH_KEY in await read_body(raw, None, None):
+                raise ClientError(_MISSING, "GetObject")  # as common as success, and as clear
             found = await _plain_reply(raw)
         if found is None:
             self._pattern = None
