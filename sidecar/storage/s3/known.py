@@ -74,8 +74,9 @@ _STORES: tuple[tuple[str, Traits], ...] = (
 )
 
 # What a store has to be asked for with each request. The leader of a Tigris bucket decides all of them then, in whichever region
-# they are made. By default a region decides by what it knows, so that two machines could both take the lease:
-# https://www.tigrisdata.com/docs/objects/conditionals/
+# they are made: https://tigrisdata.com/docs/objects/consistency. In a global bucket a region otherwise decides by what it knows, so
+# that two machines could both take the lease: https://www.tigrisdata.com/docs/objects/conditionals/. That page, of 2026, no longer
+# mentions the header and advises buckets in one region or multi-region, so docs/stores/tigris.md does not rely on it.
 _HEADERS: tuple[tuple[str, Mapping[str, str]], ...] = ((_TIGRIS, {"X-Tigris-Consistent": "true"}),)
 
 
