@@ -50,6 +50,8 @@ def _format(prospect: Prospect, *, dry_run: bool) -> str:
     if plan.distrust:
         return f"{plan.database}: nothing is deleted: {plan.distrust}"
     stay = f"{plan.kept} restore points stay" + (f", {plan.held} of them held" if plan.held else "")
+    if not plan.points and not plan.kept:
+        return f"{plan.database}: the store has no restore points of it; `sidecar list` shows which databases it has"
     if not plan.points and not prospect.segments:
         return f"{plan.database}: nothing has expired; {stay}"
     tiers = Counter(each.tier for each in plan.points)

@@ -89,6 +89,11 @@ def noncurrent_day(load: Load, prices: Prices = PRICES) -> float:
     return (DAY / load.interval * load.size + load.streamed) / GB * prices.stored
 
 
+def monthly_growth(load: Load, prices: Prices = PRICES) -> float:
+    """US dollars by which the bill of a month exceeds that of the month before, where nothing is ever deleted."""
+    return noncurrent_day(load, prices) * MONTH / DAY
+
+
 def bill_of(status: Status) -> Bill | None:
     """The bill of a month with a full history, as all databases are backed up now; None before their first restore points."""
     known = [each for each in status.databases.values() if each.restore_point_size]

@@ -287,8 +287,11 @@ class LifecycleRule:
 class Lifecycle(Protocol):
     """The rules of a bucket."""
 
-    async def rules(self) -> tuple[LifecycleRule, ...]:
-        """The active rules that delete current objects of this store. Raises what a request raises, `AccessDenied` above all."""
+    async def rules(self) -> tuple[LifecycleRule, ...] | None:
+        """The active rules that delete current objects of this store; None where the server does not know lifecycle rules.
+
+        Raises what a request raises, `AccessDenied` above all.
+        """
         ...
 
 

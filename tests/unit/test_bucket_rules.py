@@ -128,10 +128,12 @@ def test_what_deletes_follows_from_what_a_store_can_do(endpoint: str | None, exp
 class Rules:
     """Implements `base.Lifecycle`."""
 
-    def __init__(self, *rules: LifecycleRule, error: ConfigurationError | AccessDenied | None = None) -> None:
-        self._rules, self._error = rules, error
+    def __init__(
+        self, *rules: LifecycleRule, error: ConfigurationError | AccessDenied | None = None, known: bool = True
+    ) -> None:
+        self._rules, self._error = rules if known else None, error
 
-    async def rules(self) -> tuple[LifecycleRule, ...]:
+    async def rules(self) -> tuple[LifecycleRule, ...] | None:
         """See `base.Lifecycle`."""
         if self._error:
             raise self._error
@@ -159,7 +161,7 @@ async def said(services: Services, lifecycle: Rules | None) -> tuple[str, str]:
 @pytest.mark.parametrize("expires", Expires)
 async def test_check_fails_on_a_fatal_rule_whatever_deletes_the_rest(services: Services, expires: Expires) -> None:
     services.status.expires = expires
-    with pytest.raises(ConfigurationError, match="'mine' deletes objects below '' after 30 days"):
+    with pytest.raises(ConfigurationError, match="'mine' deletes all objects of the store after 30 days"):
         await said(services, Rules(*OURS, rule()))
 
 
@@ -167,7 +169,7 @@ async def test_check_says_what_the_rules_do(services: Services) -> None:
     kind, text = await said(services, Rules(*OURS))
     assert (kind, text) == (
         "ok",
-        "by the bucket's rules: recent after 1 days, hourly after 7 days, daily after 35 days, stream after 35 days",
+        "by the bucket's rules: recent after 1 day, hourly after 7 days, daily after 35 days, stream after 35 days",
     )
     kind, text = await said(services, Rules(*OURS[1:]))
     assert (kind, "no rule deletes recent: they are kept for ever" in text) == ("warning", True)
@@ -182,7 +184,13 @@ async def test_check_says_why_it_does_not_know(services: Services) -> None:
         "may not be read: allow s3:GetLifecycleConfiguration"
         in (await said(services, Rules(error=AccessDenied("no"))))[1]
     )
-    assert (await said(services, Rules(error=ConfigurationError("not implemented"))))[0] == "skipped"
+    assert (await said(services, Rules(error=ConfigurationError("the store rejects it"))))[0] == "skipped"
+
+
+async def test_check_warns_of_a_store_without_lifecycle_rules(services: Services) -> None:
+    """Such as versitygw, which refuses to read them with 501: nothing would ever expire there."""
+    kind, text = await said(services, Rules(known=False))
+    assert (kind, "the store has no lifecycle rules" in text, "`sidecar prune`" in text) == ("warning", True, True)
 
 
 async def test_check_warns_where_nothing_deletes(services: Services) -> None:
@@ -199,13 +207,13 @@ async def test_check_has_the_bill_before_the_first_deploy(services: Services) ->
     point = RestorePoint("app.db/x", "app.db", Timestamp("20261120T145503.123Z"), 470_000_000, "e", {}, None)
     found = (await bill(services, database, point)).text
     assert (
-        "461 restore points of 448.2 MiB, 201.8 GiB if the app writes all the time and every 5m is published: $4.98 of storage"
-        in found
-    )
+        "461 restore points of 448.2 MiB, 201.8 GiB if the app writes all the time and every 5m is published: $4.98 of storage "
+        "(where nothing deletes them, it grows by $93.40 every month)"
+    ) in found
     assert "a versioned bucket adds $3.11 for each day that it keeps noncurrent versions" in found  # 288 of 470 MB
     assert ", and $12.96 of requests for segments if there is a commit every 1s;" in found
     services.status.expires = Expires.NOTHING
-    assert "storage that grows for ever" in (await bill(services, database, point)).text
+    assert "storage that grows by $93.40 every month" in (await bill(services, database, point)).text
     assert timedelta(minutes=5) == services.configuration.settings.interval
 
 

@@ -1,12 +1,13 @@
 """`sidecar check --qualify`: everything that differs between stores, tried below `.sidecar/probe/`, and what a month costs."""
 
 from sidecar.bootstrap import Services
+from sidecar.cli.check.expiry import RATIO
 from sidecar.cli.check.store import StoreTrial
 from sidecar.cli.output import Table, say
 from sidecar.policies import Expires
 from sidecar.status import Load, forecast
 from sidecar.status.bill import Load as History
-from sidecar.status.bill import full_bill
+from sidecar.status.bill import full_bill, monthly_growth
 from sidecar.storage import PartCopy, Traits, abilities
 from sidecar.units import format_duration, format_size
 
@@ -29,8 +30,8 @@ async def qualify(services: Services, trial: StoreTrial) -> None:
 
 def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
     settings = services.configuration.settings
-    size = sum(point.size for point in trial.newest.values()) or sum(
-        each.path.stat().st_size for each in services.databases if each.path.exists()
+    size = sum(point.size for point in trial.newest.values()) or round(
+        RATIO * sum(each.path.stat().st_size for each in services.databases if each.path.exists())
     )
     load = Load(
         size=size,
@@ -44,14 +45,15 @@ def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
         placed=services.status.expires is Expires.PREFIXES,
     )
     busy, idle = forecast(load), forecast(load, idle=True)
-    full = full_bill(History(size, 0, load.interval), settings.retention_days, placed=load.placed)
+    history = History(size, 0, load.interval)
+    full = full_bill(history, settings.retention_days, placed=load.placed)
     deleted = services.status.expires is not Expires.NOTHING
     stored = f"${full.storage:.2f} of storage once it has all {full.objects} restore points"
     say("")
     say(
-        f"a month of an app that writes all the time, with restore points of {format_size(size)} every "
+        f"a month of an app that writes all the time, with restore points of {'' if trial.newest else 'about '}{format_size(size)} every "
         f"{format_duration(settings.interval)}: ${busy.requests:.2f} of requests, ${busy.egress:.2f} of traffic, "
-        f"{stored if deleted else 'and storage that grows for ever'}; of an idle one: ${idle.requests:.2f} of requests"
+        f"{stored if deleted else f'and storage that grows by ${monthly_growth(history):.2f} every month'}; of an idle one: ${idle.requests:.2f} of requests"
     )
     say(
         "at AWS's and fly.io's list prices; a tenth of the database changes between restore points, and there is always something to "

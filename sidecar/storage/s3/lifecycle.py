@@ -5,9 +5,10 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from sidecar.errors import StoreMissing
+from sidecar.errors import ConfigurationError, StoreMissing
 from sidecar.storage.base import LifecycleRule
 from sidecar.storage.s3.client import S3Client
+from sidecar.storage.s3.errors import is_unsupported
 
 
 class S3Lifecycle:
@@ -16,13 +17,17 @@ class S3Lifecycle:
     def __init__(self, client: S3Client) -> None:
         self._client = client
 
-    async def rules(self) -> tuple[LifecycleRule, ...]:
+    async def rules(self) -> tuple[LifecycleRule, ...] | None:
         """See `base.Lifecycle`."""
         try:
             reply = await self._client.call("get_bucket_lifecycle_configuration", "")
         except StoreMissing as error:
             if _code(error.__cause__) == "NoSuchLifecycleConfiguration":
                 return ()
+            raise
+        except ConfigurationError as error:
+            if is_unsupported(error):
+                return None
             raise
         return tuple(_expiring(reply.get("Rules", []), self._client.location.key("")))
 
