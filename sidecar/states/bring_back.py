@@ -18,9 +18,9 @@ from anyio import from_thread, to_thread
 from sidecar.bootstrap import Services, build_inspector
 from sidecar.compare.comparison import Source, compared
 from sidecar.compare.copying import write_copy
-from sidecar.compare.files import opened_file
+from sidecar.compare.files import at_rest
 from sidecar.compare.fitness import SQL_INSTEAD, Preview, preview, require_fit, require_own_indexes
-from sidecar.compare.opening import Named, Opened
+from sidecar.compare.opening import Opened
 from sidecar.compare.options import Options
 from sidecar.compare.record import Record, keep_only, opened_record
 from sidecar.compare.saved import last_saved, save
@@ -29,7 +29,6 @@ from sidecar.database import require_posix_locks
 from sidecar.database.driver import Connection
 from sidecar.database.errors import is_app_only
 from sidecar.errors import DatabaseBusy, DatabaseMissing, RowsChanged, SidecarError, UsageError
-from sidecar.host import local_errors
 from sidecar.log import log
 from sidecar.model import Database, Timestamp
 from sidecar.progress import Show
@@ -142,7 +141,7 @@ class LiveDatabase:
             with self.show("compare") as progress:
                 path = await compared(
                     driver,
-                    _file(copy),
+                    at_rest(copy, "live"),
                     after,
                     Options(tuple(tables)),
                     place.directory,
@@ -158,7 +157,7 @@ class LiveDatabase:
         if len(tables) != 1:
             raise UsageError("one table at a time is brought back under another name", "name one table")
         path, driver = place.directory / "record.sqlite3", self.services.driver
-        with after as found, _file(copy) as live:
+        with after as found, at_rest(copy, "live") as live:
             opened = Opened.of(driver, found), Opened.of(driver, live)
             write_copy(driver, *opened, tables[0], name, path, from_thread.check_cancelled)
             found.check()
@@ -240,12 +239,6 @@ class LiveDatabase:
             closing(driver.connect(live, "rw")) as connection,
         ):
             carry_out(connection, record, self._manner, commit, check, from_thread.check_cancelled)
-
-
-@contextmanager
-def _file(path: Path) -> Iterator[Named]:
-    with local_errors(path), opened_file(path) as state:
-        yield Named("live", state, state.root)
 
 
 def _nothing() -> None:

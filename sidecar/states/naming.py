@@ -17,7 +17,7 @@ from anyio import from_thread, to_thread
 from sidecar.bootstrap import Services, build_inspector, build_roll_forward
 from sidecar.compare.cache import ChunkCache, chunk_cache
 from sidecar.compare.comparison import Source, compared
-from sidecar.compare.files import FileState, opened_file
+from sidecar.compare.files import at_rest
 from sidecar.compare.live import opened_live
 from sidecar.compare.opening import Named, Opened
 from sidecar.compare.options import Options
@@ -27,7 +27,7 @@ from sidecar.compare.reading import Result, opened_result
 from sidecar.database import CheckReport, Driver, NotInPlace, Snapshotter, SqliteSnapshotter
 from sidecar.database.staging import Staging
 from sidecar.errors import DatabaseBusy, NothingToRestore, UsageError
-from sidecar.host import local_errors, require_unused
+from sidecar.host import require_unused
 from sidecar.log import log
 from sidecar.model import Database, RestorePoint, Timestamp
 from sidecar.progress import Show
@@ -136,7 +136,7 @@ async def opened_state(services: Services, database: Database, name: str | None,
     """A state to be read: by default the live one, or the newest where nothing is live. Raises as `difference`."""
     async with scratch_place(services.driver, show) as place:
         states = States(services, database, place)
-        async with states.opened(name or (LIVE if states.has_live else NEWEST)) as source:
+        async with states.opened(name or (LIVE if states.has_live else NEWEST), hashed=False) as source:
             with source as found:
                 yield await to_thread.run_sync(Opened.of, services.driver, found)
 
@@ -144,7 +144,7 @@ async def opened_state(services: Services, database: Database, name: str | None,
 @asynccontextmanager
 async def opened_file_to_export(driver: Driver, path: Path, show: Show) -> AsyncIterator[Opened]:
     """A file to be read, without a store. Raises as `difference`."""
-    async with scratch_place(driver, show) as place, opened_path(path, place) as source:
+    async with scratch_place(driver, show) as place, opened_path(path, place, hashed=False) as source:
         with source as found:
             yield await to_thread.run_sync(Opened.of, driver, found)
 
@@ -171,12 +171,14 @@ async def opened_path(
     place: Place,
     *,
     in_place: bool = False,
+    hashed: bool = True,
     name: str | None = None,
     snapshotter: Snapshotter | None = None,
 ) -> AsyncIterator[Source]:
     """The database in a file. One that nobody uses must not change meanwhile.
 
     One that is in use, or has a log, is copied first, or read `in_place`: then opening and reading it may raise `NotInPlace`.
+    Only states that are `hashed` can be compared.
     Raises `NothingToRestore`, `UsageError` for a directory, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
     """
     if path.is_dir():
@@ -190,9 +192,7 @@ async def opened_path(
         return
     async with AsyncExitStack() as stack:
         source = path if is_at_rest else (await stack.enter_async_context(inspector.snapshot(path))).path
-        with local_errors(path):
-            state: FileState = stack.enter_context(await to_thread.run_sync(opened_file, source))
-        yield nullcontext(Named(name, state, state.root, state.require_unchanged))
+        yield at_rest(source, name, hashed=hashed)
 
 
 def _is_at_rest(path: Path) -> bool:
@@ -226,12 +226,12 @@ class States:
         return self._services.snapshotter.signature(self._database.path) is not None
 
     @asynccontextmanager
-    async def opened(self, text: str, *, in_place: bool = False) -> AsyncIterator[Source]:
+    async def opened(self, text: str, *, in_place: bool = False, hashed: bool = True) -> AsyncIterator[Source]:
         """The state that a person names; a live one is copied, or read `in_place`, if that is possible.
 
-        Raises `UsageError`, `NothingToRestore`, and what reading it raises.
+        Only what is `hashed` can be compared. Raises `UsageError`, `NothingToRestore`, and what reading it raises.
         """
-        opened = partial(opened_path, place=self._place, in_place=in_place)
+        opened = partial(opened_path, place=self._place, in_place=in_place, hashed=hashed)
         async with AsyncExitStack() as stack:
             if text == LIVE:
                 inspector = build_inspector(self._services)

@@ -45,7 +45,9 @@ def compare_files(before: Path, after: Path, options: Options | None = None) -> 
     with ExitStack() as stack:
         states = [stack.enter_context(opened_file(path)) for path in (before, after)]
         writer = ResultWriter(driver, result, keep=None, whole_values=True)
-        one, other = (Named(str(path), state) for path, state in zip((before, after), states, strict=True))
+        one, other = (
+            Named(str(path), state, state.learn_digests()) for path, state in zip((before, after), states, strict=True)
+        )
         try:
             compare(driver, one, other, writer, options or Options(), before.parent, lambda _done, _total: None)
             writer.finish()

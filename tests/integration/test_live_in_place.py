@@ -2,16 +2,19 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from sidecar.compare.files import FileState, at_rest
 from sidecar.compare.options import Options
 from sidecar.database import LiveParts, NotInPlace, default_driver, live_now
 from sidecar.progress import no_progress
-from sidecar.states import difference_of_files
+from sidecar.states import difference_of_files, opened_file_to_export
 from tests.harness.environment import ROOT, clean_environment
 from tests.harness.sql_process import SqlProcess
 from tests.harness.writer_process import WriterProcess
@@ -155,6 +158,40 @@ def test_what_cannot_be_read_in_place(app: SqlProcess, tmp_path: Path) -> None:
     with pytest.raises(NotInPlace, match="replaced"), live_now(path, DRIVER) as parts:
         parts.read(0)
         other.replace(path)
+
+
+def test_a_database_that_this_process_opens_while_it_is_read_as_a_file_keeps_its_locks(tmp_path: Path) -> None:
+    """As a web server does that opens it for each request: a descriptor that is closed drops the locks of all connections."""
+    path = tmp_path / "app.db"
+    with SqlProcess(path, wait=0.0, rollback=True) as other:
+        other.run("CREATE TABLE t(a)")
+        with closing(DRIVER.connect(path, "rw")) as request:
+            with at_rest(path, "app.db", hashed=False):
+                request.execute("BEGIN IMMEDIATE")
+            with pytest.raises(RuntimeError, match="locked"):
+                other.run("BEGIN IMMEDIATE")
+
+
+@pytest.mark.anyio
+async def test_a_file_is_hashed_in_a_thread_and_only_to_be_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop is that of the program that embeds us; and there a signal would be noticed only when all is read."""
+    path, threads, learn = tmp_path / "app.db", list[threading.Thread](), FileState.learn_digests
+
+    def learning(state: FileState, tick: Callable[[], None]) -> str:
+        threads.append(threading.current_thread())
+        return learn(state, tick)
+
+    monkeypatch.setattr(FileState, "learn_digests", learning)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t(a)")
+    async with opened_file_to_export(DRIVER, path, no_progress) as opened:
+        assert list(opened.schema.tables) == ["t"]
+    assert threads == []
+    async with difference_of_files(DRIVER, path, path, Options(), no_progress):
+        assert len(threads) == 2
+    assert threading.current_thread() not in threads
 
 
 @pytest.mark.anyio
