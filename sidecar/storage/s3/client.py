@@ -29,7 +29,6 @@ from sidecar.storage.s3 import deadlines
 from sidecar.storage.s3.body import Body
 from sidecar.storage.s3.checksums import Checksums, md5_of
 from sidecar.storage.s3.configuration import is_configured, require_proxy
-from sidecar.storage.s3.direct import Direct
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.known import headers_of
 from sidecar.storage.s3.session import new_session
@@ -75,7 +74,6 @@ class S3Client:
         self._keys = {} if keys is None else _named(keys)
         self._stack = AsyncExitStack()
         self._client: Any = None
-        self._direct: Direct | None = None
         self._clients: dict[str, Any] = {}
         self._opening = anyio.Lock()
         self.checksums = Checksums()
@@ -142,14 +140,7 @@ class S3Client:
         async with self._opening:
             if self._client is None:
                 self._client = await self._find_addressing()
-                self._direct = Direct(self._client)
         return self._client
-
-    @property
-    def direct(self) -> Direct:
-        """What reads small objects for the client, which was opened before."""
-        assert self._direct is not None  # noqa: S101 - `opened` comes first
-        return self._direct
 
     @contextmanager
     def translated(self, operation: str, key: str, deadline: float) -> Iterator[None]:

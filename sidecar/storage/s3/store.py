@@ -86,13 +86,9 @@ class S3Store:
         if if_match:
             wanted["IfMatch"] = if_match
         size = (span.end - span.start) if span and span.end else 16 * MIB
-        client, place = await self.client.opened(), self._location.key(key)
+        client = await self.client.opened()
         with self.client.translated("get", key, deadlines.of_transfer(size)):
-            if not wanted and into is None and (found := await self.client.direct.get(place)):
-                self.client.observe(found[1])
-                return Blob(found[0], info_of(key, found[1], len(found[0])))
-            with self.client.direct.watching(place):
-                reply = await client.get_object(Bucket=self._location.bucket, Key=place, **wanted)
+            reply = await client.get_object(Bucket=self._location.bucket, Key=self._location.key(key), **wanted)
             self.client.observe(reply)
             async with reply["Body"] as body:
                 if encodings_of(reply):
