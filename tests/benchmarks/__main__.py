@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks [PART] [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
 
-measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py, streaming.py, small.py
-and far.py what is done. PART is `publishing` (with what goes on while an app runs), `comparing`, `streaming`, or one of the
-profiles: `small` (a machine with little memory and a slow disk; as root) and `far` (a store that is far away); without it, all. Databases, the server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
+measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py, streaming.py, small.py,
+far.py and growth.py what is done. PART is `publishing` (with what goes on while an app runs), `comparing`, `streaming`, or one of the
+profiles: `small` (a machine with little memory and a slow disk; as root), `far` (a store that is far away) and `growth`
+(from 64 MiB to 4 GiB); without it, all. Databases, the server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
 times the largest size. On a tmpfs there is no disk to be written to. Nothing here fails because something was slow.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sidecar.units import parse_size
-from tests.benchmarks import comparing, far, pictures, publishing, running, small, streaming
+from tests.benchmarks import comparing, far, growth, pictures, publishing, running, small, streaming
 from tests.benchmarks.bounds import bounds
 from tests.benchmarks.publishing import Bench, make_base, publish_and_restore
 from tests.benchmarks.results import MIB, machine, show_size, write_json
@@ -34,6 +35,7 @@ PARTS = {
     "streaming": streaming.SCENARIOS,
     "small": small.SCENARIOS,
     "far": far.SCENARIOS,
+    "growth": growth.SCENARIOS,
 }
 SCENARIOS = tuple(name for names in PARTS.values() for name in names)
 
@@ -87,6 +89,7 @@ def _measure(bench: Bench, options: argparse.Namespace) -> None:
     streaming.measure(bench, streaming.Extent(options.rounds, options.runs, options.stream_seconds))
     small.measure(bench, options.profile_runs, options.commit_seconds)
     far.measure(bench, max(options.size), options.profile_runs)
+    growth.measure(bench, options.profile_runs)
 
 
 def _small(bench: Bench, options: argparse.Namespace) -> None:
@@ -123,7 +126,7 @@ def _parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--stream-seconds", type=float, default=60.0, help="how long streaming is measured under load (%(default)g)"
     )
     parser.add_argument(
-        "--profile-runs", type=int, default=1, help="how often small and far are measured (%(default)s)"
+        "--profile-runs", type=int, default=1, help="how often small, far and growth are measured (%(default)s)"
     )
     parser.add_argument(
         "--commit-seconds", type=float, default=40.0, help="how long commits are timed in small (%(default)g)"

@@ -48,6 +48,8 @@ TITLES = {
     "far, up": "far store: a plain parallel upload of as many bytes",
     "far, publish": "far store: first publish",
     "far, restore": "far store: restore",
+    "growth, publish": "publish after 100 changed pages",
+    "growth, boot": "boot",
 }
 REFERENCE = "litestream"
 
@@ -63,6 +65,8 @@ _WITHOUT_RATIO = {
     "rate",
     "ratio",
 }
+
+_GROWING = ("growth, publish", "growth, boot")  # all sizes in one table
 
 Column = tuple[str, str, Callable[[float], str]]
 
@@ -102,6 +106,8 @@ _DAEMON: tuple[Column, ...] = (
 _DEVICE: Column = ("written by the disk MB", "device", show_megabytes)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     **dict.fromkeys(("small, publish", "small, restore"), (*_COSTS, _DEVICE)),
+    "growth, publish": (_COSTS[0], ("daemon CPU s", "daemon", show_seconds), *_COSTS[2:4], _COSTS[6]),
+    "growth, boot": (("app started s", "started", show_seconds), *_COSTS[1:3], *_COSTS[4:7]),
     **dict.fromkeys(("far, down", "far, up"), (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes))),
     **dict.fromkeys(("far, publish", "far, restore"), (("share of the link", "share", "{:.2f}".format), *_COSTS[:7])),
     "small, commits": (
@@ -188,18 +194,28 @@ def report(results: Results, machine: dict[str, object], promised: Sequence[Targ
     note = "medians of the runs; (lowest to highest); the ratio to Litestream = 1.00 follows the x"
     blocks = [about, note]
     for scenario, title in TITLES.items():
-        blocks += [
-            f"\n{title}, {show_size(size)}\n{_block(results, scenario, size)}" for size in results.sizes(scenario)
-        ]
+        sizes = results.sizes(scenario)
+        if scenario in _GROWING:
+            blocks += [f"\n{title}\n{_block(results, scenario, *sizes)}"] if sizes else []
+            continue
+        blocks += [f"\n{title}, {show_size(size)}\n{_block(results, scenario, size)}" for size in sizes]
     return "\n".join([*blocks, "\ntargets", _targets(promised)])
 
 
-def _block(results: Results, scenario: str, size: int) -> str:
-    columns = _COLUMNS.get(scenario, _COSTS)
-    tools = results.tools(size, scenario)
-    columns = tuple(each for each in columns if any(results.figure(size, scenario, tool, each[1]) for tool in tools))
+def _block(results: Results, scenario: str, *sizes: int) -> str:
+    """A line for each tool; with several sizes, for each of a tool's sizes."""
+    tools = dict.fromkeys(tool for size in sizes for tool in results.tools(size, scenario))
+    lines = [(tool, size) for tool in tools for size in sizes if tool in results.tools(size, scenario)]
+    columns = tuple(
+        each
+        for each in _COLUMNS.get(scenario, _COSTS)
+        if any(results.figure(size, scenario, tool, each[1]) for tool, size in lines)
+    )
     rows = [["", *(title for title, _, _ in columns)]]
-    rows += [[tool, *_cells(results, scenario, size, tool, columns)] for tool in tools]
+    rows += [
+        [f"{tool}, {show_size(size)}" if len(sizes) > 1 else tool, *_cells(results, scenario, size, tool, columns)]
+        for tool, size in lines
+    ]
     return _aligned(rows)
 
 
