@@ -31,7 +31,7 @@ async def browse(configuration: Configuration, *, port: int, idle: str, allow_re
 
         def announce(link: str) -> None:
             say(f"Open this link in a browser on this machine. It works once: {link}")
-            say(f"Ctrl-C ends it, or {format_duration(limit)} in which nobody looks.")
+            say(f"It ends with Ctrl-C, or after {format_duration(limit)} without use.")
 
         returner = _Tables(services) if allow_restore else None
         await serve(timeline, services.driver, services.store.url, returner, port=port, idle=limit, announce=announce)

@@ -95,7 +95,7 @@ async def _show_points(timeline: Timeline, asked: Asked) -> None:
     if silent and asked.table is not None and keys:
         await timeline.require_table(asked.table, keys[0])
         if not asked.as_json:
-            say(f"{visible(asked.table)} did not change")
+            say(f"no row of {visible(asked.table)} changed")
 
 
 async def _counted(timeline: Timeline, older: str | None, newer: str) -> tuple[Counts | None, str]:
@@ -117,7 +117,7 @@ def _say_heading(timeline: Timeline, shown: int, total: int) -> None:
 
 
 def _say_point(name: str, size: int | None, counts: Counts | None, problem: str, width: int) -> None:
-    changed = format_counts(counts) if counts else visible(problem) or "the first one"
+    changed = format_counts(counts) if counts else visible(problem) or "the oldest one"
     shown = "" if size is None else format_size(size)
     say(f"{name.ljust(width)}  {shown:>10}  {changed}".rstrip())
 
@@ -180,12 +180,12 @@ async def _show_row(timeline: Timeline, table: str, row: str, asked: Asked) -> N
 
 def _lines(step: Step) -> Iterator[str]:
     if step.problem:
-        yield f"  not looked at: {visible(step.problem)}"
+        yield f"  not read: {visible(step.problem)}"
     if version := step.version:
         yield f"{SIGNS[version.kind]} between {version.before.name} and {version.after.name}"
         yield from _values(version)
     if step.oldest:
-        yield f"  at {step.oldest.name}, the oldest one, {'it was there:' if step.oldest.row is not None else 'it was not there'}"
+        yield f"  {step.oldest.name}, the oldest state:{'' if step.oldest.row is not None else ' no such row'}"
         yield from _whole(step.oldest)
 
 

@@ -318,14 +318,12 @@ def log_changes(flags: Mapping[str, object], **asked: Any) -> int:
 
 @cli.command(cls=SettingsCommand, examples=["sidecar browse", "sidecar browse --port 8000 --idle 4h"])
 @click.option("--port", type=int, default=0, metavar="N", help="The port on 127.0.0.1.  [default: a free one]")
-@click.option(
-    "--idle", default="1h", show_default=True, metavar="DURATION", help="End when nobody has looked for so long."
-)
+@click.option("--idle", default="1h", show_default=True, metavar="DURATION", help="End after this long without use.")
 @click.option("--allow-restore", is_flag=True, help="Let the page bring rows back into the live database.")
 def browse(flags: Mapping[str, object], port: int, idle: str, allow_restore: bool) -> int:
     """Show in a browser what changed, and when.
 
-    The page has the timeline of restore points, any two states side by side, and the life of a row. It is only for the
+    The page has the timeline of restore points, any two states side by side, and the history of a row. It is only for the
     browser on this machine in which the link is opened first, and read-only without --allow-restore.
     """
     from sidecar.cli.browse import browse

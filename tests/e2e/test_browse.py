@@ -201,7 +201,7 @@ def test_it_opens_on_a_store_alone_and_ends_when_nobody_looks(machine: Machine, 
         text = site.finished("/").text
         assert "3 restore points" in text
         assert "live database" not in text
-        assert "unusual: far more rows are gone" in text
+        assert "unusual: far more rows were removed" in text
         assert process.wait() == 0
     assert other.leftovers() == []
 

@@ -117,7 +117,7 @@ def test_a_person_finds_what_happened_with_the_keyboard_and_the_back_button(
     site: Site, browser: "Browser", session: "StorageState", machine: Machine
 ) -> None:
     """
-    1. From the timeline, the default choice is the newest restore point and now. 2. The row that changed leads to its life.
+    1. From the timeline, the default choice is the newest restore point and now. 2. The row that changed leads to its history.
     3. Back, and back, is where one came from. 4. Pages and search by key.
     """
     reader = read(browser, site, session)
@@ -133,7 +133,7 @@ def test_a_person_finds_what_happened_with_the_keyboard_and_the_back_button(
     page.keyboard.press("Enter")
     page.wait_for_url("**/row?**")
     page.wait_for_selector(READY)
-    assert reader.text("h1") == "orders 400: its life"
+    assert reader.text("h1") == "History of orders 400"
     assert page.locator(".life li.changed").count() == 1
     page.go_back()
     page.wait_for_selector(".rows")

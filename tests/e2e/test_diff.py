@@ -65,7 +65,7 @@ def test_the_log_says_what_changed_when(machine: Machine) -> None:
     assert head == f"{machine.database.name}   2 restore points"
     assert live.split() == ["live", "notes", "+1"]
     assert newest.endswith("notes +1")
-    assert first.endswith("the first one")
+    assert first.endswith("the oldest one")
     points = [json.loads(line) for line in machine.cli("log", "--json", "--limit", "1").stdout.splitlines()]
     assert [each["changes"]["tables"][0]["added"] for each in points] == [1, 1]
     assert newest.startswith(points[1]["state"])

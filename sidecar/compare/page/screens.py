@@ -121,7 +121,7 @@ class Screens:
         if job.failure and not job.result:
             return self._failed(
                 job,
-                f"The life of this row of {table} cannot be shown",
+                f"The history of this row of {table} cannot be shown",
                 before="",
                 after="",
                 here=url("/row", table=table, key=key),
