@@ -76,7 +76,7 @@ def _judge(report: RulesReport, keep: str, *, placing: bool) -> Finding:
     missing = f"no rule deletes {which}{', '.join(names)}: {verb} kept for ever: {documentation.RULES}"
     problems = [
         *([missing] if report.missing else []),
-        *([f"`retention_days` says {keep}"] if report.different else []),
+        *([f"`retention_days` says {keep}: give both the same days"] if report.different else []),
         *([f"the rule {report.held[0].name!r} deletes held restore points"] if report.held else []),
     ]
     text = f"by the bucket's rules: {shown}" if shown else "by the bucket's rules"
