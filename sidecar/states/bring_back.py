@@ -264,7 +264,7 @@ def _impossible(error: RowsChanged, commit: Commit, record: Record, rows: int) -
     if len(commit.conflicts) >= rows:
         return RowsChanged(
             "none of the rows is as it was brought back, so nothing was undone",
-            "it was interrupted before it was done, or was undone before",
+            "they have changed since, or it was interrupted or undone before",
         )
     names = "; ".join(commit.conflicts[:NAMED])
     more = f" and {len(commit.conflicts) - NAMED} more" if len(commit.conflicts) > NAMED else ""
