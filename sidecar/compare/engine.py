@@ -26,7 +26,7 @@ from sidecar.compare.sparing import SparingState
 from sidecar.compare.tables import Pair, Table, row_maker
 from sidecar.compare.trees import Rows, pages_to_compare
 from sidecar.compare.values import Row
-from sidecar.compare.whole import Merge, may_merge, write_file
+from sidecar.compare.whole import Merge, NotMerged, may_merge, write_file
 from sidecar.database import Driver
 from sidecar.errors import DamagedDatabase, DamagedRestorePoint
 
@@ -99,6 +99,7 @@ class _Comparison:
         self._ticks = 0
         self._files = files
         self._merge: Merge | None = None
+        self._merges = True
 
     def run(self) -> None:
         pairing = pair_tables(self._before.schema, self._after.schema)
@@ -219,23 +220,30 @@ class _Comparison:
     def _compare_pair(self, pair: Pair, changed: PageSet | None) -> None:
         rows = self._work.get(pair.after.name)
         match = match_of(pair, self._options)
-        changes: Iterator[Change] = iter(())
         how = "whole" if rows and rows.whole else "pages"
         compared = Compared(pair.after.name, "both", how, pair.before, pair.after, match.key, dict(pair.old_names))
-        with ExitStack() as stack:
-            if changed is None and self._may_merge(match):
-                changes = self._merged().changes(match)
-            elif rows:
-                found = differing_rows(*self._images, pair, rows, changed, self._tick)
-                matcher = Matcher(match, (self._images[0].text, self._images[1].text))
-                # Its connection has to be closed in this thread, also after an error.
-                changes = stack.enter_context(closing(matcher.changes(self._driver, found, self._tick)))
+        if changed is None and self._may_merge(match):
+            try:
+                self._writer.table(compared, self._merged().changes(match))
+            except (
+                NotMerged
+            ):  # from here on rows are read here, which needs nothing of the app, and says what is damaged
+                self._merges = False
+            else:
+                return
+        if not rows:
+            self._writer.table(compared, ())
+            return
+        found = differing_rows(*self._images, pair, rows, changed, self._tick)
+        matcher = Matcher(match, (self._images[0].text, self._images[1].text))
+        # Its connection has to be closed in this thread, also after an error.
+        with closing(matcher.changes(self._driver, found, self._tick)) as changes:
             self._writer.table(compared, changes)
 
     def _may_merge(self, match: Match) -> bool:
         encodings = {image.header.encoding for image in self._images}
         size = max(self._before.named.state.size, self._after.named.state.size)
-        fits = encodings == {"utf-8"} and size >= self._options.merged
+        fits = self._merges and encodings == {"utf-8"} and size >= self._options.merged
         return fits and may_merge(match, self._before.schema, self._after.schema)
 
     def _merged(self) -> Merge:

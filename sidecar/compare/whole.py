@@ -17,7 +17,6 @@ from sidecar.compare.tables import Pair, Table
 from sidecar.compare.values import InvalidText, Row, Value, same
 from sidecar.database import Driver
 from sidecar.database.driver import Connection
-from sidecar.errors import DamagedDatabase
 from sidecar.repository.format.index import CHUNK_SIZE
 
 MOST_COLUMNS = 250  # of a table that SQL compares: each is some terms of one expression, which may be 1000 deep
@@ -55,11 +54,15 @@ def write_file(state: State, path: Path, tick: Callable[[], None]) -> None:
                 file.write(state.read(chunk * CHUNK_SIZE, CHUNK_SIZE))
 
 
+class NotMerged(Exception):
+    """SQLite cannot do it: one of the two is damaged, or it asks for something that only the app has."""
+
+
 class Merge:
     """Two files, open in one connection."""
 
     def __init__(self, driver: Driver, before: Path, after: Path, tick: Callable[[], None]) -> None:
-        """`tick` may raise to end the work."""
+        """`tick` may raise to end the work. Raises `NotMerged`."""
         self._tick = tick
         self._error = driver.error
         self._stopped: BaseException | None = None
@@ -68,9 +71,9 @@ class Merge:
             self._connection.execute("ATTACH ? AS former", (f"file:{quote_path(str(before))}?mode=ro&immutable=1",))
             self._connection.create_function("sign_of", 1, lambda value: copysign(1.0, value), deterministic=True)
             self._connection.set_progress_handler(self._look, _STEPS)
-        except BaseException:
+        except driver.error as error:
             self._connection.close()
-            raise
+            raise NotMerged(str(error)) from error
 
     def close(self) -> None:
         """Close both. A handler that is left would keep this object for ever."""
@@ -78,7 +81,7 @@ class Merge:
         self._connection.close()
 
     def changes(self, match: Match) -> Iterator[Change]:
-        """What differs, in the order of the earlier table; then what was added."""
+        """What differs, in the order of the earlier table; then what was added. Raises `NotMerged`."""
         pair, key = match.pair, match.key or ()
         yield from self._common(pair, key, match.ignored)
         for row in self._alone("former", pair.before, "main", pair.after, key):
@@ -117,10 +120,7 @@ class Merge:
         except self._error as error:
             if self._stopped is not None:
                 raise self._stopped from error
-            raise DamagedDatabase(
-                f"SQLite cannot read one of the two states: {error}",
-                "`sidecar verify` shows whether a restore point is good",
-            ) from error
+            raise NotMerged(str(error)) from error
 
     def _look(self) -> bool:
         """Whether SQLite is to stop."""

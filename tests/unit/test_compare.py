@@ -12,6 +12,7 @@ from sidecar.compare.fileformat import INTERIOR, Header, Malformed, decode_recor
 from sidecar.compare.files import opened_file
 from sidecar.compare.image import Image
 from sidecar.compare.options import Options
+from sidecar.compare.whole import Merge, NotMerged
 from sidecar.errors import DamagedDatabase, DatabaseBusy, UsageError
 from tests.harness.comparing import Outcome, compare_files
 from tests.harness.database_states import apply, connect, dump
@@ -406,3 +407,31 @@ def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path: Path) -> None
         path.unlink()
         with pytest.raises(DatabaseBusy, match="was changed or replaced while it was read"):
             state.require_unchanged()
+
+
+def test_rows_are_read_where_sqlite_cannot_compare_tables(compared: Compared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it fails in the middle; and what is damaged is named, not called so by SQLite alone."""
+    first = script(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a)",
+        "CREATE TABLE u(id INTEGER PRIMARY KEY)",
+        "INSERT INTO t VALUES (1, 1)",
+    )
+    then = script("UPDATE t SET a = 2", "INSERT INTO u VALUES (1)")
+    alone = Merge._alone
+
+    def failing(merge: Merge, *arguments: Any) -> Any:
+        yield from alone(merge, *arguments)
+        raise NotMerged
+
+    monkeypatch.setattr(Merge, "_alone", failing)
+    assert compared(first, then, Options(pages=False, merged=0)).counts() == {"t": (1, 1), "u": (1, 0)}
+
+
+def test_a_schema_that_sqlite_does_not_read_is_damage_of_that_state(compared: Compared) -> None:
+    def break_root(connection: Any) -> None:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_schema SET rootpage = 99999 WHERE name = 'u'")
+
+    tables = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", "CREATE TABLE u(id INTEGER PRIMARY KEY)")
+    with pytest.raises(DamagedDatabase, match=r"before\.db is damaged|after\.db is damaged"):
+        compared(tables, break_root, Options(pages=False, merged=0))

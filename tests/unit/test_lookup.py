@@ -73,7 +73,7 @@ def test_a_key_is_read_as_the_column_stores_it(tmp_path: Path) -> None:
     assert key_of_text('["x", "a,b", 1, {"$base64": "Fw=="}]', tables["t"]) == ("x", "a,b", 1, b"\x17")
     assert key_of_text("a,b", tables["s"]) == ("a,b",)
     assert key_of_text("[", tables["s"]) == ("[",)
-    with pytest.raises(UsageError, match="is no key of t, which has 4 columns"):
+    with pytest.raises(UsageError, match="is not a key of t, which has 4 columns"):
         key_of_text("17", tables["t"])
     with pytest.raises(UsageError, match="n has no primary key"):
         key_of_text("17", tables["n"])
