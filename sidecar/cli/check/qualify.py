@@ -33,6 +33,9 @@ def _show_month(services: Services, trial: StoreTrial, traits: Traits) -> None:
     size = sum(point.size for point in trial.newest.values()) or round(
         RATIO * sum(each.path.stat().st_size for each in services.databases if each.path.exists())
     )
+    if not size:
+        say("\nwhat a month costs is not known: there is neither a restore point nor a database to estimate it from")
+        return
     load = Load(
         size=size,
         interval=settings.interval.total_seconds(),
