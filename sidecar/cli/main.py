@@ -3,8 +3,6 @@
 One file, so that all commands and their help can be read in one place.
 """
 
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -431,10 +429,11 @@ def _run(command: Callable[[], Awaitable[int]]) -> int:
     """Run a command in an event loop; a signal cancels it cleanly."""
     import anyio
 
+    from sidecar.cli.output import stop_printing
     from sidecar.cli.session import interruptible
 
     try:
         return anyio.run(interruptible, command)
     except BrokenPipeError:  # `sidecar list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stop_printing()
         return ExitCode.OK

@@ -1,5 +1,6 @@
 """Output of commands: lines and tables, for people on a terminal, for logs and pipes elsewhere."""
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -21,6 +22,11 @@ def say(line: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     text = printable(line).encode(encoding, "replace").decode(encoding)
     print(text, flush=True)  # noqa: T201 - the output of a command
+
+
+def stop_printing() -> None:
+    """Nobody reads any more: drop what is still buffered, which would be an error at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(line: str) -> None:

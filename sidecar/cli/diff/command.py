@@ -16,7 +16,7 @@ from sidecar.cli.diff.objects import objects
 from sidecar.cli.diff.text import Style, lines
 from sidecar.cli.diff.view import Overview, View
 from sidecar.cli.new_file import new_file
-from sidecar.cli.output import printable
+from sidecar.cli.output import printable, stop_printing
 from sidecar.cli.session import attended
 from sidecar.compare.options import KEPT_ROWS, Options
 from sidecar.compare.patch import statements
@@ -88,8 +88,11 @@ async def _show(result: Result, database: str, view: View, asked: Asked, started
     if asked.page is not None:
         await _write_page(result, overview, view, asked.page)
         view = replace(view, summary=True)
-    async with aclosing(_lines(result, overview, view, asked)) as shown:
-        await _print(shown, asked)
+    try:
+        async with aclosing(_lines(result, overview, view, asked)) as shown:
+            await _print(shown, asked)
+    except BrokenPipeError:  # `sidecar diff | head`: the states differ whoever reads it
+        stop_printing()
     return ExitCode.OK if overview.is_same else ExitCode.DIFFERENT
 
 
