@@ -23,10 +23,12 @@ def main() -> NoReturn:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the whole process
     # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
     gc.disable()
-    from sidecar.cli.main import run_command_line
-    from sidecar.host.resolver import leave
-    from sidecar.host.stderr import drain_stderr
-
+    try:
+        from sidecar.cli.main import run_command_line
+        from sidecar.host.resolver import leave
+        from sidecar.host.stderr import drain_stderr
+    except KeyboardInterrupt:  # Ctrl-C in the first moment: nothing has started
+        os._exit(130)
     code = run_command_line()
     drain_stderr()
     try:

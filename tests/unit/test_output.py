@@ -1,6 +1,7 @@
 """Progress: a bar for people, few lines for logs, and numbers that never go back."""
 
 import io
+import subprocess
 import sys
 
 import pytest
@@ -96,3 +97,18 @@ def test_a_character_that_the_terminal_lacks_fails_no_command(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
     say("Protected – needs attention")
     assert written.getvalue().decode(encoding) == f"{shown}\n"
+
+
+def test_ctrl_c_while_the_program_is_still_being_loaded_prints_nothing() -> None:
+    """Here the import itself raises what Python makes of the signal."""
+    script = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sidecar.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from sidecar.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
