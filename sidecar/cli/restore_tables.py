@@ -161,7 +161,7 @@ def _plan(plan: TablePlan, removed: str = "removed, because they are newer") -> 
     ]
     rows = "row stays as it is" if plan.left_changed + plan.left_newer == 1 else "rows stay as they are"
     stay = f"; {' and '.join(left)} {rows} (see --rows)" if left else ""
-    return (", ".join(parts) or "no row is gone") + stay
+    return (", ".join(parts) or "nothing to bring back") + stay
 
 
 def _rows(count: int) -> str:
@@ -173,9 +173,7 @@ def _say_done(done: BroughtBack, tables: Sequence[str], *, earlier: bool) -> Non
     if done.saved is None:
         for each in done.preview.tables:
             say(f"{each.name}: {_plan(each)}")
-        say(
-            f"nothing to bring back: {', '.join(tables)} as of {done.preview.state} and the live database agree in that"
-        )
+        say(f"nothing was done: the live database was compared with {done.preview.state}")
         if earlier:
             say(
                 f"name an earlier state with --at or --key: `sidecar log --table {shlex.quote(tables[0])}` shows when it changed"

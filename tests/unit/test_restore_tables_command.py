@@ -88,4 +88,4 @@ def test_nothing_to_bring_back_is_said(run: Run, tmp_path: Path) -> None:
     make(tmp_path / "app.db")
     assert run("backup")[0] == 0
     status, out, _ = run("restore", "--table", "orders", "--into", "live")
-    assert (status, out.splitlines()[0]) == (0, "orders: no row is gone")
+    assert (status, out.splitlines()[0]) == (0, "orders: nothing to bring back")
