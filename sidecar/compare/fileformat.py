@@ -209,7 +209,8 @@ def decode_record(record: bytes, text: Callable[[bytes], Value]) -> list[Value]:
                 values.append(int.from_bytes(record[at : at + size], "big", signed=True))
                 at += size
             elif serial == 7:
-                values.append(_REAL.unpack_from(record, at)[0])
+                real = _REAL.unpack_from(record, at)[0]
+                values.append(None if real != real else real)
                 at += 8
             else:
                 values.append(serial - 8 if serial in {8, 9} else None)

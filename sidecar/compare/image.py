@@ -149,6 +149,10 @@ class Image:
             trunk = int.from_bytes(page[:4], "big")
         return free
 
+    def malformed(self, what: str) -> Malformed:
+        """The error for damage of this state."""
+        return self._marked(Malformed(what))
+
     def _marked(self, error: Malformed) -> Malformed:
         error.of = self._name
         return error

@@ -87,11 +87,16 @@ def _all(image: Image, cells: Iterable[Cell], side: Side, tick: Callable[[], Non
 
 
 def cells_of(image: Image, root: int, rows: Rows, side: Side) -> Iterator[Cell]:
-    """The rows of the pages to be compared, or of the whole b-tree; with rowids, in their order."""
-    pages = rows.before if side is Side.BEFORE else rows.after
+    """The rows of the pages to be compared, or of the whole b-tree; with rowids, in their order. Raises `Malformed`."""
+    pages, last = rows.before if side is Side.BEFORE else rows.after, None
     for page in image.walk(root) if rows.whole else _in_order(image, pages):
         if image.kind(page) != TABLE_INTERIOR:
-            yield from image.page(page).cells
+            cells = image.page(page).cells
+            if cells and cells[0].key is not None:
+                if last is not None and cells[0].key <= last:
+                    raise image.malformed(f"page {page} has rows that are in another one, too")
+                last = cells[-1].key
+            yield from cells
 
 
 def _in_order(image: Image, pages: Iterable[int]) -> Iterator[int]:

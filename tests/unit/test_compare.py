@@ -351,6 +351,26 @@ def test_a_record_that_is_cut_off_is_malformed(record: bytes) -> None:
         decode_record(record, text_decoder("utf-8"))
 
 
+def test_what_is_no_number_is_null() -> None:
+    """SQLite never writes it, and reads it so."""
+    assert decode_record(b"\x03\x07\x07" + b"\x7f\xf8" + bytes(6) + b"\x7f\xf0" + bytes(6), str) == [None, float("inf")]
+
+
+def test_a_page_in_the_place_of_another_one_is_damage(compared: Compared) -> None:
+    """Rows would else be there twice, and others not at all."""
+    rows = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 900) INSERT INTO t SELECT i, hex(zeroblob(50)) FROM n"
+    compared(script("CREATE TABLE t(id INTEGER PRIMARY KEY, a)", rows), script())
+    with opened_file(compared.after) as state:
+        image = Image(state, Header.parse(state.read(0, 100)))
+        one, other, size = *image.children(root_of(compared.after, "t"))[2:4], image.page_size
+        page = image.raw(one)
+    with compared.after.open("r+b") as file:
+        file.seek((other - 1) * size)
+        file.write(page)
+    with pytest.raises(DamagedDatabase, match=r"after\.db is damaged: page \d+ has rows that are in another one, too"):
+        compare_files(compared.before, compared.after, Options(pages=False, merged=1 << 60))
+
+
 def test_ignored_columns_make_no_difference(compared: Compared) -> None:
     first = script("CREATE TABLE t(id INTEGER PRIMARY KEY, a, at)", "INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
     found = compared(first, script("UPDATE t SET at = 9", "UPDATE t SET a = 9 WHERE id = 2"), Options(ignored=("at",)))
