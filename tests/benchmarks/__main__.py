@@ -2,11 +2,12 @@
 
     python -m tests.benchmarks [PART] [--size 64MiB --size 1GiB] [--runs 3] [--only NAME ...] [--no-peers] [--json PATH]
 
-measure.py and server.py say where each number comes from, publishing.py, running.py, comparing.py, streaming.py, small.py,
-far.py and growth.py what is done. PART is `publishing` (with what goes on while an app runs), `comparing`, `streaming`, or one of the
-profiles: `small` (a machine with little memory and a slow disk; as root), `far` (a store that is far away) and `growth`
-(from 64 MiB to 4 GiB); without it, all. Databases, the server's data and everything else lie in a directory below TMPDIR, which is removed at the end; they take up to twelve
-times the largest size. On a tmpfs there is no disk to be written to. Nothing here fails because something was slow.
+measure.py and server.py say where each number comes from; publishing.py, running.py, comparing.py, streaming.py, small.py,
+far.py and growth.py what is done. PART is `publishing` (with what goes on while an app runs), `comparing`, `streaming`, or a
+profile: `small` (a machine with little memory and a slow disk; needs root), `far` (a store that is far away) or `growth` (from
+64 MiB to 4 GiB); without it, all. Databases, the server's data and everything else lie in a directory below TMPDIR, which is
+removed at the end; they take up to twelve times the largest size (`growth`: 20 GiB). On a tmpfs there is no disk to be written
+to. Nothing here fails because something was slow.
 """
 
 import argparse
@@ -51,7 +52,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         bench = Bench(Server(directory / "server"), directory, frozenset(options.only), peers)
-        if refusal := _lacks_room(directory, bench.room(max(options.size))):
+        needed = max(bench.room(max(options.size)), growth.ROOM if bench.wants(*growth.SCENARIOS) else 0)
+        if refusal := _lacks_room(directory, needed):
             print(refusal, file=sys.stderr)
             return 2
         with bench.server:

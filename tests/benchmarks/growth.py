@@ -25,6 +25,7 @@ from tests.harness.writers import open_database
 
 SCENARIOS = ("growth, publish", "growth, boot")
 SIZES = tuple(each * MIB for each in (64, 256, 1024, 4096))
+ROOM = 5 * SIZES[-1]  # base and copy; a snapshot or Litestream's own; and the store's
 
 _GENERATED = 64 * MIB
 _CHANGED = 100

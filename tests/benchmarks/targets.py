@@ -44,7 +44,7 @@ def targets(results: Results) -> list[Target]:
     size = min(sizes, key=lambda each: abs(each - OFFICIAL)) if sizes else OFFICIAL
     figures = _Figures(results, size)
     found = [*_of_speed(figures), *_of_memory_and_disk(figures), *_of_running(figures)]
-    return [*found, *_of_growth(results)]
+    return [*found, *_of_growth(results), *_of_profiles(results)]
 
 
 class _Figures:
@@ -116,6 +116,27 @@ def _of_growth(results: Results) -> Iterator[Target]:
     for what, scenarios in (("publish", _PUBLISHES), ("restore", ("restore",))):
         small, large = (_Figures(results, size).highest(scenarios, "memory") for size in (OFFICIAL, sizes[-1]))
         yield _times(f"{what} {show_size(sizes[-1])}: peak memory, 1 GiB = 1", 1.15, divided(large, small))
+
+
+def _of_profiles(results: Results) -> Iterator[Target]:
+    """The small machine and the far store, at the only size that each is measured at."""
+
+    def ratio(scenario: str, metric: str, tool: str) -> float | None:
+        size = next(iter(results.sizes(scenario)), 0)
+        return divided(results.median(size, scenario, _US, metric), results.median(size, scenario, tool, metric))
+
+    size = next(iter(results.sizes("small, publish")), 0)
+    written = divided(results.median(size, "small, publish", _US, "device"), size)
+    yield _times("small machine, publish: bytes written by the disk, database = 1", 0.01, written)
+    for metric in ("p99", "longest", "total"):
+        beside = ratio("small, commits", metric, "nobody")
+        yield _times(f"small machine, commits while publishing: {metric}, nobody = 1", 1.3, beside)
+    for scenario in ("far, restore", "far, publish"):
+        size = next(iter(results.sizes(scenario)), 0)
+        share = results.median(size, scenario, _US, "share")
+        yield _times(
+            f"{scenario.replace(', ', ' store, ')}: wall, what the link needs = 1", 1 / 0.85, divided(1, share)
+        )
 
 
 def _times(what: str, limit: float, measured: float | None) -> Target:
