@@ -8,7 +8,8 @@ small, commits  how long a writer's commits take (writer.py), in the same machin
                 publishes for the first time and goes on (sidecar with interval 1 s). A commit that takes 20 s is one
                 sample of the few that there are then: the quantiles say less than the longest and the sum of all
 
-`device` is what the disk was made to write, from before until all of it was there; `disk` what the process asked for.
+`device` is what the disk was made to write, from before until all of it was there, `device_read` what it read meanwhile; `disk`
+is what the process asked to be written.
 """
 
 import contextlib
@@ -62,6 +63,7 @@ def _publish_and_restore(bench: Bench, machine: SmallMachine, base: Path, tool: 
         if "small, publish" in bench.only:
             measured("small, publish", tool.name, [tool.publish(subject)])
             if bench.peers and is_ours:
+                _read_once(machine, subject)
                 measured("small, publish", _BY_HAND, [sent_at_once(subject)])
         else:
             run(tool.publish(subject), subject.env, subject.log)  # on the large machine: it is not measured
@@ -111,7 +113,12 @@ def _placed(bench: Bench, machine: SmallMachine, base: Path, name: str) -> Itera
     """A subject on the machine's disk, whose database the machine has read once, and nobody else."""
     with Subject(bench.server, machine.disk / name, name) as subject:
         subject.place(base)
-        machine.forget(subject.database)
         assert subject.app
-        run(machine.inside(("cat", str(subject.database))), subject.env, subject.log, stdout=Path("/dev/null"))
+        _read_once(machine, subject)
         yield subject
+
+
+def _read_once(machine: SmallMachine, subject: Subject) -> None:
+    """Have the database in the machine's memory, as far as it fits, and charged to it."""
+    machine.forget(subject.database)
+    run(machine.inside(("cat", str(subject.database))), subject.env, subject.log, stdout=Path("/dev/null"))

@@ -77,17 +77,20 @@ class SmallMachine:
 
     @contextlib.contextmanager
     def counted(self, into: dict[str, float]) -> Iterator[None]:
-        """Add as `device` how many bytes the disk was made to write by what is done in the block; nothing without such a disk."""
-        before = self._written()
+        """Add how many bytes the disk wrote and read (`device`, `device_read`) for the block; nothing without such a disk."""
+        before = self._transferred()
         yield
         if self._device:
-            into["device"] = float(self._written() - before)
+            into["device_read"], into["device"] = (
+                float(now - then) for now, then in zip(self._transferred(), before, strict=True)
+            )
 
-    def _written(self) -> int:
+    def _transferred(self) -> tuple[int, int]:
         if not self._device:
-            return 0
+            return 0, 0
         os.sync()
-        return int(self._sys("stat").split()[6]) * _SECTOR
+        fields = self._sys("stat").split()
+        return int(fields[2]) * _SECTOR, int(fields[6]) * _SECTOR
 
     @staticmethod
     def forget(file: Path) -> None:

@@ -103,9 +103,12 @@ _DAEMON: tuple[Column, ...] = (
     ("busiest thread %", "busiest", lambda value: f"{value * 100:.2f}"),
     ("memory MB", "memory", show_megabytes),
 )
-_DEVICE: Column = ("written by the disk MB", "device", show_megabytes)
+_DEVICE: tuple[Column, ...] = (
+    ("written by the disk MB", "device", show_megabytes),
+    ("read MB", "device_read", show_megabytes),
+)
 _COLUMNS: dict[str, tuple[Column, ...]] = {
-    **dict.fromkeys(("small, publish", "small, restore"), (*_COSTS, _DEVICE)),
+    **dict.fromkeys(("small, publish", "small, restore"), (*_COSTS[:5], *_COSTS[6:7], *_DEVICE)),
     "growth, publish": (_COSTS[0], ("daemon CPU s", "daemon", show_seconds), *_COSTS[2:4], _COSTS[6]),
     "growth, boot": (("app started s", "started", show_seconds), *_COSTS[1:3], *_COSTS[4:7]),
     **dict.fromkeys(("far, down", "far, up"), (("wall s", "wall", show_seconds), ("MB/s", "rate", show_megabytes))),
@@ -114,7 +117,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         *_LATENCY,
         ("waited in all s", "total", show_seconds),
         ("objects published", "published", "{:.0f}".format),
-        _DEVICE,
+        *_DEVICE,
     ),
     "loss, s3": _LOST,
     "loss, file": _LOST,
