@@ -193,7 +193,7 @@ def unsuitable(store: ObjectStore) -> StoreUnsuitable:
     """The error for a store that cannot have a lease."""
     return StoreUnsuitable(
         f"{store.url} ({store.traits.store}) does not obey conditional writes: two machines could overwrite each other",
-        "set lease_store to a store that does, or to a directory that all machines share, for the lease alone; "
+        "set lease_store to a store with conditional writes, or to a directory that all machines share, for the lease alone; "
         "or set lease=off and never run more than one machine",
     )
 

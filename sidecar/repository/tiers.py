@@ -77,7 +77,7 @@ class Tiers:
             except NotFound:
                 self._report_gone(superseded)
             except ConfigurationError as error:
-                self._tags.warn_once("tags not written", error, "restore points never expire")
+                self._tags.warn_once("tags not written", error, "no lifecycle rule by tag deletes restore points")
             except SidecarError as error:
                 failures.append(error)
                 if superseded.key not in self._failed or len(failures) == MOST_FAILURES:

@@ -31,7 +31,9 @@ def _abilities(traits: Traits) -> Iterator[Ability]:
     if traits.part_copy is not PartCopy.NO:
         conditional = traits.part_copy is PartCopy.CONDITIONAL
         yield _ability("conditional copies", conditional, "the source is looked up before and after")
-        yield _ability("parts of any size", not traits.equal_parts, "up to two parts around each copy are uploaded")
+        yield _ability(
+            "parts of different sizes", not traits.equal_parts, "up to two parts around each copy are uploaded"
+        )
     yield _ability(
         f"{AWS_PARTS:,} parts", traits.maximum_parts >= AWS_PARTS, f"parts grow: at most {traits.maximum_parts:,}"
     )

@@ -67,7 +67,7 @@ def test_machine_that_was_suspended_wakes_up_fenced(leases: Leases, fleet: Fleet
     without = {name: value for name, value in a.machine.env.items() if not name.startswith("SIDECAR_LEASE_")}
     with replace(a, machine=replace(a.machine, env=without)).run() as refused:
         assert refused.wait(30) == 78
-        assert "set lease_store to a store that does" in complaint(refused.stderr())
+        assert "set lease_store to a store with conditional writes" in complaint(refused.stderr())
     with a.run() as first, ExitStack() as stack:
         first.wait_metric("sidecar_backups_total", 2, outcome="published")
         freeze(*first.family())
