@@ -1,9 +1,11 @@
 """The entry point of `python -m sidecar` and of the `sidecar` command."""
 
 import gc
+import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -14,15 +16,16 @@ def main() -> NoReturn:
     The kernel drops signals for which PID 1 has no handler (pid_namespaces(7)), so a SIGTERM during the half second of
     imports would be lost. Nothing has started by then, so exiting at once is safe. The daemon replaces this handler.
     """
+    # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
+    gc.disable()
     if sys.argv[1:2] == ["run"]:
         _leave_when_stopped([signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+        _import_http_client()
         from sidecar.host.signals import STOPPING  # takes a tenth of a second
 
         _leave_when_stopped(STOPPING)
     if sys.stderr is None:  # closed by whoever started us; descriptor 2 may then be any file
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the whole process
-    # Imports leave almost no garbage, and looking for it takes a quarter of their time; `runtime.resume_collection` ends it.
-    gc.disable()
     try:
         from sidecar.cli.main import run_command_line
         from sidecar.host.resolver import leave
@@ -37,6 +40,12 @@ def main() -> NoReturn:
     except (OSError, ValueError):
         os._exit(code)  # nobody reads our output any more; the interpreter would replace the exit code
     leave(code)
+
+
+def _import_http_client() -> None:
+    """Import the client of a bucket beside everything else: it reads all CA certificates twice, without Python's lock."""
+    if any("s3://" in each for each in (os.environ.get("SIDECAR_STORE", ""), *sys.argv)):
+        threading.Thread(target=importlib.import_module, args=["aiohttp"], name="imports", daemon=True).start()
 
 
 def _leave_when_stopped(signals: Iterable[int]) -> None:

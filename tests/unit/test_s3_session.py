@@ -14,7 +14,7 @@ from botocore.loaders import JSONFileLoader
 from botocore.regions import EndpointResolver
 from botocore.useragent import UserAgentString
 
-from sidecar.storage.s3.session import new_session, parse_timestamp
+from sidecar.storage.s3.session import PlainSession, new_session, parse_timestamp
 
 DATA = Path(botocore.__file__).parent / "data"
 UNASKED = ("Key", "Prefix", "CopySource")
@@ -153,3 +153,20 @@ async def test_static_keys_have_no_surrounding_white_space(space: str, monkeypat
     assert await _keys() == ("AKIA", "secret", None)
     monkeypatch.setenv("AWS_SESSION_TOKEN", f"token{space}")
     assert await _keys() == ("AKIA", "secret", "token")
+
+
+@pytest.mark.anyio
+async def test_a_client_is_made_without_the_transfer_functions_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not used, and importing them takes longer than creating the client, which every boot waits for."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    async with PlainSession(botocore_session=new_session()).client("s3", region_name="us-east-1") as client:
+        assert hasattr(client, "upload_part")
+        assert not hasattr(client, "upload_file")
+
+
+@pytest.mark.parametrize("service", ["s3", "sts", "sso", "sso-oidc"])
+def test_the_description_of_a_service_is_found(service: str) -> None:
+    """By its folder, without a look into those of all other services."""
+    found = new_session().get_component("data_loader").load_service_model(service, "service-2")
+    assert found["metadata"]["endpointPrefix"] in {service, "oidc", "portal.sso"}

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-import aioboto3
 import aiohttp
 import anyio
 from aiobotocore.config import AioConfig
@@ -31,7 +30,7 @@ from sidecar.storage.s3.checksums import Checksums, md5_of
 from sidecar.storage.s3.configuration import is_configured, require_proxy
 from sidecar.storage.s3.errors import SDK_ERRORS, doubts_session, translate
 from sidecar.storage.s3.known import headers_of
-from sidecar.storage.s3.session import new_session
+from sidecar.storage.s3.session import PlainSession, new_session
 
 DATE_HINT = "let the proxy in front of the store pass the Date header, or reach the store without it"
 LONGEST_WITHOUT_DATE = 600.0  # seconds; every renewal of the lease makes requests
@@ -213,7 +212,7 @@ class S3Client:
         region = self.location.region or "us-east-1"
         with self.translated("connect", "", deadlines.of_request()):
             found = self._credentials.for_sdk() if self._credentials else new_session()
-            session = aioboto3.Session(botocore_session=found)
+            session = PlainSession(botocore_session=found)
             config = self._configuration(addressing, found)
             client = await self._stack.enter_async_context(
                 session.client(

@@ -6,14 +6,18 @@ of small objects.
 
 import gzip
 import json
+import os
+import re
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 
+import aioboto3
 import botocore.utils
 from aiobotocore.session import AioSession, get_session
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import JSONFileLoader, Loader
 from botocore.useragent import UserAgentString
 
 from sidecar.storage.s3.configuration import (
@@ -23,7 +27,9 @@ from sidecar.storage.s3.configuration import (
     use_variables,
 )
 
-_DOCUMENTATION = {"documentation", "documentationUrl"}
+# What precedes a text of documentation, and the text. It is dropped before the JSON is parsed: asking a function about every
+# object takes longer than parsing. A parameter with the same name is followed by an object.
+_DOCUMENTATION = re.compile(rb'("documentation(?:Url)?"\s*:\s*)"[^"\\]*(?:\\.[^"\\]*)*"')
 # No endpoint rule of S3 uses these parameters. The SDK caches the endpoint of a request by all parameters that the rules may
 # use according to the request's description, so with them it would evaluate all rules again for every key.
 _OF_ONE_KEY = {"Key", "Prefix", "CopySource"}
@@ -39,7 +45,9 @@ def new_session() -> AioSession:
     session = get_session()
     environ = read_environ()
     use_variables(session, environ)  # before anything reads a setting, because the session caches its profile
-    session.get_component("data_loader").file_loader = _Descriptions()
+    paths = session.get_component("data_loader").search_paths
+    loader = _Loader(list(paths), _Descriptions(), include_default_search_paths=False)
+    session.register_component("data_loader", loader)
     session.register_component("user_agent_creator", _UserAgent.from_environment())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     require_configuration(session)
@@ -57,6 +65,25 @@ def parse_timestamp(value: Any) -> datetime:
     except (TypeError, ValueError, LookupError):
         found = None
     return found if found and found.tzinfo else botocore.utils.parse_timestamp(value)
+
+
+class PlainSession(aioboto3.Session):  # type: ignore[misc] # aioboto3 has no types
+    """Makes clients without the SDK's transfer functions: importing those takes longer than creating a client."""
+
+    def _register_default_handlers(self) -> None:
+        """They only add transfer functions and helpers for other services."""
+
+
+class _Loader(Loader):  # type: ignore[misc] # botocore has no types
+    """Finds a description by its name. The SDK first looks into the folder of each of 400 services, twice."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """The services of which there is any description. `load_service_model` then looks for the one of this type."""
+        found: set[str] = set()
+        for path in self.search_paths:
+            with suppress(OSError):  # most machines have no ~/.aws/models
+                found.update(os.listdir(path))
+        return sorted(found)
 
 
 class _UserAgent(UserAgentString):  # type: ignore[misc] # botocore has no types
@@ -85,26 +112,27 @@ class _Descriptions(JSONFileLoader):  # type: ignore[misc] # botocore has no typ
     def load_file(self, file_path: str) -> Any:
         """The description at a path, which is given without its extension, or None."""
         plain, packed = Path(f"{file_path}.json"), Path(f"{file_path}.json.gz")
-        needed = _endpoints if plain.name == "endpoints.json" else _undocumented
         if plain.is_file():
-            return json.loads(plain.read_bytes(), object_pairs_hook=needed)
-        if packed.is_file():
-            return json.loads(gzip.decompress(packed.read_bytes()), object_pairs_hook=needed)
-        return None
+            text = plain.read_bytes()
+        elif packed.is_file():
+            text = gzip.decompress(packed.read_bytes())
+        else:
+            return None
+        return _without_keys(_without_services(json.loads(_DOCUMENTATION.sub(rb'\1""', text))))
 
 
-def _undocumented(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without its documentation, which is text; a parameter with the same name is an object and is kept."""
-    return {
-        name: "" if name in _DOCUMENTATION and isinstance(value, str) else value
-        for name, value in pairs
-        if name != "contextParam" or value.get("name") not in _OF_ONE_KEY
-    }
+def _without_services(description: Any) -> Any:
+    """A description; if it is the list of endpoints, only services that are called are kept."""
+    for each in description.get("partitions", ()):
+        if services := each.get("services"):
+            each["services"] = {name: services[name] for name in _CALLED if name in services}
+    return description
 
 
-def _endpoints(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object of the list of endpoints; of the services in a partition, only those that are called are kept."""
-    described = dict(pairs)
-    if "partition" in described:
-        described["services"] = {name: described["services"][name] for name in _CALLED if name in described["services"]}
-    return described
+def _without_keys(description: Any) -> Any:
+    """A description; if it is that of a service, endpoint rules are given no parameter that is `_OF_ONE_KEY`."""
+    for shape in description.get("shapes", {}).values():
+        for member in shape.get("members", {}).values():
+            if member.get("contextParam", {}).get("name") in _OF_ONE_KEY:
+                del member["contextParam"]
+    return description
