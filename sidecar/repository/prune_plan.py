@@ -87,8 +87,8 @@ class PrunePlanner:
         now = await self._store.now()
         self._require_agreement(now)
         points = [point async for point in self._catalog.points(database)]
-        newest = await self._catalog.newest(database)
-        if newest is None or not points:
+        newest = await self._catalog.newest(database) if points else None
+        if newest is None:
             return PrunePlan(database, now, (), len(points), 0, None)
         if reason := distrust([point.timestamp for point in points], now, self._keep):
             return PrunePlan(database, now, (), len(points), 0, None, reason)

@@ -57,20 +57,33 @@ class Retrying(Decorated):
     async def around(self, operation: str, attempt: Callable[[], Awaitable[T]]) -> T:
         """See `Decorated`."""
         last: Transient | None = None
+        started = self._clock.monotonic()
 
-        async def once() -> T:  # tenacity only awaits coroutine functions
+        async def persist() -> T:
             nonlocal last
             try:
-                return await attempt()
+                return await attempt()  # by far most succeed, and tenacity alone takes longer than a request to a directory
             except Transient as error:
-                last = error
-                raise
+                last = first = error
+            pending: Transient | None = first
 
-        attempts = retry_transient(self._clock, self._policy, f"store request {operation}")
+            async def once() -> T:  # tenacity only awaits coroutine functions
+                nonlocal last, pending
+                if pending:  # the attempt that was made already counts as the first one
+                    failed, pending = pending, None
+                    raise failed
+                try:
+                    return await attempt()
+                except Transient as error:
+                    last = error
+                    raise
+
+            return await retry_transient(self._clock, self._policy, f"store request {operation}", started)(once)
+
         if not self._policy.hard_deadline:
-            return await attempts(once)
+            return await persist()
         with anyio.move_on_after(self._policy.give_up_after):
-            return await attempts(once)
+            return await persist()
         if last:
             raise last
         raise StoreUnavailable(
@@ -124,15 +137,17 @@ class Retrying(Decorated):
         return found
 
 
-def retry_transient(clock: Clock, policy: RetryPolicy, what: str) -> tenacity.AsyncRetrying:
-    """A retry policy for the `Transient` family: exponential backoff, full jitter, bounded in time."""
-    started = clock.monotonic()
+def retry_transient(
+    clock: Clock, policy: RetryPolicy, what: str, started: float | None = None
+) -> tenacity.AsyncRetrying:
+    """A retry policy for the `Transient` family: exponential backoff, full jitter, bounded in time since `started`."""
+    began = clock.monotonic() if started is None else started
 
     def wait(state: tenacity.RetryCallState) -> float:
         return clock.random() * float(min(policy.longest, policy.first * 2 ** min(state.attempt_number, 30)))
 
     def out_of_time(state: tenacity.RetryCallState) -> bool:
-        return clock.monotonic() - started + state.upcoming_sleep > policy.give_up_after
+        return clock.monotonic() - began + state.upcoming_sleep > policy.give_up_after
 
     def log_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
