@@ -240,7 +240,7 @@ async def test_a_restore_point_of_the_future_is_never_left_out(
         store.add(LEASE_KEY, Record(1, "web", "boot", 60.0, latest=latest).to_bytes())
     key = f"app.db/{ago(hours=1)}{suffix}"
     store.add(key)
-    with pytest.raises(UnsupportedRestorePoint, match="no restore point of this version") as refused:
+    with pytest.raises(UnsupportedRestorePoint, match="not a restore point of this version") as refused:
         await newest(store)
     assert key in refused.value.message
     assert refused.value.exit_code == 78
