@@ -61,8 +61,8 @@ class Retrying(Decorated):
 
         async def persist() -> T:
             nonlocal last
-            try:
-                return await attempt()  # by far most succeed, and tenacity alone takes longer than a request to a directory
+            try:  # most attempts succeed, and tenacity alone takes longer than a request to a directory
+                return await attempt()
             except Transient as error:
                 last = first = error
             pending: Transient | None = first
