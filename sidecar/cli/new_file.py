@@ -16,10 +16,10 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
 
     Raises `UsageError` if the file exists, `NoRoom`, and `ConfigurationError` if it cannot be written.
     """
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists", "name another file, or remove it first")
     part = path.with_name(f".{path.name}.part")
     with local_errors(path):
+        if path.exists() and not force:
+            raise UsageError(f"{path} exists", "name another file, or remove it first")
         part.unlink(missing_ok=True)
         try:
             with open(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:

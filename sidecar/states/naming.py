@@ -3,6 +3,7 @@
 A state is named by the key of a restore point, a time, `newest`, `newest~3`, `live`, or the path of a file.
 """
 
+import os
 import re
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -186,7 +187,8 @@ async def opened_path(
     inspector = snapshotter or SqliteSnapshotter(Staging(None), driver=place.driver, switch_to_wal=False)
     if inspector.signature(path) is None and not path.exists():
         raise NothingToRestore(f"there is no database at {path}", f"name {FORMS}")
-    is_at_rest, name = _is_at_rest(path), name or str(path)
+    name, path = name or str(path), Path(os.path.realpath(path))  # the log is beside the file, not beside a link to it
+    is_at_rest = _is_at_rest(path)
     if in_place and not is_at_rest:
         yield opened_live(path, name, place.driver, from_thread.check_cancelled)
         return

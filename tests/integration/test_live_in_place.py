@@ -173,6 +173,23 @@ def test_a_database_that_this_process_opens_while_it_is_read_as_a_file_keeps_its
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("crashed", [True, False])
+async def test_a_link_to_a_database_has_the_rows_that_are_in_its_log(
+    app: SqlProcess, tmp_path: Path, crashed: bool
+) -> None:
+    """The log is beside the file, not beside the link."""
+    old, path, link = tmp_path / "old.db", tmp_path / "app.db", tmp_path / "links" / "link.db"
+    app.run(f"VACUUM INTO '{old}'")
+    app.run(INSERT)
+    link.parent.mkdir()
+    link.symlink_to(path)
+    if crashed:
+        app.kill()
+    async with difference_of_files(DRIVER, old, link, Options(), no_progress) as result:
+        assert [each.added for each in await result.tables()] == [1]
+
+
+@pytest.mark.anyio
 async def test_a_file_is_hashed_in_a_thread_and_only_to_be_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

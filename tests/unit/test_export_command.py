@@ -142,3 +142,13 @@ def test_only_the_chunks_of_the_table_are_read(tmp_path: Path) -> None:
         assert asked == {0}
         list(ndjson(opened, chosen_tables(opened, ("large",))[0]))
         assert asked == set(range(counting.chunks))
+
+
+def test_a_table_whose_name_is_no_name_of_a_file(run: Run) -> None:
+    """It is too long; the others are there."""
+    with closing(connect(Path("app.db"))) as connection:
+        connection.execute(f"CREATE TABLE {'x' * 300}(a)")
+    status, out, err = run("app.db", "-o", "all")
+    assert (status, out, err.count("\n")) == (78, "", 1)
+    assert "File name too long" in err
+    assert sorted(each.name for each in Path("all").iterdir()) == ["t.ndjson", "u.ndjson"]
