@@ -179,8 +179,7 @@ async def opened_path(
     """The database in a file. One that nobody uses must not change meanwhile.
 
     One that is in use, or has a log, is copied first, or read `in_place`: then opening and reading it may raise `NotInPlace`.
-    Only states that are `hashed` can be compared.
-    Raises `NothingToRestore`, `UsageError` for a directory, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
+    Only what is `hashed` can be compared. Raises `NothingToRestore`, `UsageError`, `DamagedDatabase`, `DatabaseBusy`, `NoRoom`.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a directory", "name a file")
