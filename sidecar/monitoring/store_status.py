@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+import anyio
+
 from sidecar.errors import (
     AccessDenied,
     DamagedLease,
@@ -21,6 +23,8 @@ from sidecar.repository.increments import Increments
 from sidecar.status import Health, Level, Problem, Status
 from sidecar.status.expiring import attention
 from sidecar.status.store import LastHolder, StoredDatabase, StoreStatus, judge
+
+STREAM_SECONDS = 0.5  # how long the look at a stream may take: the rest is of more use than a precise end of it
 
 
 class StoreReader:
@@ -88,15 +92,14 @@ class StoreReader:
         )
 
     async def _streamed_to(self, newest: RestorePoint) -> datetime | None:
-        """When the last commit was made that a restore would reach after a restore point, by the names of segments."""
+        """When the last commit was made that a restore would reach after a restore point, by the names of segments. None if that takes long."""
         if newest.gone:
             return None
-        try:
+        times: list[int] = []
+        with anyio.move_on_after(STREAM_SECONDS), suppress(DamagedRestorePoint, UnsupportedRestorePoint, AccessDenied):
             position, ends = await self._catalog.position(newest), await self._catalog.ends()
             history = await Increments(self._catalog.store).look(newest.database, newest.key, position, ends)
-        except (DamagedRestorePoint, UnsupportedRestorePoint, AccessDenied):
-            return None
-        times = [segment.time for leg in history.legs for segment in leg.segments]
+            times = [segment.time for leg in history.legs for segment in leg.segments]
         return datetime.fromtimestamp(times[-1] / 1000, UTC) if times else None
 
     async def _damage(self, point: RestorePoint) -> str | None:

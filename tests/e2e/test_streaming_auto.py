@@ -8,6 +8,7 @@ import subprocess
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,12 @@ def wait_streamed(process: SidecarProcess, commits: int) -> None:
     eventually(lambda: process.metric("sidecar_stream_lag_seconds") == 0, 10, "everything is published")
 
 
+def stored_stream(machine: Machine) -> dict[str, Any] | None:
+    """What `status` says of the database from the store alone, once it knows how far the stream goes."""
+    (found,) = json.loads(machine.cli("status", "--json").stdout)["databases"]
+    return found if found.get("streamed_to") else None
+
+
 def restored_after_kill(machine: Machine, process: SidecarProcess) -> int:
     """The rows that another machine gets back when this one dies now."""
     process.kill()
@@ -85,9 +92,9 @@ def test_an_app_that_creates_its_database_in_wal_mode(local: Machine) -> None:
                 wait_streamed(process, number)
             assert not process.metric("sidecar_stream_cuts_total")
         assert restored_after_kill(local, process) == 40
-    (said,) = json.loads(local.cli("status", "--json").stdout)["databases"]
+    said = eventually(lambda: stored_stream(local), 30, "status knows the stream")
     assert datetime.now(UTC) - datetime.fromisoformat(said["streamed_to"]) < timedelta(seconds=said["age_seconds"])
-    assert "\n  streamed until        20" in local.cli("status").stdout
+    eventually(lambda: "\n  streamed until        20" in local.cli("status").stdout, 30, "a person sees it")
     local.lose_disk()
     with streaming(local, "sleep", "60") as process:
         process.wait_ready()
