@@ -200,7 +200,7 @@ class Author:
 
     def _add_column(self, table: str, _: list[str]) -> None:
         kind = self.random.choice(["", "TEXT", "INT", "REAL"])
-        default = self.random.choice(["", "DEFAULT 7", "DEFAULT 1", "DEFAULT 2.5", "DEFAULT 'x'"])
+        default = self.random.choice(["", "DEFAULT 7", "DEFAULT 2.5", "DEFAULT 'x'", 'DEFAULT "x"', "DEFAULT x"])
         self.run(f"ALTER TABLE {name(table)} ADD COLUMN n{self.random.randrange(99)} {kind} {default}")
 
     def _rename_column(self, table: str, _: list[str]) -> None:
