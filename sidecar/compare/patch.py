@@ -14,6 +14,7 @@ from sidecar.compare.reading import ComparedTable, Result, RowChange
 from sidecar.compare.schema import SEQUENCE, quote
 from sidecar.compare.tables import Table
 from sidecar.compare.values import InvalidText, Shortened, Shown, literal
+from sidecar.errors import UsageError
 
 
 async def statements(result: Result) -> AsyncGenerator[str, None]:
@@ -154,6 +155,11 @@ def _where(before: Table, former: Mapping[str, str], change: RowChange, encoding
     if not key or any(value is None for _, value in key):
         if before.rowid:
             return f"{quote(former.get(before.rowid, before.rowid))} = {change.rowid_before}"
+        if not before.without_rowid:
+            raise UsageError(
+                f"{before.name} has columns named rowid, oid and _rowid_, so SQL cannot name one of several equal rows",
+                "name the other tables",
+            )
         key = list(zip(before.names, row, strict=True))
     return " AND ".join(_is(former.get(name, name), value, encoding) for name, value in key)
 

@@ -217,6 +217,14 @@ def test_the_sql_knows_rows_by_what_is_surely_a_key(compared: Compared) -> None:
     assert dump(compared.before) == dump(compared.after)
 
 
+def test_one_of_several_equal_rows_that_sql_cannot_name_is_said(compared: Compared) -> None:
+    """Else all of them would be deleted."""
+    first = script("CREATE TABLE t(rowid, oid, _rowid_)", "INSERT INTO t VALUES (1, 2, 3), (1, 2, 3)")
+    then = script("CREATE TABLE n AS SELECT 1, 2, 3", "DELETE FROM t", "INSERT INTO t SELECT * FROM n", "DROP TABLE n")
+    with pytest.raises(UsageError, match="t has columns named rowid, oid and _rowid_, so SQL cannot name one"):
+        compared(first, then)
+
+
 def test_only_the_tables_of_a_virtual_table_store_its_content(compared: Compared) -> None:
     """One of the app's own may have a name that begins like theirs."""
     first = script(
