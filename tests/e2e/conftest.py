@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, env: dict[str, str], bucket: str) -> Machine:
+def machine(tmp_path: Path, env: dict[str, str], bucket: str) -> Iterator[Machine]:
     """A machine whose store is a fresh bucket of the S3 server."""
-    return Machine.make(tmp_path, f"s3://{bucket}/shop", env)
+    made = Machine.make(tmp_path, f"s3://{bucket}/shop", env)
+    yield made
+    made.sweep_memory()
 
 
 @pytest.fixture
@@ -29,13 +31,18 @@ def proxied(machine: Machine, proxy: "FaultProxy") -> Machine:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Machine:
+def local(tmp_path: Path) -> Iterator[Machine]:
     """A machine whose store is a directory, for what does not depend on the kind of store."""
-    return Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
+    made = Machine.make(tmp_path, f"file://{tmp_path}/store", clean_environment(tmp_path))
+    yield made
+    made.sweep_memory()
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, seaweed: "Seaweed", bucket: str) -> Iterator[Fleet]:
     """Machines that share a fresh bucket."""
     with ExitStack() as stack:
-        yield Fleet(tmp_path, seaweed, bucket, stack)
+        made = Fleet(tmp_path, seaweed, bucket, stack)
+        yield made
+    for member in made.members:
+        member.machine.sweep_memory()
