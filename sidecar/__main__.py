@@ -1,11 +1,9 @@
 """The entry point of `python -m sidecar` and of the `sidecar` command."""
 
 import gc
-import importlib
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -20,7 +18,6 @@ def main() -> NoReturn:
     gc.disable()
     if sys.argv[1:2] == ["run"]:
         _leave_when_stopped([signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-        _import_http_client()
         from sidecar.host.signals import STOPPING  # takes a tenth of a second
 
         _leave_when_stopped(STOPPING)
@@ -40,12 +37,6 @@ def main() -> NoReturn:
     except (OSError, ValueError):
         os._exit(code)  # nobody reads our output any more; the interpreter would replace the exit code
     leave(code)
-
-
-def _import_http_client() -> None:
-    """Import the client of a bucket beside everything else: it reads all CA certificates twice, without Python's lock."""
-    if any("s3://" in each for each in (os.environ.get("SIDECAR_STORE", ""), *sys.argv)):
-        threading.Thread(target=importlib.import_module, args=["aiohttp"], name="imports", daemon=True).start()
 
 
 def _leave_when_stopped(signals: Iterable[int]) -> None:
