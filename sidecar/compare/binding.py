@@ -68,15 +68,6 @@ class Meeting:
         where, values = self._where(row, rowid)
         return f"DELETE FROM {self._name} WHERE {where}", values
 
-    def delete_any(self, row: Sequence[Value]) -> Statement:
-        """Delete one of the rows with these values, whatever its rowid is."""
-        where, values = self._where(row, None, keyed=False)
-        rowid = quote(self._table.rowid or "rowid")
-        return (
-            f"DELETE FROM {self._name} WHERE {rowid} = (SELECT {rowid} FROM {self._name} WHERE {where} LIMIT 1)",
-            values,
-        )
-
     def update(
         self, row: Sequence[Value], wanted: Sequence[Value], columns: Iterable[int], rowid: int | None
     ) -> Statement:
@@ -86,12 +77,12 @@ class Meeting:
         assigned = ", ".join(f"{name} = {place}" for name, place, _ in sets)
         return f"{self._update} {self._name} SET {assigned} WHERE {where}", (*(each for *_, each in sets), *values)
 
-    def _where(self, row: Sequence[Value], rowid: int | None, *, keyed: bool = True) -> Statement:
+    def _where(self, row: Sequence[Value], rowid: int | None) -> Statement:
         table, conditions, values = self._table, list[str](), list[object]()
         if rowid is not None and table.rowid:
             conditions.append(f"{quote(table.rowid)} = ?")
             values.append(rowid)
-        for at in table.key if keyed else ():
+        for at in table.key:
             if row[at] is not None:  # so that the index of the key is used, whatever its collation is
                 place, value = bound(row[at], self._encoding)
                 conditions.append(f"{self._names[at]} = {place}")

@@ -116,9 +116,22 @@ class _Work:
         taken = created & {name for (name,) in there}
         if taken and not self._record.inverse:
             raise RowsChanged(f"there is something named {', '.join(sorted(taken))} by now", "name another table")
-        if self._record.inverse and created - taken:
-            gone = ", ".join(sorted(created - taken))
-            raise RowsChanged(f"the table {gone} is not there any more", "nothing of it is left to be undone")
+        if self._record.inverse:
+            self._require_own_tables(now, created - taken)
+
+    def _require_own_tables(self, now: Sequence[Entry], gone: set[str]) -> None:
+        """Whether tables that were created are there as they were made: what the app has added to them would go with them."""
+        if gone:
+            raise RowsChanged(
+                f"the table {', '.join(sorted(gone))} is not there any more", "nothing of it is left to be undone"
+            )
+        found = {each.name.lower(): each.sql for each in now if each.type == "table"}
+        for each in self._tables:
+            if each.state == "added" and found.get(each.name.lower()) != each.table.sql:
+                raise RowsChanged(
+                    f"the table {each.name} was changed since it was brought back, so nothing was undone",
+                    "drop it yourself if nothing in it is needed",
+                )
 
     @contextmanager
     def _without_triggers(self, entries: Sequence[Entry]) -> Iterator[None]:
@@ -160,12 +173,8 @@ class _Work:
             yield step
 
     def _remove(self, table: Table, meeting: Meeting, step: Step) -> None:
-        if self._changed(meeting.delete(step.before, step.hidden_rowid)):
-            return
-        if step.key is None and table.rowid and self._record.inverse:
-            self._one(table, step, meeting.delete_any(step.before))
-        else:
-            self._conflict(table, step)
+        if not self._changed(meeting.delete(step.before, step.hidden_rowid)):
+            self._conflict(table, step)  # never one that is merely equal: it may be the app's own
 
     def _free_rowid(self, table: Table, step: Step) -> int | None:
         """Its hidden rowid, if no other row has it by now."""
